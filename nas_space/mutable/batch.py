@@ -1,0 +1,247 @@
+"""`SampleBatch`: many architectures as columns of codes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, overload
+
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import SampleMissingError
+from .base import Mutable, Sample
+from .columns import Columns, activity
+from .node import Node, postorder
+from .randomness import Words
+
+Mask = npt.NDArray[np.bool_]
+
+_CHUNK = 8192
+"""Rows drawn at a time: few enough for their words to stay in the processor's cache."""
+
+
+class Plan:
+    """The symbols of a structure in order, and where in a row of words each finds its own."""
+
+    def __init__(self, root: Node | None) -> None:
+        self.root = root
+        found = [n for n in postorder(root) if n.operator is None] if root is not None else []
+        self.symbols: list[Any] = [s for s in found if not hasattr(s, "constraint")]
+        self.offsets: dict[Any, int] = {}
+        self.words = 0
+        for symbol in self.symbols:
+            self.offsets[symbol] = self.words
+            self.words += symbol.words
+
+    @staticmethod
+    def of(root: Node | None) -> Plan:
+        """The plan of a structure; made once."""
+        if root is None:
+            return Plan(None)
+        plan: Plan | None = root.__dict__.get("_plan")
+        if plan is None:
+            plan = root.__dict__["_plan"] = Plan(root)
+        return plan
+
+
+class SampleBatch(Sequence[Sample]):
+    """Many architectures of one space, held as a column of codes for each label.
+
+    Indexing gives dictionaries of the active labels; slicing gives batches.
+
+    Parameters
+    ----------
+    mutable
+        The space, or an expression; what says which labels are active.
+    codes
+        Symbol to column of codes (of values, for a continuous symbol).
+
+    Examples
+    --------
+    >>> from nas_space.mutable import Categorical
+    >>> a, b = Categorical([2, 3], label='a'), Categorical([5, 7], label='b')
+    >>> batch = SampleBatch.from_samples(a * b, [{'a': 2, 'b': 7}, {'a': 3, 'b': 5}])
+    >>> batch[1]
+    {'a': 3, 'b': 5}
+    >>> (a * b).evaluate(batch)
+    array([14, 15])
+    """
+
+    def __init__(self, root: Node | None, codes: Mapping[Any, npt.NDArray[Any]], size: int) -> None:
+        self.root = root
+        self.size = size
+        self.codes = dict(codes)
+        self.active: dict[Any, Mask] = {}
+        if root is not None:
+            masks = activity(root, self.columns())
+            self.active = {symbol: masks[symbol] for symbol in Plan.of(root).symbols if symbol in masks}
+
+    # -- making batches -------------------------------------------------------------------
+
+    @classmethod
+    def draw(cls, mutable: Mutable, n: int, words: Words) -> SampleBatch:
+        """``n`` architectures, each label by its own distribution; constraints are not looked at.
+
+        Row ``i`` depends on the words and on ``i`` alone, not on ``n``.
+        """
+        root = mutable.structure()
+        plan = Plan.of(root)
+        parts = []
+        for start in range(0, n, _CHUNK):
+            rows = min(_CHUNK, n - start)
+            raw = words(rows * plan.words).reshape(rows, plan.words)
+            codes = {s: s.draw_column(raw[:, o : o + s.words]) for s, o in plan.offsets.items()}
+            parts.append(cls(root, codes, rows))
+        return cls.concatenate(parts) if parts else cls._empty(root)
+
+    @classmethod
+    def _empty(cls, root: Node | None) -> SampleBatch:
+        return cls(root, {s: np.zeros(0, dtype=np.int64) for s in Plan.of(root).symbols}, 0)
+
+    @classmethod
+    def concatenate(cls, parts: Sequence[SampleBatch]) -> SampleBatch:
+        """One batch of several over the same space."""
+        first = parts[0]
+        if len(parts) == 1:
+            return first
+        made = cls.__new__(cls)
+        made.root = first.root
+        made.size = sum(part.size for part in parts)
+        made.codes = {s: np.concatenate([part.codes[s] for part in parts]) for s in first.codes}
+        made.active = {
+            s: np.concatenate([p.active.get(s, np.zeros(p.size, np.bool_)) for p in parts])
+            for s in Plan.of(first.root).symbols
+        }
+        return made
+
+    @classmethod
+    def from_samples(cls, mutable: Mutable, samples: Iterable[Mapping[str, Any]]) -> SampleBatch:
+        """The batch of some architectures given as dictionaries.
+
+        Raises
+        ------
+        SampleValidationError
+            If one of them is not in the space.
+        """
+        root = mutable.structure()
+        known = [mutable.read(sample).active for sample in samples]
+        codes: dict[Any, npt.NDArray[Any]] = {}
+        for symbol in Plan.of(root).symbols:
+            values = [sample.get(symbol.label) for sample in known]
+            if symbol.size is None:
+                codes[symbol] = np.array([np.nan if value is None else value for value in values])
+            else:
+                present = [symbol.label in sample for sample in known]
+                numbers = [
+                    symbol.code(value) if there else 0 for value, there in zip(values, present, strict=True)
+                ]
+                codes[symbol] = np.array(numbers, dtype=np.int64 if symbol.size < 2**62 else object)
+        return cls(root, codes, len(known))
+
+    # -- looking at them --------------------------------------------------------------------
+
+    def columns(self) -> Columns:
+        """The batch as columns on which expressions can be evaluated."""
+
+        def leaf(symbol: Any, rows: Any) -> npt.NDArray[Any]:
+            if symbol not in self.codes:
+                labels = [str(s.label) for s in self.codes]
+                raise SampleMissingError(f"the batch has no label {str(symbol.label)!r}; it has {labels}")
+            mask = self.active.get(symbol)
+            codes = self.codes[symbol]
+            if mask is not None:
+                here = mask if rows is None else mask[rows]
+                if not here.all():
+                    raise SampleMissingError(
+                        f"the label {str(symbol.label)!r} is needed where it is not active, in "
+                        f"{int((~here).sum())} of {len(here)} architectures; guard its use with "
+                        "MutableExpression.condition(...)"
+                    )
+            column: npt.NDArray[Any] = symbol.column(codes if rows is None else codes[rows])
+            return column
+
+        return Columns(leaf, self.size)
+
+    def evaluate(self, expression: Any) -> npt.NDArray[Any]:
+        """The value of an expression for each architecture."""
+        return self.columns().get(expression)
+
+    def labels(self) -> list[str]:
+        """The labels that some architecture may have."""
+        return [str(symbol.label) for symbol in self.codes]
+
+    def __len__(self) -> int:
+        return self.size
+
+    @overload
+    def __getitem__(self, index: int) -> Sample: ...
+    @overload
+    def __getitem__(self, index: slice | npt.NDArray[Any]) -> SampleBatch: ...
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, (int, np.integer)):
+            place = range(self.size)[index]
+            return {
+                str(s.label): s.decode(self.codes[s][place : place + 1])[0]
+                for s, mask in self.active.items()
+                if mask[place]
+            }
+        part = type(self).__new__(type(self))
+        part.root = self.root
+        part.codes = {s: column[index] for s, column in self.codes.items()}
+        part.active = {s: mask[index] for s, mask in self.active.items()}
+        part.size = len(np.arange(self.size)[index])
+        return part
+
+    def __iter__(self) -> Iterator[Sample]:
+        for start in range(0, self.size, _CHUNK):
+            stop = min(self.size, start + _CHUNK)
+            decoded = [
+                (str(s.label), s.decode(self.codes[s][start:stop]), mask[start:stop].tolist())
+                for s, mask in self.active.items()
+            ]
+            for row in range(stop - start):
+                yield {label: values[row] for label, values, mask in decoded if mask[row]}
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, SampleBatch):
+            return NotImplemented
+        if self.root is not other.root or self.size != other.size:
+            return False
+        return all(
+            bool((mask == other.active[s]).all())
+            and bool((self.codes[s][mask] == other.codes[s][mask]).all())
+            for s, mask in self.active.items()
+        )
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        return f"SampleBatch({self.size} architectures over {len(self.codes)} labels)"
+
+
+def draw_one(mutable: Mutable, words: Words) -> Sample:
+    """The first architecture of :meth:`SampleBatch.draw`, without making a batch."""
+    from .base import Values
+    from .evaluation import Walk
+
+    root = mutable.structure()
+    if root is None:
+        return {}
+    plan = Plan.of(root)
+    raw = words(plan.words)
+    numbers = raw.tolist()
+    values = Values()
+    active = values.active
+    offsets = plan.offsets
+
+    def lookup(leaf: Any) -> Any:
+        offset = offsets.get(leaf)
+        if offset is None:
+            return leaf.visit(active, values)  # a constraint
+        value = leaf.draw_words(numbers, offset, raw)
+        active[leaf.label] = value
+        return value
+
+    Walk(root, values.known).run(lookup)
+    values.check_constraints(active)
+    return active

@@ -1,0 +1,153 @@
+"""Lists and dictionaries of mutables."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping, MutableSequence
+from typing import Any, overload
+
+from .base import Mutable, Values
+from .expression import apply
+from .node import Node
+
+
+def joint_structure(items: Iterable[Any]) -> Node | None:
+    """The structure of several things side by side; plain values have none."""
+    parts = [part for item in items if isinstance(item, Mutable) and (part := item.structure()) is not None]
+    if len(parts) <= 1:
+        return parts[0] if parts else None
+    return apply("tuple", *parts)
+
+
+def frozen(item: Any, values: Values) -> Any:
+    """The frozen form of a mutable; a plain value as it is."""
+    return item.freeze_values(values) if isinstance(item, Mutable) else item
+
+
+class MutableList(Mutable, MutableSequence[Any]):
+    """A list of mutables, frozen to a list.
+
+    Parameters
+    ----------
+    mutables
+        Mutables; plain values are allowed among them and stay as they are.
+
+    Examples
+    --------
+    >>> from nas_space.mutable import Categorical
+    >>> pair = MutableList([Categorical([1, 2], label='a'), Categorical([3, 4], label='b')])
+    >>> pair.freeze({'a': 2, 'b': 3})
+    [2, 3]
+    >>> len(list(pair.grid()))
+    4
+    """
+
+    def __init__(self, mutables: Iterable[Any] | None = None) -> None:
+        self.mutables: list[Any] = list(mutables or ())
+
+    def structure(self) -> Node | None:
+        return joint_structure(self.mutables)
+
+    def freeze_values(self, values: Values) -> list[Any]:
+        return [frozen(item, values) for item in self.mutables]
+
+    def extra_repr(self) -> str:
+        return repr(self.mutables)
+
+    @overload
+    def __getitem__(self, index: int) -> Any: ...
+    @overload
+    def __getitem__(self, index: slice) -> MutableList: ...
+    def __getitem__(self, index: int | slice) -> Any:
+        found = self.mutables[index]
+        return MutableList(found) if isinstance(index, slice) else found
+
+    def __setitem__(self, index: Any, mutable: Any) -> None:
+        self.mutables[index] = mutable
+
+    def __delitem__(self, index: int | slice) -> None:
+        del self.mutables[index]
+
+    def __len__(self) -> int:
+        return len(self.mutables)
+
+    def insert(self, index: int, value: Any) -> None:
+        """Inserts a mutable before an index."""
+        self.mutables.insert(index, value)
+
+    def __contains__(self, item: object) -> bool:
+        return any(item is mutable for mutable in self.mutables)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, MutableList) and _all_equal(self.mutables, other.mutables)
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def equals(self, other: Any) -> bool:
+        """Whether two lists hold equal mutables."""
+        return bool(self == other)
+
+
+class MutableDict(Mutable, MutableMapping[str, Any]):
+    """A dictionary of mutables, frozen to a dictionary.
+
+    Parameters
+    ----------
+    mutables
+        Name to mutable; plain values are allowed and stay as they are.
+
+    Examples
+    --------
+    >>> from nas_space.mutable import Categorical, Numerical
+    >>> MutableDict(op=Categorical(['a', 'b'], label='op'), rate=0.1).freeze({'op': 'b'})
+    {'op': 'b', 'rate': 0.1}
+    """
+
+    def __init__(self, mutables: Mapping[str, Any] | None = None, **mutable_kwargs: Any) -> None:
+        self.mutables: dict[str, Any] = {**(mutables or {}), **mutable_kwargs}
+
+    def structure(self) -> Node | None:
+        return joint_structure(self.mutables.values())
+
+    def freeze_values(self, values: Values) -> dict[str, Any]:
+        return {key: frozen(item, values) for key, item in self.mutables.items()}
+
+    def extra_repr(self) -> str:
+        return repr(self.mutables)
+
+    def __getitem__(self, key: str) -> Any:
+        return self.mutables[key]
+
+    def __setitem__(self, key: str, mutable: Any) -> None:
+        self.mutables[key] = mutable
+
+    def __delitem__(self, key: str) -> None:
+        del self.mutables[key]
+
+    def __len__(self) -> int:
+        return len(self.mutables)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.mutables)
+
+    def __eq__(self, other: object) -> bool:
+        return (
+            isinstance(other, MutableDict)
+            and list(self.mutables) == list(other.mutables)
+            and _all_equal(self.mutables.values(), other.mutables.values())
+        )
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def equals(self, other: Any) -> bool:
+        """Whether two dictionaries hold equal mutables under the same names."""
+        return bool(self == other)
+
+
+def _all_equal(left: Iterable[Any], right: Iterable[Any]) -> bool:
+    first, second = list(left), list(right)
+    if len(first) != len(second):
+        return False
+    return all(
+        a.equals(b) if isinstance(a, Mutable) else not isinstance(b, Mutable) and bool(a == b)
+        for a, b in zip(first, second, strict=True)
+    )

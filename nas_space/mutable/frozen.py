@@ -1,0 +1,153 @@
+"""Freezing while constructing: contexts in which choices are already made."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar, Token
+from typing import Any, Generic, TypeVar
+
+from ..errors import SampleMissingError, SpaceError
+from .base import Mutable, Sample
+
+T = TypeVar("T")
+
+_CONTEXTS: ContextVar[tuple[Sample, ...]] = ContextVar("frozen_contexts", default=())
+
+
+class frozen_context:
+    """A context that says what is chosen; nested contexts add to the ones around.
+
+    Parameters
+    ----------
+    sample
+        Label to value.
+
+    Examples
+    --------
+    >>> from nas_space.mutable import Categorical
+    >>> with frozen_context({'a': 2}):
+    ...     ensure_frozen(Categorical([1, 2, 3], label='a'))
+    2
+    """
+
+    def __init__(self, sample: Mapping[str, Any] | None = None) -> None:
+        self.value: Sample = dict(sample or {})
+        self._tokens: list[Token[tuple[Sample, ...]]] = []
+
+    def __enter__(self) -> Sample:
+        self._tokens.append(_CONTEXTS.set((*_CONTEXTS.get(), self.value)))
+        return self.value
+
+    def __exit__(self, *_: object) -> None:
+        _CONTEXTS.reset(self._tokens.pop())
+
+    @staticmethod
+    def current() -> Sample | None:
+        """What is chosen here, all contexts around together; ``None`` outside of any."""
+        contexts = _CONTEXTS.get()
+        if not contexts:
+            return None
+        merged: Sample = {}
+        for context in contexts:
+            merged.update(context)
+        return merged
+
+    @staticmethod
+    def update(sample: Mapping[str, Any]) -> None:
+        """Adds choices to the innermost context."""
+        contexts = _CONTEXTS.get()
+        if not contexts:
+            raise SpaceError("there is no frozen_context to update; enter one with `with frozen_context(...):`")
+        contexts[-1].update(sample)
+
+    @staticmethod
+    @contextmanager
+    def bypass() -> Iterator[None]:
+        """Leaves the innermost context aside, to build a space inside of one."""
+        token = _CONTEXTS.set(_CONTEXTS.get()[:-1])
+        try:
+            yield
+        finally:
+            _CONTEXTS.reset(token)
+
+
+def ensure_frozen(
+    mutable: Any, *, strict: bool = True, sample: Mapping[str, Any] | None = None, retries: int = 1000
+) -> Any:
+    """The frozen form of a mutable; anything else as it is.
+
+    Parameters
+    ----------
+    mutable
+        A mutable or a plain value.
+    strict
+        Whether it is an error if nothing says what is chosen; else the robust default is taken.
+    sample
+        What is chosen; by default what the :class:`frozen_context` around says.  While a
+        space is built, labels that nobody has chosen take their defaults.
+    retries
+        Attempts of :meth:`Mutable.robust_default`.
+
+    Examples
+    --------
+    >>> from nas_space.mutable import Categorical
+    >>> ensure_frozen(Categorical([1, 2], label='a'), strict=False)
+    1
+    >>> ensure_frozen('anything')
+    'anything'
+    """
+    if not isinstance(mutable, Mutable):
+        return mutable
+    if sample is None:
+        sample = frozen_context.current()
+    if sample is not None:
+        try:
+            return mutable.freeze(sample)
+        except SampleMissingError:
+            if not _DEFAULTING.get():
+                raise
+            return mutable.robust_default(_CONTEXTS.get()[-1], retries=retries)
+    if strict:
+        raise SpaceError(
+            f"nothing says which value {mutable} has here; call ensure_frozen inside the constructor of a "
+            "ModelSpace or inside frozen_context(...), give sample=..., or strict=False for the default"
+        )
+    return mutable.robust_default(retries=retries)
+
+
+_DEFAULTING: ContextVar[bool] = ContextVar("defaulting", default=False)
+
+
+@contextmanager
+def dry_run() -> Iterator[None]:
+    """A context for building a space: what is not chosen takes its default, once for all."""
+    token = _DEFAULTING.set(True)
+    try:
+        with frozen_context():
+            yield
+    finally:
+        _DEFAULTING.reset(token)
+
+
+class frozen_factory(Generic[T]):
+    """A callable that calls another one inside a :class:`frozen_context`.
+
+    Parameters
+    ----------
+    callable
+        What to call.
+    sample
+        What is chosen, as a dict or a context.
+    """
+
+    def __init__(self, callable: Callable[..., T], sample: Mapping[str, Any] | frozen_context) -> None:
+        self.callable = callable
+        self.sample = sample if isinstance(sample, frozen_context) else frozen_context(sample)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> T:
+        with self.sample:
+            return self.callable(*args, **kwargs)
+
+    def __repr__(self) -> str:
+        return f"frozen_factory(callable={self.callable}, arch={self.sample.value})"

@@ -1,0 +1,70 @@
+"""Random words: where every draw of the library comes from.
+
+A draw is a function of raw 64-bit words and nothing else, so the same seed gives the same
+architectures on every platform and in every release; how NumPy turns bits into choices may
+change between releases, its raw PCG64 stream may not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import UsageError
+
+RandomState = (
+    int | np.random.Generator | np.random.RandomState | np.random.BitGenerator | np.random.SeedSequence | None
+)
+"""What is accepted wherever randomness is asked for: ``None`` is NumPy's global state."""
+
+Words = Callable[[int], npt.NDArray[np.uint64]]
+"""Gives the next ``n`` raw 64-bit words."""
+
+
+def words(random_state: RandomState = None) -> Words:
+    """A source of raw 64-bit words.
+
+    Parameters
+    ----------
+    random_state
+        A seed (for PCG64), a ``Generator``, a ``BitGenerator``, a ``SeedSequence``, a legacy
+        ``RandomState``, or ``None`` for NumPy's global state, as in SciPy.
+
+    Examples
+    --------
+    >>> words(0)(2)
+    array([11749869230777074271,  4976686463289251617], dtype=uint64)
+    """
+    if random_state is None or isinstance(random_state, np.random.RandomState):
+        source = np.random if random_state is None else random_state
+        return lambda n: np.frombuffer(source.bytes(8 * n), dtype="<u8")
+    if isinstance(random_state, (int, np.integer)) and not isinstance(random_state, bool):
+        if random_state < 0:
+            raise UsageError(f"a seed must not be negative, but got {random_state}")
+        random_state = np.random.PCG64(int(random_state))
+    elif isinstance(random_state, np.random.SeedSequence):
+        random_state = np.random.PCG64(random_state)
+    if isinstance(random_state, np.random.Generator):
+        random_state = random_state.bit_generator
+    if not isinstance(random_state, np.random.BitGenerator):
+        raise UsageError(
+            "a random state is an integer seed, one of NumPy's generators, or None for NumPy's "
+            f"global state, but got {random_state!r}"
+        )
+    bits: Any = random_state
+
+    def draw(n: int) -> npt.NDArray[np.uint64]:
+        if n < 64:
+            return bits.random_raw(n)  # type: ignore[no-any-return]
+        # The same stream through NumPy's full-range integers, an order of magnitude faster.
+        return np.random.Generator(bits).integers(0, 2**64 - 1, n, dtype=np.uint64, endpoint=True)
+
+    return draw
+
+
+def unit(raw: Any) -> Any:
+    """Words as floats strictly between 0 and 1, from their upper 53 bits."""
+    return ((raw >> np.uint64(11)).astype(np.float64) + 0.5) * 2.0**-53

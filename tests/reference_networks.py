@@ -243,8 +243,9 @@ class ProxylessModules(nn.Module):
         """The modules that an input meets under `architecture`, in order."""
         names = ["stem", "blocks.0"]
         for stage in range(2, 7):
-            for i in range(int(architecture[f"s{stage}_depth"])):
-                names.append(f"blocks.{stage - 1}.blocks.{i}.{architecture[f's{stage}_i{i}']}")
+            depth = int(architecture[f"s{stage}_depth"])
+            chosen = [architecture[f"s{stage}_i{i}"] for i in range(depth)]
+            names += [f"blocks.{stage - 1}.blocks.{i}.{name}" for i, name in enumerate(chosen)]
         names += [f"blocks.6.{architecture['s7_i0']}", "feature_mix_layer", "global_avg_pooling"]
         body = [self.get_submodule(name) for name in names]
         return nn.Sequential(*body, nn.Flatten(), self.dropout_layer, self.classifier)

@@ -1,13 +1,13 @@
 """Every exception the library raises on purpose, in one tree.
 
-All of them derive from :class:`NasSpaceError`, so ``except NasSpaceError`` catches what the library
-has to say and nothing else. Where a built-in exception has the same meaning (``ValueError``,
-``TypeError``, ``RuntimeError``), a class derives from that as well, so code that knows nothing of
-this library handles it as it should.
+All of them derive from :class:`NasSpaceError`, so ``except NasSpaceError`` catches what the
+library has to say and nothing else. Where a built-in exception has the same meaning
+(``ValueError``, ``TypeError``, ``RuntimeError``), a class derives from that as well, so code that
+knows nothing of this library handles it as it should.
 
-Messages are for people: the label, the path of the module, what is allowed and what to do. Data that
-a program may want is in attributes. Every class survives pickling with its attributes, because
-errors cross processes.
+Messages are for people: the label, the path of the module, what is allowed and what to do. Data
+that a program may want is in attributes. Every class survives pickling with its attributes,
+because errors cross processes.
 
 Examples
 --------
@@ -23,10 +23,7 @@ True
 from __future__ import annotations
 
 import difflib
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
+from collections.abc import Iterable
 
 __all__ = [
     "CheckpointError",
@@ -58,8 +55,8 @@ class SampleValidationError(NasSpaceError, ValueError):
     msg
         What is wrong with it: the label, its value, and what is allowed.
     paths
-        Where in the space it was found, outermost first. Whoever passes the error on inserts its own
-        name at the front of :attr:`paths`.
+        Where in the space it was found, outermost first. Whoever passes the error on inserts its
+        own name at the front of :attr:`paths`.
 
     Attributes
     ----------
@@ -123,7 +120,7 @@ class SampleMissingError(SampleValidationError):
         super().__init__(msg, paths)
 
 
-class ConstraintViolation(SampleValidationError):
+class ConstraintViolation(SampleValidationError):  # noqa: N818 - the name NNI's users catch
     """Each value of an architecture is allowed, but together they break a constraint."""
 
 

@@ -24,16 +24,14 @@ from nas_space.errors import (
     suggest,
 )
 
-EVERY_CLASS = [
-    value
-    for name in errors.__all__
-    if inspect.isclass(value := getattr(errors, name))
-]
+EVERY_CLASS = [value for name in errors.__all__ if inspect.isclass(value := getattr(errors, name))]
 
 
 def test_all_lists_every_exception_of_the_module() -> None:
     defined = {
-        name for name, value in vars(errors).items() if inspect.isclass(value) and value.__module__ == errors.__name__
+        name
+        for name, value in vars(errors).items()
+        if inspect.isclass(value) and value.__module__ == errors.__name__
     }
     assert {cls.__name__ for cls in EVERY_CLASS} == defined
 

@@ -1,0 +1,42 @@
+# Every target works alone on a fresh clone: what it needs is set up in .venv first, once.
+
+PYTHON ?= python3
+VENV   ?= .venv
+JOBS   ?= 2
+
+BIN   := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: demo test test-slow check bench docs clean
+
+demo: $(READY)  ## search, train and save a network for handwritten digits
+	$(BIN)/nas-space search --out runs/demo $(ARGS)
+
+# Each process has one thread, or they would fight over the cores.
+test: $(READY)  ## all tests but the slow ones
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) -m "not slow" $(ARGS)
+
+test-slow: $(READY)  ## the slow ones
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) -m slow $(ARGS)
+
+check: $(READY)  ## style, types, layers
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+
+bench: $(READY)  ## measure what docs/benchmarks.md reports
+	$(BIN)/python -m benchmarks $(ARGS)
+
+docs: $(READY)  ## the manual as HTML, in site/
+	$(BIN)/sphinx-build --fail-on-warning --keep-going -b html docs site
+
+clean:  ## all that is made, but for .venv and the results in runs/
+	rm -rf build dist site docs/api .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+
+# The constraints come by the environment, so that they hold for the build backend as well.
+$(READY): pyproject.toml constraints.txt
+	@echo "Setting up $(VENV); the first time, this takes some minutes."
+	$(PYTHON) -m venv $(VENV)
+	PIP_CONSTRAINT=constraints.txt $(BIN)/python -m pip install --quiet --editable '.[dev]'
+	@touch $@

@@ -23,7 +23,7 @@ check: $(READY)  ## style, types, layers
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
-	$(BIN)/lint-imports --no-logo
+	$(BIN)/lint-imports --no-logo --no-cache
 
 bench: $(READY)  ## measure what docs/benchmarks.md reports
 	$(BIN)/python -m benchmarks $(ARGS)

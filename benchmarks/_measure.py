@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import torch
 
@@ -120,21 +120,50 @@ def ratios(numerators: Sequence[float], denominators: Sequence[float]) -> Spread
 
 
 @dataclass(frozen=True)
-class Row:
-    """One line of a table: two measurements, their ratio, and what it should be.
+class Aim:
+    """What a figure should be: at most, or at least, a limit."""
 
-    `aim` is a text such as ``'<= 0.35'``; `met` is ``None`` where there was nothing to compare
-    with, and `note` then says why.
+    relation: Literal["≤", "≥"]
+    limit: float
+
+    def met(self, value: float) -> bool:
+        return value <= self.limit if self.relation == "≤" else value >= self.limit
+
+    def __str__(self) -> str:
+        return f"{self.relation} {self.limit:,g}"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of a table: two measurements, the figure made of them, and its aim.
+
+    `met` is ``None`` where nothing can be said, and `note` then tells why.
     """
 
     what: str
-    ours: str
-    other: str
-    value: float | None
-    spread: tuple[float, float] | None
-    aim: str
-    met: bool | None
+    ours: str = ""
+    other: str = ""
+    value: float | None = None
+    spread: tuple[float, float] | None = None
+    aim: str = ""
+    met: bool | None = None
     note: str = ""
+
+
+def row(
+    what: str, ours: Spread, other: Spread, ratio: Spread, aim: Aim | None = None, note: str = ""
+) -> Row:
+    """A line for a ratio of two times."""
+    return Row(
+        what,
+        show_seconds(ours.median),
+        show_seconds(other.median),
+        ratio.median,
+        (ratio.low, ratio.high),
+        str(aim or ""),
+        aim.met(ratio.median) if aim else None,
+        note,
+    )
 
 
 def show_seconds(value: float) -> str:
@@ -143,6 +172,11 @@ def show_seconds(value: float) -> str:
         if value >= size:
             return f"{value / size:.3g} {unit}"
     return f"{value / 1e-9:.3g} ns"
+
+
+def show_number(value: float) -> str:
+    """Three digits of a number, and no exponent: ``'0.291'``, ``'1,230,000'``."""
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"
 
 
 def environment() -> dict[str, Any]:
@@ -167,7 +201,7 @@ def print_table(title: str, rows: Sequence[Row]) -> None:
         ("what", "left"),
         ("ours", "right"),
         ("other", "right"),
-        ("ratio", "right"),
+        ("figure", "right"),
         ("quartiles", "right"),
         ("aim", "right"),
         ("met", "left"),
@@ -179,8 +213,8 @@ def print_table(title: str, rows: Sequence[Row]) -> None:
             row.what,
             row.ours,
             row.other,
-            "" if row.value is None else f"{row.value:.3g}",
-            "" if row.spread is None else "{:.3g} … {:.3g}".format(*row.spread),
+            "" if row.value is None else show_number(row.value),
+            "" if row.spread is None else " … ".join(map(show_number, row.spread)),
             row.aim,
             verdict[row.met],
         )

@@ -1,0 +1,5 @@
+"""``python -m benchmarks``: the figures of the trunk, as ``make bench`` prints them."""
+
+from benchmarks.trunk import main
+
+main()

@@ -4,8 +4,9 @@ PYTHON ?= python3
 VENV   ?= .venv
 JOBS   ?= 2
 
-BIN   := $(VENV)/bin
-READY := $(VENV)/.ready
+BIN       := $(VENV)/bin
+READY     := $(VENV)/.ready
+NNI_READY := .venv-nni/.ready
 
 .PHONY: demo test test-slow check bench docs clean
 
@@ -25,13 +26,13 @@ check: $(READY)  ## style, types, layers
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo --no-cache
 
-bench: $(READY)  ## measure what docs/benchmarks.md reports
+bench: $(READY) $(NNI_READY)  ## measure what docs/benchmarks.md reports
 	$(BIN)/python -m benchmarks $(ARGS)
 
 docs: $(READY)  ## the manual as HTML, in site/
 	$(BIN)/sphinx-build --fail-on-warning --keep-going -b html docs site
 
-clean:  ## all that is made, but for .venv and the results in runs/
+clean:  ## all that is made, but for the environments and the results in runs/
 	rm -rf build dist site docs/api .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
 # The constraints come by the environment, so that they hold for the build backend as well.
@@ -39,4 +40,10 @@ $(READY): pyproject.toml constraints.txt
 	@echo "Setting up $(VENV); the first time, this takes some minutes."
 	$(PYTHON) -m venv $(VENV)
 	PIP_CONSTRAINT=constraints.txt $(BIN)/python -m pip install --quiet --editable '.[dev]'
+	@touch $@
+
+# NNI, to measure beside: archived, it needs older versions than ours of what both use.
+$(NNI_READY): benchmarks/requirements-nni.txt
+	$(PYTHON) -m venv .venv-nni
+	.venv-nni/bin/python -m pip install --quiet --requirement $<
 	@touch $@

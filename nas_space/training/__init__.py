@@ -1,0 +1,56 @@
+"""Training and scoring networks: tasks, loops on Lightning Fabric, data, checkpoints.
+
+A :class:`Task` is what a user brings; :func:`fit` trains a network on it, :func:`evaluate` scores
+it. Everything takes plain modules; a space is one, and is trained along random architectures by
+``fit(..., path=...)``.
+
+Examples
+--------
+>>> import torch
+>>> from torch.utils.data import TensorDataset
+>>> x = torch.randn(256, 2)
+>>> data = TensorDataset(x, (x[:, 0] > x[:, 1]).long())
+>>> task = Task.classification(data, validation=data)
+>>> net = fit(torch.nn.Linear(2, 2), task, epochs=10)
+>>> evaluate(net, task)["accuracy"] > 0.9
+True
+"""
+
+from nas_space.training.augmentation import Jitter
+from nas_space.training.batches import Batches, Source, training_batches
+from nas_space.training.calibration import recalibrate
+from nas_space.training.checkpoint import load_state, save_state
+from nas_space.training.data import Splits, load_data, split_by_class
+from nas_space.training.evaluation import evaluate, predict
+from nas_space.training.fabric import make_fabric
+from nas_space.training.loop import Progress, Trainer, fit
+from nas_space.training.optimization import Schedule, cosine, parameter_groups
+from nas_space.training.task import Metric, Task
+from nas_space.training.weights import load_weights, read_weights, save_weights
+
+__all__ = [
+    "Batches",
+    "Jitter",
+    "Metric",
+    "Progress",
+    "Schedule",
+    "Source",
+    "Splits",
+    "Task",
+    "Trainer",
+    "cosine",
+    "evaluate",
+    "fit",
+    "load_data",
+    "load_state",
+    "load_weights",
+    "make_fabric",
+    "parameter_groups",
+    "predict",
+    "read_weights",
+    "recalibrate",
+    "save_state",
+    "save_weights",
+    "split_by_class",
+    "training_batches",
+]

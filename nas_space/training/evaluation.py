@@ -1,0 +1,138 @@
+"""Scoring a network on a split."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, cast
+
+import torch
+from torch import Tensor, nn
+
+from nas_space.errors import DataError
+from nas_space.training.batches import is_dataset, one_pass
+from nas_space.training.fabric import device_of, make_fabric
+from nas_space.training.randomness import preserved_randomness, seed_globally
+from nas_space.training.task import Task
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
+__all__ = ["evaluate", "predict", "preserved_modes"]
+
+
+def evaluate(
+    network: nn.Module,
+    task: Task,
+    split: str = "validation",
+    *,
+    fabric: Fabric | None = None,
+    batch_size: int | None = None,
+) -> dict[str, float]:
+    """Score a network on a split by all metrics of a task.
+
+    Parameters
+    ----------
+    network
+        Runs in evaluation mode and without gradients; its modes are put back afterwards. A space
+        runs as the architecture that is active.
+    task
+        Says how to run the network and what to measure. Metrics are functions of the whole split,
+        not means over batches.
+    split
+        'train' (not augmented), 'validation' or 'test'.
+    fabric
+        Where; by default where the network is. Several processes share the examples, and all get
+        the scores of the whole.
+    batch_size
+        Examples at a time: by default four times as many as in training, as less is kept.
+
+    Returns
+    -------
+    dict
+        From the name of each metric to its value.
+
+    Raises
+    ------
+    UsageError
+        The task has no such split.
+    DataError
+        The split is empty.
+
+    Examples
+    --------
+    >>> from torch.utils.data import TensorDataset
+    >>> x = torch.eye(3)
+    >>> task = Task.classification(
+    ...     TensorDataset(x, torch.arange(3)), test=TensorDataset(x, torch.arange(3))
+    ... )
+    >>> evaluate(nn.Identity(), task, "test")["accuracy"]
+    1.0
+    """
+    output, target = predict(network, task, split, fabric=fabric, batch_size=batch_size)
+    return {name: metric(output, target) for name, metric in task.metrics.items()}
+
+
+def predict(
+    network: nn.Module,
+    task: Task,
+    split: str = "validation",
+    *,
+    fabric: Fabric | None = None,
+    batch_size: int | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Run a network on a split.
+
+    Parameters
+    ----------
+    network, task, split, fabric, batch_size
+        As for :func:`evaluate`.
+
+    Returns
+    -------
+    tuple of Tensor
+        The outputs and the targets of all examples, in their order, on the device.
+    """
+    source = task.split(split)
+    fabric = fabric or make_fabric(device_of(network))
+    rank, processes = fabric.global_rank, fabric.world_size
+    precision = fabric.strategy.precision
+    outputs: list[Tensor] = []
+    targets: list[Tensor] = []
+    fabric.to_device(network)
+    with torch.no_grad(), preserved_modes(network), preserved_randomness(fabric.device):
+        seed_globally(0, f"evaluate/{split}", 0, fabric.device)
+        network.eval()
+        for batch in one_pass(
+            source, batch_size or 4 * task.batch_size, rank=rank, processes=processes
+        ):
+            inputs = precision.convert_input(fabric.to_device(batch))
+            with fabric.autocast():
+                output, target = task.outputs(network, inputs)
+            outputs.append(precision.convert_output(output))
+            targets.append(target)
+    if not outputs:
+        raise DataError(f"the {split} data is empty")
+    output, target = torch.cat(outputs), torch.cat(targets)
+    if processes > 1 and is_dataset(source):
+        length = len(source)  # type: ignore[arg-type]
+        output, target = (_gathered(fabric, share)[:length] for share in (output, target))
+    return output, target
+
+
+def _gathered(fabric: Fabric, share: Tensor) -> Tensor:
+    shares = cast("Tensor", fabric.all_gather(share))
+    # Process r has examples r, r + processes, ...: taken in turn, they are in order again.
+    return shares.transpose(0, 1).flatten(0, 1)
+
+
+@contextmanager
+def preserved_modes(network: nn.Module) -> Iterator[None]:
+    """Put every module of `network` back into the mode, training or evaluation, that it was in."""
+    modes = [(module, module.training) for module in network.modules()]
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            # Not `train(mode)`, which would reach the children as well.
+            module.training = training

@@ -1,0 +1,335 @@
+"""The training loop: one step at a time, each a function of its number."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from torch import Tensor, nn
+
+from nas_space.errors import CheckpointError, UsageError
+from nas_space.training.batches import training_batches
+from nas_space.training.checkpoint import load_state, save_state
+from nas_space.training.fabric import device_of, make_fabric
+from nas_space.training.randomness import generator_of, preserved_randomness, seed_globally
+from nas_space.training.task import Task
+from nas_space.training.weights import check_fit
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
+__all__ = ["Progress", "Trainer", "fit"]
+
+PathOf = Callable[[int], AbstractContextManager[Any]]
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a run of training stands after a step.
+
+    Attributes
+    ----------
+    step : int
+        Steps done.
+    total : int
+        Steps there are.
+    lr : float
+        The learning rate of the step, of the first group of parameters.
+    loss : float
+        The loss of the step, on this process. Reading it waits for the device.
+    """
+
+    step: int
+    total: int
+    lr: float
+    _loss: Tensor
+
+    @property
+    def loss(self) -> float:
+        return float(self._loss)
+
+
+class Trainer:
+    """A run of training that goes one step at a time and can be put down and taken up.
+
+    :func:`fit` is the usual way to one; use this to put something else between the steps.
+
+    Everything random in step `t` (the examples, their augmentation, the path, dropout) is derived
+    from (seed, `t`), so a run that is continued from :meth:`state_dict` ends, on the CPU, with the
+    very bits it would have ended with. The global generators of torch, numpy and Python are seeded
+    within a step and put back after it. They belong to the whole process: do not train in two
+    threads of one.
+
+    Parameters
+    ----------
+    network
+        Is trained in place, and moved to the device. Its parameters without a gradient in a step
+        are left as they are by it: no momentum, no decay.
+    task
+        What to train for.
+    steps, epochs
+        How long: exactly one of the two. A pass over the data need not be a whole number.
+    fabric
+        Where, see :func:`make_fabric`; by default where the network is. With several processes,
+        each takes its share of the joint batch.
+    seed
+        What the run depends on, next to the network's initial weights.
+    path
+        ``path(step)`` returns a context to run the forward and backward pass of a step in, such as
+        ``space.activate(arch)``. What it draws from global generators is the same in all processes.
+
+    Raises
+    ------
+    UsageError
+        Neither or both of `steps` and `epochs` are given, or there is nothing to train.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from torch.utils.data import TensorDataset
+    >>> task = Task.regression(TensorDataset(torch.rand(8, 3), torch.rand(8, 1)), batch_size=4)
+    >>> trainer = Trainer(nn.Linear(3, 1), task, steps=2)
+    >>> trainer.advance().step, trainer.done
+    (1, False)
+    >>> trainer.advance().step, trainer.done
+    (2, True)
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        task: Task,
+        *,
+        steps: int | None = None,
+        epochs: float | None = None,
+        fabric: Fabric | None = None,
+        seed: int = 0,
+        path: PathOf | None = None,
+    ) -> None:
+        self.network = network
+        self.task = task
+        self.total = _total(task, steps, epochs)
+        self.seed = seed
+        self.path = path
+        self.step = 0
+        self.fabric = fabric or make_fabric(device_of(network))
+        optimizer, self.schedule = task.optimization(network, self.total)
+        # The wrapper takes care of precision and of other processes; weights stay in `network`.
+        self._wrapped, self.optimizer = self.fabric.setup(network, optimizer)
+        self._batches: Iterator[Any] | None = None
+        network.train()
+
+    @property
+    def done(self) -> bool:
+        """Whether all steps are done."""
+        return self.step >= self.total
+
+    def advance(self) -> Progress:
+        """Do one step.
+
+        Returns
+        -------
+        Progress
+            Where the run stands after it.
+
+        Raises
+        ------
+        UsageError
+            All steps are done.
+        """
+        if self.done:
+            raise UsageError(f"all {self.total} steps are done; make a new Trainer to go on")
+        step, device, rank = self.step, self.fabric.device, self.fabric.global_rank
+        with preserved_randomness(device):
+            batch = self.fabric.to_device(self._next_batch())
+            noise = generator_of(self.seed, f"train/augment/{rank}", step, device)
+            batch = self.task.augmented(batch, noise)
+            batch = self.fabric.strategy.precision.convert_input(batch)
+            # The path must be one for all processes, dropout must not.
+            seed_globally(self.seed, "train/path", step, device)
+            with self.path(step) if self.path else nullcontext():
+                seed_globally(self.seed, f"train/forward/{rank}", step, device)
+                # None, not zero: an optimizer passes over parameters that are not on the path.
+                self.optimizer.zero_grad(set_to_none=True)
+                # The whole of it, as a step of the task's own may compute outside of the network.
+                with self.fabric.autocast():
+                    loss = self.task.training_loss(self._wrapped, batch)
+                self.fabric.backward(loss)
+            if self.task.clip is not None:
+                self.fabric.clip_gradients(
+                    self._wrapped,
+                    self.optimizer,
+                    max_norm=self.task.clip,
+                    error_if_nonfinite=False,
+                )
+            lr = float(self.optimizer.param_groups[0]["lr"])
+            self.optimizer.step()
+            if self.schedule is not None:
+                self.schedule.step()
+        self.step += 1
+        if self.done:
+            self._finish()
+        return Progress(self.step, self.total, lr, loss.detach())
+
+    def state_dict(self) -> dict[str, Any]:
+        """The state between two steps, as a tree that :func:`save_state` takes.
+
+        Its tensors are those of the run, not copies.
+        """
+        return {
+            "run": self._identity(),
+            "step": self.step,
+            "network": self.network.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "schedule": None if self.schedule is None else self.schedule.state_dict(),
+            "precision": self.fabric.strategy.precision.state_dict(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from a state.
+
+        Parameters
+        ----------
+        state
+            As :meth:`state_dict` returned it, in a run of the same task, length and seed.
+
+        Raises
+        ------
+        CheckpointError
+            It is the state of another run, or of another network, which is as it was.
+        """
+        try:
+            there, here = state["run"], self._identity()
+            if there != here:
+                differing = [k for k in here if there.get(k) != here[k]]
+                raise CheckpointError(
+                    "the state is of another run: "
+                    + ", ".join(
+                        f"{k} is {there.get(k)!r} there, {here[k]!r} here" for k in differing
+                    )
+                    + "; use the same settings to resume, or start a new run"
+                )
+            check_fit(self.network, state["network"])
+            self.optimizer.load_state_dict(state["optimizer"])
+            if self.schedule is not None:
+                self.schedule.load_state_dict(state["schedule"])
+            self.fabric.strategy.precision.load_state_dict(state["precision"])
+            self.network.load_state_dict(state["network"])
+            self.step = state["step"]
+        except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
+            if isinstance(error, CheckpointError):
+                raise
+            raise CheckpointError(f"this is not the state of such a run: {error!r}") from error
+        self._batches = None
+
+    def _identity(self) -> dict[str, Any]:
+        return {"seed": self.seed, "total": self.total, "batch_size": self.task.batch_size}
+
+    def _next_batch(self) -> Any:
+        if self._batches is None:
+            self._batches = training_batches(
+                self.task.train,
+                self.task.batch_size,
+                seed=self.seed,
+                start=self.step,
+                stop=self.total,
+                rank=self.fabric.global_rank,
+                processes=self.fabric.world_size,
+                workers=self.task.workers,
+            )
+        return next(self._batches)
+
+    def _finish(self) -> None:
+        self.optimizer.zero_grad(set_to_none=True)
+        self._batches = None
+        if self.fabric.world_size > 1:
+            # Each process has gathered batch-norm statistics of its own share.
+            for buffer in self.network.buffers():
+                if buffer.is_floating_point():
+                    mean = self.fabric.all_reduce(buffer, reduce_op="mean")
+                    buffer.copy_(cast("Tensor", mean))
+
+
+def fit(
+    network: nn.Module,
+    task: Task,
+    *,
+    steps: int | None = None,
+    epochs: float | None = None,
+    fabric: Fabric | None = None,
+    seed: int = 0,
+    path: PathOf | None = None,
+    on_step: Callable[[Progress], object] | None = None,
+    checkpoint: str | Path | None = None,
+    every: int = 100,
+    resume: bool = False,
+) -> nn.Module:
+    """Train a network.
+
+    Parameters
+    ----------
+    network, task, steps, epochs, fabric, seed, path
+        As for :class:`Trainer`.
+    on_step
+        Is called after each step, to show progress or to measure.
+    checkpoint
+        A file to keep the state of the run in, written every `every` steps and at the end.
+    every
+        How often. A run that is cut off loses the steps since, which are then done again.
+    resume
+        Continue from `checkpoint` if the file is there. On the CPU the result is, bit for bit, that
+        of a run that was never interrupted. Otherwise the file is overwritten.
+
+    Returns
+    -------
+    Module
+        The network, trained in place, in training mode.
+
+    Raises
+    ------
+    CheckpointError
+        The file to resume from is damaged, or of another run.
+    UsageError
+        The arguments do not go together.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from torch.utils.data import TensorDataset
+    >>> x = torch.rand(64, 3)
+    >>> task = Task.regression(TensorDataset(x, x.sum(1, keepdim=True)), batch_size=16)
+    >>> losses = []
+    >>> net = fit(nn.Linear(3, 1), task, epochs=20, on_step=lambda p: losses.append(p.loss))
+    >>> len(losses), losses[-1] < losses[0]
+    (80, True)
+    """
+    if resume and checkpoint is None:
+        raise UsageError("resume=True needs checkpoint=, the file to resume from")
+    if every < 1:
+        raise UsageError(f"every must be at least 1, but is {every}")
+    trainer = Trainer(
+        network, task, steps=steps, epochs=epochs, fabric=fabric, seed=seed, path=path
+    )
+    file = None if checkpoint is None else Path(checkpoint)
+    if resume and file is not None and file.exists():
+        trainer.load_state_dict(load_state(file))
+    for _ in range(trainer.step, trainer.total):
+        progress = trainer.advance()
+        due = progress.step == progress.total or progress.step % every == 0
+        if file is not None and due and trainer.fabric.is_global_zero:
+            save_state(file, trainer.state_dict())
+        if on_step is not None:
+            on_step(progress)
+    return network
+
+
+def _total(task: Task, steps: int | None, epochs: float | None) -> int:
+    if (steps is None) == (epochs is None):
+        raise UsageError("say how long to train: either steps= or epochs=")
+    total = cast("int", steps) if epochs is None else task.steps(epochs)
+    if total < 0:
+        raise UsageError(f"the number of steps must not be negative, but is {total}")
+    return total

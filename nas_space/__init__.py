@@ -1,0 +1,102 @@
+"""Describe spaces of neural networks in PyTorch, and search them.
+
+>>> import nas_space as ns
+>>> from nas_space.hub import ProxylessNAS
+>>> space = ProxylessNAS(num_labels=10, width_mult=0.25)
+>>> net = space.freeze(space.sample(seed=0))
+
+Names are imported when they are first used: torch only by those that need it.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .errors import NasSpaceError
+    from .mutable import (
+        Categorical,
+        CategoricalMultiple,
+        Constraint,
+        ExpressionConstraint,
+        MutableDict,
+        MutableExpression,
+        MutableList,
+        Numerical,
+        SampleBatch,
+        ensure_frozen,
+        frozen_context,
+        label_scope,
+        lognormal,
+        loguniform,
+        make_divisible,
+        normal,
+        qlognormal,
+        qloguniform,
+        qnormal,
+        quniform,
+        randint,
+        uniform,
+    )
+    from .nn import ModelSpace, active, choice
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "errors": ("NasSpaceError",),
+    "mutable": (
+        "Categorical", "CategoricalMultiple", "Constraint", "ExpressionConstraint", "MutableDict",
+        "MutableExpression", "MutableList", "Numerical", "SampleBatch", "ensure_frozen", "frozen_context",
+        "label_scope", "lognormal", "loguniform", "make_divisible", "normal", "qlognormal", "qloguniform",
+        "qnormal", "quniform", "randint", "uniform",
+    ),
+    "nn": ("ModelSpace", "active", "choice"),
+}  # fmt: skip
+_ORIGIN = {name: home for home, names in _HOME.items() for name in names}
+_PARTS = frozenset(
+    {"cli", "errors", "hub", "interop", "mutable", "nn", "profiler", "report", "strategy", "study", "tables", "training"}
+)
+
+__all__ = [
+    "Categorical",
+    "CategoricalMultiple",
+    "Constraint",
+    "ExpressionConstraint",
+    "ModelSpace",
+    "MutableDict",
+    "MutableExpression",
+    "MutableList",
+    "NasSpaceError",
+    "Numerical",
+    "SampleBatch",
+    "active",
+    "choice",
+    "ensure_frozen",
+    "frozen_context",
+    "label_scope",
+    "lognormal",
+    "loguniform",
+    "make_divisible",
+    "normal",
+    "qlognormal",
+    "qloguniform",
+    "qnormal",
+    "quniform",
+    "randint",
+    "uniform",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _ORIGIN:
+        value = getattr(import_module(f"{__name__}.{_ORIGIN[name]}"), name)
+        globals()[name] = value
+        return value
+    if name in _PARTS:
+        return import_module(f"{__name__}.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__, *_PARTS})

@@ -1,0 +1,116 @@
+"""Published weights: a local cache, and how to fill it."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+from urllib.error import URLError
+
+import torch
+from torch import nn
+
+from ..errors import CheckpointError
+
+BASE_ADDRESS = "https://nni.blob.core.windows.net/nashub"
+"""Where NNI published its checkpoints; the environment variable below names another place."""
+
+
+def base_address() -> str:
+    """Where checkpoints are fetched from: ``NAS_SPACE_CHECKPOINTS``, if that is set."""
+    return os.environ.get("NAS_SPACE_CHECKPOINTS", BASE_ADDRESS).rstrip("/")
+
+
+def cache_folder() -> Path:
+    """Where checkpoints are kept: ``NAS_SPACE_CACHE``, else the user's cache folder."""
+    if configured := os.environ.get("NAS_SPACE_CACHE"):
+        return Path(configured)
+    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "nas_space"
+
+
+def checkpoint_file(name: str, *, download: bool = False, progress: bool = True) -> Path:
+    """A checkpoint in the local cache, fetched if it is not there.
+
+    Parameters
+    ----------
+    name
+        File name: before the suffix, the first eight hex digits of the file's SHA-256.
+    download
+        Whether it may be fetched.
+    progress
+        Whether to show a progress bar.
+
+    Raises
+    ------
+    CheckpointError
+        If it is not there and may not or cannot be fetched, or its digest is wrong.
+    """
+    path = cache_folder() / name
+    digest = Path(name).stem.rpartition("-")[2]
+    address = f"{base_address()}/{name}"
+    if not path.exists():
+        if not download:
+            raise CheckpointError(
+                f"the checkpoint {name} is not in {path.parent}; pass download=True to fetch it from {address}"
+            )
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            # Writes to a file beside it, and moves that into place once its digest is right.
+            torch.hub.download_url_to_file(address, str(path), hash_prefix=digest, progress=progress)
+        except (URLError, OSError) as error:
+            raise CheckpointError(
+                f"cannot fetch {address}: {error}; set NAS_SPACE_CHECKPOINTS to another base address, or put "
+                f"the file into {path.parent}"
+            ) from error
+        except RuntimeError as error:  # how torch reports a wrong digest
+            raise CheckpointError(f"{address} is damaged or not the published file: {error}") from error
+    found = hashlib.sha256(path.read_bytes()).hexdigest()
+    if not found.startswith(digest):
+        raise CheckpointError(
+            f"{path} is damaged: its SHA-256 begins with {found[:8]}, not {digest}; delete it and fetch it again"
+        )
+    return path
+
+
+def load_checkpoint(
+    network: nn.Module, name: str, *, head: str, download: bool = False, progress: bool = True
+) -> None:
+    """Loads published weights into a network.
+
+    Parameters
+    ----------
+    network
+        Changed only if everything fits.
+    name
+        As in :func:`checkpoint_file`.
+    head
+        The module that keeps its own weights if the network has another number of labels.
+    download, progress
+        As in :func:`checkpoint_file`.
+
+    Raises
+    ------
+    CheckpointError
+        If the file holds anything but tensors, or other ones than the network needs.
+    """
+    path = checkpoint_file(name, download=download, progress=progress)
+    try:
+        weights = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise CheckpointError(f"{path} is not a checkpoint of plain tensors: {error}") from error
+    if not isinstance(weights, dict) or not all(isinstance(value, torch.Tensor) for value in weights.values()):
+        raise CheckpointError(f"{path} is not a dictionary of tensors")
+    own = network.state_dict()
+    for key in [key for key in weights if key.startswith(f"{head}.")]:
+        if key in own and own[key].shape != weights[key].shape:
+            weights[key] = own[key]
+    wrong = sorted(
+        {key for key in own if key not in weights}
+        | {key for key in weights if key not in own or own[key].shape != weights[key].shape}
+    )
+    if wrong:
+        raise CheckpointError(
+            f"{path} does not fit a {type(network).__name__}: {len(wrong)} tensors are missing, unknown or of "
+            f"another shape, among them {wrong[:3]}"
+        )
+    network.load_state_dict(weights)

@@ -1,0 +1,147 @@
+"""The space of ProxylessNAS (Cai, Zhu and Han, arXiv 1812.00332)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import torch
+from torch import nn
+
+from ..errors import UsageError
+from ..mutable import make_divisible
+from ..nn import ModelSpace, MutableBatchNorm2d, MutableLinear, Repeat
+from .mobile import ConvBNReLU, DepthwiseSeparableConv, inverted_residual_choice_builder, reset_parameters
+from .pretrained import load_checkpoint
+from .published import PROXYLESSNAS, find
+
+_DOWNSAMPLES = {2: True, 3: True, 4: True, 5: False, 6: True, 7: False}
+"""Which of the searched stages halve the size of the image."""
+
+
+class ProxylessNAS(ModelSpace):
+    """Inverted residuals of several kernels and ratios, in six stages of variable depth.
+
+    The space of the paper as NNI's hub has it.  A label ``s<stage>_depth`` says how many
+    blocks a stage has (1 to 4 in stages 2 to 6; stage 7 has one), ``s<stage>_i<index>``
+    which of ``k3e3``, ``k5e3``, ``k7e3``, ``k3e6``, ``k5e6``, ``k7e6`` a block is.  It
+    describes 54,375,883,032,510,144 architectures.
+
+    Parameters
+    ----------
+    num_labels
+        Classes.
+    base_widths
+        Nine widths: of the stem, of stages 1 to 7, and of the last convolution.
+    dropout_rate
+        Before the classifier.
+    width_mult
+        Factor on all widths, which are rounded to multiples of 8.
+    bn_eps, bn_momentum
+        Of the batch norms.
+
+    Raises
+    ------
+    UsageError
+        If there are not nine positive widths.
+
+    Examples
+    --------
+    >>> space = ProxylessNAS(num_labels=10, width_mult=0.25)
+    >>> net = space.random(seed=0).eval()
+    >>> net(torch.zeros(2, 3, 32, 32)).shape
+    torch.Size([2, 10])
+    """
+
+    # Stage 7 has no depth to choose, but published architectures give one.
+    retired_labels: ClassVar[dict[str, Any]] = {"s7_depth": 1}
+
+    def __init__(
+        self,
+        num_labels: int = 1000,
+        base_widths: Sequence[int] = (32, 16, 32, 40, 80, 96, 192, 320, 1280),
+        dropout_rate: float = 0.0,
+        width_mult: float = 1.0,
+        bn_eps: float = 1e-3,
+        bn_momentum: float = 0.1,
+    ) -> None:
+        super().__init__()
+        widths = [make_divisible(width * width_mult, 8) for width in _checked(base_widths)]
+        self.num_labels = num_labels
+        self.dropout_rate = dropout_rate
+        self.bn_eps = bn_eps
+        self.bn_momentum = bn_momentum
+
+        self.stem = ConvBNReLU(3, widths[0], stride=2, norm_layer=MutableBatchNorm2d)
+        blocks: list[nn.Module] = [DepthwiseSeparableConv(widths[0], widths[1])]
+        for stage, downsample in _DOWNSAMPLES.items():
+            build = inverted_residual_choice_builder(
+                [3, 6], [3, 5, 7], downsample, widths[stage - 1], widths[stage], f"s{stage}"
+            )
+            blocks.append(Repeat(build, (1, 4), label=f"s{stage}_depth") if stage < 7 else build(0))
+        self.blocks = nn.Sequential(*blocks)
+        self.feature_mix_layer = ConvBNReLU(widths[7], widths[8], kernel_size=1, norm_layer=MutableBatchNorm2d)
+        self.global_avg_pooling = nn.AdaptiveAvgPool2d(1)
+        self.dropout_layer = nn.Dropout(dropout_rate)
+        self.classifier = MutableLinear(widths[8], num_labels)
+        reset_parameters(self, bn_momentum=bn_momentum, bn_eps=bn_eps)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Class scores, ``(batch, num_labels)``, of images ``(batch, 3, height, width)``."""
+        x = self.feature_mix_layer(self.blocks(self.stem(x)))
+        x = self.global_avg_pooling(x).flatten(1)
+        return self.classifier(self.dropout_layer(x))  # type: ignore[no-any-return]
+
+    def no_weight_decay(self) -> set[str]:
+        """Names of the parameters that optimizers should not decay, as timm asks for them."""
+        return {"classifier.weight", "classifier.bias"}
+
+    @classmethod
+    def load_searched_model(
+        cls, name: str, pretrained: bool = False, download: bool = False, progress: bool = True, **kwargs: Any
+    ) -> ProxylessNAS:
+        """A network of a published architecture.
+
+        Parameters
+        ----------
+        name
+            ``acenas-m1``, ``acenas-m2``, ``acenas-m3`` (arXiv 2108.03001), ``proxyless-cpu``,
+            ``proxyless-gpu`` or ``proxyless-mobile``.
+        pretrained
+            Whether to load the published weights.  With another number of labels than 1000,
+            the classifier keeps its fresh ones.
+        download
+            Whether the weights may be fetched if they are not in the local cache.
+        progress
+            Whether a download shows its progress.
+        kwargs
+            Arguments of the class that are not the published architecture's own.
+
+        Raises
+        ------
+        UsageError
+            If the name is unknown.
+        CheckpointError
+            If the weights are not to be had, or damaged.
+
+        Examples
+        --------
+        >>> net = ProxylessNAS.load_searched_model('proxyless-mobile')
+        >>> sum(parameter.numel() for parameter in net.parameters())
+        4080512
+        """
+        published = find(name, PROXYLESSNAS, cls.__name__)
+        network = cls.frozen_factory(published.architecture)(**{**published.arguments, **kwargs})
+        if pretrained:
+            load_checkpoint(network, published.checkpoint, head="classifier", download=download, progress=progress)
+        return network
+
+
+def _checked(base_widths: Sequence[int]) -> list[int]:
+    widths = list(base_widths)
+    if len(widths) != 9 or not all(isinstance(width, int) and width > 0 for width in widths):
+        raise UsageError(
+            "base_widths are nine positive whole numbers (stem, stages 1 to 7, last convolution), but got "
+            f"{base_widths!r}"
+        )
+    return widths

@@ -1,0 +1,122 @@
+"""Primitives: layers and choices from which spaces of networks are built.
+
+Every layer of ``torch.nn`` has a ``Mutable`` form here, whose arguments may be expressions.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from ..mutable import MutableExpression
+from .activation import Activation, active
+from .choice import ChosenInputs, InputChoice, LayerChoice, ValueChoice
+from .elastic import ElasticModule
+from .layers import (
+    MutableBatchNorm1d,
+    MutableBatchNorm2d,
+    MutableBatchNorm3d,
+    MutableBilinear,
+    MutableConv1d,
+    MutableConv2d,
+    MutableConv3d,
+    MutableConvTranspose1d,
+    MutableConvTranspose2d,
+    MutableConvTranspose3d,
+    MutableEmbedding,
+    MutableEmbeddingBag,
+    MutableGroupNorm,
+    MutableInstanceNorm1d,
+    MutableInstanceNorm2d,
+    MutableInstanceNorm3d,
+    MutableLayerNorm,
+    MutableLinear,
+    MutableMultiheadAttention,
+    MutablePReLU,
+    MutableRMSNorm,
+    MutableSyncBatchNorm,
+    generic_layer,
+    layer_names,
+)
+from .module import MutableModule
+from .parametrized import ParametrizedModule
+from .repeat import Repeat
+from .space import ModelSpace
+
+if TYPE_CHECKING:
+    from torch import nn
+
+MaybeIntChoice: TypeAlias = "int | MutableExpression[int]"
+"""A whole number, or an expression of one."""
+
+__all__ = [
+    "Activation",
+    "ChosenInputs",
+    "ElasticModule",
+    "InputChoice",
+    "LayerChoice",
+    "MaybeIntChoice",
+    "ModelSpace",
+    "MutableBatchNorm1d",
+    "MutableBatchNorm2d",
+    "MutableBatchNorm3d",
+    "MutableBilinear",
+    "MutableConv1d",
+    "MutableConv2d",
+    "MutableConv3d",
+    "MutableConvTranspose1d",
+    "MutableConvTranspose2d",
+    "MutableConvTranspose3d",
+    "MutableEmbedding",
+    "MutableEmbeddingBag",
+    "MutableGroupNorm",
+    "MutableInstanceNorm1d",
+    "MutableInstanceNorm2d",
+    "MutableInstanceNorm3d",
+    "MutableLayerNorm",
+    "MutableLinear",
+    "MutableModule",
+    "MutableMultiheadAttention",
+    "MutablePReLU",
+    "MutableRMSNorm",
+    "MutableSyncBatchNorm",
+    "ParametrizedModule",
+    "Repeat",
+    "ValueChoice",
+    "active",
+    "choice",
+]
+
+
+def choice(label: str, choices: list[Any]) -> Any:
+    """One of several values or, if they are modules, of several layers.
+
+    >>> choice('width', [16, 32])
+    Categorical([16, 32], label='width')
+    >>> from torch import nn
+    >>> choice('op', [nn.Identity(), nn.ReLU()]).simplify()
+    {'op': Categorical([0, 1], label='op')}
+    """
+    from torch import nn
+
+    from ..mutable import Categorical
+
+    options = list(choices)
+    if options and all(isinstance(option, nn.Module) for option in options):
+        return LayerChoice(options, label=label)
+    return Categorical(options, label=label)
+
+
+def __getattr__(name: str) -> Any:
+    """The ``Mutable`` form of a layer that has no elastic one, made when it is first asked for."""
+    if name.startswith("Mutable"):
+        try:
+            layer = generic_layer(name.removeprefix("Mutable"))
+        except AttributeError as error:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}: {error}") from None
+        globals()[name] = layer
+        return layer
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *layer_names()})

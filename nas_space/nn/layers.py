@@ -1,0 +1,303 @@
+"""The elastic layers: torch's layers whose weights slice.
+
+Each says which shapes its tensors have in terms of its arguments, which may be expressions;
+the mechanism is in ``elastic.py``.  The other layers of ``torch.nn`` come from
+``generic_layer``, which needs to know nothing about them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch import nn
+
+from ..errors import SpaceError
+from ..mutable import distinct_values
+from ..mutable.node import Node
+from .elastic import ElasticModule, Shape, centred, leading
+from .parametrized import ParametrizedModule
+
+
+def _spread(value: Any, n: int) -> tuple[Any, ...]:
+    """An argument that is one number or one for each of ``n`` dimensions."""
+    return tuple(value) if isinstance(value, (tuple, list)) else (value,) * n
+
+
+def _per_group(channels: Any, groups: Any) -> Any:
+    """Channels of each group; 1 where they are the same, without asking for their values."""
+    return 1 if channels is groups else channels // groups
+
+
+class _Convolution(ElasticModule):
+    """Convolutions: output channels first, kernels cut from the middle."""
+
+    dimensions: int
+
+    @classmethod
+    def shapes(cls, arguments: dict[str, Any]) -> dict[str, Shape]:
+        kernel = _spread(arguments["kernel_size"], cls.dimensions)
+        out, groups = arguments["out_channels"], arguments["groups"]
+        return {"weight": (out, _per_group(arguments["in_channels"], groups), *kernel), "bias": (out,)}
+
+    @classmethod
+    def cut(cls, name: str, tensor: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
+        return centred(tensor, shape, 2) if name == "weight" else leading(tensor, shape)
+
+
+class _TransposedConvolution(_Convolution):
+    """Transposed convolutions: input channels first."""
+
+    @classmethod
+    def shapes(cls, arguments: dict[str, Any]) -> dict[str, Shape]:
+        kernel = _spread(arguments["kernel_size"], cls.dimensions)
+        out, groups = arguments["out_channels"], arguments["groups"]
+        return {"weight": (arguments["in_channels"], _per_group(out, groups), *kernel), "bias": (out,)}
+
+
+class MutableConv1d(_Convolution, nn.Conv1d, wraps=nn.Conv1d):
+    """``torch.nn.Conv1d`` whose arguments may be expressions."""
+
+    dimensions = 1
+
+
+class MutableConv2d(_Convolution, nn.Conv2d, wraps=nn.Conv2d):
+    """``torch.nn.Conv2d`` whose arguments may be expressions: channels, kernel, stride, ….
+
+    A narrower layer uses the first channels of the widest, a smaller kernel the middle of
+    the largest.
+
+    Examples
+    --------
+    >>> from nas_space.mutable import Categorical
+    >>> kernel = Categorical([3, 5], label='kernel')
+    >>> conv = MutableConv2d(3, Categorical([8, 16], label='width'), kernel, padding=kernel // 2)
+    >>> conv.weight.shape
+    torch.Size([16, 3, 5, 5])
+    >>> conv.freeze({'width': 8, 'kernel': 3})
+    Conv2d(3, 8, kernel_size=(3, 3), stride=(1, 1), padding=(1, 1))
+    """
+
+    dimensions = 2
+
+
+class MutableConv3d(_Convolution, nn.Conv3d, wraps=nn.Conv3d):
+    """``torch.nn.Conv3d`` whose arguments may be expressions."""
+
+    dimensions = 3
+
+
+class MutableConvTranspose1d(_TransposedConvolution, nn.ConvTranspose1d, wraps=nn.ConvTranspose1d):
+    """``torch.nn.ConvTranspose1d`` whose arguments may be expressions."""
+
+    dimensions = 1
+
+
+class MutableConvTranspose2d(_TransposedConvolution, nn.ConvTranspose2d, wraps=nn.ConvTranspose2d):
+    """``torch.nn.ConvTranspose2d`` whose arguments may be expressions."""
+
+    dimensions = 2
+
+
+class MutableConvTranspose3d(_TransposedConvolution, nn.ConvTranspose3d, wraps=nn.ConvTranspose3d):
+    """``torch.nn.ConvTranspose3d`` whose arguments may be expressions."""
+
+    dimensions = 3
+
+
+class MutableLinear(ElasticModule, nn.Linear, wraps=nn.Linear):
+    """``torch.nn.Linear`` whose arguments may be expressions."""
+
+    @classmethod
+    def shapes(cls, arguments: dict[str, Any]) -> dict[str, Shape]:
+        out = arguments["out_features"]
+        return {"weight": (out, arguments["in_features"]), "bias": (out,)}
+
+
+class MutableBilinear(ElasticModule, nn.Bilinear, wraps=nn.Bilinear):
+    """``torch.nn.Bilinear`` whose arguments may be expressions."""
+
+    @classmethod
+    def shapes(cls, arguments: dict[str, Any]) -> dict[str, Shape]:
+        out = arguments["out_features"]
+        return {"weight": (out, arguments["in1_features"], arguments["in2_features"]), "bias": (out,)}
+
+
+class _ChannelNorm(ElasticModule):
+    """Normalisation with one number of each kind for each channel."""
+
+    channels = "num_features"
+
+    @classmethod
+    def shapes(cls, arguments: dict[str, Any]) -> dict[str, Shape]:
+        shape = (arguments[cls.channels],)
+        return dict.fromkeys(("weight", "bias", "running_mean", "running_var"), shape)
+
+
+class MutableBatchNorm1d(_ChannelNorm, nn.BatchNorm1d, wraps=nn.BatchNorm1d):
+    """``torch.nn.BatchNorm1d`` whose arguments may be expressions."""
+
+
+class MutableBatchNorm2d(_ChannelNorm, nn.BatchNorm2d, wraps=nn.BatchNorm2d):
+    """``torch.nn.BatchNorm2d`` whose arguments may be expressions.
+
+    Running statistics are shared and updated in place, on the channels that are active.
+    """
+
+
+class MutableBatchNorm3d(_ChannelNorm, nn.BatchNorm3d, wraps=nn.BatchNorm3d):
+    """``torch.nn.BatchNorm3d`` whose arguments may be expressions."""
+
+
+class MutableSyncBatchNorm(_ChannelNorm, nn.SyncBatchNorm, wraps=nn.SyncBatchNorm):
+    """``torch.nn.SyncBatchNorm`` whose arguments may be expressions."""
+
+
+class MutableInstanceNorm1d(_ChannelNorm, nn.InstanceNorm1d, wraps=nn.InstanceNorm1d):
+    """``torch.nn.InstanceNorm1d`` whose arguments may be expressions."""
+
+
+class MutableInstanceNorm2d(_ChannelNorm, nn.InstanceNorm2d, wraps=nn.InstanceNorm2d):
+    """``torch.nn.InstanceNorm2d`` whose arguments may be expressions."""
+
+
+class MutableInstanceNorm3d(_ChannelNorm, nn.InstanceNorm3d, wraps=nn.InstanceNorm3d):
+    """``torch.nn.InstanceNorm3d`` whose arguments may be expressions."""
+
+
+class MutableGroupNorm(_ChannelNorm, nn.GroupNorm, wraps=nn.GroupNorm):
+    """``torch.nn.GroupNorm`` whose arguments may be expressions."""
+
+    channels = "num_channels"
+
+
+class MutablePReLU(_ChannelNorm, nn.PReLU, wraps=nn.PReLU):
+    """``torch.nn.PReLU`` whose arguments may be expressions."""
+
+    channels = "num_parameters"
+
+
+class _ShapeNorm(ElasticModule):
+    """Normalisation over the last dimensions."""
+
+    @classmethod
+    def shapes(cls, arguments: dict[str, Any]) -> dict[str, Shape]:
+        shape = _spread(arguments["normalized_shape"], 1)
+        return {"weight": shape, "bias": shape}
+
+
+class MutableLayerNorm(_ShapeNorm, nn.LayerNorm, wraps=nn.LayerNorm):
+    """``torch.nn.LayerNorm`` whose arguments may be expressions."""
+
+
+class MutableRMSNorm(_ShapeNorm, nn.RMSNorm, wraps=nn.RMSNorm):
+    """``torch.nn.RMSNorm`` whose arguments may be expressions."""
+
+
+class MutableEmbedding(ElasticModule, nn.Embedding, wraps=nn.Embedding):
+    """``torch.nn.Embedding`` whose arguments may be expressions."""
+
+    @classmethod
+    def shapes(cls, arguments: dict[str, Any]) -> dict[str, Shape]:
+        return {"weight": (arguments["num_embeddings"], arguments["embedding_dim"])}
+
+
+class MutableEmbeddingBag(ElasticModule, nn.EmbeddingBag, wraps=nn.EmbeddingBag):
+    """``torch.nn.EmbeddingBag`` whose arguments may be expressions."""
+
+    @classmethod
+    def shapes(cls, arguments: dict[str, Any]) -> dict[str, Shape]:
+        return {"weight": (arguments["num_embeddings"], arguments["embedding_dim"])}
+
+
+class MutableMultiheadAttention(ElasticModule, nn.MultiheadAttention, wraps=nn.MultiheadAttention):
+    """``torch.nn.MultiheadAttention`` whose arguments may be expressions: width, heads, ….
+
+    A narrower layer uses the first rows and columns of each of the query's, the key's and
+    the value's projections.
+
+    Raises
+    ------
+    SpaceError
+        If some width cannot be divided by some number of heads that goes with it.
+    """
+
+    @classmethod
+    def shapes(cls, arguments: dict[str, Any]) -> dict[str, Shape]:
+        width = arguments["embed_dim"]
+        key = width if arguments["kdim"] is None else arguments["kdim"]
+        value = width if arguments["vdim"] is None else arguments["vdim"]
+        return {
+            "in_proj_weight": (width * 3, width),
+            "q_proj_weight": (width, width),
+            "k_proj_weight": (width, key),
+            "v_proj_weight": (width, value),
+            "in_proj_bias": (width * 3,),
+            "bias_k": (1, 1, width),
+            "bias_v": (1, 1, width),
+            "out_proj.weight": (width, width),
+            "out_proj.bias": (width,),
+        }
+
+    @classmethod
+    def cut(cls, name: str, tensor: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
+        if not name.startswith("in_proj") or tensor.shape == torch.Size(shape):
+            return leading(tensor, shape)
+        thirds = tensor.unflatten(0, (3, -1))
+        return leading(thirds, (3, shape[0] // 3, *shape[1:])).flatten(0, 1)
+
+    @classmethod
+    def check(cls, arguments: dict[str, Any]) -> None:
+        width, heads = arguments["embed_dim"], arguments["num_heads"]
+        for w, h in distinct_values([width, heads], limit=2**16):
+            if w % h:
+                raise SpaceError(
+                    f"attention of width {w} cannot have {h} heads: the width must be a multiple of their "
+                    f"number, but the space allows both together (width {width}, heads {heads})"
+                )
+
+    # Whether projections are packed into one matrix must not differ between architectures;
+    # torch decides it by comparing values.
+    kept = frozenset({"_qkv_same_embed_dim"})
+
+    @classmethod
+    def reference(cls, arguments: dict[str, Any], values: Any) -> dict[str, Any]:
+        plain = super().reference(arguments, values)
+        if isinstance(arguments["kdim"], Node) or isinstance(arguments["vdim"], Node):
+            plain["kdim"] = plain["embed_dim"] + 1
+        return plain
+
+
+@lru_cache(maxsize=None)
+def generic_layer(name: str) -> type[ParametrizedModule]:
+    """The ``Mutable`` form of any other layer of ``torch.nn``, by its plain name.
+
+    Raises
+    ------
+    AttributeError
+        If torch has no such layer.
+    """
+    plain = getattr(nn, name, None)
+    if not (isinstance(plain, type) and issubclass(plain, nn.Module)) or name in _CONTAINERS:
+        raise AttributeError(f"torch.nn has no layer {name!r} to make Mutable{name} of")
+    return type(ParametrizedModule)(
+        f"Mutable{name}",
+        (ParametrizedModule, plain),
+        {"__module__": "nas_space.nn", "__doc__": f"``torch.nn.{name}`` whose arguments may be expressions."},
+        wraps=plain,
+    )
+
+
+_CONTAINERS = frozenset({"Module", "Sequential", "ModuleList", "ModuleDict", "ParameterList", "ParameterDict", "Container", "DataParallel"})
+
+
+def layer_names() -> Iterable[str]:
+    """The names of all ``Mutable`` layers."""
+    plain = (
+        name
+        for name, value in vars(nn).items()
+        if isinstance(value, type) and issubclass(value, nn.Module) and name not in _CONTAINERS
+    )
+    return sorted(f"Mutable{name}" for name in plain)

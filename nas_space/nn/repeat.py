@@ -1,0 +1,151 @@
+"""`Repeat`: a variable number of blocks, one after another."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from torch import nn
+
+from ..errors import DomainError
+from ..mutable import Categorical, MutableExpression, distinct_values
+from ..mutable.containers import joint_structure
+from ..mutable.node import Node
+from .activation import required
+from .building import slim
+from .module import MutableModule, Structure
+
+if TYPE_CHECKING:
+    from .freezing import Freezer
+
+Block = nn.Module | Callable[[int], nn.Module]
+
+
+class Repeat(MutableModule):
+    """The first so many of a list of blocks, in sequence.
+
+    Parameters
+    ----------
+    blocks
+        A function that makes the block of an index; a module, of which every block is a
+        deep copy; or a list of these, one for each index.
+    depth
+        How many: a number, an inclusive range ``(low, high)``, or an expression of whole
+        numbers.  0 blocks pass the input on.
+    label
+        The name of the choice, where the depth is a range.
+
+    Raises
+    ------
+    DomainError
+        If the depth is not a whole number, or there are too few blocks.
+
+    Examples
+    --------
+    >>> body = Repeat(lambda index: nn.Linear(4, 4), (1, 3), label='depth')
+    >>> body.freeze({'depth': 2})
+    Sequential(
+      (0): Linear(in_features=4, out_features=4, bias=True)
+      (1): Linear(in_features=4, out_features=4, bias=True)
+    )
+    """
+
+    def __init__(
+        self,
+        blocks: Block | Sequence[Block],
+        depth: int | tuple[int, int] | MutableExpression[int],
+        *,
+        label: str | None = None,
+    ) -> None:
+        super().__init__()
+        choice = _depth(depth, label)
+        self.depth_choice = choice
+        depths = [value for (value,) in distinct_values([choice])]
+        wrong = [value for value in depths if isinstance(value, bool) or not isinstance(value, int) or value < 0]
+        if wrong:
+            raise DomainError(f"a depth is a whole number, 0 or more, but {choice} can be {wrong[0]!r}")
+        self.min_depth, self.max_depth = min(depths), max(depths)
+        self.depths = sorted(depths)
+        only = slim()
+        wanted = self.max_depth if only is None else only(choice)
+        self.blocks = nn.ModuleList(_made(blocks, wanted, self.max_depth))
+
+    @property
+    def label(self) -> str | None:
+        """The label of the depth, if it is a plain choice."""
+        choice: Any = self.expression("depth_choice")
+        return str(choice.label) if hasattr(choice, "label") else None
+
+    def __getitem__(self, index: int) -> nn.Module:
+        return self.blocks[index]
+
+    def __len__(self) -> int:
+        return self.max_depth
+
+    def __iter__(self) -> Iterator[nn.Module]:
+        return iter(self.blocks)
+
+    def structure(self) -> Node | None:
+        choice = self.expression("depth_choice")
+        parts = [Structure(block) for block in self.blocks]
+        if not isinstance(choice, Node):
+            return joint_structure(parts)
+        cases = {depth: joint_structure(parts[:depth]) for depth in self.depths}
+        if all(case is None for case in cases.values()):
+            return choice
+        return MutableExpression.switch_case(choice, cases)  # type: ignore[no-any-return]
+
+    def freeze_module(self, freezer: Freezer) -> nn.Module:
+        depth = freezer.values(self.expression("depth_choice"))
+        freezer.path.append("blocks")
+        try:
+            return nn.Sequential(*(freezer.module(block) for block in self.blocks[:depth]))
+        finally:
+            freezer.path.pop()
+
+    def forward(self, x: Any) -> Any:
+        """Runs as many blocks as are active."""
+        choice = self.expression("depth_choice")
+        if not isinstance(choice, Node):
+            return self.run(x, choice)
+        return required(f"the depth {choice}").mix(choice, lambda depth: self.run(x, depth))
+
+    def run(self, x: Any, depth: int) -> Any:
+        """Runs the first blocks."""
+        for block in self.blocks[:depth]:
+            x = block(x)
+        return x
+
+    def extra_repr(self) -> str:
+        return f"depth={self.expression('depth_choice')}"
+
+
+def _depth(depth: Any, label: str | None) -> Any:
+    if isinstance(depth, (tuple, list)):
+        if len(depth) != 2 or not all(isinstance(end, int) for end in depth) or not 0 <= depth[0] <= depth[1]:
+            raise DomainError(f"a range of depths is (low, high) with 0 <= low <= high, but got {depth}")
+        return Categorical(range(depth[0], depth[1] + 1), label=label)
+    if isinstance(depth, Node) or (isinstance(depth, int) and not isinstance(depth, bool)):
+        if label is not None:
+            raise DomainError(f"label={label!r} names a range of depths, but the depth is {depth}")
+        return depth
+    raise DomainError(f"a depth is a number, a range (low, high) or an expression, but got {depth!r}")
+
+
+def _made(blocks: Any, wanted: int, most: int) -> list[nn.Module]:
+    if isinstance(blocks, nn.ModuleList):
+        raise DomainError("give the blocks as a list, not as a ModuleList, which would be one block: list(blocks)")
+    if isinstance(blocks, (list, tuple)):
+        if len(blocks) < most:
+            raise DomainError(f"up to {most} blocks are needed, but only {len(blocks)} are given")
+        each: list[Any] = list(blocks[:wanted])
+    elif isinstance(blocks, nn.Module):
+        each = [blocks if index == 0 else copy.deepcopy(blocks) for index in range(wanted)]
+    else:
+        each = [blocks] * wanted
+    made = [block if isinstance(block, nn.Module) else block(index) for index, block in enumerate(each)]
+    for index, block in enumerate(made):
+        if not isinstance(block, nn.Module):
+            raise DomainError(f"block {index} must be a module, but the builder made {block!r}")
+    return made

@@ -22,8 +22,10 @@ _ACTIVE: ContextVar[Activation | None] = ContextVar("active_architecture", defau
 class Activation:
     """An architecture made active; a context manager.
 
-    Primitives do not read values themselves where a choice selects among things to run:
-    they hand the branches to :meth:`mix`, which is what a strategy redefines.
+    Primitives do not decide themselves what a choice means for what they run.  They hand the
+    branches of a choice to :meth:`mix`, and layers whose weights are cut to :meth:`elastic`:
+    a strategy that relaxes choices, or a profiler that follows all of them, redefines these
+    two, and primitives know none of them.
 
     Parameters
     ----------
@@ -46,6 +48,10 @@ class Activation:
             Runs the branch of a value.
         """
         return run(self.values(choice))
+
+    def elastic(self, layer: Any, *args: Any, **kwargs: Any) -> Any:
+        """The output of an elastic layer: here, of the one shape that is active."""
+        return layer.run(self.values, *args, **kwargs)
 
     def __enter__(self) -> Activation:
         self._tokens.append(_ACTIVE.set(self))

@@ -87,9 +87,10 @@ class ElasticModule(ParametrizedModule):
         for name, buffer in self._buffers.items():
             if buffer is not None and buffer.is_meta:  # a counter, the same for every architecture
                 self._buffers[name] = torch.zeros_like(buffer, device=device or torch.get_default_device())
-        reset = getattr(self, "reset_parameters", None) or getattr(self, "_reset_parameters", None)
-        if reset is not None:
-            reset()
+        for layer in (*self.children(), self):
+            reset = getattr(layer, "reset_parameters", None) or getattr(layer, "_reset_parameters", None)
+            if reset is not None:
+                reset()
         for name, value in arguments.items():
             if expressions_in(value) and name in state:
                 setattr(self, name, value)
@@ -131,7 +132,11 @@ class ElasticModule(ParametrizedModule):
             raise SpaceError(
                 f"{self} has no single shape; run it inside `with space.activate(arch):`, or freeze it"
             )
-        return self.plain.forward(self.stand_in(activation.values), *args, **kwargs)
+        return activation.elastic(self, *args, **kwargs)
+
+    def run(self, values: Any, *args: Any, **kwargs: Any) -> Any:
+        """The output of the layer with the shape that it has under some values."""
+        return self.plain.forward(self.stand_in(values), *args, **kwargs)
 
     def stand_in(self, values: Any) -> Any:
         """An object that torch's ``forward`` takes for the plain layer."""

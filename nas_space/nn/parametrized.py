@@ -169,7 +169,10 @@ class ParametrizedModule(MutableModule):
 
     def instance(self, values: Any) -> nn.Module:
         """The instance for the values of the active labels."""
-        combination = tuple(values(expression) for expression in self.__dict__["_wanted"])
+        return self.instance_for(tuple(values(expression) for expression in self.__dict__["_wanted"]))
+
+    def instance_for(self, combination: tuple[Any, ...]) -> nn.Module:
+        """The instance for some values of the expressions among the arguments."""
         place = self.__dict__["_places"].get(_key(combination))
         if place is None:
             raise DomainError(f"{type(self).__name__} was not built for the arguments {combination}")
@@ -232,8 +235,11 @@ class _Dispatch:
         self.owner = owner
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        activation = required(type(self.owner).__name__)
-        return self.owner.instance(activation.values)(*args, **kwargs)
+        owner = self.owner
+        return required(type(owner).__name__).mix(
+            apply("tuple", *owner.__dict__["_wanted"]),
+            lambda combination: owner.instance_for(combination)(*args, **kwargs),
+        )
 
 
 def _key(combination: tuple[Any, ...]) -> Any:

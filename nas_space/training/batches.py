@@ -271,8 +271,9 @@ def one_pass(
         return
     length = len(source)  # type: ignore[arg-type]
     padded = torch.arange(-(-length // processes) * processes) % max(length, 1)
-    for indices in torch.split(padded[rank::processes], batch_size):
-        yield fetch(source, indices)
+    own = padded[rank::processes]
+    for start in range(0, len(own), batch_size):
+        yield fetch(source, own[start : start + batch_size])
 
 
 def _loader_batches(

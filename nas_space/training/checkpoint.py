@@ -159,7 +159,7 @@ def stored_tensors(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         plain = tensor.detach().cpu().resolve_neg().contiguous()
         storage = plain.untyped_storage()
         if storage.nbytes() != plain.nbytes or storage.data_ptr() in memory:
-            plain = plain.clone()
+            plain = plain.clone(memory_format=torch.contiguous_format)
         memory.add(plain.untyped_storage().data_ptr())
         stored[name] = plain
     return stored
@@ -170,8 +170,9 @@ def _digest(structure: str, tensors: Mapping[str, Tensor]) -> str:
     for name in sorted(tensors):
         tensor = tensors[name]
         digest.update(f"\0{name}\0{tensor.dtype}\0{tuple(tensor.shape)}\0".encode())
-        if tensor.numel():
-            digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+        # Its memory holds it and nothing else, but may have odd strides where an axis has length 1.
+        content = torch.empty(0, dtype=torch.uint8).set_(tensor.untyped_storage())
+        digest.update(content.numpy().data)
     return digest.hexdigest()
 
 

@@ -68,8 +68,8 @@ class LightningSteps:
         loss = result.get("loss") if isinstance(result, Mapping) else result
         if not isinstance(loss, Tensor):
             raise UsageError(
-                f"{type(self.module).__name__}.training_step must return a loss, "
-                f"but returned a {type(result).__name__}"
+                f"{type(self.module).__name__}.training_step must return a loss, or a "
+                f"dict with 'loss', but returned a {type(result).__name__}"
             )
         return loss
 
@@ -84,7 +84,7 @@ class LightningSteps:
                 f"it logs {', '.join(map(repr, log)) or 'nothing'}"
             )
         example = _first_tensor(batch)
-        row = torch.tensor([log[name] for name in self.metrics], device=example.device)
+        row = torch.tensor([float(log[name]) for name in self.metrics], device=example.device)
         rows = row.expand(len(example), -1)
         return rows, rows
 
@@ -182,15 +182,15 @@ def _one_of_each(result: Any, name: str) -> tuple[Optimizer, Any]:
 
 
 @contextmanager
-def _recorded_log(module: nn.Module) -> Iterator[dict[str, float]]:
+def _recorded_log(module: nn.Module) -> Iterator[dict[str, Any]]:
     """Stand in for ``log`` and ``log_dict``, which need a trainer, and keep what they are given."""
-    kept: dict[str, float] = {}
+    kept: dict[str, Any] = {}
 
     def log(name: str, value: Any, *_: Any, **__: Any) -> None:
         if hasattr(value, "compute"):  # a metric object, which would go on to accumulate
             metric, value = value, value.compute()
             metric.reset()
-        kept[name] = float(value)
+        kept[name] = value
 
     def log_dict(values: Mapping[str, Any], *_: Any, **__: Any) -> None:
         for name, value in values.items():

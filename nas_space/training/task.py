@@ -192,7 +192,7 @@ class Task:
                 "loss": Metric(F.cross_entropy, maximize=False),
             },
         }
-        return cls(**_sources(train, validation, test), **{**defaults, **options})
+        return cls(**{**_sources(train, validation, test), **defaults, **options})
 
     @classmethod
     def regression(
@@ -222,7 +222,7 @@ class Task:
             "loss": _squared_error,
             "metrics": {"rmse": Metric(_rmse, maximize=False), "mae": Metric(_mae, maximize=False)},
         }
-        return cls(**_sources(train, validation, test), **{**defaults, **options})
+        return cls(**{**_sources(train, validation, test), **defaults, **options})
 
     @classmethod
     def from_lightning(
@@ -285,7 +285,7 @@ class Task:
             "predict": steps.logged,
             "configure": None if "optimizer" in options else steps.configure,
         }
-        return cls(**sources, **{**defaults, **options})
+        return cls(**{**sources, **defaults, **options})
 
     @property
     def main_metric(self) -> str:

@@ -414,7 +414,7 @@ def test_a_pickle_that_would_run_code_is_refused(
     monkeypatch.chdir(tmp_path)
     torch.save({"weight": Evil()}, tmp_path / "zip.pth")
     torch.save({"weight": Evil()}, tmp_path / "old.pth", _use_new_zipfile_serialization=False)
-    (tmp_path / "bare.pth").write_bytes(pickle.dumps({"weight": Evil()}))
+    (tmp_path / "bare.pth").write_bytes(pickle.dumps({"weight": Evil()}, protocol=2))
     for name in ("zip.pth", "old.pth", "bare.pth"):
         with pytest.raises(CheckpointError, match=f"{name} is refused"):
             load_weights(nn.Linear(1, 1), tmp_path / name)

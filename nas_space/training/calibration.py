@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -49,7 +49,7 @@ def recalibrate(
         Its batch norms' statistics are replaced in place; modes and momenta are put back, and
         nothing else is touched. In a space, only what the active architecture uses is replaced:
         statistics of other branches, or beyond the active width, stay. Layers of one's own need to
-        derive from torch's batch norms and to honour ``momentum=None`` (average over
+        derive from torch's batch norms and to honour a momentum of None (average over
         ``num_batches_tracked``).
     data
         A task, whose training data are taken; or a data set, or an iterable of batches. Of a batch
@@ -140,11 +140,12 @@ def _run(network: nn.Module, task: Task | None, batch: Any) -> None:
 @contextmanager
 def _averaging(norms: list[_BatchNorm]) -> Iterator[None]:
     """Let batch norms average anew, and put back what they did not use; on an error, everything."""
-    momenta = [_momentum(norm) for norm in norms]
+    momenta = [_momenta(norm) for norm in norms]
     saved = [_clones(norm) for norm in norms]
     for norm in norms:
         norm.training = True
-        norm.momentum = None
+        for place, _ in _momenta(norm):
+            place["momentum"] = None
         mean, variance, tracked = _statistics(norm)
         mean.zero_()
         variance.fill_(_UNTOUCHED)
@@ -154,15 +155,19 @@ def _averaging(norms: list[_BatchNorm]) -> Iterator[None]:
         yield
         used = [bool(_statistics(norm)[2]) for norm in norms]
     finally:
-        for norm, momentum, before, was_used in zip(norms, momenta, saved, used, strict=True):
-            norm.momentum = momentum
+        for norm, places, before, was_used in zip(norms, momenta, saved, used, strict=True):
+            for place, momentum in places:
+                place["momentum"] = momentum
             _put_back(norm, before, everything=not was_used)
 
 
-def _momentum(norm: _BatchNorm) -> Any:
-    # In a space it may be an expression, which reading would replace by the active value.
-    expression: Callable[[str], Any] | None = getattr(norm, "expression", None)
-    return norm.momentum if expression is None else expression("momentum")
+def _momenta(norm: _BatchNorm) -> list[tuple[dict[str, Any], Any]]:
+    """Where a norm keeps its momentum, and what it is there: perhaps an expression, as it stands.
+
+    A layer of a space has the arguments that it was made with in ``args``, and runs by them.
+    """
+    places: tuple[dict[str, Any], ...] = (vars(norm), getattr(norm, "args", {}))
+    return [(place, place["momentum"]) for place in places if "momentum" in place]
 
 
 def _statistics(norm: _BatchNorm) -> tuple[Tensor, Tensor, Tensor]:

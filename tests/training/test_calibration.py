@@ -19,18 +19,9 @@ from . import small
 class ElasticNorm(nn.BatchNorm1d):
     """A batch norm of which the first `width` channels are in use, as in a space."""
 
-    def __init__(self, channels: int, momentum: Any = 0.1) -> None:
+    def __init__(self, channels: int) -> None:
         super().__init__(channels)
         self.width = channels
-        self.given = momentum
-
-    def expression(self, name: str) -> Any:
-        return self.given if name == "momentum" else getattr(self, name)
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        if name == "momentum":
-            self.given = value
-        super().__setattr__(name, value)
 
     def forward(self, x: Tensor) -> Tensor:
         w = self.width
@@ -181,13 +172,6 @@ def test_a_variance_of_zero_and_one_that_is_not_a_number_are_results_too() -> No
     assert mean[0] == 3
     assert variance[0] == 0
     assert bool(variance[1].isnan())
-
-
-def test_a_momentum_that_is_an_expression_stays_one() -> None:
-    norm = ElasticNorm(4, momentum="an expression")
-    norm.given = "an expression"
-    recalibrate(norm, small.dataset())
-    assert norm.given == "an expression"
 
 
 def test_a_failure_changes_nothing() -> None:

@@ -1,9 +1,9 @@
 """The symbolic layer: expressions over labelled choices, without any neural network.
 
 >>> from nas_space.mutable import Categorical, make_divisible
->>> width = Categorical([16, 24], label='width')
+>>> width = Categorical([16, 24], label="width")
 >>> hidden = make_divisible(width * 6, 8)
->>> hidden.freeze({'width': 24})
+>>> hidden.freeze({"width": 24})
 144
 """
 
@@ -11,11 +11,13 @@ from ..errors import ConstraintViolation, SampleMissingError, SampleValidationEr
 from .base import LabeledMutable, Mutable, Sample, Values
 from .batch import SampleBatch
 from .bounds import bounds, distinct_values
+from .categorical import Categorical
 from .constraints import Constraint, ExpressionConstraint, MutableAnnotation
 from .containers import MutableDict, MutableList
 from .expression import MutableExpression
 from .frozen import ensure_frozen, frozen_context, frozen_factory
 from .labels import auto_label, label, label_scope
+from .multiple import CategoricalMultiple
 from .numerical import Numerical
 from .rounding import make_divisible
 from .shortcuts import (
@@ -30,7 +32,7 @@ from .shortcuts import (
     randint,
     uniform,
 )
-from .symbols import MISSING, Categorical, CategoricalMultiple, MutableSymbol
+from .symbols import MISSING, MutableSymbol
 
 __all__ = [
     "MISSING",

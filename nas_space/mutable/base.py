@@ -9,13 +9,15 @@ here once, for expressions, containers and whole networks alike.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from ..errors import LabelError, SampleMissingError, SampleValidationError, suggest
+from ..errors import SampleMissingError, SampleValidationError, UsageError, suggest
 from .evaluation import Walk
-from .node import Node, postorder
+from .labels import label
+from .node import Leaf, Node, leaves
+from .plan import Plan, two_of_one_label
 from .randomness import RandomState, words
 
 if TYPE_CHECKING:
@@ -44,18 +46,20 @@ class Mutable:
         """The frozen form, given the values of the active labels."""
         raise NotImplementedError(f"{type(self).__name__} must implement freeze_values()")
 
+    def _named_parts(self) -> Iterable[tuple[str, Mutable]]:
+        """What it directly consists of, by name, for the path in an error message."""
+        return ()
+
     # -- what it consists of ------------------------------------------------------------
 
     def leaf_mutables(self, is_leaf: Callable[[Mutable], bool]) -> Iterable[LabeledMutable]:
         """The labelled mutables below, those for which ``is_leaf`` holds left whole."""
-        root = self.structure()
-        if root is None:
-            return
-        for node in postorder(root):
-            if node.operator is None:
-                yield from node.expand(is_leaf)  # type: ignore[attr-defined]
+        for leaf in leaves(self.structure()):
+            yield from leaf.expand(is_leaf)
 
-    def simplify(self, is_leaf: Callable[[Mutable], bool] | None = None) -> dict[str, LabeledMutable]:
+    def simplify(
+        self, is_leaf: Callable[[Mutable], bool] | None = None
+    ) -> dict[str, LabeledMutable]:
         """The labelled dimensions of the space, each once, by label.
 
         Parameters
@@ -71,20 +75,17 @@ class Mutable:
         Examples
         --------
         >>> from nas_space.mutable import Categorical
-        >>> (Categorical([2, 3], label='a') * 2).simplify()
+        >>> (Categorical([2, 3], label="a") * 2).simplify()
         {'a': Categorical([2, 3], label='a')}
         """
         found: dict[str, LabeledMutable] = {}
         for mutable in self.leaf_mutables(is_leaf or _is_symbol):
-            known = found.setdefault(mutable.label, mutable)
+            known = found.setdefault(str(mutable.label), mutable)
             if known is not mutable and not known.equals(mutable):
-                raise LabelError(
-                    f"two different choices carry the label {mutable.label!r}: {known!r} and "
-                    f"{mutable!r}; give one of them another label, or make them the same"
-                )
+                raise two_of_one_label(known, mutable)
         return found
 
-    def symbols(self) -> dict[str, MutableSymbol]:
+    def symbols(self) -> dict[str, MutableSymbol[Any]]:
         """The symbols of :meth:`simplify`, without constraints and annotations."""
         from .symbols import MutableSymbol
 
@@ -94,9 +95,7 @@ class Mutable:
         """The constraints declared within."""
         from .constraints import Constraint
 
-        root = self.structure()
-        nodes = () if root is None else postorder(root)
-        return [n.constraint for n in nodes if n.operator is None and isinstance(getattr(n, "constraint", None), Constraint)]  # type: ignore[attr-defined]
+        return [m for m in self.leaf_mutables(_is_symbol) if isinstance(m, Constraint)]
 
     # -- validation and freezing ----------------------------------------------------------
 
@@ -110,12 +109,28 @@ class Mutable:
         SampleValidationError
             If a value is not in its label's domain, or a constraint does not hold.
         """
+        if not isinstance(sample, Mapping):
+            raise SampleValidationError(
+                f"an architecture is a dict from label to value, but got {sample!r}"
+            )
         values = Values()
-        root = self.structure()
-        if root is not None:
-            Walk(root, values.known).run(lambda leaf: leaf.visit(sample, values))
+        known = values.known
+        try:
+            for leaf in Plan.of(self.structure()).needed(known):
+                known[leaf] = leaf.visit(sample, values)
             values.check_constraints(sample)
+        except SampleValidationError as error:
+            self._locate(error, sample)
+            raise
         return values
+
+    def _locate(self, error: SampleValidationError, sample: Mapping[str, Any]) -> None:
+        """Puts in front of an error's path where in here it comes from."""
+        for name, part in self._named_parts():
+            found = part.check_contains(sample)
+            if found is not None and found.msg == error.msg:
+                error.paths[:0] = [name, *found.paths]
+                return
 
     def check_contains(self, sample: Mapping[str, Any]) -> SampleValidationError | None:
         """The reason why a sample is not in the space, or ``None`` if it is."""
@@ -123,13 +138,15 @@ class Mutable:
             self.read(sample)
         except SampleValidationError as error:
             return error
+        except (ArithmeticError, LookupError, TypeError, ValueError) as error:
+            return SampleValidationError(f"what the sample leads to cannot be computed: {error}")
         return None
 
     def contains(self, sample: Mapping[str, Any]) -> bool:
         """Whether a sample is in the space.
 
         >>> from nas_space.mutable import Categorical
-        >>> Categorical([2, 3], label='a').contains({'a': 4})
+        >>> Categorical([2, 3], label="a").contains({"a": 4})
         False
         """
         return self.check_contains(sample) is None
@@ -156,30 +173,26 @@ class Mutable:
         Examples
         --------
         >>> from nas_space.mutable import Categorical
-        >>> (Categorical([2, 3], label='a') * 2).freeze({'a': 3})
+        >>> (Categorical([2, 3], label="a") * 2).freeze({"a": 3})
         6
         """
         return self.freeze_values(self.read(sample))
 
     # -- choosing -----------------------------------------------------------------------
 
-    def fill(self, sample: Sample, choose: Callable[[MutableSymbol], Any]) -> Values:
+    def fill(self, sample: Sample, choose: Callable[[MutableSymbol[Any]], Any]) -> Values:
         """Chooses a value for each active label that the sample lacks, and adds it there.
 
         Nothing is added if the result violates a constraint.
         """
         chosen = dict(sample)
         values = Values()
-        root = self.structure()
-        if root is not None:
-
-            def lookup(leaf: Any) -> Any:
-                if leaf.is_missing(chosen):
-                    chosen[leaf.label] = choose(leaf)
-                return leaf.visit(chosen, values)
-
-            Walk(root, values.known).run(lookup)
-            values.check_constraints(chosen)
+        known = values.known
+        for leaf in Plan.of(self.structure()).needed(known):
+            if leaf.is_missing(chosen):
+                chosen[leaf.name] = choose(cast("MutableSymbol[Any]", leaf))
+            known[leaf] = leaf.visit(chosen, values)
+        values.check_constraints(chosen)
         sample.update(chosen)
         return values
 
@@ -191,7 +204,8 @@ class Mutable:
         memo
             Values already chosen; those chosen here are added.
         """
-        return self.freeze_values(self.fill({} if memo is None else memo, lambda s: s.default_choice()))
+        sample: Sample = {} if memo is None else memo
+        return self.freeze_values(self.fill(sample, lambda symbol: symbol.default_choice()))
 
     def robust_default(self, memo: Sample | None = None, retries: int = 1000) -> Any:
         """Like :meth:`default`; where constraints refuse that, the first random form they allow.
@@ -203,7 +217,7 @@ class Mutable:
             return self.default(sample)
         except SampleValidationError as error:
             last: SampleValidationError = error
-        generator = np.random.Generator(np.random.PCG64(0))
+        generator = np.random.PCG64(0)
         for _ in range(retries):
             try:
                 return self.random(sample, generator)
@@ -229,10 +243,14 @@ class Mutable:
         ConstraintViolation
             If the values drawn violate a constraint.
         """
-        draw = words(random_state)
-        return self.freeze_values(
-            self.fill({} if memo is None else memo, lambda s: s.draw(draw(s.words)))
-        )
+        plan = Plan.of(self.structure())
+        raw = words(random_state)(plan.words)
+
+        def draw(symbol: MutableSymbol[Any]) -> Any:
+            start = plan.offsets[symbol]
+            return symbol.draw(raw[start : start + symbol.words])
+
+        return self.freeze_values(self.fill({} if memo is None else memo, draw))
 
     def grid(self, memo: Sample | None = None, granularity: int | None = None) -> Iterator[Any]:
         """Every form once, depth first; numerical labels at ``2 ** granularity - 1`` quantiles.
@@ -245,37 +263,42 @@ class Mutable:
             How finely numerical labels are covered; 1, the median alone, by default.
         """
         sample: Sample = {} if memo is None else memo
-        root = self.structure()
-        if root is None:
-            yield self.freeze_values(Values())
-            return
-        for values, labels in self._grid(Walk(root), Values(), sample, granularity or 1):
+        for values in self._combinations(sample, 1 if granularity is None else granularity):
             try:
                 values.check_constraints(sample)
             except SampleValidationError:
                 continue
             yield self.freeze_values(values)
-            del labels
 
-    def _grid(
-        self, walk: Walk, values: Values, sample: Sample, granularity: int
-    ) -> Iterator[tuple[Values, None]]:
-        leaf = walk.next_leaf()
-        if leaf is None:
-            values.known = walk.known
-            yield values, None
-            return
-        options: Iterable[Any]
-        added = leaf.is_missing(sample)
-        options = leaf.grid_choices(granularity) if added else (None,)
-        for option in options:
-            branch, chosen = walk.copy(), values.copy()
-            if added:
-                sample[leaf.label] = option
-            branch.known[leaf] = leaf.visit(sample, chosen)
-            yield from self._grid(branch, chosen, sample, granularity)
-        if added:
-            sample.pop(leaf.label, None)
+    def _combinations(self, sample: Sample, granularity: int) -> Iterator[Values]:
+        """Every combination of values of active labels, constraints left aside.
+
+        Runs like an odometer: the label that was needed last turns first, and each time it
+        stops the walk begins anew, since what is needed after it may be other labels.
+        """
+        if granularity < 1:
+            raise UsageError(f"granularity must be at least 1, but got {granularity}")
+        plan = Plan.of(self.structure())
+        turning: list[tuple[str, Iterator[Any]]] = []  # labels chosen here; what is left of each
+        while True:
+            values = Values()
+            for leaf in plan.needed(values.known):
+                if leaf.is_missing(sample):
+                    options = iter(leaf.grid_choices(granularity))
+                    sample[leaf.name] = next(options)
+                    turning.append((leaf.name, options))
+                values.known[leaf] = leaf.visit(sample, values)
+            yield values
+            while turning:
+                name, options = turning[-1]
+                following = next(options, _END)
+                if following is not _END:
+                    sample[name] = following
+                    break
+                turning.pop()
+                del sample[name]
+            else:
+                return
 
     # -- the rest -----------------------------------------------------------------------
 
@@ -304,7 +327,7 @@ class LabeledMutable(Mutable):
         The name under which architectures give its value.
     """
 
-    label: str
+    label: label
 
 
 class Values:
@@ -316,6 +339,8 @@ class Values:
         Node to value; filled as expressions are evaluated.
     active
         Label to value, in the order in which labels were needed.
+    pending
+        The constraints that were met on the way and are to be checked.
     """
 
     __slots__ = ("active", "known", "pending")
@@ -324,11 +349,6 @@ class Values:
         self.known: dict[Node, Any] = {}
         self.active: Sample = {}
         self.pending: list[Constraint] = []
-
-    def copy(self) -> Values:
-        other = Values()
-        other.known, other.active, other.pending = dict(self.known), dict(self.active), list(self.pending)
-        return other
 
     def __call__(self, expression: Any) -> Any:
         """The value of an expression; a plain value is its own.
@@ -345,18 +365,29 @@ class Values:
             return found
         return Walk(expression, self.known).run(self._inactive)
 
-    def _inactive(self, leaf: Any) -> Any:
+    def _inactive(self, leaf: Leaf) -> Any:
         raise SampleMissingError(
-            f"the label {leaf.label!r} is not active in this architecture{suggest(leaf.label, self.active)}; "
-            f"active labels are {list(self.active)!r}"
+            f"the label {leaf.name!r} is not active in this architecture"
+            f"{suggest(leaf.name, self.active)}; active labels are {listed(self.active)}"
         )
 
     def check_constraints(self, sample: Mapping[str, Any]) -> None:
+        """Raises unless the constraints that were met on the way hold."""
         for constraint in self.pending:
             constraint.check(sample, self)
+
+
+def listed(names: Iterable[str], most: int = 20) -> str:
+    """Names for an error message; not all where there are hundreds."""
+    found = [repr(str(name)) for name in names]
+    tail = [f"... ({len(found)} in all)"] if len(found) > most else []
+    return ", ".join(found[:most] + tail) or "none"
 
 
 def _is_symbol(mutable: Mutable) -> bool:
     from .symbols import MutableSymbol
 
     return isinstance(mutable, MutableSymbol)
+
+
+_END = object()

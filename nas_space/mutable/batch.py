@@ -3,45 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, overload
+from typing import TYPE_CHECKING, Any, cast, overload
 
 import numpy as np
-import numpy.typing as npt
 
-from ..errors import SampleMissingError
-from .base import Mutable, Sample
-from .columns import Columns, activity
-from .node import Node, postorder
+from ..errors import SampleMissingError, UsageError
+from .base import Mutable, Sample, Values
+from .columns import Column, Columns, Mask, activity
+from .node import Node
+from .plan import Plan
 from .randomness import Words
 
-Mask = npt.NDArray[np.bool_]
+if TYPE_CHECKING:
+    from .symbols import MutableSymbol
 
 _CHUNK = 8192
 """Rows drawn at a time: few enough for their words to stay in the processor's cache."""
-
-
-class Plan:
-    """The symbols of a structure in order, and where in a row of words each finds its own."""
-
-    def __init__(self, root: Node | None) -> None:
-        self.root = root
-        found = [n for n in postorder(root) if n.operator is None] if root is not None else []
-        self.symbols: list[Any] = [s for s in found if not hasattr(s, "constraint")]
-        self.offsets: dict[Any, int] = {}
-        self.words = 0
-        for symbol in self.symbols:
-            self.offsets[symbol] = self.words
-            self.words += symbol.words
-
-    @staticmethod
-    def of(root: Node | None) -> Plan:
-        """The plan of a structure; made once."""
-        if root is None:
-            return Plan(None)
-        plan: Plan | None = root.__dict__.get("_plan")
-        if plan is None:
-            plan = root.__dict__["_plan"] = Plan(root)
-        return plan
 
 
 class SampleBatch(Sequence[Sample]):
@@ -59,22 +36,24 @@ class SampleBatch(Sequence[Sample]):
     Examples
     --------
     >>> from nas_space.mutable import Categorical
-    >>> a, b = Categorical([2, 3], label='a'), Categorical([5, 7], label='b')
-    >>> batch = SampleBatch.from_samples(a * b, [{'a': 2, 'b': 7}, {'a': 3, 'b': 5}])
+    >>> a, b = Categorical([2, 3], label="a"), Categorical([5, 7], label="b")
+    >>> batch = SampleBatch.from_samples(a * b, [{"a": 2, "b": 7}, {"a": 3, "b": 5}])
     >>> batch[1]
     {'a': 3, 'b': 5}
     >>> (a * b).evaluate(batch)
     array([14, 15])
     """
 
-    def __init__(self, root: Node | None, codes: Mapping[Any, npt.NDArray[Any]], size: int) -> None:
+    def __init__(self, root: Node | None, codes: Mapping[Any, Column], size: int) -> None:
         self.root = root
         self.size = size
         self.codes = dict(codes)
         self.active: dict[Any, Mask] = {}
         if root is not None:
             masks = activity(root, self.columns())
-            self.active = {symbol: masks[symbol] for symbol in Plan.of(root).symbols if symbol in masks}
+            self.active = {
+                symbol: masks[symbol] for symbol in Plan.of(root).symbols if symbol in masks
+            }
 
     # -- making batches -------------------------------------------------------------------
 
@@ -84,6 +63,8 @@ class SampleBatch(Sequence[Sample]):
 
         Row ``i`` depends on the words and on ``i`` alone, not on ``n``.
         """
+        if n < 0:
+            raise UsageError(f"the number of architectures must not be negative, but got {n}")
         root = mutable.structure()
         plan = Plan.of(root)
         parts = []
@@ -125,15 +106,16 @@ class SampleBatch(Sequence[Sample]):
         """
         root = mutable.structure()
         known = [mutable.read(sample).active for sample in samples]
-        codes: dict[Any, npt.NDArray[Any]] = {}
+        codes: dict[Any, Column] = {}
         for symbol in Plan.of(root).symbols:
-            values = [sample.get(symbol.label) for sample in known]
+            values = [sample.get(symbol.name) for sample in known]
             if symbol.size is None:
                 codes[symbol] = np.array([np.nan if value is None else value for value in values])
             else:
-                present = [symbol.label in sample for sample in known]
+                present = [symbol.name in sample for sample in known]
                 numbers = [
-                    symbol.code(value) if there else 0 for value, there in zip(values, present, strict=True)
+                    symbol.code(value) if there else 0
+                    for value, there in zip(values, present, strict=True)
                 ]
                 codes[symbol] = np.array(numbers, dtype=np.int64 if symbol.size < 2**62 else object)
         return cls(root, codes, len(known))
@@ -143,32 +125,32 @@ class SampleBatch(Sequence[Sample]):
     def columns(self) -> Columns:
         """The batch as columns on which expressions can be evaluated."""
 
-        def leaf(symbol: Any, rows: Any) -> npt.NDArray[Any]:
+        def leaf(symbol: Any, rows: Any) -> Column:
             if symbol not in self.codes:
-                labels = [str(s.label) for s in self.codes]
-                raise SampleMissingError(f"the batch has no label {str(symbol.label)!r}; it has {labels}")
+                labels = [s.name for s in self.codes]
+                raise SampleMissingError(f"the batch has no label {symbol.name!r}; it has {labels}")
             mask = self.active.get(symbol)
             codes = self.codes[symbol]
             if mask is not None:
                 here = mask if rows is None else mask[rows]
                 if not here.all():
                     raise SampleMissingError(
-                        f"the label {str(symbol.label)!r} is needed where it is not active, in "
+                        f"the label {symbol.name!r} is needed where it is not active, in "
                         f"{int((~here).sum())} of {len(here)} architectures; guard its use with "
                         "MutableExpression.condition(...)"
                     )
-            column: npt.NDArray[Any] = symbol.column(codes if rows is None else codes[rows])
+            column: Column = symbol.column(codes if rows is None else codes[rows])
             return column
 
         return Columns(leaf, self.size)
 
-    def evaluate(self, expression: Any) -> npt.NDArray[Any]:
+    def evaluate(self, expression: Any) -> Column:
         """The value of an expression for each architecture."""
         return self.columns().get(expression)
 
     def labels(self) -> list[str]:
         """The labels that some architecture may have."""
-        return [str(symbol.label) for symbol in self.codes]
+        return [symbol.name for symbol in self.codes]
 
     def __len__(self) -> int:
         return self.size
@@ -176,12 +158,12 @@ class SampleBatch(Sequence[Sample]):
     @overload
     def __getitem__(self, index: int) -> Sample: ...
     @overload
-    def __getitem__(self, index: slice | npt.NDArray[Any]) -> SampleBatch: ...
+    def __getitem__(self, index: slice | Column) -> SampleBatch: ...
     def __getitem__(self, index: Any) -> Any:
         if isinstance(index, (int, np.integer)):
             place = range(self.size)[index]
             return {
-                str(s.label): s.decode(self.codes[s][place : place + 1])[0]
+                s.name: s.decode(self.codes[s][place : place + 1])[0]
                 for s, mask in self.active.items()
                 if mask[place]
             }
@@ -196,7 +178,7 @@ class SampleBatch(Sequence[Sample]):
         for start in range(0, self.size, _CHUNK):
             stop = min(self.size, start + _CHUNK)
             decoded = [
-                (str(s.label), s.decode(self.codes[s][start:stop]), mask[start:stop].tolist())
+                (s.name, s.decode(self.codes[s][start:stop]), mask[start:stop].tolist())
                 for s, mask in self.active.items()
             ]
             for row in range(stop - start):
@@ -221,27 +203,17 @@ class SampleBatch(Sequence[Sample]):
 
 def draw_one(mutable: Mutable, words: Words) -> Sample:
     """The first architecture of :meth:`SampleBatch.draw`, without making a batch."""
-    from .base import Values
-    from .evaluation import Walk
-
-    root = mutable.structure()
-    if root is None:
-        return {}
-    plan = Plan.of(root)
+    plan = Plan.of(mutable.structure())
     raw = words(plan.words)
     numbers = raw.tolist()
     values = Values()
-    active = values.active
-    offsets = plan.offsets
-
-    def lookup(leaf: Any) -> Any:
+    known, active, offsets = values.known, values.active, plan.offsets
+    for leaf in plan.needed(known):
         offset = offsets.get(leaf)
         if offset is None:
-            return leaf.visit(active, values)  # a constraint
-        value = leaf.draw_words(numbers, offset, raw)
-        active[leaf.label] = value
-        return value
-
-    Walk(root, values.known).run(lookup)
+            known[leaf] = leaf.visit(active, values)  # a constraint
+        else:
+            symbol = cast("MutableSymbol[Any]", leaf)
+            known[leaf] = active[leaf.name] = symbol.draw_words(numbers, offset, raw)
     values.check_constraints(active)
     return active

@@ -3,49 +3,51 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from ..errors import DomainError
-from .columns import Columns, python_values
-from .node import Node, key_of, postorder
-from .operators import EVERYTHING, Interval, hull
+from .columns import Column, Columns, python_values
+from .intervals import EVERYTHING, Interval, hull
+from .node import Node, key_of, leaves, postorder
+from .operators import CASE, CONDITION, SWITCH
 
 _ENUMERATED = 2**16
 """Up to how many combinations of labels are enumerated."""
 
 
-def leaves(*roots: Any) -> list[Any]:
-    """The symbols that some expressions are over, in the order in which they occur."""
-    return [node for node in postorder(*(r for r in roots if isinstance(r, Node))) if node.operator is None]
-
-
 def combinations_of(symbols: Sequence[Any]) -> int | None:
     """How many combinations of values there are; ``None`` if infinitely many."""
-    total = 1
-    for symbol in symbols:
-        if symbol.size is None:
-            return None
-        total *= symbol.size
-    return total
+    sizes = [symbol.size for symbol in symbols]
+    return None if None in sizes else math.prod(sizes)
 
 
 def all_combinations(symbols: Sequence[Any]) -> Columns:
-    """Every combination of values of some discrete symbols, one a row, the last fastest."""
+    """Every combination of values of some symbols, one a row, that of the last changing fastest.
+
+    Raises
+    ------
+    DomainError
+        If there are infinitely many.
+    """
     total = combinations_of(symbols)
-    assert total is not None
-    codes: dict[Any, npt.NDArray[Any]] = {}
+    if total is None:
+        continuous = [symbol.name for symbol in symbols if symbol.size is None]
+        raise DomainError(
+            f"there are infinitely many combinations: {continuous} are continuous; "
+            "give them a step (quantize=...) and finite bounds"
+        )
+    codes: dict[Any, Column] = {}
     stride = total
     for symbol in symbols:
         stride //= symbol.size
         codes[symbol] = np.arange(total) // stride % symbol.size
 
-    def leaf(symbol: Any, rows: Any) -> npt.NDArray[Any]:
-        column: npt.NDArray[Any] = symbol.column(codes[symbol])
-        return column if rows is None else column[rows]
+    def leaf(symbol: Any, rows: Column | None) -> Column:
+        column: Column = symbol.column(codes[symbol] if rows is None else codes[symbol][rows])
+        return column
 
     return Columns(leaf, total)
 
@@ -68,32 +70,30 @@ def distinct_values(expressions: Iterable[Any], limit: int = 1024) -> list[tuple
     Examples
     --------
     >>> from nas_space.mutable import Categorical
-    >>> kernel = Categorical([3, 5], label='kernel')
+    >>> kernel = Categorical([3, 5], label="kernel")
     >>> distinct_values([kernel, kernel // 2])
     [(3, 1), (5, 2)]
     """
     items = list(expressions)
     symbols = leaves(*items)
+    names = [symbol.name for symbol in symbols]
     total = combinations_of(symbols)
-    names = [str(symbol.label) for symbol in symbols]
-    if total is None:
-        raise DomainError(
-            f"{items} take infinitely many values: among the labels {names} one is continuous; quantise it"
-        )
-    if total > max(_ENUMERATED, limit):
+    most = max(_ENUMERATED, limit)
+    if total is not None and total > most:
         raise DomainError(
             f"{items} depend on {total} combinations of the labels {names}, too many to go through "
-            f"(the limit is {max(_ENUMERATED, limit)})"
+            f"(the limit is {most})"
         )
     columns = all_combinations(symbols)
-    lists = [python_values(columns.get(item)) for item in items]
-    found = {tuple(map(key_of, row)): row for row in reversed(list(zip(*lists, strict=True)))}
+    found: dict[Hashable, tuple[Any, ...]] = {}
+    for row in zip(*[python_values(columns.get(item)) for item in items], strict=True):
+        found.setdefault(key_of(row), row)
     if len(found) > limit:
         raise DomainError(
             f"{items} take {len(found)} different combinations of values over the labels {names}; "
             f"the limit is {limit}"
         )
-    return list(reversed(found.values()))
+    return list(found.values())
 
 
 def bounds(expression: Any) -> Interval:
@@ -105,48 +105,55 @@ def bounds(expression: Any) -> Interval:
     Examples
     --------
     >>> from nas_space.mutable import Categorical
-    >>> a = Categorical([1, 2, 3], label='a')
+    >>> a = Categorical([1, 2, 3], label="a")
     >>> bounds(a * (4 - a))
     (3, 4)
     """
     if not isinstance(expression, Node):
         return (expression, expression)
-    symbols = leaves(expression)
+    return expression.remember("_bounds", _find_bounds)
+
+
+def _find_bounds(root: Node) -> Interval:
+    symbols = leaves(root)
     total = combinations_of(symbols)
     if total is not None and total <= _ENUMERATED:
         try:
-            values = python_values(all_combinations(symbols).get(expression))
+            values = [v for v in python_values(all_combinations(symbols).get(root)) if not _nan(v)]
             return (min(values), max(values))
         except (ArithmeticError, ValueError, TypeError, LookupError):
             pass  # some combination has no value; those that do are within the interval
-    intervals: dict[Node, Interval] = {}
-    for node in postorder(expression):
-        intervals[node] = _interval(node, intervals)
-    return intervals[expression]
+    known: dict[Node, Interval] = {}
+    for node in postorder(root):
+        known[node] = _interval(node, known)
+    return known[root]
 
 
-def _interval(node: Any, known: dict[Node, Interval]) -> Interval:
-    if node.operator is None:
-        if node.size is None:
-            return (node.low, node.high)
-        values = node.decode(np.arange(node.size)) if node.size <= _ENUMERATED else []
-        if not values or not all(isinstance(value, (int, float)) for value in values):
-            return EVERYTHING
-        return (min(values), max(values))
-
+def _interval(node: Node, known: dict[Node, Interval]) -> Interval:
     def of(argument: Any) -> Interval:
         if isinstance(argument, Node):
             return known[argument]
         return (argument, argument) if isinstance(argument, (int, float)) else EVERYTHING
 
-    name = node.operator.name
-    if name == "condition":
-        return hull([of(argument) for argument in node.arguments[1:]])
-    if name == "switch_case":
-        return hull([of(argument) for argument in node.arguments[2:]])
-    if name == "case":
-        return hull([of(argument) for argument in node.arguments[1::2]])
-    if node.operator.bounds is None:
+    operator = node.operator
+    if operator is None:
+        interval: Interval = node.interval()  # type: ignore[attr-defined]  # a symbol
+        return interval
+    if operator.lazy:
+        return hull([of(argument) for argument in node.arguments[_BRANCHES[operator]]])
+    if operator.bounds is None:
         return EVERYTHING
-    result: Interval = node.operator.bounds(*map(of, node.arguments))
-    return EVERYTHING if any(isinstance(end, float) and math.isnan(end) for end in result) else result
+    result = operator.bounds(*[of(argument) for argument in node.arguments])
+    return EVERYTHING if any(_nan(end) for end in result) else result
+
+
+_BRANCHES = {
+    CONDITION: slice(1, None),
+    SWITCH: slice(2, None),
+    CASE: slice(1, None, 2),
+}
+"""Which arguments of a lazy operator its value can be."""
+
+
+def _nan(value: Any) -> bool:
+    return isinstance(value, float) and math.isnan(value)

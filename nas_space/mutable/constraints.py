@@ -2,19 +2,51 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from typing import Any
 
 from ..errors import ConstraintViolation, ExpressionError, SampleValidationError
 from .base import LabeledMutable, Mutable, Values
+from .containers import joint_structure
 from .expression import MutableExpression, apply
 from .labels import auto_label
-from .node import Node
+from .node import Leaf, Node
 from .symbols import MutableSymbol
 
 
 class MutableAnnotation(LabeledMutable):
-    """Says something about a space without adding a dimension to it."""
+    """Says something about a space without adding a dimension to it.
+
+    It is listed by ``simplify()`` under its label, which is not a key of architectures, and
+    freezes to ``None``.
+
+    Parameters
+    ----------
+    label
+        What to call it; numbered by the label scope if it is not given.
+    """
+
+    def __init__(self, *, label: str | None = None) -> None:
+        self.label = auto_label(label)
+
+    @property
+    def marker(self) -> Node:
+        """The leaf that stands for this in a structure."""
+        return Marker(self)
+
+    def structure(self) -> Node | None:
+        return self.marker
+
+    def freeze_values(self, values: Values) -> None:
+        del values  # nothing is left of an annotation
+
+    def leaf_mutables(self, is_leaf: Callable[[Mutable], bool]) -> Iterable[LabeledMutable]:
+        del is_leaf  # annotations are never expanded
+        yield self
+
+    def equals(self, other: Any) -> bool:
+        """Annotations are equal if they are the same object."""
+        return self is other
 
 
 class Constraint(MutableAnnotation):
@@ -33,43 +65,39 @@ class Constraint(MutableAnnotation):
     >>> from nas_space.mutable import Categorical, MutableList
     >>> class Short(Constraint):
     ...     def violation(self, values):
-    ...         return 'too long' if len(values['word']) > 3 else None
-    >>> space = MutableList([Categorical(['fine', 'ok'], label='word'), Short()])
+    ...         return "too long" if len(values["word"]) > 3 else None
+    >>> space = MutableList([Categorical(["fine", "ok"], label="word"), Short()])
     >>> list(space.grid())
     [['ok', None]]
     """
-
-    def __init__(self, *, label: str | None = None) -> None:
-        self.label = auto_label(label)
 
     def violation(self, values: Mapping[str, Any]) -> str | None:
         """Why the active values do not meet the condition; ``None`` if they do."""
         raise NotImplementedError(f"{type(self).__name__} must implement violation()")
 
-    def needs(self) -> Node | None:
-        """An expression over the labels that the constraint is about."""
-        return None
+    def check_contains(self, sample: Mapping[str, Any]) -> SampleValidationError | None:
+        """The error if the condition is not met.
 
-    @property
-    def marker(self) -> Node:
-        """The leaf that stands for this constraint in a structure."""
-        return _Marker(self)
+        Subclasses may override this instead of :meth:`violation`, as they do in NNI.
+        """
+        reason = self.violation(sample)
+        return None if reason is None else ConstraintViolation(reason)
+
+    def check(self, sample: Mapping[str, Any], values: Values) -> None:
+        """Raises :class:`ConstraintViolation` unless the condition is met."""
+        del sample  # conditions are on what is active
+        error = self.check_contains(values.active)
+        if error is not None:
+            raise error
+
+    def needs(self) -> Node | None:
+        """The labels that the constraint is about: by default those of :meth:`leaf_mutables`."""
+        others = self.leaf_mutables(lambda mutable: isinstance(mutable, MutableSymbol))
+        return joint_structure(mutable for mutable in others if mutable is not self)
 
     def structure(self) -> Node | None:
         needed = self.needs()
         return self.marker if needed is None else apply("tuple", needed, self.marker)
-
-    def freeze_values(self, values: Values) -> None:
-        return None
-
-    def check(self, sample: Mapping[str, Any], values: Values) -> None:
-        """Raises :class:`ConstraintViolation` unless the condition is met."""
-        reason = self.violation(values.active)
-        if reason is not None:
-            raise ConstraintViolation(reason)
-
-    def equals(self, other: Any) -> bool:
-        return self is other
 
 
 class ExpressionConstraint(Constraint):
@@ -85,7 +113,7 @@ class ExpressionConstraint(Constraint):
     Examples
     --------
     >>> from nas_space.mutable import Categorical, MutableList
-    >>> a, b = Categorical([1, 3], label='a'), Categorical([2, 4], label='b')
+    >>> a, b = Categorical([1, 3], label="a"), Categorical([2, 4], label="b")
     >>> list(MutableList([a, b, ExpressionConstraint(a + b == 5)]).grid())
     [[1, 4, None], [3, 2, None]]
     """
@@ -93,8 +121,8 @@ class ExpressionConstraint(Constraint):
     def __init__(self, expression: MutableExpression[Any], *, label: str | None = None) -> None:
         if not isinstance(expression, MutableExpression):
             raise ExpressionError(
-                f"a constraint needs an expression over labels, but got {expression!r}, which is the same "
-                "for every architecture"
+                f"a constraint needs an expression over labels, but got {expression!r}, which is "
+                "the same for every architecture"
             )
         super().__init__(label=label)
         self.expression = expression
@@ -102,53 +130,67 @@ class ExpressionConstraint(Constraint):
     def needs(self) -> Node:
         return self.expression
 
+    def leaf_mutables(self, is_leaf: Callable[[Mutable], bool]) -> Iterable[LabeledMutable]:
+        yield from self.expression.leaf_mutables(is_leaf)
+        yield self
+
     def violation(self, values: Mapping[str, Any]) -> str | None:
-        return None if self.expression.evaluate(values) else f"{self.expression} does not hold"
+        return None if self.expression.evaluate(values) else self._complaint(values)
+
+    def _complaint(self, values: Mapping[str, Any]) -> str:
+        used = {name: values[name] for name in self.expression.symbols() if name in values}
+        return f"the constraint {self.expression} does not hold for {used}"
+
+    def check_contains(self, sample: Mapping[str, Any]) -> SampleValidationError | None:
+        """The error if a label that is needed has no valid value, or the condition is not met."""
+        return LabeledMutable.check_contains(self, sample)
 
     def check(self, sample: Mapping[str, Any], values: Values) -> None:
         if not values(self.expression):
-            used = {s.label: values.active[s.label] for s in self.expression.symbols().values() if s.label in values.active}
-            raise ConstraintViolation(f"the constraint {self.expression} does not hold for {used}")
-
-    def freeze(self, sample: Mapping[str, Any]) -> None:
-        self.read(sample)
+            raise ConstraintViolation(self._complaint(values.active))
 
     def equals(self, other: Any) -> bool:
-        return type(self) is type(other) and self.expression is other.expression and self.label == other.label
+        """Whether two constraints of one label say the same."""
+        return (
+            type(self) is type(other)
+            and self.expression is other.expression
+            and self.label == other.label
+        )
 
     def extra_repr(self) -> str:
         return f"{self.expression}, label={str(self.label)!r}"
 
 
-class _Marker(MutableSymbol[None]):
-    """Reaching this leaf puts a constraint on the list of those to check."""
+class Marker(Leaf):
+    """The leaf of an annotation: reaching it puts a constraint on the list of those to check."""
 
-    size = 1
-
-    def __init__(self, constraint: Constraint) -> None:
-        self.label = constraint.label
-        self.constraint = constraint
+    def __init__(self, annotation: MutableAnnotation) -> None:
+        self.annotation = annotation
+        self.label = annotation.label
+        self.name = str(annotation.label)
 
     def key(self) -> Hashable:
-        return (_Marker, id(self.constraint))
+        return (Marker, id(self.annotation))
 
     def is_missing(self, sample: Mapping[str, Any]) -> bool:
+        del sample  # nothing is chosen here
         return False
 
     def visit(self, sample: Mapping[str, Any], values: Values) -> None:
-        values.pending.append(self.constraint)
-
-    def grid_choices(self, granularity: int) -> tuple[None]:
-        return (None,)
+        del sample
+        if isinstance(self.annotation, Constraint):
+            values.pending.append(self.annotation)
 
     def expand(self, is_leaf: Callable[[Mutable], bool]) -> Iterator[LabeledMutable]:
-        yield self.constraint
+        del is_leaf
+        yield self.annotation
 
-    def extra_repr(self) -> str:
-        return repr(self.constraint)
+    def text(self, texts: Mapping[Node, tuple[str, int]]) -> tuple[str, int]:
+        del texts
+        return f"<{self.annotation!r}>", 18
+
+    def __repr__(self) -> str:
+        return self.text({})[0]
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _Marker, (self.constraint,)
-
-
-__all__ = ["Constraint", "ConstraintViolation", "ExpressionConstraint", "MutableAnnotation", "SampleValidationError"]
+        return Marker, (self.annotation,)

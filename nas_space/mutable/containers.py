@@ -5,17 +5,29 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, MutableMapping, MutableSequence
 from typing import Any, overload
 
+from ..errors import UsageError
 from .base import Mutable, Values
-from .expression import apply
+from .expression import apply, refuse_hidden
 from .node import Node
 
 
 def joint_structure(items: Iterable[Any]) -> Node | None:
     """The structure of several things side by side; plain values have none."""
-    parts = [part for item in items if isinstance(item, Mutable) and (part := item.structure()) is not None]
+    parts = [
+        part
+        for item in items
+        if isinstance(item, Mutable) and (part := item.structure()) is not None
+    ]
     if len(parts) <= 1:
         return parts[0] if parts else None
     return apply("tuple", *parts)
+
+
+def _held(item: Any, where: str) -> Any:
+    """What a container may hold: a mutable, or a plain value without mutables inside."""
+    if not isinstance(item, Mutable):
+        refuse_hidden(item, f"{where}; wrap it in MutableList or MutableDict")
+    return item
 
 
 def frozen(item: Any, values: Values) -> Any:
@@ -31,24 +43,34 @@ class MutableList(Mutable, MutableSequence[Any]):
     mutables
         Mutables; plain values are allowed among them and stay as they are.
 
+    Raises
+    ------
+    ExpressionError
+        If mutables stand in a plain list or dict among them, where they are not tracked.
+
     Examples
     --------
     >>> from nas_space.mutable import Categorical
-    >>> pair = MutableList([Categorical([1, 2], label='a'), Categorical([3, 4], label='b')])
-    >>> pair.freeze({'a': 2, 'b': 3})
+    >>> pair = MutableList([Categorical([1, 2], label="a"), Categorical([3, 4], label="b")])
+    >>> pair.freeze({"a": 2, "b": 3})
     [2, 3]
     >>> len(list(pair.grid()))
     4
     """
 
     def __init__(self, mutables: Iterable[Any] | None = None) -> None:
-        self.mutables: list[Any] = list(mutables or ())
+        self.mutables: list[Any] = [_held(item, "a MutableList") for item in mutables or ()]
 
     def structure(self) -> Node | None:
         return joint_structure(self.mutables)
 
     def freeze_values(self, values: Values) -> list[Any]:
         return [frozen(item, values) for item in self.mutables]
+
+    def _named_parts(self) -> Iterator[tuple[str, Mutable]]:
+        for index, item in enumerate(self.mutables):
+            if isinstance(item, Mutable):
+                yield f"[{index}]", item
 
     def extra_repr(self) -> str:
         return repr(self.mutables)
@@ -61,8 +83,15 @@ class MutableList(Mutable, MutableSequence[Any]):
         found = self.mutables[index]
         return MutableList(found) if isinstance(index, slice) else found
 
-    def __setitem__(self, index: Any, mutable: Any) -> None:
-        self.mutables[index] = mutable
+    @overload
+    def __setitem__(self, index: int, mutable: Any) -> None: ...
+    @overload
+    def __setitem__(self, index: slice, mutable: Iterable[Any]) -> None: ...
+    def __setitem__(self, index: int | slice, mutable: Any) -> None:
+        if isinstance(index, slice):
+            self.mutables[index] = MutableList(mutable).mutables
+        else:
+            self.mutables[index] = _held(mutable, "a MutableList")
 
     def __delitem__(self, index: int | slice) -> None:
         del self.mutables[index]
@@ -72,15 +101,24 @@ class MutableList(Mutable, MutableSequence[Any]):
 
     def insert(self, index: int, value: Any) -> None:
         """Inserts a mutable before an index."""
-        self.mutables.insert(index, value)
+        self.mutables.insert(index, _held(value, "a MutableList"))
+
+    # Identity, not ==, which would build expressions.
 
     def __contains__(self, item: object) -> bool:
         return any(item is mutable for mutable in self.mutables)
 
+    def index(self, value: Any, start: int = 0, stop: int | None = None) -> int:
+        """Where an item of the list stands."""
+        for place in range(*slice(start, stop).indices(len(self))):
+            if self.mutables[place] is value:
+                return place
+        raise ValueError(f"{value!r} is not in the list")
+
     def __eq__(self, other: object) -> bool:
         return isinstance(other, MutableList) and _all_equal(self.mutables, other.mutables)
 
-    __hash__ = None  # type: ignore[assignment]
+    __hash__ = None  # type: ignore[assignment]  # it can be changed
 
     def equals(self, other: Any) -> bool:
         """Whether two lists hold equal mutables."""
@@ -94,22 +132,45 @@ class MutableDict(Mutable, MutableMapping[str, Any]):
     ----------
     mutables
         Name to mutable; plain values are allowed and stay as they are.
+    **mutable_kwargs
+        More of them.
+
+    Raises
+    ------
+    UsageError
+        If a name is given in both ways.
+    ExpressionError
+        If mutables stand in a plain list or dict among them, where they are not tracked.
 
     Examples
     --------
     >>> from nas_space.mutable import Categorical, Numerical
-    >>> MutableDict(op=Categorical(['a', 'b'], label='op'), rate=0.1).freeze({'op': 'b'})
+    >>> MutableDict(op=Categorical(["a", "b"], label="op"), rate=0.1).freeze({"op": "b"})
     {'op': 'b', 'rate': 0.1}
     """
 
-    def __init__(self, mutables: Mapping[str, Any] | None = None, **mutable_kwargs: Any) -> None:
-        self.mutables: dict[str, Any] = {**(mutables or {}), **mutable_kwargs}
+    def __init__(
+        self,
+        mutables: Mapping[str, Any] | Iterable[tuple[str, Any]] | None = None,
+        **mutable_kwargs: Any,
+    ) -> None:
+        self.mutables: dict[str, Any] = {}
+        self.update(mutables or {})
+        for key, mutable in mutable_kwargs.items():
+            if key in self.mutables:
+                raise UsageError(f"{key!r} is given twice: in the dictionary and as a keyword")
+            self[key] = mutable
 
     def structure(self) -> Node | None:
         return joint_structure(self.mutables.values())
 
     def freeze_values(self, values: Values) -> dict[str, Any]:
         return {key: frozen(item, values) for key, item in self.mutables.items()}
+
+    def _named_parts(self) -> Iterator[tuple[str, Mutable]]:
+        for key, item in self.mutables.items():
+            if isinstance(item, Mutable):
+                yield key, item
 
     def extra_repr(self) -> str:
         return repr(self.mutables)
@@ -118,7 +179,7 @@ class MutableDict(Mutable, MutableMapping[str, Any]):
         return self.mutables[key]
 
     def __setitem__(self, key: str, mutable: Any) -> None:
-        self.mutables[key] = mutable
+        self.mutables[key] = _held(mutable, "a MutableDict")
 
     def __delitem__(self, key: str) -> None:
         del self.mutables[key]
@@ -136,7 +197,7 @@ class MutableDict(Mutable, MutableMapping[str, Any]):
             and _all_equal(self.mutables.values(), other.mutables.values())
         )
 
-    __hash__ = None  # type: ignore[assignment]
+    __hash__ = None  # type: ignore[assignment]  # it can be changed
 
     def equals(self, other: Any) -> bool:
         """Whether two dictionaries hold equal mutables under the same names."""

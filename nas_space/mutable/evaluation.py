@@ -1,60 +1,119 @@
-"""Evaluation of one architecture: a walk that visits only the branches that are taken.
+"""Evaluation of one architecture, which visits only the branches that are taken.
 
-The same walk answers two questions: what is the value, and which leaves were needed for
-it.  A label is *active* exactly when its leaf was needed.
+Two questions are asked of an expression.  Its *value* is what :class:`Walk` finds.  What it
+*needs*, the labels that an architecture decides, is what :func:`needed` lists: a label is
+active exactly when its leaf is needed.  Both take the same way at the same forks.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, cast
 
-from .node import Node
-from .operators import CASE, CONDITION, SWITCH
+from ..errors import SampleValidationError
+from .node import Leaf, Node
+from .operators import CONDITION, SWITCH
 
 Lookup = Callable[[Any], Any]
 """Gives the value of a leaf; raises where there is none."""
 
 
-def switch_index(keys: tuple[Any, ...], value: Any) -> int:
-    """Which branch of a ``switch_case`` a value selects."""
-    for index, key in enumerate(keys):
-        if key == value:
-            return index
-    raise KeyError(f"switch_case has no branch for {value!r}; its branches are {list(keys)!r}")
+class Fork:
+    """A point of an evaluation where the way on depends on a value.
 
-
-def lazy_step(node: Node, known: dict[Node, Any]) -> tuple[bool, Any]:
-    """The next thing a lazy node needs, given what is known.
-
-    Returns ``(True, argument)`` when the node's value is that argument's value, and
-    ``(False, argument)`` when that argument must be known before anything can be said.
+    Attributes
+    ----------
+    selector
+        The node whose value decides.
     """
+
+    __slots__ = ("selector",)
+
+    def __init__(self, selector: Node) -> None:
+        self.selector = selector
+
+    def choose(self, value: Any) -> Any:
+        """Where a value leads: an argument of the lazy node, or a further fork."""
+        raise NotImplementedError
+
+
+class Condition(Fork):
+    """Two ways, by truth."""
+
+    __slots__ = ("no", "yes")
+
+    def __init__(self, selector: Node, yes: Any, no: Any) -> None:
+        super().__init__(selector)
+        self.yes, self.no = yes, no
+
+    def choose(self, value: Any) -> Any:
+        return self.yes if value else self.no
+
+
+class LastCase(Condition):
+    """One way, where the selector holds."""
+
+    __slots__ = ()
+
+    def choose(self, value: Any) -> Any:
+        if value:
+            return self.yes
+        raise SampleValidationError(
+            f"no case holds in {self.no}; make the last predicate True to cover the rest"
+        )
+
+
+class Switch(Fork):
+    """A way for each of some values."""
+
+    __slots__ = ("ways",)
+
+    def __init__(self, selector: Node, ways: dict[Any, Any]) -> None:
+        super().__init__(selector)
+        self.ways = ways
+
+    def choose(self, value: Any) -> Any:
+        try:
+            return self.ways[value]
+        except (KeyError, TypeError):  # not there, or nothing that could be a key
+            raise SampleValidationError(
+                f"{self.selector} is {value!r}, for which switch_case has no branch; "
+                f"its branches are {list(self.ways)!r}"
+            ) from None
+
+
+_NOTHING = object()
+
+
+def way(node: Node) -> Any:
+    """Where a lazy node leads: a fork, or an argument where nothing is to decide."""
+    return node.remember("_way", _find_way)
+
+
+def _find_way(node: Node) -> Any:
     arguments = node.arguments
     if node.operator is CONDITION:
         predicate, yes, no = arguments
-        if isinstance(predicate, Node) and predicate not in known:
-            return False, predicate
-        return True, yes if known.get(predicate, predicate) else no
-    if node.operator is SWITCH:
-        selector, keys = arguments[0], arguments[1]
-        if isinstance(selector, Node) and selector not in known:
-            return False, selector
-        value = known[selector] if isinstance(selector, Node) else selector
-        return True, arguments[2 + switch_index(keys, value)]
-    assert node.operator is CASE
-    for predicate, value in zip(arguments[::2], arguments[1::2], strict=True):
         if isinstance(predicate, Node):
-            if predicate not in known:
-                return False, predicate
-            predicate = known[predicate]
-        if predicate:
-            return True, value
-    raise ValueError(f"no case holds in {node}; make the last predicate True to cover the rest")
+            return Condition(predicate, yes, no)
+        return yes if predicate else no
+    if node.operator is SWITCH:
+        # The first of equal keys counts, as in a chain of comparisons.
+        ways = dict(zip(reversed(arguments[1]), reversed(arguments[2:]), strict=True))
+        return Switch(arguments[0], ways)
+    rest: Any = _NOTHING
+    for predicate, value in zip(arguments[-2::-2], arguments[::-2], strict=True):
+        if not isinstance(predicate, Node):
+            rest = value if predicate else rest
+        elif rest is _NOTHING:
+            rest = LastCase(predicate, value, node)
+        else:
+            rest = Condition(predicate, value, rest)
+    return rest
 
 
 class Walk:
-    """An evaluation under way: it can be stopped at a leaf, copied, and gone on with.
+    """The evaluation of a value, under way: it stops at each leaf that it needs.
 
     Parameters
     ----------
@@ -71,13 +130,7 @@ class Walk:
         self.known: dict[Node, Any] = {} if known is None else known
         self.stack: list[Node] = [root]
 
-    def copy(self) -> Walk:
-        """An independent walk at the same point."""
-        other = Walk(self.root, dict(self.known))
-        other.stack = list(self.stack)
-        return other
-
-    def next_leaf(self) -> Any | None:
+    def next_leaf(self) -> Leaf | None:
         """Goes on to the next leaf that is needed; ``None`` at the end."""
         stack, known = self.stack, self.known
         while stack:
@@ -87,14 +140,19 @@ class Walk:
                 continue
             operator = node.operator
             if operator is None:
-                return node
+                return cast(Leaf, node)
             if operator.lazy:
-                settled, argument = lazy_step(node, known)
-                if isinstance(argument, Node) and argument not in known:
-                    stack.append(argument)
-                elif settled:
-                    known[node] = known[argument] if isinstance(argument, Node) else argument
-                    stack.pop()
+                found = way(node)
+                while isinstance(found, Fork) and found.selector in known:
+                    found = found.choose(known[found.selector])
+                if isinstance(found, Fork):
+                    stack.append(found.selector)
+                elif not isinstance(found, Node):
+                    known[node] = found
+                elif found in known:
+                    known[node] = known[found]
+                else:
+                    stack.append(found)
                 continue
             missing = [child for child in node.children if child not in known]
             if missing:
@@ -103,7 +161,7 @@ class Walk:
                 continue
             try:
                 known[node] = operator.scalar(
-                    *(known[a] if isinstance(a, Node) else a for a in node.arguments)
+                    *[known[a] if isinstance(a, Node) else a for a in node.arguments]
                 )
             except Exception as error:
                 error.add_note(f"while evaluating {node}")
@@ -130,8 +188,73 @@ def evaluate(root: Any, lookup: Lookup, known: dict[Node, Any] | None = None) ->
     known
         Values found earlier under the same architecture; filled in.
     """
-    if not isinstance(root, Node):
-        return root
-    if known is not None and root in known:
-        return known[root]
-    return Walk(root, known).run(lookup)
+    return Walk(root, known).run(lookup) if isinstance(root, Node) else root
+
+
+def needed(root: Node, known: dict[Node, Any]) -> Iterator[Leaf]:
+    """Each leaf that an architecture needs, once, in the order in which it is needed.
+
+    Evaluates nothing but what decides at forks, so it is much faster than a walk.
+
+    Parameters
+    ----------
+    root
+        The structure of a space.
+    known
+        Values of leaves.  The caller adds that of each leaf before asking for the next one.
+    """
+    passed: set[Fork] = set()
+    trail = [iter(stops(root))]
+    while trail:
+        for stop in trail[-1]:
+            if not isinstance(stop, Fork):
+                if stop not in known:
+                    yield stop
+                continue
+            if stop in passed:
+                continue
+            passed.add(stop)
+            selector = stop.selector
+            if selector not in known:
+                if isinstance(selector, Leaf):
+                    yield selector
+                else:
+                    walk = Walk(selector, known)
+                    while (leaf := walk.next_leaf()) is not None:
+                        yield leaf
+            further = stop.choose(known[selector])
+            if isinstance(further, Node):
+                trail.append(iter(stops(further)))
+                break
+            if isinstance(further, Fork):
+                trail.append(iter((further,)))
+                break
+        else:
+            trail.pop()
+
+
+def stops(root: Node) -> tuple[Leaf | Fork, ...]:
+    """The leaves and forks that a node leads to without anything to decide, in order."""
+    return root.remember("_stops", _find_stops)
+
+
+def _find_stops(root: Node) -> tuple[Leaf | Fork, ...]:
+    found: list[Leaf | Fork] = []
+    seen: set[Node] = set()
+    stack = [root]
+    while stack:
+        node = stack.pop()
+        if node in seen:
+            continue
+        seen.add(node)
+        if isinstance(node, Leaf):
+            found.append(node)
+        elif node.operator is not None and node.operator.lazy:
+            further = way(node)
+            if isinstance(further, Fork):
+                found.append(further)
+            elif isinstance(further, Node):
+                stack.append(further)
+        else:
+            stack.extend(reversed(node.children))
+    return tuple(found)

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Hashable, Iterable, Mapping
+from types import FrameType
 from typing import Any, Generic, NoReturn, TypeVar, cast
 
-from ..errors import ExpressionError
+import numpy as np
+
+from ..errors import ExpressionError, UsageError
 from .base import Mutable, Values
 from .evaluation import evaluate
-from .node import Node, key_of, postorder
-from .operators import OPERATORS, Operator
+from .node import Node, fresh, key_of, leaves, postorder
+from .operators import ATOM, OPERATORS, Operator
+from .printing import show
 
-T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 
 _LONGEST = 2000
@@ -36,34 +39,39 @@ class MutableExpression(Node, Mutable, Generic[T_co]):
     Examples
     --------
     >>> from nas_space.mutable import Categorical
-    >>> width = Categorical([16, 32], label='width')
+    >>> width = Categorical([16, 32], label="width")
     >>> hidden = MutableExpression.max(width * 4, 100) // 8
     >>> hidden
     max(width * 4, 100) // 8
-    >>> hidden.freeze({'width': 32})
+    >>> hidden.freeze({"width": 32})
     16
     >>> hidden is MutableExpression.max(width * 4, 100) // 8
     True
     """
 
-    operator: Operator | None
+    __array_ufunc__ = None  # a NumPy scalar on the left leaves the operator to us
 
-    def __init__(self, operator: Operator, arguments: tuple[Any, ...]) -> None:
-        for argument in arguments:
-            _refuse_hidden(argument, operator)
-        self.operator = operator
-        self.arguments = arguments
-        self.children = tuple(a for a in arguments if isinstance(a, Node))
+    def __init__(self, operator: Operator, arguments: Iterable[Any]) -> None:
+        checked = tuple([a if isinstance(a, Node) else _constant(a, operator) for a in arguments])
+        # All at once, past the check that keeps nodes as they are: nodes are made by thousands.
+        self.__dict__.update(
+            operator=operator,
+            arguments=checked,
+            children=tuple([a for a in checked if isinstance(a, Node)]),
+        )
 
     def key(self) -> Hashable:
-        assert self.operator is not None
-        return (self.operator.name, *map(key_of, self.arguments))
+        return (self.operator, *[key_of(argument) for argument in self.arguments])
 
     def structure(self) -> Node:
         return self
 
     def freeze_values(self, values: Values) -> T_co:
-        return cast(T_co, values(self))
+        return cast(T_co, fresh(values(self)))
+
+    def leaf_symbols(self) -> list[Any]:
+        """The symbols that the expression is over, each once, from left to right."""
+        return [leaf for leaf in leaves(self) if leaf.words]
 
     def evaluate(self, values: Mapping[str, Any] | Iterable[Any]) -> Any:
         """The value under given values of the labels, without checking their domains.
@@ -71,37 +79,31 @@ class MutableExpression(Node, Mutable, Generic[T_co]):
         Parameters
         ----------
         values
-            Label to value; an iterable that gives the next value for each label as it is
-            first needed, from left to right; or a :class:`SampleBatch`, for a whole column.
+            Label to value; one value for each of :meth:`leaf_symbols`; or a
+            :class:`SampleBatch`, for a whole column.
 
         Examples
         --------
         >>> from nas_space.mutable import Categorical
-        >>> a, b = Categorical([1, 2], label='a'), Categorical([1, 2], label='b')
-        >>> (a - b).evaluate({'a': 5, 'b': 3}), (a - b).evaluate([5, 3])
+        >>> a, b = Categorical([1, 2], label="a"), Categorical([1, 2], label="b")
+        >>> (a - b).evaluate({"a": 5, "b": 3}), (a - b).evaluate([5, 3])
         (2, 2)
         """
         from .batch import SampleBatch
 
         if isinstance(values, SampleBatch):
             return values.evaluate(self)
-        if isinstance(values, Mapping):
-            return evaluate(self, lambda leaf: leaf.take(values))
-        supply = iter(values)
-        taken: dict[str, Any] = {}
-
-        def lookup(leaf: Any) -> Any:
-            if leaf.label not in taken:
-                taken[leaf.label] = next(supply)
-            return taken[leaf.label]
-
-        return evaluate(self, lookup)
+        if not isinstance(values, Mapping):
+            names = [symbol.name for symbol in self.leaf_symbols()]
+            values = dict(zip(names, values, strict=False))  # if one is missing, evaluation says
+        given = values
+        return evaluate(self, lambda leaf: leaf.take(given))
 
     def equals(self, other: Any) -> bool:
         """Whether two expressions are the same, symbol for symbol.
 
         >>> from nas_space.mutable import Categorical
-        >>> (Categorical([1, 2], label='a') + 1).equals(Categorical([1, 2], label='a') + 1)
+        >>> (Categorical([1, 2], label="a") + 1).equals(Categorical([1, 2], label="a") + 1)
         True
         """
         return self is other
@@ -111,54 +113,35 @@ class MutableExpression(Node, Mutable, Generic[T_co]):
     def __str__(self) -> str:
         texts: dict[Node, tuple[str, int]] = {}
         for node in postorder(self):
-            texts[node] = node.text(texts)  # type: ignore[attr-defined]
+            texts[node] = node.text(texts)
         return texts[self][0]
 
     def __repr__(self) -> str:
         return str(self)
 
-    def text(self, texts: dict[Node, tuple[str, int]]) -> tuple[str, int]:
-        """How the node prints, with its precedence, given how its children do."""
-        operator = self.operator
-        assert operator is not None
-        if operator.name == "switch_case":
-            keys = self.arguments[1]
-            shown = [_shown(argument, texts)[0] for argument in self.arguments[2:]]
-            cases = ", ".join(f"{key!r}: {value}" for key, value in zip(keys, shown, strict=True))
-            text = f"switch_case({_shown(self.arguments[0], texts)[0]}, {{{cases}}})"
-        elif not operator.template:
-            text = f"{operator.name}({', '.join(_shown(a, texts)[0] for a in self.arguments)})"
-        else:
-            parts = []
-            for place, argument in enumerate(self.arguments):
-                shown_text, precedence = _shown(argument, texts)
-                tight = operator.precedence + (place > 0 if operator.name != "pow" else place == 0)
-                if operator.precedence == 6:
-                    tight = 7  # comparisons do not chain
-                bare = operator.precedence >= 18 and place > 0
-                parts.append(shown_text if bare or precedence >= tight else f"({shown_text})")
-            text = operator.template.format(*parts)
-        if len(text) > _LONGEST:
-            return "...", 18
-        return text, operator.precedence
+    def text(self, texts: Mapping[Node, tuple[str, int]]) -> tuple[str, int]:
+        operator = cast(Operator, self.operator)
+        text = show(self, operator, texts)
+        return ("...", ATOM) if len(text) > _LONGEST else (text, operator.precedence)
 
     # -- what cannot be done with an expression -------------------------------------------
 
     def __bool__(self) -> NoReturn:
         raise ExpressionError(
-            f"{self} has no single truth value: it differs between architectures; use "
-            "MutableExpression.condition(...), .case(...), .max(...) or .min(...) instead of if, and, "
-            f"or, max, min, and .equals(...) to compare structure{_plain_layer_hint()}"
+            f"{self} has no single truth value: it differs between architectures; instead of "
+            "if, and, or, max, min use MutableExpression.condition(...), .case(...), .max(...), "
+            f".min(...), and .equals(...) to compare structure{_plain_layer_hint()}"
         )
 
     def _refuse_number(self) -> NoReturn:
         raise ExpressionError(
-            f"a plain number is needed here, but {self} differs between architectures; inside forward "
-            "use nas_space.active(...), inside a constructor ensure_frozen(...), and for a conversion "
+            f"a plain number is needed here, but {self} differs between architectures; inside "
+            "forward use nas_space.active(...), inside a constructor ensure_frozen(...), and for a "
+            "conversion "
             f"MutableExpression.to_int(...) or .to_float(...){_plain_layer_hint()}"
         )
 
-    def __index__(self) -> NoReturn:
+    def __index__(self) -> NoReturn:  # noqa: PLE0305 - to say what to do instead
         self._refuse_number()
 
     def __int__(self) -> NoReturn:
@@ -168,13 +151,19 @@ class MutableExpression(Node, Mutable, Generic[T_co]):
         self._refuse_number()
 
     def __iter__(self) -> NoReturn:
-        raise ExpressionError(f"{self} cannot be iterated over: its length differs between architectures")
+        raise ExpressionError(
+            f"{self} cannot be iterated over: its length differs between architectures"
+        )
 
     def __contains__(self, item: object) -> NoReturn:
-        raise ExpressionError(f"'in' needs a plain container, but {self} differs between architectures")
+        raise ExpressionError(
+            f"'in' needs a plain container, but {self} differs between architectures"
+        )
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _rebuild, (_program(self),)
+        from .pickling import flatten, rebuild
+
+        return rebuild, (flatten(self),)
 
     # -- the operators --------------------------------------------------------------------
 
@@ -326,10 +315,10 @@ class MutableExpression(Node, Mutable, Generic[T_co]):
         """``true`` where the predicate holds, else ``false``; only that one is evaluated.
 
         >>> from nas_space.mutable import Categorical
-        >>> a = Categorical([1, 2], label='a')
-        >>> MutableExpression.condition(a > 1, a * 10, 0).freeze({'a': 2})
+        >>> a = Categorical([1, 2], label="a")
+        >>> MutableExpression.condition(a > 1, a * 10, 0).freeze({"a": 2})
         20
-        >>> MutableExpression.condition(2 > 1, 'plain', 0)
+        >>> MutableExpression.condition(2 > 1, "plain", 0)
         'plain'
         """
         if not isinstance(predicate, Node):
@@ -347,8 +336,10 @@ class MutableExpression(Node, Mutable, Generic[T_co]):
 
         Raises
         ------
-        ValueError
+        SampleValidationError
             On evaluation, if no predicate holds.
+        UsageError
+            Right away, if none can.
         """
         flat: list[Any] = []
         for predicate, value in pairs:
@@ -358,7 +349,7 @@ class MutableExpression(Node, Mutable, Generic[T_co]):
                 flat += [True, value]
                 break
         if not flat:
-            raise ValueError("no case holds; make the last predicate True to cover the rest")
+            raise UsageError("no case holds; make the last predicate True to cover the rest")
         return flat[1] if flat[0] is True else apply("case", *flat)
 
     @staticmethod
@@ -366,13 +357,15 @@ class MutableExpression(Node, Mutable, Generic[T_co]):
         """The value of the branch that ``branch`` selects; only that one is evaluated.
 
         >>> from nas_space.mutable import Categorical
-        >>> op = Categorical(['conv', 'pool'], label='op')
-        >>> MutableExpression.switch_case(op, {'conv': 9, 'pool': 0}).freeze({'op': 'conv'})
+        >>> op = Categorical(["conv", "pool"], label="op")
+        >>> MutableExpression.switch_case(op, {"conv": 9, "pool": 0}).freeze({"op": "conv"})
         9
         """
         if not isinstance(branch, Node):
             if branch not in expressions:
-                raise KeyError(f"switch_case has no branch for {branch!r}; it has {list(expressions)!r}")
+                raise KeyError(
+                    f"switch_case has no branch for {branch!r}; it has {list(expressions)!r}"
+                )
             return expressions[branch]
         return apply("switch_case", branch, tuple(expressions), *expressions.values())
 
@@ -423,75 +416,64 @@ def _extreme(name: str, first: Any, others: tuple[Any, ...]) -> Any:
     return _apply_or_compute(name, *items)
 
 
-def _shown(argument: Any, texts: dict[Node, tuple[str, int]]) -> tuple[str, int]:
-    if isinstance(argument, Node):
-        return texts[argument]
-    text = repr(argument)
-    return text, 13 if text.startswith("-") else 18
+_ATOMS = frozenset({int, float, str, bool, type(None)})
 
 
-def _refuse_hidden(argument: Any, operator: Operator) -> None:
-    """Symbols inside a list or a dict would not be seen by anything that walks the expression."""
-    if isinstance(argument, (list, tuple, set, frozenset)):
-        inner: Iterable[Any] = argument
-    elif isinstance(argument, dict):
-        inner = [*argument, *argument.values()]
-    else:
-        if isinstance(argument, Mutable) and not isinstance(argument, Node):
-            raise ExpressionError(
-                f"{operator.name} takes symbols, expressions and plain values, but got {argument!r}"
-            )
-        return
+def _constant(value: Any, operator: Operator) -> Any:
+    """A plain argument, as the expression keeps it: nobody else can change it."""
+    if type(value) in _ATOMS:
+        return value
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, Mutable) or hasattr(type(value), "__torch_function__"):
+        kind = type(value).__name__
+        raise ExpressionError(
+            f"{operator.name!r} takes symbols, expressions and plain values, but got a {kind}; "
+            "for the value that an expression has in forward, use nas_space.active(...)"
+        )
+    refuse_hidden(value, f"given to {operator.name!r}; give it as an argument of its own")
+    return fresh(value)
+
+
+def refuse_hidden(value: Any, where: str) -> None:
+    """Refuses mutables inside of plain containers, where nothing could keep track of them.
+
+    Parameters
+    ----------
+    value
+        A plain value.
+    where
+        Ends the sentence: where it stands, and what to do.
+
+    Raises
+    ------
+    ExpressionError
+        If there is one.
+    """
+    inner: Iterable[Any] = ()
+    if isinstance(value, (list, tuple, set, frozenset)):
+        inner = value
+    elif isinstance(value, dict):
+        inner = [*value, *value.values()]
     for item in inner:
         if isinstance(item, Mutable):
             raise ExpressionError(
-                f"{item} stands inside a {type(argument).__name__} given to {operator.name!r}, where it "
-                "cannot be tracked; give it as an argument of its own, or choose among whole lists "
-                "with Categorical([[...], [...]])"
+                f"{item} stands inside a {type(value).__name__}, where it cannot be tracked: "
+                f"{where}"
             )
-        _refuse_hidden(item, operator)
+        refuse_hidden(item, where)
 
 
 def _plain_layer_hint() -> str:
     """Names the layer to use when a plain torch.nn layer was given an expression."""
-    frame = sys._getframe(2)
-    while frame is not None:  # type: ignore[redundant-expr]
-        owner = frame.f_locals.get("self")
-        module = type(owner).__module__
-        if module.startswith("torch.nn.modules") and frame.f_code.co_name == "__init__":
-            name = type(owner).__name__
-            return f"; if it is an argument of a layer, use nas_space.nn.Mutable{name} instead of torch.nn.{name}"
-        frame = frame.f_back  # type: ignore[assignment]
+    frame: FrameType | None = sys._getframe(2)
+    while frame is not None:
+        kind = type(frame.f_locals.get("self"))
+        if frame.f_code.co_name == "__init__" and kind.__module__.startswith("torch.nn.modules"):
+            name = kind.__name__
+            return (
+                f"; if it is an argument of a layer, use nas_space.nn.Mutable{name} "
+                f"instead of torch.nn.{name}"
+            )
+        frame = frame.f_back
     return ""
-
-
-# Pickles hold a flat program rather than nested nodes: an expression may be deeper than
-# Python's recursion limit.
-
-
-class _Place(int):
-    """In a program, a reference to an earlier step."""
-
-
-def _program(root: Node) -> list[tuple[Any, ...]]:
-    places: dict[Node, int] = {}
-    program: list[tuple[Any, ...]] = []
-    for node in postorder(root):
-        if node.operator is None:
-            program.append((None, node))
-        else:
-            arguments = tuple(_Place(places[a]) if isinstance(a, Node) else a for a in node.arguments)
-            program.append((node.operator, arguments))
-        places[node] = len(program) - 1
-    return program
-
-
-def _rebuild(program: list[tuple[Any, ...]]) -> Any:
-    nodes: list[Any] = []
-    for operator, content in program:
-        if operator is None:
-            nodes.append(content)
-        else:
-            arguments = tuple(nodes[a] if type(a) is _Place else a for a in content)
-            nodes.append(MutableExpression(operator, arguments))
-    return nodes[-1]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from contextvars import ContextVar, Token
+from contextvars import ContextVar
 from typing import Any, Generic, TypeVar
 
 from ..errors import SampleMissingError, SpaceError
@@ -15,7 +15,7 @@ T = TypeVar("T")
 _CONTEXTS: ContextVar[tuple[Sample, ...]] = ContextVar("frozen_contexts", default=())
 
 
-class frozen_context:
+class frozen_context:  # noqa: N801 - NNI's name
     """A context that says what is chosen; nested contexts add to the ones around.
 
     Parameters
@@ -26,21 +26,21 @@ class frozen_context:
     Examples
     --------
     >>> from nas_space.mutable import Categorical
-    >>> with frozen_context({'a': 2}):
-    ...     ensure_frozen(Categorical([1, 2, 3], label='a'))
+    >>> with frozen_context({"a": 2}):
+    ...     ensure_frozen(Categorical([1, 2, 3], label="a"))
     2
     """
 
     def __init__(self, sample: Mapping[str, Any] | None = None) -> None:
         self.value: Sample = dict(sample or {})
-        self._tokens: list[Token[tuple[Sample, ...]]] = []
 
     def __enter__(self) -> Sample:
-        self._tokens.append(_CONTEXTS.set((*_CONTEXTS.get(), self.value)))
+        _CONTEXTS.set((*_CONTEXTS.get(), self.value))
         return self.value
 
     def __exit__(self, *_: object) -> None:
-        _CONTEXTS.reset(self._tokens.pop())
+        # No token is kept, so that threads may be inside of the same one at once.
+        _CONTEXTS.set(_CONTEXTS.get()[:-1])
 
     @staticmethod
     def current() -> Sample | None:
@@ -58,7 +58,9 @@ class frozen_context:
         """Adds choices to the innermost context."""
         contexts = _CONTEXTS.get()
         if not contexts:
-            raise SpaceError("there is no frozen_context to update; enter one with `with frozen_context(...):`")
+            raise SpaceError(
+                "there is no frozen_context to update; enter one with `with frozen_context(...):`"
+            )
         contexts[-1].update(sample)
 
     @staticmethod
@@ -73,7 +75,11 @@ class frozen_context:
 
 
 def ensure_frozen(
-    mutable: Any, *, strict: bool = True, sample: Mapping[str, Any] | None = None, retries: int = 1000
+    mutable: Any,
+    *,
+    strict: bool = True,
+    sample: Mapping[str, Any] | None = None,
+    retries: int = 1000,
 ) -> Any:
     """The frozen form of a mutable; anything else as it is.
 
@@ -92,9 +98,9 @@ def ensure_frozen(
     Examples
     --------
     >>> from nas_space.mutable import Categorical
-    >>> ensure_frozen(Categorical([1, 2], label='a'), strict=False)
+    >>> ensure_frozen(Categorical([1, 2], label="a"), strict=False)
     1
-    >>> ensure_frozen('anything')
+    >>> ensure_frozen("anything")
     'anything'
     """
     if not isinstance(mutable, Mutable):
@@ -110,8 +116,9 @@ def ensure_frozen(
             return mutable.robust_default(_CONTEXTS.get()[-1], retries=retries)
     if strict:
         raise SpaceError(
-            f"nothing says which value {mutable} has here; call ensure_frozen inside the constructor of a "
-            "ModelSpace or inside frozen_context(...), give sample=..., or strict=False for the default"
+            f"nothing says which value {mutable} has here; call ensure_frozen inside the "
+            "constructor of a ModelSpace or inside frozen_context(...), give sample=..., or "
+            "strict=False for the default"
         )
     return mutable.robust_default(retries=retries)
 
@@ -130,7 +137,7 @@ def dry_run() -> Iterator[None]:
         _DEFAULTING.reset(token)
 
 
-class frozen_factory(Generic[T]):
+class frozen_factory(Generic[T]):  # noqa: N801 - NNI's name
     """A callable that calls another one inside a :class:`frozen_context`.
 
     Parameters
@@ -141,12 +148,16 @@ class frozen_factory(Generic[T]):
         What is chosen, as a dict or a context.
     """
 
-    def __init__(self, callable: Callable[..., T], sample: Mapping[str, Any] | frozen_context) -> None:
+    def __init__(
+        self,
+        callable: Callable[..., T],  # noqa: A002 - NNI's name
+        sample: Mapping[str, Any] | frozen_context,
+    ) -> None:
         self.callable = callable
         self.sample = sample if isinstance(sample, frozen_context) else frozen_context(sample)
 
     def __call__(self, *args: Any, **kwargs: Any) -> T:
-        with self.sample:
+        with frozen_context(self.sample.value):  # one of its own, which the call may add to
             return self.callable(*args, **kwargs)
 
     def __repr__(self) -> str:

@@ -6,15 +6,16 @@ each count for themselves.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
-from contextvars import ContextVar, Token
+from contextvars import ContextVar
 
 from ..errors import LabelError
 
 _SCOPES: ContextVar[tuple[label_scope, ...]] = ContextVar("label_scopes", default=())
 
 
-class label(str):
+class label(str):  # noqa: N801, SLOT000 - NNI's name; str allows no slots with contents
     """A full label: a string that remembers the scopes it was made in.
 
     A :class:`label` given where a name is expected is taken as it is, without a prefix.
@@ -26,7 +27,7 @@ class label(str):
 
     Examples
     --------
-    >>> label(['backbone', 'depth'])
+    >>> label(["backbone", "depth"])
     'backbone/depth'
     """
 
@@ -46,7 +47,7 @@ class label(str):
         return label_scope(self)
 
 
-class label_scope:
+class label_scope:  # noqa: N801 - NNI's name
     """A context in which labels get a prefix, and unnamed ones a number from 1.
 
     Parameters
@@ -56,9 +57,9 @@ class label_scope:
 
     Examples
     --------
-    >>> with label_scope('model'):
-    ...     auto_label(), auto_label('depth')
-    ...     with label_scope('cell'):
+    >>> with label_scope("model"):
+    ...     auto_label(), auto_label("depth")
+    ...     with label_scope("cell"):
     ...         auto_label()
     ('model/1', 'model/depth')
     'model/cell/1'
@@ -73,8 +74,7 @@ class label_scope:
             self._path = basename.parts
         elif basename is not None:
             self._name = _checked(basename)
-        self._counter = 0
-        self._tokens: list[Token[tuple[label_scope, ...]]] = []
+        self._numbers = itertools.count(1)
 
     @property
     def path(self) -> tuple[str, ...] | None:
@@ -85,7 +85,9 @@ class label_scope:
     def name(self) -> str:
         """The full name, such as ``model/cell``."""
         if self._path is None:
-            raise LabelError(f"the label scope {self._name!r} has no full name before it is entered")
+            raise LabelError(
+                f"the label scope {self._name!r} has no full name before it is entered"
+            )
         return "/".join(self._path)
 
     def __enter__(self) -> label_scope:
@@ -95,17 +97,17 @@ class label_scope:
                 around = around or _GLOBAL
                 self._name = around.next_label()
             self._path = (*(around.path or () if around else ()), self._name)
-        self._counter = 0
-        self._tokens.append(_SCOPES.set((*_SCOPES.get(), self)))
+        self._numbers = itertools.count(1)
+        _SCOPES.set((*_SCOPES.get(), self))
         return self
 
     def __exit__(self, *_: object) -> None:
-        _SCOPES.reset(self._tokens.pop())
+        # No token is kept, so that threads may be inside of the same one at once.
+        _SCOPES.set(_SCOPES.get()[:-1])
 
     def next_label(self) -> str:
         """The next number of this scope."""
-        self._counter += 1
-        return str(self._counter)
+        return str(next(self._numbers))
 
     @staticmethod
     def current() -> label_scope | None:
@@ -123,7 +125,7 @@ class label_scope:
         return f"label_scope({'/'.join(self._path) if self._path else self._name!r})"
 
 
-class strict_label_scope(label_scope):
+class strict_label_scope(label_scope):  # noqa: N801 - as its base
     """A scope without a name of its own, in which every label must be given.
 
     What a space without ``label_prefix`` builds in: automatic numbers would shift with
@@ -137,8 +139,9 @@ class strict_label_scope(label_scope):
 
     def next_label(self) -> str:
         raise LabelError(
-            f"{self._owner} has a choice without a label; give it one (label='...'), or give the class "
-            f"a prefix under which labels are numbered: class {self._owner}(ModelSpace, label_prefix='...')"
+            f"{self._owner} has a choice without a label; give it one (label='...'), or give the "
+            "class a prefix under which labels are numbered: "
+            f"class {self._owner}(ModelSpace, label_prefix='...')"
         )
 
 
@@ -154,10 +157,10 @@ def auto_label(name: str | label | None = None, scope: label_scope | None = None
 
     Examples
     --------
-    >>> auto_label('bar')
+    >>> auto_label("bar")
     'bar'
-    >>> with label_scope('foo'):
-    ...     auto_label('bar')
+    >>> with label_scope("foo"):
+    ...     auto_label("bar")
     'foo/bar'
     """
     if isinstance(name, label):
@@ -179,7 +182,8 @@ def _checked(name: str) -> str:
         raise LabelError("a label must not be empty")
     if "/" in name:
         raise LabelError(
-            f"a label must not contain '/', but got {name!r}; nest label_scope(...) to build a hierarchy"
+            f"a label must not contain '/', but got {name!r}; "
+            "nest label_scope(...) to build a hierarchy"
         )
     return name
 

@@ -7,38 +7,50 @@ stored, evaluated and printed once.
 
 from __future__ import annotations
 
+import copy
 import threading
 import weakref
-from abc import ABCMeta
-from collections.abc import Hashable, Iterator
-from typing import Any
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from .operators import Operator
 
+if TYPE_CHECKING:
+    from .base import LabeledMutable, Mutable, Values
+    from .labels import label
+
+T = TypeVar("T")
+
 _TABLE: weakref.WeakValueDictionary[Hashable, Node] = weakref.WeakValueDictionary()
-_LOCK = threading.RLock()
+_LOCK = threading.RLock()  # reentrant: the garbage collector may run a finalizer that makes nodes
 
 
 def key_of(value: Any, *, loose: bool = False) -> Hashable:
     """A hashable key under which two plain values are the same constant.
 
     Types are told apart (``1``, ``1.0`` and ``True`` are three constants), as are ``0.0``
-    and ``-0.0``.  With ``loose``, lists and tuples are the same, as they are in JSON.
+    and ``-0.0``.  With ``loose``, what JSON does not tell apart is the same: lists and
+    tuples, dictionaries in another order.
 
     >>> key_of(1) == key_of(True)
     False
     >>> key_of([1, 2], loose=True) == key_of((1, 2), loose=True)
     True
     """
-    if isinstance(value, Node):
-        return ("node", id(value))
     kind = type(value)
     if kind is float:
         return (float, value.hex())
+    if kind is int or kind is str:
+        return (kind, value)
+    if isinstance(value, Node):
+        return id(value)  # not the node: comparing keys must not build expressions
     if kind is list or kind is tuple:
-        return ("items" if loose else kind, *(key_of(item, loose=loose) for item in value))
+        return ("items" if loose else kind, *[key_of(item, loose=loose) for item in value])
     if kind is dict:
-        return (dict, *((key_of(k, loose=loose), key_of(v, loose=loose)) for k, v in value.items()))
+        pairs = [(key_of(k, loose=loose), key_of(v, loose=loose)) for k, v in value.items()]
+        return (dict, frozenset(pairs) if loose else tuple(pairs))
+    if kind is set or kind is frozenset:
+        return (kind, frozenset([key_of(item, loose=loose) for item in value]))
     try:
         hash(value)
     except TypeError:
@@ -46,19 +58,20 @@ def key_of(value: Any, *, loose: bool = False) -> Hashable:
     return (kind, value)
 
 
-class Interned(ABCMeta):
+def fresh(value: T) -> T:
+    """A value that can be changed without changing the original: a copy, if it is a container."""
+    return copy.deepcopy(value) if isinstance(value, (list, dict, set)) else value
+
+
+class Interned(type):
     """Metaclass: calling the class gives the existing node of that key, if there is one."""
 
     def __call__(cls, *args: Any, **kwargs: Any) -> Any:
         node = super().__call__(*args, **kwargs)
         key = node.key()
+        node.__dict__["_interned"] = True
         with _LOCK:
-            existing = _TABLE.get(key)
-            if existing is not None:
-                return existing
-            node.__dict__["_interned"] = True
-            _TABLE[key] = node
-        return node
+            return _TABLE.setdefault(key, node)
 
 
 class Node(metaclass=Interned):
@@ -82,10 +95,22 @@ class Node(metaclass=Interned):
         """What makes this node the same as another."""
         raise NotImplementedError
 
+    def text(self, texts: Mapping[Node, tuple[str, int]]) -> tuple[str, int]:
+        """How the node prints, with its precedence, given how its children do."""
+        raise NotImplementedError
+
+    def remember(self, name: str, make: Callable[[Node], T]) -> T:
+        """What is worked out about this node once for all, since it never changes."""
+        found = self.__dict__.get(name)
+        if found is None:
+            found = self.__dict__[name] = make(self)
+        return cast(T, found)
+
     def __setattr__(self, name: str, value: Any) -> None:
         if "_interned" in self.__dict__:
             raise AttributeError(
-                f"{type(self).__name__} is immutable: {name!r} cannot be set; build a new one instead"
+                f"{type(self).__name__} is immutable: {name!r} cannot be set; "
+                "build a new one instead"
             )
         super().__setattr__(name, value)
 
@@ -94,8 +119,45 @@ class Node(metaclass=Interned):
     def __copy__(self) -> Node:
         return self
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> Node:
-        return self
+    def __deepcopy__(self, memo: Any) -> Any:
+        # A node is never copied; but who copies may put something else in its place, as
+        # freezing does, which copies objects and puts values where expressions were.
+        replace = getattr(memo, "evaluate", None)
+        return self if replace is None else replace(self)
+
+
+class Leaf(Node):
+    """A node without operator: where values come in.
+
+    Attributes
+    ----------
+    label
+        What it is called, scopes included.
+    name
+        The label as a plain string: the key in architectures.
+    words
+        How many random words a draw takes; 0 for what is not drawn.
+    """
+
+    label: label
+    name: str
+    words: int = 0
+
+    def is_missing(self, sample: Mapping[str, Any]) -> bool:
+        """Whether a sample lacks what this leaf needs."""
+        raise NotImplementedError
+
+    def visit(self, sample: Mapping[str, Any], values: Values) -> Any:
+        """The value in a sample, checked; notes in `values` that the leaf is active."""
+        raise NotImplementedError
+
+    def grid_choices(self, granularity: int) -> Iterable[Any]:
+        """The values that a grid goes through."""
+        raise NotImplementedError
+
+    def expand(self, is_leaf: Callable[[Mutable], bool]) -> Iterator[LabeledMutable]:
+        """The labelled mutables that the leaf stands for, those `is_leaf` accepts left whole."""
+        raise NotImplementedError
 
 
 def postorder(*roots: Node) -> Iterator[Node]:
@@ -109,4 +171,16 @@ def postorder(*roots: Node) -> Iterator[Node]:
         elif node not in seen:
             seen.add(node)
             stack.append((node, True))
-            stack.extend((child, False) for child in reversed(node.children))
+            stack.extend([(child, False) for child in reversed(node.children)])
+
+
+def leaves(*roots: Any) -> list[Leaf]:
+    """The leaves below some nodes, each once, in the order in which they occur.
+
+    Plain values among the roots have none.
+    """
+    return [
+        node
+        for node in postorder(*[root for root in roots if isinstance(root, Node)])
+        if isinstance(node, Leaf)
+    ]

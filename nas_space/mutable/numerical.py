@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable, Hashable, Iterable
-from statistics import NormalDist
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from ..errors import DomainError
-from .labels import auto_label
+from .categorical import plain
+from .columns import Column
+from .intervals import Interval
 from .node import key_of
 from .randomness import unit
 from .symbols import MISSING, MutableSymbol
 
 _LARGEST_SUPPORT = 2**20
+_LARGEST = sys.float_info.max
+_TOLERANCE = 1e-6
+"""How far from a multiple a value may be, in steps: what a sum of floats is off by."""
 
 
 class Numerical(MutableSymbol[float]):
@@ -41,11 +46,15 @@ class Numerical(MutableSymbol[float]):
     label
         The name of the choice.
 
+    Notes
+    -----
+    Values are always floats; ``Numerical(7.5, 32.5, quantize=1).int()`` is an integer.
+
     Examples
     --------
-    >>> list(Numerical(0, 1, label='x').grid(granularity=2))
+    >>> list(Numerical(0, 1, label="x").grid(granularity=2))
     [0.25, 0.5, 0.75]
-    >>> Numerical(0, 100, quantize=10, label='y').size
+    >>> Numerical(0, 100, quantize=10, label="y").size
     11
     """
 
@@ -62,97 +71,130 @@ class Numerical(MutableSymbol[float]):
         default: Any = MISSING,
         label: str | None = None,
     ) -> None:
-        self.label = auto_label(label)
-        self.low, self.high = _number(low, "low", self.label), _number(high, "high", self.label)
-        self.mu, self.sigma = mu, sigma
+        self._named(label)
+        self.low, self.high = self._number(low, "low"), self._number(high, "high")
+        self.mu = None if mu is None else self._number(mu, "mu")
+        self.sigma = None if sigma is None else self._number(sigma, "sigma")
+        self.quantize = None if quantize is None else self._number(quantize, "quantize")
         self.log_distributed = log_distributed
-        self.quantize = quantize
         self.distribution = distribution
         self._check_arguments()
-        if distribution is not None:
-            support = distribution.support()
-            self.low, self.high = max(self.low, float(support[0])), min(self.high, float(support[1]))
-        self._quantile = self._make_quantile()
+        self._narrow()
+        self._quantile, self._cdf = self._make_distribution()
         self._support = self._make_support()
+        self._codes = {value: code for code, value in enumerate(self._support or ())}
         self.size = None if self._support is None else len(self._support)
         self._finish(default)
 
+    def _number(self, value: Any, name: str) -> float:
+        value = plain(value)
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or math.isnan(value):
+            raise DomainError(f"{name} of {self.name!r} must be a number, but got {value!r}")
+        return value
+
     def _check_arguments(self) -> None:
-        name = repr(str(self.label))
+        name = repr(self.name)
         if not self.low <= self.high:
-            raise DomainError(f"low <= high must hold for {name}, but got {self.low} and {self.high}")
-        if self.quantize is not None and not (
-            _number(self.quantize, "quantize", self.label) > 0 and math.isfinite(self.quantize)
-        ):
+            raise DomainError(
+                f"low <= high must hold for {name}, but got {self.low} and {self.high}"
+            )
+        if self.quantize is not None and not 0 < self.quantize < math.inf:
             raise DomainError(f"quantize of {name} must be positive, but got {self.quantize}")
         if (self.mu is None) != (self.sigma is None):
             raise DomainError(f"{name} needs both mu and sigma, or neither")
+        if self.sigma is not None and not 0 < self.sigma < math.inf:
+            raise DomainError(f"sigma of {name} must be positive, but got {self.sigma}")
         if self.distribution is not None:
             if self.mu is not None or self.log_distributed:
-                raise DomainError(f"{name} has a distribution of its own; leave out mu, sigma and log_distributed")
-            missing = [m for m in ("ppf", "cdf", "support") if not hasattr(self.distribution, m)]
-            if missing:
-                raise DomainError(f"the distribution of {name} must have ppf, cdf and support, but lacks {missing}")
-        elif self.mu is not None:
-            assert self.sigma is not None
-            _number(self.mu, "mu", self.label)
-            if not _number(self.sigma, "sigma", self.label) > 0:
-                raise DomainError(f"sigma of {name} must be positive, but got {self.sigma}")
-        elif not (math.isfinite(self.low) and math.isfinite(self.high)):
-            raise DomainError(f"{name} is uniform, so it needs finite bounds, but got {self.low} and {self.high}")
-        if self.log_distributed and self.mu is None and self.low <= 0:
-            raise DomainError(f"{name} is log-uniform, so low must be positive, but got {self.low}")
+                raise DomainError(
+                    f"{name} has a distribution of its own; leave out mu, sigma and log_distributed"
+                )
+            lacks = [m for m in ("ppf", "cdf", "support") if not hasattr(self.distribution, m)]
+            if lacks:
+                raise DomainError(
+                    f"the distribution of {name} must have ppf, cdf and support, but lacks {lacks}"
+                )
+        elif self.mu is None:
+            if not (math.isfinite(self.low) and math.isfinite(self.high)):
+                raise DomainError(
+                    f"{name} is uniform, so it needs finite bounds, but got "
+                    f"{self.low} and {self.high}"
+                )
+            if self.log_distributed and self.low <= 0:
+                raise DomainError(
+                    f"{name} is log-uniform, so low must be positive, but got {self.low}"
+                )
+
+    def _narrow(self) -> None:
+        """Bounds are those of the distribution where these are narrower."""
+        start, end = -math.inf, math.inf
+        if self.distribution is not None:
+            start, end = map(float, self.distribution.support())
+        elif self.log_distributed:
+            start = 0.0
+        if end < self.low or start > self.high:
+            raise DomainError(
+                f"the distribution of {self.name!r} lies between {start} and {end}, "
+                f"outside of its bounds {self.low} and {self.high}"
+            )
+        self.low, self.high = max(self.low, start), min(self.high, end)
 
     def domain(self) -> tuple[Any, ...]:
+        numbers = (self.low, self.high, self.mu, self.sigma, self.quantize)
         return (
-            self.low, self.high, self.mu, self.sigma, self.log_distributed, self.quantize,
-            _distribution_key(self.distribution), self.default_value,
-        )  # fmt: skip
+            *[None if number is None else float(number) for number in numbers],
+            self.log_distributed,
+            _distribution_key(self.distribution),
+            self.default_value,
+        )
 
     def arguments_of_call(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        return (self.low, self.high), {
-            "mu": self.mu, "sigma": self.sigma, "log_distributed": self.log_distributed,
-            "quantize": self.quantize, "distribution": self.distribution,
-            "default": self.default_value, "label": self.label,
-        }  # fmt: skip
+        keywords = {
+            "mu": self.mu,
+            "sigma": self.sigma,
+            "log_distributed": self.log_distributed,
+            "quantize": self.quantize,
+            "distribution": self.distribution,
+            "default": self.default_value,
+            "label": self.label,
+        }
+        return (self.low, self.high), keywords
 
     # -- the distribution -------------------------------------------------------------------
 
-    def _make_quantile(self) -> Callable[[float], float]:
+    def _make_distribution(self) -> tuple[Callable[[float], float], Callable[[float], float]]:
+        """The quantile function, and the probability of a value at most ``x``."""
         low, high = self.low, self.high
         if self.distribution is not None:
-            return lambda u: float(self.distribution.ppf(u))
+            ppf, cdf = self.distribution.ppf, self.distribution.cdf
+            return (lambda u: float(ppf(u))), (lambda x: float(cdf(x)))
         if self.mu is not None and self.sigma is not None:
+            from statistics import NormalDist
+
             normal = NormalDist(self.mu, self.sigma)
             if self.log_distributed:
-                return lambda u: math.exp(normal.inv_cdf(u))
-            return normal.inv_cdf
+                return (
+                    lambda u: math.exp(normal.inv_cdf(u)),
+                    lambda x: normal.cdf(math.log(x)) if x > 0 else 0.0,
+                )
+            return normal.inv_cdf, normal.cdf
         if self.log_distributed:
             start, width = math.log(low), math.log(high) - math.log(low)
-            return lambda u: math.exp(start + u * width)
-        return lambda u: low + u * (high - low)
+            return (
+                lambda u: math.exp(start + u * width),
+                lambda x: _share(math.log(x) - start, width) if x > 0 else 0.0,
+            )
+        return (lambda u: low + u * (high - low)), (lambda x: _share(x - low, high - low))
 
     def cdf(self, x: float) -> float:
         """Probability of a value at most ``x``, before rounding and clipping."""
-        if self.distribution is not None:
-            return float(self.distribution.cdf(x))
-        if self.mu is not None and self.sigma is not None:
-            if self.log_distributed:
-                return NormalDist(self.mu, self.sigma).cdf(math.log(x)) if x > 0 else 0.0
-            return NormalDist(self.mu, self.sigma).cdf(x)
-        if x <= self.low:
-            return 0.0
-        if x >= self.high:
-            return 1.0
-        if self.log_distributed:
-            return math.log(x / self.low) / math.log(self.high / self.low)
-        return (x - self.low) / (self.high - self.low)
+        return self._cdf(x)
 
     def qclip(self, x: float) -> float:
         """``x`` rounded to the step and clipped to the bounds."""
         if self.quantize is not None:
             x = round(x / self.quantize) * self.quantize
-        return min(max(x, self.low), self.high)
+        return float(min(max(x, self.low), self.high))
 
     def quantile(self, u: float) -> float:
         """The value below which a share ``u`` of the distribution lies."""
@@ -168,33 +210,47 @@ class Numerical(MutableSymbol[float]):
         values = {self.qclip(step * self.quantize) for step in range(first, last + 1)}
         return tuple(sorted(values))
 
+    def _listed(self) -> tuple[float, ...]:
+        """All values.
+
+        Raises
+        ------
+        DomainError
+            If there are infinitely many.
+        """
+        if self._support is None:
+            raise DomainError(
+                f"{self.name!r} is continuous: its values cannot be listed; give it a step "
+                "(quantize=...) and finite bounds"
+            )
+        return self._support
+
     # -- symbols ----------------------------------------------------------------------------
 
     def value(self, code: int) -> float:
-        assert self._support is not None
-        return self._support[code]
+        return self._listed()[code]
 
     def code(self, value: Any) -> int:
-        value = self.coerce(value)
-        assert self._support is not None
-        return self._support.index(value)
+        self._listed()
+        return self._codes[self.coerce(value)]
 
-    def coerce(self, value: Any) -> Any:
-        if isinstance(value, np.generic):
-            value = value.item()
+    def coerce(self, value: Any) -> float:
+        value = plain(value)
         if isinstance(value, bool) or not isinstance(value, (int, float)):
             raise self.refusal(value, f", not a {type(value).__name__}")
-        if not self.low <= value <= self.high:
+        if not (self.low <= value <= self.high and abs(value) <= _LARGEST):
             raise self.refusal(value)
-        if self.quantize is not None:
-            nearest = self.qclip(value)
-            if abs(nearest - value) > 1e-6:
-                raise self.refusal(value, f"; the nearest is {nearest}")
-            return nearest
-        return value
+        if self.quantize is None:
+            return float(value)
+        nearest = self.qclip(value)
+        if abs(nearest - value) > _TOLERANCE * self.quantize:
+            raise self.refusal(value, f"; the nearest is {nearest}")
+        return nearest
 
     def allowed(self) -> str:
-        step = "" if self.quantize is None else f" that is a multiple of {self.quantize} or a bound"
+        step = ""
+        if self.quantize is not None:
+            step = f" that is a multiple of {self.quantize} or a bound"
         return f"a number between {self.low} and {self.high}{step}"
 
     def extra_repr(self) -> str:
@@ -207,69 +263,68 @@ class Numerical(MutableSymbol[float]):
             parts.append(f"distribution={_distribution_name(self.distribution)}")
         if self.quantize is not None:
             parts.append(f"quantize={self.quantize}")
-        return ", ".join([*parts, f"label={str(self.label)!r}"])
+        return ", ".join([*parts, f"label={self.name!r}"])
 
     def default_choice(self) -> float:
-        return self.quantile(0.5) if self.default_value is MISSING else self.default_value
+        chosen = self.default_value
+        return self.quantile(0.5) if chosen is MISSING else self.coerce(chosen)
 
-    def draw_column(self, raw: npt.NDArray[np.uint64]) -> npt.NDArray[Any]:
-        shares = unit(raw[:, 0])
-        values = [self.quantile(share) for share in shares.tolist()]
+    def draw_column(self, raw: npt.NDArray[np.uint64]) -> Column:
+        values = [self.quantile(share) for share in unit(raw[:, 0]).tolist()]
         if self._support is None:
             return np.array(values, dtype=np.float64)
-        places = {value: code for code, value in enumerate(self._support)}
-        return np.array([places[value] for value in values], dtype=np.int64)
+        return np.array([self._codes[value] for value in values], dtype=np.int64)
 
-    def decode(self, codes: npt.NDArray[Any]) -> list[Any]:
+    def decode(self, codes: Column) -> list[float]:
         if self._support is None:
-            return codes.tolist()  # type: ignore[no-any-return]
-        return [self._support[code] for code in codes.tolist()]
+            values: list[float] = codes.tolist()
+            return values
+        return super().decode(codes)
 
     def probabilities(self) -> npt.NDArray[np.float64]:
-        if self._support is None:
-            raise DomainError(f"{self.label!r} is continuous: its values have no probabilities")
-        assert self.quantize is not None
+        values = self._listed()
+        step = self.quantize or 0.0
         # The share of the distribution that rounds to each value; what lies outside the
         # bounds is clipped to the first and the last.
-        edges = [
-            (round(value / self.quantize) + 0.5) * self.quantize for value in self._support[:-1]
-        ]
-        steps = [0.0, *(self.cdf(edge) for edge in edges), 1.0]
-        return np.diff(np.array(steps))
+        edges = [(round(value / step) + 0.5) * step for value in values[:-1]]
+        return np.diff(np.array([0.0, *[self.cdf(edge) for edge in edges], 1.0]))
+
+    def interval(self) -> Interval:
+        return (self.low, self.high)
 
     def grid_choices(self, granularity: int) -> Iterable[float]:
         parts = 2**granularity
-        values = [self.quantile(step / parts) for step in range(1, parts)]
-        return dict.fromkeys(values)
+        return dict.fromkeys(self.quantile(step / parts) for step in range(1, parts))
 
     def as_legacy_dict(self) -> dict[str, Any]:
-        prefix = "q" if self.quantize is not None else ""
-        log = "log" if self.log_distributed else ""
-        tail = [] if self.quantize is None else [self.quantize]
-        if self.mu is not None:
-            return {"_type": f"{prefix}{log}normal", "_value": [self.mu, self.sigma, *tail]}
         if self.distribution is not None:
             return super().as_legacy_dict()
-        return {"_type": f"{prefix}{log}uniform", "_value": [self.low, self.high, *tail]}
+        prefix = "q" if self.quantize is not None else ""
+        prefix += "log" if self.log_distributed else ""
+        tail = [] if self.quantize is None else [self.quantize]
+        if self.mu is not None:
+            return {"_type": f"{prefix}normal", "_value": [self.mu, self.sigma, *tail]}
+        return {"_type": f"{prefix}uniform", "_value": [self.low, self.high, *tail]}
 
 
-def _number(value: Any, name: str, label: str) -> Any:
-    if isinstance(value, np.generic):
-        value = value.item()
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or value != value:
-        raise DomainError(f"{name} of {str(label)!r} must be a number, but got {value!r}")
-    return value
+def _share(part: float, whole: float) -> float:
+    """How much of a width lies below a point, from 0 to 1."""
+    if part >= whole:
+        return 1.0
+    return max(part, 0.0) / whole
 
 
 def _distribution_key(distribution: Any) -> Hashable:
     """SciPy's frozen distributions compare by identity; this compares what they say."""
-    if distribution is not None and hasattr(distribution, "dist") and hasattr(distribution, "args"):
+    if distribution is None:
+        return None
+    if hasattr(distribution, "dist") and hasattr(distribution, "args"):
         return (
             type(distribution.dist).__qualname__,
             key_of(tuple(distribution.args)),
             key_of(dict(sorted(distribution.kwds.items()))),
         )
-    return distribution if distribution is None else ("id", id(distribution))
+    return ("id", id(distribution))
 
 
 def _distribution_name(distribution: Any) -> str:

@@ -7,16 +7,19 @@ change between releases, its raw PCG64 stream may not.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from ..errors import UsageError
 
-RandomState = (
-    int | np.random.Generator | np.random.RandomState | np.random.BitGenerator | np.random.SeedSequence | None
+# In quotes, because touching numpy.random would import it, which takes as long as all of this.
+RandomState: TypeAlias = (
+    "int | np.random.Generator | np.random.RandomState | np.random.BitGenerator "
+    "| np.random.SeedSequence | None"
 )
 """What is accepted wherever randomness is asked for: ``None`` is NumPy's global state."""
 
@@ -54,17 +57,46 @@ def words(random_state: RandomState = None) -> Words:
             "a random state is an integer seed, one of NumPy's generators, or None for NumPy's "
             f"global state, but got {random_state!r}"
         )
-    bits: Any = random_state
+    return _Stream(random_state)
 
-    def draw(n: int) -> npt.NDArray[np.uint64]:
-        if n < 64:
-            return bits.random_raw(n)  # type: ignore[no-any-return]
-        # The same stream through NumPy's full-range integers, an order of magnitude faster.
-        return np.random.Generator(bits).integers(0, 2**64 - 1, n, dtype=np.uint64, endpoint=True)
 
-    return draw
+class _Stream:
+    """The words of a bit generator."""
+
+    def __init__(self, bits: np.random.BitGenerator) -> None:
+        self.bits = bits
+
+    def __call__(self, n: int) -> npt.NDArray[np.uint64]:
+        # The raw stream is quicker for few words; but that of some generators has 32 bits.
+        if n < 64 and isinstance(self.bits, np.random.PCG64):
+            few: npt.NDArray[np.uint64] = self.bits.random_raw(n)
+            return few
+        # The same stream through full-range integers, an order of magnitude faster for many.
+        generator = np.random.Generator(self.bits)
+        integers: Any = generator.integers  # its many overloads do not say which applies
+        many: npt.NDArray[np.uint64] = integers(0, 2**64 - 1, n, dtype=np.uint64, endpoint=True)
+        return many
 
 
 def unit(raw: Any) -> Any:
     """Words as floats strictly between 0 and 1, from their upper 53 bits."""
     return ((raw >> np.uint64(11)).astype(np.float64) + 0.5) * 2.0**-53
+
+
+def below(raw: npt.NDArray[np.uint64], size: int) -> npt.NDArray[Any]:
+    """Codes below a size from the upper 32 bits of words, by multiplication and shift."""
+    codes = ((raw >> np.uint64(32)) * np.uint64(size)) >> np.uint64(32)
+    return codes.astype(np.uint8 if size <= 256 else np.int64)
+
+
+def weighted(raw: npt.NDArray[np.uint64], weights: Sequence[float]) -> npt.NDArray[Any]:
+    """Codes with the given probabilities, by inversion of the cumulative distribution."""
+    total = math.fsum(weights)
+    steps, reached = [], 0.0
+    for weight in weights:
+        reached += weight
+        steps.append(reached / total)
+    last = max(code for code, weight in enumerate(weights) if weight > 0)
+    codes: npt.NDArray[Any] = np.searchsorted(np.array(steps), unit(raw), side="right")
+    codes = np.minimum(codes, last)
+    return codes.astype(np.uint8 if len(weights) <= 256 else np.int64)

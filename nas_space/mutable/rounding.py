@@ -8,7 +8,9 @@ from .expression import MutableExpression
 
 
 @overload
-def make_divisible(v: MutableExpression[Any], divisor: int, min_val: Any = None) -> MutableExpression[int]: ...
+def make_divisible(
+    v: MutableExpression[Any], divisor: int, min_val: Any = None
+) -> MutableExpression[int]: ...
 @overload
 def make_divisible(v: float, divisor: int, min_val: float | None = None) -> int: ...
 def make_divisible(v: Any, divisor: int, min_val: Any = None) -> Any:
@@ -41,7 +43,7 @@ def make_divisible(v: Any, divisor: int, min_val: Any = None) -> Any:
     >>> make_divisible(32 * 0.75, 8), make_divisible(11.6, 8)
     (24, 16)
     >>> from nas_space.mutable import Categorical
-    >>> make_divisible(Categorical([3, 6], label='e') * 10, 8).freeze({'e': 6})
+    >>> make_divisible(Categorical([3, 6], label="e") * 10, 8).freeze({"e": 6})
     64
     """
     if min_val is None:

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from .categorical import Categorical
 from .numerical import Numerical
-from .symbols import Categorical
 
 
 def choice(label: str, choices: Iterable[Any]) -> Categorical[Any]:
     """One of several values.
 
-    >>> choice('width', [16, 32])
+    >>> choice("width", [16, 32])
     Categorical([16, 32], label='width')
     """
     return Categorical(choices, label=label)
@@ -21,7 +21,7 @@ def choice(label: str, choices: Iterable[Any]) -> Categorical[Any]:
 def randint(label: str, lower: int, upper: int) -> Categorical[int]:
     """An integer from ``lower`` to ``upper - 1``.
 
-    >>> randint('n', 1, 4)
+    >>> randint("n", 1, 4)
     Categorical([1, 2, 3], label='n')
     """
     return Categorical(range(lower, upper), label=label)

@@ -1,0 +1,226 @@
+"""`Categorical`: one of several values."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from typing import Any, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import DomainError, suggest
+from .base import Mutable, Values
+from .columns import Column, as_column
+from .intervals import EVERYTHING, Interval
+from .node import fresh, key_of
+from .randomness import below, weighted
+from .symbols import MISSING, MutableSymbol
+
+Choice = TypeVar("Choice", covariant=True)  # noqa: PLC0105 - NNI's name
+
+_ATOMS = frozenset({int, str, bool})
+
+
+class Categorical(MutableSymbol[Choice]):
+    """One of several values.
+
+    Parameters
+    ----------
+    values
+        What to choose from: at least one, all different; of any type that is not mutable
+        in the sense of this library.  NumPy scalars are taken as Python numbers.
+    weights
+        Probability of each value; uniform by default.
+    default
+        The value taken where nothing is chosen; the first by default.
+    label
+        The name of the choice; numbered by the label scope if it is not given.
+
+    Raises
+    ------
+    DomainError
+        If there are no values, two equal ones, mutables among them, or weights that are not
+        a distribution.
+
+    Examples
+    --------
+    >>> x = Categorical([2, 3, 5], label="x")
+    >>> x.simplify()
+    {'x': Categorical([2, 3, 5], label='x')}
+    >>> x.freeze({"x": 3})
+    3
+    >>> x.freeze({"x": 4})
+    Traceback (most recent call last):
+    ...
+    nas_space.errors.SampleValidationError: 4 is not allowed for the label 'x', which takes \
+one of [2, 3, 5]
+    """
+
+    values: tuple[Choice, ...]
+    size: int
+    weights: tuple[float, ...]
+
+    def __init__(
+        self,
+        values: Iterable[Choice],
+        *,
+        weights: Sequence[float] | None = None,
+        default: Any = MISSING,
+        label: str | None = None,
+    ) -> None:
+        self._named(label)
+        self.values = checked_values(values, self.name)
+        self.size = len(self.values)
+        self._given_weights = None if weights is None else tuple(map(float, weights))
+        even = (1 / self.size,) * self.size
+        self.weights = even if self._given_weights is None else self._given_weights
+        check_distribution(self.weights, self.size, self.name)
+        self._codes: dict[Hashable, int] = {
+            key_of(value, loose=True): code for code, value in enumerate(self.values)
+        }
+        # What is common is fast: values of one type that nobody can change.
+        kinds = {type(value) for value in self.values}
+        self._kind = kinds.pop() if len(kinds) == 1 and kinds <= _ATOMS else None
+        self._own = frozenset(self.values) if self._kind else frozenset()
+        self._fragile = any(fresh(value) is not value for value in self.values)
+        self._finish(default)
+
+    def domain(self) -> tuple[Any, ...]:
+        return (self.values, self._given_weights, self.default_value)
+
+    def arguments_of_call(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        keywords = {
+            "weights": self._given_weights,
+            "default": self.default_value,
+            "label": self.label,
+        }
+        return (list(self.values),), keywords
+
+    def __len__(self) -> int:
+        return self.size
+
+    def value(self, code: int) -> Choice:
+        value = self.values[code]
+        return fresh(value) if self._fragile else value
+
+    def code(self, value: Any) -> int:
+        found = self._codes.get(key_of(plain(value), loose=True))
+        if found is None:
+            raise self.refusal(value, closest(value, self.values))
+        return found
+
+    def visit(self, sample: Mapping[str, Any], values: Values) -> Choice:
+        name = self.name
+        value = sample[name] if name in sample else self.take(sample)
+        if type(value) is not self._kind or value not in self._own:
+            value = self.coerce(value)
+        values.active[name] = value
+        return value
+
+    def allowed(self) -> str:
+        return f"one of {shortened(self.values)}"
+
+    def extra_repr(self) -> str:
+        return f"{shortened(self.values)}, label={self.name!r}"
+
+    def default_choice(self) -> Choice:
+        return self.value(0) if self.default_value is MISSING else self.coerce(self.default_value)
+
+    def draw_column(self, raw: npt.NDArray[np.uint64]) -> Column:
+        if self._given_weights is None:
+            return below(raw[:, 0], self.size)
+        return weighted(raw[:, 0], self.weights)
+
+    def draw_words(self, numbers: list[int], offset: int, raw: npt.NDArray[np.uint64]) -> Choice:
+        if self._kind is None or self._given_weights is not None:
+            return super().draw_words(numbers, offset, raw)
+        return self.values[(numbers[offset] >> 32) * self.size >> 32]
+
+    def column(self, codes: Column) -> Column:
+        values: Column = self.remember("_column", _all_values)[codes]
+        return values
+
+    def probabilities(self) -> npt.NDArray[np.float64]:
+        return np.array(self.weights) / math.fsum(self.weights)
+
+    def interval(self) -> Interval:
+        numbers = [value for value in self.values if isinstance(value, (int, float))]
+        if len(numbers) < self.size or any(math.isnan(number) for number in numbers):
+            return EVERYTHING
+        return (min(numbers), max(numbers))
+
+    def grid_choices(self, granularity: int) -> Iterable[Choice]:
+        del granularity  # every value is gone through, the most probable first
+        order = sorted(range(self.size), key=lambda code: -self.weights[code])
+        return [self.value(code) for code in order]
+
+    def as_legacy_dict(self) -> dict[str, Any]:
+        return {"_type": "choice", "_value": list(self.values)}
+
+
+def _all_values(symbol: Any) -> Column:
+    return as_column(list(symbol.values))
+
+
+# What other symbols that choose among listed values need as well.
+
+
+def plain(value: Any) -> Any:
+    """NumPy's scalars as Python's; anything else as it is."""
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def checked_values(values: Iterable[Any], name: str) -> tuple[Any, ...]:
+    """The values to choose from, of which there must be some, all different."""
+    if isinstance(values, (Mutable, str)):
+        raise DomainError(f"the values of {name!r} must be listed, but got {values!r}")
+    owned = tuple(fresh(plain(value)) for value in values)
+    if not owned:
+        raise DomainError(f"{name!r} has no values to choose from; give at least one")
+    seen: dict[Hashable, Any] = {}
+    for value in owned:
+        if isinstance(value, Mutable):
+            raise DomainError(
+                f"the values of {name!r} must be plain, but {value} is not; "
+                "write a choice between expressions with MutableExpression.switch_case(...)"
+            )
+        # 1, 1.0 and True are one value to Python.
+        number = isinstance(value, (int, float))
+        key = ("number", value) if number else key_of(value, loose=True)
+        if key in seen:
+            raise DomainError(f"{value!r} and {seen[key]!r} are equal among the values of {name!r}")
+        seen[key] = value
+    return owned
+
+
+def check_distribution(weights: Sequence[float], size: int, name: str) -> None:
+    """Weights are one for each value, not negative, and sum to 1."""
+    if len(weights) != size:
+        raise DomainError(f"{name!r} has {size} values, but {len(weights)} weights")
+    if not all(math.isfinite(weight) and weight >= 0 for weight in weights):
+        raise DomainError(f"the weights of {name!r} must not be negative, but got {list(weights)}")
+    if abs(math.fsum(weights) - 1) > 1e-6:
+        raise DomainError(f"the weights of {name!r} must sum to 1, but sum to {math.fsum(weights)}")
+
+
+def shortened(values: Sequence[Any]) -> str:
+    """The values for printing; of many, the first and the last."""
+    if len(values) <= 10:
+        return repr(list(values))
+    head, tail = ", ".join(map(repr, values[:4])), ", ".join(map(repr, values[-3:]))
+    return f"[{head}, ..., {tail}]"
+
+
+def closest(value: Any, values: Sequence[Any]) -> str:
+    """Points out a value that was meant but has another type, or another spelling."""
+    for candidate in values:
+        if str(candidate) == str(value) or (_is_number(candidate) and candidate == value):
+            return f"; did you mean {candidate!r}, of type {type(candidate).__name__}?"
+    if not isinstance(value, str):
+        return ""
+    return suggest(value, [candidate for candidate in values if isinstance(candidate, str)])
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float))

@@ -1,0 +1,43 @@
+"""How expressions print: as the Python that would compute them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from .node import Node
+from .operators import ATOM, COMPARISON, Operator
+
+_UNARY = 13
+"""The precedence of a minus sign, which negative constants carry."""
+
+
+def show(node: Node, operator: Operator, texts: Mapping[Node, tuple[str, int]]) -> str:
+    """The text of a node, given the texts of its children and their precedences."""
+    shown = [_shown(argument, texts) for argument in node.arguments]
+    if not isinstance(operator.template, str):
+        return operator.template(node.arguments, [text for text, _ in shown])
+    if not operator.template:
+        return f"{operator.name}({', '.join([text for text, _ in shown])})"
+    parts = [
+        text if precedence >= _tightness(operator, place) else f"({text})"
+        for place, (text, precedence) in enumerate(shown)
+    ]
+    return operator.template.format(*parts)
+
+
+def _tightness(operator: Operator, place: int) -> int:
+    """The least precedence with which an operand needs no parentheses."""
+    if operator.precedence == ATOM:
+        return ATOM if place == 0 else 0  # x[...]: what is in the brackets stands alone
+    if operator.precedence == COMPARISON:
+        return COMPARISON + 1  # a < b < c means something else
+    right_associative = operator.name == "pow"
+    return operator.precedence + ((place == 0) if right_associative else (place > 0))
+
+
+def _shown(argument: Any, texts: Mapping[Node, tuple[str, int]]) -> tuple[str, int]:
+    if isinstance(argument, Node):
+        return texts[argument]
+    text = repr(argument)
+    return text, _UNARY if text.startswith("-") else ATOM

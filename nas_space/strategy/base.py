@@ -1,0 +1,146 @@
+"""`Strategy`: who proposes the next architecture."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Protocol
+
+import numpy as np
+
+from nas_space.mutable import Sample
+from nas_space.mutable.node import Node
+from nas_space.mutable.randomness import RandomState, Words, words
+
+__all__ = ["Evaluated", "Round", "Searchable", "Strategy"]
+
+
+class Searchable(Protocol):
+    """What strategies ask of a space: a `ModelSpace`, or a restriction of one."""
+
+    def sample(self, n: None = None, *, seed: RandomState = None) -> Sample:
+        """An architecture at random."""
+        ...
+
+    def contains(self, sample: Mapping[str, Any]) -> bool:
+        """Whether an architecture is in it."""
+        ...
+
+    def canonical(self, arch: Mapping[str, Any]) -> Sample:
+        """The architecture with its active labels only."""
+        ...
+
+    def arch_id(self, arch: Mapping[str, Any]) -> str:
+        """A digest of the canonical form."""
+        ...
+
+    def simplify(self) -> dict[str, Any]:
+        """Its labelled dimensions."""
+        ...
+
+    def structure(self) -> Node | None:
+        """The expression whose evaluation needs the active labels."""
+        ...
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """An architecture whose objectives are known.
+
+    Attributes
+    ----------
+    number
+        Its place in the search, from 0.
+    arch
+        The architecture, canonical.
+    goodness
+        The objectives, in their order, signs such that more is better.
+    """
+
+    number: int
+    arch: Sample
+    goodness: tuple[float, ...]
+
+    def dominates(self, other: Evaluated) -> bool:
+        """Whether this is at least as good in every objective, and better in one.
+
+        Examples
+        --------
+        >>> cheap, good = Evaluated(0, {}, (0.8, -1.0)), Evaluated(1, {}, (0.9, -2.0))
+        >>> cheap.dominates(good), cheap.dominates(Evaluated(2, {}, (0.8, -3.0)))
+        (False, True)
+        """
+        return self.goodness != other.goodness and all(
+            mine >= its for mine, its in zip(self.goodness, other.goodness, strict=True)
+        )
+
+
+@dataclass(frozen=True)
+class Round:
+    """What a strategy is told when it is asked for an architecture.
+
+    Attributes
+    ----------
+    space
+        Where to search.
+    history
+        What has been evaluated, in the order of the numbers.
+    taken
+        The ids of architectures that are evaluated, or being evaluated by somebody.
+    number
+        The place in the search that the proposal is for, from 0.
+    seed
+        The seed of the search.
+    objectives
+        How many there are.
+    """
+
+    space: Searchable
+    history: Sequence[Evaluated]
+    taken: frozenset[str] = frozenset()
+    number: int = 0
+    seed: int = 0
+    objectives: int = 1
+
+    @cached_property
+    def words(self) -> Words:
+        """Random words that depend on the seed and the number only.
+
+        So a proposal depends on these and on the history alone.
+        """
+        return words(np.random.SeedSequence([self.seed, self.number]))
+
+    def sample(self) -> Sample:
+        """An architecture at random, from :attr:`words`."""
+        bits = np.random.PCG64(int(self.words(1)[0]))
+        return self.space.sample(seed=bits)
+
+
+class Strategy(ABC):
+    """Proposes architectures, one for each trial.
+
+    A strategy keeps no state of its own between proposals: everything follows from the
+    history.  So a search can be resumed, and shared between processes, at any point.
+
+    Examples
+    --------
+    A strategy of one's own:
+
+    >>> class Doubtful(Strategy):
+    ...     def propose(self, now):
+    ...         return now.history[-1].arch if now.history else now.sample()
+    """
+
+    @abstractmethod
+    def propose(self, now: Round) -> Sample:
+        """The architecture to evaluate next.
+
+        It need be neither new nor within a restriction; the search mends it.
+
+        Parameters
+        ----------
+        now
+            The space, the history, and random words to draw from.
+        """

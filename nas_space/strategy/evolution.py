@@ -1,0 +1,74 @@
+"""Evolution with aging (Real et al., arXiv 1802.01548)."""
+
+from __future__ import annotations
+
+from nas_space.errors import UsageError
+from nas_space.mutable import Sample
+from nas_space.strategy.base import Evaluated, Round, Strategy
+from nas_space.strategy.draws import choose, shuffled
+from nas_space.strategy.neighbours import crossover, mutate
+
+__all__ = ["RegularizedEvolution"]
+
+
+class RegularizedEvolution(Strategy):
+    """Mutates the best of a few from a population that always forgets its oldest.
+
+    Parameters
+    ----------
+    population_size
+        How many of the latest architectures the population holds; the first are random.
+    sample_size
+        How many of them compete to be the parent.  With several objectives, it is one of
+        those that none of the others dominates.
+    mutation_prob
+        Probability that an active label of the parent changes; at least one does.
+    crossover
+        Whether labels come from a second parent before mutation (as NNI has it; off by
+        default, as in the paper).
+
+    Raises
+    ------
+    UsageError
+        If a size is not positive, or the probability not between 0 and 1.
+
+    References
+    ----------
+    Real et al., *Regularized evolution for image classifier architecture search*,
+    arXiv 1802.01548.
+    """
+
+    def __init__(
+        self,
+        *,
+        population_size: int = 50,
+        sample_size: int = 10,
+        mutation_prob: float = 0.05,
+        crossover: bool = False,
+    ) -> None:
+        if not 1 <= sample_size <= population_size:
+            raise UsageError(
+                "1 <= sample_size <= population_size must hold, but got "
+                f"(sample_size={sample_size}, population_size={population_size})"
+            )
+        if not 0 <= mutation_prob <= 1:
+            raise UsageError(f"mutation_prob must be between 0 and 1, but got {mutation_prob}")
+        self.population_size = population_size
+        self.sample_size = sample_size
+        self.mutation_prob = mutation_prob
+        self.crossover = crossover
+
+    def propose(self, now: Round) -> Sample:
+        if len(now.history) < self.population_size:
+            return now.sample()
+        parent = self._winner(now).arch
+        if self.crossover:
+            parent = crossover(now.space, parent, self._winner(now).arch, now.words)
+        return mutate(now.space, parent, now.words, self.mutation_prob)
+
+    def _winner(self, now: Round) -> Evaluated:
+        """The best of a few of the population, or one of the best."""
+        population = now.history[-self.population_size :]
+        few = shuffled(now.words, population)[: self.sample_size]
+        best = [one for one in few if not any(other.dominates(one) for other in few)]
+        return choose(now.words, best)

@@ -1,0 +1,238 @@
+"""Architectures near others: mutation, crossover, and the nearest one that may be tried."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from nas_space.mutable import MutableSymbol, Sample, Values
+from nas_space.mutable.node import key_of
+from nas_space.mutable.plan import Plan
+from nas_space.mutable.randomness import Words, words
+from nas_space.strategy.base import Searchable
+from nas_space.strategy.draws import chance, choose, shuffled
+
+__all__ = ["complete", "crossover", "distance", "mutate", "nearest", "neighbours"]
+
+_LISTED = 64
+"""Of a label with more values than these, neighbours have some at random, not all."""
+
+_DRAWN = 16
+"""How many these are."""
+
+_SAMPLED = 64
+"""How many architectures are drawn at a time where no near one can be had."""
+
+
+def symbols_of(space: Searchable) -> dict[str, MutableSymbol[Any]]:
+    """The labels of a space that are chosen, without its constraints."""
+    return {k: v for k, v in space.simplify().items() if isinstance(v, MutableSymbol)}
+
+
+def complete(space: Searchable, wishes: Mapping[str, Any], words: Words) -> Sample:
+    """The architecture that follows wishes where they matter.
+
+    Labels that are active and not among the wishes are drawn; wishes for labels that are not
+    active are dropped.  Constraints are not looked at.
+
+    Parameters
+    ----------
+    space
+        Says which labels are active.
+    wishes
+        Label to value.
+    words
+        Random words to draw from.
+
+    Examples
+    --------
+    >>> from nas_space.hub import ProxylessNAS
+    >>> space = ProxylessNAS()
+    >>> arch = complete(space, {"s2_depth": 1, "s2_i3": "k3e3"}, words(0))
+    >>> [label for label in arch if label.startswith("s2")]
+    ['s2_depth', 's2_i0']
+    """
+    chosen = dict(wishes)
+    values = Values()
+    for leaf in Plan.of(space.structure()).needed(values.known):
+        if isinstance(leaf, MutableSymbol) and leaf.is_missing(chosen):
+            chosen[leaf.name] = leaf.draw(words(leaf.words))
+        values.known[leaf] = leaf.visit(chosen, values)
+    return values.active
+
+
+def mutate(
+    space: Searchable, arch: Mapping[str, Any], words: Words, probability: float = 0.0
+) -> Sample:
+    """An architecture that differs from another in at least one active label.
+
+    Parameters
+    ----------
+    space
+        The space of both.
+    arch
+        The parent.
+    words
+        Random words to draw from.
+    probability
+        Of each further active label to change.  Values are drawn by the labels' own
+        distributions, the present one excluded.
+    """
+    symbols = symbols_of(space)
+    labels = [label for label in arch if symbols[label].size != 1]
+    if not labels:
+        return dict(arch)
+    certain = choose(words, labels)
+    changed = dict(arch)
+    for label in labels:
+        if label == certain or chance(words) < probability:
+            changed[label] = _another(symbols[label], arch[label], words)
+    return complete(space, changed, words)
+
+
+def crossover(
+    space: Searchable, one: Mapping[str, Any], other: Mapping[str, Any], words: Words
+) -> Sample:
+    """An architecture whose labels come from either of two parents, where either has them."""
+    mixed = dict(one)
+    for label, value in other.items():
+        if label not in one or chance(words) < 0.5:
+            mixed[label] = value
+    return complete(space, mixed, words)
+
+
+def distance(one: Mapping[str, Any], other: Mapping[str, Any]) -> int:
+    """In how many labels two architectures differ; one that only one of them has counts.
+
+    Examples
+    --------
+    >>> distance({"depth": 1, "op0": "a"}, {"depth": 2, "op0": "a", "op1": "b"})
+    2
+    """
+    missing = object()
+    labels = {**one, **other}
+    return sum(
+        key_of(one.get(label, missing), loose=True) != key_of(other.get(label, missing), loose=True)
+        for label in labels
+    )
+
+
+def neighbours(space: Searchable, arch: Mapping[str, Any], words: Words) -> Iterator[Sample]:
+    """The architectures that differ in the value of one active label, in random order.
+
+    Labels that become active thereby are drawn.  Of labels with very many values, some are
+    drawn.
+    """
+    symbols = symbols_of(space)
+    changes: list[tuple[str, Any]] = []
+    for label, value in arch.items():
+        symbol = symbols[label]
+        if symbol.size is None or symbol.size > _LISTED:
+            changes += [(label, _another(symbol, value, words)) for _ in range(_DRAWN)]
+        else:
+            present = symbol.code(value)
+            changes += [(label, symbol.value(c)) for c in range(symbol.size) if c != present]
+    for label, value in shuffled(words, changes):
+        yield complete(space, {**arch, label: value}, words)
+
+
+def nearest(
+    space: Searchable,
+    arch: Mapping[str, Any],
+    words: Words,
+    *,
+    taken: frozenset[str] = frozenset(),
+    limit: int = 2000,
+) -> Sample | None:
+    """The architecture itself, or else one near it that is allowed and not taken.
+
+    Looks at what differs in one label, then in two, and so on, in random order, at no more
+    than `limit` of them.  In a space so large, or a restriction so tight, that none of them
+    will do, the nearest of some random ones is taken.
+
+    Parameters
+    ----------
+    space
+        The space, or a restriction of it.
+    arch
+        Values of active labels; wrong ones are not looked at, see :func:`complete`.
+    words
+        Random words to draw from.
+    taken
+        Ids of architectures that will not do.
+    limit
+        How many to look at.
+
+    Returns
+    -------
+    dict or None
+        ``None`` if none is left.
+
+    Examples
+    --------
+    >>> from nas_space.hub import ProxylessNAS
+    >>> space = ProxylessNAS()
+    >>> arch = space.sample(seed=0)
+    >>> other = nearest(space, arch, words(0), taken=frozenset({space.arch_id(arch)}))
+    >>> distance(arch, other)
+    1
+    """
+
+    def fits(candidate: Sample) -> bool:
+        return space.contains(candidate) and space.arch_id(candidate) not in taken
+
+    start = complete(space, arch, words)
+    if fits(start):
+        return start
+    seen = {key_of(start, loose=True)}
+    ring = [start]
+    while ring:
+        further: list[Sample] = []
+        for centre in ring:
+            for candidate in neighbours(space, centre, words):
+                key = key_of(candidate, loose=True)
+                if key in seen:
+                    continue
+                seen.add(key)
+                if fits(candidate):
+                    return candidate
+                if len(seen) > limit:
+                    return _far(space, start, words, fits, len(taken))
+                further.append(candidate)
+        ring = shuffled(words, further)
+    return None
+
+
+def _far(
+    space: Searchable,
+    arch: Sample,
+    source: Words,
+    fits: Callable[[Sample], bool],
+    taken: int,
+) -> Sample | None:
+    """The nearest of some random architectures that fit."""
+    # So many that, were there one more than what is taken, not to meet it would be a wonder.
+    rounds = 2 + taken // 2
+    for _ in range(min(rounds, 200)):
+        drawn = [space.sample(seed=_seed(source)) for _ in range(_SAMPLED)]
+        fitting = [candidate for candidate in drawn if fits(candidate)]
+        if fitting:
+            return min(fitting, key=lambda candidate: distance(arch, candidate))
+    return None
+
+
+def _seed(source: Words) -> int:
+    return int(source(1)[0])
+
+
+def _another(symbol: MutableSymbol[Any], present: Any, words: Words) -> Any:
+    """A value of a label by its own distribution, other than the present one."""
+    for _ in range(32):
+        value = symbol.draw(words(symbol.words))
+        if key_of(value, loose=True) != key_of(present, loose=True):
+            return value
+    # All others are improbable, or have no weight at all: any of them, then.
+    if symbol.size is None:
+        return present
+    code = symbol.code(present)
+    return symbol.value((code + choose(words, range(1, symbol.size))) % symbol.size)

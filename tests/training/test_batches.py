@@ -162,6 +162,17 @@ def test_what_a_data_set_draws_depends_on_the_step_alone(workers: int) -> None:
 # -------------------------------------------------------------------- loaders of one's own
 
 
+class Eager:
+    """Shuffles when asked for an iterator, as a loader with workers draws their seeds."""
+
+    def __len__(self) -> int:
+        return 4
+
+    def __iter__(self) -> Iterator[Tensor]:
+        order = torch.randperm(4).tolist()
+        return iter([torch.tensor([[float(i)]]) for i in order])
+
+
 def loaders() -> dict[str, Any]:
     generator = torch.Generator().manual_seed(5)
     own = RandomSampler(Drawing(), generator=torch.Generator().manual_seed(6))
@@ -172,6 +183,7 @@ def loaders() -> dict[str, Any]:
         "by the epoch": DataLoader(
             Drawing(), batch_size=3, sampler=DistributedSampler(Drawing(), 1, 0)
         ),
+        "shuffled at the start": Eager(),
         "in order": DataLoader(Drawing(), batch_size=3, drop_last=True),
     }
 
@@ -183,6 +195,18 @@ def test_a_loader_is_resumed_at_any_step(kind: str, start: int) -> None:
         whole = list(islice(training_batches(loaders()[kind], 0, seed=1), 11))
         rest = list(training_batches(loaders()[kind], 0, seed=1, start=start, stop=11))
     assert all(torch.equal(a, b) for a, b in zip(whole[start:], rest, strict=True))
+
+
+def test_what_a_loader_draws_does_not_depend_on_what_happens_between_its_batches() -> None:
+    loader = DataLoader(Drawing(), batch_size=3)
+    with preserved_randomness():
+        whole = list(training_batches(loader, 0, seed=1, stop=6))
+        disturbed = []
+        for batch in training_batches(loader, 0, seed=1, stop=6):
+            disturbed.append(batch)
+            torch.manual_seed(0)
+            random.seed(0)
+    assert all(torch.equal(a, b) for a, b in zip(whole, disturbed, strict=True))
 
 
 def test_a_shuffled_loader_differs_between_passes_and_seeds() -> None:

@@ -95,7 +95,7 @@ def equal(a: Any, b: Any) -> bool:
     if isinstance(a, list | tuple):
         return len(a) == len(b) and all(map(equal, a, b))
     if isinstance(a, float):
-        return math.copysign(1, a) == math.copysign(1, b) and (a == b or a != a)  # noqa: PLR0124
+        return (math.isnan(a) and math.isnan(b)) or a.hex() == b.hex()
     return bool(a == b)
 
 

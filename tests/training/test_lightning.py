@@ -261,6 +261,13 @@ def test_modules_that_do_not_fit_are_refused() -> None:
         fit(silent, adapted(silent), steps=1)
 
 
+def test_true_half_precision_reaches_the_modules_steps() -> None:
+    fabric = make_fabric("cpu", "bf16-true")
+    module = Classifier(nn.Linear(4, 3))
+    fit(module, adapted(module), steps=1, fabric=fabric)
+    assert evaluate(module, adapted(module), fabric=fabric)["val_loss"] > 0
+
+
 def test_mixed_precision_reaches_the_modules_steps() -> None:
     seen: list[torch.dtype] = []
 

@@ -248,8 +248,17 @@ def test_every_optimizer_and_schedule_is_resumed(
     assert small.same(fit(small.network(), task, steps=6, checkpoint=file, resume=True), whole)
 
 
+class Noisy(TensorDataset):
+    """A data set whose transform draws from the global generators."""
+
+    def __getitem__(self, index: Any) -> Any:
+        x, y = super().__getitem__(index)
+        return x + float(torch.rand(())) + random.random(), y
+
+
 def test_a_run_on_a_loader_is_resumed(tmp_path: Path) -> None:
-    task = small.task(train=DataLoader(small.dataset(), batch_size=12, shuffle=True))
+    noisy = Noisy(*small.dataset().tensors)
+    task = small.task(train=DataLoader(noisy, batch_size=12, shuffle=True))
     file = tmp_path / "run.safetensors"
     whole = fit(small.network(), task, epochs=3)
     with pytest.raises(Interrupted):
@@ -358,7 +367,17 @@ def test_a_path_is_entered_for_forward_and_backward_only() -> None:
     assert events == ["enter 0", *around, "enter 1", *around]
 
 
-def test_paths_drawn_from_global_generators_depend_on_seed_and_step() -> None:
+def test_a_path_that_draws_changes_nothing_but_the_path() -> None:
+    def path(_: int) -> AbstractContextManager[None]:
+        torch.rand(5)
+        return nullcontext()
+
+    alone = fit(small.network(), small.task(), steps=3)
+    assert small.same(fit(small.network(), small.task(), steps=3, path=path), alone)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_paths_drawn_from_global_generators_depend_on_seed_and_step(workers: int) -> None:
     def paths(seed: int) -> list[float]:
         drawn: list[float] = []
 
@@ -366,7 +385,8 @@ def test_paths_drawn_from_global_generators_depend_on_seed_and_step() -> None:
             drawn.append(float(torch.rand(())) + random.random() + np.random.rand())  # noqa: NPY002
             return nullcontext()
 
-        fit(small.network(), small.task(), steps=4, seed=seed, path=path)
+        task = small.task(workers=workers)
+        fit(small.network(), task, steps=4, seed=seed, path=path)
         return drawn
 
     assert paths(0) == paths(0) != paths(1)

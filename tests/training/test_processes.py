@@ -43,8 +43,11 @@ class Branches(nn.Module):
             self.head = nn.Linear(6, 3)
         self.active = 0
         self.taken: list[int] = []
+        self.noise: list[float] = []
 
     def forward(self, x: Tensor) -> Tensor:
+        if self.training:
+            self.noise.append(float(torch.rand(())))  # as dropout would draw
         return self.head(self.branches[self.active](x).tanh())  # type: ignore[no-any-return]
 
     @contextmanager
@@ -100,6 +103,7 @@ def run(fabric: Any) -> dict[str, Any]:
         "gradients": gradients,
         "halfway": halfway,
         "taken": network.taken,
+        "noise": network.noise,
         "output": output,
         "target": target,
         "scores": evaluate(network, task(), fabric=fabric),
@@ -151,6 +155,11 @@ def test_all_processes_take_the_same_path_as_one_would(
 ) -> None:
     assert two[0]["taken"] == two[1]["taken"] == one["taken"]
     assert len(set(one["taken"])) > 1
+
+
+def test_noise_is_drawn_by_each_process_for_itself(two: list[dict[str, Any]]) -> None:
+    noise = [*two[0]["noise"], *two[1]["noise"]]
+    assert len(set(noise)) == 2 * STEPS
 
 
 def test_gradients_are_those_of_one_process_on_the_joint_batch(

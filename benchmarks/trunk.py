@@ -22,7 +22,6 @@ from random import Random
 from typing import Any
 
 import torch
-from nas_space.hub import ProxylessNAS
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.utils.flop_counter import FlopCounterMode
@@ -42,6 +41,7 @@ from benchmarks._measure import (
     write_json,
 )
 from benchmarks._nni import NniMissingError, measure_nni, spread
+from nas_space.hub import ProxylessNAS
 from tests.reference_networks import (
     Architecture,
     ProxylessModules,

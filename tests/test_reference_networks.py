@@ -6,6 +6,7 @@ from random import Random
 
 import pytest
 import torch
+from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from nas_space.hub.published import PROXYLESSNAS
@@ -13,6 +14,7 @@ from tests.reference_networks import (
     BASE_WIDTHS,
     CANDIDATES,
     MAX_DEPTHS,
+    InvertedResidual,
     ProxylessModules,
     ProxylessNetwork,
     random_architecture,
@@ -46,6 +48,15 @@ def test_weights_are_drawn_by_fan_out() -> None:
     assert mix.std().item() == pytest.approx((2 / 1280) ** 0.5, rel=0.01)
     assert linear.weight.std().item() == pytest.approx(0.01, rel=0.01)
     assert not linear.bias.any()
+
+
+@pytest.mark.parametrize(("out_channels", "stride"), [(8, 1), (16, 1), (8, 2)])
+def test_a_block_adds_its_input_where_the_shape_stays(out_channels: int, stride: int) -> None:
+    block = InvertedResidual(8, out_channels, 3, 3, stride, nn.BatchNorm2d)
+    nn.init.zeros_(block.get_parameter("7.weight"))
+    x = torch.randn(2, 8, 4, 4)
+    y = block(x)
+    assert torch.equal(y, x if (out_channels, stride) == (8, 1) else torch.zeros_like(y))
 
 
 def test_a_path_through_all_modules_is_the_network_with_its_weights() -> None:

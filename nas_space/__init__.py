@@ -40,6 +40,7 @@ if TYPE_CHECKING:
         uniform,
     )
     from .nn import ModelSpace, active, choice
+    from .study import search
 
 __version__ = "0.1.0"
 
@@ -52,6 +53,7 @@ _HOME = {
         "qnormal", "quniform", "randint", "uniform",
     ),
     "nn": ("ModelSpace", "active", "choice"),
+    "study": ("search",),
 }  # fmt: skip
 _ORIGIN = {name: home for home, names in _HOME.items() for name in names}
 _PARTS = frozenset(
@@ -84,6 +86,7 @@ __all__ = [
     "qnormal",
     "quniform",
     "randint",
+    "search",
     "uniform",
 ]
 

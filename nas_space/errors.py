@@ -38,6 +38,8 @@ __all__ = [
     "SampleMissingError",
     "SampleValidationError",
     "SpaceError",
+    "StorageError",
+    "TrialError",
     "UsageError",
     "suggest",
 ]
@@ -207,6 +209,14 @@ class CheckpointError(NasSpaceError):
 
 class DataError(NasSpaceError, ValueError):
     """A data set does not have the form that is needed: shapes, types, labels, splits."""
+
+
+class StorageError(NasSpaceError, RuntimeError):
+    """Where trials are kept cannot be reached, or holds the trials of another search."""
+
+
+class TrialError(NasSpaceError, RuntimeError):
+    """So many trials have failed that a search has given up; what it has found is kept."""
 
 
 class UsageError(NasSpaceError, ValueError):

@@ -8,7 +8,7 @@ from typing import Any
 from nas_space.mutable import MutableSymbol, Sample, Values
 from nas_space.mutable.node import key_of
 from nas_space.mutable.plan import Plan
-from nas_space.mutable.randomness import Words, words
+from nas_space.mutable.randomness import Words
 from nas_space.strategy.base import Searchable
 from nas_space.strategy.draws import chance, choose, shuffled
 
@@ -47,6 +47,7 @@ def complete(space: Searchable, wishes: Mapping[str, Any], words: Words) -> Samp
     Examples
     --------
     >>> from nas_space.hub import ProxylessNAS
+    >>> from nas_space.mutable.randomness import words
     >>> space = ProxylessNAS()
     >>> arch = complete(space, {"s2_depth": 1, "s2_i3": "k3e3"}, words(0))
     >>> [label for label in arch if label.startswith("s2")]
@@ -94,11 +95,10 @@ def crossover(
     space: Searchable, one: Mapping[str, Any], other: Mapping[str, Any], words: Words
 ) -> Sample:
     """An architecture whose labels come from either of two parents, where either has them."""
-    mixed = dict(one)
-    for label, value in other.items():
-        if label not in one or chance(words) < 0.5:
-            mixed[label] = value
-    return complete(space, mixed, words)
+    taken = {
+        label: value for label, value in other.items() if label not in one or chance(words) < 0.5
+    }
+    return complete(space, {**one, **taken}, words)
 
 
 def distance(one: Mapping[str, Any], other: Mapping[str, Any]) -> int:
@@ -143,7 +143,7 @@ def nearest(
     *,
     taken: frozenset[str] = frozenset(),
     limit: int = 2000,
-) -> Sample | None:
+) -> tuple[Sample, int] | None:
     """The architecture itself, or else one near it that is allowed and not taken.
 
     Looks at what differs in one label, then in two, and so on, in random order, at no more
@@ -165,16 +165,17 @@ def nearest(
 
     Returns
     -------
-    dict or None
-        ``None`` if none is left.
+    tuple or None
+        The architecture, and in how many labels it differs; ``None`` if none is left.
 
     Examples
     --------
     >>> from nas_space.hub import ProxylessNAS
+    >>> from nas_space.mutable.randomness import words
     >>> space = ProxylessNAS()
     >>> arch = space.sample(seed=0)
-    >>> other = nearest(space, arch, words(0), taken=frozenset({space.arch_id(arch)}))
-    >>> distance(arch, other)
+    >>> other, steps = nearest(space, arch, words(0), taken=frozenset({space.arch_id(arch)}))
+    >>> steps
     1
     """
 
@@ -183,7 +184,7 @@ def nearest(
 
     start = complete(space, arch, words)
     if fits(start):
-        return start
+        return start, 0
     seen = {key_of(start, loose=True)}
     ring = [start]
     while ring:
@@ -195,7 +196,7 @@ def nearest(
                     continue
                 seen.add(key)
                 if fits(candidate):
-                    return candidate
+                    return candidate, distance(start, candidate)
                 if len(seen) > limit:
                     return _far(space, start, words, fits, len(taken))
                 further.append(candidate)
@@ -209,7 +210,7 @@ def _far(
     source: Words,
     fits: Callable[[Sample], bool],
     taken: int,
-) -> Sample | None:
+) -> tuple[Sample, int] | None:
     """The nearest of some random architectures that fit."""
     # So many that, were there one more than what is taken, not to meet it would be a wonder.
     rounds = 2 + taken // 2
@@ -217,7 +218,8 @@ def _far(
         drawn = [space.sample(seed=_seed(source)) for _ in range(_SAMPLED)]
         fitting = [candidate for candidate in drawn if fits(candidate)]
         if fitting:
-            return min(fitting, key=lambda candidate: distance(arch, candidate))
+            best = min(fitting, key=lambda candidate: distance(arch, candidate))
+            return best, distance(arch, best)
     return None
 
 

@@ -1,0 +1,70 @@
+"""`report`: values on the way to the end of a trial, by which poor ones are stopped early."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+import optuna
+
+__all__ = ["report"]
+
+_TRIAL: ContextVar[optuna.trial.Trial | None] = ContextVar("trial", default=None)
+
+
+@contextmanager
+def reporting_to(trial: optuna.trial.Trial) -> Iterator[None]:
+    """A context in which :func:`report` is about a trial."""
+    token = _TRIAL.set(trial)
+    try:
+        yield
+    finally:
+        _TRIAL.reset(token)
+
+
+def pruning() -> bool:
+    """Whether what is reported here may end the trial."""
+    trial = _TRIAL.get()
+    return (
+        trial is not None
+        and len(trial.study.directions) == 1
+        and not isinstance(trial.study.pruner, optuna.pruners.NopPruner)
+    )
+
+
+def report(value: float, step: int) -> None:
+    """Says, from within ``evaluate``, how good the network is so far.
+
+    The search's pruner may end the trial here: the exception that does so is not to be
+    caught.  Outside of a search, and in one for several objectives (where Optuna prunes
+    nothing), nothing happens.
+
+    Parameters
+    ----------
+    value
+        The objective, as far as it is known.
+    step
+        How far training is, such as the number of the epoch, from 0.
+
+    Raises
+    ------
+    optuna.TrialPruned
+        If the trial is not worth going on with.
+
+    Examples
+    --------
+    >>> def evaluate(network, arch):
+    ...     for epoch in range(10):
+    ...         accuracy = 0.1 * epoch  # after training a bit
+    ...         report(accuracy, epoch)
+    ...     return accuracy
+    >>> evaluate(None, {})
+    0.9
+    """
+    trial = _TRIAL.get()
+    if trial is None or len(trial.study.directions) > 1:
+        return
+    trial.report(value, step)
+    if trial.should_prune():
+        raise optuna.TrialPruned(f"stopped at step {step}, at {value}")

@@ -1,0 +1,301 @@
+"""What a search writes on Optuna's trials, and how workers share them.
+
+A trial of Optuna is one *attempt* at a *number*, a place in the search from 0 to one less than the
+trials that are wanted.  If the process of an attempt dies, the attempt is void, its number is
+free again, and the next attempt takes the smallest free number, with the architecture that was
+lost.  Proposals depend on the number, so a search that was interrupted and resumed proposes what
+it would have proposed.
+
+Workers propose in turn: an attempt waits until all earlier ones have published their
+architectures.  So no two take the same number or the same architecture, on any storage, without
+a lock.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from itertools import count
+from pathlib import Path
+from typing import Any, cast
+
+import optuna
+from optuna.exceptions import UpdateFinishedTrialError
+from optuna.trial import FrozenTrial, Trial, TrialState
+
+from nas_space.errors import UsageError
+from nas_space.mutable import Sample
+from nas_space.strategy import Evaluated
+from nas_space.study.objectives import Objective
+
+__all__ = ["ARCHITECTURE", "FAILURE", "MENDED", "METRICS", "NUMBER", "VOID", "Ledger", "Standing"]
+
+ARCHITECTURE = "architecture"
+"""The attribute of a trial that holds its architecture."""
+
+FAILURE = "failure"
+"""Holds the traceback of an evaluation that failed."""
+
+MENDED = "mended"
+"""In how many labels the architecture differs from what the strategy proposed; absent for 0."""
+
+METRICS = "metrics"
+"""Holds what was measured beside the objectives."""
+
+NUMBER = "number"
+"""The place in the search, where it is not the number of the trial."""
+
+VOID = "void"
+"""Why an attempt came to nothing."""
+
+WORKER = "worker"
+"""Which process it is that has the trial."""
+
+_DEATHS = 3
+"""So many processes may die of an architecture before it counts as failed."""
+
+_UNSIGNED = 10.0
+"""Seconds after which an attempt that nobody has signed was abandoned."""
+
+
+@dataclass
+class Standing:
+    """How far a search is.
+
+    Attributes
+    ----------
+    history
+        What has been evaluated, in the order of the numbers.
+    held
+        The numbers that are done or being worked on.
+    taken
+        The ids of the architectures that are done or being worked on.
+    running
+        How many attempts are under way.
+    claimed
+        How many of these have taken a number already.
+    failures
+        How many evaluations have failed.
+    lost
+        Number to the architectures of attempts at it that came to nothing, and how far each
+        was mended.
+    """
+
+    history: list[Evaluated] = field(default_factory=list)
+    held: set[int] = field(default_factory=set)
+    taken: set[str] = field(default_factory=set)
+    running: int = 0
+    claimed: int = 0
+    failures: int = 0
+    lost: dict[int, list[tuple[Sample, int]]] = field(default_factory=dict)
+
+    @property
+    def finished(self) -> int:
+        """How many numbers are done: evaluated, stopped early, or failed."""
+        return len(self.held) - self.claimed
+
+    @property
+    def free(self) -> int:
+        """The smallest number that nobody has."""
+        return next(number for number in count() if number not in self.held)
+
+    def to_repeat(self) -> list[int]:
+        """The numbers whose attempts were lost and that nobody has taken up again."""
+        return sorted(number for number in self.lost if number not in self.held)
+
+
+class Ledger:
+    """The trials of a study, as a search sees them.
+
+    Parameters
+    ----------
+    study
+        Of Optuna.
+    space
+        Gives architectures their ids.
+    objectives
+        Of the search.
+    """
+
+    def __init__(self, study: optuna.Study, space: Any, objectives: tuple[Objective, ...]) -> None:
+        self.study = study
+        self.space = space
+        self.signs = [objective.sign for objective in objectives]
+        self.me = _identity()
+        self._known: dict[int, Callable[[Standing], None]] = {}
+        self._unsigned: dict[int, float] = {}
+
+    # -- reading ------------------------------------------------------------------------------
+
+    def trials(self) -> list[FrozenTrial]:
+        """All attempts, as the storage has them now."""
+        return self.study.get_trials(deepcopy=False)
+
+    def look(self) -> Standing:
+        """How far the search is now; what dead workers have left is freed on the way."""
+        standing = Standing()
+        for trial in self.trials():
+            note = self._known.get(trial.number)
+            if note is None:
+                if trial.state == TrialState.RUNNING and not self._lives(trial):
+                    self._release(trial)
+                    continue  # it will be seen as what it is at the next look
+                note = self._note(trial)
+                if trial.state.is_finished():
+                    self._known[trial.number] = note
+            note(standing)
+        standing.history.sort(key=lambda one: one.number)
+        return standing
+
+    def _note(self, trial: FrozenTrial) -> Callable[[Standing], None]:
+        """What a trial adds to a standing, worked out once for those that are finished."""
+        stored = trial.user_attrs.get(ARCHITECTURE)
+        number = number_of(trial)
+        running = trial.state == TrialState.RUNNING
+        failed = trial.state == TrialState.FAIL
+        if stored is None:
+
+            def nothing(standing: Standing) -> None:
+                standing.running += running
+
+            return nothing
+        arch = self.space.canonical(stored)
+        key = self.space.arch_id(arch)
+        mended = int(trial.user_attrs.get(MENDED, 0))
+        if failed and FAILURE not in trial.user_attrs:
+
+            def void(standing: Standing) -> None:
+                standing.lost.setdefault(number, []).append((arch, mended))
+
+            return void
+        evaluated = None
+        if trial.state == TrialState.COMPLETE:
+            values = cast("list[float]", trial.values)
+            goodness = tuple(s * v for s, v in zip(self.signs, values, strict=True))
+            evaluated = Evaluated(number, arch, goodness)
+
+        def held(standing: Standing) -> None:
+            standing.held.add(number)
+            standing.taken.add(key)
+            standing.running += running
+            standing.claimed += running
+            standing.failures += failed
+            if evaluated is not None:
+                standing.history.append(evaluated)
+
+        return held
+
+    # -- writing ------------------------------------------------------------------------------
+
+    def sign(self, trial: Trial) -> None:
+        """Says that this process has a trial."""
+        trial.set_user_attr(WORKER, self.me)
+
+    def turn(self, trial: Trial) -> Standing:
+        """Waits until all earlier attempts have published, and says how far the search is then."""
+        for pause in pauses():
+            standing = self.look()
+            if not any(
+                other.state == TrialState.RUNNING
+                and other.number < trial.number
+                and ARCHITECTURE not in other.user_attrs
+                for other in self.trials()
+            ):
+                standing.running -= 1  # this one
+                return standing
+            time.sleep(pause)
+        raise AssertionError("pauses never end")
+
+    def publish(self, trial: Trial, number: int, arch: Sample, mended: int) -> None:
+        """Takes a number and an architecture."""
+        if number != trial.number:
+            trial.set_user_attr(NUMBER, number)
+        if mended:
+            trial.set_user_attr(MENDED, mended)
+        trial.set_user_attr(ARCHITECTURE, arch)
+
+    def deadly(self, standing: Standing, number: int) -> bool:
+        """Whether so many processes have died of a number that it is better left alone."""
+        return len(standing.lost.get(number, ())) >= _DEATHS
+
+    def _release(self, trial: FrozenTrial) -> None:
+        """Declares an attempt void whose process is no more."""
+        with suppress(ValueError, UpdateFinishedTrialError):  # somebody else was faster
+            self.study.tell(trial.number, state=TrialState.FAIL)
+
+    def _lives(self, trial: FrozenTrial) -> bool:
+        """Whether somebody is still at a trial, as far as can be told from here.
+
+        Of workers on other machines, Optuna's heartbeat tells.
+        """
+        worker = trial.user_attrs.get(WORKER)
+        if worker is None:
+            since = self._unsigned.setdefault(trial.number, time.monotonic())
+            return time.monotonic() - since < _UNSIGNED
+        return worker == self.me or _process_lives(worker)
+
+
+def number_of(trial: FrozenTrial) -> int:
+    """The place of a trial in the search."""
+    return int(trial.user_attrs.get(NUMBER, trial.number))
+
+
+def pauses() -> Iterator[float]:
+    """How long to wait between looks, in seconds: longer and longer, without end."""
+    pause = 0.002
+    while True:
+        yield pause
+        pause = min(pause * 1.5, 0.5)
+
+
+def _identity() -> str:
+    return f"{socket.gethostname()}:{os.getpid()}:{_started(os.getpid())}"
+
+
+def _process_lives(worker: str) -> bool:
+    host, pid, started = worker.rsplit(":", 2)
+    if host != socket.gethostname() or os.name != "posix":
+        return True
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    # The number may have been given to another process since.
+    return _started(int(pid)) == started
+
+
+def _started(pid: int) -> str:
+    """When a process started, in the system's own count, where that can be told."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return ""
+    # A zombie has ended, and its parent has not looked yet.
+    return "ended" if fields[0] == "Z" else fields[19]
+
+
+def storable(space: Any) -> None:
+    """Checks that architectures can be written down.
+
+    Raises
+    ------
+    UsageError
+        If a label has values that JSON cannot hold.
+    """
+    import json
+
+    for label, symbol in space.simplify().items():
+        for value in getattr(symbol, "values", ()):
+            try:
+                symbol.coerce(json.loads(json.dumps(value)))
+            except (TypeError, ValueError):
+                raise UsageError(
+                    f"the label {label!r} has the value {value!r}, which cannot be stored; give "
+                    "its values as numbers or names, and look up what they stand for"
+                ) from None

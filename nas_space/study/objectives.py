@@ -1,0 +1,170 @@
+"""`Objective`: what a search makes large or small."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias
+
+from nas_space.errors import UsageError
+from nas_space.mutable import MutableExpression
+
+__all__ = ["Objective", "Objectives", "maximize", "minimize", "objectives_of"]
+
+
+@dataclass(frozen=True)
+class Objective:
+    """A number that a search makes as large or as small as it can.
+
+    Made by :func:`maximize` and :func:`minimize`.
+
+    Attributes
+    ----------
+    name
+        What it is called; for a measured one, its key in what ``evaluate`` returns.
+    direction
+        ``'maximize'`` or ``'minimize'``.
+    expression
+        For a symbolic one, what it is: known before anything is trained, and never measured.
+    """
+
+    name: str
+    direction: Literal["maximize", "minimize"]
+    expression: MutableExpression[Any] | None = None
+
+    @property
+    def sign(self) -> int:
+        """What to multiply values by, so that more is better."""
+        return 1 if self.direction == "maximize" else -1
+
+
+Objectives: TypeAlias = "Objective | str | Sequence[Objective | str] | Mapping[str, str]"
+"""How objectives may be given: strings are names of what is measured, to be maximised."""
+
+
+def maximize(name: str, expression: MutableExpression[Any] | None = None) -> Objective:
+    """An objective of which more is better.
+
+    Parameters
+    ----------
+    name
+        What it is called.
+    expression
+        What it is, if it follows from the architecture.
+
+    Examples
+    --------
+    >>> maximize("accuracy").sign
+    1
+    """
+    return Objective(name, "maximize", expression)
+
+
+def minimize(name: str, expression: MutableExpression[Any] | None = None) -> Objective:
+    """An objective of which less is better.
+
+    Parameters
+    ----------
+    name
+        What it is called.
+    expression
+        What it is, if it follows from the architecture.
+
+    Examples
+    --------
+    >>> from nas_space.mutable import Categorical
+    >>> width = Categorical([16, 32], label="width")
+    >>> minimize("area", width * width).sign
+    -1
+    """
+    return Objective(name, "minimize", expression)
+
+
+def objectives_of(given: Objectives) -> tuple[Objective, ...]:
+    """Objectives from whichever form they are given in.
+
+    Raises
+    ------
+    UsageError
+        If there are none, two of one name, or one of an unknown direction.
+
+    Examples
+    --------
+    >>> [o.direction for o in objectives_of({"accuracy": "maximize", "energy": "minimize"})]
+    ['maximize', 'minimize']
+    """
+    if isinstance(given, (Objective, str)):
+        given = [given]
+    found: list[Objective] = []
+    if isinstance(given, Mapping):
+        for name, direction in given.items():
+            if direction not in ("maximize", "minimize"):
+                raise UsageError(
+                    f"the direction of the objective {name!r} must be 'maximize' or 'minimize', "
+                    f"but got {direction!r}"
+                )
+            found.append(maximize(name) if direction == "maximize" else minimize(name))
+    else:
+        for item in given:
+            if not isinstance(item, (Objective, str)):
+                raise UsageError(
+                    f"an objective is a name, or made by maximize(...) or minimize(...), "
+                    f"but got {item!r}"
+                )
+            found.append(maximize(item) if isinstance(item, str) else item)
+    names = [objective.name for objective in found]
+    if not found or len(set(names)) != len(names):
+        raise UsageError(f"a search needs objectives, each of another name, but got {names}")
+    return tuple(found)
+
+
+class Unusable(Exception):  # noqa: N818 - what it says of a value, caught by the search
+    """A value that cannot be an objective, though the next one may be."""
+
+
+def measured(objectives: Sequence[Objective], returned: Any) -> dict[str, float]:
+    """What ``evaluate`` returned, as a number for each name.
+
+    Parameters
+    ----------
+    objectives
+        Those of the search.
+    returned
+        A number, if one objective is measured; or a dict with one for each, and others.
+
+    Raises
+    ------
+    UsageError
+        If it has not this form: so it will be with every architecture.
+    Unusable
+        If a value is not a number (NaN).
+    """
+    wanted = [objective.name for objective in objectives if objective.expression is None]
+    if not isinstance(returned, Mapping):
+        if len(wanted) != 1:
+            raise UsageError(
+                f"evaluate must return a dict with {wanted}, but returned {returned!r}"
+                if wanted
+                else "no objective is measured, so evaluate must return a dict, "
+                f"but returned {returned!r}"
+            )
+        returned = {wanted[0]: returned}
+    missing = [name for name in wanted if name not in returned]
+    if missing:
+        raise UsageError(
+            f"evaluate must return {wanted}, but {missing} is missing: "
+            f"it returned {dict(returned)!r}"
+        )
+    numbers: dict[str, float] = {}
+    for name, value in returned.items():
+        try:
+            numbers[str(name)] = float(value)
+        except (TypeError, ValueError, RuntimeError):
+            raise UsageError(
+                f"evaluate must return numbers, but {name!r} is {value!r}, a {type(value).__name__}"
+            ) from None
+    for name in wanted:
+        if math.isnan(numbers[name]):
+            raise Unusable(f"evaluate returned NaN for {name!r}")
+    return numbers

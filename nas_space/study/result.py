@@ -1,0 +1,239 @@
+"""`SearchResult`: what a search has found, for as long as its study is there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from importlib import import_module
+from typing import Any, Literal
+
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+
+from nas_space.errors import TrialError, UsageError
+from nas_space.mutable import Sample
+from nas_space.study.fingerprint import unrestricted
+from nas_space.study.ledger import ARCHITECTURE, FAILURE, MENDED, METRICS, number_of
+from nas_space.study.objectives import Objective
+from nas_space.study.worker import make_network
+
+__all__ = ["Outcome", "SearchResult"]
+
+State = Literal["complete", "pruned", "failed"]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one architecture.
+
+    Attributes
+    ----------
+    number
+        Its place in the search, from 0.
+    arch
+        The architecture.
+    state
+        'complete', 'pruned' (stopped early) or 'failed'.
+    values
+        Objective to value; empty unless complete.
+    metrics
+        What else was measured.
+    seconds
+        How long it took.
+    mended
+        In how many labels it differs from what the strategy had proposed.
+    failure
+        The traceback, if it failed.
+    """
+
+    number: int
+    arch: Sample
+    state: State
+    values: Mapping[str, float]
+    metrics: Mapping[str, float]
+    seconds: float
+    mended: int = 0
+    failure: str | None = None
+
+
+class SearchResult:
+    """What a search has found.
+
+    Attributes
+    ----------
+    study
+        The study of Optuna underneath.
+    space
+        What was searched.
+    objectives
+        What was looked for.
+    """
+
+    def __init__(
+        self,
+        study: optuna.Study,
+        space: Any,
+        objectives: tuple[Objective, ...],
+        weights: str = "inherit",
+    ) -> None:
+        self.study = study
+        self.space = space
+        self.objectives = objectives
+        self._weights = "fresh" if weights == "fresh" else "inherit"
+
+    @cached_property
+    def outcomes(self) -> list[Outcome]:
+        """Every architecture that was tried, in the order of the search."""
+        states = {TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL}
+        found = [
+            self._outcome(trial)
+            for trial in self.study.get_trials(deepcopy=False)
+            if trial.state in states
+            and ARCHITECTURE in trial.user_attrs
+            and (trial.state != TrialState.FAIL or FAILURE in trial.user_attrs)
+        ]
+        return sorted(found, key=lambda outcome: outcome.number)
+
+    def _outcome(self, trial: FrozenTrial) -> Outcome:
+        names: dict[TrialState, State] = {
+            TrialState.COMPLETE: "complete",
+            TrialState.PRUNED: "pruned",
+        }
+        values: dict[str, float] = {}
+        if trial.state == TrialState.COMPLETE and trial.values is not None:
+            values = {o.name: v for o, v in zip(self.objectives, trial.values, strict=True)}
+        return Outcome(
+            number=number_of(trial),
+            arch=self.space.canonical(trial.user_attrs[ARCHITECTURE]),
+            state=names.get(trial.state, "failed"),
+            values=values,
+            metrics=trial.user_attrs.get(METRICS, {}),
+            seconds=trial.duration.total_seconds() if trial.duration is not None else 0.0,
+            mended=int(trial.user_attrs.get(MENDED, 0)),
+            failure=trial.user_attrs.get(FAILURE),
+        )
+
+    @cached_property
+    def complete(self) -> list[Outcome]:
+        """Those whose objectives are known."""
+        return [outcome for outcome in self.outcomes if outcome.state == "complete"]
+
+    @property
+    def mended(self) -> int:
+        """How many proposals were not allowed or not new, and gave way to others near them."""
+        return sum(outcome.mended > 0 for outcome in self.outcomes)
+
+    def ranked(self, objective: str | None = None) -> list[Outcome]:
+        """What is complete, the best first by one objective.
+
+        Parameters
+        ----------
+        objective
+            Its name; the first one by default.  Among equals the earlier comes first.
+        """
+        by = self._objective(objective)
+        return sorted(self.complete, key=lambda outcome: -by.sign * outcome.values[by.name])
+
+    def best(self, objective: str | None = None) -> Sample:
+        """The best architecture by one objective, the first one by default.
+
+        Raises
+        ------
+        TrialError
+            If no trial is complete.
+        """
+        ranked = self.ranked(objective)
+        if not ranked:
+            failed = [outcome for outcome in self.outcomes if outcome.failure is not None]
+            raise TrialError(
+                "no trial is complete, so none is the best"
+                + (f"; {len(failed)} failed, the last so:\n{failed[-1].failure}" if failed else "")
+            )
+        return dict(ranked[0].arch)
+
+    def top(self, k: int, objective: str | None = None) -> list[Sample]:
+        """The `k` best architectures by one objective, the best first."""
+        return [dict(outcome.arch) for outcome in self.ranked(objective)[:k]]
+
+    def pareto(self) -> list[Sample]:
+        """The architectures that no other dominates, the best by the first objective first."""
+        return [dict(outcome.arch) for outcome in self.front()]
+
+    def front(self) -> list[Outcome]:
+        """As :meth:`pareto`, with their values."""
+
+        def goodness(outcome: Outcome) -> tuple[float, ...]:
+            return tuple(o.sign * outcome.values[o.name] for o in self.objectives)
+
+        points = [(goodness(outcome), outcome) for outcome in self.ranked()]
+        return [
+            outcome
+            for mine, outcome in points
+            if not any(
+                its != mine and all(a >= b for a, b in zip(its, mine, strict=True))
+                for its, _ in points
+            )
+        ]
+
+    def values(self, arch: Mapping[str, Any]) -> dict[str, float]:
+        """The objectives of an architecture that was evaluated.
+
+        Raises
+        ------
+        UsageError
+            If it was not.
+        """
+        key = self.space.arch_id(arch)
+        for outcome in self.complete:
+            if self.space.arch_id(outcome.arch) == key:
+                return dict(outcome.values)
+        raise UsageError(f"the architecture {key} was not evaluated in this search")
+
+    def network(self, arch: Mapping[str, Any] | None = None) -> Any:
+        """The network of an architecture, by default of the best one.
+
+        It has the weights of the space, or fresh ones if the search trained its candidates
+        from these.
+        """
+        chosen = self.best() if arch is None else dict(arch)
+        return make_network(unrestricted(self.space), chosen, self._weights)
+
+    def to_dataframe(self) -> Any:
+        """The trials as a table: number, state, seconds, objectives, metrics, and each label.
+
+        Returns
+        -------
+        pandas.DataFrame or dict
+            A dict from column to list where pandas is not installed.
+        """
+        rows = [
+            {"number": o.number, "state": o.state, "seconds": o.seconds, "mended": o.mended}
+            | {objective.name: o.values.get(objective.name) for objective in self.objectives}
+            | dict(o.metrics)
+            | o.arch
+            for o in self.outcomes
+        ]
+        columns = dict.fromkeys(key for row in rows for key in row)
+        table = {column: [row.get(column) for row in rows] for column in columns}
+        try:
+            pandas = import_module("pandas")
+        except ImportError:
+            return table
+        return pandas.DataFrame(table)
+
+    def _objective(self, name: str | None) -> Objective:
+        if name is None:
+            return self.objectives[0]
+        for objective in self.objectives:
+            if objective.name == name:
+                return objective
+        names = [objective.name for objective in self.objectives]
+        raise UsageError(f"there is no objective {name!r}; there are {names}")
+
+    def __repr__(self) -> str:
+        found = f"{len(self.complete)} of {len(self.outcomes)} trials complete"
+        if self.complete:
+            values = self.ranked()[0].values
+            found += ", best " + ", ".join(f"{k}={v:.6g}" for k, v in values.items())
+        return f"SearchResult({found})"

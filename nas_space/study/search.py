@@ -1,0 +1,195 @@
+"""`search`: the one entry point of every search."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import optuna
+
+from nas_space.errors import StorageError, UsageError, suggest
+from nas_space.strategy import RegularizedEvolution, Strategy
+from nas_space.study.evaluators import from_scratch
+from nas_space.study.fingerprint import describe, differences, digest, fingerprint, unrestricted
+from nas_space.study.ledger import storable
+from nas_space.study.objectives import Objectives, objectives_of
+from nas_space.study.result import SearchResult
+from nas_space.study.storage import Storage, open_storage, open_study, unreachable
+from nas_space.study.worker import Callback, Evaluate, Settings, Worker
+from nas_space.training import Task
+
+__all__ = ["search"]
+
+_PROBLEM = "search"
+"""The attribute of a study that says what is searched, and for what."""
+
+
+def search(
+    space: Any,
+    target: Evaluate | Task,
+    *,
+    strategy: Strategy | None = None,
+    objectives: Objectives | None = None,
+    trials: int = 100,
+    storage: Storage = None,
+    name: str = "search",
+    seed: int = 0,
+    callbacks: Sequence[Callback] = (),
+    timeout: float | None = None,
+    failures: int | None = None,
+    weights: Literal["inherit", "fresh", "none"] | None = None,
+    pruner: optuna.pruners.BasePruner | None = None,
+    resume: bool = False,
+) -> SearchResult:
+    """Searches a space for its best architectures.
+
+    Parameters
+    ----------
+    space
+        A space, or a restriction of one (``space.where(...)``).
+    target
+        ``evaluate(network, arch)``, which returns a number, or a dict of them.  Or a
+        :class:`~nas_space.training.Task`: then each network is trained on it from scratch
+        (:func:`from_scratch` and :func:`inherited` say more).
+    strategy
+        Who proposes architectures; :class:`~nas_space.strategy.RegularizedEvolution` by default.
+    objectives
+        What to look for: names of what is measured, to be maximised; or made by
+        :func:`maximize` and :func:`minimize`, which take expressions too.  By default the main
+        metric of the task, or ``'value'``.
+    trials
+        How many architectures to try, those of an earlier run that is resumed included.
+    storage
+        Where trials are kept: ``None`` for memory, a path that ends in ``.db`` or
+        ``.journal``, or the address of a database, see :func:`open_storage`.
+    name
+        Of the study in the storage.
+    seed
+        Of proposals and evaluations.  With one worker, the same seed gives the same search.
+    callbacks
+        Called as ``callback(study, trial)`` after each trial, as Optuna does.
+    timeout
+        Seconds after which no further trial is begun.
+    failures
+        How many trials may fail before the search gives up; by default a tenth, at least 10.
+    weights
+        Which weights networks have: ``'inherit'`` those of the space, ``'fresh'`` new ones,
+        ``'none'`` for no network at all (``evaluate`` gets ``None``).  By default what the
+        evaluator wants; for a function of your own ``'inherit'``.
+    pruner
+        One of Optuna's, to end poor trials early, by what they :func:`report`.
+    resume
+        Whether to go on with a study of this name, or to join others that work on it, on
+        other machines, too.  If there is none, one is begun.
+
+    Returns
+    -------
+    SearchResult
+        Fewer trials than asked for if time ran out or no architecture is left.
+
+    Raises
+    ------
+    StorageError
+        If the storage cannot be reached, or the study there is of another space or for other
+        objectives.
+    TrialError
+        If more trials fail than may.
+    UsageError
+        If an argument makes no sense, or ``evaluate`` returns what is no number.
+
+    Examples
+    --------
+    >>> from nas_space.hub import ProxylessNAS
+    >>> from nas_space.study import minimize
+    >>> space = ProxylessNAS(num_labels=10, width_mult=0.25)
+    >>> def size(network, arch):
+    ...     return sum(p.numel() for p in network.parameters())
+    >>> result = search(space, size, trials=20, objectives=minimize("size"))
+    >>> len(result.outcomes)
+    20
+    """
+    evaluate: Evaluate = from_scratch(target) if isinstance(target, Task) else target
+    _check(evaluate, trials, weights)
+    settings = Settings(
+        space=space,
+        evaluate=evaluate,
+        strategy=strategy or RegularizedEvolution(),
+        objectives=objectives_of(objectives or getattr(evaluate, "objectives", None) or "value"),
+        trials=trials,
+        seed=seed,
+        failures=max(10, trials // 10) if failures is None else failures,
+        weights=weights or str(getattr(evaluate, "weights", "inherit")),
+    )
+    _check_expressions(settings)
+    if storage is not None:
+        storable(unrestricted(space))
+    kept = open_storage(storage)
+    try:
+        study = open_study(kept, name, settings.objectives, pruner)
+        _check_problem(study, settings, storage, resume=resume)
+        Worker(study, settings, callbacks, timeout).run()
+    except optuna.exceptions.StorageInternalError as error:
+        raise unreachable(storage, error) from error
+    return SearchResult(study, space, settings.objectives, settings.weights)
+
+
+def _check(evaluate: Any, trials: int, weights: str | None) -> None:
+    if not callable(evaluate):
+        raise UsageError(
+            "what to search for is a function evaluate(network, arch), or a Task, "
+            f"but got {evaluate!r}"
+        )
+    if trials < 1:
+        raise UsageError(f"trials must be at least 1, but got {trials}")
+    if weights not in (None, "inherit", "fresh", "none"):
+        raise UsageError(f"weights must be 'inherit', 'fresh' or 'none', but got {weights!r}")
+
+
+def _check_expressions(settings: Settings) -> None:
+    known = unrestricted(settings.space).simplify()
+    for objective in settings.objectives:
+        if objective.expression is None:
+            continue
+        for label in objective.expression.symbols():
+            if label not in known:
+                raise UsageError(
+                    f"the objective {objective.name!r} is about the label {label!r}, which the "
+                    f"space does not have{suggest(label, known)}"
+                )
+
+
+def _check_problem(
+    study: optuna.Study, settings: Settings, storage: Storage, *, resume: bool
+) -> None:
+    """Finds out whether the study is of this search, and makes it so if it is new."""
+    where = f"the study {study.study_name!r}" + (f" in {str(storage)!r}" if storage else "")
+    here: dict[str, Any] = {
+        "space": describe(settings.space),
+        "fingerprint": fingerprint(settings.space),
+        "objectives": [
+            [o.name, o.direction, None if o.expression is None else digest(o.expression)]
+            for o in settings.objectives
+        ],
+    }
+    there = study.user_attrs.get(_PROBLEM)
+    trials = len(study.get_trials(deepcopy=False))
+    if there is None:
+        if trials:
+            raise StorageError(
+                f"{where} holds {trials} trials of something else; give another name"
+            )
+        study.set_user_attr(_PROBLEM, here)
+        return
+    if there["fingerprint"] != here["fingerprint"]:
+        what = "; ".join(differences(there["space"], here["space"]))
+        raise StorageError(f"{where} is of another space: {what}; give another name")
+    if there["objectives"] != here["objectives"]:
+        theirs = [name for name, *_ in there["objectives"]]
+        raise StorageError(
+            f"{where} is for other objectives: {theirs}, in their directions; give another name"
+        )
+    if trials and not resume:
+        raise UsageError(
+            f"{where} has {trials} trials already; resume=True goes on with them, "
+            "another name begins anew"
+        )

@@ -1,0 +1,157 @@
+"""Where trials are kept: one address, of whatever Optuna can store in."""
+
+from __future__ import annotations
+
+import sqlite3
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import optuna
+from optuna.storages import BaseStorage, InMemoryStorage, JournalStorage, RDBStorage
+from optuna.storages.journal import JournalFileBackend, JournalRedisBackend
+
+from nas_space.errors import StorageError, UsageError
+
+if TYPE_CHECKING:
+    from nas_space.study.objectives import Objective
+
+__all__ = ["Storage", "open_storage", "quiet"]
+
+Storage: TypeAlias = "str | Path | BaseStorage | None"
+"""``None`` is memory; a path ends in ``.db`` (SQLite) or ``.journal``; or a database's address."""
+
+_JOURNAL = (".journal", ".log", ".jsonl")
+_SQLITE = (".db", ".sqlite", ".sqlite3")
+
+_HEARTBEAT = 30
+"""Seconds between signs of life of a trial, in databases that several machines share."""
+
+
+def open_storage(storage: Storage) -> BaseStorage:
+    """The storage at an address; files and tables are made if there are none.
+
+    Parameters
+    ----------
+    storage
+        ``None`` for memory; the path of a file that ends in ``.db`` (SQLite) or ``.journal``
+        (a log that several processes may write); the address of a database, as
+        ``postgresql://...``, ``mysql://...`` or ``redis://...``; or a storage of Optuna.
+
+    Raises
+    ------
+    StorageError
+        If it cannot be reached, or is something else.
+    UsageError
+        If the address means nothing.
+
+    Examples
+    --------
+    >>> type(open_storage(None)).__name__
+    'InMemoryStorage'
+    """
+    if storage is None:
+        return InMemoryStorage()
+    if isinstance(storage, BaseStorage):
+        return storage
+    address = str(storage)
+    try:
+        with _without_warnings():
+            if address.startswith("redis"):
+                return JournalStorage(JournalRedisBackend(address))
+            if "://" not in address:
+                return _file(Path(address))
+            if address.startswith("sqlite:///"):
+                return _file(Path(address.removeprefix("sqlite:///")), sqlite=True)
+            # Whether a worker on another machine lives can be told by nothing but its signs.
+            return RDBStorage(address, heartbeat_interval=_HEARTBEAT)
+    except UsageError:
+        raise
+    except Exception as error:  # of whichever database's driver
+        raise unreachable(address, error) from error
+
+
+def unreachable(storage: Storage, error: Exception) -> StorageError:
+    """The error for a storage that does not answer as it should."""
+    reason = str(error.__cause__ or error).strip().splitlines()
+    return StorageError(
+        f"the trials cannot be kept in {str(storage)!r}: {reason[0] if reason else repr(error)}; "
+        "check that the address is right, that the database runs, and that this may write there"
+    )
+
+
+def _file(path: Path, *, sqlite: bool = False) -> BaseStorage:
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"there is no folder {str(path.parent)!r}")
+    if sqlite or path.suffix in _SQLITE:
+        # Recorded in the file once for all: readers and the writer do not wait for each
+        # other, and a commit is one write instead of two.
+        connection = sqlite3.connect(path, timeout=60)
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+        finally:
+            connection.close()
+        return RDBStorage(f"sqlite:///{path}", engine_kwargs={"connect_args": {"timeout": 60}})
+    if path.suffix in _JOURNAL:
+        return JournalStorage(JournalFileBackend(str(path)))
+    raise UsageError(
+        f"trials are kept in a file that ends in {', '.join(_SQLITE)} (SQLite) or "
+        f"{', '.join(_JOURNAL)} (a journal), or in a database such as postgresql://..., "
+        f"but got {str(path)!r}"
+    )
+
+
+def open_study(
+    storage: BaseStorage,
+    name: str,
+    objectives: tuple[Objective, ...],
+    pruner: optuna.pruners.BasePruner | None,
+) -> optuna.Study:
+    """The study of a name, made if there is none."""
+    with quiet():
+        return optuna.create_study(
+            storage=storage,
+            study_name=name,
+            directions=[objective.direction for objective in objectives],
+            sampler=_NoSampler(),
+            pruner=pruner or optuna.pruners.NopPruner(),
+            load_if_exists=True,
+        )
+
+
+class _NoSampler(optuna.samplers.BaseSampler):
+    """Strategies propose whole architectures, so Optuna is never asked to suggest anything."""
+
+    def infer_relative_search_space(self, study: Any, trial: Any) -> dict[str, Any]:
+        return {}
+
+    def sample_relative(self, study: Any, trial: Any, search_space: Any) -> dict[str, Any]:
+        return {}
+
+    def sample_independent(
+        self, study: Any, trial: Any, param_name: str, param_distribution: Any
+    ) -> Any:
+        raise UsageError(
+            f"nothing can be suggested for {param_name!r}: architectures come from the strategy; "
+            "make it a label of the space"
+        )
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Optuna logs every trial; a search shows its own progress."""
+    level = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(max(level, optuna.logging.ERROR))
+    try:
+        yield
+    finally:
+        optuna.logging.set_verbosity(level)
+
+
+@contextmanager
+def _without_warnings() -> Iterator[None]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        yield

@@ -1,0 +1,286 @@
+"""One process that evaluates architectures until a search is done."""
+
+from __future__ import annotations
+
+import sys
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+import optuna
+import torch
+from optuna.exceptions import UpdateFinishedTrialError
+from optuna.trial import FrozenTrial, Trial, TrialState
+
+from nas_space.errors import TrialError, UsageError
+from nas_space.mutable import Sample
+from nas_space.mutable.randomness import words
+from nas_space.strategy import Round, Strategy
+from nas_space.strategy.neighbours import nearest
+from nas_space.study.fingerprint import unrestricted
+from nas_space.study.intermediate import reporting_to
+from nas_space.study.ledger import FAILURE, METRICS, VOID, Ledger, Standing, pauses
+from nas_space.study.objectives import Objective, Unusable, measured
+from nas_space.study.storage import quiet
+from nas_space.training.fabric import device_of
+from nas_space.training.randomness import preserved_randomness, seed_globally, seed_of
+
+__all__ = ["Callback", "Settings", "Worker"]
+
+Evaluate = Callable[[Any, Sample], Any]
+"""Takes a network and its architecture, and says how good they are."""
+
+Callback = Callable[[optuna.Study, FrozenTrial], object]
+"""Called after each trial, as Optuna calls them."""
+
+_LONGEST = 20_000
+"""Characters of a traceback that are kept, from its end."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What to do: the same for all workers of a search.
+
+    Attributes
+    ----------
+    space
+        A space, or a restriction of one.
+    evaluate
+        ``evaluate(network, arch)``.
+    strategy
+        Proposes architectures.
+    objectives
+        What to look for.
+    trials
+        How many architectures to try.
+    seed
+        What everything random depends on.
+    failures
+        How many may fail.
+    weights
+        Of the networks: 'inherit', 'fresh', or 'none' for no network at all.
+    """
+
+    space: Any
+    evaluate: Evaluate
+    strategy: Strategy
+    objectives: tuple[Objective, ...]
+    trials: int
+    seed: int
+    failures: int
+    weights: str
+
+
+class Void(Exception):  # noqa: N818 - not an error
+    """An attempt that comes to nothing, and is not counted."""
+
+
+class Failed(Exception):  # noqa: N818 - not an error of the search
+    """An evaluation that failed, whose traceback is recorded."""
+
+
+class Worker:
+    """Evaluates architectures of a study, alone or beside others.
+
+    Parameters
+    ----------
+    study
+        Of Optuna.
+    settings
+        What to do.
+    callbacks
+        Called after each trial of this worker.
+    timeout
+        Seconds after which no further trial is begun.
+    """
+
+    def __init__(
+        self,
+        study: optuna.Study,
+        settings: Settings,
+        callbacks: Sequence[Callback] = (),
+        timeout: float | None = None,
+    ) -> None:
+        self.study = study
+        self.settings = settings
+        self.callbacks = callbacks
+        self.base = unrestricted(settings.space)
+        self.ledger = Ledger(study, settings.space, settings.objectives)
+        self.deadline = None if timeout is None else time.monotonic() + timeout
+        self.allowed = self.ledger.look().failures + settings.failures
+        self.exhausted = False
+        self.error: Exception | None = None
+        self.current: int | None = None
+
+    def run(self) -> None:
+        """Works until there is nothing left to do.
+
+        Raises
+        ------
+        TrialError
+            If too many trials have failed.
+        UsageError
+            If ``evaluate`` returns something that it must not.
+        """
+        with quiet():
+            while self._go_on():
+                try:
+                    self.study.optimize(
+                        self._attempt,
+                        catch=(Exception,),
+                        callbacks=[self._call_back, self._stop_at_end],
+                    )
+                    break  # a callback said so, or there is nothing left to do
+                except (ValueError, UpdateFinishedTrialError):
+                    if not self._was_taken_away():
+                        raise
+        if self.error is not None:
+            raise self.error
+
+    # -- between attempts -----------------------------------------------------------------------
+
+    def _go_on(self) -> bool:
+        """Whether there is something to do; waits until that is known."""
+        for pause in pauses():
+            standing = self.ledger.look()
+            if self.error is None and standing.failures >= self.allowed:
+                self.error = self._too_many_failures()
+            if self.error is not None or standing.finished >= self.settings.trials:
+                return False
+            if self.deadline is not None and time.monotonic() >= self.deadline:
+                return False
+            open_numbers = self.settings.trials - len(standing.held)
+            if self.exhausted:
+                open_numbers = len(standing.to_repeat())
+            # Attempts without a number yet are counted with the others here.
+            if open_numbers - (standing.running - standing.claimed) > 0:
+                return True
+            if not standing.running:
+                return False
+            # Others are at the last ones; should one of them die, somebody must take over.
+            time.sleep(pause)
+        raise AssertionError("pauses never end")
+
+    def _stop_at_end(self, study: optuna.Study, trial: FrozenTrial) -> None:
+        if not self._go_on():
+            study.stop()
+
+    def _call_back(self, study: optuna.Study, trial: FrozenTrial) -> None:
+        if trial.state != TrialState.FAIL or FAILURE in trial.user_attrs:
+            for callback in self.callbacks:
+                callback(study, trial)
+
+    def _was_taken_away(self) -> bool:
+        """Whether the present attempt was declared void by others, who thought this was dead."""
+        return any(
+            t.number == self.current and t.state == TrialState.FAIL for t in self.ledger.trials()
+        )
+
+    def _too_many_failures(self) -> TrialError:
+        reasons = [t.user_attrs[FAILURE] for t in self.ledger.trials() if FAILURE in t.user_attrs]
+        last = reasons[-1].strip().splitlines()[-1]
+        return TrialError(
+            f"{self.settings.failures} trials have failed, so the search ends; the last because of "
+            f"{last!r}. Each trial's traceback is in its attribute {FAILURE!r}; what has been "
+            "found is kept. Resume with a larger `failures` to go on all the same"
+        )
+
+    # -- one attempt ------------------------------------------------------------------------------
+
+    def _attempt(self, trial: Trial) -> list[float]:
+        self.current = trial.number
+        try:
+            self.ledger.sign(trial)
+            standing = self.ledger.turn(trial)
+            number, arch = self._claim(trial, standing)
+        except (Void, UpdateFinishedTrialError):
+            raise
+        except Exception as error:
+            # Not the architecture's fault, so it would happen again and again.
+            self.error = error
+            raise
+        except BaseException:
+            self._interrupted(trial)
+            raise
+        try:
+            if self.ledger.deadly(standing, number):
+                raise Unusable("the process that evaluated this architecture died, repeatedly")
+            return self._evaluate(trial, number, arch)
+        except (optuna.TrialPruned, UpdateFinishedTrialError):
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever a network may run into
+            trial.set_user_attr(FAILURE, traceback.format_exc()[-_LONGEST:])
+            reason = f"{type(error).__name__}: {error}"
+        except BaseException:
+            self._interrupted(trial)
+            raise
+        # Outside of the handler: the frames of the failure, and what they hold, are gone.
+        torch.cuda.empty_cache()  # does nothing where CUDA is not in use
+        raise Failed(reason)
+
+    def _interrupted(self, trial: Trial) -> None:
+        """Leaves the attempt to whoever resumes the search."""
+        trial.set_user_attr(VOID, "interrupted")
+        if not isinstance(sys.exception(), KeyboardInterrupt):  # of which Optuna takes care
+            self.study.tell(trial, state=TrialState.FAIL)
+
+    def _claim(self, trial: Trial, standing: Standing) -> tuple[int, Sample]:
+        """A number and an architecture that nobody else has."""
+        settings = self.settings
+        number = standing.free
+        if number >= settings.trials:
+            self._give_up(trial, "there were enough already")
+        arch, mended = standing.lost.get(number, [({}, 0)])[-1]
+        if number not in standing.lost or settings.space.arch_id(arch) in standing.taken:
+            now = Round(
+                space=settings.space,
+                history=standing.history,
+                taken=frozenset(standing.taken),
+                number=number,
+                seed=seed_of(settings.seed, "search/propose", 0),
+                objectives=len(settings.objectives),
+            )
+            source = words(seed_of(settings.seed, "search/mend", number))
+            found = nearest(settings.space, settings.strategy.propose(now), source, taken=now.taken)
+            if found is None:
+                self.exhausted = True
+                self._give_up(trial, "no architecture is left")
+            arch, mended = settings.space.canonical(found[0]), found[1]
+        self.ledger.publish(trial, number, arch, mended)
+        return number, arch
+
+    def _give_up(self, trial: Trial, reason: str) -> NoReturn:
+        trial.set_user_attr(VOID, reason)
+        raise Void(reason)
+
+    def _evaluate(self, trial: Trial, number: int, arch: Sample) -> list[float]:
+        objectives = self.settings.objectives
+        read = self.base.read(arch)
+        known = {o.name: float(read(o.expression)) for o in objectives if o.expression is not None}
+        device = device_of(self.base)
+        with preserved_randomness(device), reporting_to(trial):
+            seed_globally(self.settings.seed, "search/evaluate", number, device)
+            network = make_network(self.base, arch, self.settings.weights)
+            returned = self.settings.evaluate(network, dict(arch))
+        try:
+            numbers = {**measured(objectives, returned), **known}
+        except UsageError as error:
+            self.error = error  # the next architecture would fare no better
+            raise
+        values = [numbers.pop(objective.name) for objective in objectives]
+        if numbers:
+            trial.set_user_attr(METRICS, numbers)
+        return values
+
+
+def make_network(space: Any, arch: Sample, weights: str) -> Any:
+    """The network of an architecture, with weights as they are asked for."""
+    if weights == "none":
+        return None
+    if weights == "inherit":
+        return space.freeze(arch)
+    positional, keyword = space._arguments
+    network = type(space).frozen_factory(arch)(*positional, **keyword)
+    return network.to(device_of(space))

@@ -149,6 +149,12 @@ def test_a_shift_moves_and_fills_from_beyond_the_border() -> None:
     assert torch.allclose(moved, expected, atol=1e-5)
 
 
+def test_an_image_of_nothing_but_the_filling_stays_so() -> None:
+    image = torch.full((4, 1, 8, 8), -3.0)
+    out = Jitter(shift=0.4, degrees=90, fill=-3.0)(image, generator())
+    assert torch.allclose(out, image)
+
+
 def test_a_rotation_keeps_the_form_of_what_is_in_an_oblong_image() -> None:
     image = torch.rand(1, 1, 9, 9, generator=generator())
     oblong = F.pad(image, (6, 6))

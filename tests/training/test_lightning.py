@@ -121,6 +121,11 @@ def test_logging_is_put_back_and_needs_no_trainer() -> None:
     with pytest.raises(AssertionError, match="without a trainer"):
         module.log("x", 1)
     assert "log" not in vars(module)
+    own: list[str] = []
+    vars(module)["log"] = own.append
+    fit(module, adapted(module), steps=1)
+    assert vars(module)["log"] == own.append
+    assert not own
 
 
 def test_metric_objects_count_once_for_each_batch() -> None:

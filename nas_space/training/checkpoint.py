@@ -131,8 +131,12 @@ def replacing(path: Path) -> Iterator[Path]:
     """Give the name of a new file beside `path` which replaces it, once written and on disk."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    temporary.touch()
+    mode = temporary.stat().st_mode
     try:
         yield temporary
+        # The library that wrote it lets nobody else read it; a file of ours is like any other.
+        temporary.chmod(mode)
         _flush(temporary)
         temporary.replace(path)
     except BaseException:

@@ -232,6 +232,12 @@ def test_a_crash_while_writing_leaves_the_old_state(
     assert os.listdir(tmp_path) == ["state"]  # noqa: PTH208
 
 
+def test_files_may_be_read_by_whoever_may_read_any_other(tmp_path: Path) -> None:
+    (tmp_path / "other").touch()
+    save_state(tmp_path / "state", 1)
+    assert (tmp_path / "state").stat().st_mode == (tmp_path / "other").stat().st_mode
+
+
 def test_folders_are_made(tmp_path: Path) -> None:
     save_state(tmp_path / "a" / "b" / "state", 1)
     assert load_state(tmp_path / "a" / "b" / "state") == 1

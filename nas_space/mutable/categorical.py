@@ -83,7 +83,7 @@ one of [2, 3, 5]
         kinds = {type(value) for value in self.values}
         self._kind = kinds.pop() if len(kinds) == 1 and kinds <= _ATOMS else None
         self._own = frozenset(self.values) if self._kind else frozenset()
-        self._fragile = any(fresh(value) is not value for value in self.values)
+        self._fragile = self._kind is None and any(fresh(v) is not v for v in self.values)
         self._finish(default)
 
     def domain(self) -> tuple[Any, ...]:

@@ -6,7 +6,7 @@ that take it, and no others.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -63,45 +63,51 @@ class Columns:
         self.parent = parent
         self.rows = rows
         self.known: dict[Node, Column] = {}
+        self._routes: dict[Node, Routes] = {}
         self.origin: Column | None = rows
         if parent is not None and parent.origin is not None:
             self.origin = parent.origin[rows]
 
     def cut(self, rows: Column) -> Columns:
-        """The same architectures, restricted to some rows; all of them in their order: itself."""
+        """The same architectures, restricted to some rows in ascending order."""
         return self if len(rows) == self.size else Columns(self.leaf, len(rows), self, rows)
 
     def find(self, node: Node) -> Column | None:
         """A value known here or in a larger set, cut to these rows."""
-        found = self.known.get(node)
-        if found is None and self.parent is not None:
-            wider = self.parent.find(node)
-            if wider is not None:
-                found = self.known[node] = wider[self.rows]
+        here, below = self, []
+        while (found := here.known.get(node)) is None:
+            below.append(here)
+            if here.parent is None:
+                return None
+            here = here.parent
+        for part in reversed(below):
+            found = part.known[node] = found[part.rows]
         return found
 
     def get(self, root: Any) -> Column:
         """The column of a node or of a plain value."""
         if not isinstance(root, Node):
             return np.repeat(as_column([root]), self.size)
-        stack = [root]
+        stack = [(self, root)]
         while stack:
-            node = stack[-1]
-            if self.find(node) is not None:
-                stack.pop()
-                continue
-            operator = node.operator
-            if operator is None:
-                self.known[node] = self.leaf(node, self.origin)
-            elif operator.lazy:
-                self.known[node] = self._join(node)
+            here, node = stack[-1]
+            missing: list[tuple[Columns, Node]] = []
+            if here.find(node) is None:
+                operator = node.operator
+                if operator is None:
+                    here.known[node] = here.leaf(node, here.origin)
+                elif operator.lazy:
+                    missing = here.routes(node).missing()
+                    if not missing:
+                        here.known[node] = here._join(node)
+                else:
+                    missing = [(here, child) for child in node.children if here.find(child) is None]
+                    if not missing:
+                        here.known[node] = here._compute(node, operator)
+            if missing:
+                stack.extend(reversed(missing))
             else:
-                missing = [child for child in node.children if self.find(child) is None]
-                if missing:
-                    stack.extend(reversed(missing))
-                    continue
-                self.known[node] = self._compute(node, operator)
-            stack.pop()
+                stack.pop()
         return self.known[root]
 
     def _compute(self, node: Node, operator: Operator) -> Column:
@@ -112,7 +118,7 @@ class Columns:
                 result = operator.columns(*operands)
             if result is NotImplemented:
                 lists = [
-                    python_values(column) * (self.size if not isinstance(a, Node) else 1)
+                    python_values(column) * (1 if isinstance(a, Node) else self.size)
                     for a, column in zip(node.arguments, operands, strict=True)
                     if column is not None
                 ]
@@ -125,11 +131,7 @@ class Columns:
 
     def _join(self, node: Node) -> Column:
         """The values of a lazy node, from the branches that its rows take."""
-        pieces = [
-            (rows, self.cut(rows).get(argument))
-            for kind, rows, argument in self.routes(node)
-            if kind
-        ]
+        pieces = [(rows, part.get(argument)) for rows, part, argument in self.routes(node).taken]
         if len(pieces) == 1:
             return pieces[0][1]
         types = {piece.dtype for _, piece in pieces}
@@ -139,31 +141,70 @@ class Columns:
             result[rows] = piece if same else np.fromiter(python_values(piece), object, len(piece))
         return result
 
-    def routes(self, node: Node) -> Iterator[tuple[bool, Column, Any]]:
-        """The ways that rows take at a lazy node.
+    def routes(self, node: Node) -> Routes:
+        """The ways that these rows take at a lazy node."""
+        found = self._routes.get(node)
+        if found is None:
+            found = self._routes[node] = Routes(self, node)
+        return found
 
-        Yields
-        ------
-        taken : bool
-            Whether the rows take the argument as their value; else it decides the way.
-        rows : array of int
-            Which of these rows; there is at least one.  Every row is taken once.
-        argument
-            A node or a plain value.
-        """
-        pending: list[tuple[Column, Any]] = [(np.arange(self.size), way(node))]
-        while pending:
-            rows, found = pending.pop()
-            if not len(rows):
-                continue
-            if not isinstance(found, Fork):
-                yield True, rows, found
-                continue
-            yield False, rows, found.selector
-            selected = self.cut(rows).get(found.selector)
-            pending.extend(
-                (rows[chosen], further) for chosen, further in reversed(partition(found, selected))
-            )
+
+class Routes:
+    """The ways that rows take at a lazy node, as far as its selectors are known.
+
+    Parameters
+    ----------
+    here
+        The rows.
+    node
+        The lazy node.
+
+    Attributes
+    ----------
+    asked, taken
+        Which rows (by index, at least one), these rows, and the argument: what decides the
+        way, and what the value is.  Each row is in one of the latter, as soon as none is open.
+    """
+
+    def __init__(self, here: Columns, node: Node) -> None:
+        self.here = here
+        self.asked: list[tuple[Column, Columns, Node]] = []
+        self.taken: list[tuple[Column, Columns, Any]] = []
+        self.open: list[tuple[Column, Columns, Fork]] = []
+        self._add(np.arange(here.size), way(node) if here.size else None)
+
+    def _add(self, rows: Column, further: Any) -> None:
+        if not len(rows):
+            return
+        part = self.here.cut(rows)
+        if isinstance(further, Fork):
+            self.open.append((rows, part, further))
+            self.asked.append((rows, part, further.selector))
+        else:
+            self.taken.append((rows, part, further))
+
+    def missing(self) -> list[tuple[Columns, Node]]:
+        """What must be evaluated before the node can be; goes on as far as possible."""
+        while self.open:
+            rows, part, fork = self.open[-1]
+            selected = part.find(fork.selector)
+            if selected is None:
+                return [(part, fork.selector)]
+            self.open.pop()
+            for chosen, further in partition(fork, selected):
+                self._add(rows[chosen], further)
+        return [
+            (part, argument)
+            for _, part, argument in self.taken
+            if isinstance(argument, Node) and part.find(argument) is None
+        ]
+
+    def settle(self) -> None:
+        """Evaluates what decides the ways, and nothing else."""
+        while self.open:
+            _, part, fork = self.open[-1]
+            part.get(fork.selector)
+            self.missing()
 
 
 def partition(fork: Fork, selected: Column) -> list[tuple[Mask, Any]]:
@@ -199,19 +240,20 @@ def activity(root: Node, columns: Columns) -> dict[Leaf, Mask]:
     """On which rows each leaf below the root is needed: leaf to boolean column."""
     masks: dict[Leaf, Mask] = {}
     stack: list[tuple[Node, Columns, Column | None]] = [(root, columns, None)]
-    visited: dict[tuple[Node, int], Columns] = {}  # holds what is cut, whose identity is the key
+    visited: set[tuple[Node, Columns]] = set()
     while stack:
         node, here, rows = stack.pop()
-        if (node, id(here)) in visited:
+        if (node, here) in visited:
             continue
-        visited[node, id(here)] = here
+        visited.add((node, here))
         if isinstance(node, Leaf):
             mask = masks.setdefault(node, np.zeros(columns.size, dtype=np.bool_))
             mask[slice(None) if rows is None else rows] = True
         elif node.operator is not None and node.operator.lazy:
-            for _, some, argument in here.routes(node):
+            routes = here.routes(node)
+            routes.settle()
+            for some, part, argument in (*routes.asked, *routes.taken):
                 if isinstance(argument, Node):
-                    part = here.cut(some)
                     origin = rows if part is here else some if rows is None else rows[some]
                     stack.append((argument, part, origin))
         else:

@@ -58,9 +58,7 @@ class LastCase(Condition):
     def choose(self, value: Any) -> Any:
         if value:
             return self.yes
-        raise SampleValidationError(
-            f"no case holds in {self.no}; make the last predicate True to cover the rest"
-        )
+        raise _no_case(self.no)
 
 
 class Switch(Fork):
@@ -98,9 +96,7 @@ def _find_way(node: Node) -> Any:
             return Condition(predicate, yes, no)
         return yes if predicate else no
     if node.operator is SWITCH:
-        # The first of equal keys counts, as in a chain of comparisons.
-        ways = dict(zip(reversed(arguments[1]), reversed(arguments[2:]), strict=True))
-        return Switch(arguments[0], ways)
+        return Switch(arguments[0], dict(zip(arguments[1], arguments[2:], strict=True)))
     rest: Any = _NOTHING
     for predicate, value in zip(arguments[-2::-2], arguments[::-2], strict=True):
         if not isinstance(predicate, Node):
@@ -109,7 +105,15 @@ def _find_way(node: Node) -> Any:
             rest = LastCase(predicate, value, node)
         else:
             rest = Condition(predicate, value, rest)
+    if rest is _NOTHING:
+        raise _no_case(node)
     return rest
+
+
+def _no_case(node: Node) -> SampleValidationError:
+    return SampleValidationError(
+        f"no case holds in {node}; make the last predicate True to cover the rest"
+    )
 
 
 class Walk:

@@ -29,8 +29,8 @@ def key_of(value: Any, *, loose: bool = False) -> Hashable:
     """A hashable key under which two plain values are the same constant.
 
     Types are told apart (``1``, ``1.0`` and ``True`` are three constants), as are ``0.0``
-    and ``-0.0``.  With ``loose``, what JSON does not tell apart is the same: lists and
-    tuples, dictionaries in another order.
+    and ``-0.0``.  With ``loose``, what JSON does not tell apart is the same: ``1`` and
+    ``1.0``, lists and tuples, dictionaries in another order.
 
     >>> key_of(1) == key_of(True)
     False
@@ -39,7 +39,7 @@ def key_of(value: Any, *, loose: bool = False) -> Hashable:
     """
     kind = type(value)
     if kind is float:
-        return (float, value.hex())
+        return (int, int(value)) if loose and value.is_integer() else (float, value.hex())
     if kind is int or kind is str:
         return (kind, value)
     if isinstance(value, Node):

@@ -81,7 +81,8 @@ class Numerical(MutableSymbol[float]):
         self._check_arguments()
         self._narrow()
         self._quantile, self._cdf = self._make_distribution()
-        self._support = self._make_support()
+        self._steps = self._make_steps()
+        self._support = None if self._steps is None else tuple(self._steps)
         self._codes = {value: code for code, value in enumerate(self._support or ())}
         self.size = None if self._support is None else len(self._support)
         self._finish(default)
@@ -200,15 +201,17 @@ class Numerical(MutableSymbol[float]):
         """The value below which a share ``u`` of the distribution lies."""
         return self.qclip(self._quantile(u))
 
-    def _make_support(self) -> tuple[float, ...] | None:
-        """All values in ascending order, where the step leaves finitely many."""
+    def _make_steps(self) -> dict[float, int] | None:
+        """All values in ascending order, with the highest step that is rounded or clipped to each.
+
+        ``None`` where these are infinitely many.  The bounds are among the values.
+        """
         if self.quantize is None or not (math.isfinite(self.low) and math.isfinite(self.high)):
             return None
-        first, last = round(self.low / self.quantize), round(self.high / self.quantize)
+        first, last = round(self.low / self.quantize) - 1, round(self.high / self.quantize) + 1
         if last - first > _LARGEST_SUPPORT:
             return None
-        values = {self.qclip(step * self.quantize) for step in range(first, last + 1)}
-        return tuple(sorted(values))
+        return {self.qclip(step * self.quantize): step for step in range(first, last + 1)}
 
     def _listed(self) -> tuple[float, ...]:
         """All values.
@@ -242,7 +245,8 @@ class Numerical(MutableSymbol[float]):
             raise self.refusal(value)
         if self.quantize is None:
             return float(value)
-        nearest = self.qclip(value)
+        among = (self.qclip(value), float(self.low), float(self.high))
+        nearest = min(among, key=lambda allowed: abs(allowed - value))
         if abs(nearest - value) > _TOLERANCE * self.quantize:
             raise self.refusal(value, f"; the nearest is {nearest}")
         return nearest
@@ -282,11 +286,11 @@ class Numerical(MutableSymbol[float]):
         return super().decode(codes)
 
     def probabilities(self) -> npt.NDArray[np.float64]:
-        values = self._listed()
-        step = self.quantize or 0.0
+        self._listed()
         # The share of the distribution that rounds to each value; what lies outside the
         # bounds is clipped to the first and the last.
-        edges = [(round(value / step) + 0.5) * step for value in values[:-1]]
+        highest = list((self._steps or {}).values())[:-1]
+        edges = [(step + 0.5) * (self.quantize or 0.0) for step in highest]
         return np.diff(np.array([0.0, *[self.cdf(edge) for edge in edges], 1.0]))
 
     def interval(self) -> Interval:

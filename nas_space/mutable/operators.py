@@ -110,6 +110,11 @@ def _sum(*terms: Any) -> Any:
     return functools.reduce(py.add, terms, 0)
 
 
+def _invert(value: Any) -> Any:
+    # Of a boolean, Python 3.16 will refuse it; here booleans count as integers.
+    return ~int(value) if isinstance(value, bool) else ~value
+
+
 def _tuple(*items: Any) -> tuple[Any, ...]:
     return items
 
@@ -175,7 +180,7 @@ _define(
 _define("and", py.and_, "{} & {}", 9, exact.bitwise(np.bitwise_and), intervals.bits)
 _define("xor", py.xor, "{} ^ {}", 8, exact.bitwise(np.bitwise_xor), intervals.bits)
 _define("or", py.or_, "{} | {}", 7, exact.bitwise(np.bitwise_or), intervals.bits)
-_define("invert", py.invert, "~{}", 13, exact.INVERT, corners(py.invert))
+_define("invert", _invert, "~{}", 13, exact.INVERT, corners(_invert))
 
 _define("lt", py.lt, "{} < {}", COMPARISON, exact.comparison(np.less), intervals.truth)
 _define("le", py.le, "{} <= {}", COMPARISON, exact.comparison(np.less_equal), intervals.truth)

@@ -21,8 +21,8 @@ def make_divisible(v: Any, divisor: int, min_val: Any = None) -> Any:
     ``new``, or ``new + divisor`` where ``new < 0.9 * v``.
 
     The rule in TensorFlow's MobileNet code truncates (``int(v + divisor / 2)``) where this
-    one rounds, so the two differ for a fractional ``v`` within half a unit below a tie:
-    11.6 becomes 16 here, 8 there.  For integers and even divisors they agree.
+    one rounds.  For integers they agree.  For a fractional ``v`` within half a unit below a
+    tie they differ, unless the last step makes up for it: 43.6 becomes 48 here, 40 there.
 
     Parameters
     ----------
@@ -40,8 +40,8 @@ def make_divisible(v: Any, divisor: int, min_val: Any = None) -> Any:
 
     Examples
     --------
-    >>> make_divisible(32 * 0.75, 8), make_divisible(11.6, 8)
-    (24, 16)
+    >>> make_divisible(32 * 0.75, 8), make_divisible(43.6, 8)
+    (24, 48)
     >>> from nas_space.mutable import Categorical
     >>> make_divisible(Categorical([3, 6], label="e") * 10, 8).freeze({"e": 6})
     64

@@ -74,10 +74,10 @@ class Standing:
         The numbers that are done or being worked on.
     taken
         The ids of the architectures that are done or being worked on.
-    running
-        How many attempts are under way.
-    claimed
-        How many of these have taken a number already.
+    working
+        How many attempts have taken a number and are under way.
+    choosing
+        The trials of attempts that have not taken one yet.
     failures
         How many evaluations have failed.
     lost
@@ -88,15 +88,15 @@ class Standing:
     history: list[Evaluated] = field(default_factory=list)
     held: set[int] = field(default_factory=set)
     taken: set[str] = field(default_factory=set)
-    running: int = 0
-    claimed: int = 0
+    working: int = 0
+    choosing: list[int] = field(default_factory=list)
     failures: int = 0
     lost: dict[int, list[tuple[Sample, int]]] = field(default_factory=dict)
 
     @property
     def finished(self) -> int:
         """How many numbers are done: evaluated, stopped early, or failed."""
-        return len(self.held) - self.claimed
+        return len(self.held) - self.working
 
     @property
     def free(self) -> int:
@@ -155,14 +155,15 @@ class Ledger:
         """What a trial adds to a standing, worked out once for those that are finished."""
         stored = trial.user_attrs.get(ARCHITECTURE)
         number = number_of(trial)
-        running = trial.state == TrialState.RUNNING
+        working = trial.state == TrialState.RUNNING
         failed = trial.state == TrialState.FAIL
         if stored is None:
 
-            def nothing(standing: Standing) -> None:
-                standing.running += running
+            def choosing(standing: Standing) -> None:
+                if working:
+                    standing.choosing.append(trial.number)
 
-            return nothing
+            return choosing
         arch = self.space.canonical(stored)
         key = self.space.arch_id(arch)
         mended = int(trial.user_attrs.get(MENDED, 0))
@@ -181,8 +182,7 @@ class Ledger:
         def held(standing: Standing) -> None:
             standing.held.add(number)
             standing.taken.add(key)
-            standing.running += running
-            standing.claimed += running
+            standing.working += working
             standing.failures += failed
             if evaluated is not None:
                 standing.history.append(evaluated)
@@ -199,13 +199,7 @@ class Ledger:
         """Waits until all earlier attempts have published, and says how far the search is then."""
         for pause in pauses():
             standing = self.look()
-            if not any(
-                other.state == TrialState.RUNNING
-                and other.number < trial.number
-                and ARCHITECTURE not in other.user_attrs
-                for other in self.trials()
-            ):
-                standing.running -= 1  # this one
+            if not standing.choosing or min(standing.choosing) >= trial.number:
                 return standing
             time.sleep(pause)
         raise AssertionError("pauses never end")
@@ -242,6 +236,11 @@ class Ledger:
 def number_of(trial: FrozenTrial) -> int:
     """The place of a trial in the search."""
     return int(trial.user_attrs.get(NUMBER, trial.number))
+
+
+def counts(trial: FrozenTrial) -> bool:
+    """Whether a trial that has ended is one of the search: not an attempt that is void."""
+    return trial.state != TrialState.FAIL or FAILURE in trial.user_attrs
 
 
 def pauses() -> Iterator[float]:

@@ -14,7 +14,7 @@ from optuna.trial import FrozenTrial, TrialState
 from nas_space.errors import TrialError, UsageError
 from nas_space.mutable import Sample
 from nas_space.study.fingerprint import unrestricted
-from nas_space.study.ledger import ARCHITECTURE, FAILURE, MENDED, METRICS, number_of
+from nas_space.study.ledger import ARCHITECTURE, FAILURE, MENDED, METRICS, counts, number_of
 from nas_space.study.objectives import Objective
 from nas_space.study.worker import make_network
 
@@ -85,13 +85,10 @@ class SearchResult:
     @cached_property
     def outcomes(self) -> list[Outcome]:
         """Every architecture that was tried, in the order of the search."""
-        states = {TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL}
         found = [
             self._outcome(trial)
             for trial in self.study.get_trials(deepcopy=False)
-            if trial.state in states
-            and ARCHITECTURE in trial.user_attrs
-            and (trial.state != TrialState.FAIL or FAILURE in trial.user_attrs)
+            if trial.state.is_finished() and ARCHITECTURE in trial.user_attrs and counts(trial)
         ]
         return sorted(found, key=lambda outcome: outcome.number)
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Literal
 
 import optuna
+from optuna.storages import BaseStorage
 
 from nas_space.errors import StorageError, UsageError, suggest
 from nas_space.strategy import RegularizedEvolution, Strategy
@@ -13,8 +16,9 @@ from nas_space.study.evaluators import from_scratch
 from nas_space.study.fingerprint import describe, differences, digest, fingerprint, unrestricted
 from nas_space.study.ledger import storable
 from nas_space.study.objectives import Objectives, objectives_of
+from nas_space.study.processes import Team
 from nas_space.study.result import SearchResult
-from nas_space.study.storage import Storage, open_storage, open_study, unreachable
+from nas_space.study.storage import Storage, in_memory, open_storage, open_study, unreachable
 from nas_space.study.worker import Callback, Evaluate, Settings, Worker
 from nas_space.training import Task
 
@@ -33,6 +37,7 @@ def search(
     trials: int = 100,
     storage: Storage = None,
     name: str = "search",
+    workers: int = 1,
     seed: int = 0,
     callbacks: Sequence[Callback] = (),
     timeout: float | None = None,
@@ -64,6 +69,9 @@ def search(
         ``.journal``, or the address of a database, see :func:`open_storage`.
     name
         Of the study in the storage.
+    workers
+        How many processes evaluate on this machine.  More than one need `evaluate` and the
+        classes of the space at the top level of a module.
     seed
         Of proposals and evaluations.  With one worker, the same seed gives the same search.
     callbacks
@@ -109,7 +117,9 @@ def search(
     20
     """
     evaluate: Evaluate = from_scratch(target) if isinstance(target, Task) else target
-    _check(evaluate, trials, weights)
+    _check(evaluate, trials, workers, weights)
+    if workers > 1 and isinstance(storage, BaseStorage):
+        raise UsageError("several workers each open the storage: give its address, not itself")
     settings = Settings(
         space=space,
         evaluate=evaluate,
@@ -121,19 +131,33 @@ def search(
         weights=weights or str(getattr(evaluate, "weights", "inherit")),
     )
     _check_expressions(settings)
-    if storage is not None:
+    if storage is not None or workers > 1:
         storable(unrestricted(space))
-    kept = open_storage(storage)
-    try:
-        study = open_study(kept, name, settings.objectives, pruner)
-        _check_problem(study, settings, storage, resume=resume)
-        Worker(study, settings, callbacks, timeout).run()
-    except optuna.exceptions.StorageInternalError as error:
-        raise unreachable(storage, error) from error
+
+    def run(where: Storage) -> optuna.Study:
+        try:
+            study = open_study(open_storage(where), name, settings.objectives, pruner)
+            _check_problem(study, settings, where, resume=resume)
+            if workers == 1:
+                Worker(study, settings, callbacks, timeout).run()
+            else:
+                Team(study, settings, str(where), workers, callbacks, timeout).run()
+            return study
+        except optuna.exceptions.StorageInternalError as error:
+            raise unreachable(where, error) from error
+
+    if storage is None and workers > 1:
+        # Processes meet in a file; nobody else needs it.
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder, "search.db")
+            run(file)
+            study = in_memory(open_storage(file), name)
+    else:
+        study = run(storage)
     return SearchResult(study, space, settings.objectives, settings.weights)
 
 
-def _check(evaluate: Any, trials: int, weights: str | None) -> None:
+def _check(evaluate: Any, trials: int, workers: int, weights: str | None) -> None:
     if not callable(evaluate):
         raise UsageError(
             "what to search for is a function evaluate(network, arch), or a Task, "
@@ -141,6 +165,8 @@ def _check(evaluate: Any, trials: int, weights: str | None) -> None:
         )
     if trials < 1:
         raise UsageError(f"trials must be at least 1, but got {trials}")
+    if workers < 1:
+        raise UsageError(f"workers must be at least 1, but got {workers}")
     if weights not in (None, "inherit", "fresh", "none"):
         raise UsageError(f"weights must be 'inherit', 'fresh' or 'none', but got {weights!r}")
 

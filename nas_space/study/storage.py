@@ -115,13 +115,21 @@ def open_study(
             storage=storage,
             study_name=name,
             directions=[objective.direction for objective in objectives],
-            sampler=_NoSampler(),
+            sampler=NoSampler(),
             pruner=pruner or optuna.pruners.NopPruner(),
             load_if_exists=True,
         )
 
 
-class _NoSampler(optuna.samplers.BaseSampler):
+def in_memory(storage: BaseStorage, name: str) -> optuna.Study:
+    """A copy of a study that needs no file."""
+    memory = InMemoryStorage()
+    with quiet():
+        optuna.copy_study(from_study_name=name, from_storage=storage, to_storage=memory)
+        return optuna.load_study(study_name=name, storage=memory, sampler=NoSampler())
+
+
+class NoSampler(optuna.samplers.BaseSampler):
     """Strategies propose whole architectures, so Optuna is never asked to suggest anything."""
 
     def infer_relative_search_space(self, study: Any, trial: Any) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from nas_space.strategy import Round, Strategy
 from nas_space.strategy.neighbours import nearest
 from nas_space.study.fingerprint import unrestricted
 from nas_space.study.intermediate import reporting_to
-from nas_space.study.ledger import FAILURE, METRICS, VOID, Ledger, Standing, pauses
+from nas_space.study.ledger import FAILURE, METRICS, VOID, Ledger, Standing, counts, pauses
 from nas_space.study.objectives import Objective, Unusable, measured
 from nas_space.study.storage import quiet
 from nas_space.training.fabric import device_of
@@ -94,6 +94,9 @@ class Worker:
         Called after each trial of this worker.
     timeout
         Seconds after which no further trial is begun.
+    allowed
+        With how many failures in the whole study the search gives up; by default with so
+        many more than there are now as the settings say.
     """
 
     def __init__(
@@ -102,6 +105,8 @@ class Worker:
         settings: Settings,
         callbacks: Sequence[Callback] = (),
         timeout: float | None = None,
+        *,
+        allowed: int | None = None,
     ) -> None:
         self.study = study
         self.settings = settings
@@ -109,7 +114,8 @@ class Worker:
         self.base = unrestricted(settings.space)
         self.ledger = Ledger(study, settings.space, settings.objectives)
         self.deadline = None if timeout is None else time.monotonic() + timeout
-        self.allowed = self.ledger.look().failures + settings.failures
+        before = self.ledger.look().failures
+        self.allowed = before + settings.failures if allowed is None else allowed
         self.exhausted = False
         self.error: Exception | None = None
         self.current: int | None = None
@@ -151,13 +157,12 @@ class Worker:
                 return False
             if self.deadline is not None and time.monotonic() >= self.deadline:
                 return False
-            open_numbers = self.settings.trials - len(standing.held)
+            left = self.settings.trials - len(standing.held)
             if self.exhausted:
-                open_numbers = len(standing.to_repeat())
-            # Attempts without a number yet are counted with the others here.
-            if open_numbers - (standing.running - standing.claimed) > 0:
+                left = len(standing.to_repeat())
+            if left > len(standing.choosing):
                 return True
-            if not standing.running:
+            if not standing.choosing and not standing.working:
                 return False
             # Others are at the last ones; should one of them die, somebody must take over.
             time.sleep(pause)
@@ -168,7 +173,7 @@ class Worker:
             study.stop()
 
     def _call_back(self, study: optuna.Study, trial: FrozenTrial) -> None:
-        if trial.state != TrialState.FAIL or FAILURE in trial.user_attrs:
+        if counts(trial):
             for callback in self.callbacks:
                 callback(study, trial)
 

@@ -59,6 +59,8 @@ class SampleValidationError(NasSpaceError, ValueError):
     paths
         Where in the space it was found, outermost first. Whoever passes the error on inserts its
         own name at the front of :attr:`paths`.
+    label
+        The label that it is about, if it is about a single one.
 
     Attributes
     ----------
@@ -66,6 +68,8 @@ class SampleValidationError(NasSpaceError, ValueError):
         The message without the path.
     paths : list of str
         The path, outermost first.
+    label : str or None
+        As given.
 
     Examples
     --------
@@ -75,10 +79,13 @@ class SampleValidationError(NasSpaceError, ValueError):
     'width' is 20, but must be one of 16, 24, 32 (path: body -> stem)
     """
 
-    def __init__(self, msg: str, paths: list[str] | None = None) -> None:
+    def __init__(
+        self, msg: str, paths: list[str] | None = None, *, label: str | None = None
+    ) -> None:
         super().__init__(msg)
         self.msg = msg
         self.paths: list[str] = list(paths or ())
+        self.label = label
 
     def __str__(self) -> str:
         if not self.paths:
@@ -95,7 +102,7 @@ class SampleMissingError(SampleValidationError):
         The label that is missing, if `keys` is given; otherwise the whole message.
     keys
         The labels that the architecture does have.
-    paths
+    paths, label
         As in :class:`SampleValidationError`.
 
     Examples
@@ -111,6 +118,8 @@ class SampleMissingError(SampleValidationError):
         label_or_msg: str,
         keys: Iterable[str] | None = None,
         paths: list[str] | None = None,
+        *,
+        label: str | None = None,
     ) -> None:
         if keys is None:
             msg = label_or_msg
@@ -119,7 +128,8 @@ class SampleMissingError(SampleValidationError):
             msg = f"label {label_or_msg!r} is missing; there are " + (
                 f"only {there}" if there else "none"
             )
-        super().__init__(msg, paths)
+            label = label_or_msg
+        super().__init__(msg, paths, label=label)
 
 
 class ConstraintViolation(SampleValidationError):  # noqa: N818 - the name NNI's users catch

@@ -137,7 +137,8 @@ class MutableSymbol(Leaf, LabeledMutable, MutableExpression[T_co], Generic[T_co]
         if self.name not in sample:
             raise SampleMissingError(
                 f"the label {self.name!r} has no value; it takes {self.allowed()}; "
-                f"labels given: {listed(sample)}{suggest(self.name, map(str, sample))}"
+                f"labels given: {listed(sample)}{suggest(self.name, map(str, sample))}",
+                label=self.name,
             )
         return sample[self.name]
 
@@ -151,7 +152,8 @@ class MutableSymbol(Leaf, LabeledMutable, MutableExpression[T_co], Generic[T_co]
         """The error for a value that is not in the domain."""
         return SampleValidationError(
             f"{value!r} is not allowed for the label {self.name!r}, "
-            f"which takes {self.allowed()}{hint}"
+            f"which takes {self.allowed()}{hint}",
+            label=self.name,
         )
 
     def expand(self, is_leaf: Callable[[Mutable], bool]) -> Iterator[LabeledMutable]:

@@ -23,9 +23,6 @@ if TYPE_CHECKING:
 
 __all__ = ["recalibrate"]
 
-_UNTOUCHED = -1.0
-"""Put into variances, which are never negative, to see which of them a pass has replaced."""
-
 
 def recalibrate(
     network: nn.Module,
@@ -46,11 +43,9 @@ def recalibrate(
     Parameters
     ----------
     network
-        Its batch norms' statistics are replaced in place; modes and momenta are put back, and
-        nothing else is touched. In a space, only what the active architecture uses is replaced:
-        statistics of other branches, or beyond the active width, stay. Layers of one's own need to
-        derive from torch's batch norms and to honour a momentum of None (average over
-        ``num_batches_tracked``).
+        Its batch norms' statistics are replaced in place; modes are put back, and nothing else is
+        touched. In a space, only what the active architecture uses is replaced: statistics of
+        other branches, and of the channels beyond the active width, stay.
     data
         A task, whose training data are taken; or a data set, or an iterable of batches. Of a batch
         that is a tuple or a list, the first is the input.
@@ -137,37 +132,47 @@ def _run(network: nn.Module, task: Task | None, batch: Any) -> None:
         network(batch[0] if isinstance(batch, tuple | list) else batch)
 
 
+class _Average:
+    """A hook that averages the statistics of what reaches a batch norm."""
+
+    def __init__(self) -> None:
+        self.batches = 0
+        self.mean = torch.zeros(())
+        self.variance = torch.zeros(())
+
+    def __call__(self, _: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        x = inputs[0].float()
+        variance, mean = torch.var_mean(x, dim=(0, *range(2, x.ndim)), correction=1)
+        self.batches += 1
+        self.mean = self.mean + (mean - self.mean) / self.batches
+        self.variance = self.variance + (variance - self.variance) / self.batches
+
+
 @contextmanager
 def _averaging(norms: list[_BatchNorm]) -> Iterator[None]:
-    """Let batch norms average anew, and put back what they did not use; on an error, everything."""
-    momenta = [_momenta(norm) for norm in norms]
+    """Replace the statistics of the norms that run by their averages; on an error, none."""
     saved = [_clones(norm) for norm in norms]
+    averages = [_Average() for _ in norms]
+    hooks = [norm.register_forward_pre_hook(a) for norm, a in zip(norms, averages, strict=True)]
     for norm in norms:
+        # The layers behind it are to see what it will give them: batches that are normalised.
         norm.training = True
-        for place, _ in _momenta(norm):
-            place["momentum"] = None
-        mean, variance, tracked = _statistics(norm)
-        mean.zero_()
-        variance.fill_(_UNTOUCHED)
-        tracked.zero_()
-    used = [False] * len(norms)
+    completed = False
     try:
         yield
-        used = [bool(_statistics(norm)[2]) for norm in norms]
+        completed = True
     finally:
-        for norm, places, before, was_used in zip(norms, momenta, saved, used, strict=True):
-            for place, momentum in places:
-                place["momentum"] = momentum
-            _put_back(norm, before, everything=not was_used)
-
-
-def _momenta(norm: _BatchNorm) -> list[tuple[dict[str, Any], Any]]:
-    """Where a norm keeps its momentum, and what it is there: perhaps an expression, as it stands.
-
-    A layer of a space has the arguments that it was made with in ``args``, and runs by them.
-    """
-    places: tuple[dict[str, Any], ...] = (vars(norm), getattr(norm, "args", {}))
-    return [(place, place["momentum"]) for place in places if "momentum" in place]
+        for norm, hook, before, average in zip(norms, hooks, saved, averages, strict=True):
+            hook.remove()
+            # Its own running averages went on meanwhile.
+            for statistic, value in zip(_statistics(norm), before, strict=True):
+                statistic.copy_(value)
+            if completed and average.batches:
+                mean, variance, tracked = _statistics(norm)
+                # In a space, the channels beyond the active width are not there.
+                mean[: len(average.mean)] = average.mean
+                variance[: len(average.variance)] = average.variance
+                tracked.fill_(average.batches)
 
 
 def _statistics(norm: _BatchNorm) -> tuple[Tensor, Tensor, Tensor]:
@@ -179,13 +184,3 @@ def _statistics(norm: _BatchNorm) -> tuple[Tensor, Tensor, Tensor]:
 
 def _clones(norm: _BatchNorm) -> tuple[Tensor, ...]:
     return tuple(tensor.clone() for tensor in _statistics(norm))
-
-
-def _put_back(norm: _BatchNorm, before: tuple[Tensor, ...], *, everything: bool) -> None:
-    mean, variance, tracked = _statistics(norm)
-    # A statistic beyond the active width still holds the mark. (Not `<= 0`: NaN would be one.)
-    untouched = torch.full_like(variance, everything, dtype=torch.bool) | (variance < 0)
-    mean.copy_(torch.where(untouched, before[0], mean))
-    variance.copy_(torch.where(untouched, before[1], variance))
-    if everything:
-        tracked.copy_(before[2])

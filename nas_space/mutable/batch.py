@@ -48,12 +48,10 @@ class SampleBatch(Sequence[Sample]):
         self.root = root
         self.size = size
         self.codes = dict(codes)
-        self.active: dict[Any, Mask] = {}
-        if root is not None:
-            masks = activity(root, self.columns())
-            self.active = {
-                symbol: masks[symbol] for symbol in Plan.of(root).symbols if symbol in masks
-            }
+        self.active: dict[Any, Mask] = {}  # not known yet; what decides is active where it does
+        masks = {} if root is None else activity(root, self.columns())
+        nowhere = np.zeros(size, dtype=np.bool_)
+        self.active = {s: masks.get(s, nowhere) for s in Plan.of(root).symbols}
 
     # -- making batches -------------------------------------------------------------------
 
@@ -89,10 +87,7 @@ class SampleBatch(Sequence[Sample]):
         made.root = first.root
         made.size = sum(part.size for part in parts)
         made.codes = {s: np.concatenate([part.codes[s] for part in parts]) for s in first.codes}
-        made.active = {
-            s: np.concatenate([p.active.get(s, np.zeros(p.size, np.bool_)) for p in parts])
-            for s in Plan.of(first.root).symbols
-        }
+        made.active = {s: np.concatenate([part.active[s] for part in parts]) for s in first.active}
         return made
 
     @classmethod

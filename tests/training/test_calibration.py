@@ -122,6 +122,7 @@ def test_modes_momenta_gradients_and_randomness_are_left_as_they_were() -> None:
     assert norm.momentum == 0.7
     assert all(g is p.grad for g, p in zip(gradients, network.parameters(), strict=True))
     assert torch.equal(torch.get_rng_state(), state)
+    assert not any(module._forward_pre_hooks for module in network.modules())
 
 
 def test_dropout_is_off_while_estimating() -> None:

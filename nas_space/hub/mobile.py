@@ -97,13 +97,44 @@ class ConvBNReLU(nn.Sequential):
 
 
 class _Residual(nn.Sequential):
-    """Layers in sequence, added to their input where that has the same shape."""
+    """Layers in sequence, added to their input where that has the same shape.
 
-    has_skip: bool
+    Parameters
+    ----------
+    layers
+        Identities among them are left out.
+    in_channels, out_channels, stride
+        Of all layers together: where they keep the shape, there is a residual connection.
+
+    Raises
+    ------
+    UsageError
+        If the stride is neither 1 nor 2.
+    """
+
+    def __init__(
+        self,
+        layers: Iterable[nn.Module],
+        in_channels: MaybeIntChoice,
+        out_channels: MaybeIntChoice,
+        stride: int,
+    ) -> None:
+        if isinstance(stride, Node) or stride not in {1, 2}:
+            raise UsageError(
+                f"the stride of a block is 1 or 2, and the same for every architecture, since it "
+                f"decides whether there is a residual connection; but got {stride!r}"
+            )
+        super().__init__(*simplify_sequential(layers))
+        self.stride = stride
+        self.out_channels = out_channels
+        self.has_skip = stride == 1 and same_width(in_channels, out_channels)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Runs the layers, and adds the input if there is a residual connection."""
-        return x + super().forward(x) if self.has_skip else super().forward(x)
+        y = x
+        for layer in self:
+            y = layer(y)
+        return x + y if self.has_skip else y
 
 
 class DepthwiseSeparableConv(_Residual):
@@ -114,11 +145,21 @@ class DepthwiseSeparableConv(_Residual):
     Parameters
     ----------
     in_channels, out_channels, kernel_size, stride
-        As of a convolution; any may be an expression.
+        As of a convolution; all but the stride, which is 1 or 2, may be expressions.
     squeeze_excite
         Called with the hidden width and the input width, which are the same here.
     norm_layer, activation_layer
         As of :class:`ConvBNReLU`; there is no activation after the projection.
+
+    Raises
+    ------
+    UsageError
+        If the stride is neither 1 nor 2.
+
+    Examples
+    --------
+    >>> DepthwiseSeparableConv(8, 16, stride=2)(torch.zeros(1, 8, 8, 8)).shape
+    torch.Size([1, 16, 4, 4])
     """
 
     def __init__(
@@ -133,12 +174,18 @@ class DepthwiseSeparableConv(_Residual):
     ) -> None:
         block = partial(ConvBNReLU, norm_layer=norm_layer)
         layers = [
-            block(in_channels, in_channels, kernel_size, stride, in_channels, activation_layer=activation_layer),
+            block(
+                in_channels,
+                in_channels,
+                kernel_size,
+                stride,
+                in_channels,
+                activation_layer=activation_layer,
+            ),
             squeeze_excite(in_channels, in_channels) if squeeze_excite else nn.Identity(),
             block(in_channels, out_channels, 1, activation_layer=nn.Identity),
         ]
-        super().__init__(*simplify_sequential(layers))
-        self.has_skip = stride == 1 and same_width(in_channels, out_channels)
+        super().__init__(layers, in_channels, out_channels, stride)
 
 
 class InvertedResidual(_Residual):
@@ -164,6 +211,13 @@ class InvertedResidual(_Residual):
     ------
     UsageError
         If the stride is neither 1 nor 2.
+
+    Examples
+    --------
+    >>> from nas_space.mutable import Categorical
+    >>> block = InvertedResidual(8, 8, expand_ratio=Categorical([3, 6], label="ratio"))
+    >>> block.has_skip
+    True
     """
 
     def __init__(
@@ -177,8 +231,6 @@ class InvertedResidual(_Residual):
         norm_layer: NormLayer | None = None,
         activation_layer: ActivationLayer | None = None,
     ) -> None:
-        if stride not in (1, 2):
-            raise UsageError(f"the stride of an inverted residual is 1 or 2, but got {stride!r}")
         hidden = make_divisible(in_channels * expand_ratio, 8)
         block = partial(ConvBNReLU, norm_layer=norm_layer)
         layers = [
@@ -187,10 +239,7 @@ class InvertedResidual(_Residual):
             squeeze_excite(hidden, in_channels) if squeeze_excite else nn.Identity(),
             block(hidden, out_channels, 1, activation_layer=nn.Identity),
         ]
-        super().__init__(*simplify_sequential(layers))
-        self.stride = stride
-        self.out_channels = out_channels
-        self.has_skip = stride == 1 and same_width(in_channels, out_channels)
+        super().__init__(layers, in_channels, out_channels, stride)
 
 
 def inverted_residual_choice_builder(
@@ -205,6 +254,14 @@ def inverted_residual_choice_builder(
 
     Only the first block of the stage downsamples and changes the width.  Candidates are
     named ``k<kernel>e<ratio>``; the choice of block ``i`` is labelled ``<label>_i<i>``.
+
+    Examples
+    --------
+    >>> from nas_space.nn import Repeat
+    >>> build = inverted_residual_choice_builder([3, 6], [3, 5], True, 16, 24, "s2")
+    >>> stage = Repeat(build, (1, 2), label="s2_depth")
+    >>> stage.freeze({"s2_depth": 1, "s2_i0": "k5e6"})(torch.zeros(1, 16, 8, 8)).shape
+    torch.Size([1, 24, 4, 4])
     """
 
     def build(index: int) -> LayerChoice:
@@ -249,6 +306,13 @@ def reset_parameters(
     ------
     UsageError
         If the initialisation is unknown; nothing is changed then.
+
+    Examples
+    --------
+    >>> conv = nn.Conv2d(16, 64, 3)
+    >>> reset_parameters(conv, "he_fin")
+    >>> bool(abs(conv.weight.std() - (2 / (9 * 16)) ** 0.5) < 0.01)
+    True
     """
     if model_init not in ("he_fout", "he_fin"):
         raise UsageError(f"model_init must be 'he_fout' or 'he_fin', but got {model_init!r}")
@@ -256,9 +320,10 @@ def reset_parameters(
     with torch.no_grad():
         for module in model.modules():
             if isinstance(module, nn.Conv2d):
-                fan = math.prod(module.weight.shape[2:]) * _largest(module, side)
+                width: Any = _as_set(module, side)
                 if init_div_groups:
-                    fan /= _largest(module, "groups")
+                    width = width / _as_set(module, "groups")
+                fan = math.prod(module.weight.shape[2:]) * extent(width)
                 module.weight.normal_(0, math.sqrt(2.0 / fan))
             elif isinstance(module, (nn.BatchNorm1d, nn.BatchNorm2d)):
                 if module.affine:
@@ -273,7 +338,8 @@ def reset_parameters(
                     module.bias.zero_()
 
 
-def _largest(module: nn.Module, attribute: str) -> Any:
-    """An attribute of a layer at its largest, where it is an expression."""
-    found = module.expression(attribute) if isinstance(module, MutableModule) else getattr(module, attribute)
-    return extent(found)
+def _as_set(module: nn.Module, attribute: str) -> Any:
+    """An attribute of a layer: an expression stays one, whatever is active."""
+    if isinstance(module, MutableModule):
+        return module.expression(attribute)
+    return getattr(module, attribute)

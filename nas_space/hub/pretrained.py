@@ -51,23 +51,29 @@ def checkpoint_file(name: str, *, download: bool = False, progress: bool = True)
     if not path.exists():
         if not download:
             raise CheckpointError(
-                f"the checkpoint {name} is not in {path.parent}; pass download=True to fetch it from {address}"
+                f"the checkpoint {name} is not in {path.parent}; pass download=True to fetch it "
+                f"from {address}"
             )
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             # Writes to a file beside it, and moves that into place once its digest is right.
-            torch.hub.download_url_to_file(address, str(path), hash_prefix=digest, progress=progress)
+            torch.hub.download_url_to_file(
+                address, str(path), hash_prefix=digest, progress=progress
+            )
         except (URLError, OSError) as error:
             raise CheckpointError(
-                f"cannot fetch {address}: {error}; set NAS_SPACE_CHECKPOINTS to another base address, or put "
-                f"the file into {path.parent}"
+                f"cannot fetch {address}: {error}; set NAS_SPACE_CHECKPOINTS to another base "
+                f"address, or put the file into {path.parent}"
             ) from error
         except RuntimeError as error:  # how torch reports a wrong digest
-            raise CheckpointError(f"{address} is damaged or not the published file: {error}") from error
+            raise CheckpointError(
+                f"{address} is damaged or not the published file: {error}"
+            ) from error
     found = hashlib.sha256(path.read_bytes()).hexdigest()
     if not found.startswith(digest):
         raise CheckpointError(
-            f"{path} is damaged: its SHA-256 begins with {found[:8]}, not {digest}; delete it and fetch it again"
+            f"{path} is damaged: its SHA-256 begins with {found[:8]}, not {digest}; delete it and "
+            "fetch it again"
         )
     return path
 
@@ -98,7 +104,9 @@ def load_checkpoint(
         weights = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         raise CheckpointError(f"{path} is not a checkpoint of plain tensors: {error}") from error
-    if not isinstance(weights, dict) or not all(isinstance(value, torch.Tensor) for value in weights.values()):
+    if not isinstance(weights, dict) or not all(
+        isinstance(value, torch.Tensor) for value in weights.values()
+    ):
         raise CheckpointError(f"{path} is not a dictionary of tensors")
     own = network.state_dict()
     for key in [key for key in weights if key.startswith(f"{head}.")]:
@@ -110,7 +118,7 @@ def load_checkpoint(
     )
     if wrong:
         raise CheckpointError(
-            f"{path} does not fit a {type(network).__name__}: {len(wrong)} tensors are missing, unknown or of "
-            f"another shape, among them {wrong[:3]}"
+            f"{path} does not fit a {type(network).__name__}: {len(wrong)} tensors are missing, "
+            f"unknown or of another shape, among them {wrong[:3]}"
         )
     network.load_state_dict(weights)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
@@ -11,7 +12,12 @@ from torch import nn
 from ..errors import UsageError
 from ..mutable import make_divisible
 from ..nn import ModelSpace, MutableBatchNorm2d, MutableLinear, Repeat
-from .mobile import ConvBNReLU, DepthwiseSeparableConv, inverted_residual_choice_builder, reset_parameters
+from .mobile import (
+    ConvBNReLU,
+    DepthwiseSeparableConv,
+    inverted_residual_choice_builder,
+    reset_parameters,
+)
 from .pretrained import load_checkpoint
 from .published import PROXYLESSNAS, find
 
@@ -80,7 +86,9 @@ class ProxylessNAS(ModelSpace):
             )
             blocks.append(Repeat(build, (1, 4), label=f"s{stage}_depth") if stage < 7 else build(0))
         self.blocks = nn.Sequential(*blocks)
-        self.feature_mix_layer = ConvBNReLU(widths[7], widths[8], kernel_size=1, norm_layer=MutableBatchNorm2d)
+        self.feature_mix_layer = ConvBNReLU(
+            widths[7], widths[8], kernel_size=1, norm_layer=MutableBatchNorm2d
+        )
         self.global_avg_pooling = nn.AdaptiveAvgPool2d(1)
         self.dropout_layer = nn.Dropout(dropout_rate)
         self.classifier = MutableLinear(widths[8], num_labels)
@@ -98,7 +106,12 @@ class ProxylessNAS(ModelSpace):
 
     @classmethod
     def load_searched_model(
-        cls, name: str, pretrained: bool = False, download: bool = False, progress: bool = True, **kwargs: Any
+        cls,
+        name: str,
+        pretrained: bool = False,
+        download: bool = False,
+        progress: bool = True,
+        **kwargs: Any,
     ) -> ProxylessNAS:
         """A network of a published architecture.
 
@@ -126,22 +139,31 @@ class ProxylessNAS(ModelSpace):
 
         Examples
         --------
-        >>> net = ProxylessNAS.load_searched_model('proxyless-mobile')
+        >>> net = ProxylessNAS.load_searched_model("proxyless-mobile")
         >>> sum(parameter.numel() for parameter in net.parameters())
         4080512
         """
         published = find(name, PROXYLESSNAS, cls.__name__)
         network = cls.frozen_factory(published.architecture)(**{**published.arguments, **kwargs})
         if pretrained:
-            load_checkpoint(network, published.checkpoint, head="classifier", download=download, progress=progress)
+            load_checkpoint(
+                network,
+                published.checkpoint,
+                head="classifier",
+                download=download,
+                progress=progress,
+            )
         return network
 
 
 def _checked(base_widths: Sequence[int]) -> list[int]:
-    widths = list(base_widths)
-    if len(widths) != 9 or not all(isinstance(width, int) and width > 0 for width in widths):
+    try:
+        widths = [operator.index(width) for width in base_widths]
+    except TypeError:
+        widths = []
+    if len(widths) != 9 or min(widths) < 1:
         raise UsageError(
-            "base_widths are nine positive whole numbers (stem, stages 1 to 7, last convolution), but got "
-            f"{base_widths!r}"
+            "base_widths are nine positive whole numbers (stem, stages 1 to 7, last convolution), "
+            f"but got {base_widths!r}"
         )
     return widths

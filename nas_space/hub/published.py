@@ -38,13 +38,14 @@ def find(name: str, known: Mapping[str, Published], space: str) -> Published:
     """
     if name not in known:
         raise UsageError(
-            f"{space} has no published architecture {name!r}{suggest(name, known)}; it has {sorted(known)}"
+            f"{space} has no published architecture {name!r}{suggest(name, known)}; it has "
+            f"{sorted(known)}"
         )
     return known[name]
 
 
 def _stages(*stages: str) -> dict[str, Any]:
-    """An architecture of ProxylessNAS: the blocks of stages 2 to 7, as the publications list them."""
+    """An architecture of ProxylessNAS: the blocks of stages 2 to 7, as publications list them."""
     architecture: dict[str, Any] = {}
     for stage, blocks in enumerate(stages, start=2):
         chosen = blocks.split()

@@ -5,7 +5,7 @@ Every layer of ``torch.nn`` has a ``Mutable`` form here, whose arguments may be 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
 from ..mutable import MutableExpression
 from .activation import Activation, active
@@ -41,9 +41,6 @@ from .module import MutableModule
 from .parametrized import ParametrizedModule
 from .repeat import Repeat
 from .space import ModelSpace
-
-if TYPE_CHECKING:
-    from torch import nn
 
 MaybeIntChoice: TypeAlias = "int | MutableExpression[int]"
 """A whole number, or an expression of one."""
@@ -90,10 +87,10 @@ __all__ = [
 def choice(label: str, choices: list[Any]) -> Any:
     """One of several values or, if they are modules, of several layers.
 
-    >>> choice('width', [16, 32])
+    >>> choice("width", [16, 32])
     Categorical([16, 32], label='width')
     >>> from torch import nn
-    >>> choice('op', [nn.Identity(), nn.ReLU()]).simplify()
+    >>> choice("op", [nn.Identity(), nn.ReLU()]).simplify()
     {'op': Categorical([0, 1], label='op')}
     """
     from torch import nn
@@ -112,7 +109,9 @@ def __getattr__(name: str) -> Any:
         try:
             layer = generic_layer(name.removeprefix("Mutable"))
         except AttributeError as error:
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}: {error}") from None
+            raise AttributeError(
+                f"module {__name__!r} has no attribute {name!r}: {error}"
+            ) from None
         globals()[name] = layer
         return layer
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -7,16 +7,18 @@ architectures at the same time each get their own.
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextvars import ContextVar, Token
+from contextvars import ContextVar
 from typing import Any, TypeVar
 
+from torch import nn
+
 from ..errors import SpaceError
-from ..mutable import Values
-from ..mutable.node import Node
+from ..mutable import Mutable, Values
+from ..mutable.containers import frozen
 
 T = TypeVar("T")
 
-_ACTIVE: ContextVar[Activation | None] = ContextVar("active_architecture", default=None)
+_ENTERED: ContextVar[tuple[Activation, ...]] = ContextVar("activations", default=())
 
 
 class Activation:
@@ -27,6 +29,9 @@ class Activation:
     a strategy that relaxes choices, or a profiler that follows all of them, redefines these
     two, and primitives know none of them.
 
+    The innermost activation holds for everything that runs in its context, whatever space it
+    was made of.
+
     Parameters
     ----------
     values
@@ -35,7 +40,6 @@ class Activation:
 
     def __init__(self, values: Values) -> None:
         self.values = values
-        self._tokens: list[Token[Activation | None]] = []
 
     def mix(self, choice: Any, run: Callable[[Any], T]) -> T:
         """The outcome of a choice: here, that of the one value that is active.
@@ -54,28 +58,37 @@ class Activation:
         return layer.run(self.values, *args, **kwargs)
 
     def __enter__(self) -> Activation:
-        self._tokens.append(_ACTIVE.set(self))
+        _ENTERED.set((*_ENTERED.get(), self))
         return self
 
     def __exit__(self, *_: object) -> None:
-        _ACTIVE.reset(self._tokens.pop())
+        # No token is kept, so that threads may be inside of the same one at once.
+        _ENTERED.set(_ENTERED.get()[:-1])
 
 
 def current() -> Activation | None:
     """The activation that holds here, if any."""
-    return _ACTIVE.get()
+    entered = _ENTERED.get()
+    return entered[-1] if entered else None
 
 
-def required(what: str) -> Activation:
+def required(what: Any) -> Activation:
     """The activation that holds here.
+
+    Parameters
+    ----------
+    what
+        The module or expression that needs one.
 
     Raises
     ------
     SpaceError
         If no architecture is active.
     """
-    found = _ACTIVE.get()
+    found = current()
     if found is None:
+        if isinstance(what, nn.Module):
+            what = f"{type(what).__name__}({what.extra_repr()})"
         raise SpaceError(
             f"{what} differs between architectures, and none is active here; run it inside "
             "`with space.activate(arch):`, or run a network made by space.freeze(arch)"
@@ -83,22 +96,33 @@ def required(what: str) -> Activation:
     return found
 
 
-def active(expression: Any) -> Any:
+def active(mutable: Any) -> Any:
     """The value of an expression under the active architecture; a plain value as it is.
 
     What a module that is no :class:`MutableModule` uses in ``forward`` for the expressions
     it holds; in a frozen network they are plain values already.
 
+    Parameters
+    ----------
+    mutable
+        An expression, or a list or dictionary of them (``MutableList``, ``MutableDict``);
+        anything else is given back.
+
+    Raises
+    ------
+    SpaceError
+        If no architecture is active.
+
     Examples
     --------
-    >>> from nas_space.mutable import Categorical, Values
-    >>> width = Categorical([16, 24], label='width')
-    >>> with Activation(width.read({'width': 24})):
+    >>> from nas_space.mutable import Categorical
+    >>> width = Categorical([16, 24], label="width")
+    >>> with Activation(width.read({"width": 24})):
     ...     active(width * 2)
     48
     >>> active(3)
     3
     """
-    if not isinstance(expression, Node):
-        return expression
-    return required(str(expression)).values(expression)
+    if not isinstance(mutable, Mutable) or isinstance(mutable, nn.Module):
+        return mutable
+    return frozen(mutable, required(mutable).values)

@@ -11,8 +11,8 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
-from ..mutable import Values, bounds
-from ..mutable.evaluation import Walk
+from ..mutable import MutableSymbol, bounds
+from ..mutable.evaluation import evaluate
 from ..mutable.node import Node
 
 
@@ -23,17 +23,11 @@ class Slim:
     ----------
     arch
         Label to value.
-
-    Attributes
-    ----------
-    used
-        The labels that were asked for.
     """
 
     def __init__(self, arch: Mapping[str, Any]) -> None:
         self.arch = arch
-        self.used: set[str] = set()
-        self.values = Values()
+        self._known: dict[Node, Any] = {}
 
     def __call__(self, expression: Any) -> Any:
         """The value of an expression.
@@ -41,19 +35,16 @@ class Slim:
         A label without a value takes its default: what is built with it lies on a branch
         that is not taken and is dropped, or freezing reports that the label is missing.
         """
-        if not isinstance(expression, Node):
-            return expression
-        return Walk(expression, self.values.known).run(self._look_up)
+        return evaluate(expression, self._look_up, self._known)
 
-    def _look_up(self, leaf: Any) -> Any:
+    def _look_up(self, leaf: MutableSymbol[Any]) -> Any:
         if leaf.is_missing(self.arch):
             return leaf.default_choice()
-        self.used.add(leaf.label)
         return leaf.coerce(leaf.take(self.arch))
 
 
 _SLIM: ContextVar[Slim | None] = ContextVar("building_slim", default=None)
-_DEPTH: ContextVar[int] = ContextVar("building_depth", default=0)
+_INSIDE: ContextVar[bool] = ContextVar("building_inside", default=False)
 
 
 def slim() -> Slim | None:
@@ -74,12 +65,12 @@ def building_for(arch: Slim | None) -> Iterator[None]:
 @contextmanager
 def inside_space() -> Iterator[bool]:
     """A context around the constructor of a space; gives whether it is the outermost one."""
-    depth = _DEPTH.get()
-    token = _DEPTH.set(depth + 1)
+    outermost = not _INSIDE.get()
+    token = _INSIDE.set(True)
     try:
-        yield depth == 0
+        yield outermost
     finally:
-        _DEPTH.reset(token)
+        _INSIDE.reset(token)
 
 
 def extent(expression: Any) -> Any:

@@ -13,7 +13,8 @@ from ..mutable import Categorical, CategoricalMultiple, MutableExpression
 from ..mutable.node import Node
 from .activation import required
 from .building import slim
-from .module import MutableModule, structure_of
+from .module import MutableModule
+from .structure import Survey
 
 if TYPE_CHECKING:
     from .freezing import Freezer
@@ -52,10 +53,10 @@ class LayerChoice(MutableModule):
 
     Examples
     --------
-    >>> op = LayerChoice({'conv': lambda: nn.Conv2d(8, 8, 3), 'skip': nn.Identity()}, label='op')
+    >>> op = LayerChoice({"conv": lambda: nn.Conv2d(8, 8, 3), "skip": nn.Identity()}, label="op")
     >>> op.simplify()
     {'op': Categorical(['conv', 'skip'], label='op')}
-    >>> op.freeze({'op': 'skip'})
+    >>> op.freeze({"op": "skip"})
     Identity()
     """
 
@@ -87,19 +88,29 @@ class LayerChoice(MutableModule):
         """The candidates, as a list or by name, as they were given."""
         if self.names == list(range(len(self.names))):
             return list(self)
-        return {name: self[name] for name in self.names}
+        return dict(self._built())
+
+    def _built(self) -> Iterator[tuple[Any, nn.Module]]:
+        """The candidates that are there: all of them, unless one architecture is built."""
+        for name in self.names:
+            module = self._modules.get(str(name))
+            if module is not None:
+                yield name, module
 
     def __getitem__(self, name: Any) -> nn.Module:
-        if str(name) not in self._modules or name not in self.names:
+        module = self._modules.get(str(name)) if name in self.names else None
+        if module is None:
             raise KeyError(
-                f"the choice {self.label!r} has no candidate {name!r}{suggest(str(name), map(str, self.names))}; "
-                f"it has {self.names}"
+                f"the choice {self.label!r} has no candidate {name!r}"
+                f"{suggest(str(name), map(str, self.names))}; it has {self.names}"
             )
-        return self._modules[str(name)]  # type: ignore[return-value]
+        return module
 
     def __setitem__(self, name: Any, module: nn.Module) -> None:
         if name not in self.names:
-            raise KeyError(f"{name!r} is no candidate of {self.label!r}; candidates can be replaced, not added")
+            raise KeyError(
+                f"{name!r} is no candidate of {self.label!r}; candidates can be replaced, not added"
+            )
         self._modules[str(name)] = _made(module, name, self.label)
 
     def __delitem__(self, name: Any) -> None:
@@ -111,29 +122,26 @@ class LayerChoice(MutableModule):
         return len(self.names)
 
     def __iter__(self) -> Iterator[nn.Module]:
-        return (self[name] for name in self.names)
+        return (module for _, module in self._built())
 
-    def structure(self) -> Node:
-        choice: Any = self.expression("choice")
-        inner = {name: structure_of(self[name]) for name in self.names if str(name) in self._modules}
-        if all(part is None for part in inner.values()):
-            return choice  # type: ignore[no-any-return]
-        # While only one candidate is built, the others contribute nothing.
-        cases = {name: inner.get(name) for name in self.names}
-        return MutableExpression.switch_case(choice, cases)  # type: ignore[no-any-return]
+    def describe(self, survey: Survey) -> Node | None:
+        choice: Node = self.expression("choice")
+        # Where only one candidate is built, the others contribute nothing.
+        cases = dict.fromkeys(self.names) | {name: survey(module) for name, module in self._built()}
+        if all(case is None for case in cases.values()):
+            return choice
+        found: Node = MutableExpression.switch_case(choice, cases)
+        return found
 
     def freeze_module(self, freezer: Freezer) -> nn.Module:
+        freezer.refuse_hooks(self)
         name = freezer.values(self.expression("choice"))
-        freezer.path.append(str(name))
-        try:
-            return freezer.module(self[name])
-        finally:
-            freezer.path.pop()
+        return freezer.child(str(name), self[name])
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Runs the candidate that is chosen."""
         modules = self._modules
-        return required(f"the choice {self.label!r}").mix(
+        return required(self).mix(
             self.__dict__["_expressions"]["choice"],
             lambda name: modules[str(name)](*args, **kwargs),  # type: ignore[misc]
         )
@@ -151,7 +159,9 @@ def _named(candidates: Any) -> dict[Any, Candidate]:
     elif isinstance(candidates, (list, tuple, nn.ModuleList)):
         named = dict(enumerate(candidates))
     else:
-        raise DomainError(f"candidates are a list or a dict of modules, but got {type(candidates).__name__}")
+        raise DomainError(
+            f"candidates are a list or a dict of modules, but got {type(candidates).__name__}"
+        )
     if not named:
         raise DomainError("a choice needs at least one candidate")
     return named
@@ -163,8 +173,9 @@ def _made(candidate: Any, name: Any, label: str) -> nn.Module:
     made = candidate() if callable(candidate) else candidate
     if not isinstance(made, nn.Module):
         raise DomainError(
-            f"the candidate {name!r} of {label!r} must be a module, or a function without arguments that "
-            f"makes one, but got {candidate!r}" + (f", which made {made!r}" if callable(candidate) else "")
+            f"the candidate {name!r} of {label!r} must be a module, or a function without "
+            f"arguments that makes one, but got {candidate!r}"
+            + (f", which made {made!r}" if callable(candidate) else "")
         )
     return made
 
@@ -187,8 +198,8 @@ class InputChoice(MutableModule):
 
     Examples
     --------
-    >>> pick = InputChoice(3, n_chosen=2, label='pick')
-    >>> pick.freeze({'pick': [0, 2]})([torch.ones(1), torch.zeros(1), torch.ones(1)])
+    >>> pick = InputChoice(3, n_chosen=2, label="pick")
+    >>> pick.freeze({"pick": [0, 2]})([torch.ones(1), torch.zeros(1), torch.ones(1)])
     tensor([2.])
     """
 
@@ -207,7 +218,9 @@ class InputChoice(MutableModule):
                 f"reduction must be one of 'mean', 'concat', 'sum', 'none', but got {reduction!r}"
             )
         self.n_candidates, self.n_chosen, self.reduction = n_candidates, n_chosen, reduction
-        self.choice = CategoricalMultiple(range(n_candidates), n_chosen=n_chosen, weights=weights, label=label)
+        self.choice = CategoricalMultiple(
+            range(n_candidates), n_chosen=n_chosen, weights=weights, label=label
+        )
 
     @property
     def label(self) -> str:
@@ -216,23 +229,25 @@ class InputChoice(MutableModule):
         return str(choice.label)
 
     def freeze_module(self, freezer: Freezer) -> nn.Module:
-        return ChosenInputs(list(freezer.values(self.expression("choice"))), self.reduction)
+        chosen = freezer.values(self.expression("choice"))
+        return freezer.substitute(self, ChosenInputs(chosen, self.reduction))
 
     def forward(self, candidate_inputs: Sequence[torch.Tensor]) -> Any:
         """Reduces the inputs that are chosen."""
         if len(candidate_inputs) != self.n_candidates:
             raise DomainError(
-                f"the choice {self.label!r} is among {self.n_candidates} inputs, but got {len(candidate_inputs)}"
+                f"the choice {self.label!r} is among {self.n_candidates} inputs, but got "
+                f"{len(candidate_inputs)}"
             )
-        return required(f"the choice {self.label!r}").mix(
+        return required(self).mix(
             self.__dict__["_expressions"]["choice"],
             lambda chosen: reduce_inputs([candidate_inputs[i] for i in chosen], self.reduction),
         )
 
     def extra_repr(self) -> str:
         return (
-            f"n_candidates={self.n_candidates}, n_chosen={self.n_chosen}, reduction={self.reduction!r}, "
-            f"label={self.label!r}"
+            f"n_candidates={self.n_candidates}, n_chosen={self.n_chosen}, "
+            f"reduction={self.reduction!r}, label={self.label!r}"
         )
 
 
@@ -247,9 +262,9 @@ class ChosenInputs(nn.Module):
         How they become one.
     """
 
-    def __init__(self, chosen: list[int] | int, reduction: ReductionType) -> None:
+    def __init__(self, chosen: Sequence[int] | int, reduction: ReductionType) -> None:
         super().__init__()
-        self.chosen = [chosen] if isinstance(chosen, int) else chosen
+        self.chosen = [chosen] if isinstance(chosen, int) else list(chosen)
         self.reduction = reduction
 
     def forward(self, candidate_inputs: Sequence[torch.Tensor]) -> Any:

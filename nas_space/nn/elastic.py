@@ -10,15 +10,16 @@ tensors have.
 
 from __future__ import annotations
 
-from functools import lru_cache
-from typing import TYPE_CHECKING, Any, ClassVar
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from ..errors import NasSpaceError, SpaceError
-from ..mutable.node import Node, key_of
-from .activation import current
+from ..errors import DomainError
+from ..mutable import bounds, distinct_values
+from .activation import required
+from .blueprint import REFUSALS, Blueprint, Form, Part, Template, as_call, defaults_of, refusal
 from .building import extent, slim
 from .freezing import dense
 from .parametrized import ParametrizedModule, evaluated, expressions_in
@@ -26,113 +27,140 @@ from .parametrized import ParametrizedModule, evaluated, expressions_in
 if TYPE_CHECKING:
     from .freezing import Freezer
 
-Shape = tuple[Any, ...]
+Shape: TypeAlias = tuple[Any, ...]
 
 
 class ElasticModule(ParametrizedModule):
     """Base class of layers that are cut to the active arguments.
 
-    Subclasses also derive from the plain layer, and implement :meth:`shapes`.
+    A subclass also derives from the plain layer that it wraps, and implements :meth:`shapes`.
+
+    Examples
+    --------
+    >>> from nas_space.mutable import Categorical
+    >>> class Scale(nn.Module):
+    ...     def __init__(self, width, device=None, dtype=None):
+    ...         super().__init__()
+    ...         self.weight = nn.Parameter(torch.empty(width, device=device, dtype=dtype))
+    ...         self.reset_parameters()
+    ...
+    ...     def reset_parameters(self):
+    ...         nn.init.ones_(self.weight)
+    ...
+    ...     def forward(self, x):
+    ...         return x * self.weight
+    >>> class MutableScale(ElasticModule, Scale, wraps=Scale):
+    ...     @classmethod
+    ...     def shapes(cls, arguments):
+    ...         return {"weight": (arguments["width"],)}
+    >>> scale = MutableScale(Categorical([4, 8], label="width"))
+    >>> scale.weight.shape, scale.freeze({"width": 4}).weight.shape
+    (torch.Size([8]), torch.Size([4]))
     """
 
     plain: ClassVar[type[nn.Module]]
     kept: ClassVar[frozenset[str]] = frozenset()
-    """Attributes that are the same for every architecture, though torch derives them from arguments."""
+    """Attributes that all architectures have in common, though torch derives them."""
 
     def __init_subclass__(cls, wraps: type[nn.Module] | None = None, **kwargs: Any) -> None:
         super().__init_subclass__(wraps=wraps, **kwargs)
-        if cls.wraps is not None:
-            cls.plain = cls.wraps
+        if wraps is not None:
+            cls.plain = wraps
 
     # -- what a class says ------------------------------------------------------------------
 
     @classmethod
-    def shapes(cls, arguments: dict[str, Any]) -> dict[str, Shape]:
+    def shapes(cls, arguments: Mapping[str, Any]) -> dict[str, Shape]:
         """Tensor name to shape, in terms of arguments that are numbers or expressions."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{cls.__name__} must implement shapes()")
 
     @classmethod
-    def cut(cls, name: str, tensor: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
+    def cut(cls, name: str, tensor: Tensor, shape: tuple[int, ...]) -> Tensor:
         """The part of a tensor that has the given shape: by default, what comes first."""
+        del name  # the same for all
         return leading(tensor, shape)
 
     @classmethod
-    def check(cls, arguments: dict[str, Any]) -> None:
+    def check(cls, arguments: Mapping[str, Any]) -> None:
         """Raises where arguments cannot go together; before anything is built."""
 
-    # -- building -----------------------------------------------------------------------------
-
     @classmethod
-    def reference(cls, arguments: dict[str, Any], values: Any) -> dict[str, Any]:
-        """Plain arguments with which a whole space's attributes are first made."""
-        return {name: evaluated(value, values) for name, value in arguments.items()}
+    def reference(cls, arguments: Mapping[str, Any], plain: dict[str, Any]) -> dict[str, Any]:
+        """The plain arguments with which the tensors are first made, for some arguments."""
+        del arguments  # for those to whom it matters which are expressions
+        return plain
+
+    # -- building -----------------------------------------------------------------------------
 
     def construct_mutable(self, arguments: dict[str, Any]) -> None:
         arguments = {**defaults_of(self.plain), **arguments}
         self.check(arguments)
-        device, dtype = arguments.pop("device", None), arguments.pop("dtype", None)
+        names = ("device", "dtype")
+        factory = {str(name): arguments.pop(name) for name in names if name in arguments}
         # A plain layer of one architecture gives the attributes; on the meta device, for its
         # tensors are replaced by those of the largest shapes.
-        reference = self.reference(arguments, slim() or _reference_value)
-        try:
-            self.plain.__init__(self, **reference, device="meta", dtype=dtype)
-        except (TypeError, ValueError, AssertionError) as error:
-            raise _refusal(self.plain, reference, error) from error
-        state = self.__dict__
-        state["_reference"] = Template(self)
-        state["args"] = arguments
-        state["_wanted"] = tuple(e for value in arguments.values() for e in expressions_in(value))
+        self._init_plain(arguments, factory)
+        self.__dict__["args"] = arguments
+        self.__dict__["_blueprint"] = Blueprint(type(self), arguments, Template(self))
+        device = factory.get("device")
         for name, shape in self.shapes(arguments).items():
-            _allocate(self, name, tuple(extent(size) for size in shape), device)
+            self._allocate(name, tuple(map(extent, shape)), device)
         for name, buffer in self._buffers.items():
             if buffer is not None and buffer.is_meta:  # a counter, the same for every architecture
-                self._buffers[name] = torch.zeros_like(buffer, device=device or torch.get_default_device())
+                self._buffers[name] = torch.zeros_like(buffer, device=_device(device))
         for layer in (*self.children(), self):
-            reset = getattr(layer, "reset_parameters", None) or getattr(layer, "_reset_parameters", None)
+            reset = getattr(layer, "reset_parameters", None) or getattr(
+                layer, "_reset_parameters", None
+            )
             if reset is not None:
                 reset()
         for name, value in arguments.items():
-            if expressions_in(value) and name in state:
+            if expressions_in(value) and name in self.__dict__:
                 setattr(self, name, value)
+
+    def _init_plain(self, arguments: dict[str, Any], factory: dict[str, Any]) -> None:
+        on_meta = {**factory, "device": "meta"} if "device" in factory else {}
+        refusals = []
+        for values in _examples(arguments):
+            plain = {name: evaluated(value, values) for name, value in arguments.items()}
+            try:
+                self.plain.__init__(self, **self.reference(arguments, plain), **on_meta)
+            except REFUSALS as error:
+                refusals.append(refusal(self.plain, plain, error))
+            else:
+                return
+        raise refusals[0]
+
+    def _allocate(self, name: str, shape: tuple[Any, ...], device: Any) -> None:
+        prefix, _, leaf = name.rpartition(".")
+        holder = self._modules[prefix] if prefix else self
+        assert holder is not None
+        kinds: tuple[dict[str, Any], ...] = (holder._parameters, holder._buffers)
+        for tensors in kinds:
+            meta = tensors.get(leaf)
+            if meta is None:
+                continue
+            if not all(isinstance(size, int) and size >= 0 for size in shape):
+                raise DomainError(
+                    f"{type(self).__name__} needs whole, finite sizes, but its {name} would be "
+                    f"{shape}"
+                )
+            made = torch.zeros(shape, dtype=meta.dtype, device=device)
+            trains = meta.requires_grad
+            parameter = isinstance(meta, nn.Parameter)
+            tensors[leaf] = nn.Parameter(made, requires_grad=trains) if parameter else made
 
     # -- running and freezing -------------------------------------------------------------------
 
-    def under(self, values: Any) -> tuple[dict[str, Any], dict[str, Any], frozenset[str]]:
-        """What the layer is under some values.
-
-        Returns
-        -------
-        arguments
-            The plain arguments.
-        differing
-            The attributes in which a plain layer with these arguments differs.
-        absent
-            The tensors that such a layer does not have.
-        """
-        arguments: dict[str, Any] = {}
-        differing: dict[str, Any] = {}
-        given = self.__dict__["args"]
-        for name, value in given.items():
-            arguments[name] = evaluated(value, values)
-        template = _template(self.plain, _Arguments(arguments))
-        reference: Template = self.__dict__["_reference"]
-        for name, value in template.attributes.items():
-            if name in self.kept:
-                continue
-            if _differs(reference.attributes.get(name, self), value) or expressions_in(given.get(name)):
-                differing[name] = value
-        switched = any(isinstance(arguments[name], bool) and isinstance(given[name], Node) for name in given)
-        return arguments, differing, reference.tensors - template.tensors if switched else frozenset()
+    def form(self, values: Any) -> Form:
+        """What the layer is under some values."""
+        blueprint: Blueprint = self.__dict__["_blueprint"]
+        return blueprint.form(values)
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         if not self.is_parametrized:
             return self.plain.forward(self, *args, **kwargs)
-        activation = current()
-        if activation is None:
-            raise SpaceError(
-                f"{self} has no single shape; run it inside `with space.activate(arch):`, or freeze it"
-            )
-        return activation.elastic(self, *args, **kwargs)
+        return required(self).elastic(self, *args, **kwargs)
 
     def run(self, values: Any, *args: Any, **kwargs: Any) -> Any:
         """The output of the layer with the shape that it has under some values."""
@@ -140,64 +168,83 @@ class ElasticModule(ParametrizedModule):
 
     def stand_in(self, values: Any) -> Any:
         """An object that torch's ``forward`` takes for the plain layer."""
-        arguments, differing, absent = self.under(values)
-        stand_in = object.__new__(self.plain)
-        contents = stand_in.__dict__
-        contents.update(self.__dict__)
-        contents.update(self._parameters)
-        contents.update(self._buffers)
-        contents.update(differing)
-        for name, module in self._modules.items():
-            child = contents[name] = object.__new__(type(module))
-            child.__dict__.update(vars(module))
-        for name, shape in self.shapes(arguments).items():
-            owner, leaf = _owner(self, name)
-            tensor = None if owner is None else _tensor_of(owner, leaf)
-            if owner is None or tensor is None:
-                continue
-            into = contents if owner is self else contents[name.split(".")[0]].__dict__
-            if name in absent:
-                into[leaf] = None
-                continue
-            part = self.cut(name, tensor, shape)
-            # Kernels may add in another order over a strided matrix than over a dense one.
-            # Buffers stay views, so that statistics are updated in place.
-            into[leaf] = dense(part, tensor) if leaf in owner._parameters else part
+        form = self.form(values)
+        stand_in = self._light(self, self.plain, form.parts[""])
+        for name, child in self._modules.items():
+            if child is not None:
+                stand_in.__dict__[name] = self._light(child, type(child), form.parts[name])
         return stand_in
+
+    @staticmethod
+    def _light(module: nn.Module, kind: type[nn.Module], part: Part) -> nn.Module:
+        light = object.__new__(kind)
+        contents = light.__dict__
+        contents.update(module.__dict__)
+        contents.update(module._parameters)
+        contents.update(module._buffers)
+        contents.update(part.attributes)
+        for name, cut in part.cuts.items():
+            tensor = contents.get(name)
+            if tensor is not None:
+                taken = cut(tensor)
+                # Buffers stay views, so that statistics are updated in place.
+                if taken is not None and name in module._parameters:
+                    taken = dense(taken, tensor)
+                contents[name] = taken
+        return light
 
     def freeze_module(self, freezer: Freezer) -> nn.Module:
         if not self.is_parametrized:
-            return super().freeze_module(freezer)
-        arguments, differing, absent = self.under(freezer.values)
-        cuts: dict[str, dict[str, Any]] = {}
-        for name, shape in self.shapes(arguments).items():
-            prefix, _, leaf = name.rpartition(".")
-            cuts.setdefault(prefix, {})[leaf] = None if name in absent else _Cut(type(self), name, shape)
-        new = object.__new__(self.plain)
-        freezer.memo[id(self)] = new
-        for prefix, child in self._modules.items():
-            if child is not None and prefix in cuts:
-                freezer.memo[id(child)] = freezer.fill(object.__new__(type(child)), child, cuts=cuts[prefix])
-        return freezer.fill(new, self, differing, cuts.get(""))
+            return freezer.clone(self, self.plain)
+        form = self.form(freezer.values)
+        for name, child in self._modules.items():
+            if child is not None:
+                part = form.parts[name]
+                freezer.clone(child, None, part.attributes, part.cuts)
+        part = form.parts[""]
+        return freezer.clone(self, self.plain, part.attributes, part.cuts)
 
     def extra_repr(self) -> str:
-        if self.is_parametrized:
-            shown = {k: v for k, v in self.args.items() if expressions_in(v) or v is not defaults_of(self.plain).get(k)}
-            return _call(shown)
-        return self.plain.extra_repr(self)
+        if not self.is_parametrized:
+            return self.plain.extra_repr(self)
+        defaults = defaults_of(self.plain)
+        return as_call(
+            {k: v for k, v in self.args.items() if k not in defaults or v is not defaults[k]}
+        )
 
 
-class _Cut:
-    """What takes an architecture's part out of a tensor."""
+def _examples(arguments: Mapping[str, Any]) -> Iterator[Any]:
+    """Values with which a layer can be tried: those built for, or one combination after another.
 
-    def __init__(self, owner: type[ElasticModule], name: str, shape: Shape) -> None:
-        self.owner, self.name, self.shape = owner, name, shape
+    Not every one is allowed by what torch, or a constraint, asks of arguments together.
+    """
+    only = slim()
+    if only is not None:
+        yield only
+        return
+    wanted = [e for value in arguments.values() for e in expressions_in(value)]
 
-    def __call__(self, tensor: torch.Tensor) -> torch.Tensor:
-        return self.owner.cut(self.name, tensor, self.shape)
+    def default(expression: Any) -> Any:
+        value = expression.robust_default()
+        # What only some architectures have, such as a bias, must be there.
+        return bool(bounds(expression)[1]) if isinstance(value, bool) else value
+
+    yield default
+    try:
+        combinations = distinct_values(wanted)
+    except DomainError:
+        return
+    for combination in combinations:
+        chosen = dict(zip(wanted, combination, strict=True))
+        if all(value for value in combination if isinstance(value, bool)):
+            yield chosen.__getitem__
 
 
-def leading(tensor: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
+def _device(device: Any) -> torch.device:
+    return torch.get_default_device() if device is None else torch.device(device)
+
+
+def leading(tensor: Tensor, shape: tuple[int, ...]) -> Tensor:
     """The first part of a tensor along every dimension."""
     for dim, size in enumerate(shape):
         if tensor.shape[dim] != size:
@@ -205,108 +252,10 @@ def leading(tensor: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
     return tensor
 
 
-def centred(tensor: torch.Tensor, shape: tuple[int, ...], start: int) -> torch.Tensor:
+def centred(tensor: Tensor, shape: tuple[int, ...], start: int) -> Tensor:
     """The first part along dimensions before ``start``, the middle along the others."""
     tensor = leading(tensor, shape[:start])
     for dim in range(start, len(shape)):
         if tensor.shape[dim] != shape[dim]:
             tensor = tensor.narrow(dim, (tensor.shape[dim] - shape[dim]) // 2, shape[dim])
     return tensor
-
-
-class Template:
-    """The attributes that torch itself gives a plain layer, and the tensors it has."""
-
-    def __init__(self, layer: nn.Module) -> None:
-        self.attributes = {k: v for k, v in layer.__dict__.items() if k not in _STATE}
-        self.tensors = frozenset(
-            name for name, _ in (*layer.named_parameters(), *layer.named_buffers())
-        )
-
-
-class _Arguments(dict[str, Any]):
-    """Arguments that hash, for the cache of templates."""
-
-    def __init__(self, arguments: dict[str, Any]) -> None:
-        super().__init__(arguments)
-        self.key = tuple(map(key_of, arguments.values()))
-
-    def __hash__(self) -> int:  # type: ignore[override]
-        return hash(self.key)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Arguments) and self.key == other.key
-
-
-@lru_cache(maxsize=4096)
-def _template(plain: type[nn.Module], arguments: _Arguments) -> Template:
-    try:
-        return Template(plain(**arguments, device="meta"))
-    except (TypeError, ValueError, AssertionError) as error:
-        raise _refusal(plain, arguments, error) from error
-
-
-_STATE = frozenset(nn.Module().__dict__)
-
-
-def _refusal(plain: type[nn.Module], arguments: dict[str, Any], error: Exception) -> SpaceError:
-    return SpaceError(f"torch refuses {plain.__name__}({_call(arguments)}): {error}")
-
-
-@lru_cache(maxsize=None)
-def _defaults(plain: type[nn.Module]) -> tuple[tuple[str, Any], ...]:
-    import inspect
-
-    parameters = list(inspect.signature(plain.__init__).parameters.values())[1:]
-    return tuple((p.name, p.default) for p in parameters if p.default is not p.empty)
-
-
-def defaults_of(plain: type[nn.Module]) -> dict[str, Any]:
-    """The default arguments of a class."""
-    return dict(_defaults(plain))
-
-
-def _reference_value(expression: Any) -> Any:
-    """The value that a whole space's attributes are first made with."""
-    from ..mutable import bounds
-
-    default = expression.robust_default()
-    if isinstance(default, bool):
-        return bool(bounds(expression)[1])  # a bias that only some have must be there
-    return default
-
-
-def _owner(module: nn.Module, name: str) -> tuple[nn.Module | None, str]:
-    """The module that holds a tensor of a dotted name, and its own name; None if none does."""
-    prefix, _, leaf = name.rpartition(".")
-    holder = module._modules.get(prefix) if prefix else module
-    if holder is None or _tensor_of(holder, leaf) is None:
-        return None, leaf
-    return holder, leaf
-
-
-def _tensor_of(module: nn.Module, name: str) -> torch.Tensor | None:
-    found = module._parameters.get(name)
-    return module._buffers.get(name) if found is None else found
-
-
-def _allocate(module: nn.Module, name: str, shape: tuple[int, ...], device: Any) -> None:
-    owner, leaf = _owner(module, name)
-    meta = None if owner is None else _tensor_of(owner, leaf)
-    if owner is None or meta is None:
-        return
-    if not all(isinstance(size, int) and size >= 0 for size in shape):
-        raise NasSpaceError(f"{type(module).__name__} needs whole, finite sizes, but {name} would be {shape}")
-    empty = torch.empty(shape, dtype=meta.dtype, device=device)
-    if leaf in owner._parameters:
-        owner._parameters[leaf] = nn.Parameter(empty, requires_grad=meta.requires_grad)
-    else:
-        owner._buffers[leaf] = empty.zero_()
-
-
-def _differs(a: Any, b: Any) -> bool:
-    return type(a) is not type(b) or not (a is b or a == b)
-
-
-def _call(arguments: dict[str, Any]) -> str:
-    return ", ".join(f"{name}={value}" for name, value in arguments.items())

@@ -9,29 +9,33 @@ from __future__ import annotations
 import copy
 import functools
 import types
+import weakref
 from collections import OrderedDict
-from collections.abc import Callable
-from typing import Any, Literal, cast
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, TypeAlias, TypeVar, cast
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from ..errors import SpaceError
-from ..mutable import Mutable, Values
+from ..errors import NasSpaceError, SampleMissingError, SpaceError
+from ..mutable import Mutable, MutableDict, MutableList, Values
 from ..mutable.node import Node
-from .module import BOOKKEEPING, MutableModule
+from .module import MutableModule
+from .structure import ATOMS, BOOKKEEPING, held
 
-Weights = Literal["copy", "share", "move"]
+M = TypeVar("M", bound=nn.Module)
 
-_ATOMS = frozenset(
-    {int, float, str, bool, bytes, complex, type(None), type, torch.dtype, torch.device, torch.Size,
-     torch.memory_format, torch.layout, types.BuiltinFunctionType, types.ModuleType, type(Ellipsis), range}
-)  # fmt: skip
+Weights: TypeAlias = Literal["copy", "share", "move"]
+Cut: TypeAlias = Callable[[Tensor], "Tensor | None"]
+"""Takes the part of a tensor that an architecture keeps; ``None`` if it keeps nothing."""
 
-_OF_SPACES = BOOKKEEPING | {"_mutables", "_reference", "_wanted", "args"}
+_OF_SPACES = BOOKKEEPING | {"_mutables", "_blueprint", "_instances", "args"}
 """What mutable modules keep for themselves, and frozen ones do not need."""
 
-Cut = Callable[[torch.Tensor], torch.Tensor]
+_HOOKS = tuple(name for name, value in vars(nn.Module()).items() if isinstance(value, OrderedDict))
+"""The attributes in which torch keeps a module's hooks."""
+
+_NO_CUTS: dict[str, Cut] = {}
 
 
 class Freezer:
@@ -42,10 +46,15 @@ class Freezer:
     values
         The values of the active labels.
     weights
-        ``'copy'`` gives the network tensors of its own, ``'share'`` views of the space's,
-        ``'move'`` the space's own, for a space that is thrown away.
+        ``'copy'`` gives the network tensors of its own, ``'share'`` parameters that are views
+        of the space's, ``'move'`` the space's own, for a space that is thrown away.
     device, dtype
         Where tensors go, and which type floating ones get, in the same copy.
+
+    Attributes
+    ----------
+    path
+        The names that lead to what is being frozen, for error messages.
     """
 
     def __init__(
@@ -59,186 +68,276 @@ class Freezer:
         self.weights = weights
         self.device = device
         self.dtype = dtype
-        self.memo = FreezeMemo(self)
-        self.tensors: dict[Any, Any] = {}
         self.path: list[str] = []
+        self.root: nn.Module | None = None
+        self.memo = FreezeMemo(self)
+        self._tensors: dict[Any, tuple[Tensor, Tensor]] = {}
 
     # -- modules --------------------------------------------------------------------------------
 
     def module(self, module: nn.Module) -> nn.Module:
         """The frozen form of a module; the same one each time."""
-        found = self.memo.get(id(module))
+        memo = self.memo
+        found = memo.known(module)
         if found is None:
+            if self.root is None:
+                self.root = module
             if isinstance(module, MutableModule):
                 found = module.freeze_module(self)
             else:
                 found = self.clone(module)
-            self.memo[id(module)] = found
+            memo[id(module)] = found
         return cast(nn.Module, found)
 
-    def clone(self, module: nn.Module) -> nn.Module:
-        """A module of the same class, with everything in it frozen."""
-        new = object.__new__(type(module))
-        self.memo[id(module)] = new  # before the children: one of them may refer back
-        return self.fill(new, module)
+    def child(self, name: str, module: nn.Module) -> nn.Module:
+        """The frozen form of a module that stands under a name in the one being frozen."""
+        self.path.append(name)
+        found = self.module(module)
+        self.path.pop()
+        return found
 
-    def fill(
+    def clone(
         self,
-        new: nn.Module,
         module: nn.Module,
-        overrides: dict[str, Any] | None = None,
-        cuts: dict[str, Cut | None] | None = None,
+        kind: type[nn.Module] | None = None,
+        attributes: Mapping[str, Any] | None = None,
+        cuts: Mapping[str, Cut] = _NO_CUTS,
     ) -> nn.Module:
-        """Gives a bare new module the frozen contents of another.
+        """A new module with the frozen contents of another.
 
         Parameters
         ----------
-        new
-            A module without any attribute yet.
         module
             What it is the frozen form of.
-        overrides
-            Attributes that differ.
+        kind
+            Its class; by default that of the module.
+        attributes
+            Those that differ.
         cuts
-            For tensors of which only a part is kept: what takes it, or None to leave it out.
+            For tensors of which only a part is kept: what takes it.
         """
+        new = object.__new__(kind or type(module))
+        self.memo[id(module)] = new  # before the children: one of them may refer back
         into = new.__dict__
         for name, value in module.__dict__.items():
-            kind = type(value)
-            if kind in _ATOMS:
+            if type(value) in ATOMS:
                 into[name] = value
-            elif name == "_parameters" or name == "_buffers":
+            elif name == "_modules":
                 into[name] = {
-                    key: None if tensor is None else self.tensor(tensor)
-                    if cuts is None or key not in cuts
-                    else None if cuts[key] is None else self.tensor(tensor, cuts[key])
+                    key: child if child is None else self.child(key, child)
+                    for key, child in value.items()
+                }
+            elif name in {"_parameters", "_buffers"}:
+                into[name] = {
+                    key: tensor if tensor is None else self.tensor(tensor, cuts.get(key))
                     for key, tensor in value.items()
                 }
-            elif name == "_modules":
-                children: dict[str, Any] = {}
-                into[name] = children
-                for key, child in value.items():
-                    self.path.append(key)
-                    children[key] = None if child is None else self.module(child)
-                    self.path.pop()
             elif name == "_expressions":
-                for key, expression in value.items():
-                    into.setdefault(key, self.values(expression))
-            elif name in _OF_SPACES:
-                continue
-            elif kind is OrderedDict and not value:
-                into[name] = OrderedDict()
-            else:
-                self.path.append(name)
-                into[name] = self.attribute(value)
-                self.path.pop()
-        if overrides:
-            into.update(overrides)
+                for key, mutable in value.items():
+                    into[key] = self.attribute(key, mutable)
+            elif name not in _OF_SPACES:
+                into[name] = self.attribute(name, value)
+        if attributes:
+            into.update(attributes)
         return new
+
+    def substitute(self, module: nn.Module, new: M) -> M:
+        """Gives a module that takes the place of another its mode and its hooks."""
+        new.training = module.training
+        for name in _HOOKS:
+            vars(new)[name] = self.attribute(name, vars(module)[name])
+        return new
+
+    def refuse_hooks(self, module: nn.Module) -> None:
+        """Raises if a module of which nothing is left has hooks, which would be lost."""
+        if any(vars(module)[name] for name in _HOOKS):
+            raise SpaceError(
+                f"the hooks of {self._where()}, a {type(module).__name__}, would be lost: nothing "
+                "is left of it in a network; register them on the modules that it chooses from"
+            )
 
     # -- tensors ----------------------------------------------------------------------------------
 
-    def tensor(self, tensor: torch.Tensor, cut: Cut | None = None) -> torch.Tensor:
+    def tensor(self, tensor: Tensor, cut: Cut | None = None) -> Tensor | None:
         """The frozen form of a tensor, or of the part of it that a cut takes."""
+        part: Tensor | None = tensor.detach()
         key: Any = id(tensor)
-        part = tensor.detach() if isinstance(tensor, nn.Parameter) else tensor
         if cut is not None:
-            part = cut(part)
-            key = (key, part.data_ptr(), part.shape, part.stride())
-        found = self.tensors.get(key)
-        if found is not None:
-            return cast(torch.Tensor, found[0])
-        result = self._placed(tensor, part)
-        if isinstance(tensor, nn.Parameter):
-            if self.weights == "move" and result is part and part.shape == tensor.shape:
-                result = tensor
-            else:
-                trains = tensor.requires_grad and self.weights != "share"
-                result = _as_parameter(type(tensor), result, trains)
-        self.tensors[key] = (result, tensor)  # holds the original, whose identity is the key
-        return result
+            part = cut(cast(Tensor, part))
+            if part is None:
+                return None
+            if part.shape != tensor.shape:
+                key = (key, part.storage_offset(), part.shape, part.stride())
+        found = self._tensors.get(key)
+        if found is None:
+            found = (self._made(tensor, cast(Tensor, part)), tensor)
+            self._tensors[key] = found  # with the original, whose identity is the key
+        return found[0]
 
-    def shared_parameters(self) -> list[tuple[torch.Tensor, torch.Tensor]]:
-        """The frozen parameters, each with the one it came from."""
-        return [(mine, its) for mine, its in self.tensors.values() if isinstance(its, nn.Parameter)]
-
-    def _placed(self, tensor: torch.Tensor, part: torch.Tensor) -> torch.Tensor:
+    def _made(self, tensor: Tensor, part: Tensor) -> Tensor:
+        parameter = isinstance(tensor, nn.Parameter)
+        # Buffers are shared never: they are small, and a layer in training mode changes them.
+        copies = self.weights == "copy" or (self.weights == "share" and not parameter)
         dtype = self.dtype if tensor.is_floating_point() else None
-        if self.weights == "copy":
-            if self.device is None and dtype is None:
-                return dense_clone(part, tensor)
-            moved = part.detach().to(device=self.device, dtype=dtype or part.dtype, copy=True)
-            return dense(moved, tensor)
         if self.device is not None or dtype is not None:
-            part = part.to(device=self.device, dtype=dtype or part.dtype)
-        return part
+            made = part.to(device=self.device, dtype=dtype, copy=copies)
+        elif copies:
+            made = part.clone()  # without gaps, in the same memory format
+        elif self.weights == "move" and part.shape == tensor.shape:
+            return tensor
+        else:
+            made = dense(part, tensor)
+        if not parameter:
+            return made
+        trains = tensor.requires_grad and self.weights != "share"
+        if type(tensor) is nn.Parameter:
+            return torch.Tensor._make_subclass(nn.Parameter, made, trains)
+        made_alike: Tensor = cast(Any, type(tensor))(made, requires_grad=trains)
+        return made_alike
 
-    # -- everything else ----------------------------------------------------------------------------
+    def parameters(self) -> list[tuple[nn.Parameter, bool]]:
+        """The parameters made, and whether those that they came from are trained."""
+        return [
+            (made, its.requires_grad)
+            for made, its in self._tensors.values()
+            if isinstance(made, nn.Parameter)
+        ]
 
-    def attribute(self, value: Any) -> Any:
-        """The frozen form of anything that a module holds."""
+    # -- everything else --------------------------------------------------------------------------
+
+    def attribute(self, name: str, value: Any) -> Any:
+        """The frozen form of what a module holds under a name."""
+        if type(value) is OrderedDict and not value:  # hooks, of which most modules have none
+            return OrderedDict()
+        self.path.append(name)
+        found = self.frozen(value)
+        self.path.pop()
+        return found
+
+    def frozen(self, value: Any) -> Any:
+        """The frozen form of anything."""
         kind = type(value)
-        if kind in _ATOMS:
+        if kind in ATOMS or isinstance(value, type):
             return value
-        if isinstance(value, Node):
-            return self.values(value)
+        known = self.memo.known(value)
+        if known is not None:
+            return known
         if isinstance(value, nn.Module):
             return self.module(value)
-        if isinstance(value, torch.Tensor):
+        if isinstance(value, Tensor):
             return self.tensor(value)
-        if kind is list:
-            return [self.attribute(item) for item in value]
-        if kind is tuple:
-            return tuple(self.attribute(item) for item in value)
-        if kind is dict or kind is OrderedDict:
-            return kind((self.attribute(key), self.attribute(item)) for key, item in value.items())
-        if kind is set or kind is frozenset:
-            return kind(self.attribute(item) for item in value)
-        if isinstance(value, Mutable):
-            return value.freeze_values(self.values)
-        if isinstance(value, types.MethodType):
-            return types.MethodType(value.__func__, self.attribute(value.__self__))
-        if isinstance(value, types.FunctionType):
-            self._check_closure(value)
-            return value
-        if isinstance(value, functools.partial):
-            arguments = [self.attribute(argument) for argument in value.args]
-            keywords = {key: self.attribute(argument) for key, argument in value.keywords.items()}
-            return functools.partial(self.attribute(value.func), *arguments, **keywords)
-        if isinstance(value, type):
-            return value
+        by_kind = _BY_KIND.get(kind)
+        if by_kind is not None:
+            found = self.memo[id(value)] = by_kind(self, value)
+            return found
         try:
+            if isinstance(value, Mutable):
+                return value.freeze_values(self.values)
             return copy.deepcopy(value, self.memo)
+        except SampleMissingError as error:
+            raise SpaceError(
+                f"{self._where()} holds an expression that is not tracked: {error.msg}; register "
+                "it with add_mutable(...), or make it an attribute of a module"
+            ) from error
+        except NasSpaceError:
+            raise
         except TypeError:
             return value  # locks, files and the like cannot be copied, and hold no weights
+        except Exception as error:
+            raise SpaceError(f"{self._where()} cannot be copied: {error}") from error
 
-    def _check_closure(self, function: types.FunctionType) -> None:
+    def _where(self) -> str:
+        return repr(".".join(self.path) or "(the space itself)")
+
+    def _list(self, value: list[Any]) -> list[Any]:
+        found = self.memo[id(value)] = []  # before its items: one of them may be the list
+        found.extend(map(self.frozen, value))
+        return found
+
+    def _dict(self, value: dict[Any, Any]) -> dict[Any, Any]:
+        found = self.memo[id(value)] = type(value)()
+        found.update((self.frozen(key), self.frozen(item)) for key, item in value.items())
+        return found
+
+    def _collection(self, value: Any) -> Any:
+        return type(value)(map(self.frozen, value))
+
+    def _mutable_list(self, value: MutableList) -> list[Any]:
+        return [self.frozen(item) for item in value]
+
+    def _mutable_dict(self, value: MutableDict) -> dict[str, Any]:
+        return {key: self.frozen(item) for key, item in value.items()}
+
+    def _method(self, method: types.MethodType) -> types.MethodType:
+        return types.MethodType(method.__func__, self.frozen(method.__self__))
+
+    def _partial(self, value: functools.partial[Any]) -> functools.partial[Any]:
+        keywords = {key: self.frozen(argument) for key, argument in value.keywords.items()}
+        return functools.partial(self.frozen(value.func), *map(self.frozen, value.args), **keywords)
+
+    def _weak(self, value: weakref.ref[Any]) -> weakref.ref[Any]:
+        target = value()
+        return value if target is None else weakref.ref(self.frozen(target))
+
+    def _function(self, function: types.FunctionType) -> types.FunctionType:
         """A function keeps what it closes over: frozen, it would still run the space."""
-        held = dict(zip(function.__code__.co_freevars, function.__closure__ or (), strict=True))
-        contents = {name: _cell(cell) for name, cell in held.items()}
-        defaults = function.__defaults__ or ()
-        contents.update({f"default {i}": value for i, value in enumerate(defaults)})
-        contents.update(function.__kwdefaults__ or {})
-        for name, value in contents.items():
-            if isinstance(value, (nn.Module, Mutable, nn.Parameter)):
-                where = ".".join(self.path)
-                raise SpaceError(
-                    f"the attribute {where!r} is a function {function.__qualname__!r} that closes over "
-                    f"{name!r}, a {type(value).__name__} of the space; its frozen form would still refer to "
-                    "the space. Make it a method of the module, or give it what it needs as an argument"
-                )
+        for name, value in _closed_over(function, set()):
+            raise SpaceError(
+                f"{self._where()} is a function, {function.__qualname__!r}, that closes over "
+                f"{name!r}, a {type(value).__name__}, and cannot be given another one; make it a "
+                "method of the module, or a functools.partial that has what it needs as arguments"
+            )
+        return function
+
+
+_BY_KIND: dict[type, Callable[[Freezer, Any], Any]] = {
+    list: Freezer._list,
+    tuple: Freezer._collection,
+    set: Freezer._collection,
+    frozenset: Freezer._collection,
+    dict: Freezer._dict,
+    OrderedDict: Freezer._dict,
+    MutableList: Freezer._mutable_list,
+    MutableDict: Freezer._mutable_dict,
+    types.MethodType: Freezer._method,
+    types.FunctionType: Freezer._function,
+    functools.partial: Freezer._partial,
+    weakref.ref: Freezer._weak,
+}
 
 
 class FreezeMemo(dict[int, Any]):
     """What ``copy.deepcopy`` consults, so that objects of a user's own are frozen as well.
 
-    Expressions inside them are given to :meth:`evaluate`; modules and tensors that belong
-    to the space are found in the memory of what is frozen already.
+    Expressions inside them are given to :meth:`evaluate`, mutable modules to :meth:`freeze`.
+
+    Parameters
+    ----------
+    freezer
+        For what it is the memory.
     """
 
     def __init__(self, freezer: Freezer) -> None:
         super().__init__()
         self.freezer = freezer
+
+    def known(self, value: Any) -> Any:
+        """The frozen form of something, if it has been made."""
+        return super().get(id(value))
+
+    def get(self, key: int, default: Any = None) -> Any:
+        """The frozen form of what has an identity, if it has been made or belongs to the space."""
+        found = super().get(key, default)
+        if found is default and key in self._owned:
+            return self.freezer.frozen(self._owned[key])
+        return found
+
+    @functools.cached_property
+    def _owned(self) -> dict[int, Any]:
+        root = self.freezer.root
+        if root is None:
+            return {}
+        return {id(each): each for each in (*root.modules(), *root.parameters(), *root.buffers())}
 
     def evaluate(self, expression: Node) -> Any:
         """The value of an expression found while copying."""
@@ -249,31 +348,36 @@ class FreezeMemo(dict[int, Any]):
         return self.freezer.module(module)
 
 
-def _cell(cell: Any) -> Any:
+def _closed_over(function: types.FunctionType, seen: set[int]) -> Any:
+    """The modules, mutables and parameters that a function refers to on its own, by name."""
+    if id(function) in seen:
+        return
+    seen.add(id(function))
+    cells = zip(function.__code__.co_freevars, function.__closure__ or (), strict=True)
+    contents = {name: _content(cell) for name, cell in cells}
+    contents |= {
+        f"default {place}": value for place, value in enumerate(function.__defaults__ or ())
+    }
+    contents |= function.__kwdefaults__ or {}
+    for name, value in contents.items():
+        if isinstance(value, types.FunctionType):
+            yield from _closed_over(value, seen)
+        elif isinstance(value, nn.Parameter):
+            yield name, value
+        else:
+            yield from ((name, found) for found in held(value))
+
+
+def _content(cell: types.CellType) -> Any:
     try:
         return cell.cell_contents
     except ValueError:  # not assigned yet
         return None
 
 
-def _as_parameter(kind: type[nn.Parameter], data: torch.Tensor, trains: bool) -> nn.Parameter:
-    if kind is nn.Parameter:
-        return torch.Tensor._make_subclass(nn.Parameter, data, trains)  # type: ignore[return-value]
-    return kind(data, requires_grad=trains)
+def dense(part: Tensor, whole: Tensor) -> Tensor:
+    """A part of a tensor without gaps, in the memory format of the whole.
 
-
-def dense(part: torch.Tensor, whole: torch.Tensor) -> torch.Tensor:
-    """A part of a tensor with no gaps, in the memory format of the whole."""
-    if part.dim() == 4 and not whole.is_contiguous() and whole.is_contiguous(memory_format=torch.channels_last):
-        return part.contiguous(memory_format=torch.channels_last)
-    if part.shape == whole.shape:
-        return part
-    return part.contiguous()
-
-
-def dense_clone(part: torch.Tensor, whole: torch.Tensor) -> torch.Tensor:
-    """A copy without gaps, in the memory format of the whole."""
-    if part.shape == whole.shape:
-        return part.detach().clone()
-    compact = dense(part, whole)
-    return compact.clone() if compact.data_ptr() == part.data_ptr() else compact
+    Kernels may add in another order over a matrix with gaps than over one without.
+    """
+    return part if part.shape == whole.shape or part.is_contiguous() else part.clone()

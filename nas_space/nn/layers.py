@@ -2,19 +2,20 @@
 
 Each says which shapes its tensors have in terms of its arguments, which may be expressions;
 the mechanism is in ``elastic.py``.  The other layers of ``torch.nn`` come from
-``generic_layer``, which needs to know nothing about them.
+:func:`generic_layer`, which needs to know nothing about them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from functools import lru_cache
-from typing import Any
+import types
+from collections.abc import Mapping
+from functools import cache
+from typing import Any, cast
 
 import torch
 from torch import nn
 
-from ..errors import SpaceError
+from ..errors import SpaceError, suggest
 from ..mutable import distinct_values
 from ..mutable.node import Node
 from .elastic import ElasticModule, Shape, centred, leading
@@ -37,10 +38,13 @@ class _Convolution(ElasticModule):
     dimensions: int
 
     @classmethod
-    def shapes(cls, arguments: dict[str, Any]) -> dict[str, Shape]:
+    def shapes(cls, arguments: Mapping[str, Any]) -> dict[str, Shape]:
         kernel = _spread(arguments["kernel_size"], cls.dimensions)
         out, groups = arguments["out_channels"], arguments["groups"]
-        return {"weight": (out, _per_group(arguments["in_channels"], groups), *kernel), "bias": (out,)}
+        return {
+            "weight": (out, _per_group(arguments["in_channels"], groups), *kernel),
+            "bias": (out,),
+        }
 
     @classmethod
     def cut(cls, name: str, tensor: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
@@ -51,10 +55,13 @@ class _TransposedConvolution(_Convolution):
     """Transposed convolutions: input channels first."""
 
     @classmethod
-    def shapes(cls, arguments: dict[str, Any]) -> dict[str, Shape]:
+    def shapes(cls, arguments: Mapping[str, Any]) -> dict[str, Shape]:
         kernel = _spread(arguments["kernel_size"], cls.dimensions)
         out, groups = arguments["out_channels"], arguments["groups"]
-        return {"weight": (arguments["in_channels"], _per_group(out, groups), *kernel), "bias": (out,)}
+        return {
+            "weight": (arguments["in_channels"], _per_group(out, groups), *kernel),
+            "bias": (out,),
+        }
 
 
 class MutableConv1d(_Convolution, nn.Conv1d, wraps=nn.Conv1d):
@@ -72,11 +79,11 @@ class MutableConv2d(_Convolution, nn.Conv2d, wraps=nn.Conv2d):
     Examples
     --------
     >>> from nas_space.mutable import Categorical
-    >>> kernel = Categorical([3, 5], label='kernel')
-    >>> conv = MutableConv2d(3, Categorical([8, 16], label='width'), kernel, padding=kernel // 2)
+    >>> kernel = Categorical([3, 5], label="kernel")
+    >>> conv = MutableConv2d(3, Categorical([8, 16], label="width"), kernel, padding=kernel // 2)
     >>> conv.weight.shape
     torch.Size([16, 3, 5, 5])
-    >>> conv.freeze({'width': 8, 'kernel': 3})
+    >>> conv.freeze({"width": 8, "kernel": 3})
     Conv2d(3, 8, kernel_size=(3, 3), stride=(1, 1), padding=(1, 1))
     """
 
@@ -111,7 +118,7 @@ class MutableLinear(ElasticModule, nn.Linear, wraps=nn.Linear):
     """``torch.nn.Linear`` whose arguments may be expressions."""
 
     @classmethod
-    def shapes(cls, arguments: dict[str, Any]) -> dict[str, Shape]:
+    def shapes(cls, arguments: Mapping[str, Any]) -> dict[str, Shape]:
         out = arguments["out_features"]
         return {"weight": (out, arguments["in_features"]), "bias": (out,)}
 
@@ -120,9 +127,12 @@ class MutableBilinear(ElasticModule, nn.Bilinear, wraps=nn.Bilinear):
     """``torch.nn.Bilinear`` whose arguments may be expressions."""
 
     @classmethod
-    def shapes(cls, arguments: dict[str, Any]) -> dict[str, Shape]:
+    def shapes(cls, arguments: Mapping[str, Any]) -> dict[str, Shape]:
         out = arguments["out_features"]
-        return {"weight": (out, arguments["in1_features"], arguments["in2_features"]), "bias": (out,)}
+        return {
+            "weight": (out, arguments["in1_features"], arguments["in2_features"]),
+            "bias": (out,),
+        }
 
 
 class _ChannelNorm(ElasticModule):
@@ -131,7 +141,7 @@ class _ChannelNorm(ElasticModule):
     channels = "num_features"
 
     @classmethod
-    def shapes(cls, arguments: dict[str, Any]) -> dict[str, Shape]:
+    def shapes(cls, arguments: Mapping[str, Any]) -> dict[str, Shape]:
         shape = (arguments[cls.channels],)
         return dict.fromkeys(("weight", "bias", "running_mean", "running_var"), shape)
 
@@ -183,7 +193,7 @@ class _ShapeNorm(ElasticModule):
     """Normalisation over the last dimensions."""
 
     @classmethod
-    def shapes(cls, arguments: dict[str, Any]) -> dict[str, Shape]:
+    def shapes(cls, arguments: Mapping[str, Any]) -> dict[str, Shape]:
         shape = _spread(arguments["normalized_shape"], 1)
         return {"weight": shape, "bias": shape}
 
@@ -196,11 +206,11 @@ class MutableRMSNorm(_ShapeNorm, nn.RMSNorm, wraps=nn.RMSNorm):
     """``torch.nn.RMSNorm`` whose arguments may be expressions."""
 
 
-class MutableEmbedding(ElasticModule, nn.Embedding, wraps=nn.Embedding):
+class MutableEmbedding(ElasticModule, nn.Embedding, wraps=nn.Embedding):  # type: ignore[misc]  # Embedding.freeze is an argument
     """``torch.nn.Embedding`` whose arguments may be expressions."""
 
     @classmethod
-    def shapes(cls, arguments: dict[str, Any]) -> dict[str, Shape]:
+    def shapes(cls, arguments: Mapping[str, Any]) -> dict[str, Shape]:
         return {"weight": (arguments["num_embeddings"], arguments["embedding_dim"])}
 
 
@@ -208,7 +218,7 @@ class MutableEmbeddingBag(ElasticModule, nn.EmbeddingBag, wraps=nn.EmbeddingBag)
     """``torch.nn.EmbeddingBag`` whose arguments may be expressions."""
 
     @classmethod
-    def shapes(cls, arguments: dict[str, Any]) -> dict[str, Shape]:
+    def shapes(cls, arguments: Mapping[str, Any]) -> dict[str, Shape]:
         return {"weight": (arguments["num_embeddings"], arguments["embedding_dim"])}
 
 
@@ -225,7 +235,7 @@ class MutableMultiheadAttention(ElasticModule, nn.MultiheadAttention, wraps=nn.M
     """
 
     @classmethod
-    def shapes(cls, arguments: dict[str, Any]) -> dict[str, Shape]:
+    def shapes(cls, arguments: Mapping[str, Any]) -> dict[str, Shape]:
         width = arguments["embed_dim"]
         key = width if arguments["kdim"] is None else arguments["kdim"]
         value = width if arguments["vdim"] is None else arguments["vdim"]
@@ -245,34 +255,70 @@ class MutableMultiheadAttention(ElasticModule, nn.MultiheadAttention, wraps=nn.M
     def cut(cls, name: str, tensor: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
         if not name.startswith("in_proj") or tensor.shape == torch.Size(shape):
             return leading(tensor, shape)
-        thirds = tensor.unflatten(0, (3, -1))
+        thirds = tensor.reshape(3, -1, *tensor.shape[1:])
         return leading(thirds, (3, shape[0] // 3, *shape[1:])).flatten(0, 1)
 
     @classmethod
-    def check(cls, arguments: dict[str, Any]) -> None:
+    def check(cls, arguments: Mapping[str, Any]) -> None:
         width, heads = arguments["embed_dim"], arguments["num_heads"]
         for w, h in distinct_values([width, heads], limit=2**16):
             if w % h:
                 raise SpaceError(
-                    f"attention of width {w} cannot have {h} heads: the width must be a multiple of their "
-                    f"number, but the space allows both together (width {width}, heads {heads})"
+                    f"attention of width {w} cannot have {h} heads: the width must be a multiple "
+                    "of their number, but the space allows both together "
+                    f"(width {width}, heads {heads})"
                 )
 
-    # Whether projections are packed into one matrix must not differ between architectures;
-    # torch decides it by comparing values.
+    # Whether the three projections are packed into one matrix must not differ between
+    # architectures; torch decides it by comparing values.
     kept = frozenset({"_qkv_same_embed_dim"})
 
     @classmethod
-    def reference(cls, arguments: dict[str, Any], values: Any) -> dict[str, Any]:
-        plain = super().reference(arguments, values)
-        if isinstance(arguments["kdim"], Node) or isinstance(arguments["vdim"], Node):
-            plain["kdim"] = plain["embed_dim"] + 1
-        return plain
+    def reference(cls, arguments: Mapping[str, Any], plain: dict[str, Any]) -> dict[str, Any]:
+        width = arguments["embed_dim"]
+        packed = all(_surely_same(arguments[name], width) for name in ("kdim", "vdim"))
+        return plain if packed else plain | {"kdim": plain["embed_dim"] + 1}
 
 
-@lru_cache(maxsize=None)
+def _surely_same(width: Any, other: Any) -> bool:
+    """Whether a width that may be left out is that of another under every architecture."""
+    if isinstance(width, Node) or isinstance(other, Node):
+        return width is None or width is other
+    return width is None or width == other
+
+
+class WeightlessModule(ElasticModule):
+    """Base class of layers without weights, of which any number of values costs nothing."""
+
+    @classmethod
+    def shapes(cls, arguments: Mapping[str, Any]) -> dict[str, Shape]:
+        del arguments  # there is nothing to shape
+        return {}
+
+
+_WEIGHTLESS = frozenset(
+    f"torch.nn.modules.{file}"
+    for file in (
+        *("activation", "channelshuffle", "distance", "dropout", "flatten", "fold"),
+        *("normalization", "padding", "pixelshuffle", "pooling", "upsampling"),
+    )
+)
+"""Where torch keeps layers without weights, beside those that have an elastic form above."""
+
+_CONTAINERS = frozenset(
+    {
+        *("Module", "Sequential", "ModuleList", "ModuleDict", "ParameterList", "ParameterDict"),
+        *("Container", "DataParallel"),
+    }
+)
+
+
+@cache
 def generic_layer(name: str) -> type[ParametrizedModule]:
     """The ``Mutable`` form of any other layer of ``torch.nn``, by its plain name.
+
+    A layer without weights takes any number of values; another one keeps an instance for each
+    distinct tuple of arguments.
 
     Raises
     ------
@@ -280,24 +326,28 @@ def generic_layer(name: str) -> type[ParametrizedModule]:
         If torch has no such layer.
     """
     plain = getattr(nn, name, None)
-    if not (isinstance(plain, type) and issubclass(plain, nn.Module)) or name in _CONTAINERS:
-        raise AttributeError(f"torch.nn has no layer {name!r} to make Mutable{name} of")
-    return type(ParametrizedModule)(
-        f"Mutable{name}",
-        (ParametrizedModule, plain),
-        {"__module__": "nas_space.nn", "__doc__": f"``torch.nn.{name}`` whose arguments may be expressions."},
-        wraps=plain,
+    if not _is_layer(name, plain):
+        raise AttributeError(
+            f"torch.nn has no layer {name!r} to make Mutable{name} of"
+            f"{suggest(name, (each.removeprefix('Mutable') for each in layer_names()))}"
+        )
+    base = WeightlessModule if plain.__module__ in _WEIGHTLESS else ParametrizedModule
+    contents = {
+        "__module__": "nas_space.nn",
+        "__doc__": f"``torch.nn.{name}`` whose arguments may be expressions.",
+    }
+    return cast(
+        "type[ParametrizedModule]",
+        types.new_class(
+            f"Mutable{name}", (base, plain), {"wraps": plain}, lambda space: space.update(contents)
+        ),
     )
 
 
-_CONTAINERS = frozenset({"Module", "Sequential", "ModuleList", "ModuleDict", "ParameterList", "ParameterDict", "Container", "DataParallel"})
+def _is_layer(name: str, value: Any) -> bool:
+    return isinstance(value, type) and issubclass(value, nn.Module) and name not in _CONTAINERS
 
 
-def layer_names() -> Iterable[str]:
+def layer_names() -> list[str]:
     """The names of all ``Mutable`` layers."""
-    plain = (
-        name
-        for name, value in vars(nn).items()
-        if isinstance(value, type) and issubclass(value, nn.Module) and name not in _CONTAINERS
-    )
-    return sorted(f"Mutable{name}" for name in plain)
+    return sorted(f"Mutable{name}" for name, value in vars(nn).items() if _is_layer(name, value))

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from torch import nn
 
-from ..errors import ExpressionError, SpaceError
+from ..errors import ExpressionError
 from ..mutable import Mutable, Values
-from ..mutable.containers import joint_structure
-from ..mutable.constraints import Constraint
+from ..mutable.containers import frozen
 from ..mutable.node import Node
 from .activation import current
+from .structure import ATOMS, Survey
 
 if TYPE_CHECKING:
     from .freezing import Freezer
@@ -22,6 +22,10 @@ M = TypeVar("M", bound=Mutable)
 
 _RESERVED = frozenset(name for name in dir(Mutable) if not name.startswith("_"))
 """Names that a submodule or expression must not hide."""
+
+
+_REGISTERED = ("_parameters", "_buffers", "_modules")
+"""Where torch keeps what is not an ordinary attribute."""
 
 
 class Constructing(type):
@@ -39,6 +43,11 @@ class MutableModule(Mutable, nn.Module, metaclass=Constructing):
     a frozen network.  Expressions that are not attributes are registered by
     :meth:`add_mutable`.
 
+    Raises
+    ------
+    ExpressionError
+        If an expression or a submodule is given the name of a method that every mutable has.
+
     Examples
     --------
     >>> import torch
@@ -46,13 +55,14 @@ class MutableModule(Mutable, nn.Module, metaclass=Constructing):
     >>> class Scale(MutableModule):
     ...     def __init__(self):
     ...         super().__init__()
-    ...         self.factor = Categorical([1, 10], label='factor')
+    ...         self.factor = Categorical([1, 10], label="factor")
+    ...
     ...     def forward(self, x):
     ...         return x * self.factor
     >>> scale = Scale()
     >>> scale.simplify()
     {'factor': Categorical([1, 10], label='factor')}
-    >>> scale.freeze({'factor': 10})(torch.ones(2))
+    >>> scale.freeze({"factor": 10})(torch.ones(2))
     tensor([10., 10.])
     """
 
@@ -64,26 +74,29 @@ class MutableModule(Mutable, nn.Module, metaclass=Constructing):
     # -- attributes -------------------------------------------------------------------------
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if isinstance(value, (Node, nn.Module)) and name in _RESERVED:
-            raise ExpressionError(
-                f"{type(self).__name__} cannot have an attribute {name!r}: every mutable has a method of "
-                "that name; choose another one"
-            )
-        if isinstance(value, Node):
-            self.__dict__.setdefault("_expressions", {})[name] = value
-            self.__dict__.pop(name, None)
-            return
         expressions = self.__dict__.get("_expressions")
         if expressions:
             expressions.pop(name, None)
+        if type(value) not in ATOMS and isinstance(value, (Mutable, nn.Module)):
+            if name in _RESERVED:
+                raise ExpressionError(
+                    f"{type(self).__name__} cannot have an attribute {name!r}: every mutable has "
+                    "a method of that name; choose another one"
+                )
+            if not isinstance(value, nn.Module):
+                state = self.__dict__
+                for place in (state, *[state.get(kind, {}) for kind in _REGISTERED]):
+                    place.pop(name, None)
+                state.setdefault("_expressions", {})[name] = value
+                return
         super().__setattr__(name, value)
 
     def __getattr__(self, name: str) -> Any:
         expressions = self.__dict__.get("_expressions")
         if expressions is not None and name in expressions:
-            expression = expressions[name]
             activation = current()
-            return expression if activation is None else activation.values(expression)
+            mutable = expressions[name]
+            return mutable if activation is None else frozen(mutable, activation.values)
         return super().__getattr__(name)
 
     def __delattr__(self, name: str) -> None:
@@ -94,7 +107,15 @@ class MutableModule(Mutable, nn.Module, metaclass=Constructing):
             super().__delattr__(name)
 
     def expression(self, name: str) -> Any:
-        """An attribute as it was set: an expression stays one, whatever is active."""
+        """An attribute as it was set: an expression stays one, whatever is active.
+
+        Examples
+        --------
+        >>> from nas_space.mutable import Categorical
+        >>> from nas_space.nn import MutableLinear
+        >>> MutableLinear(4, Categorical([8, 16], label="width")).expression("out_features")
+        Categorical([8, 16], label='width')
+        """
         expressions = self.__dict__.get("_expressions", {})
         return expressions[name] if name in expressions else getattr(self, name)
 
@@ -115,12 +136,19 @@ class MutableModule(Mutable, nn.Module, metaclass=Constructing):
     @property
     def mutables(self) -> list[Mutable]:
         """The module's own mutables: its expressions, and those added."""
-        return [*self.__dict__.get("_expressions", {}).values(), *self.__dict__.get("_mutables", ())]
+        return [
+            *self.__dict__.get("_expressions", {}).values(),
+            *self.__dict__.get("_mutables", ()),
+        ]
 
     # -- being mutable ------------------------------------------------------------------------
 
     def structure(self) -> Node | None:
-        return joint_structure([*own_parts(self), *map(Structure, self.children())])
+        return Survey()(self)
+
+    def describe(self, survey: Survey) -> Node | None:
+        """The structure, given what tells those of other modules: by default, of all inside."""
+        return survey.contents(self)
 
     def freeze_values(self, values: Values) -> nn.Module:
         from .freezing import Freezer
@@ -150,8 +178,8 @@ class MutableModule(Mutable, nn.Module, metaclass=Constructing):
             return freeze(self)
         new = object.__new__(type(self))
         memo[id(self)] = new
-        for name, value in self.__dict__.items():
-            new.__dict__[name] = copy.deepcopy(value, memo)
+        state: Any = self.__getstate__()  # type: ignore[no-untyped-call]
+        new.__setstate__(copy.deepcopy(state, memo))  # type: ignore[no-untyped-call]
         return new
 
     # Mutable comes first among the bases, but a module prints as torch's modules do.
@@ -166,81 +194,3 @@ def _nearest(module: nn.Module, prefix: str) -> Iterator[tuple[str, MutableModul
             yield path, child
         else:
             yield from _nearest(child, f"{path}.")
-
-
-class Structure(Mutable):
-    """Any module seen as a mutable, so that plain ones take part in the structure."""
-
-    def __init__(self, module: nn.Module) -> None:
-        self.module = module
-
-    def structure(self) -> Node | None:
-        return structure_of(self.module)
-
-
-def structure_of(module: nn.Module) -> Node | None:
-    """The structure of any module: a mutable one's own, or that of what a plain one holds."""
-    if isinstance(module, MutableModule):
-        return module.structure()
-    return joint_structure([*own_parts(module), *map(Structure, module.children())])
-
-
-def own_parts(module: nn.Module) -> list[Any]:
-    """The expressions that a module holds itself, also in lists and dicts; constraints last.
-
-    A constraint is checked, but does not make a label active.
-    """
-    parts: list[Any] = []
-    constraints: list[Any] = []
-    if isinstance(module, MutableModule):
-        found: Iterable[Any] = [*module.__dict__.get("_expressions", {}).values(), *module.__dict__.get("_mutables", ())]
-    else:
-        found = ()
-    for item in found:
-        (constraints if isinstance(item, Constraint) else parts).append(item)
-    for name, value in module.__dict__.items():
-        if name not in _NOT_HELD:
-            parts.extend(_held(value))
-    return [*parts, *(constraint.marker for constraint in constraints)]
-
-
-BOOKKEEPING = frozenset({"_structure", "_symbols", "_arguments", "_architecture", "_shared"})
-"""What spaces and networks remember of themselves."""
-
-_NOT_HELD = frozenset({*nn.Module().__dict__, *BOOKKEEPING, "_expressions", "_mutables"})
-
-
-def _held(value: Any) -> Iterator[Any]:
-    if isinstance(value, Mutable) and not isinstance(value, nn.Module):
-        yield value
-    elif isinstance(value, (list, tuple, set)):
-        for item in value:
-            yield from _held(item)
-    elif isinstance(value, dict):
-        for item in value.values():
-            yield from _held(item)
-
-
-def path_of(root: nn.Module, label: str) -> str:
-    """Where in a space a label is used: paths of modules, for error messages."""
-    paths = []
-    for path, module in root.named_modules():
-        for part in own_parts(module):
-            if label in part.simplify():
-                paths.append(path or "(the space itself)")
-                break
-    return ", ".join(paths[:3]) + (", ..." if len(paths) > 3 else "")
-
-
-def refuse_frozen(module: nn.Module) -> None:
-    """Raises if a module is a frozen network already."""
-    architecture = module.__dict__.get("_architecture")
-    if architecture is not None:
-        raise SpaceError(
-            f"this {type(module).__name__} is frozen already, as {architecture}; freeze the space it came from"
-        )
-
-
-def as_module(value: Any) -> nn.Module:
-    """For the type checker: a value known to be a module."""
-    return cast(nn.Module, value)

@@ -8,19 +8,20 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterable, Mapping
-from functools import lru_cache
+from functools import cache
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from torch import nn
 
-from ..errors import DomainError, ExpressionError
+from ..errors import DomainError, ExpressionError, SpaceError
 from ..mutable import MutableExpression, distinct_values
 from ..mutable.expression import apply
 from ..mutable.node import Node, key_of
 from .activation import current, required
 from .building import slim
-from .module import MutableModule, structure_of
+from .module import MutableModule
+from .structure import ATOMS, Survey, side_by_side
 
 if TYPE_CHECKING:
     from .freezing import Freezer
@@ -39,27 +40,35 @@ def evaluated(value: Any, values: Any) -> Any:
     """An argument with every expression in it replaced by its value."""
     if isinstance(value, Node):
         return values(value)
-    if isinstance(value, (tuple, list)):
+    if isinstance(value, (tuple, list)) and expressions_in(value):
         return type(value)(evaluated(item, values) for item in value)
     return value
 
 
-@lru_cache(maxsize=None)
-def _signature(cls: type) -> inspect.Signature:
+@cache
+def signature_of(cls: Any) -> inspect.Signature:
+    """The arguments of a class's constructor, ``self`` included."""
     return inspect.signature(cls.__init__)
 
 
 def bound_arguments(cls: type, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
-    """Arguments of a constructor by name, those of ``**kwargs`` included."""
-    bound = _signature(cls).bind(None, *args, **kwargs)
+    """Arguments of a constructor by name, those of ``**kwargs`` included.
+
+    Raises
+    ------
+    ExpressionError
+        If some have no name.
+    """
+    bound = signature_of(cls).bind(None, *args, **kwargs)
     arguments = dict(bound.arguments)
     arguments.pop(next(iter(arguments)))
-    for parameter in _signature(cls).parameters.values():
+    for parameter in signature_of(cls).parameters.values():
         if parameter.kind is parameter.VAR_KEYWORD and parameter.name in arguments:
             arguments.update(arguments.pop(parameter.name))
         elif parameter.kind is parameter.VAR_POSITIONAL and arguments.get(parameter.name):
             raise ExpressionError(
-                f"{cls.__name__} takes *{parameter.name}; among these expressions cannot be told apart by name"
+                f"{cls.__name__} takes *{parameter.name}; among these, expressions cannot be told "
+                "apart by name"
             )
     return arguments
 
@@ -73,21 +82,26 @@ class ParametrizedModule(MutableModule):
 
     Subclass it directly, or wrap a class of somebody else::
 
-        class MutableGreeting(ParametrizedModule, wraps=Greeting): ...
+        class MutableGreeting(ParametrizedModule, Greeting, wraps=Greeting): ...
 
     Attributes
     ----------
     wraps
         The plain class that a frozen instance has; the class itself if none is wrapped.
     max_instances
-        How many distinct tuples of arguments are allowed.
+        How many distinct tuples of arguments are allowed; 64 by default.
     args
-        The arguments by name, as they were given.
+        The arguments by name, as they were given, where some are expressions.
 
     Raises
     ------
     DomainError
         If the arguments take more distinct values than the limit.
+    ExpressionError
+        If an expression is hidden in a dictionary or a set among the arguments.
+    SpaceError
+        If a class that wraps another is itself a base class, since a frozen network has only
+        the wrapped one.
 
     Examples
     --------
@@ -97,10 +111,11 @@ class ParametrizedModule(MutableModule):
     ...     def __init__(self, exponent):
     ...         super().__init__()
     ...         self.exponent = exponent
+    ...
     ...     def forward(self, x):
-    ...         return x ** self.exponent
-    >>> power = Power(Categorical([2, 3], label='p'))
-    >>> power.freeze({'p': 3})(torch.tensor(2.))
+    ...         return x**self.exponent
+    >>> power = Power(Categorical([2, 3], label="p"))
+    >>> power.freeze({"p": 3})(torch.tensor(2.0))
     tensor(8.)
     """
 
@@ -109,11 +124,25 @@ class ParametrizedModule(MutableModule):
     args: Mapping[str, Any] = MappingProxyType({})
 
     def __init_subclass__(
-        cls, wraps: type[nn.Module] | None = None, max_instances: int | None = None, **kwargs: Any
+        cls,
+        wraps: type[nn.Module] | None = None,
+        max_instances: int | None = None,
+        **kwargs: Any,
     ) -> None:
         super().__init_subclass__(**kwargs)
-        if wraps is not None:
-            cls.wraps = wraps
+        if wraps is None and cls.wraps is not None:
+            plain = cls.wraps.__name__
+            raise SpaceError(
+                f"{cls.__name__} cannot extend a class that wraps {plain}, which is all that is "
+                f"left of it in a network; extend {plain} instead, and wrap that: "
+                f"class Mutable{cls.__name__}(ParametrizedModule, {cls.__name__}, "
+                f"wraps={cls.__name__})"
+            )
+        if wraps is not None and not issubclass(cls, wraps):
+            raise SpaceError(
+                f"{cls.__name__} must also derive from {wraps.__name__}, which it wraps"
+            )
+        cls.wraps = wraps
         if max_instances is not None:
             cls.max_instances = max_instances
 
@@ -125,8 +154,12 @@ class ParametrizedModule(MutableModule):
 
     @classmethod
     def construct(cls, *args: Any, **kwargs: Any) -> Any:
-        if not any(expressions_in(value) for value in (*args, *kwargs.values())):
-            refuse_hidden(cls, (*args, *kwargs.values()))
+        plain = True
+        for value in (*args, *kwargs.values()):
+            if type(value) not in ATOMS:
+                _refuse_hidden(cls, value)
+                plain = plain and not expressions_in(value)
+        if plain:
             return type.__call__(cls, *args, **kwargs)
         made = cls.__new__(cls)
         made.construct_mutable(bound_arguments(cls.wraps or cls, args, kwargs))
@@ -137,45 +170,50 @@ class ParametrizedModule(MutableModule):
         nn.Module.__init__(self)
         self.__dict__["args"] = arguments
         wanted = [e for value in arguments.values() for e in expressions_in(value)]
-        only = slim()
-        if only is not None:
-            combinations = [tuple(only(expression) for expression in wanted)]
-        else:
-            try:
-                combinations = distinct_values(wanted, self.max_instances)
-            except DomainError as error:
-                raise DomainError(
-                    f"{type(self).__name__} cannot be sliced, so it keeps one instance for each distinct value "
-                    f"of its arguments, at most {self.max_instances}: {error}; give it fewer values, or raise "
-                    "the limit with class My(ParametrizedModule, max_instances=...)"
-                ) from None
-        self.__dict__["_wanted"] = tuple(wanted)
-        self.__dict__["_combinations"] = combinations
-        self.__dict__["_places"] = {_key(combination): i for i, combination in enumerate(combinations)}
+        combinations = self._combinations_of(wanted)
         instances = nn.ModuleList()
         for combination in combinations:
-            chosen = dict(zip(wanted, combination, strict=True))
-            plain = {name: evaluated(value, chosen.__getitem__) for name, value in arguments.items()}
+            values = dict(zip(wanted, combination, strict=True)).__getitem__
+            plain = {name: evaluated(value, values) for name, value in arguments.items()}
             instances.append((self.wraps or type(self))(**plain))
         self._modules["instances"] = instances
+        self.__dict__["_instances"] = _Instances(wanted, combinations)
         # An attribute of the object: torch calls it instead of the forward of the class,
         # which is written for an instance.
         self.__dict__["forward"] = _Dispatch(self)
 
+    def _combinations_of(self, wanted: list[Any]) -> list[tuple[Any, ...]]:
+        only = slim()
+        if only is not None:
+            return [tuple(map(only, wanted))]
+        try:
+            return distinct_values(wanted, self.max_instances)
+        except DomainError as error:
+            raise DomainError(
+                f"{type(self).__name__} cannot be sliced, so it keeps one instance for each "
+                f"distinct value of its arguments, at most {self.max_instances}: {error}; "
+                "give it fewer values, or raise the limit of its class with max_instances=..."
+            ) from None
+
     @property
     def is_parametrized(self) -> bool:
         """Whether some of its arguments are expressions."""
-        return "_wanted" in self.__dict__
+        return "args" in self.__dict__
 
     def instance(self, values: Any) -> nn.Module:
         """The instance for the values of the active labels."""
-        return self.instance_for(tuple(values(expression) for expression in self.__dict__["_wanted"]))
+        known: _Instances = self.__dict__["_instances"]
+        return self.instance_for(tuple(map(values, known.wanted)))
 
     def instance_for(self, combination: tuple[Any, ...]) -> nn.Module:
         """The instance for some values of the expressions among the arguments."""
-        place = self.__dict__["_places"].get(_key(combination))
+        known: _Instances = self.__dict__["_instances"]
+        place = known.places.get(key_of(combination))
         if place is None:
-            raise DomainError(f"{type(self).__name__} was not built for the arguments {combination}")
+            raise DomainError(
+                f"{type(self).__name__} was not built for the arguments {combination}, only for "
+                f"{known.combinations}"
+            )
         return self.instances[place]
 
     @property
@@ -187,7 +225,7 @@ class ParametrizedModule(MutableModule):
         try:
             return super().__getattr__(name)
         except AttributeError:
-            if "_combinations" not in self.__dict__ or name.startswith("__"):
+            if "_instances" not in self.__dict__ or name.startswith("__"):
                 raise
         arguments = self.__dict__["args"]
         activation = current()
@@ -196,36 +234,45 @@ class ParametrizedModule(MutableModule):
         if name in arguments:
             return arguments[name]
         raise AttributeError(
-            f"{type(self).__name__} has the attribute {name!r}, if at all, only under an active architecture"
+            f"{type(self).__name__} has the attribute {name!r}, if at all, only under an active "
+            "architecture"
         )
 
-    def structure(self) -> Node | None:
-        if "_combinations" not in self.__dict__:
-            return super().structure()
-        wanted = self.__dict__["_wanted"]
-        parts: list[Any] = list(wanted)
-        for combination, instance in zip(self.__dict__["_combinations"], self.instances, strict=True):
-            inner = structure_of(instance)
+    def describe(self, survey: Survey) -> Node | None:
+        known: _Instances | None = self.__dict__.get("_instances")
+        if known is None:
+            return survey.contents(self)
+        parts: list[Any] = list(known.wanted)
+        for combination, instance in zip(known.combinations, self.instances, strict=True):
+            inner = survey(instance)
             if inner is not None:
-                here: Any = True
-                for expression, value in zip(wanted, combination, strict=True):
-                    here = (expression == value) if here is True else here & (expression == value)
+                pairs = list(zip(known.wanted, combination, strict=True))
+                here = pairs[0][0] == pairs[0][1]
+                for expression, value in pairs[1:]:
+                    here = here & (expression == value)
                 parts.append(MutableExpression.condition(here, inner, None))
-        return parts[0] if len(parts) == 1 else apply("tuple", *parts)
+        return side_by_side(parts)
 
     def freeze_module(self, freezer: Freezer) -> nn.Module:
         if self.is_parametrized:
+            freezer.refuse_hooks(self)
             return freezer.module(self.instance(freezer.values))
-        if self.wraps is None:
-            return freezer.clone(self)
-        new = object.__new__(self.wraps)
-        freezer.memo[id(self)] = new
-        return freezer.fill(new, self)
+        return freezer.clone(self, self.wraps)
 
     def extra_repr(self) -> str:
         if self.is_parametrized:
-            return ", ".join(f"{name}={value}" for name, value in self.__dict__["args"].items())
-        return super().extra_repr() if self.wraps is None else self.wraps.extra_repr(self)  # type: ignore[no-any-return]
+            return ", ".join(f"{name}={value}" for name, value in self.args.items())
+        return super().extra_repr() if self.wraps is None else self.wraps.extra_repr(self)
+
+
+class _Instances:
+    """For which values of which expressions there are instances, and where."""
+
+    def __init__(self, wanted: list[Any], combinations: list[tuple[Any, ...]]) -> None:
+        self.wanted = wanted
+        self.choice = apply("tuple", *wanted)
+        self.combinations = combinations
+        self.places = {key_of(combination): i for i, combination in enumerate(combinations)}
 
 
 class _Dispatch:
@@ -236,23 +283,22 @@ class _Dispatch:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         owner = self.owner
-        return required(type(owner).__name__).mix(
-            apply("tuple", *owner.__dict__["_wanted"]),
+        return required(owner).mix(
+            owner.__dict__["_instances"].choice,
             lambda combination: owner.instance_for(combination)(*args, **kwargs),
         )
 
 
-def _key(combination: tuple[Any, ...]) -> Any:
-    return tuple(map(key_of, combination))
-
-
-def refuse_hidden(cls: type, values: Iterable[Any]) -> None:
-    """Expressions in places where a constructor's arguments are not looked into."""
-    for value in values:
-        inner = value.values() if isinstance(value, dict) else value if isinstance(value, (set, frozenset)) else ()
-        for item in inner:
-            if expressions_in(item):
-                raise ExpressionError(
-                    f"{item} is hidden in a {type(value).__name__} given to {cls.__name__}, where it cannot be "
-                    "tracked; give it as an argument of its own"
-                )
+def _refuse_hidden(cls: type, value: Any) -> None:
+    """Expressions in a place where a constructor's arguments are not looked into."""
+    inner: Iterable[Any] = ()
+    if isinstance(value, dict):
+        inner = value.values()
+    elif isinstance(value, (set, frozenset)):
+        inner = value
+    for item in inner:
+        if expressions_in(item):
+            raise ExpressionError(
+                f"{item} is hidden in a {type(value).__name__} given to {cls.__name__}, where it "
+                "cannot be tracked; give it as an argument of its own"
+            )

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
 from ..errors import DomainError
 from ..mutable import Categorical, MutableExpression, distinct_values
-from ..mutable.containers import joint_structure
 from ..mutable.node import Node
 from .activation import required
 from .building import slim
-from .module import MutableModule, Structure
+from .module import MutableModule
+from .structure import Survey, side_by_side
 
 if TYPE_CHECKING:
     from .freezing import Freezer
@@ -43,8 +44,8 @@ class Repeat(MutableModule):
 
     Examples
     --------
-    >>> body = Repeat(lambda index: nn.Linear(4, 4), (1, 3), label='depth')
-    >>> body.freeze({'depth': 2})
+    >>> body = Repeat(lambda index: nn.Linear(4, 4), (1, 3), label="depth")
+    >>> body.freeze({"depth": 2})
     Sequential(
       (0): Linear(in_features=4, out_features=4, bias=True)
       (1): Linear(in_features=4, out_features=4, bias=True)
@@ -61,10 +62,16 @@ class Repeat(MutableModule):
         super().__init__()
         choice = _depth(depth, label)
         self.depth_choice = choice
-        depths = [value for (value,) in distinct_values([choice])]
-        wrong = [value for value in depths if isinstance(value, bool) or not isinstance(value, int) or value < 0]
+        depths: list[Any] = [value for (value,) in distinct_values([choice])]
+        wrong = [
+            value
+            for value in depths
+            if isinstance(value, bool) or not isinstance(value, int) or value < 0
+        ]
         if wrong:
-            raise DomainError(f"a depth is a whole number, 0 or more, but {choice} can be {wrong[0]!r}")
+            raise DomainError(
+                f"a depth is a whole number, 0 or more, but {choice} can be {wrong[0]!r}"
+            )
         self.min_depth, self.max_depth = min(depths), max(depths)
         self.depths = sorted(depths)
         only = slim()
@@ -81,39 +88,43 @@ class Repeat(MutableModule):
         return self.blocks[index]
 
     def __len__(self) -> int:
-        return self.max_depth
+        return int(self.max_depth)
 
     def __iter__(self) -> Iterator[nn.Module]:
         return iter(self.blocks)
 
-    def structure(self) -> Node | None:
+    def describe(self, survey: Survey) -> Node | None:
         choice = self.expression("depth_choice")
-        parts = [Structure(block) for block in self.blocks]
+        parts = [survey(block) for block in self.blocks]
+        cases = {
+            depth: side_by_side([part for part in parts[:depth] if part is not None])
+            for depth in self.depths
+        }
         if not isinstance(choice, Node):
-            return joint_structure(parts)
-        cases = {depth: joint_structure(parts[:depth]) for depth in self.depths}
+            return cases[choice]
         if all(case is None for case in cases.values()):
             return choice
-        return MutableExpression.switch_case(choice, cases)  # type: ignore[no-any-return]
+        found: Node = MutableExpression.switch_case(choice, cases)
+        return found
 
     def freeze_module(self, freezer: Freezer) -> nn.Module:
         depth = freezer.values(self.expression("depth_choice"))
-        freezer.path.append("blocks")
-        try:
-            return nn.Sequential(*(freezer.module(block) for block in self.blocks[:depth]))
-        finally:
-            freezer.path.pop()
+        blocks = (
+            freezer.child(f"blocks.{index}", block)
+            for index, block in enumerate(islice(self.blocks, depth))
+        )
+        return freezer.substitute(self, nn.Sequential(*blocks))
 
     def forward(self, x: Any) -> Any:
         """Runs as many blocks as are active."""
         choice = self.expression("depth_choice")
         if not isinstance(choice, Node):
             return self.run(x, choice)
-        return required(f"the depth {choice}").mix(choice, lambda depth: self.run(x, depth))
+        return required(self).mix(choice, lambda depth: self.run(x, depth))
 
     def run(self, x: Any, depth: int) -> Any:
         """Runs the first blocks."""
-        for block in self.blocks[:depth]:
+        for block in islice(self.blocks, depth):
             x = block(x)
         return x
 
@@ -123,19 +134,29 @@ class Repeat(MutableModule):
 
 def _depth(depth: Any, label: str | None) -> Any:
     if isinstance(depth, (tuple, list)):
-        if len(depth) != 2 or not all(isinstance(end, int) for end in depth) or not 0 <= depth[0] <= depth[1]:
-            raise DomainError(f"a range of depths is (low, high) with 0 <= low <= high, but got {depth}")
+        if (
+            len(depth) != 2
+            or not all(isinstance(end, int) for end in depth)
+            or not 0 <= depth[0] <= depth[1]
+        ):
+            raise DomainError(
+                f"a range of depths is (low, high) with 0 <= low <= high, but got {depth}"
+            )
         return Categorical(range(depth[0], depth[1] + 1), label=label)
     if isinstance(depth, Node) or (isinstance(depth, int) and not isinstance(depth, bool)):
         if label is not None:
             raise DomainError(f"label={label!r} names a range of depths, but the depth is {depth}")
         return depth
-    raise DomainError(f"a depth is a number, a range (low, high) or an expression, but got {depth!r}")
+    raise DomainError(
+        f"a depth is a number, a range (low, high) or an expression, but got {depth!r}"
+    )
 
 
 def _made(blocks: Any, wanted: int, most: int) -> list[nn.Module]:
     if isinstance(blocks, nn.ModuleList):
-        raise DomainError("give the blocks as a list, not as a ModuleList, which would be one block: list(blocks)")
+        raise DomainError(
+            "give the blocks as a list, not as a ModuleList, which would be one block: list(blocks)"
+        )
     if isinstance(blocks, (list, tuple)):
         if len(blocks) < most:
             raise DomainError(f"up to {most} blocks are needed, but only {len(blocks)} are given")
@@ -144,7 +165,9 @@ def _made(blocks: Any, wanted: int, most: int) -> list[nn.Module]:
         each = [blocks if index == 0 else copy.deepcopy(blocks) for index in range(wanted)]
     else:
         each = [blocks] * wanted
-    made = [block if isinstance(block, nn.Module) else block(index) for index, block in enumerate(each)]
+    made = [
+        block if isinstance(block, nn.Module) else block(index) for index, block in enumerate(each)
+    ]
     for index, block in enumerate(made):
         if not isinstance(block, nn.Module):
             raise DomainError(f"block {index} must be a module, but the builder made {block!r}")

@@ -1,0 +1,203 @@
+"""What an elastic layer is under some arguments: attributes, and cuts of its tensors.
+
+Worked out once for each combination of values, and then only looked up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache, lru_cache, partial
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, cast
+
+from torch import Tensor, nn
+
+from ..errors import SpaceError
+from ..mutable.node import key_of
+from .parametrized import evaluated, expressions_in, signature_of
+
+if TYPE_CHECKING:
+    from .elastic import ElasticModule
+    from .freezing import Cut
+
+
+class Part:
+    """A module of an elastic layer, itself or a child, under some arguments.
+
+    Attributes
+    ----------
+    attributes
+        Those in which it differs.
+    cuts
+        By tensor, what takes the part of it that is used; ``None`` is taken of one that a
+        plain layer with these arguments does not have.
+    """
+
+    __slots__ = ("attributes", "cuts")
+
+    def __init__(self) -> None:
+        self.attributes: dict[str, Any] = {}
+        self.cuts: dict[str, Cut] = {}
+
+
+class Form:
+    """What an elastic layer is under some arguments.
+
+    Attributes
+    ----------
+    arguments
+        The plain arguments.
+    parts
+        The layer itself under ``''``, and its children by name.
+    """
+
+    __slots__ = ("arguments", "parts")
+
+    def __init__(self, arguments: dict[str, Any], parts: dict[str, Part]) -> None:
+        self.arguments = arguments
+        self.parts = parts
+
+
+class Blueprint:
+    """What makes the form of an elastic layer out of values.
+
+    Parameters
+    ----------
+    layer
+        The class of the elastic layer.
+    arguments
+        Some of which are expressions.
+    reference
+        What torch gave the layer that owns the weights.
+    """
+
+    def __init__(
+        self, layer: type[ElasticModule], arguments: dict[str, Any], reference: Template
+    ) -> None:
+        self.layer = layer
+        self.arguments = arguments
+        self.reference = reference
+        self.symbolic = frozenset(n for n, value in arguments.items() if expressions_in(value))
+        self.wanted = [e for value in arguments.values() for e in expressions_in(value)]
+        self.forms: dict[Any, Form] = {}
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Blueprint, (self.layer, self.arguments, self.reference)
+
+    def form(self, values: Any) -> Form:
+        """The form under some values; made once for each of their combinations."""
+        key = tuple([key_of(values(expression)) for expression in self.wanted])
+        found = self.forms.get(key)
+        if found is None:
+            if len(self.forms) >= _REMEMBERED:
+                self.forms.clear()
+            found = self.forms[key] = self._make(values)
+        return found
+
+    def _make(self, values: Any) -> Form:
+        layer, reference = self.layer, self.reference
+        arguments = {name: evaluated(value, values) for name, value in self.arguments.items()}
+        template = _template(layer.plain, arguments)
+        parts = {name: Part() for name in reference.attributes}
+        for name, part in parts.items():
+            for key, value in template.attributes[name].items():
+                common = not name and key in layer.kept
+                known = reference.attributes[name].get(key, layer)
+                if not common and (_differs(known, value) or (not name and key in self.symbolic)):
+                    part.attributes[key] = value
+        for name, shape in layer.shapes(arguments).items():
+            prefix, _, leaf = name.rpartition(".")
+            parts[prefix].cuts[leaf] = partial(layer.cut, name, shape=shape)
+        for name in self._absent(arguments, template):
+            prefix, _, leaf = name.rpartition(".")
+            parts[prefix].cuts[leaf] = _nothing
+        return Form(arguments, parts)
+
+    def _absent(self, arguments: dict[str, Any], template: Template) -> frozenset[str]:
+        """The tensors that torch leaves out because of a switch, such as ``bias=False``."""
+        off = [name for name in self.symbolic if arguments[name] is False]
+        if not off:
+            return frozenset()
+        return (
+            _template(self.layer.plain, arguments | dict.fromkeys(off, True)).tensors
+            - template.tensors
+        )
+
+
+_REMEMBERED = 1024
+"""How many forms a layer remembers."""
+
+
+def _nothing(tensor: Tensor) -> None:
+    del tensor  # it is left out
+
+
+class Template:
+    """The attributes that torch itself gives a plain layer, and the tensors it has."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        self.attributes = {
+            name: {k: v for k, v in vars(module).items() if k not in _OF_EVERY_MODULE}
+            for name, module in (("", layer), *layer.named_children())
+        }
+        tensors = (*layer.named_parameters(), *layer.named_buffers())
+        self.tensors = frozenset(name for name, _ in tensors)
+
+
+_OF_EVERY_MODULE = frozenset(vars(nn.Module()))
+
+
+def _template(plain: type[nn.Module], arguments: Mapping[str, Any]) -> Template:
+    return _template_of(cast(Any, plain), _Arguments(arguments))
+
+
+@lru_cache(maxsize=4096)
+def _template_of(plain: Any, arguments: _Arguments) -> Template:
+    on_meta = {"device": "meta"} if "device" in defaults_of(plain) else {}
+    try:
+        return Template(plain(**arguments.given, **on_meta))
+    except REFUSALS as error:
+        raise refusal(plain, arguments.given, error) from error
+
+
+class _Arguments:
+    """Arguments as a key of a cache."""
+
+    def __init__(self, given: Mapping[str, Any]) -> None:
+        self.given = given
+        self.key = tuple([(name, key_of(value)) for name, value in given.items()])
+
+    def __hash__(self) -> int:
+        return hash(self.key)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Arguments) and self.key == other.key
+
+
+REFUSALS = (TypeError, ValueError, AssertionError, RuntimeError, ZeroDivisionError)
+"""What torch's constructors raise."""
+
+
+def refusal(plain: type, arguments: Mapping[str, Any], error: Exception) -> SpaceError:
+    """The error for arguments that a plain layer does not take."""
+    return SpaceError(f"torch refuses {plain.__name__}({as_call(arguments)}): {error}")
+
+
+@cache
+def _defaults(plain: Any) -> Mapping[str, Any]:
+    parameters = list(signature_of(plain).parameters.values())[1:]
+    return MappingProxyType({p.name: p.default for p in parameters if p.default is not p.empty})
+
+
+def defaults_of(plain: type[nn.Module]) -> Mapping[str, Any]:
+    """The default arguments of a class."""
+    return _defaults(cast(Any, plain))
+
+
+def _differs(a: Any, b: Any) -> bool:
+    return type(a) is not type(b) or not (a is b or a == b)
+
+
+def as_call(arguments: Mapping[str, Any]) -> str:
+    """Arguments as they stand in a call."""
+    return ", ".join(f"{name}={value}" for name, value in arguments.items())

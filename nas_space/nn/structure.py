@@ -1,0 +1,191 @@
+"""What a tree of modules needs to know of an architecture: one expression for all of it.
+
+Whatever a module holds is looked into as freezing does: attributes, and what stands in lists,
+dictionaries, bound methods and partial functions.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import types
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator
+from typing import Any, cast
+
+import torch
+from torch import nn
+
+from ..errors import ExpressionError
+from ..mutable import Constraint, Mutable
+from ..mutable.expression import apply
+from ..mutable.node import Node
+
+ATOMS = frozenset(
+    {
+        *(int, float, str, bool, bytes, complex, range, type(None), type(Ellipsis), type),
+        *(torch.dtype, torch.device, torch.Size, torch.memory_format, torch.layout),
+        *(types.BuiltinFunctionType, types.ModuleType),
+    }
+)
+"""Types of values that hold nothing and cannot change."""
+
+BOOKKEEPING = frozenset({"_structure", "_symbols", "_arguments", "_architecture", "_shared"})
+"""What spaces and networks remember of themselves."""
+
+_LOOKED_INTO_APART = frozenset({*nn.Module().__dict__, *BOOKKEEPING, "_expressions", "_mutables"})
+
+
+class Survey:
+    """One look at a tree of modules, which are looked at once however often they are used."""
+
+    def __init__(self) -> None:
+        self.misplaced: list[nn.Module] = []
+        self._known: dict[int, Node | None] = {}
+
+    def __call__(self, module: nn.Module) -> Node | None:
+        """What a module needs; ``None`` where nothing in it differs between architectures."""
+        known = self._known
+        key = id(module)
+        if key not in known:
+            known[key] = None  # what holds itself adds nothing to itself
+            mutable = isinstance(module, Mutable)
+            known[key] = cast(Any, module).describe(self) if mutable else self.contents(module)
+        return known[key]
+
+    def contents(self, module: nn.Module) -> Node | None:
+        """What a module holds and its children need, side by side."""
+        parts = self.own(module)
+        for child in module._modules.values():
+            if child is not None and (part := self(child)) is not None:
+                parts.append(part)
+        return side_by_side(parts)
+
+    def own(self, module: nn.Module) -> list[Node]:
+        """What a module holds itself; constraints last."""
+        state = module.__dict__
+        found: list[Mutable | nn.Module] = [
+            *state.get("_expressions", _NOTHING).values(),
+            *state.get("_mutables", ()),
+        ]
+        registered = len(found)
+        for name, value in state.items():
+            if type(value) not in ATOMS and name not in _LOOKED_INTO_APART:
+                found.extend(held(value))
+        if len(found) > registered and _is_plain_layer(module):
+            self.misplaced.append(module)
+        constraints: list[Node] = []
+        parts: list[Node] = []
+        for item in found:
+            if isinstance(item, nn.Module):
+                part = self(item)
+            elif isinstance(item, Constraint):
+                # Only the marker: a constraint is checked, but makes no label active.
+                constraints.append(item.marker)
+                continue
+            else:
+                part = item.structure()
+            if part is not None:
+                parts.append(part)
+        return parts + constraints
+
+
+_NOTHING: dict[str, Any] = {}
+
+
+def side_by_side(parts: list[Node]) -> Node | None:
+    """One expression that needs what each of several needs."""
+    if len(parts) <= 1:
+        return parts[0] if parts else None
+    return apply("tuple", *parts)
+
+
+def held(value: Any) -> Iterator[Any]:
+    """The mutables and modules that a value is or holds."""
+    if isinstance(value, (Mutable, nn.Module)):
+        yield value
+        return
+    inside = _INSIDE.get(type(value))
+    if inside is not None:
+        for item in inside(value):
+            if type(item) not in ATOMS:
+                yield from held(item)
+
+
+def _inside_dict(value: dict[Any, Any]) -> Iterable[Any]:
+    return (*value, *value.values())
+
+
+def _inside_set(value: Iterable[Any]) -> Iterable[Any]:
+    return sorted(value, key=repr)  # in the same order in every process
+
+
+def _inside_partial(value: functools.partial[Any]) -> Iterable[Any]:
+    return (value.func, *value.args, *value.keywords.values())
+
+
+_INSIDE: dict[type, Any] = {
+    list: iter,
+    tuple: iter,
+    dict: _inside_dict,
+    OrderedDict: _inside_dict,
+    set: _inside_set,
+    frozenset: _inside_set,
+    functools.partial: _inside_partial,
+    types.MethodType: lambda method: (method.__self__,),
+}
+
+
+def modules_using(root: nn.Module, label: str) -> str:
+    """Where in a space a label is used: paths of modules, for error messages."""
+    survey = Survey()
+    paths = []
+    for path, module in root.named_modules():
+        if any(label in part.symbols() for part in survey.own(module) if isinstance(part, Mutable)):
+            paths.append(path or "(the space itself)")
+    return ", ".join(paths[:3]) + (", ..." if len(paths) > 3 else "")
+
+
+# -- expressions in plain layers --------------------------------------------------------------
+
+
+def _is_plain_layer(module: nn.Module) -> bool:
+    return type(module).__module__.startswith("torch.nn.modules")
+
+
+def refuse_misplaced(root: nn.Module, survey: Survey) -> None:
+    """Raises if a plain layer of torch was given an expression, which it would not understand."""
+    for layer in survey.misplaced:
+        given = _given(type(layer), vars(layer))
+        if given:
+            paths = [path for path, module in root.named_modules() if module is layer]
+            raise _use_mutable_layer(type(layer), given, paths)
+
+
+def explain_plain_layer(error: TypeError) -> ExpressionError | None:
+    """If an expression reached a kernel through a plain layer of torch, an error that says so."""
+    traceback = error.__traceback__
+    while traceback is not None and not isinstance(error, ExpressionError):
+        frame = traceback.tb_frame
+        owner = frame.f_locals.get("self")
+        if isinstance(owner, nn.Module) and frame.f_code.co_name == "__init__":
+            given = _given(type(owner), frame.f_locals)
+            if given and _is_plain_layer(owner):
+                return _use_mutable_layer(type(owner), given, [])
+        traceback = traceback.tb_next
+    return None
+
+
+def _given(cls: type, values: dict[str, Any]) -> dict[str, Any]:
+    """Arguments of a constructor that are expressions."""
+    names = inspect.signature(cls).parameters
+    return {name: value for name in names if isinstance(value := values.get(name), Node)}
+
+
+def _use_mutable_layer(cls: type, given: dict[str, Any], paths: list[str]) -> ExpressionError:
+    shown = ", ".join(f"{name}={value}" for name, value in given.items())
+    where = f" (path: {', '.join(paths)})" if paths else ""
+    return ExpressionError(
+        f"torch.nn.{cls.__name__} needs plain numbers, but got {shown}; "
+        f"use nas_space.nn.Mutable{cls.__name__} instead{where}"
+    )

@@ -1,7 +1,31 @@
-"""Strategies: who proposes the next architecture."""
+"""Strategies: who proposes the next architecture.
+
+>>> from nas_space.strategy import RegularizedEvolution, get_strategy
+>>> isinstance(get_strategy("evolution"), RegularizedEvolution)
+True
+"""
 
 from nas_space.strategy.base import Evaluated, Round, Searchable, Strategy
 from nas_space.strategy.evolution import RegularizedEvolution
+from nas_space.strategy.grid import GridSearch
 from nas_space.strategy.random import Random
+from nas_space.strategy.registry import STRATEGIES, get_strategy
+from nas_space.strategy.samplers import GP, NSGAII, NSGAIII, QMC, TPE, OptunaSampler
 
-__all__ = ["Evaluated", "Random", "RegularizedEvolution", "Round", "Searchable", "Strategy"]
+__all__ = [
+    "GP",
+    "NSGAII",
+    "NSGAIII",
+    "QMC",
+    "STRATEGIES",
+    "TPE",
+    "Evaluated",
+    "GridSearch",
+    "OptunaSampler",
+    "Random",
+    "RegularizedEvolution",
+    "Round",
+    "Searchable",
+    "Strategy",
+    "get_strategy",
+]

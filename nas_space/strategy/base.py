@@ -133,6 +133,15 @@ class Strategy(ABC):
     ...         return now.history[-1].arch if now.history else now.sample()
     """
 
+    def check(self, space: Searchable) -> None:  # noqa: B027 - most can deal with all
+        """Refuses a space that the strategy cannot deal with, before a search of it begins.
+
+        Raises
+        ------
+        UsageError
+            If there is something that it cannot deal with.
+        """
+
     @abstractmethod
     def propose(self, now: Round) -> Sample:
         """The architecture to evaluate next.

@@ -12,7 +12,7 @@ from nas_space.mutable.randomness import Words
 from nas_space.strategy.base import Searchable
 from nas_space.strategy.draws import chance, choose, shuffled
 
-__all__ = ["complete", "crossover", "distance", "mutate", "nearest", "neighbours"]
+__all__ = ["complete", "crossover", "decide", "distance", "mutate", "nearest", "neighbours"]
 
 _LISTED = 64
 """Of a label with more values than these, neighbours have some at random, not all."""
@@ -53,11 +53,28 @@ def complete(space: Searchable, wishes: Mapping[str, Any], words: Words) -> Samp
     >>> [label for label in arch if label.startswith("s2")]
     ['s2_depth', 's2_i0']
     """
+    return decide(space, wishes, lambda symbol: symbol.draw(words(symbol.words)))
+
+
+def decide(
+    space: Searchable, wishes: Mapping[str, Any], choose: Callable[[MutableSymbol[Any]], Any]
+) -> Sample:
+    """As :func:`complete`, with a function that chooses what is active and not among the wishes.
+
+    Parameters
+    ----------
+    space
+        Says which labels are active.
+    wishes
+        Label to value.
+    choose
+        Gives the value of a label.  It is asked in an order in which each is known to be active.
+    """
     chosen = dict(wishes)
     values = Values()
     for leaf in Plan.of(space.structure()).needed(values.known):
         if isinstance(leaf, MutableSymbol) and leaf.is_missing(chosen):
-            chosen[leaf.name] = leaf.draw(words(leaf.words))
+            chosen[leaf.name] = choose(leaf)
         values.known[leaf] = leaf.visit(chosen, values)
     return values.active
 

@@ -131,6 +131,7 @@ def search(
         weights=weights or str(getattr(evaluate, "weights", "inherit")),
     )
     _check_expressions(settings)
+    settings.strategy.check(space)
     if storage is not None or workers > 1:
         storable(unrestricted(space))
 

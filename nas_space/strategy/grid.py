@@ -1,0 +1,104 @@
+"""Every architecture once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import islice
+from typing import Any
+
+from nas_space.mutable import MutableSymbol, Sample, Values
+from nas_space.mutable.plan import Plan
+from nas_space.mutable.randomness import words
+from nas_space.strategy.base import Round, Searchable, Strategy
+from nas_space.strategy.draws import shuffled
+from nas_space.strategy.neighbours import symbols_of
+
+__all__ = ["GridSearch"]
+
+_BUFFER = 100
+_FINEST = 20
+"""So often is the grid of numerical labels made finer."""
+
+
+class GridSearch(Strategy):
+    """Goes through all architectures.
+
+    Numerical labels without a step are tried at their medians first, then at ever finer
+    quantiles.
+
+    Parameters
+    ----------
+    shuffle
+        Whether to shuffle, by the seed of the search, a hundred at a time; otherwise the last
+        labels vary first.
+    """
+
+    def __init__(self, *, shuffle: bool = True) -> None:
+        self.shuffle = shuffle
+        self._ahead: tuple[Searchable, int, Iterator[Sample]] | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_ahead": None}
+
+    def propose(self, now: Round) -> Sample:
+        # A place in the grid is kept, but nothing depends on it: what was passed over is taken.
+        for _ in range(2):
+            if self._ahead is None or self._ahead[:2] != (now.space, now.seed):
+                self._ahead = (now.space, now.seed, self._all(now.space, now.seed))
+            for arch in self._ahead[2]:
+                if now.space.contains(arch) and now.space.arch_id(arch) not in now.taken:
+                    return arch
+            self._ahead = None  # at the end: some may have come free before
+        return now.sample()  # which the search mends, or finds that none is left
+
+    def _all(self, space: Searchable, seed: int) -> Iterator[Sample]:
+        infinite = any(symbol.size is None for symbol in symbols_of(space).values())
+        for granularity in range(1, _FINEST if infinite else 2):
+            grid = samples(space, granularity)
+            if not self.shuffle:
+                yield from grid
+                continue
+            source = words(seed)
+            while buffer := list(islice(grid, _BUFFER)):
+                yield from shuffled(source, buffer)
+
+
+def samples(space: Searchable, granularity: int) -> Iterator[Sample]:
+    """The architectures of a grid, depth first; constraints are not looked at.
+
+    Parameters
+    ----------
+    space
+        The space.
+    granularity
+        Numerical labels are at ``2 ** granularity - 1`` quantiles.
+
+    Examples
+    --------
+    >>> from nas_space.hub import ProxylessNAS
+    >>> first = next(samples(ProxylessNAS(), 1))
+    >>> first["s2_depth"], len(first)
+    (1, 11)
+    """
+    plan = Plan.of(space.structure())
+    chosen: Sample = {}
+    turning: list[tuple[str, Iterator[Any]]] = []
+    while True:
+        values = Values()
+        for leaf in plan.needed(values.known):
+            if isinstance(leaf, MutableSymbol) and leaf.is_missing(chosen):
+                options = iter(leaf.grid_choices(granularity))
+                chosen[leaf.name] = next(options)
+                turning.append((leaf.name, options))
+            values.known[leaf] = leaf.visit(chosen, values)
+        yield dict(values.active)
+        while turning:
+            name, options = turning[-1]
+            try:
+                chosen[name] = next(options)
+                break
+            except StopIteration:
+                turning.pop()
+                del chosen[name]
+        else:
+            return

@@ -1,0 +1,65 @@
+"""Strategies by name, for the shell and for configurations."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from nas_space.errors import UsageError, suggest
+from nas_space.strategy.base import Strategy
+from nas_space.strategy.evolution import RegularizedEvolution
+from nas_space.strategy.grid import GridSearch
+from nas_space.strategy.random import Random
+from nas_space.strategy.samplers import GP, NSGAII, NSGAIII, QMC, TPE
+
+__all__ = ["STRATEGIES", "get_strategy"]
+
+STRATEGIES: dict[str, type[Strategy]] = {
+    "evolution": RegularizedEvolution,
+    "gp": GP,
+    "grid": GridSearch,
+    "nsga2": NSGAII,
+    "nsga3": NSGAIII,
+    "qmc": QMC,
+    "random": Random,
+    "tpe": TPE,
+}
+"""Name to class of the strategies that propose one architecture at a time."""
+
+
+def get_strategy(name: str, **arguments: Any) -> Strategy:
+    """The strategy of a name.
+
+    Parameters
+    ----------
+    name
+        One of :data:`STRATEGIES`, or the name of its class, in any case.
+    arguments
+        Of its constructor.
+
+    Raises
+    ------
+    UsageError
+        If there is none of that name, or it takes no such argument.
+
+    Examples
+    --------
+    >>> get_strategy("evolution", population_size=20).population_size
+    20
+    >>> get_strategy("evolutoin")
+    Traceback (most recent call last):
+    ...
+    nas_space.errors.UsageError: there is no strategy 'evolutoin'; did you mean 'evolution'? \
+(there are evolution, gp, grid, nsga2, nsga3, qmc, random, tpe)
+    """
+    names = {kind.__name__: kind for kind in STRATEGIES.values()} | STRATEGIES
+    folded = {known.casefold(): kind for known, kind in names.items()}
+    kind = folded.get(name.casefold())
+    if kind is None:
+        raise UsageError(
+            f"there is no strategy {name!r}{suggest(name, names)} "
+            f"(there are {', '.join(STRATEGIES)})"
+        )
+    try:
+        return kind(**arguments)
+    except TypeError as error:
+        raise UsageError(f"the strategy {name!r} cannot be made so: {error}") from None

@@ -1,0 +1,319 @@
+"""Optuna's samplers as strategies."""
+
+from __future__ import annotations
+
+import inspect
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution
+from optuna.samplers import BaseGASampler, BaseSampler, CmaEsSampler
+from optuna.trial import TrialState, create_trial
+
+from nas_space.errors import UsageError, suggest
+from nas_space.mutable import Sample
+from nas_space.strategy.base import Evaluated, Round, Searchable, Strategy
+from nas_space.strategy.dimensions import Dimension, dimension_of
+from nas_space.strategy.neighbours import decide, symbols_of
+
+__all__ = ["GP", "NSGAII", "NSGAIII", "QMC", "TPE", "OptunaSampler"]
+
+
+class OptunaSampler(Strategy):
+    """Proposes what one of Optuna's samplers suggests.
+
+    The sampler is shown the history as trials of a study of its own, in memory, and asked for
+    active labels only, in the order in which they are known to be active.  So it learns from
+    what was evaluated, also where its own suggestion had to be mended.
+
+    Parameters
+    ----------
+    make
+        Makes the sampler, from a seed.
+    impute
+        Whether labels that are not active in an architecture are shown at their defaults.
+        Samplers that relate labels to each other otherwise see only those that are active
+        in all architectures.
+
+    Raises
+    ------
+    UsageError
+        When a search begins, if the sampler cannot deal with the space.
+
+    Examples
+    --------
+    >>> from optuna.samplers import TPESampler
+    >>> strategy = OptunaSampler(lambda seed: TPESampler(seed=seed, n_ei_candidates=50))
+    """
+
+    def __init__(self, make: Callable[[int], BaseSampler], *, impute: bool = False) -> None:
+        self.make = make
+        self.impute = impute
+        self._memory: _Memory | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_memory": None}
+
+    def check(self, space: Searchable) -> None:
+        with _silent():
+            sampler = self.make(0)
+        if isinstance(sampler, CmaEsSampler):
+            for label, symbol in symbols_of(space).items():
+                kinds = dimension_of(symbol).distributions.values()
+                if any(isinstance(kind, CategoricalDistribution) for kind in kinds):
+                    raise UsageError(
+                        "CMA-ES adapts a normal distribution over numbers; the values of "
+                        f"{label!r} have no order, so Optuna draws them independently at random, "
+                        "and nothing is learnt of them; use TPE, GP, NSGA-II or evolution"
+                    )
+
+    def propose(self, now: Round) -> Sample:
+        with _silent():
+            memory = self._remember(now)
+            sampler = self.make(self._seed(now))
+            study = memory.study
+            study.sampler = sampler
+            trial = study.ask()
+            self._prepare(memory, sampler, now)
+            try:
+                return decide(
+                    now.space, {}, lambda symbol: memory.dimensions[symbol.name].suggest(trial)
+                )
+            finally:
+                # Samplers overlook it; what is evaluated in the end is shown as a new trial.
+                study.tell(trial, state=TrialState.FAIL)
+
+    def _remember(self, now: Round) -> _Memory:
+        """A study that shows the history, from the last proposal where that goes on from it."""
+        memory = self._memory
+        if memory is None or not memory.continues(now):
+            memory = self._memory = _Memory(now)
+        for evaluated in now.history[len(memory.shown) :]:
+            self._show(memory, evaluated)
+        return memory
+
+    def _show(self, memory: _Memory, evaluated: Evaluated) -> None:
+        """Adds an evaluated architecture as a trial."""
+        memory.study.add_trial(
+            create_trial(
+                params=memory.params(evaluated.arch, impute=self.impute),
+                distributions=memory.distributions(evaluated.arch, impute=self.impute),
+                values=list(evaluated.goodness),
+            )
+        )
+        memory.shown.append(evaluated.number)
+
+    def _seed(self, now: Round) -> int:
+        """The seed of the sampler for a proposal."""
+        return int(now.words(1)[0]) % 2**32
+
+    def _prepare(self, memory: _Memory, sampler: BaseSampler, now: Round) -> None:
+        """What is left to do before the sampler is asked."""
+
+
+class _Memory:
+    """A study in memory, and what it shows."""
+
+    def __init__(self, now: Round) -> None:
+        self.space = now.space
+        self.objectives = now.objectives
+        self.study = optuna.create_study(directions=["maximize"] * now.objectives)
+        self.shown: list[int] = []
+        self.drawn = 0  # points of a sequence, by QMC
+        self.dimensions: dict[str, Dimension] = {
+            label: dimension_of(symbol) for label, symbol in symbols_of(now.space).items()
+        }
+        self.defaults = {
+            label: dimension.params(dimension.symbol.default_choice())
+            for label, dimension in self.dimensions.items()
+        }
+
+    def continues(self, now: Round) -> bool:
+        """Whether the history is what is shown, or goes on from it."""
+        return (
+            self.space is now.space
+            and self.objectives == now.objectives
+            and self.shown == [evaluated.number for evaluated in now.history[: len(self.shown)]]
+        )
+
+    def params(self, arch: Sample, *, impute: bool) -> dict[str, Any]:
+        """The parameters that stand for an architecture."""
+        params: dict[str, Any] = {}
+        for label, dimension in self.dimensions.items():
+            if label in arch:
+                params |= dimension.params(arch[label])
+            elif impute:
+                params |= self.defaults[label]
+        return params
+
+    def distributions(self, arch: Sample, *, impute: bool) -> dict[str, BaseDistribution]:
+        """Those of the parameters."""
+        return {
+            name: distribution
+            for label, dimension in self.dimensions.items()
+            if impute or label in arch
+            for name, distribution in dimension.distributions.items()
+        }
+
+
+class TPE(OptunaSampler):
+    """Tree-structured Parzen estimators: likely values of good architectures, unlikely of others.
+
+    Parameters
+    ----------
+    arguments
+        Of :class:`optuna.samplers.TPESampler`.
+
+    References
+    ----------
+    Bergstra et al., *Algorithms for hyper-parameter optimization*, NeurIPS 2011.
+    """
+
+    def __init__(self, **arguments: Any) -> None:
+        _check(optuna.samplers.TPESampler, arguments)
+        self.arguments = arguments
+        super().__init__(self._sampler)
+
+    def _sampler(self, seed: int) -> BaseSampler:
+        return optuna.samplers.TPESampler(seed=seed, **self.arguments)
+
+
+class GP(OptunaSampler):
+    """A Gaussian process as a model of the objectives, and its expected improvement.
+
+    Parameters
+    ----------
+    arguments
+        Of :class:`optuna.samplers.GPSampler`.
+    """
+
+    def __init__(self, **arguments: Any) -> None:
+        _check(optuna.samplers.GPSampler, arguments)
+        self.arguments = arguments
+        super().__init__(self._sampler, impute=True)
+
+    def _sampler(self, seed: int) -> BaseSampler:
+        quiet = {"warn_independent_sampling": False, **self.arguments}
+        return optuna.samplers.GPSampler(seed=seed, **quiet)
+
+
+class _Genetic(OptunaSampler):
+    """A genetic algorithm, whose trials belong to generations."""
+
+    kind: Callable[..., BaseGASampler]
+
+    def __init__(self, **arguments: Any) -> None:
+        _check(self.kind, arguments)
+        self.arguments = arguments
+        super().__init__(self._sampler, impute=True)
+
+    def _sampler(self, seed: int) -> BaseGASampler:
+        return self.kind(seed=seed, **self.arguments)
+
+    def _show(self, memory: _Memory, evaluated: Evaluated) -> None:
+        # As a running trial first, so that the sampler can say which generation it is of.
+        study = memory.study
+        waiting = create_trial(
+            state=TrialState.WAITING,
+            params=memory.params(evaluated.arch, impute=True),
+            distributions=memory.distributions(evaluated.arch, impute=True),
+        )
+        study.add_trial(waiting)
+        trial = study.ask()
+        now = study.get_trials(deepcopy=False)[trial.number]
+        self._sampler(0).get_trial_generation(study, now)
+        study.tell(trial, list(evaluated.goodness))
+        memory.shown.append(evaluated.number)
+
+
+class NSGAII(_Genetic):
+    """The genetic algorithm NSGA-II, for several objectives.
+
+    Parameters
+    ----------
+    arguments
+        Of :class:`optuna.samplers.NSGAIISampler`.
+
+    References
+    ----------
+    Deb et al., *A fast and elitist multiobjective genetic algorithm: NSGA-II*, 2002.
+    """
+
+    kind = optuna.samplers.NSGAIISampler
+
+
+class NSGAIII(_Genetic):
+    """The genetic algorithm NSGA-III, for many objectives.
+
+    Parameters
+    ----------
+    arguments
+        Of :class:`optuna.samplers.NSGAIIISampler`.
+
+    References
+    ----------
+    Deb and Jain, *An evolutionary many-objective optimization algorithm*, 2014.
+    """
+
+    kind = optuna.samplers.NSGAIIISampler
+
+
+class QMC(OptunaSampler):
+    """Points of a Sobol or Halton sequence: random search that leaves no large gaps.
+
+    Parameters
+    ----------
+    arguments
+        Of :class:`optuna.samplers.QMCSampler`.
+    """
+
+    def __init__(self, **arguments: Any) -> None:
+        _check(optuna.samplers.QMCSampler, arguments)
+        self.arguments = {"scramble": True, **arguments}
+        super().__init__(self._sampler, impute=True)
+
+    def _sampler(self, seed: int) -> BaseSampler:
+        quiet = {"warn_independent_sampling": False, "warn_asynchronous_seeding": False}
+        return optuna.samplers.QMCSampler(seed=seed, **{**quiet, **self.arguments})
+
+    def _seed(self, now: Round) -> int:
+        return now.seed % 2**32  # one sequence for the whole search
+
+    def _prepare(self, memory: _Memory, sampler: BaseSampler, now: Round) -> None:
+        # The sampler counts its points in the study; this one may not have seen all of them.
+        study = memory.study
+        last = study.get_trials(deepcopy=False)[-1]
+        space = sampler.infer_relative_search_space(study, last)
+        if space:
+            for _ in range(memory.drawn, now.number - 1):
+                sampler.sample_relative(study, last, space)
+            memory.drawn = max(memory.drawn, now.number - 1) + 1
+
+
+def _check(kind: Any, arguments: dict[str, Any]) -> None:
+    """Refuses arguments that a sampler does not take, or that the search gives."""
+    known = [name for name in inspect.signature(kind).parameters if name != "seed"]
+    if "seed" in arguments:
+        raise UsageError("the seed is that of the search: search(..., seed=...)")
+    for name in arguments:
+        if name not in known:
+            near = suggest(name, known)
+            raise UsageError(f"{kind.__name__} takes no {name!r}{near} (it takes {known})")
+    with _silent():
+        kind(**arguments)
+
+
+@contextmanager
+def _silent() -> Iterator[None]:
+    """Keeps what Optuna says of the study in memory, which nobody sees, to itself."""
+    level = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            yield
+    finally:
+        optuna.logging.set_verbosity(level)

@@ -9,13 +9,16 @@ from .mobile import (
     same_width,
     simplify_sequential,
 )
+from .mobilenetv3 import MobileNetV3Space, SqueezeExcite
 from .proxylessnas import ProxylessNAS
 
 __all__ = [
     "ConvBNReLU",
     "DepthwiseSeparableConv",
     "InvertedResidual",
+    "MobileNetV3Space",
     "ProxylessNAS",
+    "SqueezeExcite",
     "inverted_residual_choice_builder",
     "reset_parameters",
     "same_width",

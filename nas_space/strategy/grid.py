@@ -35,20 +35,21 @@ class GridSearch(Strategy):
 
     def __init__(self, *, shuffle: bool = True) -> None:
         self.shuffle = shuffle
-        self._ahead: tuple[Searchable, int, Iterator[Sample]] | None = None
+        self._place: _Place | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_ahead": None}
+        return {**self.__dict__, "_place": None}
 
     def propose(self, now: Round) -> Sample:
-        # A place in the grid is kept, but nothing depends on it: what was passed over is taken.
-        for _ in range(2):
-            if self._ahead is None or self._ahead[:2] != (now.space, now.seed):
-                self._ahead = (now.space, now.seed, self._all(now.space, now.seed))
-            for arch in self._ahead[2]:
-                if now.space.contains(arch) and now.space.arch_id(arch) not in now.taken:
+        place = self._place
+        if place is None or not place.is_for(now):
+            place = self._place = _Place(now, self._all(now.space, now.seed))
+        for arch in place.rest:
+            if now.space.contains(arch):
+                key = now.space.arch_id(arch)
+                place.passed.add(key)
+                if key not in now.taken:
                     return arch
-            self._ahead = None  # at the end: some may have come free before
         return now.sample()  # which the search mends, or finds that none is left
 
     def _all(self, space: Searchable, seed: int) -> Iterator[Sample]:
@@ -61,6 +62,20 @@ class GridSearch(Strategy):
             source = words(seed)
             while buffer := list(islice(grid, _BUFFER)):
                 yield from shuffled(source, buffer)
+
+
+class _Place:
+    """How far in a grid a search is: kept for speed, as it follows from what is taken."""
+
+    def __init__(self, now: Round, rest: Iterator[Sample]) -> None:
+        self.space = now.space
+        self.seed = now.seed
+        self.rest = rest
+        self.passed: set[str] = set()
+
+    def is_for(self, now: Round) -> bool:
+        """Whether all that was passed on the way is taken."""
+        return self.space is now.space and self.seed == now.seed and self.passed <= now.taken
 
 
 def samples(space: Searchable, granularity: int) -> Iterator[Sample]:

@@ -55,10 +55,8 @@ def get_strategy(name: str, **arguments: Any) -> Strategy:
     folded = {known.casefold(): kind for known, kind in names.items()}
     kind = folded.get(name.casefold())
     if kind is None:
-        raise UsageError(
-            f"there is no strategy {name!r}{suggest(name, names)} "
-            f"(there are {', '.join(STRATEGIES)})"
-        )
+        near = suggest(name, STRATEGIES) or suggest(name, names)
+        raise UsageError(f"there is no strategy {name!r}{near} (there are {', '.join(STRATEGIES)})")
     try:
         return kind(**arguments)
     except TypeError as error:

@@ -13,6 +13,7 @@ a lock.
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import time
@@ -28,7 +29,8 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from nas_space.errors import UsageError
-from nas_space.mutable import Sample
+from nas_space.mutable import MISSING, Sample
+from nas_space.mutable.node import key_of
 from nas_space.strategy import Evaluated
 from nas_space.study.objectives import Objective
 
@@ -287,14 +289,14 @@ def storable(space: Any) -> None:
     UsageError
         If a label has values that JSON cannot hold.
     """
-    import json
-
     for label, symbol in space.simplify().items():
         for value in getattr(symbol, "values", ()):
             try:
-                symbol.coerce(json.loads(json.dumps(value)))
+                read = json.loads(json.dumps(value))
             except (TypeError, ValueError):
+                read = MISSING
+            if key_of(read, loose=True) != key_of(value, loose=True):
                 raise UsageError(
                     f"the label {label!r} has the value {value!r}, which cannot be stored; give "
                     "its values as numbers or names, and look up what they stand for"
-                ) from None
+                )

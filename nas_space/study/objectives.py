@@ -141,14 +141,12 @@ def measured(objectives: Sequence[Objective], returned: Any) -> dict[str, float]
         If a value is not a number (NaN).
     """
     wanted = [objective.name for objective in objectives if objective.expression is None]
+    form = f"a dict with {wanted}" + (" or a number" if len(wanted) == 1 else "")
+    if returned is None:
+        raise UsageError(f"evaluate must return {form}, but returned nothing")
     if not isinstance(returned, Mapping):
         if len(wanted) != 1:
-            raise UsageError(
-                f"evaluate must return a dict with {wanted}, but returned {returned!r}"
-                if wanted
-                else "no objective is measured, so evaluate must return a dict, "
-                f"but returned {returned!r}"
-            )
+            raise UsageError(f"evaluate must return {form}, but returned {returned!r}")
         returned = {wanted[0]: returned}
     missing = [name for name in wanted if name not in returned]
     if missing:

@@ -11,7 +11,7 @@ import optuna
 from optuna.storages import BaseStorage
 
 from nas_space.errors import StorageError, UsageError, suggest
-from nas_space.strategy import RegularizedEvolution, Strategy
+from nas_space.strategy import RegularizedEvolution, Strategy, get_strategy
 from nas_space.study.evaluators import from_scratch
 from nas_space.study.fingerprint import describe, differences, digest, fingerprint, unrestricted
 from nas_space.study.ledger import storable
@@ -32,7 +32,7 @@ def search(
     space: Any,
     target: Evaluate | Task,
     *,
-    strategy: Strategy | None = None,
+    strategy: Strategy | str | None = None,
     objectives: Objectives | None = None,
     trials: int = 100,
     storage: Storage = None,
@@ -57,7 +57,8 @@ def search(
         :class:`~nas_space.training.Task`: then each network is trained on it from scratch
         (:func:`from_scratch` and :func:`inherited` say more).
     strategy
-        Who proposes architectures; :class:`~nas_space.strategy.RegularizedEvolution` by default.
+        Who proposes architectures, or its name, see :func:`~nas_space.strategy.get_strategy`;
+        :class:`~nas_space.strategy.RegularizedEvolution` by default.
     objectives
         What to look for: names of what is measured, to be maximised; or made by
         :func:`maximize` and :func:`minimize`, which take expressions too.  By default the main
@@ -79,7 +80,7 @@ def search(
     timeout
         Seconds after which no further trial is begun.
     failures
-        How many trials may fail before the search gives up; by default a tenth, at least 10.
+        With how many trials that fail the search gives up; by default a tenth, at least 10.
     weights
         Which weights networks have: ``'inherit'`` those of the space, ``'fresh'`` new ones,
         ``'none'`` for no network at all (``evaluate`` gets ``None``).  By default what the
@@ -117,7 +118,10 @@ def search(
     20
     """
     evaluate: Evaluate = from_scratch(target) if isinstance(target, Task) else target
-    _check(evaluate, trials, workers, weights)
+    if isinstance(strategy, str):
+        strategy = get_strategy(strategy)
+    numbers = {"trials": trials, "workers": workers, "failures": failures, "timeout": timeout}
+    _check(evaluate, strategy, weights, numbers)
     if workers > 1 and isinstance(storage, BaseStorage):
         raise UsageError("several workers each open the storage: give its address, not itself")
     settings = Settings(
@@ -158,16 +162,19 @@ def search(
     return SearchResult(study, space, settings.objectives, settings.weights)
 
 
-def _check(evaluate: Any, trials: int, workers: int, weights: str | None) -> None:
+def _check(
+    evaluate: Any, strategy: Any, weights: str | None, least: dict[str, float | None]
+) -> None:
     if not callable(evaluate):
         raise UsageError(
             "what to search for is a function evaluate(network, arch), or a Task, "
             f"but got {evaluate!r}"
         )
-    if trials < 1:
-        raise UsageError(f"trials must be at least 1, but got {trials}")
-    if workers < 1:
-        raise UsageError(f"workers must be at least 1, but got {workers}")
+    for name, number in least.items():
+        if number is not None and number <= 0:
+            raise UsageError(f"{name} must be positive, but got {number}")
+    if strategy is not None and not isinstance(strategy, Strategy):
+        raise UsageError(f"a strategy is one of nas_space.strategy, but got {strategy!r}")
     if weights not in (None, "inherit", "fresh", "none"):
         raise UsageError(f"weights must be 'inherit', 'fresh' or 'none', but got {weights!r}")
 

@@ -26,6 +26,9 @@ Storage: TypeAlias = "str | Path | BaseStorage | None"
 _JOURNAL = (".journal", ".log", ".jsonl")
 _SQLITE = (".db", ".sqlite", ".sqlite3")
 
+_BUSY = 60
+"""Seconds to wait while another process writes to a file."""
+
 _HEARTBEAT = 30
 """Seconds between signs of life of a trial, in databases that several machines share."""
 
@@ -82,18 +85,25 @@ def unreachable(storage: Storage, error: Exception) -> StorageError:
     )
 
 
+class _Connection(sqlite3.Connection):
+    """A connection to a file in which readers and the writer do not wait for each other.
+
+    A commit is one write, which the system brings to the disk when it likes.  So a killed
+    process loses nothing; a power failure may lose the last moments, and no more.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.execute("PRAGMA journal_mode=WAL")
+        self.execute("PRAGMA synchronous=NORMAL")
+
+
 def _file(path: Path, *, sqlite: bool = False) -> BaseStorage:
     if not path.parent.is_dir():
         raise FileNotFoundError(f"there is no folder {str(path.parent)!r}")
     if sqlite or path.suffix in _SQLITE:
-        # Recorded in the file once for all: readers and the writer do not wait for each
-        # other, and a commit is one write instead of two.
-        connection = sqlite3.connect(path, timeout=60)
-        try:
-            connection.execute("PRAGMA journal_mode=WAL")
-        finally:
-            connection.close()
-        return RDBStorage(f"sqlite:///{path}", engine_kwargs={"connect_args": {"timeout": 60}})
+        arguments = {"timeout": _BUSY, "factory": _Connection}
+        return RDBStorage(f"sqlite:///{path}", engine_kwargs={"connect_args": arguments})
     if path.suffix in _JOURNAL:
         return JournalStorage(JournalFileBackend(str(path)))
     raise UsageError(

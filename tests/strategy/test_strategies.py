@@ -1,0 +1,185 @@
+"""What single strategies do."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import optuna
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import nas_space as ns
+from nas_space.errors import UsageError
+from nas_space.mutable.randomness import words
+from nas_space.strategy import (
+    GP,
+    QMC,
+    TPE,
+    Evaluated,
+    GridSearch,
+    OptunaSampler,
+    RegularizedEvolution,
+    Round,
+    get_strategy,
+)
+from nas_space.strategy.dimensions import dimension_of
+from nas_space.strategy.grid import samples
+from tests import strategies as spaces
+from tests.problems import Tiny, Various, worth
+
+
+def round_of(space, archs, goodness, number=0):
+    history = [
+        Evaluated(n, arch, value if isinstance(value, tuple) else (value,))
+        for n, (arch, value) in enumerate(zip(archs, goodness, strict=True))
+    ]
+    return Round(space, history, number=number, objectives=len(history[0].goodness))
+
+
+class TestEvolution:
+    def test_begins_at_random_and_then_mutates(self):
+        space = Various()
+        archs = list(space.sample(5, seed=0))
+        strategy = RegularizedEvolution(population_size=5, sample_size=5)
+        early = [
+            strategy.propose(round_of(space, archs[:4], range(4), number=n)) for n in range(10)
+        ]
+        assert len({space.arch_id(arch) for arch in early}) == 10
+        late = [strategy.propose(round_of(space, archs, range(5), number=n)) for n in range(10)]
+        # The parent is the last one, the best; most labels stay.
+        same = [sum(child.get(k) == v for k, v in archs[4].items()) for child in late]
+        assert sum(same) / 10 > len(archs[4]) - 2.5
+
+    def test_the_old_are_forgotten_however_good_they_were(self):
+        space = Various()
+        archs = list(space.sample(6, seed=0))
+        strategy = RegularizedEvolution(population_size=5, sample_size=5, mutation_prob=0.0)
+        child = strategy.propose(round_of(space, archs, [100, 1, 2, 3, 4, 5]))
+        shared = [sum(child.get(k) == v for k, v in arch.items()) for arch in archs]
+        assert shared[5] == max(shared)
+
+    def test_a_parent_is_one_that_no_other_dominates(self):
+        space = Various()
+        archs = list(space.sample(3, seed=0))
+        strategy = RegularizedEvolution(population_size=3, sample_size=3)
+        now = round_of(space, archs, [(1.0, 1.0), (0.0, 0.0), (2.0, -1.0)])
+        chosen = {strategy._winner(Round(space, now.history, number=n)).number for n in range(40)}
+        assert chosen == {0, 2}
+
+    @pytest.mark.parametrize(
+        "arguments",
+        [{"population_size": 0}, {"sample_size": 60}, {"sample_size": 0}, {"mutation_prob": 1.5}],
+    )
+    def test_senseless_arguments_are_refused(self, arguments):
+        with pytest.raises(UsageError, match=next(iter(arguments))):
+            RegularizedEvolution(**arguments)
+
+
+class TestGrid:
+    def test_every_architecture_once_in_order(self):
+        space = Tiny()
+        found = list(samples(space, 1))
+        assert len({space.arch_id(arch) for arch in found}) == len(found) == 12
+        assert found[0] == {"width": 4, "depth": 1, "op0": "relu"}
+
+    def test_numbers_are_tried_ever_more_finely(self):
+        space = Various()
+        space.require(space.width == 8)
+
+        class Rate(ns.ModelSpace):
+            def __init__(self):
+                super().__init__()
+                self.rate = ns.uniform("rate", 0.0, 1.0)
+
+        result = ns.search(Rate(), worth, strategy=GridSearch(shuffle=False), trials=7)
+        rates = [outcome.arch["rate"] for outcome in result.outcomes]
+        assert rates == [0.5, 0.25, 0.75, 0.125, 0.375, 0.625, 0.875]
+
+
+class TestSamplers:
+    def test_only_active_labels_are_suggested(self):
+        space = Tiny()
+        asked = []
+
+        class Spy(optuna.samplers.RandomSampler):
+            def sample_independent(self, study, trial, param_name, param_distribution):
+                asked.append(param_name)
+                return super().sample_independent(study, trial, param_name, param_distribution)
+
+        strategy = OptunaSampler(lambda seed: Spy(seed=seed))
+        for number in range(10):
+            asked.clear()
+            arch = strategy.propose(Round(space, [], number=number))
+            assert sorted(asked) == sorted(arch)
+
+    def test_samplers_learn_from_what_was_evaluated_not_from_what_they_had_suggested(self):
+        seen: list[Any] = []
+
+        class Spy(optuna.samplers.RandomSampler):
+            def sample_independent(self, study, trial, param_name, param_distribution):
+                done = study.get_trials(states=[optuna.trial.TrialState.COMPLETE])
+                seen[:] = [(t.params, t.values) for t in done]
+                return super().sample_independent(study, trial, param_name, param_distribution)
+
+        space = Tiny()
+        history = [
+            Evaluated(0, {"width": 8, "depth": 1, "op0": "tanh"}, (0.5,)),
+            Evaluated(1, {"width": 4, "depth": 2, "op0": "relu", "op1": "tanh"}, (0.75,)),
+        ]
+        OptunaSampler(lambda seed: Spy(seed=seed)).propose(Round(space, history, number=2))
+        assert seen == [
+            ({"width": 1, "depth": 0, "op0": 1}, [0.5]),
+            ({"width": 0, "depth": 1, "op0": 0, "op1": 1}, [0.75]),
+        ]
+        OptunaSampler(lambda seed: Spy(seed=seed), impute=True).propose(Round(space, history))
+        assert seen[0][0] == {"width": 1, "depth": 0, "op0": 1, "op1": 0}
+
+    def test_cma_es_is_refused_where_values_have_no_order(self):
+        strategy = OptunaSampler(lambda seed: optuna.samplers.CmaEsSampler(seed=seed))
+        with pytest.raises(UsageError, match="no order"):
+            ns.search(Tiny(), worth, strategy=strategy)
+
+    def test_unknown_arguments_are_refused(self):
+        with pytest.raises(UsageError, match="did you mean 'n_startup_trials'"):
+            TPE(n_startup_trial=3)
+        with pytest.raises(UsageError, match="the seed is that of the search"):
+            GP(seed=3)
+
+    def test_a_sequence_goes_on_where_it_was_in_another_process(self):
+        space = Various()
+        one = ns.search(space, worth, strategy=QMC(), trials=8, weights="none")
+        history = [Evaluated(o.number, o.arch, tuple(o.values.values())) for o in one.outcomes[:-1]]
+        seed = ns.training.randomness.seed_of(0, "search/propose", 0)
+        now = Round(space, history, number=7, seed=seed)
+        assert QMC().propose(now) == one.outcomes[7].arch
+
+
+@given(st.data())
+def test_every_value_of_a_label_has_parameters_that_stand_for_it(data):
+    symbol = data.draw(spaces.symbols("label"))
+    value = symbol.draw(words(data.draw(st.integers(0, 1000)))(symbol.words))
+    dimension = dimension_of(symbol)
+    params = dimension.params(value)
+    assert set(params) == set(dimension.distributions)
+    for name, distribution in dimension.distributions.items():
+        assert distribution._contains(distribution.to_internal_repr(params[name]))
+    back = dimension.value(params)
+    if symbol.size is None:
+        assert back == pytest.approx(value, rel=1e-3, abs=1e-3)
+    else:
+        assert back == value
+
+
+class TestNames:
+    def test_by_short_name_and_by_class(self):
+        assert type(get_strategy("TPE")) is type(get_strategy("tpe")) is TPE
+        assert isinstance(get_strategy("RegularizedEvolution"), RegularizedEvolution)
+
+    def test_the_nearest_name_is_suggested(self):
+        with pytest.raises(UsageError, match="did you mean 'random'"):
+            get_strategy("randon")
+
+    def test_arguments_that_it_does_not_take(self):
+        with pytest.raises(UsageError, match="populationsize"):
+            get_strategy("evolution", populationsize=3)

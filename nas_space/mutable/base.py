@@ -120,6 +120,9 @@ class Mutable:
                 known[leaf] = leaf.visit(sample, values)
             values.check_constraints(sample)
         except SampleValidationError as error:
+            if isinstance(error, SampleMissingError):
+                error.msg += _misspelling(error.label or "", sample, self.structure())
+                error.args = (error.msg,)
             self._locate(error, sample)
             raise
         return values
@@ -128,7 +131,7 @@ class Mutable:
         """Puts in front of an error's path where in here it comes from."""
         for name, part in self._named_parts():
             found = part.check_contains(sample)
-            if found is not None and found.msg == error.msg:
+            if found is not None and found.label == error.label and type(found) is type(error):
                 error.paths[:0] = [name, *found.paths]
                 return
 
@@ -368,7 +371,8 @@ class Values:
     def _inactive(self, leaf: Leaf) -> Any:
         raise SampleMissingError(
             f"the label {leaf.name!r} is not active in this architecture"
-            f"{suggest(leaf.name, self.active)}; active labels are {listed(self.active)}"
+            f"{suggest(leaf.name, self.active)}; active labels are {listed(self.active)}",
+            label=leaf.name,
         )
 
     def check_constraints(self, sample: Mapping[str, Any]) -> None:
@@ -382,6 +386,15 @@ def listed(names: Iterable[str], most: int = 20) -> str:
     found = [repr(str(name)) for name in names]
     tail = [f"... ({len(found)} in all)"] if len(found) > most else []
     return ", ".join(found[:most] + tail) or "none"
+
+
+def _misspelling(label: str, sample: Iterable[str], root: Node | None) -> str:
+    """Ends the error about a missing label, if an unknown one comes near."""
+    import difflib
+
+    unknown = {str(name) for name in sample} - {leaf.name for leaf in leaves(root)}
+    near = difflib.get_close_matches(label, sorted(unknown), n=1)
+    return f"; {near[0]!r}, which is not a label of it, may be a misspelling" if near else ""
 
 
 def _is_symbol(mutable: Mutable) -> bool:

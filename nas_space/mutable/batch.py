@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, cast, overload
 import numpy as np
 
 from ..errors import SampleMissingError, UsageError
-from .base import Mutable, Sample, Values
+from .base import Mutable, Sample, Values, listed
 from .columns import Column, Columns, Mask, activity
 from .node import Node
 from .plan import Plan
@@ -123,7 +123,10 @@ class SampleBatch(Sequence[Sample]):
         def leaf(symbol: Any, rows: Any) -> Column:
             if symbol not in self.codes:
                 labels = [s.name for s in self.codes]
-                raise SampleMissingError(f"the batch has no label {symbol.name!r}; it has {labels}")
+                raise SampleMissingError(
+                    f"the batch has no label {symbol.name!r}; it has {listed(labels)}",
+                    label=symbol.name,
+                )
             mask = self.active.get(symbol)
             codes = self.codes[symbol]
             if mask is not None:
@@ -132,7 +135,8 @@ class SampleBatch(Sequence[Sample]):
                     raise SampleMissingError(
                         f"the label {symbol.name!r} is needed where it is not active, in "
                         f"{int((~here).sum())} of {len(here)} architectures; guard its use with "
-                        "MutableExpression.condition(...)"
+                        "MutableExpression.condition(...)",
+                        label=symbol.name,
                     )
             column: Column = symbol.column(codes if rows is None else codes[rows])
             return column

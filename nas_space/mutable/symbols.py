@@ -12,7 +12,7 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import DomainError, SampleMissingError, SampleValidationError, suggest
+from ..errors import DomainError, SampleMissingError, SampleValidationError
 from .base import LabeledMutable, Mutable, Values, listed
 from .columns import Column, as_column
 from .expression import MutableExpression
@@ -137,7 +137,7 @@ class MutableSymbol(Leaf, LabeledMutable, MutableExpression[T_co], Generic[T_co]
         if self.name not in sample:
             raise SampleMissingError(
                 f"the label {self.name!r} has no value; it takes {self.allowed()}; "
-                f"labels given: {listed(sample)}{suggest(self.name, map(str, sample))}",
+                f"labels given: {listed(sample)}",
                 label=self.name,
             )
         return sample[self.name]

@@ -159,7 +159,7 @@ def test_numbers_follow_their_distribution(symbol: Numerical) -> None:
         ),
         (Numerical(distribution=stats.beta(2, 5), label="x"), stats.beta(2, 5)),
     ],
-    ids=repr,
+    ids=["uniform", "loguniform", "normal", "lognormal", "beta"],
 )
 def test_continuous_draws_follow_their_distribution(symbol: Numerical, distribution: Any) -> None:
     drawn = symbol.draw_column(words(3)(2000).reshape(-1, 1))

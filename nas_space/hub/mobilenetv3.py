@@ -169,6 +169,14 @@ class MobileNetV3Space(ModelSpace):
     UsageError
         If the arguments do not go together.
 
+    Notes
+    -----
+    Names and shapes of all tensors are those of NNI 3.0's networks, and so are the outputs but
+    for two faults of it.  Where widths are chosen, it leaves out stage 0's residual connection,
+    which TuNAS has; for weights trained without, set ``network.blocks[0].has_skip = False``.
+    And what it builds for ``se_from_exp=False`` does not run.  It refuses five published
+    architectures, whose stages are deeper than the ``depth_range`` that it gives them.
+
     Examples
     --------
     >>> space = MobileNetV3Space(num_labels=10, width_multipliers=(0.5, 1.0))

@@ -81,19 +81,44 @@ class ConvBNReLU(nn.Sequential):
         activation_layer: ActivationLayer | None = None,
         dilation: MaybeIntChoice = 1,
     ) -> None:
-        norm = (norm_layer or MutableBatchNorm2d)(out_channels)
-        convolution = MutableConv2d(
-            in_channels,
-            out_channels,
-            kernel_size,
-            stride,
-            (kernel_size - 1) // 2 * dilation,
-            dilation=dilation,
-            groups=groups,
-            bias=isinstance(norm, nn.Identity),
+        super().__init__(
+            *_conv_norm_activation(
+                in_channels,
+                out_channels,
+                kernel_size,
+                stride,
+                groups,
+                norm_layer,
+                activation_layer,
+                dilation,
+            )
         )
-        activation = (activation_layer or nn.ReLU6)(inplace=True)
-        super().__init__(*simplify_sequential([convolution, norm, activation]))
+
+
+def _conv_norm_activation(
+    in_channels: MaybeIntChoice,
+    out_channels: MaybeIntChoice,
+    kernel_size: MaybeIntChoice = 3,
+    stride: MaybeIntChoice = 1,
+    groups: MaybeIntChoice = 1,
+    norm_layer: NormLayer | None = None,
+    activation_layer: ActivationLayer | None = None,
+    dilation: MaybeIntChoice = 1,
+) -> Iterator[nn.Module]:
+    """The layers of a :class:`ConvBNReLU`, which larger blocks hold without it."""
+    norm = (norm_layer or MutableBatchNorm2d)(out_channels)
+    convolution = MutableConv2d(
+        in_channels,
+        out_channels,
+        kernel_size,
+        stride,
+        (kernel_size - 1) // 2 * dilation,
+        dilation=dilation,
+        groups=groups,
+        bias=isinstance(norm, nn.Identity),
+    )
+    activation = (activation_layer or nn.ReLU6)(inplace=True)
+    return simplify_sequential([convolution, norm, activation])
 
 
 class _Residual(nn.Sequential):
@@ -172,18 +197,13 @@ class DepthwiseSeparableConv(_Residual):
         norm_layer: NormLayer | None = None,
         activation_layer: ActivationLayer | None = None,
     ) -> None:
-        block = partial(ConvBNReLU, norm_layer=norm_layer)
+        width = in_channels
         layers = [
-            block(
-                in_channels,
-                in_channels,
-                kernel_size,
-                stride,
-                in_channels,
-                activation_layer=activation_layer,
+            *_conv_norm_activation(
+                width, width, kernel_size, stride, width, norm_layer, activation_layer
             ),
-            squeeze_excite(in_channels, in_channels) if squeeze_excite else nn.Identity(),
-            block(in_channels, out_channels, 1, activation_layer=nn.Identity),
+            *([squeeze_excite(width, width)] if squeeze_excite else ()),
+            *_conv_norm_activation(width, out_channels, 1, 1, 1, norm_layer, nn.Identity),
         ]
         super().__init__(layers, in_channels, out_channels, stride)
 
@@ -232,12 +252,13 @@ class InvertedResidual(_Residual):
         activation_layer: ActivationLayer | None = None,
     ) -> None:
         hidden = make_divisible(in_channels * expand_ratio, 8)
-        block = partial(ConvBNReLU, norm_layer=norm_layer)
         layers = [
-            block(in_channels, hidden, 1, activation_layer=activation_layer),
-            block(hidden, hidden, kernel_size, stride, hidden, activation_layer=activation_layer),
-            squeeze_excite(hidden, in_channels) if squeeze_excite else nn.Identity(),
-            block(hidden, out_channels, 1, activation_layer=nn.Identity),
+            *_conv_norm_activation(in_channels, hidden, 1, 1, 1, norm_layer, activation_layer),
+            *_conv_norm_activation(
+                hidden, hidden, kernel_size, stride, hidden, norm_layer, activation_layer
+            ),
+            *([squeeze_excite(hidden, in_channels)] if squeeze_excite else ()),
+            *_conv_norm_activation(hidden, out_channels, 1, 1, 1, norm_layer, nn.Identity),
         ]
         super().__init__(layers, in_channels, out_channels, stride)
 

@@ -11,7 +11,8 @@ from torch import nn
 
 from ..errors import UsageError
 from ..mutable import make_divisible
-from ..nn import ModelSpace, MutableBatchNorm2d, MutableLinear, Repeat
+from ..nn import ModelSpace, MutableLinear, Repeat
+from ..nn.elastic import blank_layers
 from .mobile import (
     ConvBNReLU,
     DepthwiseSeparableConv,
@@ -78,7 +79,12 @@ class ProxylessNAS(ModelSpace):
         self.bn_eps = bn_eps
         self.bn_momentum = bn_momentum
 
-        self.stem = ConvBNReLU(3, widths[0], stride=2, norm_layer=MutableBatchNorm2d)
+        with blank_layers():
+            self._build(widths)
+        reset_parameters(self, bn_momentum=bn_momentum, bn_eps=bn_eps)
+
+    def _build(self, widths: Sequence[int]) -> None:
+        self.stem = ConvBNReLU(3, widths[0], stride=2)
         blocks: list[nn.Module] = [DepthwiseSeparableConv(widths[0], widths[1])]
         for stage, downsample in _DOWNSAMPLES.items():
             build = inverted_residual_choice_builder(
@@ -86,13 +92,10 @@ class ProxylessNAS(ModelSpace):
             )
             blocks.append(Repeat(build, (1, 4), label=f"s{stage}_depth") if stage < 7 else build(0))
         self.blocks = nn.Sequential(*blocks)
-        self.feature_mix_layer = ConvBNReLU(
-            widths[7], widths[8], kernel_size=1, norm_layer=MutableBatchNorm2d
-        )
+        self.feature_mix_layer = ConvBNReLU(widths[7], widths[8], kernel_size=1)
         self.global_avg_pooling = nn.AdaptiveAvgPool2d(1)
-        self.dropout_layer = nn.Dropout(dropout_rate)
-        self.classifier = MutableLinear(widths[8], num_labels)
-        reset_parameters(self, bn_momentum=bn_momentum, bn_eps=bn_eps)
+        self.dropout_layer = nn.Dropout(self.dropout_rate)
+        self.classifier = MutableLinear(widths[8], self.num_labels)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Class scores, ``(batch, num_labels)``, of images ``(batch, 3, height, width)``."""

@@ -6,8 +6,9 @@ architectures at the same time each get their own.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextvars import ContextVar
+from itertools import islice
 from typing import Any, TypeVar
 
 from torch import nn
@@ -25,9 +26,9 @@ class Activation:
     """An architecture made active; a context manager.
 
     Primitives do not decide themselves what a choice means for what they run.  They hand the
-    branches of a choice to :meth:`mix`, and layers whose weights are cut to :meth:`elastic`:
-    a strategy that relaxes choices, or a profiler that follows all of them, redefines these
-    two, and primitives know none of them.
+    branches of a choice to :meth:`mix`, blocks of which the first few run to :meth:`repeat`,
+    and layers whose weights are cut to :meth:`elastic`: a strategy that relaxes choices, or a
+    profiler that follows all of them, redefines these, and primitives know none of them.
 
     The innermost activation holds for everything that runs in its context, whatever space it
     was made of.
@@ -52,6 +53,27 @@ class Activation:
             Runs the branch of a value.
         """
         return run(self.values(choice))
+
+    def repeat(self, choice: Any, blocks: Iterable[Callable[[Any], Any]], x: Any) -> Any:
+        """The output of the first so many of some blocks; what they share need be run once.
+
+        Parameters
+        ----------
+        choice
+            An expression over labels: how many.
+        blocks
+            As many as there may be.
+        x
+            The input of the first.
+        """
+
+        def run(depth: Any) -> Any:
+            y = x
+            for block in islice(blocks, depth):
+                y = block(y)
+            return y
+
+        return self.mix(choice, run)
 
     def elastic(self, layer: Any, *args: Any, **kwargs: Any) -> Any:
         """The output of an elastic layer: here, of the one shape that is active."""

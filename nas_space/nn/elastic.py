@@ -11,6 +11,8 @@ tensors have.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 import torch
@@ -18,11 +20,13 @@ from torch import Tensor, nn
 
 from ..errors import DomainError
 from ..mutable import bounds, distinct_values
+from ..mutable.node import Node
 from .activation import required
 from .blueprint import REFUSALS, Blueprint, Form, Part, Template, as_call, defaults_of, refusal
 from .building import extent, slim
 from .freezing import dense
 from .parametrized import ParametrizedModule, evaluated, expressions_in
+from .structure import ATOMS, Survey
 
 if TYPE_CHECKING:
     from .freezing import Freezer
@@ -109,11 +113,8 @@ class ElasticModule(ParametrizedModule):
             if buffer is not None and buffer.is_meta:  # a counter, the same for every architecture
                 self._buffers[name] = torch.zeros_like(buffer, device=_device(device))
         for layer in (*self.children(), self):
-            reset = getattr(layer, "reset_parameters", None) or getattr(
-                layer, "_reset_parameters", None
-            )
-            if reset is not None:
-                reset()
+            for reset in ("reset_parameters", "_reset_parameters"):
+                getattr(layer, reset, _nothing_to_reset)()
         for name, value in arguments.items():
             if expressions_in(value) and name in self.__dict__:
                 setattr(self, name, value)
@@ -149,6 +150,24 @@ class ElasticModule(ParametrizedModule):
             trains = meta.requires_grad
             parameter = isinstance(meta, nn.Parameter)
             tensors[leaf] = nn.Parameter(made, requires_grad=trains) if parameter else made
+
+    def reset_parameters(self) -> None:
+        """Draws initial weights, as the plain layer does."""
+        if not _BLANK.get():
+            getattr(self.plain, "reset_parameters", _nothing_to_reset)(self)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        # Constructors set many plain values, which torch takes long to tell from tensors.
+        kind, state = type(value), self.__dict__
+        if (kind in ATOMS or kind is tuple) and not (
+            name in state.get("_parameters", ())
+            or name in state.get("_buffers", ())
+            or name in state.get("_modules", ())
+            or name in state.get("_expressions", ())
+        ):
+            object.__setattr__(self, name, value)
+        else:
+            super().__setattr__(name, value)
 
     # -- running and freezing -------------------------------------------------------------------
 
@@ -193,6 +212,10 @@ class ElasticModule(ParametrizedModule):
                 contents[name] = taken
         return light
 
+    def describe(self, survey: Survey) -> Node | None:
+        # With plain arguments, as most layers have them, there is nothing to look for.
+        return survey.contents(self) if _MUTABLE_BY & self.__dict__.keys() else None
+
     def freeze_module(self, freezer: Freezer) -> nn.Module:
         if not self.is_parametrized:
             return freezer.clone(self, self.plain)
@@ -211,6 +234,29 @@ class ElasticModule(ParametrizedModule):
         return as_call(
             {k: v for k, v in self.args.items() if k not in defaults or v is not defaults[k]}
         )
+
+
+_MUTABLE_BY = frozenset({"args", "_expressions", "_mutables"})
+"""Attributes that only a layer has which differs between architectures."""
+
+_BLANK: ContextVar[bool] = ContextVar("blank", default=False)
+
+
+@contextmanager
+def blank_layers() -> Iterator[None]:
+    """A context for constructors that set all weights themselves in the end.
+
+    Layers built in it leave the drawing of initial weights to them.
+    """
+    token = _BLANK.set(True)
+    try:
+        yield
+    finally:
+        _BLANK.reset(token)
+
+
+def _nothing_to_reset(*_: Any) -> None:
+    pass
 
 
 def _examples(arguments: Mapping[str, Any]) -> Iterator[Any]:

@@ -35,6 +35,8 @@ _OF_SPACES = BOOKKEEPING | {"_mutables", "_blueprint", "_instances", "args"}
 _HOOKS = tuple(name for name, value in vars(nn.Module()).items() if isinstance(value, OrderedDict))
 """The attributes in which torch keeps a module's hooks."""
 
+_CONTAINERS = frozenset({OrderedDict, dict, list, set})
+
 _NO_CUTS: dict[str, Cut] = {}
 
 
@@ -68,6 +70,7 @@ class Freezer:
         self.weights = weights
         self.device = device
         self.dtype = dtype
+        self._moves = weights == "move" and device is None and dtype is None
         self.path: list[str] = []
         self.root: nn.Module | None = None
         self.memo = FreezeMemo(self)
@@ -99,7 +102,7 @@ class Freezer:
     def clone(
         self,
         module: nn.Module,
-        kind: type[nn.Module] | None = None,
+        plain: type[nn.Module] | None = None,
         attributes: Mapping[str, Any] | None = None,
         cuts: Mapping[str, Cut] = _NO_CUTS,
     ) -> nn.Module:
@@ -109,18 +112,23 @@ class Freezer:
         ----------
         module
             What it is the frozen form of.
-        kind
+        plain
             Its class; by default that of the module.
         attributes
             Those that differ.
         cuts
             For tensors of which only a part is kept: what takes it.
         """
-        new = object.__new__(kind or type(module))
+        new = object.__new__(plain or type(module))
         self.memo[id(module)] = new  # before the children: one of them may refer back
         into = new.__dict__
         for name, value in module.__dict__.items():
-            if type(value) in ATOMS:
+            kind = type(value)
+            if kind in ATOMS:
+                into[name] = value
+            elif kind in _CONTAINERS and not value:  # hooks, of which most modules have none
+                into[name] = kind()
+            elif kind is tuple and ATOMS.issuperset(map(type, value)):  # strides and the like
                 into[name] = value
             elif name == "_modules":
                 into[name] = {
@@ -145,7 +153,8 @@ class Freezer:
         """Gives a module that takes the place of another its mode and its hooks."""
         new.training = module.training
         for name in _HOOKS:
-            vars(new)[name] = self.attribute(name, vars(module)[name])
+            if vars(module)[name]:
+                vars(new)[name] = self.attribute(name, vars(module)[name])
         return new
 
     def refuse_hooks(self, module: nn.Module) -> None:
@@ -160,6 +169,8 @@ class Freezer:
 
     def tensor(self, tensor: Tensor, cut: Cut | None = None) -> Tensor | None:
         """The frozen form of a tensor, or of the part of it that a cut takes."""
+        if self._moves and cut is None:
+            return tensor
         part: Tensor | None = tensor.detach()
         key: Any = id(tensor)
         if cut is not None:
@@ -183,7 +194,7 @@ class Freezer:
             made = part.to(device=self.device, dtype=dtype, copy=copies)
         elif copies:
             made = part.clone()  # without gaps, in the same memory format
-        elif self.weights == "move" and part.shape == tensor.shape:
+        elif self._moves and part.shape == tensor.shape:
             return tensor
         else:
             made = dense(part, tensor)
@@ -207,8 +218,6 @@ class Freezer:
 
     def attribute(self, name: str, value: Any) -> Any:
         """The frozen form of what a module holds under a name."""
-        if type(value) is OrderedDict and not value:  # hooks, of which most modules have none
-            return OrderedDict()
         self.path.append(name)
         found = self.frozen(value)
         self.path.pop()
@@ -222,14 +231,14 @@ class Freezer:
         known = self.memo.known(value)
         if known is not None:
             return known
-        if isinstance(value, nn.Module):
-            return self.module(value)
-        if isinstance(value, Tensor):
-            return self.tensor(value)
         by_kind = _BY_KIND.get(kind)
         if by_kind is not None:
             found = self.memo[id(value)] = by_kind(self, value)
             return found
+        if isinstance(value, nn.Module):
+            return self.module(value)
+        if isinstance(value, Tensor):
+            return self.tensor(value)
         try:
             if isinstance(value, Mutable):
                 return value.freeze_values(self.values)

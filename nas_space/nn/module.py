@@ -74,9 +74,9 @@ class MutableModule(Mutable, nn.Module, metaclass=Constructing):
     # -- attributes -------------------------------------------------------------------------
 
     def __setattr__(self, name: str, value: Any) -> None:
-        expressions = self.__dict__.get("_expressions")
-        if expressions:
-            expressions.pop(name, None)
+        state = self.__dict__
+        if "_expressions" in state:
+            state["_expressions"].pop(name, None)
         if type(value) not in ATOMS and isinstance(value, (Mutable, nn.Module)):
             if name in _RESERVED:
                 raise ExpressionError(
@@ -84,7 +84,6 @@ class MutableModule(Mutable, nn.Module, metaclass=Constructing):
                     "a method of that name; choose another one"
                 )
             if not isinstance(value, nn.Module):
-                state = self.__dict__
                 for place in (state, *[state.get(kind, {}) for kind in _REGISTERED]):
                     place.pop(name, None)
                 state.setdefault("_expressions", {})[name] = value
@@ -92,10 +91,10 @@ class MutableModule(Mutable, nn.Module, metaclass=Constructing):
         super().__setattr__(name, value)
 
     def __getattr__(self, name: str) -> Any:
-        expressions = self.__dict__.get("_expressions")
-        if expressions is not None and name in expressions:
+        state = self.__dict__
+        if "_expressions" in state and name in state["_expressions"]:
+            mutable = state["_expressions"][name]
             activation = current()
-            mutable = expressions[name]
             return mutable if activation is None else frozen(mutable, activation.values)
         return super().__getattr__(name)
 

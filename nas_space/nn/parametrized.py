@@ -222,12 +222,12 @@ class ParametrizedModule(MutableModule):
         return cast(nn.ModuleList, self._modules["instances"])
 
     def __getattr__(self, name: str) -> Any:
+        if "_instances" not in self.__dict__ or name.startswith("__"):
+            return super().__getattr__(name)
         try:
             return super().__getattr__(name)
         except AttributeError:
-            if "_instances" not in self.__dict__ or name.startswith("__"):
-                raise
-        arguments = self.__dict__["args"]
+            arguments = self.__dict__["args"]
         activation = current()
         if activation is not None:
             return getattr(self.instance(activation.values), name)

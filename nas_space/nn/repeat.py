@@ -62,18 +62,8 @@ class Repeat(MutableModule):
         super().__init__()
         choice = _depth(depth, label)
         self.depth_choice = choice
-        depths: list[Any] = [value for (value,) in distinct_values([choice])]
-        wrong = [
-            value
-            for value in depths
-            if isinstance(value, bool) or not isinstance(value, int) or value < 0
-        ]
-        if wrong:
-            raise DomainError(
-                f"a depth is a whole number, 0 or more, but {choice} can be {wrong[0]!r}"
-            )
-        self.min_depth, self.max_depth = min(depths), max(depths)
-        self.depths = sorted(depths)
+        self.depths = _depths_of(choice)
+        self.min_depth, self.max_depth = self.depths[0], self.depths[-1]
         only = slim()
         wanted = self.max_depth if only is None else only(choice)
         self.blocks = nn.ModuleList(_made(blocks, wanted, self.max_depth))
@@ -118,13 +108,9 @@ class Repeat(MutableModule):
     def forward(self, x: Any) -> Any:
         """Runs as many blocks as are active."""
         choice = self.expression("depth_choice")
-        if not isinstance(choice, Node):
-            return self.run(x, choice)
-        return required(self).mix(choice, lambda depth: self.run(x, depth))
-
-    def run(self, x: Any, depth: int) -> Any:
-        """Runs the first blocks."""
-        for block in islice(self.blocks, depth):
+        if isinstance(choice, Node):
+            return required(self).repeat(choice, self.blocks, x)
+        for block in islice(self.blocks, choice):
             x = block(x)
         return x
 
@@ -150,6 +136,20 @@ def _depth(depth: Any, label: str | None) -> Any:
     raise DomainError(
         f"a depth is a number, a range (low, high) or an expression, but got {depth!r}"
     )
+
+
+def _depths_of(choice: Any) -> list[int]:
+    """The depths that there are, in ascending order."""
+    if isinstance(choice, Categorical):
+        depths: list[Any] = list(choice.values)
+    else:
+        depths = [depth for (depth,) in distinct_values([choice])]
+    for depth in depths:
+        if isinstance(depth, bool) or not isinstance(depth, int) or depth < 0:
+            raise DomainError(
+                f"a depth is a whole number, 0 or more, but {choice} can be {depth!r}"
+            )
+    return sorted(depths)
 
 
 def _made(blocks: Any, wanted: int, most: int) -> list[nn.Module]:

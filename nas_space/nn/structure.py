@@ -10,7 +10,7 @@ import functools
 import inspect
 import types
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Sequence
 from typing import Any, cast
 
 import torch
@@ -64,19 +64,18 @@ class Survey:
     def own(self, module: nn.Module) -> list[Node]:
         """What a module holds itself; constraints last."""
         state = module.__dict__
-        found: list[Mutable | nn.Module] = [
-            *state.get("_expressions", _NOTHING).values(),
-            *state.get("_mutables", ()),
+        others = [
+            found
+            for name, value in state.items()
+            if type(value) not in ATOMS and name not in _LOOKED_INTO_APART
+            for found in held(value)
         ]
-        registered = len(found)
-        for name, value in state.items():
-            if type(value) not in ATOMS and name not in _LOOKED_INTO_APART:
-                found.extend(held(value))
-        if len(found) > registered and _is_plain_layer(module):
+        if others and _is_plain_layer(module):
             self.misplaced.append(module)
-        constraints: list[Node] = []
+        registered = (*state.get("_expressions", _NOTHING).values(), *state.get("_mutables", ()))
         parts: list[Node] = []
-        for item in found:
+        constraints: list[Node] = []
+        for item in (*registered, *others):
             if isinstance(item, nn.Module):
                 part = self(item)
             elif isinstance(item, Constraint):
@@ -100,16 +99,12 @@ def side_by_side(parts: list[Node]) -> Node | None:
     return apply("tuple", *parts)
 
 
-def held(value: Any) -> Iterator[Any]:
+def held(value: Any) -> Sequence[Any]:
     """The mutables and modules that a value is or holds."""
-    if isinstance(value, (Mutable, nn.Module)):
-        yield value
-        return
     inside = _INSIDE.get(type(value))
-    if inside is not None:
-        for item in inside(value):
-            if type(item) not in ATOMS:
-                yield from held(item)
+    if inside is None:
+        return (value,) if isinstance(value, (Mutable, nn.Module)) else ()
+    return [found for item in inside(value) if type(item) not in ATOMS for found in held(item)]
 
 
 def _inside_dict(value: dict[Any, Any]) -> Iterable[Any]:

@@ -1,0 +1,14 @@
+"""Decisions: what the labels of a space mean while it runs.
+
+Beside the plain :class:`~nas_space.nn.activation.Activation`, under which a space runs as one
+architecture, these run it as several at once.  Strategies own the probabilities; the primitives
+know none of this.
+"""
+
+from .beliefs import Beliefs, Outcomes
+from .blending import check_blendable
+from .gated import Gated
+from .traced import Traced
+from .weighted import Weighted
+
+__all__ = ["Beliefs", "Gated", "Outcomes", "Traced", "Weighted", "check_blendable"]

@@ -1,0 +1,209 @@
+"""How likely each value of an expression is, if every label is drawn on its own."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from ...errors import UsageError
+from ...mutable.bounds import all_combinations, combinations_of
+from ...mutable.columns import python_values
+from ...mutable.node import Node, key_of, leaves
+
+Known: TypeAlias = "tuple[tuple[Node, Any], ...]"
+"""Expressions whose values are known, and these as :func:`key_of` has them."""
+
+Support: TypeAlias = "tuple[tuple[str, tuple[int, ...]], ...]"
+"""The codes that some labels may have; the others may have all of theirs."""
+
+_LIMIT = 2**16
+"""Up to how many combinations of labels are gone through for one question."""
+
+
+class Outcomes:
+    """What some expressions can be together.
+
+    Attributes
+    ----------
+    values
+        The distinct combinations of their values.
+    labels
+        The labels that decide which it is.
+    codes
+        Their codes in each case, of shape ``(cases, labels)``.
+    places
+        Which of the combinations each case gives.
+    conditional
+        Whether the cases are only a part of all combinations of these labels.
+    """
+
+    def __init__(self, expressions: tuple[Any, ...], known: Known, support: Support) -> None:
+        known = _relevant(expressions, known)
+        symbols: list[Any] = leaves(*expressions, *(node for node, _ in known))
+        total = combinations_of(symbols)
+        if total is None or total > _LIMIT:
+            names = [symbol.name for symbol in symbols]
+            raise UsageError(
+                f"{[str(e) for e in expressions]} depend on the labels {names}, which have "
+                f"{'infinitely many' if total is None else total} combinations; a strategy that "
+                f"mixes all of them can go through {_LIMIT}"
+            )
+        columns = all_combinations(symbols)
+        sizes = [symbol.size for symbol in symbols]
+        codes = (
+            np.stack(np.unravel_index(np.arange(total), sizes), 1)
+            if sizes
+            else np.zeros((1, 0), int)
+        )
+        kept = np.ones(len(codes), bool)
+        allowed = dict(support)
+        for place, symbol in enumerate(symbols):
+            if symbol.name in allowed:
+                kept &= np.isin(codes[:, place], allowed[symbol.name])
+        allowed_codes = codes[kept]
+        for node, key in known:
+            kept &= np.array([key_of(v) == key for v in python_values(columns.get(node))], bool)
+        found: dict[Any, int] = {}
+        self.values: list[tuple[Any, ...]] = []
+        places = []
+        rows = np.flatnonzero(kept)
+        columns_of = [_column(columns, e, total) for e in expressions]
+        for row in rows.tolist():
+            value = tuple(column[row] for column in columns_of)
+            key = key_of(value)
+            if key not in found:
+                found[key] = len(self.values)
+                self.values.append(value)
+            places.append(found[key])
+        codes = codes[rows]
+        # Labels that are known, whatever their probability, drop out.
+        several = [i for i in range(codes.shape[1]) if len(np.unique(codes[:, i])) > 1]
+        self.labels = [symbols[i].name for i in several]
+        self.codes: npt.NDArray[Any] = codes[:, several]
+        self.places: npt.NDArray[Any] = np.array(places, dtype=np.int64)
+        # Those that remain may have fewer combinations than there are without what is known.
+        whole = [len(np.unique(allowed_codes[:, i])) for i in several]
+        self.conditional = len(codes) != math.prod(whole)
+        self._indices: dict[Any, tuple[list[Tensor], Tensor]] = {}
+
+    def indices(self, device: torch.device) -> tuple[list[Tensor], Tensor]:
+        """Codes and places as tensors."""
+        if device not in self._indices:
+            codes = [torch.from_numpy(column.copy()).to(device) for column in self.codes.T]
+            self._indices[device] = codes, torch.from_numpy(self.places).to(device)
+        return self._indices[device]
+
+
+def _column(columns: Any, expression: Any, total: int) -> list[Any]:
+    if isinstance(expression, Node):
+        return python_values(columns.get(expression))
+    return [expression] * total
+
+
+def _relevant(expressions: tuple[Any, ...], known: Known) -> Known:
+    """What is known of labels that the expressions depend on, directly or by what is known."""
+    names = {symbol.name for symbol in leaves(*expressions)}
+    rest = list(known)
+    kept: list[tuple[Node, Any]] = []
+    while True:
+        more = [item for item in rest if names & {s.name for s in leaves(item[0])}]
+        if not more:
+            return tuple(item for item in known if item in kept)
+        kept += more
+        rest = [item for item in rest if item not in more]
+        names |= {symbol.name for node, _ in more for symbol in leaves(node)}
+
+
+@lru_cache(maxsize=8192)
+def _outcomes(key: tuple[Any, ...], asked: _Question) -> Outcomes:
+    del key  # it tells questions apart; nodes themselves must not be compared
+    return Outcomes(asked.expressions, asked.known, asked.support)
+
+
+class _Question:
+    """A question as it stands; equal to every other, for its key tells them apart."""
+
+    def __init__(self, expressions: tuple[Any, ...], known: Known, support: Support) -> None:
+        self.expressions, self.known, self.support = expressions, known, support
+
+    def __hash__(self) -> int:
+        return 0
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Question)
+
+
+class Beliefs:
+    """Probabilities of labels, and what follows from them for expressions.
+
+    Parameters
+    ----------
+    probabilities
+        Label to the probability of each of its codes, of shape ``(size,)``; differentiable.
+    support
+        The codes that a label may have, for labels that may not have all.
+
+    Examples
+    --------
+    >>> from nas_space.mutable import Categorical
+    >>> width = Categorical([8, 16], label="width")
+    >>> beliefs = Beliefs({"width": torch.tensor([0.25, 0.75])})
+    >>> outcomes, probabilities = beliefs.of((width * 2, width))
+    >>> outcomes.values, probabilities.tolist()
+    ([(16, 8), (32, 16)], [0.25, 0.75])
+    """
+
+    def __init__(
+        self,
+        probabilities: Mapping[str, Tensor],
+        support: Mapping[str, tuple[int, ...]] | None = None,
+    ) -> None:
+        self.probabilities = dict(probabilities)
+        self.support: Support = tuple(sorted((support or {}).items()))
+        self._found: dict[Any, tuple[Outcomes, Tensor]] = {}
+
+    def outcomes(self, expressions: tuple[Any, ...], known: Known = ()) -> Outcomes:
+        """What the expressions can be together, where some things are known."""
+        return _outcomes(
+            (tuple(map(key_of, expressions)), tuple((id(n), k) for n, k in known), self.support),
+            _Question(expressions, known, self.support),
+        )
+
+    def of(self, expressions: tuple[Any, ...], known: Known = ()) -> tuple[Outcomes, Tensor]:
+        """As :meth:`outcomes`, with the probability of each combination of values.
+
+        Raises
+        ------
+        UsageError
+            If a label that matters has no probabilities, or there are too many combinations.
+        """
+        key = (tuple(map(key_of, expressions)), tuple((id(n), k) for n, k in known))
+        if key not in self._found:
+            outcomes = self.outcomes(expressions, known)
+            self._found[key] = outcomes, self._probabilities(outcomes)
+        return self._found[key]
+
+    def _probabilities(self, outcomes: Outcomes) -> Tensor:
+        if not outcomes.labels:
+            return torch.ones(len(outcomes.values))
+        vectors = []
+        for label in outcomes.labels:
+            if label not in self.probabilities:
+                raise UsageError(f"there are no probabilities of the label {label!r}")
+            vectors.append(self.probabilities[label])
+        codes, places = outcomes.indices(vectors[0].device)
+        cases = vectors[0][codes[0]]
+        for vector, column in zip(vectors[1:], codes[1:], strict=True):
+            cases = cases * vector[column]
+        if outcomes.conditional:
+            cases = cases / cases.sum()
+        if len(outcomes.values) == len(outcomes.places):
+            return cases
+        return cases.new_zeros(len(outcomes.values)).index_add(0, places, cases)

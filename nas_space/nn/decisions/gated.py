@@ -1,0 +1,91 @@
+"""`Gated`: one path with its gradient, and one beside it to compare with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .beliefs import Outcomes
+from .weighted import Weighted
+
+
+class Gated(Weighted):
+    r"""Binary gates: of two values of each label, one is run and the other compared with it.
+
+    The output is that of the active path.  The gate of a value has the gradient of the loss
+    with respect to a factor on its branch; from there it goes to the probabilities as
+    :math:`\sum_j g_j\, p_j (\delta_{ij} - p_i)` over the two.  The branch beside the active
+    one is run without a gradient of its own, so a step keeps one path.
+
+    Parameters
+    ----------
+    logits
+        Label to the logit of each of its codes, of shape ``(size,)``.
+    pairs
+        Label to the code that is active and the one beside it; the same twice where there is
+        only one.
+
+    Examples
+    --------
+    >>> from nas_space.nn import LayerChoice
+    >>> op = LayerChoice([torch.nn.Identity(), torch.nn.ReLU()], label="op")
+    >>> logits = torch.zeros(2, requires_grad=True)
+    >>> with Gated({"op": logits}, {"op": (1, 0)}):
+    ...     y = op(torch.tensor([-1.0, 1.0]))
+    >>> y.tolist()
+    [0.0, 1.0]
+    >>> y.sum().backward()
+    >>> logits.grad  # a quarter of the difference between the two: 0 and 1
+    tensor([-0.2500,  0.2500])
+
+    References
+    ----------
+    Cai et al., *ProxylessNAS*, arXiv 1812.00332, section 3.2.
+    """
+
+    def __init__(self, logits: Mapping[str, Tensor], pairs: Mapping[str, tuple[int, int]]) -> None:
+        gates = {label: _gates(logits[label], *pair) for label, pair in pairs.items()}
+        super().__init__(gates, {label: tuple(sorted(set(pair))) for label, pair in pairs.items()})
+        self.active = {label: pair[0] for label, pair in pairs.items()}
+
+    def taken(self, outcomes: Outcomes, weights: Tensor) -> Iterable[int]:
+        # Where two labels differ from the active path, the weight and its gradient are zero.
+        active = self._active(outcomes)
+        if not (weights.requires_grad and torch.is_grad_enabled()):
+            return [active]
+        flips = (outcomes.codes != self._codes(outcomes)).sum(1)
+        nearest_first = np.argsort(flips, kind="stable")
+        near = outcomes.places[nearest_first[: int((flips < 2).sum())]]
+        return list(dict.fromkeys(near.tolist()))
+
+    @contextmanager
+    def branch(self, outcomes: Outcomes, places: list[int]) -> Iterator[None]:
+        if self._active(outcomes) in places:
+            yield
+        else:
+            with torch.no_grad():
+                yield
+
+    def _codes(self, outcomes: Outcomes) -> Any:
+        return np.array([self.active[label] for label in outcomes.labels], dtype=np.int64)
+
+    def _active(self, outcomes: Outcomes) -> int:
+        here = (outcomes.codes == self._codes(outcomes)).all(1)
+        return int(outcomes.places[here.argmax()])
+
+
+def _gates(logits: Tensor, active: int, other: int) -> Tensor:
+    """One on the active code, zero elsewhere, with the gradient of a softmax over the two."""
+    gates = torch.zeros_like(logits)
+    if active == other:
+        gates[active] = 1.0
+        return gates
+    two = torch.tensor([active, other], device=logits.device)
+    soft = logits[two].softmax(0)
+    hard = torch.tensor([1.0, 0.0], dtype=logits.dtype, device=logits.device)
+    return gates.index_put((two,), hard + (soft - soft.detach()))

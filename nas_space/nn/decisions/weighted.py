@@ -1,0 +1,200 @@
+"""`Weighted`: every choice at once, each outcome by its probability."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from torch import Tensor
+from torch.utils._pytree import tree_flatten, tree_unflatten
+
+from ...errors import SpaceError
+from ...mutable.node import Node, key_of
+from ..activation import Activation
+from .beliefs import Beliefs, Known, Outcomes
+from .blending import blend
+
+
+class Weighted(Activation):
+    """A mixture of architectures, made active: the continuous relaxation of DARTS.
+
+    Branches are run and summed by their probabilities.  Elastic layers run once, with a
+    mixture of weights, where that is the same as mixing outputs.  What is known inside of a
+    branch (that this one was chosen) counts for what the choices in there depend on.
+
+    A tensor of which the width is a choice has the largest width, and its channels are not
+    scaled; who takes it in weights them by the probability that they are there.  So whatever
+    stands between the two, be it a norm, an activation or a gate, works on each channel as it
+    does in every architecture that has it.
+
+    Parameters
+    ----------
+    probabilities
+        Label to the probability of each of its codes, of shape ``(size,)``.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from nas_space.nn import LayerChoice
+    >>> op = LayerChoice([torch.nn.Identity(), torch.nn.ReLU()], label="op")
+    >>> with Weighted({"op": torch.tensor([0.25, 0.75])}):
+    ...     op(torch.tensor([-1.0, 1.0]))
+    tensor([-0.2500,  1.0000])
+
+    References
+    ----------
+    Liu et al., *DARTS: differentiable architecture search*, arXiv 1806.09055; Wan et al.,
+    *FBNetV2*, arXiv 2004.05565, for masks over channels.
+    """
+
+    def __init__(
+        self,
+        probabilities: Mapping[str, Tensor],
+        support: Mapping[str, tuple[int, ...]] | None = None,
+    ) -> None:
+        super().__init__(_Only(self))  # type: ignore[arg-type]
+        self.beliefs = Beliefs(probabilities, support)
+        self.known: Known = ()
+
+    @contextmanager
+    def knowing(self, expression: Any, value: Any) -> Iterator[None]:
+        """A context in which an expression is known to have a value."""
+        before = self.known
+        if isinstance(expression, Node):
+            self.known = (*before, (expression, key_of(value)))
+        try:
+            yield
+        finally:
+            self.known = before
+
+    def mix(self, choice: Any, run: Callable[[Any], Any]) -> Any:
+        outcomes, weights = self.beliefs.of((choice,), self.known)
+        return self._mixed(choice, outcomes, weights, run)
+
+    def _mixed(
+        self, choice: Any, outcomes: Outcomes, weights: Tensor, run: Callable[[Any], Any]
+    ) -> Any:
+        if len(outcomes.values) == 1:
+            with self.knowing(choice, outcomes.values[0][0]):
+                return run(outcomes.values[0][0])
+        total = Mixture(choice)
+        for place in self.taken(outcomes, weights):
+            (value,) = outcomes.values[place]
+            with self.knowing(choice, value), self.branch(outcomes, [place]):
+                output = run(value)
+            total.add(weights[place], output, value)
+        return total.result
+
+    def taken(self, outcomes: Outcomes, weights: Tensor) -> Iterable[int]:
+        """The branches that must be run, in order."""
+        places = range(len(outcomes.values))
+        if weights.requires_grad:
+            return places  # the gradient of a weight of zero needs its branch as well
+        return [place for place, weight in zip(places, weights.tolist(), strict=True) if weight]
+
+    @contextmanager
+    def branch(self, outcomes: Outcomes, places: list[int]) -> Iterator[None]:
+        """A context to run what some of the outcomes need in."""
+        yield
+
+    def repeat(self, choice: Any, blocks: Iterable[Callable[[Any], Any]], x: Any) -> Any:
+        outcomes, weights = self.beliefs.of((choice,), self.known)
+        depths = [value for (value,) in outcomes.values]
+        taken = set(self.taken(outcomes, weights))
+        total = Mixture(choice)
+        for depth, block in enumerate((None, *blocks)):
+            further = [place for place in taken if depths[place] >= depth]
+            if not further:
+                break
+            if block is not None:
+                with self.knowing(choice >= depth, True), self.branch(outcomes, further):
+                    x = block(x)
+            if depth in depths and (place := depths.index(depth)) in taken:
+                if len(depths) == 1:
+                    return x
+                total.add(weights[place], x, depth)
+        return total.result
+
+    def elastic(self, layer: Any, *args: Any, **kwargs: Any) -> Any:
+        return blend(self.beliefs, self.known, layer, args, kwargs)
+
+    def the_value(self, expression: Any) -> Any:
+        """The value of an expression that is known here.
+
+        Raises
+        ------
+        SpaceError
+            If it has several.
+        """
+        outcomes = self.beliefs.outcomes((expression,), self.known)
+        if len(outcomes.values) > 1:
+            raise SpaceError(
+                f"the forward pass reads {expression} as a number, but it has the values "
+                f"{[value for (value,) in outcomes.values]} at once (labels {outcomes.labels}); "
+                "a strategy that mixes them needs a LayerChoice, an InputChoice, a Repeat or an "
+                "elastic layer there, or take one that samples, such as RandomOneShot"
+            )
+        return outcomes.values[0][0]
+
+
+class _Only:
+    """Reads expressions that have one value."""
+
+    def __init__(self, owner: Weighted) -> None:
+        self.owner = owner
+
+    def __call__(self, expression: Any) -> Any:
+        return self.owner.the_value(expression) if isinstance(expression, Node) else expression
+
+
+class Mixture:
+    """A sum of outputs by weights; each may be a tensor, ``None``, or hold several tensors."""
+
+    def __init__(self, choice: Any) -> None:
+        self.choice = choice
+        self.result: Any = None
+        self._first: Any = None
+
+    def add(self, weight: Tensor, output: Any, value: Any) -> None:
+        """Adds one output; ``None`` counts as zero.
+
+        Raises
+        ------
+        SpaceError
+            If the outputs differ in shape or kind.
+        """
+        if output is None:
+            return
+        if isinstance(output, Tensor) and (self.result is None or isinstance(self.result, Tensor)):
+            self._check([output], [self.result], value)
+            scaled = output * weight.to(output)
+            self.result = scaled if self.result is None else self.result + scaled
+        else:
+            flat, form = tree_flatten(output)
+            before: list[Any] = [None] * len(flat)
+            same = form
+            if self.result is not None:
+                before, same = tree_flatten(self.result)
+            if form != same or not all(isinstance(item, Tensor) for item in flat):
+                raise SpaceError(
+                    f"the outputs of {self.choice} cannot be mixed: for {value!r} it is another "
+                    f"kind of thing than for {self._first!r}"
+                )
+            self._check(flat, before, value)
+            summed = [
+                item * weight.to(item) if other is None else other + item * weight.to(item)
+                for item, other in zip(flat, before, strict=True)
+            ]
+            self.result = tree_unflatten(summed, form)
+        if self._first is None:
+            self._first = value
+
+    def _check(self, outputs: list[Any], before: list[Any], value: Any) -> None:
+        for output, other in zip(outputs, before, strict=True):
+            if other is not None and output.shape != other.shape:
+                raise SpaceError(
+                    f"the outputs of {self.choice} cannot be mixed: the shape is "
+                    f"{tuple(other.shape)} for {self._first!r} and {tuple(output.shape)} for "
+                    f"{value!r}; take a strategy that samples, such as RandomOneShot"
+                )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import signal
 import time
 from pathlib import Path
 from typing import Any
@@ -89,4 +90,11 @@ def failing(network: Any, arch: Sample) -> float:
     """Fails for one of two depths."""
     if arch["depth"] == 2:
         raise RuntimeError("depth 2 does not train")
+    return worth(network, arch)
+
+
+def deadly(network: Any, arch: Sample) -> float:
+    """Kills the process that runs it, for one of four widths."""
+    if arch["width"] == 8:
+        os.kill(os.getpid(), signal.SIGKILL)
     return worth(network, arch)

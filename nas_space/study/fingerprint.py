@@ -91,10 +91,10 @@ def differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
                 found.append(f"{what} is not there")
             elif theirs[key] != ours[key]:
                 found.append(f"{what} is {_short(theirs[key])} there, {_short(ours[key])} here")
-    if not found and there.get("structure") != here.get("structure"):
-        found.append("the same labels are active under other conditions")
     if there.get("conditions") != here.get("conditions"):
         found.append("other conditions are required of architectures")
+    if not found and there.get("structure") != here.get("structure"):
+        found.append("the same labels are active under other conditions")
     return found
 
 

@@ -9,6 +9,12 @@ from importlib import import_module
 from typing import Any, Literal
 
 import optuna
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
 from optuna.trial import FrozenTrial, TrialState
 
 from nas_space.errors import TrialError, UsageError
@@ -16,6 +22,7 @@ from nas_space.mutable import Sample
 from nas_space.study.fingerprint import unrestricted
 from nas_space.study.ledger import ARCHITECTURE, FAILURE, MENDED, METRICS, counts, number_of
 from nas_space.study.objectives import Objective
+from nas_space.study.storage import quiet, unwarned
 from nas_space.study.worker import make_network
 
 __all__ = ["Outcome", "SearchResult"]
@@ -196,6 +203,37 @@ class SearchResult:
         chosen = self.best() if arch is None else dict(arch)
         return make_network(unrestricted(self.space), chosen, self._weights)
 
+    def labelled_study(self) -> optuna.Study:
+        """A copy of the study, in memory, in which labels are parameters.
+
+        For Optuna's own plots and importances.  (In the study itself an architecture is one
+        attribute of its trial.)
+
+        Examples
+        --------
+        >>> from nas_space.hub import ProxylessNAS
+        >>> from nas_space.study import search
+        >>> result = search(ProxylessNAS(num_labels=10), lambda net, arch: 1.0, trials=3)
+        >>> sorted(result.labelled_study().trials[0].params)[:2]
+        ['s2_depth', 's2_i0']
+        """
+        distributions = {
+            label: _distribution([o.arch[label] for o in self.outcomes if label in o.arch])
+            for label in dict.fromkeys(label for o in self.outcomes for label in o.arch)
+        }
+        trials = [t for t in self.study.get_trials() if ARCHITECTURE in t.user_attrs and counts(t)]
+        with quiet(), unwarned():
+            study = optuna.create_study(directions=self.study.directions)
+            study.set_metric_names([objective.name for objective in self.objectives])
+        for trial in trials:
+            arch = self.space.canonical(trial.user_attrs[ARCHITECTURE])
+            trial.distributions = {label: distributions[label] for label in arch}
+            trial.params = {
+                label: value if _is_number(value) else str(value) for label, value in arch.items()
+            }
+            study.add_trial(trial)
+        return study
+
     def to_dataframe(self) -> Any:
         """The trials as a table: number, state, seconds, objectives, metrics, and each label.
 
@@ -234,3 +272,15 @@ class SearchResult:
             values = self.ranked()[0].values
             found += ", best " + ", ".join(f"{k}={v:.6g}" for k, v in values.items())
         return f"SearchResult({found})"
+
+
+def _distribution(values: list[Any]) -> BaseDistribution:
+    """The range of numbers, or the names of everything else."""
+    if not all(_is_number(value) for value in values):
+        return CategoricalDistribution(sorted({str(value) for value in values}))
+    kind = IntDistribution if all(isinstance(v, int) for v in values) else FloatDistribution
+    return kind(min(values), max(values))
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)

@@ -18,7 +18,14 @@ from nas_space.study.ledger import storable
 from nas_space.study.objectives import Objectives, objectives_of
 from nas_space.study.processes import Team
 from nas_space.study.result import SearchResult
-from nas_space.study.storage import Storage, in_memory, open_storage, open_study, unreachable
+from nas_space.study.storage import (
+    Storage,
+    in_memory,
+    open_storage,
+    open_study,
+    unreachable,
+    unwarned,
+)
 from nas_space.study.worker import Callback, Evaluate, Settings, Worker
 from nas_space.training import Task
 
@@ -213,6 +220,8 @@ def _check_problem(
                 f"{where} holds {trials} trials of something else; give another name"
             )
         study.set_user_attr(_PROBLEM, here)
+        with unwarned():
+            study.set_metric_names([objective.name for objective in settings.objectives])
         return
     if there["fingerprint"] != here["fingerprint"]:
         what = "; ".join(differences(there["space"], here["space"]))

@@ -18,7 +18,7 @@ from nas_space.errors import StorageError, UsageError
 if TYPE_CHECKING:
     from nas_space.study.objectives import Objective
 
-__all__ = ["Storage", "open_storage", "quiet"]
+__all__ = ["Storage", "in_memory", "open_storage", "open_study", "quiet", "unreachable", "unwarned"]
 
 Storage: TypeAlias = "str | Path | BaseStorage | None"
 """``None`` is memory; a path ends in ``.db`` (SQLite) or ``.journal``; or a database's address."""
@@ -61,7 +61,7 @@ def open_storage(storage: Storage) -> BaseStorage:
         return storage
     address = str(storage)
     try:
-        with _without_warnings():
+        with unwarned():
             if address.startswith("redis"):
                 return JournalStorage(JournalRedisBackend(address))
             if "://" not in address:
@@ -169,7 +169,8 @@ def quiet() -> Iterator[None]:
 
 
 @contextmanager
-def _without_warnings() -> Iterator[None]:
+def unwarned() -> Iterator[None]:
+    """Optuna says of some functions that their interface may change; tests would notice."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         yield

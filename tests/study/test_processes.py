@@ -1,0 +1,157 @@
+"""Several workers at one study, and workers that die."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+import nas_space as ns
+from nas_space.errors import TrialError, UsageError
+from tests.problems import Various, deadly, failing, slow_worth, worth
+
+pytestmark = pytest.mark.skipif(os.name != "posix", reason="kills processes as POSIX does")
+
+
+def check(result, trials):
+    """Nothing lost, nothing twice, the total right."""
+    space = Various()
+    assert [outcome.number for outcome in result.outcomes] == list(range(trials))
+    assert {outcome.state for outcome in result.outcomes} == {"complete"}
+    assert len({space.arch_id(outcome.arch) for outcome in result.outcomes}) == trials
+    for outcome in result.outcomes:
+        assert outcome.values["value"] == worth(None, outcome.arch)
+
+
+@pytest.mark.parametrize("store", [None, "search.db"])
+def test_several_processes_share_the_trials(store, tmp_path, monkeypatch):
+    log = tmp_path / "log"
+    monkeypatch.setenv("EVALUATIONS", str(log))
+    seen = []
+    result = ns.search(
+        Various(),
+        slow_worth,
+        trials=30,
+        workers=2,
+        storage=None if store is None else tmp_path / store,
+        callbacks=[lambda _study, trial: seen.append(trial.number)],
+    )
+    check(result, 30)
+    assert len(log.read_text().splitlines()) == 30
+    assert len(seen) == len(set(seen)) == 30
+    workers = {trial.user_attrs["worker"] for trial in result.study.trials}
+    assert len(workers) == 2
+
+
+def test_errors_of_workers_come_home(tmp_path):
+    with pytest.raises(TrialError, match="2 trials have failed"):
+        ns.search(
+            Various(), failing, trials=100, workers=2, failures=2, storage=tmp_path / "search.db"
+        )
+    assert not multiprocessing.active_children()
+
+
+def test_what_cannot_be_sent_is_refused():
+    with pytest.raises(UsageError, match="top level of a module"):
+        ns.search(Various(), lambda *_: 1.0, workers=2)
+    with pytest.raises(UsageError, match="address"):
+        ns.search(Various(), worth, workers=2, storage=ns.study.open_storage(None))
+
+
+@pytest.mark.slow  # each death takes the start of a process
+def test_an_architecture_of_which_processes_die_is_given_up(tmp_path):
+    # One in four architectures kills its process.
+    result = ns.search(
+        Various(), deadly, trials=3, workers=2, storage=tmp_path / "search.db", seed=1
+    )
+    states = {outcome.arch["width"] == 8: outcome.state for outcome in result.outcomes}
+    assert states == {True: "failed", False: "complete"}
+    [reason] = {str(o.failure).splitlines()[-1] for o in result.outcomes if o.failure}
+    assert "died" in reason
+
+
+_SCRIPT = """
+import sys
+import nas_space as ns
+from tests.problems import Various, slow_worth
+if __name__ == "__main__":
+    ns.search(Various(), slow_worth, trials=40, storage=sys.argv[1], resume=True)
+"""
+
+
+def start(tmp_path, store):
+    script = tmp_path / "script.py"
+    script.write_text(_SCRIPT)
+    environment = {**os.environ, "PYTHONPATH": str(Path.cwd())}
+    return subprocess.Popen([sys.executable, str(script), str(store)], env=environment)
+
+
+def test_a_killed_search_is_resumed_to_the_same_end(tmp_path, monkeypatch):
+    store, log = tmp_path / "search.db", tmp_path / "log"
+    monkeypatch.setenv("EVALUATIONS", str(log))
+    process = start(tmp_path, store)
+    while not log.exists() or len(log.read_text().splitlines()) < 10:
+        time.sleep(0.01)
+        assert process.poll() is None
+    process.kill()
+    process.wait()
+    result = ns.search(Various(), slow_worth, trials=40, storage=store, resume=True)
+    check(result, 40)
+    whole = ns.search(Various(), worth, trials=40, weights="none")
+    assert [o.arch for o in result.outcomes] == [o.arch for o in whole.outcomes]
+    # Only what the killed one was at, if anything, was evaluated twice.
+    assert len(log.read_text().splitlines()) <= 41
+
+
+def test_two_commands_at_one_address_share_the_trials(tmp_path, monkeypatch):
+    store, log = tmp_path / "search.db", tmp_path / "log"
+    monkeypatch.setenv("EVALUATIONS", str(log))
+    processes = [start(tmp_path, store) for _ in range(2)]
+    assert [process.wait(timeout=300) for process in processes] == [0, 0]
+    check(ns.search(Various(), slow_worth, trials=40, storage=store, resume=True), 40)
+    assert len(log.read_text().splitlines()) == 40
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [0, 1])
+def test_ten_workers_killed_at_random_moments(seed, tmp_path, monkeypatch):
+    log = tmp_path / "log"
+    monkeypatch.setenv("EVALUATIONS", str(log))
+    draw = random.Random(seed)
+    killed: list[int] = []
+
+    def kill():
+        while len(killed) < 10:
+            time.sleep(draw.uniform(0.1, 0.8))
+            team = multiprocessing.active_children()
+            victims = [process.pid for process in team if process.pid is not None]
+            if victims:
+                killed.append(draw.choice(victims))
+                os.kill(killed[-1], signal.SIGKILL)
+
+    killer = threading.Thread(target=kill, daemon=True)
+
+    def begin(_study, _trial):
+        if not killer.is_alive() and not killed:
+            killer.start()
+
+    result = ns.search(
+        Various(),
+        slow_worth,
+        trials=200,
+        workers=2,
+        storage=tmp_path / "search.db",
+        callbacks=[begin],
+    )
+    killer.join(timeout=60)
+    assert len(killed) == 10
+    check(result, 200)
+    assert 200 <= len(log.read_text().splitlines()) <= 210

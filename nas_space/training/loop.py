@@ -148,16 +148,11 @@ class Trainer:
             noise = generator_of(self.seed, f"train/augment/{rank}", step, device)
             batch = self.task.augmented(batch, noise)
             batch = self.fabric.strategy.precision.convert_input(batch)
+            # None, not zero: an optimizer passes over parameters that are not on the path.
+            self.optimizer.zero_grad(set_to_none=True)
             # The path must be one for all processes, dropout must not.
             seed_globally(self.seed, "train/path", step, device)
-            with self.path(step) if self.path else nullcontext():
-                seed_globally(self.seed, f"train/forward/{rank}", step, device)
-                # None, not zero: an optimizer passes over parameters that are not on the path.
-                self.optimizer.zero_grad(set_to_none=True)
-                # The whole of it, as a step of the task's own may compute outside of the network.
-                with self.fabric.autocast():
-                    loss = self.task.training_loss(self._wrapped, batch)
-                self.fabric.backward(loss)
+            loss = self.gradients(batch)
             if self.task.clip is not None:
                 self.fabric.clip_gradients(
                     self._wrapped,
@@ -166,13 +161,36 @@ class Trainer:
                     error_if_nonfinite=False,
                 )
             lr = float(self.optimizer.param_groups[0]["lr"])
-            self.optimizer.step()
+            self.update()
             if self.schedule is not None:
                 self.schedule.step()
         self.step += 1
         if self.done:
             self._finish()
-        return Progress(self.step, self.total, lr, loss.detach())
+        return Progress(self.step, self.total, lr, loss)
+
+    def gradients(self, batch: Any) -> Tensor:
+        """Leaves the gradients of a step in the parameters, and returns its loss, detached.
+
+        A subclass may go along several paths, by :meth:`descend`.
+        """
+        path = self.path(self.step) if self.path else nullcontext()
+        return self.descend(path, lambda: self.task.training_loss(self._wrapped, batch))
+
+    def descend(self, path: AbstractContextManager[Any], loss: Callable[[], Tensor]) -> Tensor:
+        """Adds the gradients of a loss along a path; returns the loss, detached."""
+        with path:
+            noise = f"train/forward/{self.fabric.global_rank}"
+            seed_globally(self.seed, noise, self.step, self.fabric.device)
+            # The whole of it, as a step of the task's own may compute outside of the network.
+            with self.fabric.autocast():
+                value = loss()
+            self.fabric.backward(value)
+        return value.detach()
+
+    def update(self) -> None:
+        """Changes the parameters by their gradients."""
+        self.optimizer.step()
 
     def state_dict(self) -> dict[str, Any]:
         """The state between two steps, as a tree that :func:`save_state` takes.

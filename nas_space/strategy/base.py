@@ -20,8 +20,8 @@ __all__ = ["Evaluated", "Round", "Searchable", "Strategy"]
 class Searchable(Protocol):
     """What strategies ask of a space: a `ModelSpace`, or a restriction of one."""
 
-    def sample(self, n: None = None, *, seed: RandomState = None) -> Sample:
-        """An architecture at random."""
+    def sample(self, n: Any = None, *, seed: RandomState = None) -> Any:
+        """An architecture at random, or a sequence of `n`."""
         ...
 
     def contains(self, sample: Mapping[str, Any]) -> bool:
@@ -114,8 +114,8 @@ class Round:
 
     def sample(self) -> Sample:
         """An architecture at random, from :attr:`words`."""
-        bits = np.random.PCG64(int(self.words(1)[0]))
-        return self.space.sample(seed=bits)
+        drawn: Sample = self.space.sample(seed=int(self.words(1)[0]))
+        return drawn
 
 
 class Strategy(ABC):

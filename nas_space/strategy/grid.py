@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import islice
-from typing import Any
+from itertools import chain, islice
+from typing import Any, cast
 
-from nas_space.mutable import MutableSymbol, Sample, Values
+from nas_space.errors import DecompositionError
+from nas_space.mutable import Mutable, MutableSymbol, Sample, Values
 from nas_space.mutable.plan import Plan
 from nas_space.mutable.randomness import words
 from nas_space.strategy.base import Round, Searchable, Strategy
 from nas_space.strategy.draws import shuffled
 from nas_space.strategy.neighbours import symbols_of
+from nas_space.tables import grid
 
 __all__ = ["GridSearch"]
 
@@ -53,15 +55,27 @@ class GridSearch(Strategy):
         return now.sample()  # which the search mends, or finds that none is left
 
     def _all(self, space: Searchable, seed: int) -> Iterator[Sample]:
-        infinite = any(symbol.size is None for symbol in symbols_of(space).values())
-        for granularity in range(1, _FINEST if infinite else 2):
-            grid = samples(space, granularity)
+        source = words(seed)
+        for archs in _grids(space):
             if not self.shuffle:
-                yield from grid
+                yield from archs
                 continue
-            source = words(seed)
-            while buffer := list(islice(grid, _BUFFER)):
+            while buffer := list(islice(archs, _BUFFER)):
                 yield from shuffled(source, buffer)
+
+
+def _grids(space: Searchable) -> Iterator[Iterator[Sample]]:
+    """Grids to go through one after the other."""
+    if any(symbol.size is None for symbol in symbols_of(space).values()):
+        yield from (samples(space, granularity) for granularity in range(1, _FINEST))
+        return
+    archs = grid(cast("Mutable", space))
+    try:
+        first = list(islice(archs, 1))
+    except DecompositionError:  # what is required of architectures is not simple enough
+        yield samples(space, 1)
+    else:
+        yield chain(first, archs)
 
 
 class _Place:

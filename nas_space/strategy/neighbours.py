@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from itertools import islice
+from typing import Any, cast
 
-from nas_space.mutable import MutableSymbol, Sample, Values
+from nas_space.errors import DecompositionError, DomainError
+from nas_space.mutable import Mutable, MutableSymbol, Sample, Values
 from nas_space.mutable.node import key_of
 from nas_space.mutable.plan import Plan
 from nas_space.mutable.randomness import Words
 from nas_space.strategy.base import Searchable
 from nas_space.strategy.draws import chance, choose, shuffled
+from nas_space.tables import grid
 
 __all__ = ["complete", "crossover", "decide", "distance", "mutate", "nearest", "neighbours"]
 
@@ -22,6 +25,9 @@ _DRAWN = 16
 
 _SAMPLED = 64
 """How many architectures are drawn at a time where no near one can be had."""
+
+_TRIED = 100
+"""How many times, where architectures cannot be listed."""
 
 
 def symbols_of(space: Searchable) -> dict[str, MutableSymbol[Any]]:
@@ -165,7 +171,7 @@ def nearest(
 
     Looks at what differs in one label, then in two, and so on, in random order, at no more
     than `limit` of them.  In a space so large, or a restriction so tight, that none of them
-    will do, the nearest of some random ones is taken.
+    will do, the nearest of some random ones is taken, and any that is left if these are taken.
 
     Parameters
     ----------
@@ -215,33 +221,33 @@ def nearest(
                 if fits(candidate):
                     return candidate, distance(start, candidate)
                 if len(seen) > limit:
-                    return _far(space, start, words, fits, len(taken))
+                    return _far(space, start, words, fits)
                 further.append(candidate)
         ring = shuffled(words, further)
     return None
 
 
 def _far(
-    space: Searchable,
-    arch: Sample,
-    source: Words,
-    fits: Callable[[Sample], bool],
-    taken: int,
+    space: Searchable, arch: Sample, words: Words, fits: Callable[[Sample], bool]
 ) -> tuple[Sample, int] | None:
-    """The nearest of some random architectures that fit."""
-    # So many that, were there one more than what is taken, not to meet it would be a wonder.
-    rounds = 2 + taken // 2
-    for _ in range(min(rounds, 200)):
-        drawn = [space.sample(seed=_seed(source)) for _ in range(_SAMPLED)]
-        fitting = [candidate for candidate in drawn if fits(candidate)]
-        if fitting:
-            best = min(fitting, key=lambda candidate: distance(arch, candidate))
-            return best, distance(arch, best)
-    return None
+    """The nearest of some random architectures that fit; else any."""
+    drawn = space.sample(_SAMPLED, seed=int(words(1)[0]))
+    fitting = [candidate for candidate in drawn if fits(candidate)]
+    if not fitting:
+        fitting = list(islice(filter(fits, _all(space)), 1))
+    if not fitting:
+        return None
+    best = min(fitting, key=lambda candidate: distance(arch, candidate))
+    return best, distance(arch, best)
 
 
-def _seed(source: Words) -> int:
-    return int(source(1)[0])
+def _all(space: Searchable) -> Iterator[Sample]:
+    """Every architecture, or a great many where they cannot be listed."""
+    try:
+        yield from grid(cast("Mutable", space))
+    except (DomainError, DecompositionError):
+        for seed in range(_TRIED):
+            yield from space.sample(_SAMPLED, seed=seed)
 
 
 def _another(symbol: MutableSymbol[Any], present: Any, words: Words) -> Any:

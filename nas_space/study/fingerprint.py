@@ -10,6 +10,7 @@ from typing import Any
 
 from nas_space.mutable import MISSING, Mutable, MutableSymbol
 from nas_space.mutable.node import Leaf, Node, postorder
+from nas_space.tables import Restricted
 
 __all__ = ["describe", "differences", "fingerprint"]
 
@@ -105,14 +106,13 @@ def digest(expression: Any) -> str:
 
 def unrestricted(space: Any) -> Any:
     """The space that a restriction is of; a space is its own."""
-    return getattr(space, "space", space)
+    return space.space if isinstance(space, Restricted) else space
 
 
 def _conditions(space: Any) -> Iterable[Any]:
-    for constraint in unrestricted(space).constraints():
+    base = unrestricted(space)
+    for constraint in (*base.constraints(), *(() if base is space else space.conditions)):
         yield getattr(constraint, "expression", constraint)
-    if unrestricted(space) is not space:
-        yield from space.conditions
 
 
 def _arguments(space: Any) -> dict[str, Any]:

@@ -8,6 +8,8 @@ import pytest
 import torch
 
 import nas_space as ns
+from nas_space.hub import ProxylessNAS
+from nas_space.mutable import MutableExpression
 from nas_space.strategy import STRATEGIES, Round, Strategy, get_strategy
 from nas_space.study import SearchResult, maximize, minimize
 from tests.problems import Tiny, Various, worth
@@ -59,6 +61,23 @@ def test_constraints_hold(strategy):
     result = searched(space, strategy, trials=12)
     assert len(result.outcomes) == 12
     assert all(o.arch["width"] <= 24 and o.arch["rate"] >= 0.25 for o in result.outcomes)
+
+
+def test_restrictions_hold_and_are_searched_to_their_end(strategy):
+    space = Tiny()
+    narrow = space.where(space.width <= 4)
+    result = searched(narrow, strategy, trials=100)
+    found = [narrow.arch_id(arch) for arch in architectures(result)]
+    assert len(found) == len(set(found)) == narrow.count() == 6
+
+
+def test_a_tight_restriction_of_a_large_space(strategy):
+    space = ProxylessNAS(num_labels=2, width_mult=0.1)
+    depth = MutableExpression.sum(space.simplify()[f"s{stage}_depth"] for stage in (2, 3, 4, 5, 6))
+    tight = space.where(depth >= 20)  # one in a thousand, so most proposals are refused
+    result = searched(tight, strategy, trials=8)
+    assert len(result.outcomes) == 8
+    assert all(tight.contains(arch) for arch in architectures(result))
 
 
 def test_a_small_space_is_searched_to_its_end(strategy):

@@ -5,7 +5,9 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from nas_space.hub import ProxylessNAS
 from nas_space.mutable.randomness import words
+from nas_space.profiler import macs
 from nas_space.strategy.neighbours import (
     complete,
     crossover,
@@ -14,6 +16,7 @@ from nas_space.strategy.neighbours import (
     nearest,
     neighbours,
 )
+from nas_space.tables import grid
 from tests.problems import Tiny, Various
 
 VARIOUS = Various()
@@ -115,7 +118,8 @@ def test_where_near_ones_are_refused_a_far_one_is_drawn():
             return VARIOUS.arch_id(arch) in self.allowed
 
         def sample(self, n=None, *, seed=None):
-            return VARIOUS.sample(40, seed=1)[words(seed)(1)[0] % 40]
+            drawn = VARIOUS.sample(40, seed=1)
+            return [drawn[int(word) % 40] for word in words(seed)(n)]
 
         def __getattr__(self, name):
             return getattr(VARIOUS, name)
@@ -130,3 +134,15 @@ def test_where_near_ones_are_refused_a_far_one_is_drawn():
 
 def test_distance_counts_labels_that_only_one_has():
     assert distance({"a": 1, "b": [1, 2]}, {"a": 1, "b": (1, 2), "c": 3}) == 1
+
+
+def test_the_last_of_a_few_far_from_everything_is_found():
+    space = ProxylessNAS(num_labels=2, width_mult=0.1)
+    cost = macs(space, (3, 32, 32))
+    few = space.where(cost >= space.bounds(cost).maximum * 0.995)
+    ids = sorted(few.arch_id(arch) for arch in grid(few))
+    assert 2 < len(ids) < 100
+    found = nearest(few, space.sample(seed=0), words(0), taken=frozenset(ids[1:]), limit=50)
+    assert found is not None
+    assert few.arch_id(found[0]) == ids[0]
+    assert nearest(few, space.sample(seed=0), words(0), taken=frozenset(ids), limit=50) is None

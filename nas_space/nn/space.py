@@ -34,12 +34,15 @@ from ..mutable.frozen import dry_run
 from ..mutable.labels import strict_label_scope
 from ..mutable.node import Leaf, Node, leaves
 from ..mutable.randomness import RandomState, words
+from ..tables import Over
+from ..tables import sample as sample_exactly
 from .activation import Activation
 from .building import Slim, building_for, inside_space, slim
 from .freezing import Freezer
 from .module import MutableModule
 from .reach import check_reach
 from .reading import check_inactive, digest, is_retired
+from .restricted import Countable
 from .sampling import draw, draw_many
 from .sharing import SharedWeights
 from .structure import ATOMS, Survey, explain_plain_layer, modules_using, refuse_misplaced
@@ -47,7 +50,7 @@ from .structure import ATOMS, Survey, explain_plain_layer, modules_using, refuse
 M = TypeVar("M", bound=Mutable)
 
 
-class ModelSpace(SharedWeights, MutableModule):
+class ModelSpace(SharedWeights, Countable, MutableModule):
     """Base class of a space of networks: an ordinary module, written with choices in it.
 
     The space holds the weights of every architecture it describes.  An architecture is a
@@ -291,16 +294,23 @@ for {'first': 16, 'second': 8}
     # -- choosing architectures ----------------------------------------------------------------
 
     @overload
-    def sample(self, n: None = None, *, seed: RandomState = None) -> Sample: ...
+    def sample(
+        self, n: None = None, *, over: Over = "labels", seed: RandomState = None
+    ) -> Sample: ...
     @overload
-    def sample(self, n: int, *, seed: RandomState = None) -> SampleBatch: ...
-    def sample(self, n: int | None = None, *, seed: RandomState = None) -> Sample | SampleBatch:
-        """Architectures drawn at random, each label by its own distribution.
+    def sample(self, n: int, *, over: Over = "labels", seed: RandomState = None) -> SampleBatch: ...
+    def sample(
+        self, n: int | None = None, *, over: Over = "labels", seed: RandomState = None
+    ) -> Sample | SampleBatch:
+        """Architectures drawn at random.
 
         Parameters
         ----------
         n
             How many; one dictionary if it is not given.
+        over
+            ``'labels'``: each label by its own distribution.  ``'architectures'``: every
+            architecture with the same probability, however many labels it has active.
         seed
             A seed, one of NumPy's generators, or ``None`` for NumPy's global state.
 
@@ -316,6 +326,8 @@ for {'first': 16, 'second': 8}
             If no draw meets the space's constraints.
         """
         refuse_frozen(self)
+        if over != "labels":
+            return sample_exactly(self, n, over=over, seed=seed)
         source = words(seed)
         return draw(self, source) if n is None else draw_many(self, n, source)
 

@@ -1,0 +1,72 @@
+"""Spaces by name, for the shell and for results on disk."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
+
+from ..errors import UsageError, suggest
+from ..nn import ModelSpace
+from .mobilenetv3 import MobileNetV3Space
+from .proxylessnas import ProxylessNAS
+from .published import PROXYLESSNAS
+from .published_mobilenetv3 import MOBILENETV3
+
+__all__ = ["SPACES", "Entry", "find_space"]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A space of the hub.
+
+    Attributes
+    ----------
+    space
+        Its class.
+    small
+        Arguments that make it small enough to search small images in minutes.
+    published
+        The names of its published architectures.
+    """
+
+    space: type[ModelSpace]
+    small: Mapping[str, Any]
+    published: tuple[str, ...]
+
+
+SPACES: dict[str, Entry] = {
+    "proxylessnas": Entry(ProxylessNAS, {"width_mult": 0.25}, tuple(PROXYLESSNAS)),
+    "mobilenetv3": Entry(MobileNetV3Space, {}, tuple(MOBILENETV3)),
+}
+
+
+def find_space(name: str) -> Entry:
+    """A space of the hub by its name, or a class of one's own as ``module:Class``.
+
+    Raises
+    ------
+    UsageError
+        If there is none of that name, or it is no space.
+
+    Examples
+    --------
+    >>> find_space('proxylessnas').space.__name__
+    'ProxylessNAS'
+    """
+    if name in SPACES:
+        return SPACES[name]
+    module, _, attribute = name.partition(":")
+    if not attribute:
+        raise UsageError(
+            f"there is no space {name!r}{suggest(name, SPACES)}; there are {sorted(SPACES)}, and "
+            "your own as module:Class"
+        )
+    try:
+        found = getattr(import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise UsageError(f"cannot import the space {name!r}: {error}") from error
+    if not (isinstance(found, type) and issubclass(found, ModelSpace)):
+        raise UsageError(f"{name!r} is no space: {found!r} does not derive from ModelSpace")
+    return Entry(found, {}, ())

@@ -1,0 +1,61 @@
+"""What a search leaves behind: a network in files that need this library no more."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from nas_space.training import save_weights
+
+__all__ = ["export_network", "write_json", "write_network"]
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Writes JSON so that the file is whole at every moment."""
+    beside = path.with_name(path.name + ".partial")
+    beside.write_text(json.dumps(content, indent=2, default=str) + "\n", encoding="utf-8")
+    os.replace(beside, path)
+
+
+def export_network(network: nn.Module, input_shape: tuple[int, ...], path: Path) -> None:
+    """Writes a network as a program of ``torch.export``, for batches of any size.
+
+    Parameters
+    ----------
+    network
+        A plain network; exported in evaluation mode, on the CPU.
+    input_shape
+        Of one sample, without the batch.
+    path
+        Ends in ``.pt2``.
+    """
+    training = network.training
+    network.eval()
+    example = torch.zeros(2, *input_shape)
+    batch = torch.export.Dim("batch", min=1)
+    try:
+        program = torch.export.export(network, (example,), dynamic_shapes=({0: batch},))
+    finally:
+        network.train(training)
+    beside = path.with_name(path.stem + ".partial.pt2")
+    torch.export.save(program, beside)
+    os.replace(beside, path)
+
+
+def write_network(
+    folder: Path, network: nn.Module, input_shape: tuple[int, ...], facts: Mapping[str, Any]
+) -> list[Path]:
+    """Writes ``architecture.json``, ``weights.safetensors`` and ``network.pt2``; gives their paths."""
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = [folder / name for name in ("architecture.json", "weights.safetensors", "network.pt2")]
+    plain = network.to("cpu")
+    write_json(paths[0], facts)
+    save_weights(plain, paths[1])
+    export_network(plain, input_shape, paths[2])
+    return paths

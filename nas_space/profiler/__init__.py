@@ -1,0 +1,54 @@
+"""Costs of the architectures of a space, as expressions over its labels.
+
+Each function follows the space's own forward once, for all of its architectures, on shapes
+alone; so a cost is exact for every architecture, and equal to what torch's counters say of the
+frozen network.
+
+>>> from nas_space.hub import ProxylessNAS
+>>> space = ProxylessNAS(num_labels=10, width_mult=0.25)
+>>> cost = macs(space, (3, 32, 32))
+>>> cost.evaluate(space.sample(seed=0)) > 0
+True
+"""
+
+from .blocks import Block
+from .costs import flops, macs, memory
+from .formulas import FlopsResult, register_flops_formula
+from .latency import blocks, latency
+from .latency_table import LatencyTable
+from .measuring import measure_latency
+from .onnx_blocks import export_blocks
+from .parameters import params
+from .profile import ModuleCost, Profile, profile
+from .profilers import (
+    ExpressionProfiler,
+    FlopsParamsCounterConfig,
+    FlopsParamsProfiler,
+    FlopsProfiler,
+    NumParamsProfiler,
+    Profiler,
+)
+
+__all__ = [
+    "Block",
+    "ExpressionProfiler",
+    "FlopsParamsCounterConfig",
+    "FlopsParamsProfiler",
+    "FlopsProfiler",
+    "FlopsResult",
+    "LatencyTable",
+    "ModuleCost",
+    "NumParamsProfiler",
+    "Profile",
+    "Profiler",
+    "blocks",
+    "export_blocks",
+    "flops",
+    "latency",
+    "macs",
+    "measure_latency",
+    "memory",
+    "params",
+    "profile",
+    "register_flops_formula",
+]

@@ -1,0 +1,355 @@
+"""The blocks of a space: pieces of networks that are timed apart, each different one once.
+
+A block is the largest piece without a decision between branches in it: a candidate of a
+choice, what stands between choices, a function that is called between modules.  Where widths
+and kernels of its layers vary, each combination is a block of its own; where these are too
+many, its parts are blocks instead.  Two pieces that run the same functions on the same shapes
+are the same block.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from ..errors import DecompositionError, InfeasibleError
+from ..mutable import Mutable, Values
+from ..nn.freezing import Freezer
+from .cases import NONE, Array, Cases, Context, Guard, Labels, joint, spread
+from .evaluation import Outcome
+from .failures import architecture
+from .profile import Profile
+from .recorder import name_of
+from .tensors import unflatten
+from .trace import Call, Step
+
+_MOST_VARIANTS = 256
+"""Into how many combinations of widths, kernels and the like a piece may fall to be one block."""
+
+
+class Block:
+    """A piece of a network.
+
+    Attributes
+    ----------
+    key
+        What it is called in a table: its class, its shapes, and a digest of what it runs.
+    path
+        The module of the space that it comes from first; that which calls it, if it is a
+        function.
+    kind
+        Its class, or the name of the function.
+    inputs, outputs
+        The shapes of its tensors, the batch included.
+    """
+
+    def __init__(self, source: _Source, code: int) -> None:
+        self._source = source
+        self._code = code
+        self.path = source.path
+        self.kind = source.kind
+        self.inputs = shapes_in(source.arguments(code)[1])
+        self.outputs = shapes_in(source.results(code)[1])
+        text = "\n".join(map(_in_words, source.outcomes(code)))
+        shapes = f"input:{_written(self.inputs)}-output:{_written(self.outputs)}"
+        self.key = f"{self.kind}-{shapes}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+
+    def __repr__(self) -> str:
+        return f"Block({self.key!r}, path={self.path!r})"
+
+    @property
+    def sample(self) -> dict[str, Any] | None:
+        """An architecture that has the block; ``None`` if constraints leave none."""
+        return self._source.sample(self._code)
+
+    def frozen(
+        self, device: torch.device | str | None = None, dtype: torch.dtype | None = None
+    ) -> nn.Module:
+        """The block as a plain network, with weights of the space."""
+        return self._source.frozen(self._code, device, dtype).eval()
+
+    def of_tensors(
+        self, device: torch.device | str | None = None, dtype: torch.dtype | None = None
+    ) -> nn.Module:
+        """The same, taking nothing but the tensors of :meth:`example`."""
+        spec, leaves = self._source.arguments(self._code)
+        return _OfTensors(self.frozen(device, dtype), spec, leaves).eval()
+
+    def example(
+        self, device: torch.device | str = "cpu", dtype: torch.dtype | None = None
+    ) -> tuple[torch.Tensor, ...]:
+        """Tensors that it takes: random ones, zeros where they are whole numbers."""
+        generator = torch.Generator().manual_seed(0)
+        found = []
+        for leaf in self._source.arguments(self._code)[1]:
+            if not isinstance(leaf, torch.Tensor):
+                continue
+            if leaf.is_floating_point():
+                made = torch.randn(leaf.shape, generator=generator).to(device, dtype or leaf.dtype)
+            else:
+                made = torch.zeros(leaf.shape, dtype=leaf.dtype, device=device)
+            found.append(made)
+        return tuple(found)
+
+
+class Timed:
+    """One place of a space that is timed, with the block that each architecture has there.
+
+    Attributes
+    ----------
+    context
+        The architectures that get there.
+    labels, ids
+        Which block it is, for each combination of values of the labels.
+    blocks
+        The different ones.
+    """
+
+    def __init__(
+        self, context: Context, labels: Labels, ids: Array, blocks: Sequence[Block]
+    ) -> None:
+        self.context = context
+        self.labels = labels
+        self.ids = ids
+        self.blocks = blocks
+
+
+def timed(of: Profile) -> list[Timed]:
+    """The places of a space that are timed, in the order in which they run."""
+    found: list[Timed] = []
+
+    def visit(call: Call) -> None:
+        if not _decides(call):
+            steps = list(_steps(call))
+            if all(map(_only_views, steps)):
+                return
+            source = _Module.of_call(of, call, steps)
+            # A space without a choice between branches is taken apart, too.
+            if source is not None and not (call is of.root and source.labels):
+                found.append(source.timed())
+                return
+        for step in call.steps:
+            if isinstance(step, Call):
+                visit(step)
+            elif not _only_views(step):
+                found.append(_Function(of, call, step).timed())
+
+    visit(of.root)
+    return found
+
+
+def _decides(call: Call) -> bool:
+    return call.decides or any(isinstance(step, Call) and _decides(step) for step in call.steps)
+
+
+def _steps(call: Call) -> Iterator[Step]:
+    for step in call.steps:
+        if isinstance(step, Call):
+            yield from _steps(step)
+        else:
+            yield step
+
+
+def _only_views(step: Step) -> bool:
+    """Whether a call only looks at memory in another way, which takes no time to speak of."""
+    return all(
+        not outcome.flops
+        and all(
+            origin is not None and same is None
+            for leaf, origin, same in zip(
+                outcome.leaves, outcome.origins, outcome.same, strict=True
+            )
+            if isinstance(leaf, torch.Tensor)
+        )
+        for outcome in step.outcomes
+    )
+
+
+Apart = tuple[Any, list[Any]]
+"""Arguments or results as :func:`~.tensors.flatten` takes them apart."""
+
+
+class _Source:
+    """A call that is timed: of a module or of a function.
+
+    Attributes
+    ----------
+    path, kind
+        As of a block.
+    labels, ids
+        Which of the different calls it is, for each combination of values of labels.
+    """
+
+    path: str
+    kind: str
+    labels: Labels
+    ids: Array
+
+    def __init__(self, of: Profile, context: Context) -> None:
+        self.of = of
+        self.context = context
+
+    def arguments(self, code: int) -> Apart:
+        """What one of the calls is given."""
+        raise NotImplementedError
+
+    def results(self, code: int) -> Apart:
+        """What it gives."""
+        raise NotImplementedError
+
+    def outcomes(self, code: int) -> Iterator[Outcome]:
+        """The functions it runs."""
+        raise NotImplementedError
+
+    def frozen(
+        self, code: int, device: torch.device | str | None, dtype: torch.dtype | None
+    ) -> nn.Module:
+        """The module it calls."""
+        raise NotImplementedError
+
+    def timed(self) -> Timed:
+        """All the calls."""
+        count = int(self.ids.max()) + 1
+        blocks = [Block(self, code) for code in range(count)]
+        return Timed(self.context, self.labels, self.ids, blocks)
+
+    def sample(self, code: int) -> dict[str, Any] | None:
+        """An architecture for which it is one of the calls."""
+        here = Guard(self.labels, self.ids == code)
+        return architecture(self.of.space, (*self.context.guards, here))
+
+
+class _Module(_Source):
+    """A module that is called."""
+
+    def __init__(self, of: Profile, call: Call, steps: list[Step]) -> None:
+        super().__init__(of, call.context)
+        self.path, self.kind, self.call = call.path, call.kind, call
+        self.ran = len(steps)
+        leaves = (*call.arguments[1], *call.results[1])
+        self.parts = [*map(_ran, steps), *(leaf for leaf in leaves if isinstance(leaf, Cases))]
+        self.labels, self.ids, self.combinations = joint(self.parts, call.context)
+
+    @classmethod
+    def of_call(cls, of: Profile, call: Call, steps: list[Step]) -> _Module | None:
+        """A module as one block; ``None`` if it would be too many different ones."""
+        try:
+            made = cls(of, call, steps)
+        except DecompositionError:
+            return None
+        return made if len(made.combinations) <= _MOST_VARIANTS else None
+
+    def _of(self, apart: Apart, code: int) -> Apart:
+        chosen = {
+            id(part): part.values[place]
+            for part, place in zip(self.parts, self.combinations[code], strict=True)
+        }
+        return apart[0], [chosen.get(id(leaf), leaf) for leaf in apart[1]]
+
+    def arguments(self, code: int) -> Apart:
+        return self._of(self.call.arguments, code)
+
+    def results(self, code: int) -> Apart:
+        return self._of(self.call.results, code)
+
+    def outcomes(self, code: int) -> Iterator[Outcome]:
+        places = self.combinations[code][: self.ran]
+        found = (part.values[i] for part, i in zip(self.parts, places, strict=False))
+        return (outcome for outcome in found if outcome is not None)
+
+    def frozen(
+        self, code: int, device: torch.device | str | None, dtype: torch.dtype | None
+    ) -> nn.Module:
+        space = self.of.space
+        sample = self.sample(code)
+        if sample is None:
+            raise InfeasibleError(f"no architecture that meets the constraints has {self.path}")
+        values = space.read(sample) if isinstance(space, Mutable) else Values()
+        return Freezer(values, "copy", device, dtype).module(space.get_submodule(self.path))
+
+
+def _ran(step: Step) -> Cases:
+    """What a call of a function is for each architecture: an outcome, or nothing."""
+    labels, mask = step.context.exact(step.labels)
+    ids = spread(step.ids, step.labels, labels)
+    nothing = len(step.outcomes)
+    return Cases(labels, np.where(mask & (ids != NONE), ids, nothing), [*step.outcomes, None])
+
+
+class _Function(_Source):
+    """A function that is called between modules."""
+
+    def __init__(self, of: Profile, call: Call, step: Step) -> None:
+        super().__init__(of, step.context)
+        self.path, self.step = call.path, step
+        self.kind = name_of(step.outcomes[0].call[0])
+        self.labels, self.ids = step.labels, step.ids
+
+    def arguments(self, code: int) -> Apart:
+        return self.step.outcomes[code].call[1:]
+
+    def results(self, code: int) -> Apart:
+        outcome = self.step.outcomes[code]
+        return outcome.spec, outcome.leaves
+
+    def outcomes(self, code: int) -> Iterator[Outcome]:
+        yield self.step.outcomes[code]
+
+    def frozen(
+        self, code: int, device: torch.device | str | None, dtype: torch.dtype | None
+    ) -> nn.Module:
+        return _Calls(self.step.outcomes[code].call[0])
+
+
+class _Calls(nn.Module):
+    """A function as a module."""
+
+    def __init__(self, function: Any) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        return self.function(*args, **kwargs)
+
+
+class _OfTensors(nn.Module):
+    """A module as one that takes nothing but tensors, one after another."""
+
+    def __init__(self, inner: nn.Module, spec: Any, leaves: list[Any]) -> None:
+        super().__init__()
+        self.inner = inner
+        self.spec = spec
+        self.others = [None if isinstance(leaf, torch.Tensor) else (leaf,) for leaf in leaves]
+
+    def forward(self, *tensors: torch.Tensor) -> Any:
+        given = iter(tensors)
+        leaves = (next(given) if other is None else other[0] for other in self.others)
+        args, kwargs = unflatten(self.spec, leaves)
+        return self.inner(*args, **kwargs)
+
+
+def shapes_in(leaves: Sequence[Any]) -> list[tuple[int, ...]]:
+    """The shapes of the tensors among some things."""
+    return [tuple(leaf.shape) for leaf in leaves if isinstance(leaf, torch.Tensor)]
+
+
+def _written(shapes: list[tuple[int, ...]]) -> str:
+    return ",".join("x".join(map(str, shape)) or "1" for shape in shapes) or "none"
+
+
+def _in_words(outcome: Outcome) -> str:
+    """A call of a function, the same in every process."""
+    function, spec, leaves = outcome.call
+    words = [
+        f"{leaf.dtype}{tuple(leaf.shape)}{leaf.stride()}"
+        if isinstance(leaf, torch.Tensor)
+        else re.sub(r" at 0x[0-9a-f]+", "", repr(leaf))
+        for leaf in leaves
+    ]
+    return f"{name_of(function)} {spec} {words}"

@@ -1,0 +1,275 @@
+"""Running one function on plain meta tensors, once for each different call."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import nn
+
+from ..mutable.node import key_of
+from .counting import NO_EXTRAS, Counter
+from .tensors import flatten, unflatten
+
+
+class Outcome:
+    """What one call of a function gives and costs.
+
+    Attributes
+    ----------
+    call
+        The function, and its arguments as :func:`~.tensors.flatten` takes them apart.
+    spec, leaves
+        Its result, taken apart; tensors are interned.
+    origins
+        For each leaf that is a tensor: the argument whose memory it uses, or ``None``.
+    same
+        For each leaf: the argument that it is itself, or ``None``.
+    changed
+        Arguments whose shape or type the call has changed, with what they are now.
+    flops, unknown, peak, extras
+        As of :class:`~.counting.Counter`.
+    kept_arguments, kept_leaves, extra
+        In training: the arguments and the leaves that are kept for the backward pass, and the
+        bytes of what else is.
+    error
+        What it raised instead.
+    """
+
+    __slots__ = (
+        "call", "changed", "error", "extra", "extras", "flops", "kept_arguments", "kept_leaves",
+        "leaves", "origins", "peak", "same", "spec", "unknown",
+    )  # fmt: skip
+
+    def __init__(self, call: tuple[Callable[..., Any], Any, list[Any]]) -> None:
+        self.call = call
+        self.spec: Any = None
+        self.leaves: list[Any] = []
+        self.origins: list[int | None] = []
+        self.same: list[int | None] = []
+        self.changed: dict[int, torch.Tensor] = {}
+        self.flops = 0
+        self.unknown: tuple[str, ...] = ()
+        self.peak = 0
+        self.extras = NO_EXTRAS
+        self.kept_arguments: frozenset[int] = frozenset()
+        self.kept_leaves: frozenset[int] = frozenset()
+        self.extra = 0
+        self.error: Exception | None = None
+
+
+class Evaluator:
+    """Calls functions on meta tensors, and remembers what came out.
+
+    Parameters
+    ----------
+    training
+        Whether to watch what autograd keeps.
+    """
+
+    def __init__(self, training: bool = False) -> None:
+        self.training = training
+        self._interned: dict[Any, torch.Tensor] = {}
+        self._known: dict[int, tuple[Any, torch.Tensor]] = {}
+        self._outcomes: dict[Any, Outcome] = {}
+        self._keep: list[Any] = []
+
+    # -- tensors --------------------------------------------------------------------------------
+
+    def interned(self, tensor: torch.Tensor) -> torch.Tensor:
+        """The one meta tensor like this one."""
+        found = self._known.get(id(tensor))
+        if found is not None:
+            return found[1]
+        parameter = isinstance(tensor, nn.Parameter)
+        grad = tensor.requires_grad and (parameter or self.training)
+        key = (tensor.shape, _strides(tensor), tensor.dtype, grad, parameter)
+        made = self._interned.get(key)
+        if made is None:
+            made = torch.empty_strided(
+                tensor.shape, _strides(tensor), dtype=tensor.dtype, device="meta"
+            )
+            if parameter:
+                made = nn.Parameter(made, requires_grad=grad)
+            elif grad:
+                made.requires_grad_()
+            self._interned[key] = made
+            self._known[id(made)] = (made, made)
+        return made
+
+    def shadow(self, tensor: torch.Tensor) -> torch.Tensor:
+        """The meta tensor for one that lives on, such as a parameter: it is remembered."""
+        found = self._known.get(id(tensor))
+        if found is None:
+            found = self._known[id(tensor)] = (tensor, self.interned(tensor))
+        return found[1]
+
+    # -- functions ------------------------------------------------------------------------------
+
+    def call(
+        self, function: Callable[..., Any], spec: Any, leaves: list[Any], first: tuple[int, ...]
+    ) -> Outcome:
+        """What a function gives on arguments whose tensors are interned.
+
+        Parameters
+        ----------
+        function
+            What to call.
+        spec, leaves
+            Its arguments, taken apart.
+        first
+            For each leaf, where it first occurs: functions look whether two are one object.
+        """
+        key = self._key(function, spec, leaves, first)
+        outcome = None if key is None else self._outcomes.get(key)
+        if outcome is None:
+            outcome = self._run(function, spec, leaves, first)
+            if key is not None:
+                self._outcomes[key] = outcome
+        return outcome
+
+    def _key(self, function: Any, spec: Any, leaves: list[Any], first: tuple[int, ...]) -> Any:
+        parts: list[Any] = []
+        tensors = False
+        for leaf in leaves:
+            if isinstance(leaf, torch.Tensor):
+                tensors = True
+                parts.append(id(leaf))
+                continue
+            part = key_of(leaf)
+            if isinstance(part, tuple) and part and part[0] == "id":
+                self._keep.append(leaf)  # its identity must stay taken
+            parts.append(part)
+        # Without a tensor, a function may be called for what it does: switching gradients on.
+        if not tensors:
+            return None
+        return (function, spec, tuple(parts), first, torch.is_grad_enabled())
+
+    def _run(
+        self,
+        function: Callable[..., Any],
+        spec: Any,
+        leaves: list[Any],
+        first: tuple[int, ...],
+    ) -> Outcome:
+        outcome = Outcome((function, spec, leaves))
+        given: list[Any] = []
+        for place, leaf in enumerate(leaves):
+            if not isinstance(leaf, torch.Tensor):
+                given.append(leaf)
+            elif first[place] < place:
+                given.append(given[first[place]])
+            else:
+                given.append(self._fresh(leaf))
+        own = {t.untyped_storage()._cdata for leaf in leaves for t in _tensors_of(leaf)}
+        owners = {
+            tensor.untyped_storage()._cdata: place
+            for place, tensor in enumerate(given)
+            if isinstance(tensor, torch.Tensor)
+        }
+        args, kwargs = unflatten(spec, iter(given))
+        counter = Counter()
+        saved: list[torch.Tensor] = []
+        try:
+            with self._watching(saved), counter:
+                result = function(*args, **kwargs)
+        except Exception as error:  # noqa: BLE001 - whatever torch or an operator raises
+            outcome.error = error.with_traceback(None)
+            return outcome
+        outcome.flops, outcome.peak, outcome.extras = counter.flops, counter.peak, counter.extras
+        outcome.unknown = tuple(dict.fromkeys(counter.unknown))
+        found: list[Any] = []
+        outcome.spec = flatten(result, found)
+        places = {id(value): place for place, value in enumerate(given) if _tensor(value)}
+        outcome.same = [places.get(id(leaf)) if _tensor(leaf) else None for leaf in found]
+        outcome.origins = [
+            owners.get(leaf.untyped_storage()._cdata) if _tensor(leaf) else None for leaf in found
+        ]
+        if self.training:
+            self._sort_out(saved, owners, own, found, outcome)
+        outcome.leaves = [self.interned(leaf) if _tensor(leaf) else leaf for leaf in found]
+        for place, (before, after) in enumerate(zip(leaves, given, strict=True)):
+            if _tensor(after) and not _alike(before, after):
+                outcome.changed[place] = self.interned(after)
+        return outcome
+
+    def _fresh(self, tensor: torch.Tensor) -> torch.Tensor:
+        """A tensor of its own, which a function may change."""
+        made = torch.empty_strided(
+            tensor.shape, _strides(tensor), dtype=tensor.dtype, device="meta"
+        )
+        if isinstance(tensor, nn.Parameter):
+            return nn.Parameter(made, requires_grad=tensor.requires_grad)
+        # Not a leaf of autograd: those cannot be changed in place.
+        return made.requires_grad_().clone() if tensor.requires_grad else made
+
+    @contextlib.contextmanager
+    def _watching(self, saved: list[torch.Tensor]) -> Iterator[None]:
+        if not self.training:
+            with torch.no_grad():
+                yield
+            return
+
+        def pack(tensor: torch.Tensor) -> torch.Tensor:
+            saved.append(tensor)
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+            yield
+
+    @staticmethod
+    def _sort_out(
+        saved: list[torch.Tensor],
+        owners: dict[int, int],
+        own: set[int],
+        found: list[Any],
+        outcome: Outcome,
+    ) -> None:
+        """What autograd keeps: arguments, results, or something else."""
+        results = {
+            leaf.untyped_storage()._cdata: place
+            for place, leaf in enumerate(found)
+            if _tensor(leaf)
+        }
+        arguments: set[int] = set()
+        leaves: set[int] = set()
+        others: dict[int, int] = {}
+        for tensor in saved:
+            storage = tensor.untyped_storage()
+            key = storage._cdata
+            if key in owners:
+                arguments.add(owners[key])
+            elif key in results:
+                leaves.add(results[key])
+            elif key not in own:
+                others[key] = storage.nbytes()
+        outcome.kept_arguments, outcome.kept_leaves = frozenset(arguments), frozenset(leaves)
+        outcome.extra = sum(others.values())
+
+
+def _tensor(value: Any) -> bool:
+    return isinstance(value, torch.Tensor)
+
+
+def _tensors_of(leaf: Any) -> Iterator[torch.Tensor]:
+    """The tensors of a layer that is given to a function."""
+    if isinstance(leaf, nn.Module):
+        for value in vars(leaf).values():
+            if isinstance(value, torch.Tensor):
+                yield value
+            else:
+                yield from _tensors_of(value)
+
+
+def _strides(tensor: torch.Tensor) -> tuple[int, ...]:
+    if tensor.layout is not torch.strided:
+        raise NotImplementedError(f"a tensor of layout {tensor.layout} cannot be followed")
+    return tensor.stride()
+
+
+def _alike(one: torch.Tensor, other: torch.Tensor) -> bool:
+    return one is other or (
+        one.shape == other.shape and one.dtype == other.dtype and one.stride() == other.stride()
+    )

@@ -1,0 +1,248 @@
+"""Tables of how long blocks take."""
+
+from __future__ import annotations
+
+import csv
+import math
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Self
+
+import yaml
+
+from ..errors import DataError, UsageError
+
+_FORMAT = "nas_space latency table, version 1"
+_UNITS = {"s": 1e3, "ms": 1.0, "us": 1e-3}
+"""Milliseconds in each unit."""
+
+_MOST = 1e7
+"""Milliseconds above which a time is taken for one in another unit."""
+
+
+class LatencyTable:
+    """How long each block takes on a device.
+
+    Parameters
+    ----------
+    milliseconds
+        Key of a block to its time, in milliseconds.
+    about
+        How it was measured: ``device``, ``input_shape`` (of one sample), ``batch_size``,
+        ``dtype`` and whatever else is worth knowing.
+    published
+        Whether keys are those of a published table, which a space translates to by its method
+        ``latency_key``.
+
+    Raises
+    ------
+    DataError
+        If a time is missing, negative, infinite or no number.
+
+    Examples
+    --------
+    >>> table = LatencyTable({"a": 1.5, "b": 0.25})
+    >>> table.microseconds("a")
+    1500
+    >>> table.merge(LatencyTable({"c": 3})).milliseconds
+    {'a': 1.5, 'b': 0.25, 'c': 3.0}
+    """
+
+    def __init__(
+        self,
+        milliseconds: Mapping[str, float],
+        about: Mapping[str, Any] | None = None,
+        *,
+        published: bool = False,
+    ) -> None:
+        self.milliseconds = _checked(milliseconds)
+        self.about = dict(about or {})
+        self.published = published
+
+    def microseconds(self, key: str) -> int:
+        """The time of a block in whole microseconds, rounded."""
+        return round(self.milliseconds[key] * 1000)
+
+    def __len__(self) -> int:
+        return len(self.milliseconds)
+
+    def __contains__(self, key: object) -> bool:
+        return key in self.milliseconds
+
+    def __repr__(self) -> str:
+        about = ", ".join(f"{name}={value!r}" for name, value in self.about.items())
+        return f"LatencyTable({len(self)} blocks{', ' + about if about else ''})"
+
+    # -- files ----------------------------------------------------------------------------------
+
+    @classmethod
+    def read(cls, path: str | os.PathLike[str]) -> Self:
+        """Reads a table.
+
+        Parameters
+        ----------
+        path
+            A YAML file that :meth:`write` made; one in the format that the authors of
+            ProxylessNAS published; or a CSV file with the columns ``key`` and
+            ``milliseconds``, whose other columns are not looked at.
+
+        Raises
+        ------
+        DataError
+            If it is none of these, or has holes or impossible times.
+        """
+        file = Path(path)
+        try:
+            text = file.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise DataError(f"the latency table {file} cannot be read: {error}") from error
+        try:
+            return cls._of_csv(text) if file.suffix.lower() == ".csv" else cls._of_yaml(text)
+        except DataError as error:
+            raise DataError(f"{file}: {error}") from error
+
+    @classmethod
+    def _of_csv(cls, text: str) -> Self:
+        reader = csv.DictReader(text.splitlines())
+        names = reader.fieldnames or []
+        if "key" not in names or "milliseconds" not in names:
+            raise DataError(
+                f"a CSV table needs the columns 'key' and 'milliseconds', but has {list(names)}"
+            )
+        found: dict[str, Any] = {}
+        for row in reader:
+            if row["key"] in found:
+                raise DataError(f"the block {row['key']!r} occurs twice")
+            given = (row["milliseconds"] or "").strip()
+            try:
+                found[row["key"]] = float(given) if given else None
+            except ValueError:
+                raise DataError(
+                    f"the time of {row['key']!r} must be a number of milliseconds, but is {given!r}"
+                ) from None
+        return cls(found)
+
+    @classmethod
+    def _of_yaml(cls, text: str) -> Self:
+        try:
+            content = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise DataError(f"this is no YAML: {error}") from error
+        if not isinstance(content, dict) or not content:
+            raise DataError("a latency table is a mapping from blocks to times, but this is none")
+        if "blocks" not in content:
+            return cls._of_published(content)
+        if content.get("format") != _FORMAT:
+            raise DataError(
+                f"the format must be {_FORMAT!r}, but is {content.get('format')!r}; "
+                "this file was made by another version"
+            )
+        unit = content.get("unit")
+        if unit not in _UNITS:
+            raise DataError(f"the unit must be one of {list(_UNITS)}, but is {unit!r}")
+        blocks = content["blocks"]
+        if not isinstance(blocks, dict):
+            raise DataError("blocks must be a mapping from keys to times")
+        scaled = {
+            key: time * _UNITS[unit] if isinstance(time, (int, float)) else time
+            for key, time in blocks.items()
+        }
+        about = {k: v for k, v in content.items() if k not in ("format", "unit", "blocks")}
+        return cls(scaled, about)
+
+    @classmethod
+    def _of_published(cls, content: dict[Any, Any]) -> Self:
+        """The format of ProxylessNAS: key to ``mean`` in milliseconds, among others."""
+        found: dict[str, Any] = {}
+        for key, entry in content.items():
+            if not isinstance(entry, dict) or "mean" not in entry:
+                raise DataError(
+                    f"{key!r} has no 'mean': this is neither a table of nas_space, which has "
+                    "'blocks', nor one in ProxylessNAS's published format"
+                )
+            found[str(key)] = entry["mean"]
+        about: dict[str, Any] = {}
+        for key in found:
+            stem = re.fullmatch(r"Conv-input:(\d+)x(\d+)x(\d+)-output:.*", key)
+            if stem:
+                height, width, channels = map(int, stem.groups())
+                about["input_shape"] = [channels, height, width]
+        return cls(found, about, published=True)
+
+    def write(self, path: str | os.PathLike[str]) -> None:
+        """Writes the table as YAML, or as CSV if the name ends so; never half of it.
+
+        Raises
+        ------
+        UsageError
+            If it is in a published format: what it was made of is better kept.
+        """
+        if self.published:
+            raise UsageError("a table in a published format is only read; keep its file")
+        file = Path(path)
+        part = file.with_name(file.name + ".part")
+        with part.open("w", encoding="utf-8", newline="") as stream:
+            if file.suffix.lower() == ".csv":
+                writer = csv.writer(stream)
+                writer.writerow(("key", "milliseconds"))
+                writer.writerows(self.milliseconds.items())
+            else:
+                content = {"format": _FORMAT, "unit": "ms", **self.about}
+                yaml.safe_dump(
+                    {**content, "blocks": self.milliseconds}, stream, sort_keys=False, width=1000
+                )
+        part.replace(file)
+
+    # -- two tables -----------------------------------------------------------------------------
+
+    def diff(self, other: LatencyTable) -> dict[str, tuple[float | None, float | None]]:
+        """The blocks on which two tables differ.
+
+        Returns
+        -------
+        dict
+            Key to the milliseconds here and there; ``None`` where a block is missing.
+        """
+        keys = dict.fromkeys((*self.milliseconds, *other.milliseconds))
+        pairs = {key: (self.milliseconds.get(key), other.milliseconds.get(key)) for key in keys}
+        return {key: (mine, theirs) for key, (mine, theirs) in pairs.items() if mine != theirs}
+
+    def merge(self, other: LatencyTable) -> LatencyTable:
+        """A table of the blocks of both; where both have one, the time of the other counts.
+
+        Raises
+        ------
+        UsageError
+            If they were not measured alike: on another device, or with another batch or type.
+        """
+        if self.published != other.published:
+            raise UsageError("a table in a published format has other keys than one that is not")
+        for name in ("device", "batch_size", "dtype", "threads"):
+            mine, theirs = self.about.get(name), other.about.get(name)
+            if None not in (mine, theirs) and mine != theirs:
+                raise UsageError(
+                    f"these tables were not measured alike: {name} is {mine!r} here and "
+                    f"{theirs!r} there"
+                )
+        return LatencyTable(
+            {**self.milliseconds, **other.milliseconds},
+            {**other.about, **self.about},
+            published=self.published,
+        )
+
+
+def _checked(milliseconds: Mapping[str, Any]) -> dict[str, float]:
+    holes = [key for key, time in milliseconds.items() if time is None]
+    if holes:
+        raise DataError(f"{len(holes)} blocks have no time: {', '.join(map(repr, holes))}")
+    for key, time in milliseconds.items():
+        if isinstance(time, bool) or not isinstance(time, (int, float)):
+            raise DataError(f"the time of {key!r} must be a number, but is {time!r}")
+        if math.isnan(time) or not 0 <= time <= _MOST:
+            raise DataError(
+                f"the time of {key!r} must be between 0 and {_MOST:.0f} milliseconds, but is "
+                f"{time!r}"
+            )
+    return {str(key): float(time) for key, time in milliseconds.items()}

@@ -1,0 +1,240 @@
+"""Following a space once for a kind of input, and remembering it."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from ..errors import SpaceError, UsageError
+from ..mutable import Mutable
+from .cases import Cases
+from .failures import check
+from .recorder import Recorder
+from .trace import Call, Step
+
+InputShape = tuple[int, ...]
+
+
+class Inputs:
+    """What a space is followed on.
+
+    Parameters
+    ----------
+    input_shape
+        The shape of one sample, without the batch: ``(3, 224, 224)``.
+    inputs
+        Instead: tensors, with the batch, of which only shape and type count.  A tensor; a
+        tuple of arguments; or one that ends with a dictionary of named arguments.
+    dtype
+        The type of a sample given by its shape.
+    batch_size
+        How many samples there are, given by shape.
+    """
+
+    def __init__(
+        self, input_shape: Any, inputs: Any, dtype: torch.dtype | None, batch_size: int
+    ) -> None:
+        if (input_shape is None) == (inputs is None):
+            raise UsageError("give either input_shape, the shape of one sample, or inputs")
+        if inputs is None:
+            shape = _checked_shape(input_shape, batch_size)
+            inputs = torch.empty(shape, dtype=dtype or torch.get_default_dtype(), device="meta")
+        arguments: tuple[Any, ...] = inputs if isinstance(inputs, tuple) else (inputs,)
+        self.kwargs: dict[str, Any] = {}
+        if len(arguments) > 1 and isinstance(arguments[-1], dict):
+            arguments, self.kwargs = arguments[:-1], arguments[-1]
+        self.args = torch.utils._pytree.tree_map_only(torch.Tensor, _meta, arguments)
+        self.kwargs = torch.utils._pytree.tree_map_only(torch.Tensor, _meta, self.kwargs)
+
+    def __str__(self) -> str:
+        """In words, for error messages."""
+        given = torch.utils._pytree.tree_leaves((self.args, self.kwargs))
+        shapes = [
+            f"{tuple(item.shape)} of {item.dtype}" if isinstance(item, torch.Tensor) else repr(item)
+            for item in given
+        ]
+        return f"inputs {', '.join(shapes)}"
+
+
+def _meta(tensor: torch.Tensor) -> torch.Tensor:
+    return torch.empty_like(tensor, device="meta")
+
+
+def _checked_shape(input_shape: Any, batch_size: int) -> tuple[int, ...]:
+    whole = not isinstance(input_shape, (int, str))
+    extents = [*input_shape, batch_size] if whole else [input_shape]
+    if not whole or not all(type(n) is int and n > 0 for n in extents):
+        raise UsageError(
+            "an input shape is that of one sample, without the batch, in positive whole numbers "
+            f"such as (3, 224, 224), but got {input_shape!r}"
+            + (f" and a batch of {batch_size!r}" if batch_size != 1 else "")
+        )
+    return (batch_size, *input_shape)
+
+
+@dataclass
+class ModuleCost:
+    """What a module does in one architecture.
+
+    Attributes
+    ----------
+    path, kind
+        Which module, and its class.
+    depth
+        In how many others it is.
+    inputs, outputs
+        The shapes of its tensors, the batch included.
+    macs
+        Multiply-adds, those of the modules in it included.
+    """
+
+    path: str
+    kind: str
+    depth: int
+    inputs: list[tuple[int, ...]]
+    outputs: list[tuple[int, ...]]
+    macs: int
+
+
+class Profile:
+    """A space, followed on some inputs.
+
+    Attributes
+    ----------
+    root
+        What happened, for all architectures at once.
+    inputs
+        On what.
+    """
+
+    def __init__(self, space: nn.Module, inputs: Inputs, training: bool = False) -> None:
+        recorder = Recorder(space, training)
+        recorder.record(inputs.args, inputs.kwargs)
+        check(space, recorder.failures, str(inputs), recorder.dead)
+        self.root: Call = recorder.root
+        self.inputs = inputs
+        self._space = weakref.ref(space)
+        self._modules = [(weakref.ref(m), _shapes(m)) for m in space.modules()]
+
+    @property
+    def space(self) -> nn.Module:
+        """The space; it must still exist."""
+        found = self._space()
+        if found is None:
+            raise SpaceError("the space that this profile is of does not exist any more")
+        return found
+
+    def is_of(self, space: nn.Module) -> bool:
+        """Whether a space still consists of the same modules."""
+        found = list(space.modules())
+        return len(found) == len(self._modules) and all(
+            reference() is module and shapes == _shapes(module)
+            for module, (reference, shapes) in zip(found, self._modules, strict=True)
+        )
+
+    def modules(self, arch: Mapping[str, Any]) -> list[ModuleCost]:
+        """What each module that an architecture runs is given, gives, and costs.
+
+        Parameters
+        ----------
+        arch
+            An architecture of the space.
+
+        Returns
+        -------
+        list of ModuleCost
+            In the order in which they run, a module before those in it.
+        """
+        space = self.space
+        found: list[ModuleCost] = []
+        if isinstance(space, Mutable):
+            arch = space.read(arch).active
+        _visit(self.root, arch, 0, found)
+        return found
+
+    def steps(self) -> Iterator[tuple[Call, Step]]:
+        """Every call of a function, with the module that makes it, in order."""
+        yield from _steps(self.root)
+
+
+def _visit(call: Call, arch: Mapping[str, Any], depth: int, found: list[ModuleCost]) -> int:
+    inputs, outputs = (
+        [tuple(leaf.shape) for leaf in taken if isinstance(leaf, torch.Tensor)]
+        for taken in (
+            [leaf.under(arch) if isinstance(leaf, Cases) else leaf for leaf in apart[1]]
+            for apart in (call.arguments, call.results)
+        )
+    )
+    row = ModuleCost(call.path, call.kind, depth, inputs, outputs, 0)
+    found.append(row)
+    total = 0
+    for step in call.steps:
+        if not all(guard.met_by(arch) for guard in step.context.guards):
+            continue
+        if isinstance(step, Call):
+            total += _visit(step, arch, depth + 1, found)
+        else:
+            outcome = Cases(step.labels, step.ids, step.outcomes).under(arch)
+            total += outcome.flops // 2
+    row.macs = total
+    return total
+
+
+def _steps(call: Call) -> Iterator[tuple[Call, Step]]:
+    for step in call.steps:
+        if isinstance(step, Call):
+            yield from _steps(step)
+        else:
+            yield call, step
+
+
+def _shapes(module: nn.Module) -> list[Any]:
+    return [None if p is None else p.shape for p in module._parameters.values()]
+
+
+_PROFILES: weakref.WeakKeyDictionary[nn.Module, dict[Any, Profile]] = weakref.WeakKeyDictionary()
+
+
+def profile(
+    space: nn.Module,
+    input_shape: InputShape | None = None,
+    *,
+    inputs: Any = None,
+    dtype: torch.dtype | None = None,
+    batch_size: int = 1,
+    training: bool = False,
+) -> Profile:
+    """Follows a space on inputs of a shape, or finds that this was done before.
+
+    Parameters
+    ----------
+    space
+        A space; any other module counts as one of a single architecture.
+    input_shape, inputs, dtype, batch_size
+        As of :class:`Inputs`.
+    training
+        Whether to follow it in training.
+
+    Raises
+    ------
+    UsageError
+        If the shape is none.
+    SpaceError
+        If the space, or some architecture of it, does not run on such inputs.
+    DecompositionError
+        If too many labels determine something together.
+    """
+    if not isinstance(space, nn.Module):
+        raise UsageError(f"a cost is that of a space or a module, but got {type(space).__name__}")
+    given = Inputs(input_shape, inputs, dtype, batch_size)
+    key = (str(given), training)
+    known = _PROFILES.setdefault(space, {})
+    found = known.get(key)
+    if found is None or not found.is_of(space):
+        found = known[key] = Profile(space, given, training)
+    return found

@@ -1,0 +1,258 @@
+"""Stand-ins for tensors and numbers that differ between architectures."""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from .cases import Cases, Context
+
+if TYPE_CHECKING:
+    from .recorder import Recorder
+    from .trace import Share
+
+
+class CaseTensor(torch.Tensor):
+    """A tensor without data, of a shape and type that may differ between architectures.
+
+    Functions of torch and methods are handed to the recorder.  What gets around that, such
+    as compiled code, is refused by :meth:`__torch_dispatch__` instead of seeing something
+    that is not there.
+
+    Attributes
+    ----------
+    cases
+        Which meta tensor it is.
+    recorder
+        Who follows it.
+    context
+        The architectures that have it.
+    shares
+        The memory it lies in, which it keeps alive.
+    """
+
+    cases: Cases
+    recorder: Recorder
+    context: Context
+    shares: tuple[Share, ...]
+
+    @staticmethod
+    def make(recorder: Recorder, cases: Cases, shares: tuple[Share, ...] = ()) -> CaseTensor:
+        """A stand-in in the context of the recorder."""
+        made = torch.Tensor._make_wrapper_subclass(
+            CaseTensor, (0,), dtype=torch.float32, device=torch.device("meta")
+        )
+        made.__dict__.update(
+            cases=cases, recorder=recorder, context=recorder.context, shares=shares
+        )
+        return made
+
+    @classmethod
+    def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        return _recorder_of(args, kwargs).apply(func, args, kwargs or {})
+
+    @classmethod
+    def __torch_dispatch__(  # type: ignore[override]
+        cls, func: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        _recorder_of(args, kwargs).refuse(str(func))
+
+    def __repr__(self, **_: Any) -> str:  # type: ignore[override]
+        shapes = [tuple(value.shape) for value in self.cases.values]
+        return f"CaseTensor({list(self.cases.labels)}: {shapes})"
+
+
+def _recorder_of(args: Any, kwargs: Any) -> Recorder:
+    leaves: list[Any] = []
+    flatten((args, kwargs), leaves)
+    return next(leaf.recorder for leaf in leaves if type(leaf) is CaseTensor)
+
+
+def _method(name: str) -> Callable[..., Any]:
+    function = getattr(torch.Tensor, name)
+
+    def method(self: CaseTensor, *args: Any, **kwargs: Any) -> Any:
+        return self.recorder.apply(function, (self, *args), kwargs)
+
+    method.__name__ = name
+    return method
+
+
+_SPECIAL = frozenset(
+    {
+        *("radd", "rsub", "rmul", "rtruediv", "rfloordiv", "rmod", "rpow", "rmatmul"),
+        *("len", "iter", "bool", "float", "int"),
+    }
+)
+
+
+def _is_method(name: str) -> bool:
+    if name.startswith("_"):
+        known = name in vars(operator) or name.strip("_") in _SPECIAL
+        return known and name not in ("__index__", "__contains__", "__doc__")
+    return callable(getattr(torch.Tensor, name)) and name != "as_subclass"
+
+
+# Called as methods, functions would parse their arguments first, and not take numbers that
+# are not plain.
+for _name in filter(_is_method, dir(torch.Tensor)):
+    setattr(CaseTensor, _name, _method(_name))
+
+
+class CaseObject:
+    """Anything else that differs between architectures, on its way to a function.
+
+    Attributes
+    ----------
+    recorder, cases, context
+        As of :class:`CaseTensor`.
+    """
+
+    __slots__ = ("cases", "context", "recorder")
+
+    def __init__(self, recorder: Recorder, cases: Cases) -> None:
+        self.recorder = recorder
+        self.cases = cases
+        self.context = recorder.context
+
+
+class CaseNumber:
+    """A number that differs between architectures.
+
+    Arithmetic gives further ones.  Whatever needs a plain number, such as a comparison, an
+    index or a ``range``, forks.
+    """
+
+    __slots__ = ("cases", "context", "recorder")
+
+    def __init__(self, recorder: Recorder, cases: Cases) -> None:
+        self.recorder = recorder
+        self.cases = cases
+        self.context = recorder.context
+
+    @property  # type: ignore[misc]
+    def __class__(self) -> type:  # isinstance(n, int) must say what it says of a plain number
+        return type(self.cases.values[0])
+
+    def plain(self) -> Any:
+        """The number, where all architectures that run at this moment have the same one."""
+        return self.recorder.plain(self.cases)
+
+    def __repr__(self) -> str:
+        return f"CaseNumber({list(self.cases.labels)}: {list(self.cases.values)})"
+
+    def __str__(self) -> str:
+        return str(self.plain())
+
+    def __hash__(self) -> int:
+        return hash(self.plain())
+
+
+def _binary(function: Callable[[Any, Any], Any], swapped: bool) -> Callable[[Any, Any], Any]:
+    def compute(self: CaseNumber, other: Any) -> Any:
+        if type(other) is not CaseNumber and not isinstance(other, (int, float)):
+            return NotImplemented
+        operands = (other, self) if swapped else (self, other)
+        return self.recorder.compute(function, operands)
+
+    return compute
+
+
+def _unary(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    return lambda self: self.recorder.compute(function, (self,))
+
+
+def _needing_plain(function: Callable[..., Any]) -> Callable[..., Any]:
+    def compute(self: CaseNumber, *others: Any) -> Any:
+        return function(self.plain(), *others)
+
+    return compute
+
+
+for _name in ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow"):
+    _function = getattr(operator, _name)
+    setattr(CaseNumber, f"__{_name}__", _binary(_function, swapped=False))
+    setattr(CaseNumber, f"__r{_name}__", _binary(_function, swapped=True))
+for _name in ("neg", "pos", "abs"):
+    setattr(CaseNumber, f"__{_name}__", _unary(getattr(operator, _name)))
+for _name in ("eq", "ne", "lt", "le", "gt", "ge", "index"):
+    setattr(CaseNumber, f"__{_name}__", _needing_plain(getattr(operator, _name)))
+for _name, _function in (
+    ("int", int), ("float", float), ("bool", bool), ("round", round), ("trunc", math.trunc),
+    ("floor", math.floor), ("ceil", math.ceil), ("format", format), ("divmod", divmod),
+    ("rdivmod", lambda self, other: divmod(other, self)),
+):  # fmt: skip
+    setattr(CaseNumber, f"__{_name}__", _needing_plain(_function))
+
+
+class Shape(tuple[Any, ...]):
+    """A ``torch.Size`` of which some extents differ between architectures."""
+
+    __slots__ = ()
+
+    def numel(self) -> Any:
+        """The product of the extents."""
+        return math.prod(self)
+
+    def __getitem__(self, place: Any) -> Any:
+        found = super().__getitem__(place)
+        return sized(found) if isinstance(place, slice) else found
+
+    def __add__(self, other: Any) -> Any:
+        return sized((*self, *other))
+
+
+def sized(extents: tuple[Any, ...]) -> Any:
+    """A shape of some extents: one of torch's, if all are plain."""
+    if any(type(extent) is CaseNumber for extent in extents):
+        return Shape(extents)
+    return torch.Size(extents)
+
+
+# -- arguments and results as a list of leaves, and how to put them together again --------------
+
+
+def flatten(value: Any, leaves: list[Any]) -> Any:
+    """Adds the leaves of nested tuples, lists, dictionaries and slices to a list.
+
+    Returns
+    -------
+    hashable
+        What :func:`unflatten` needs to put them together again.
+    """
+    kind = type(value)
+    if kind is not CaseNumber and isinstance(value, (tuple, list)):
+        return (kind, *[flatten(item, leaves) for item in value])
+    if kind is dict or isinstance(value, dict):
+        return (kind, tuple(value), *[flatten(item, leaves) for item in value.values()])
+    if kind is slice:
+        return (kind, *[flatten(item, leaves) for item in (value.start, value.stop, value.step)])
+    leaves.append(value)
+    return None
+
+
+def unflatten(spec: Any, leaves: Any) -> Any:
+    """Puts leaves, an iterator, together as :func:`flatten` found them."""
+    if spec is None:
+        return next(leaves)
+    kind = spec[0]
+    if issubclass(kind, dict):
+        items = [unflatten(part, leaves) for part in spec[2:]]
+        pairs = zip(spec[1], items, strict=True)
+        return dict(pairs) if kind is dict else kind(pairs)
+    parts = [unflatten(part, leaves) for part in spec[1:]]
+    if kind is list:
+        return parts
+    if kind is tuple:
+        return tuple(parts)
+    if kind is slice:
+        return slice(*parts)
+    if kind is Shape or kind is torch.Size:
+        return sized(tuple(parts))
+    if hasattr(kind, "_fields"):
+        return kind(*parts)
+    return kind(parts)

@@ -1,0 +1,127 @@
+"""Sums of tables over a few labels each, and the expressions that say the same."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ..mutable import MutableExpression
+from .cases import Array, Context, Labels, ordered, sizes, spread
+
+
+class Tables:
+    """Tables of numbers, one for each set of labels, that add up or of which the largest counts."""
+
+    def __init__(self) -> None:
+        self.tables: dict[Labels, Array] = {}
+
+    def add(self, context: Context, labels: Labels, table: Array) -> None:
+        """Adds a table for the architectures of a context, and nothing for others."""
+        if not table.any():
+            return
+        joint, mask = context.exact(labels)
+        part = np.where(mask, spread(table, labels, joint), 0)
+        known = self.tables.get(joint)
+        self.tables[joint] = part if known is None else known + part
+
+    def raise_to(self, context: Context, labels: Labels, table: Array) -> None:
+        """Takes a table where it exceeds what is known, for the architectures of a context."""
+        joint, mask = context.exact(labels)
+        part = np.where(mask, spread(table, labels, joint), 0)
+        known = self.tables.get(joint)
+        self.tables[joint] = part if known is None else np.maximum(known, part)
+
+    def sum(self) -> Any:
+        """The sum of all tables: a whole number, or an expression of one."""
+        merged: dict[Labels, Array] = {}
+        for labels, table in self.tables.items():
+            kept, part = essential(labels, table)
+            merged[kept] = merged[kept] + part if kept in merged else part
+        constant = int(merged.pop((), 0))
+        terms = [expression_of(labels, table) for labels, table in merged.items()]
+        terms = [term for term in terms if not _is_zero(term)]
+        if not terms:
+            return constant
+        if not constant and len(terms) == 1:
+            return terms[0]
+        return MutableExpression.sum([*terms, constant] if constant else terms)
+
+    def maximum(self, *others: Any) -> Any:
+        """The largest over all tables, and over other expressions."""
+        # Whatever lies below what every architecture reaches somewhere does not matter.
+        floor = max((int(table.min()) for table in self.tables.values()), default=0)
+        merged: dict[Labels, Array] = {}
+        for labels, table in self.tables.items():
+            kept, part = essential(labels, np.maximum(table, floor))
+            if kept:
+                merged[kept] = np.maximum(merged[kept], part) if kept in merged else part
+        terms = [expression_of(labels, table) for labels, table in merged.items()]
+        return MutableExpression.max([*terms, *others, floor])
+
+
+def _is_zero(term: Any) -> bool:
+    return isinstance(term, int) and term == 0
+
+
+def essential(labels: Labels, table: Array) -> tuple[Labels, Array]:
+    """A table without the labels that make no difference."""
+    for axis in reversed(range(len(labels))):
+        first = table.take([0], axis=axis)
+        if (table == first).all():
+            labels, table = labels[:axis] + labels[axis + 1 :], first.squeeze(axis)
+    return labels, table
+
+
+def expression_of(labels: Labels, table: Array) -> Any:
+    """The expression that a table over some labels is.
+
+    Where it does not depend on a label for some values of those before it, the expression
+    does not need that label there: it may be inactive.
+    """
+    labels, table = essential(labels, table)
+    if not labels:
+        return int(table)
+    label, rest = labels[0], labels[1:]
+    groups: dict[bytes, list[int]] = {}
+    for code in range(label.size):
+        groups.setdefault(table[code].tobytes(), []).append(code)
+    branches = [(codes, expression_of(rest, table[codes[0]])) for codes in groups.values()]
+    symbol = label.symbol
+    if len(branches) == 2:
+        return _either(symbol, *branches)
+    chosen = {code: branch for codes, branch in branches for code in codes}
+    values = [symbol.value(code) for code in range(label.size)]
+    try:
+        return MutableExpression.switch_case(
+            symbol, {value: chosen[code] for code, value in enumerate(values)}
+        )
+    except TypeError:  # values that do not hash, such as lists
+        pairs = [(symbol == value, chosen[code]) for code, value in enumerate(values)]
+        return MutableExpression.case([*pairs[:-1], (True, pairs[-1][1])])
+
+
+def _either(symbol: Any, one: tuple[list[int], Any], other: tuple[list[int], Any]) -> Any:
+    """One of two branches, by the shortest condition that tells them apart."""
+    if len(one[0]) == 1:
+        return MutableExpression.condition(symbol == symbol.value(one[0][0]), one[1], other[1])
+    if len(other[0]) == 1:
+        return MutableExpression.condition(symbol == symbol.value(other[0][0]), other[1], one[1])
+    values = {code: symbol.value(code) for code in (*one[0], *other[0])}
+    if all(type(value) in (int, float) for value in values.values()):
+        for low, high in ((one, other), (other, one)):
+            least = min(values[code] for code in high[0])
+            if max(values[code] for code in low[0]) < least:
+                return MutableExpression.condition(symbol >= least, high[1], low[1])
+    chosen = {code: branch for codes, branch in (one, other) for code in codes}
+    pairs = [(symbol == value, chosen[code]) for code, value in sorted(values.items())]
+    return MutableExpression.case([*pairs[:-1], (True, pairs[-1][1])])
+
+
+def total(*parts: tuple[Labels, Array]) -> tuple[Labels, Array]:
+    """The sum of several tables, over all of their labels."""
+    labels = ordered(*(mine for mine, _ in parts))
+    result: Array = np.zeros(sizes(labels), dtype=np.int64)
+    for mine, table in parts:
+        result = result + spread(table, mine, labels)
+    return labels, result

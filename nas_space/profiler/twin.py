@@ -1,0 +1,137 @@
+"""A twin of a space: the same modules, with meta tensors, that reports what it runs.
+
+Everything that is followed runs on the twin, so the space itself stays as it is, other
+threads may use it meanwhile, and no weight is touched.
+"""
+
+from __future__ import annotations
+
+import copy
+import functools
+import types
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+from torch.nn.parameter import is_lazy
+
+from ..errors import SpaceError
+from ..mutable.node import Node
+from ..nn.structure import BOOKKEEPING
+
+if TYPE_CHECKING:
+    from .recorder import Recorder
+
+_ATOMS = frozenset(
+    {int, float, str, bool, bytes, complex, type(None), type, torch.dtype, torch.device, torch.Size}
+)
+_SHARED = frozenset({"_blueprint", "_instances", "_expressions", "_mutables", "args", *BOOKKEEPING})
+"""What mutable modules hold and never change."""
+
+_HOOKS = frozenset(vars(nn.Module())) - {"_parameters", "_buffers", "_modules"}
+
+
+class Followed:
+    """The forward of a module of the twin: reports to the recorder.
+
+    Parameters
+    ----------
+    recorder
+        Who follows.
+    module
+        The module of the twin.
+    path
+        Where it is in the space.
+    original
+        The module of the space.
+    forward
+        What it does.
+    """
+
+    __slots__ = ("forward", "module", "original", "path", "recorder")
+
+    def __init__(
+        self, recorder: Recorder, module: nn.Module, path: str, original: nn.Module, forward: Any
+    ) -> None:
+        self.recorder = recorder
+        self.module = module
+        self.path = path
+        self.original = original
+        self.forward = forward
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self.recorder.module(self, args, kwargs)
+
+
+class Twins(dict[int, Any]):
+    """Module of the space, by identity, to its twin; also a memory for ``copy.deepcopy``.
+
+    Parameters
+    ----------
+    recorder
+        Who follows.
+    root
+        The space.
+    """
+
+    def __init__(self, recorder: Recorder, root: nn.Module) -> None:
+        super().__init__()
+        self.recorder = recorder
+        self.originals = dict(root.named_modules())
+        for path, module in self.originals.items():
+            if isinstance(module, torch.jit.ScriptModule):
+                raise SpaceError(
+                    f"{path or 'the space'} is compiled by torch.jit, so what it does cannot be "
+                    "followed; put the plain module in its place"
+                )
+            self[id(module)] = object.__new__(type(module))
+        for tensor in (*root.parameters(), *root.buffers()):
+            self[id(tensor)] = tensor  # no copy of an object copies weights
+        for path, module in self.originals.items():
+            self._fill(self[id(module)], module, path)
+
+    def _fill(self, twin: nn.Module, module: nn.Module, path: str) -> None:
+        into = twin.__dict__
+        shadow = self.recorder.evaluator.shadow
+        for name, value in vars(module).items():
+            if type(value) in _ATOMS or name in _SHARED or (name in _HOOKS and not value):
+                into[name] = value
+            elif name in ("_parameters", "_buffers"):
+                tensors = value.items()
+                for key, tensor in tensors:
+                    if is_lazy(tensor):
+                        raise SpaceError(
+                            f"{path or 'the space'} has no shape for {key!r} yet: it is a lazy "
+                            "module; run the space once first"
+                        )
+                into[name] = {key: None if t is None else shadow(t) for key, t in tensors}
+            elif name == "_modules":
+                into[name] = {key: None if m is None else self[id(m)] for key, m in value.items()}
+            elif name != "forward":
+                into[name] = self.value(value)
+        own = vars(module).get("forward")
+        forward = types.MethodType(type(module).forward, twin) if own is None else self.value(own)
+        into["forward"] = Followed(self.recorder, twin, path, module, forward)
+
+    def value(self, value: Any) -> Any:
+        """What the twin has for something that a module holds."""
+        kind = type(value)
+        if kind in _ATOMS or isinstance(value, (Node, torch.Tensor, type, types.FunctionType)):
+            return value
+        if isinstance(value, nn.Module):
+            return self.get(id(value), value)
+        if isinstance(value, (list, tuple, set, frozenset)) and not hasattr(value, "_fields"):
+            return kind(self.value(item) for item in value)
+        if kind is dict:
+            return {key: self.value(item) for key, item in value.items()}
+        if isinstance(value, types.MethodType):
+            return types.MethodType(value.__func__, self.value(value.__self__))
+        if isinstance(value, functools.partial):
+            keywords = {key: self.value(item) for key, item in value.keywords.items()}
+            return functools.partial(
+                self.value(value.func), *map(self.value, value.args), **keywords
+            )
+        try:
+            return copy.deepcopy(value, self)
+        except Exception:  # noqa: BLE001 - locks, files and the like: shared, as not copied
+            return value

@@ -25,7 +25,7 @@ from .activation import required
 from .blueprint import REFUSALS, Blueprint, Form, Part, Template, as_call, defaults_of, refusal
 from .building import extent, slim
 from .freezing import dense
-from .parametrized import ParametrizedModule, evaluated, expressions_in
+from .parametrized import ParametrizedModule, evaluated, expressions_in, signature_of
 from .structure import ATOMS, Survey
 
 if TYPE_CHECKING:
@@ -98,6 +98,8 @@ class ElasticModule(ParametrizedModule):
 
     def construct_mutable(self, arguments: dict[str, Any]) -> None:
         arguments = {**defaults_of(self.plain), **arguments}
+        known = signature_of(self.plain).parameters
+        arguments = {n: arguments[n] for n in known if n in arguments} | arguments
         self.check(arguments)
         names = ("device", "dtype")
         factory = {str(name): arguments.pop(name) for name in names if name in arguments}

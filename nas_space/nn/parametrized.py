@@ -10,7 +10,7 @@ import inspect
 from collections.abc import Iterable, Mapping
 from functools import cache
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, ClassVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, cast, get_overloads
 
 from torch import nn
 
@@ -45,10 +45,17 @@ def evaluated(value: Any, values: Any) -> Any:
     return value
 
 
+def signature_of(cls: type) -> inspect.Signature:
+    """The arguments of a class's constructor, ``self`` included.
+
+    Of one that takes ``*args``, the first overload tells their names.
+    """
+    return _signature_of(cast(Any, cls))
+
+
 @cache
-def signature_of(cls: Any) -> inspect.Signature:
-    """The arguments of a class's constructor, ``self`` included."""
-    return inspect.signature(cls.__init__)
+def _signature_of(cls: Any) -> inspect.Signature:
+    return inspect.signature([*get_overloads(cls.__init__), cls.__init__][0])
 
 
 def bound_arguments(cls: type, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, ClassVar, Literal
@@ -20,6 +21,7 @@ from ..nn import (
     MutableModule,
     Repeat,
 )
+from ..nn.elastic import blank_layers
 from ..nn.freezing import Freezer
 from .mobile import (
     ActivationLayer,
@@ -229,8 +231,17 @@ class MobileNetV3Space(ModelSpace):
             make_divisible(_multiplier(width_multipliers, max(index - 1, 0)) * width, 8)
             for index, width in enumerate(base_widths)
         ]
-        widths, acts = self.widths, [_ACTIVATIONS[name] for name in activation]
+        with blank_layers():
+            self._build(squeeze_excite, stride, [_ACTIVATIONS[name] for name in activation])
+            head = MutableLinear(self.widths[-1], num_labels)
+            self.classifier = nn.Sequential(nn.Dropout(dropout_rate), head)
+        reset_parameters(self, bn_momentum=bn_momentum, bn_eps=bn_eps)
+        _draw_biases(self)
 
+    def _build(
+        self, excitation: Sequence[str], stride: Sequence[int], acts: Sequence[type[nn.Module]]
+    ) -> None:
+        widths = self.widths
         self.stem = ConvBNReLU(
             3, widths[0], Categorical([3, 5], label="stem_ks"), stride[0], activation_layer=acts[0]
         )
@@ -239,13 +250,13 @@ class MobileNetV3Space(ModelSpace):
             widths[1],
             Categorical([3, 5, 7], label="s0_i0_ks"),
             stride[1],
-            squeeze_excite=self._excitation(squeeze_excite[0], "s0_i0_se"),
+            squeeze_excite=self._excitation(excitation[0], "s0_i0_se"),
             activation_layer=acts[1],
         )
         stages = []
-        for stage in range(1, blocks - 2):
+        for stage in range(1, self.num_blocks - 2):
             build = partial(
-                self._block, stage, squeeze_excite[stage], stride[stage + 1], acts[stage + 1]
+                self._block, stage, excitation[stage], stride[stage + 1], acts[stage + 1]
             )
             stages.append(Repeat(build, self.depth_range[stage - 1], label=f"s{stage}_depth"))
         mix = ConvBNReLU(
@@ -260,10 +271,6 @@ class MobileNetV3Space(ModelSpace):
             activation_layer=acts[-1],
         )
         self.blocks = nn.Sequential(first, *stages, mix, nn.AdaptiveAvgPool2d(1), last)
-        self.classifier = nn.Sequential(
-            nn.Dropout(dropout_rate), MutableLinear(widths[-1], num_labels)
-        )
-        reset_parameters(self, bn_momentum=bn_momentum, bn_eps=bn_eps)
 
     def _block(
         self, stage: int, excitation: str, stride: int, activation: type[nn.Module], index: int
@@ -351,6 +358,14 @@ class MobileNetV3Space(ModelSpace):
                 progress=progress,
             )
         return network
+
+
+def _draw_biases(model: nn.Module) -> None:
+    """Draws the biases of convolutions as torch does, by the inputs of the largest shape."""
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d) and module.bias is not None:
+            bound = math.prod(module.weight.shape[1:]) ** -0.5
+            nn.init.uniform_(module.bias, -bound, bound)
 
 
 def _multiplier(width_multipliers: Sequence[float] | float, stage: int) -> Any:

@@ -145,6 +145,10 @@ class _ChannelNorm(ElasticModule):
         shape = (arguments[cls.channels],)
         return dict.fromkeys(("weight", "bias", "running_mean", "running_var"), shape)
 
+    def reset_parameters(self) -> None:
+        """Sets the initial weights and statistics: nothing is drawn, so even in blank layers."""
+        cast(Any, self.plain).reset_parameters(self)
+
 
 class MutableBatchNorm1d(_ChannelNorm, nn.BatchNorm1d, wraps=nn.BatchNorm1d):
     """``torch.nn.BatchNorm1d`` whose arguments may be expressions."""

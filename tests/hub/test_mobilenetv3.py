@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import itertools
+import math
 import pickle
 import re
 from collections.abc import Iterator
@@ -469,6 +470,49 @@ def test_excitation_without_weights_halves_every_channel() -> None:
         nn.init.zeros_(parameter)
     x = images()[:, :1].expand(-1, 16, -1, -1)
     assert torch.equal(excite(x), x / 2)
+
+
+def test_excitation_passes_large_values() -> None:
+    excite, hand = SqueezeExcite(16), Excite(16, 8)
+    hand.load_state_dict(excite.state_dict())
+    x = 100 + images()[:, :1].expand(-1, 16, -1, -1)
+    assert torch.equal(excite(x), hand(x))
+    assert excite.conv_reduce(x).max() > 6
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_weights_are_drawn_as_in_nni(whole: bool) -> None:
+    torch.manual_seed(0)
+    network = MobileNetV3Space() if whole else MobileNetV3Space.load_searched_model("cream-043")
+    seen = set()
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):
+            outputs, inputs, *kernel = module.weight.shape
+            count = math.prod(kernel)
+            if module.weight.numel() > 20_000:
+                wanted = (2 / (count * outputs)) ** 0.5
+                assert module.weight.std().item() == pytest.approx(wanted, rel=0.05)
+                seen.add("weight")
+            if module.bias is not None:
+                bound = (count * inputs) ** -0.5
+                assert module.bias.abs().max() <= bound
+                if module.bias.numel() > 100:
+                    wanted = bound / 3**0.5
+                    assert module.bias.std().item() == pytest.approx(wanted, rel=0.2)
+                    seen.add("bias")
+        elif isinstance(module, nn.BatchNorm2d):
+            assert module.running_mean is not None
+            assert module.running_var is not None
+            assert (module.weight == 1).all()
+            assert not module.bias.any()
+            assert not module.running_mean.any()
+            assert (module.running_var == 1).all()
+            seen.add("norm")
+        elif isinstance(module, nn.Linear):
+            assert module.weight.std().item() == pytest.approx(0.01, rel=0.05)
+            assert not module.bias.any()
+            seen.add("linear")
+    assert seen == {"weight", "bias", "norm", "linear"}
 
 
 def test_arguments_reach_the_layers() -> None:

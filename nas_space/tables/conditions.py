@@ -1,0 +1,235 @@
+"""Conditions taken apart: into combinations that are allowed, and windows on costs."""
+
+from __future__ import annotations
+
+import math
+import operator as py
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..errors import DecompositionError
+from ..mutable.bounds import combinations_of
+from ..mutable.expression import apply
+from ..mutable.node import Node, leaves
+from .factors import LIMIT, TRUE, Enumerated, Factor, TooLarge
+from .guards import Guards
+from .table import Table
+from .tabulation import split, table_of_terms, tabulate
+
+_FEW = 2**12
+"""Conditions with this many combinations or fewer are enumerated, even if they bound a cost."""
+
+_COMPARISONS: dict[str, Callable[[Any, Any], Any]] = {
+    "lt": py.lt,
+    "le": py.le,
+    "eq": py.eq,
+    "ge": py.ge,
+    "gt": py.gt,
+}
+_TURNED = {"lt": "gt", "le": "ge", "eq": "eq", "ge": "le", "gt": "lt"}
+_TRUTH = frozenset({*_COMPARISONS, "ne"})
+_MONOTONE = frozenset({"add", "sub", "mul", "truediv", "neg", "pos", "float"})
+_ROUNDING = frozenset({"int", "round", "floor", "ceil", "trunc"})
+
+
+class Window(NamedTuple):
+    """Between which values a cost must be, both included.
+
+    Attributes
+    ----------
+    table
+        The cost: whole numbers.
+    low, high
+        Its bounds.
+    text
+        The condition in words.
+    """
+
+    table: Table
+    low: int
+    high: int
+    text: str
+
+
+class Conditions:
+    """Conditions that hold together, taken apart.
+
+    Attributes
+    ----------
+    factors
+        Which combinations of codes are allowed.
+    windows
+        Bounds on costs; one for each cost.
+    """
+
+    def __init__(self) -> None:
+        self.factors: list[Factor] = []
+        self.windows: dict[int, Window] = {}
+
+    def add(self, condition: Any, guard: Factor = TRUE) -> None:
+        """Adds a condition, which must hold where the guard does.
+
+        Raises
+        ------
+        DecompositionError
+            If it depends on many labels and does not bound a cost.
+        """
+        if guard.never:
+            return
+        if not isinstance(condition, Node):
+            if not condition:
+                self.factors.append(~guard)
+            return
+        operator = condition.operator
+        name = "" if operator is None else operator.name
+        total = combinations_of(leaves(condition))
+        try:
+            if total is not None and total <= _FEW:
+                self.factors.append(Enumerated(condition).truth() | ~guard)
+            elif name == "and" and all(map(_is_truth, condition.arguments)):
+                for part in condition.arguments:
+                    self.add(part, guard)
+            elif operator is not None and operator.lazy:
+                guards = Guards.of(condition)
+                self.factors.append(~(guard & guards.lost))
+                for taken, part in guards.taken:
+                    self.add(part, guard & taken)
+            elif not (name in _COMPARISONS and self._bound(condition, guard)):
+                self.factors.append(Enumerated(condition).truth() | ~guard)
+        except TooLarge as error:
+            raise DecompositionError(
+                f"the condition {condition} depends on {len(error.scope)} labels at once, together "
+                f"with what decides where it holds; their combinations exceed {LIMIT}",
+                term=condition,
+            ) from None
+
+    def _bound(self, condition: Node, guard: Factor) -> bool:
+        """Takes a comparison as a window on a cost, if it is one."""
+        assert condition.operator is not None
+        name = condition.operator.name
+        cost, bound = condition.arguments
+        if not isinstance(cost, Node):
+            cost, bound, name = bound, cost, _TURNED[name]
+        if isinstance(bound, Node):
+            cost, bound = apply("sub", cost, bound), 0
+        if not isinstance(bound, (int, float)):
+            return False
+        try:
+            inner, window = _window(cost, name, bound)
+        except DecompositionError:
+            total = combinations_of(leaves(condition))
+            if total is not None and total <= LIMIT:
+                return False
+            raise
+        if window is None:
+            self.factors.append(~guard)
+        else:
+            self._narrow(_guarded(inner, guard, window[0]), *window, str(condition))
+        return True
+
+    def _narrow(self, table: Table, low: int, high: int, text: str) -> None:
+        known = self.windows.get(id(table))
+        if known is not None:
+            low, high = max(low, known.low), min(high, known.high)
+            text = f"{known.text} and {text}"
+        self.windows[id(table)] = Window(table, low, high, text)
+
+
+def _is_truth(part: Any) -> bool:
+    """Whether something is always a truth value, so that ``&`` means *and*."""
+    if not isinstance(part, Node):
+        return isinstance(part, bool)
+    if part.operator is None:
+        return False
+    if part.operator.name in {"and", "or", "xor"}:
+        return all(map(_is_truth, part.arguments))
+    return part.operator.name in _TRUTH
+
+
+def _guarded(cost: Node, guard: Factor, harmless: int) -> Table:
+    """The cost where a guard holds, and elsewhere a value that is allowed."""
+    if guard.always:
+        return tabulate(cost)
+    inside = Factor(guard.scope, guard.values.astype(np.int64))
+    outside = Factor(guard.scope, (~guard.values).astype(np.int64) * harmless)
+    return table_of_terms(cost, [*split(cost, inside), outside])
+
+
+def _window(cost: Node, name: str, bound: float) -> tuple[Node, tuple[int, int] | None]:
+    """The whole-numbered cost that a comparison is about, and which of its values meet it.
+
+    Divisions by constants, roundings and the like are undone by looking for the last value that
+    meets the comparison, so that the outcome is the same as without tables.
+    """
+    steps: list[Node] = []
+    inner: Any = cost
+    while True:
+        try:
+            table = tabulate(inner)
+            if table.whole:
+                break
+            reason = f"{inner} is not a whole number for some architectures"
+        except DecompositionError as error:
+            reason = str(error)
+        following = _inside(inner)
+        if following is None:
+            raise DecompositionError(
+                f"{cost} cannot be counted with: {reason}; round it to whole units first",
+                term=inner,
+            )
+        steps.append(inner)
+        inner = following
+
+    def value(number: int) -> Any:
+        result: Any = number
+        for step in reversed(steps):
+            assert step.operator is not None
+            result = step.operator.scalar(
+                *[result if isinstance(part, Node) else part for part in step.arguments]
+            )
+        return result
+
+    low, high = table.interval()
+    halves = ["le", "ge"] if name == "eq" else [name]
+    for half in halves:
+        compare = _COMPARISONS[half]
+        found = _where(lambda number, c=compare: c(value(number), bound), low, high)  # type: ignore[misc]
+        if found is None:
+            return inner, None
+        low, high = found
+    return inner, (low, high)
+
+
+def _inside(node: Node) -> Node | None:
+    """What a node is a monotone function of, if it is one of a single thing."""
+    if node.operator is None or len(node.children) != 1:
+        return None
+    name, parts = node.operator.name, node.arguments
+    if name in _ROUNDING:
+        return node.children[0]
+    if name not in _MONOTONE or (name == "truediv" and not isinstance(parts[0], Node)):
+        return None
+    if not all(isinstance(part, (Node, int, float)) for part in parts):
+        return None
+    if not all(isinstance(part, Node) or math.isfinite(part) for part in parts):
+        return None
+    return node.children[0]
+
+
+def _where(holds: Callable[[int], bool], low: int, high: int) -> tuple[int, int] | None:
+    """The part of an interval in which a monotone predicate holds."""
+    first, last = holds(low), holds(high)
+    if first and last:
+        return low, high
+    if not first and not last:
+        return None
+    inside, outside = (low, high) if first else (high, low)
+    while abs(outside - inside) > 1:
+        middle = (inside + outside) // 2
+        if holds(middle):
+            inside = middle
+        else:
+            outside = middle
+    return (low, inside) if first else (inside, high)

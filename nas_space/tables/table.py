@@ -1,0 +1,246 @@
+"""`Table`: an expression as a sum of small tables."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from ..errors import LabelError, UsageError, suggest
+from ..mutable import Sample, SampleBatch
+from ..mutable.node import Node
+from .factors import Array, Factor
+
+if TYPE_CHECKING:
+    from ..mutable import MutableSymbol
+
+_CHUNK = 2**14
+"""Architectures looked up at a time: few enough to stay in the processor's cache."""
+
+
+class Bounds(NamedTuple):
+    """Lowest and highest value, and an architecture for each."""
+
+    minimum: Any
+    maximum: Any
+    at_minimum: Sample
+    at_maximum: Sample
+
+
+class Table:
+    """An expression as a constant plus a sum of small tables.
+
+    Made by :func:`tabulate`.
+
+    Parameters
+    ----------
+    expression
+        What it stands for.
+    terms
+        Tables over the codes of a few labels each: int64, or float64 where the values are not
+        whole numbers.
+    constant
+        What is added to their sum.
+    unit
+        What one stands for, if the entries were rounded to multiples of it.
+
+    Examples
+    --------
+    >>> from nas_space.mutable import Categorical, MutableExpression, SampleBatch
+    >>> from nas_space.tables import tabulate
+    >>> op = Categorical(["conv", "pool"], label="op")
+    >>> width = Categorical([8, 16], label="width")
+    >>> cost = tabulate(MutableExpression.switch_case(op, {"conv": width * 9, "pool": 5}) + 1)
+    >>> cost
+    Table(2 labels, 1 terms of 4 entries, 6 to 145)
+    >>> cost.bounds().at_minimum
+    {'op': 'pool'}
+    >>> float(cost.expected({"op": [0.5, 0.5], "width": [0.25, 0.75]}))
+    66.5
+    """
+
+    def __init__(
+        self, expression: Any, terms: Sequence[Factor], constant: Any = 0, unit: float | None = None
+    ) -> None:
+        self.expression = expression
+        self.terms = tuple(terms)
+        self.constant = constant
+        self.unit = unit
+        self._tensors: dict[Any, list[Any]] = {}
+
+    @property
+    def symbols(self) -> dict[str, MutableSymbol[Any]]:
+        """The labels that the value depends on, and their symbols."""
+        return {symbol.name: symbol for term in self.terms for symbol in term.scope}
+
+    @property
+    def whole(self) -> bool:
+        """Whether all values are whole numbers, so that sums are exact."""
+        return isinstance(self.constant, int) and all(
+            term.values.dtype == np.int64 for term in self.terms
+        )
+
+    def evaluate(self, architectures: SampleBatch | Mapping[str, Any]) -> Any:
+        """The value for each of many architectures, or for one.
+
+        Parameters
+        ----------
+        architectures
+            A batch, or one dictionary.
+
+        Returns
+        -------
+        numpy.ndarray or number
+            One value for each architecture, of shape ``(n,)``; in :attr:`unit`, if there is one.
+
+        Raises
+        ------
+        LabelError
+            If the batch is of a space without the labels that are needed.
+        SampleMissingError
+            If a label is needed where it is not active.
+        """
+        if not isinstance(architectures, SampleBatch):
+            if not isinstance(self.expression, Node):
+                return self.constant
+            batch = SampleBatch.from_samples(self.expression, [architectures])  # type: ignore[arg-type]
+            return self.evaluate(batch)[0].item()
+        if architectures.root is not None and isinstance(self.expression, Node):
+            from .coverage import check_covered
+
+            check_covered(architectures.root, self.expression)
+        result: Array = np.empty(len(architectures), np.int64 if self.whole else np.float64)
+        for start in range(0, len(result), _CHUNK):
+            rows = slice(start, start + _CHUNK)
+            result[rows] = self._look_up(architectures.codes, rows)
+        return result
+
+    def _look_up(self, codes: Mapping[Any, Array], rows: slice) -> Array:
+        widened: dict[Any, Array] = {}
+        total: Any = self.constant
+        for term in self.terms:
+            index: Any = 0
+            for symbol, size in zip(term.scope, term.values.shape, strict=True):
+                column = widened.get(symbol)
+                if column is None:
+                    column = widened[symbol] = _codes_of(symbol, codes)[rows].astype(np.intp)
+                index = index * size + column
+            total = total + term.values.reshape(-1)[index]
+        found: Array = np.asarray(total)
+        return found
+
+    def expected(self, probabilities: Mapping[str, Any]) -> Any:
+        """The exact expectation, if each label is chosen on its own.
+
+        Parameters
+        ----------
+        probabilities
+            Label to the probability of each of its values, of shape ``(size,)``, for every
+            label that the value depends on; other labels are ignored.  Arrays, lists, or
+            tensors of torch.
+
+        Returns
+        -------
+        float or torch.Tensor
+            A scalar tensor if there is a tensor among the probabilities, of its type and on its
+            device; gradients flow through.
+
+        Raises
+        ------
+        UsageError
+            If a label has no probabilities, or not one for each of its values, or if they do
+            not sum to 1 (tensors are not looked at: that would wait for the device).
+        """
+        given = {name: self._vector(name, s, probabilities) for name, s in self.symbols.items()}
+        tensor = next((vector for vector in given.values() if hasattr(vector, "new_tensor")), None)
+        if tensor is None:
+            tables: list[Any] = [term.values for term in self.terms]
+            total: Any = float(self.constant)
+        else:
+            tables = self._as_tensors(tensor)
+            total = tensor.new_tensor(float(self.constant))
+            given = {k: v if hasattr(v, "new_tensor") else tensor.new_tensor(v) for k, v in given.items()}
+        for term, table in zip(self.terms, tables, strict=True):
+            for symbol in reversed(term.scope):
+                table = (table * given[symbol.name]).sum(-1)
+            total = total + table
+        return total
+
+    def _vector(self, name: str, symbol: Any, probabilities: Mapping[str, Any]) -> Any:
+        if name not in probabilities:
+            raise UsageError(
+                f"the label {name!r} has no probabilities; give {symbol.size}, one for each of "
+                f"{symbol.allowed()}{suggest(name, map(str, probabilities))}"
+            )
+        vector = probabilities[name]
+        if not hasattr(vector, "new_tensor"):
+            vector = np.asarray(vector, dtype=np.float64)
+        if tuple(vector.shape) != (symbol.size,):
+            raise UsageError(
+                f"the label {name!r} takes {symbol.allowed()}, so it needs {symbol.size} "
+                f"probabilities, but got an array of shape {tuple(vector.shape)}"
+            )
+        if isinstance(vector, np.ndarray) and not (
+            (vector >= 0).all() and math.isclose(vector.sum(), 1, abs_tol=1e-6)
+        ):
+            raise UsageError(
+                f"the probabilities of {name!r} must not be negative and sum to 1, "
+                f"but got {vector.tolist()}"
+            )
+        return vector
+
+    def _as_tensors(self, like: Any) -> list[Any]:
+        """The terms as tensors; kept, since a search asks for expectations at every step."""
+        key = (like.dtype, like.device)
+        if key not in self._tensors:
+            self._tensors[key] = [
+                like.new_tensor(term.values.tolist(), requires_grad=False) for term in self.terms
+            ]
+        return self._tensors[key]
+
+    def bounds(self) -> Bounds:
+        """The lowest and the highest value, exact, with architectures that attain them.
+
+        The architectures are over the labels of the expression.  Within a space that does not
+        allow everything, ask the space.
+        """
+        from .questions import bounds
+
+        if not isinstance(self.expression, Node):
+            return Bounds(self.constant, self.constant, {}, {})
+        return bounds(self.expression, self)  # type: ignore[arg-type]
+
+    def interval(self) -> tuple[Any, Any]:
+        """An interval that contains every value: exact if no label occurs in two terms."""
+        low = sum(term.values.min().item() for term in self.terms)
+        high = sum(term.values.max().item() for term in self.terms)
+        return self.constant + low, self.constant + high
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_tensors": {}}
+
+    def __repr__(self) -> str:
+        entries = sum(term.values.size for term in self.terms)
+        low, high = self.interval()
+        unit = "" if self.unit is None else f" in units of {self.unit}"
+        return (
+            f"Table({len(self.symbols)} labels, {len(self.terms)} terms of {entries} entries, "
+            f"{low} to {high}{unit})"
+        )
+
+
+def _codes_of(symbol: Any, codes: Mapping[Any, Array]) -> Array:
+    found = codes.get(symbol)
+    if found is None:
+        names = [str(other.name) for other in codes]
+        if symbol.name in names:
+            raise LabelError(
+                f"the cost is about another choice labelled {symbol.name!r} than the batch: "
+                f"{symbol!r}; it may be the cost of another space"
+            )
+        raise LabelError(
+            f"the batch has no label {symbol.name!r}{suggest(symbol.name, names)}; it has {names}"
+        )
+    return found

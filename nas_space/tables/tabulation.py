@@ -1,0 +1,270 @@
+"""`tabulate`: an expression taken apart into a sum of small tables.
+
+A coefficient is handed down from the root of the expression to its parts, as derivatives are
+handed down in reverse-mode differentiation: a sum gives its own to each summand, a product by
+something small multiplies it, a lazy operator multiplies it by where each branch is taken.  A
+part that several ways lead to adds up what it gets.  What cannot be taken apart is enumerated.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from ..errors import DecompositionError, UsageError
+from ..mutable.bounds import combinations_of
+from ..mutable.node import Leaf, Node, leaves, postorder
+from .factors import LIMIT, Enumerated, Factor, TooLarge, whole
+from .guards import Guards
+from .table import Table
+
+_SUMS = frozenset({"add", "sub", "sum", "neg", "pos", "float"})
+_ROUNDING = frozenset({"int", "round", "floor", "ceil", "trunc"})
+_WHOLE = frozenset({"add", "sub", "mul", "sum", "neg", "pos", "abs", "max", "min", "mod", "floordiv"})
+_TRUTH = frozenset({"lt", "le", "eq", "ne", "ge", "gt"})
+
+
+def tabulate(expression: Any, *, unit: float | None = None) -> Table:
+    """An expression as a sum of small tables, one for each group of labels that act together.
+
+    Sums are split, also within ``condition``, ``case`` and ``switch_case``, and under products
+    with something that depends on few labels.  Each remaining term is enumerated over the labels
+    it depends on; it may have up to 2**20 combinations of them.
+
+    Parameters
+    ----------
+    expression
+        An expression over labels that take finitely many values, or a plain number.
+    unit
+        Rounds each entry to a multiple of this, and counts in it.  Without, entries that are
+        not whole numbers stay floats: these evaluate, but cannot be counted with.
+
+    Returns
+    -------
+    Table
+
+    Raises
+    ------
+    DecompositionError
+        If a term depends on too many labels at once, on a continuous one, or is not a number;
+        :attr:`~nas_space.errors.DecompositionError.term` is the term.
+    UsageError
+        If the unit is not positive.
+
+    Examples
+    --------
+    >>> from nas_space.mutable import Categorical
+    >>> widths = [Categorical([8, 16, 24], label=f"w{i}") for i in range(30)]
+    >>> cost = tabulate(sum(a * b * 9 for a, b in zip(widths, widths[1:])))
+    >>> cost
+    Table(30 labels, 29 terms of 261 entries, 16704 to 150336)
+    """
+    if unit is not None and not unit > 0:
+        raise UsageError(f"a unit must be positive, but got {unit}")
+    if isinstance(expression, Table):
+        return expression
+    if not isinstance(expression, Node):
+        return table_of_terms(expression, [Factor.constant(expression)], unit)
+    if unit is None:
+        return expression.remember("_table", _tabulate)
+    return _tabulate(expression, unit)
+
+
+def _tabulate(root: Node, unit: float | None = None) -> Table:
+    return table_of_terms(root, split(root, Factor.constant(1)), unit)
+
+
+def split(root: Node, coefficient: Factor) -> list[Factor]:
+    """The terms of an expression times a coefficient, over different groups of labels."""
+    try:
+        return _Splitting(root).run(coefficient)
+    except OverflowError as error:
+        raise DecompositionError(f"{root} has no tables: {error}", term=root) from None
+
+
+def table_of_terms(expression: Any, terms: list[Factor], unit: float | None = None) -> Table:
+    """The table of an expression that has been taken apart."""
+    constant: Any = 0
+    kept: list[Factor] = []
+    for term in absorbed([term.reduced() for term in terms]):
+        values = term.values if unit is None else np.rint(term.values / unit).astype(np.int64)
+        values = whole(np.asarray(values))
+        if term.scope:
+            kept.append(Factor(term.scope, values))
+        else:
+            constant = constant + values.item()
+    table = Table(expression, kept, constant, unit)
+    if table.whole and max(map(abs, table.interval())) >= 2**62:
+        raise DecompositionError(f"{expression} does not fit into 64 bits", term=expression)
+    return table
+
+
+def absorbed(terms: list[Factor]) -> list[Factor]:
+    """The same sum with no term over labels that another one is over as well."""
+    result: list[Factor] = []
+    for term in sorted(terms, key=lambda term: -len(term.scope)):
+        for place, other in enumerate(result):
+            if set(term.scope) <= set(other.scope) and other.scope:
+                result[place] = Factor(other.scope, (other + term).values)
+                break
+        else:
+            result.append(term)
+    return result
+
+
+class _Splitting:
+    """The taking apart of one expression."""
+
+    def __init__(self, root: Node) -> None:
+        self.root = root
+        self.nodes = list(postorder(root))
+        self.divisible: set[Node] = set()
+        self.whole: set[Node] = set()
+        self.sole: dict[Node, Node | None] = {}
+        for node in self.nodes:
+            self._classify(node)
+            below = {self.sole[child] for child in node.children} or {node}
+            self.sole[node] = below.pop() if len(below) == 1 else None
+        self.coefficients: dict[Node, dict[frozenset[Any], Factor]] = {}
+        self.terms: dict[frozenset[Any], Factor] = {}
+
+    def _classify(self, node: Node) -> None:
+        """Notes whether a node can be taken apart, and whether it is always a whole number."""
+        operator = node.operator
+        parts = node.arguments
+        if isinstance(node, Leaf):
+            if node.size is not None and node.size <= LIMIT:  # type: ignore[attr-defined]
+                values = node.decode(np.arange(node.size))  # type: ignore[attr-defined]
+                if all(isinstance(value, int) for value in values):
+                    self.whole.add(node)
+            return
+        assert operator is not None
+        name = operator.name
+        if operator.lazy:
+            parts = _branches(node)
+        if name in _TRUTH or (
+            (name in _WHOLE or name in _ROUNDING or operator.lazy)
+            and (name in _ROUNDING or all(self._is_whole(part) for part in parts))
+        ):
+            self.whole.add(node)
+        if (
+            name in _SUMS
+            or operator.lazy
+            or (name == "mul" and any(part in self.divisible for part in node.children))
+            or (name in _ROUNDING and parts[0] in self.divisible and parts[0] in self.whole)
+            or (name == "truediv" and parts[0] in self.divisible and _is_divisor(parts[1]))
+        ):
+            self.divisible.add(node)
+
+    def _is_whole(self, part: Any) -> bool:
+        return part in self.whole if isinstance(part, Node) else isinstance(part, int)
+
+    def run(self, coefficient: Factor) -> list[Factor]:
+        self.give(self.root, coefficient)
+        for node in reversed(self.nodes):
+            for factor in self.coefficients.pop(node, {}).values():
+                reduced = factor.reduced()
+                if not reduced.never:
+                    self.visit(node, reduced)
+        return list(self.terms.values())
+
+    def give(self, part: Any, coefficient: Factor) -> None:
+        """Adds to the coefficient of a part; of a plain number, the term is known at once."""
+        if isinstance(part, Node):
+            _add(self.coefficients.setdefault(part, {}), coefficient)
+        elif isinstance(part, (int, float)):
+            _add(self.terms, coefficient * Factor.constant(part))
+        else:
+            raise DecompositionError(f"{part!r} stands where a number is needed", term=self.root)
+
+    def visit(self, node: Node, coefficient: Factor) -> None:
+        # Of a single label, there is nothing to be gained by taking its function apart.
+        alone = self.sole[node] is not None and not coefficient.scope
+        if node not in self.divisible or alone:
+            self.enumerate(node, coefficient)
+            return
+        operator, parts = node.operator, node.arguments
+        assert operator is not None
+        if operator.lazy:
+            self.branch(node, coefficient)
+        elif operator.name == "mul":
+            self.multiply(node, coefficient)
+        elif operator.name == "truediv":
+            divided = Factor(coefficient.scope, coefficient.values / parts[1])
+            self.give(parts[0], divided)
+        else:
+            minus = coefficient * Factor.constant(-1)
+            for place, part in enumerate(parts):
+                negative = operator.name == "neg" or (operator.name == "sub" and place == 1)
+                self.give(part, minus if negative else coefficient)
+
+    def branch(self, node: Node, coefficient: Factor) -> None:
+        try:
+            guards = Guards.of(node)
+            given = [(coefficient * guard, part) for guard, part in guards.taken]
+            lost = coefficient * guards.lost
+        except TooLarge as error:
+            raise _too_large(node, error) from None
+        if not lost.never:
+            raise DecompositionError(f"{node} has no value for some architectures", term=node)
+        for factor, part in given:
+            self.give(part, factor)
+
+    def multiply(self, node: Node, coefficient: Factor) -> None:
+        left, right = node.arguments
+        for small, other in sorted(
+            [(left, right), (right, left)],
+            key=lambda pair: combinations_of(leaves(pair[0])) or LIMIT,
+        ):
+            try:
+                known = isinstance(small, Node)
+                factor = Enumerated(small).numbers(small) if known else Factor.constant(small)
+                self.give(other, coefficient * factor)
+            except (TooLarge, DecompositionError):
+                continue
+            return
+        self.enumerate(node, coefficient)
+
+    def enumerate(self, node: Node, coefficient: Factor) -> None:
+        found = Enumerated(node)
+        try:
+            if found.defined is not None:
+                if not (coefficient * ~found.defined).never:
+                    raise DecompositionError(
+                        f"{node} has no value for some architectures", term=node
+                    )
+            _add(self.terms, coefficient * found.numbers(node))
+        except TooLarge as error:
+            raise _too_large(node, error) from None
+
+
+def _add(terms: dict[frozenset[Any], Factor], term: Factor) -> None:
+    key = frozenset(term.scope)
+    known = terms.get(key)
+    terms[key] = term if known is None else known + term
+
+
+def _is_divisor(part: Any) -> bool:
+    return isinstance(part, (int, float)) and math.isfinite(part) and part != 0
+
+
+def _branches(node: Node) -> tuple[Any, ...]:
+    """What a lazy node may be, and nothing that decides it."""
+    assert node.operator is not None
+    name, arguments = node.operator.name, node.arguments
+    if name == "case":
+        return arguments[1::2]
+    return arguments[1:] if name == "condition" else arguments[2:]
+
+
+def _too_large(node: Node, error: TooLarge) -> DecompositionError:
+    names = [str(variable.name) for variable in error.scope]
+    return DecompositionError(
+        f"{node} is not a sum of small tables: together with what it is multiplied by, and what "
+        f"decides whether it counts, it depends on {len(names)} labels at once "
+        f"({', '.join(names[:8])}{', ...' if len(names) > 8 else ''}); their combinations exceed "
+        f"the {LIMIT} entries that a table may have",
+        term=node,
+    )

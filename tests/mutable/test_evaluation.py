@@ -251,9 +251,26 @@ def test_integers_never_wrap(a: int, b: int, name: str) -> None:
     assert outcome(found) == outcome(expected)
 
 
+@example(2**53 + 1, 2.0**53)
+@example(2**63 - 1, 2.0**63)
+@example(-(2**53) - 1, -(2.0**53))
+@given(st.integers(-(2**63), 2**63 - 1), st.floats())
+def test_integers_and_floats_are_compared_exactly(a: int, b: float) -> None:
+    left, right = Categorical([a], label="left"), Categorical([b], label="right")
+    batch = SampleBatch.from_samples(apply("tuple", left, right), [{"left": a, "right": b}] * 2)
+    for name in ("lt", "le", "eq", "ne", "ge", "gt"):
+        expected = OPERATORS[name].scalar(a, b)
+        assert apply(name, left, right).evaluate(batch).tolist() == [expected] * 2
+        assert apply(name, right, left).freeze({"left": a, "right": b}) == OPERATORS[name].scalar(
+            b, a
+        )
+
+
 @example([0.1] * 10)
 @example([1e16, 1.0, 1.0, -1e16])
-@given(st.lists(st.floats(allow_nan=False) | st.integers(-(2**54), 2**54), min_size=2, max_size=9))
+@example([2**62, 2**62, -(2**62)])
+@example([-(2**63), -1, 5])
+@given(st.lists(st.floats(allow_nan=False) | st.integers(-(2**63), 2**63), min_size=2, max_size=9))
 def test_a_sum_adds_from_left_to_right(terms: list[float]) -> None:
     symbols = [Categorical([term], label=f"t{place}") for place, term in enumerate(terms)]
     expected: Any = 0
@@ -321,6 +338,21 @@ def test_a_chain_that_shares_its_parts_is_not_walked_twice() -> None:
     assert list(width.read({"number": 1}).active) == ["number"]
     batch = SampleBatch.from_samples(number, [{"number": 1}, {"number": 2}])
     assert width.evaluate(batch).tolist() == [3, 3]
+
+
+def test_what_is_needed_is_listed_once() -> None:
+    # Each level is reached in two ways: walked anew, this would take 2 to the power of 60 steps.
+    part: Any = apply("tuple", number, flag)
+    for _ in range(60):
+        part = apply("tuple", ME.condition(flag, part, 0), ME.condition(number > 0, part, other))
+    known: dict[Node, Any] = {}
+    found = []
+    for leaf in needed(part, known):
+        found.append(leaf.name)
+        known[leaf] = {"number": 1, "flag": True}[leaf.name]
+    assert found == ["flag", "number"]
+    batch = SampleBatch.from_samples(part, [{"number": 1, "flag": True}] * 3)
+    assert batch[1] == {"flag": True, "number": 1}
 
 
 def test_an_error_says_what_was_being_evaluated() -> None:

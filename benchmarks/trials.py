@@ -1,0 +1,279 @@
+"""What a search over trials costs, and how soon it finds what is good.
+
+::
+
+    python -m benchmarks.trials [--parts overhead resume nni regret] [--seeds 20] [--out runs/bench]
+
+The *overhead* is what a trial takes beyond ``evaluate``, which does nothing here. *Resume* is a
+thousand trials read from SQLite, until the next one begins. *Regret* is how far the best so far
+is from the known optimum of a synthetic problem, over the labels of ProxylessNAS: every value of
+a label is worth a normal number, and an architecture the sum over its active labels. A depth
+that opens further labels is worth trying only if these are well chosen.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from rich.console import Console
+from rich.table import Table
+
+import nas_space as ns
+from benchmarks._measure import (
+    Aim,
+    Row,
+    print_table,
+    show_seconds,
+    use_one_thread,
+    write_json,
+)
+from benchmarks._nni import ROOT, NniMissingError, nni_python
+from nas_space.hub import ProxylessNAS
+from nas_space.mutable import Sample
+from nas_space.strategy import GP, NSGAII, NSGAIII, QMC, TPE, Random, RegularizedEvolution, Strategy
+
+PARTS = ("overhead", "resume", "nni", "regret")
+TRIALS = 100
+
+STRATEGIES: dict[str, Callable[[], Strategy]] = {
+    "Random": Random,
+    "QMC": QMC,
+    "RegularizedEvolution": RegularizedEvolution,
+    "RegularizedEvolution (20, 10)": lambda: RegularizedEvolution(
+        population_size=20, sample_size=10
+    ),
+    "TPE": TPE,
+    "NSGA-II (20)": lambda: NSGAII(population_size=20),
+    "NSGA-III (20)": lambda: NSGAIII(population_size=20),
+    "GP": GP,
+}
+
+
+def nothing(_network: object, _arch: Sample) -> float:
+    """An evaluation that takes no time."""
+    return 1.0
+
+
+def per_trial(space: Any, storage: Path | None, weights: Any = "none", trials: int = 200) -> float:
+    """Seconds of a trial: the median of the times from the end of one to the end of the next."""
+    ends: list[float] = []
+    ns.search(
+        space,
+        nothing,
+        strategy=Random(),
+        trials=trials,
+        storage=storage,
+        weights=weights,
+        callbacks=[lambda _study, _trial: ends.append(time.perf_counter())],
+    )
+    return statistics.median(np.diff(ends).tolist())
+
+
+def overhead() -> list[Row]:
+    """Of our own, for each storage."""
+    space = ProxylessNAS(num_labels=10, width_mult=0.25)
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        for what, storage, limit in (
+            ("in memory", None, 0.005),
+            ("SQLite", Path(folder, "search.db"), 0.020),
+            ("journal file", Path(folder, "search.journal"), None),
+        ):
+            taken = per_trial(space, storage)
+            aim = None if limit is None else Aim("≤", limit)
+            rows.append(
+                Row(
+                    f"overhead of a trial, {what}",
+                    ours=show_seconds(taken),
+                    value=taken * 1e3,
+                    aim="" if limit is None else f"≤ {limit * 1e3:g} ms",
+                    met=None if aim is None else aim.met(taken),
+                )
+            )
+    return rows
+
+
+def resume() -> list[Row]:
+    """How long it takes to go on with a thousand trials."""
+    space = ProxylessNAS(num_labels=10, width_mult=0.25)
+    with tempfile.TemporaryDirectory() as folder:
+        store = Path(folder, "search.db")
+        ns.search(space, nothing, trials=1000, storage=store, weights="none")
+        start = time.perf_counter()
+        result = ns.search(space, nothing, trials=1001, storage=store, weights="none", resume=True)
+        taken = time.perf_counter() - start
+    assert len(result.outcomes) == 1001
+    return [
+        Row(
+            "a thousand trials resumed from SQLite, and one more",
+            ours=show_seconds(taken),
+            value=taken,
+            aim="≤ 2 s",
+            met=taken <= 2,
+        )
+    ]
+
+
+def beside_nni() -> list[Row]:
+    """A whole trial on ProxylessNAS, its network included, ours and NNI's."""
+    what = "a trial that evaluates nothing, network included"
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder, "nni.json")
+        command = [str(nni_python()), "-m", "benchmarks.nni_trials", "--out", str(out)]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise RuntimeError(f"NNI could not be measured:\n{done.stderr}")
+        theirs: dict[str, float] = json.loads(out.read_text())["seconds"]
+    ours = per_trial(ProxylessNAS(), None, "inherit", trials=50)
+    return [
+        Row(
+            f"{what}: NNI's {name}",
+            show_seconds(ours),
+            show_seconds(seconds),
+            value=seconds / ours,
+            note="",
+        )
+        for name, seconds in theirs.items()
+    ]
+
+
+class Additive:
+    """A problem whose optimum is known: a sum over active labels.
+
+    Parameters
+    ----------
+    space
+        Of ProxylessNAS.
+    seed
+        Which numbers.
+    """
+
+    def __init__(self, space: Any, seed: int) -> None:
+        generator = np.random.default_rng(seed)
+        self.worth = {
+            label: {value: float(generator.normal()) for value in symbol.values}
+            for label, symbol in space.simplify().items()
+        }
+        self.optimum = max(self.worth["s7_i0"].values())
+        for stage in range(2, 7):
+            depths = self.worth[f"s{stage}_depth"]
+            best = [max(self.worth[f"s{stage}_i{i}"].values()) for i in range(max(depths))]
+            self.optimum += max(worth + sum(best[:depth]) for depth, worth in depths.items())
+
+    def __call__(self, _network: object, arch: Sample) -> float:
+        return sum(self.worth[label][value] for label, value in arch.items())
+
+
+def regret(names: Sequence[str], seeds: int) -> dict[str, npt.NDArray[np.float64]]:
+    """For each strategy the regret, of the shape (seeds, trials)."""
+    space = ProxylessNAS(num_labels=10, width_mult=0.1)
+    found = {}
+    console = Console()
+    for name in names:
+        curves = []
+        for seed in range(seeds):
+            problem = Additive(space, seed)
+            result = ns.search(
+                space,
+                problem,
+                strategy=STRATEGIES[name](),
+                trials=TRIALS,
+                seed=seed,
+                weights="none",
+            )
+            values = [outcome.values["value"] for outcome in result.outcomes]
+            curves.append(problem.optimum - np.maximum.accumulate(values))
+            console.print(f"{name}, seed {seed}: {curves[-1][-1]:.2f}", highlight=False)
+        found[name] = np.array(curves)
+    return found
+
+
+def p_value(regrets: npt.NDArray[np.float64], reference: npt.NDArray[np.float64]) -> float:
+    """Of the paired Wilcoxon test that the regret is less at the end."""
+    from scipy.stats import wilcoxon
+
+    return float(wilcoxon(regrets[:, -1], reference[:, -1], alternative="less").pvalue)
+
+
+def show_regret(found: dict[str, npt.NDArray[np.float64]]) -> None:
+    """The table."""
+    places = (10, 30, TRIALS)
+    table = Table(title=f"regret, mean over {len(next(iter(found.values())))} seeds")
+    table.add_column("strategy")
+    for place in places:
+        table.add_column(f"after {place}", justify="right")
+    table.add_column("p, less than Random", justify="right")
+    for name, regrets in found.items():
+        p = "" if name == "Random" or "Random" not in found else (
+            f"{p_value(regrets, found['Random']):.2g}"
+        )  # fmt: skip
+        means = [f"{regrets[:, place - 1].mean():.2f}" for place in places]
+        table.add_row(name, *means, p)
+    Console(width=100).print(table)
+
+
+def picture(found: dict[str, npt.NDArray[np.float64]], file: Path) -> None:
+    """The regret against the trials, with the quartiles of the seeds."""
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(figsize=(7, 4.5), layout="constrained")
+    for name, regrets in found.items():
+        trials = np.arange(1, regrets.shape[1] + 1)
+        low, middle, high = np.quantile(regrets, (0.25, 0.5, 0.75), axis=0)
+        [line] = axes.plot(trials, middle, label=name)
+        axes.fill_between(trials, low, high, color=line.get_color(), alpha=0.12, linewidth=0)
+    axes.set_xlabel("trials")
+    axes.set_ylabel("regret")
+    axes.set_title(
+        "Distance of the best so far from the optimum: median and quartiles of the seeds"
+    )
+    axes.title.set_size("medium")
+    axes.set_ylim(bottom=0)
+    axes.grid(alpha=0.3)
+    axes.legend(frameon=False)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(file, dpi=150)
+    plt.close(figure)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
+    parser.add_argument("--seeds", type=int, default=20)
+    parser.add_argument("--strategies", nargs="+", choices=STRATEGIES, default=list(STRATEGIES))
+    parser.add_argument("--out", type=Path, default=Path("runs/bench"))
+    options = parser.parse_args()
+    use_one_thread()
+    rows: list[Row] = []
+    if "overhead" in options.parts:
+        rows += overhead()
+    if "resume" in options.parts:
+        rows += resume()
+    if "nni" in options.parts:
+        try:
+            rows += beside_nni()
+        except NniMissingError as error:
+            rows.append(Row("a trial of NNI", note=str(error)))
+    others: dict[str, Any] = {}
+    if "regret" in options.parts:
+        found = regret(options.strategies, options.seeds)
+        show_regret(found)
+        picture(found, options.out / "regret.png")
+        others["regret"] = {name: regrets.tolist() for name, regrets in found.items()}
+    if rows:
+        print_table("Search over trials", rows)
+    write_json(options.out / "trials.json", rows, **others)
+
+
+if __name__ == "__main__":
+    main()

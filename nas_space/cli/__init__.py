@@ -1,0 +1,35 @@
+"""The shell: ``nas-space``."""
+
+from __future__ import annotations
+
+import sys
+
+__all__ = ["main"]
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Runs a command; an error of the project is one line and exit status 2.
+
+    Parameters
+    ----------
+    arguments
+        Of the command line; those of the process by default.
+    """
+    from nas_space.cli.app import app
+    from nas_space.errors import NasSpaceError
+
+    given = sys.argv[1:] if arguments is None else arguments
+    try:
+        app(args=[a for a in given if a != "--traceback"], standalone_mode=True)
+    except NasSpaceError as error:
+        if "--traceback" in given:
+            raise
+        from rich.console import Console
+
+        console = Console(stderr=True)
+        console.print("[bold red]error:[/]", end=" ")
+        console.print(str(error), markup=False, highlight=False, soft_wrap=True)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        sys.stderr.write("\ninterrupted; the same command with --resume goes on\n")
+        sys.exit(130)

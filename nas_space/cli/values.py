@@ -1,0 +1,74 @@
+"""Values as people write them on a command line."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from nas_space.errors import UsageError
+
+__all__ = ["amount", "architecture", "shown"]
+
+_UNITS = {"": 1.0, "K": 1e3, "M": 1e6, "G": 1e9}
+
+
+def amount(text: str | None) -> float | None:
+    """A number such as ``320M``, ``0.8M``, ``6e6`` or ``800000``.
+
+    Raises
+    ------
+    UsageError
+        If it is none, or not positive.
+
+    Examples
+    --------
+    >>> amount('320M'), amount('6e5')
+    (320000000.0, 600000.0)
+    """
+    if text is None:
+        return None
+    found = re.fullmatch(r"\s*([0-9.]+(?:[eE][+-]?[0-9]+)?)\s*([kKmMgG]?)\s*", text)
+    try:
+        value = float(found[1]) * _UNITS[found[2].upper()] if found else 0.0
+    except ValueError:
+        value = 0.0
+    if value <= 0:
+        raise UsageError(
+            f"{text!r} is no amount; write a positive number, with K, M or G if you like, such as 320M"
+        )
+    return value
+
+
+def shown(number: float) -> str:
+    """A large number with a unit.
+
+    >>> shown(320_427_584), shown(54_375_883_032_510_144)
+    ('320.4M', '5.4e+16')
+    """
+    for unit, size in (("G", 1e9), ("M", 1e6), ("K", 1e3)):
+        if size <= number < 1000 * size:
+            return f"{number / size:.4g}{unit}"
+    return f"{number:.2g}" if number >= 1e12 else f"{number:g}"
+
+
+def architecture(file: Path) -> dict[str, Any]:
+    """The architecture in a JSON file: bare, or as ``nas-space search`` writes it.
+
+    Raises
+    ------
+    UsageError
+        If the file is not there, or holds none.
+    """
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UsageError(f"there is no file {file}") from None
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise UsageError(f"{file} cannot be read as JSON: {error}") from error
+    if isinstance(content, dict) and isinstance(content.get("arch"), dict):
+        content = content["arch"]
+    if not isinstance(content, dict):
+        raise UsageError(f"{file} holds no architecture: a JSON object from label to value")
+    return content

@@ -11,7 +11,6 @@
 """
 
 from .model import Over
-from .model import Over
 from .questions import Scored, Tradeoff, best, bounds, count, default, grid, pareto
 from .restriction import Restricted, restrict
 from .sampling import sample
@@ -20,7 +19,6 @@ from .tabulation import tabulate
 
 __all__ = [
     "Bounds",
-    "Over",
     "Over",
     "Restricted",
     "Scored",

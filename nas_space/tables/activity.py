@@ -9,7 +9,7 @@ import numpy as np
 
 from ..errors import DecompositionError
 from ..mutable.node import Leaf, Node, postorder
-from .factors import FALSE, LIMIT, TRUE, Auxiliary, Factor, TooLarge
+from .factors import FALSE, LIMIT, TRUE, Auxiliary, Factor, TooLarge, brief
 from .guards import Guards
 
 _EASY = 2**12
@@ -70,7 +70,7 @@ class Activity:
             guards = Guards.of(node)
         except TooLarge as error:
             raise DecompositionError(
-                f"the ways of {node} depend on {len(error.scope)} labels at once, whose "
+                f"the ways of {brief(node)} depend on {len(error.scope)} labels at once, whose "
                 f"combinations exceed {LIMIT}",
                 term=node,
             ) from None

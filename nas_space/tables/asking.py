@@ -71,7 +71,7 @@ class Question:
     # -- the best -----------------------------------------------------------------------------
 
     def least(self, k: int) -> list[tuple[list[Any], Sample]]:
-        """The ``k`` architectures of the lowest objective: its value, in a list, and each of them."""
+        """The ``k`` architectures with the lowest objective: a list of its value, and each."""
         scale = finest(self.tree, self.windows, most_rows=_ROWS / k, most_work=_WORK / k)
         wanted = k
         while True:
@@ -217,9 +217,9 @@ class Question:
             several = bool(reach.values[codes]) and label.size is not None
             options.append((label, label.size if several else 1, default_first(label)))
         for number in range(math.prod(size for _, size, _ in options)):
-            row = {}
+            row, rest = {}, number
             for label, size, option in reversed(options):
-                number, digit = divmod(number, size)
+                rest, digit = divmod(rest, size)
                 row[label] = option(digit)
             yield row
 
@@ -254,4 +254,3 @@ def default_first(label: Any) -> Callable[[int], Any]:
         return number - 1 if number <= first else number
 
     return option
-

@@ -13,7 +13,7 @@ from ..errors import DecompositionError
 from ..mutable.bounds import combinations_of
 from ..mutable.expression import apply
 from ..mutable.node import Node, leaves
-from .factors import LIMIT, TRUE, Enumerated, Factor, TooLarge
+from .factors import LIMIT, TRUE, Enumerated, Factor, TooLarge, brief
 from .guards import Guards
 from .table import Table
 from .tabulation import split, table_of_terms, tabulate
@@ -100,7 +100,7 @@ class Conditions:
                 self.factors.append(Enumerated(condition).truth() | ~guard)
         except TooLarge as error:
             raise DecompositionError(
-                f"the condition {condition} depends on {len(error.scope)} labels at once, together "
+                f"the condition {brief(condition)} depends on {len(error.scope)} labels at once, "
                 f"with what decides where it holds; their combinations exceed {LIMIT}",
                 term=condition,
             ) from None
@@ -123,10 +123,13 @@ class Conditions:
             if total is not None and total <= LIMIT:
                 return False
             raise
-        if window is None:
+        if window is None and not guard.always:
             self.factors.append(~guard)
-        else:
-            self._narrow(_guarded(inner, guard, window[0]), *window, str(condition))
+            return True
+        if window is None:  # as a window, it says later how far off it is
+            low, high = tabulate(inner).interval()
+            window = high + 1, low - 1
+        self._narrow(_guarded(inner, guard, window[0]), *window, brief(condition))
         return True
 
     def _narrow(self, table: Table, low: int, high: int, text: str) -> None:
@@ -170,13 +173,13 @@ def _window(cost: Node, name: str, bound: float) -> tuple[Node, tuple[int, int] 
             table = tabulate(inner)
             if table.whole:
                 break
-            reason = f"{inner} is not a whole number for some architectures"
+            reason = f"{brief(inner)} is not a whole number for some architectures"
         except DecompositionError as error:
             reason = str(error)
         following = _inside(inner)
         if following is None:
             raise DecompositionError(
-                f"{cost} cannot be counted with: {reason}; round it to whole units first",
+                f"{brief(cost)} cannot be counted with: {reason}; round it to whole units first",
                 term=inner,
             )
         steps.append(inner)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ..errors import LabelError, SampleMissingError, suggest
 from ..mutable.node import Leaf, Node
 from .activity import Activity
-from .factors import TRUE, Factor
+from .factors import TRUE, Factor, brief
 
 
 def check_covered(root: Node, expression: Node, guard: Factor = TRUE) -> None:
@@ -32,17 +32,18 @@ def check_covered(root: Node, expression: Node, guard: Factor = TRUE) -> None:
         return
     space, here = Activity.of(root), Activity.of(expression)
     known = {leaf.name: leaf for leaf in space.reach if leaf.words}
-    for leaf, needed in here.reach.items():
+    text = brief(expression)
+    for leaf in here.reach:
         if not leaf.words:
             continue
         if leaf.name not in known:
             raise LabelError(
-                f"{expression} is about the label {leaf.name!r}, which the space does not have"
+                f"{text} is about the label {leaf.name!r}, which the space does not have"
                 f"{suggest(leaf.name, known)}"
             )
         if known[leaf.name] is not leaf:
             raise LabelError(
-                f"{expression} is about another choice labelled {leaf.name!r} than the space: "
+                f"{text} is about another choice labelled {leaf.name!r} than the space: "
                 f"{leaf!r}, not {known[leaf.name]!r}; it may be the cost of another space"
             )
         _check_active(leaf, space, here, expression, guard)
@@ -60,6 +61,6 @@ def _check_active(
     definitions = [*space.definitions, *here.definitions]
     if not active.always and possible([*definitions, needed, ~active, guard]):
         raise SampleMissingError(
-            f"{expression} needs the label {leaf.name!r} where it is not active; guard its use "
-            "with MutableExpression.condition(...)"
+            f"{brief(expression)} needs the label {leaf.name!r} where it is not active; guard its "
+            "use with MutableExpression.condition(...)"
         )

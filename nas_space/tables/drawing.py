@@ -50,7 +50,8 @@ class Drawer:
             if rows is None:  # what stands for nothing may not be needed
                 continue
             if isinstance(vertex, Join):
-                at[vertex.left], at[vertex.right] = self._origins(place, rows, uniform[:, self.column[place]])
+                chance = uniform[:, self.column[place]]
+                at[vertex.left], at[vertex.right] = self._origins(place, rows, chance)
             elif isinstance(vertex, Given):
                 classes.update(classes_of(self.tree, place, self.lists.rows[place].starts, rows))
         return classes
@@ -81,9 +82,7 @@ class Drawer:
             row = which[asked] - some.start
             low, high = sums[begin[row]], sums[end[row]]
             target = low + uniform[asked] * (high - low)
-            chosen = np.clip(
-                np.searchsorted(sums, target, "right") - 1, begin[row], end[row] - 1
-            )
+            chosen = np.clip(np.searchsorted(sums, target, "right") - 1, begin[row], end[row] - 1)
             left[asked], right[asked] = found.left[chosen], found.right[chosen]
         return left, right
 

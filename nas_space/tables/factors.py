@@ -74,7 +74,7 @@ class Factor:
         return cls((), np.asarray(value))
 
     def axes(self) -> dict[Any, int]:
-        """The axis of each variable.  (Tuples compare with ``==``, which builds expressions.)"""
+        """The axis of each variable: tuples find by ``==``, which builds expressions."""
         return {variable: axis for axis, variable in enumerate(self.scope)}
 
     def over(self, scope: Sequence[Any]) -> Array:
@@ -171,6 +171,12 @@ def _sum(left: Array, right: Array) -> Array:
     return total
 
 
+def brief(node: Any) -> str:
+    """How an expression prints, or how it begins and ends, if it is long."""
+    text = str(node)
+    return text if len(text) <= 200 else f"{text[:90]} ... {text[-90:]}"
+
+
 # -- from expressions -------------------------------------------------------------------------
 
 
@@ -204,16 +210,16 @@ class Enumerated:
         if total is None:
             names = [symbol.name for symbol in self.scope if symbol.size is None]
             raise DecompositionError(
-                f"{node} depends on labels that are continuous: {', '.join(map(repr, names))}; "
-                "give them a step (quantize=...) and finite bounds",
+                f"{brief(node)} depends on the continuous {', '.join(map(repr, names))}; "
+                "give it a step (quantize=...) and finite bounds",
                 term=node,
             )
         if total > LIMIT:
             names = [symbol.name for symbol in self.scope]
             raise DecompositionError(
-                f"{node} is not a sum of small tables: it depends on {len(names)} labels at once "
-                f"({', '.join(names[:8])}{', ...' if len(names) > 8 else ''}), which have {total} "
-                f"combinations; at most {LIMIT} are allowed",
+                f"{brief(node)} is not a sum of small tables: it depends on {len(names)} labels at "
+                f"once ({', '.join(names[:8])}{', ...' if len(names) > 8 else ''}), which have "
+                f"{total} combinations; at most {LIMIT} are allowed",
                 term=node,
             )
         self.shape = tuple(symbol.size for symbol in self.scope)
@@ -264,10 +270,12 @@ class Enumerated:
         values = self.column.tolist()
         for value in values:
             if not isinstance(value, (int, float)) or not math.isfinite(value):
-                raise DecompositionError(f"{node} can be {value!r}, which is no number", term=node)
+                raise DecompositionError(
+                    f"{brief(node)} can be {value!r}, which is no number", term=node
+                )
             if isinstance(value, int) and abs(value) >= _EXACT:
                 raise DecompositionError(
-                    f"{node} can be {value}, which is too large for a table", term=node
+                    f"{brief(node)} can be {value}, which is too large for a table", term=node
                 )
         fractional = any(isinstance(value, float) for value in values)
         return self.factor(whole(np.array(values, np.float64 if fractional else np.int64)))

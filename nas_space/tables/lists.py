@@ -92,10 +92,9 @@ class Lists:
         nothing = np.zeros(0, np.int64)
         parts = [(nothing, nothing, np.zeros((0, self.numbers.channels), self.numbers.dtype))]
         left, right = self.rows[join.left], self.rows[join.right]
-        for states, keys, weights in joined(join, left, right, self.numbers, self.scale.step(place)):
-            alive = self.scale.alive(place, states, keys)
-            whole = alive.all()
-            parts.append((states, keys, weights) if whole else (states[alive], keys[alive], weights[alive]))
+        for part in joined(join, left, right, self.numbers, self.scale.step(place)):
+            alive = self.scale.alive(place, part[0], part[1])
+            parts.append(part if alive.all() else (part[0][alive], part[1][alive], part[2][alive]))
         states, keys, weights = (np.concatenate(part) for part in zip(*parts, strict=True))
         return Rows.of(len(join.states), states, keys, weights)
 
@@ -139,7 +138,7 @@ class Lists:
         before = np.concatenate([zero, np.cumsum(rows.weights, axis=0)])
         if isinstance(self.numbers, Exact):
             return self.numbers.reduced(before[end] - before[begin])
-        # Differences of large sums of floats lose what is small: the sums from the other end may be less.
+        # Differences of large sums lose what is small; from the other end, they may be smaller.
         after = np.concatenate([np.cumsum(rows.weights[::-1], axis=0)[::-1], zero])
         upward, downward = before[end] - before[begin], after[begin] - after[end]
         exact = np.where(before[end] < after[begin], upward, downward)
@@ -152,7 +151,7 @@ class Lists:
     # -- on the way back ----------------------------------------------------------------------
 
     def find(self, vertex: int, states: Array, keys: Array) -> Array:
-        """The first row of each given state with at least a given key; its last end if there is none."""
+        """The first row of each given state with at least a given key; the end if there is none."""
         rows = self.rows[vertex]
         if vertex not in self._places:
             values = np.arange(0)

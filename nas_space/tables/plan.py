@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 ROW, CALL, PLACE, LOOKUP = 60.0, 3000.0, 1.0, 100.0
-"""Nanoseconds: to join two rows; to add one list to another, and for each place in it; to find a row."""
+"""Nanoseconds: to join two rows; to add a list, and for each place in it; to find a row."""
 
 
 class Item(NamedTuple):
@@ -166,7 +166,7 @@ def _fold(plan: Plan, group: list[int], elsewhere: frozenset[int], until: int) -
     return plan
 
 
-# -- sweeping along a line --------------------------------------------------------------------------
+# -- sweeping along a line ----------------------------------------------------------------------
 
 
 def by_sweeping(plan: Plan) -> Plan:

@@ -152,9 +152,9 @@ class Problem:
 
 def _times(left: Array, right: Array) -> Array:
     """The product of two arrays of weights, in integers of any size where it needs them."""
-    if left.dtype.kind in "iu" and right.dtype.kind in "iu":
-        if float(left.max(initial=0)) * float(right.max(initial=0)) >= 2.0**62:
-            left, right = left.astype(object), right.astype(object)
+    whole = left.dtype.kind in "iu" and right.dtype.kind in "iu"
+    if whole and float(left.max(initial=0)) * float(right.max(initial=0)) >= 2.0**62:
+        left, right = left.astype(object), right.astype(object)
     return np.asarray(left * right, dtype=np.result_type(left, right))
 
 

@@ -120,9 +120,7 @@ def bounds(space: Mutable, cost: Any) -> Bounds:
     return Bounds(low.value, high.value, low.arch, high.arch)
 
 
-def best(
-    space: Mutable, objective: Any, k: int = 1, *, maximize: bool = False
-) -> list[Scored]:
+def best(space: Mutable, objective: Any, k: int = 1, *, maximize: bool = False) -> list[Scored]:
     """The architectures with the lowest (or highest) values of an objective, exact.
 
     Parameters
@@ -158,10 +156,10 @@ def best(
     72 {'w0': 24, 'w1': 24, 'w2': 24}
     64 {'w0': 24, 'w1': 16, 'w2': 24}
     """
-    if isinstance(k, bool) or not isinstance(k, int) or k < 1:
+    if k < 1:
         raise UsageError(f"k must be a whole number, 1 or more, but got {k!r}")
     question = Question(space, [objective], [-1 if maximize else 1])
-    return [Scored(*costs, arch) for costs, arch in question.least(k)]
+    return [Scored(values[0], arch) for values, arch in question.least(k)]
 
 
 def pareto(
@@ -201,7 +199,7 @@ def pareto(
     """
     signs = [-1 if high else 1 for high in maximize]
     question = Question(space, [first, second], signs)
-    return [Tradeoff(*costs, arch) for costs, arch in question.front()]
+    return [Tradeoff(values[0], values[1], arch) for values, arch in question.front()]
 
 
 def default(space: Mutable) -> Sample:

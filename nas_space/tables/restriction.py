@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, Generic, Self, TypeVar, overload
 
-import numpy as np
-
-from ..errors import DomainError, ExpressionError, InfeasibleError, UsageError
+from ..errors import ExpressionError, InfeasibleError, UsageError
 from ..mutable import (
     Constraint,
     ExpressionConstraint,
@@ -22,8 +20,8 @@ from ..mutable.labels import label
 from ..mutable.node import Node
 from ..mutable.randomness import RandomState
 from . import questions
-from .conditions import Window
 from .coverage import check_covered
+from .factors import brief
 from .model import Model, Over, root_of
 from .problem import Problem
 from .questions import Scored, Tradeoff
@@ -33,10 +31,10 @@ from .selection import Selection, best_of
 from .table import Bounds
 from .tree import Tree
 
-S_co = TypeVar("S_co", bound=Mutable, covariant=True)
+S = TypeVar("S", bound=Mutable)
 
 
-class Restricted(Mutable, Generic[S_co]):
+class Restricted(Mutable, Generic[S]):
     """The architectures of a space that meet some conditions.
 
     It is a value, and a space: what takes a space takes this.  Made by :func:`restrict`.
@@ -52,7 +50,7 @@ class Restricted(Mutable, Generic[S_co]):
     """
 
     def __init__(
-        self, space: S_co, conditions: tuple[Constraint, ...], attempts: int | None = None
+        self, space: S, conditions: tuple[Constraint, ...], attempts: int | None = None
     ) -> None:
         self.space = space
         self.conditions = conditions
@@ -95,7 +93,7 @@ class Restricted(Mutable, Generic[S_co]):
     def where(self, *conditions: Any, attempts: int | None = None) -> Self:
         """Those that meet further conditions; see :func:`restrict`."""
         allowed = self.attempts if attempts is None else attempts
-        return self.of(self.space, (*self.conditions, *conditions), allowed)  # type: ignore[misc]
+        return self.of(self.space, (*self.conditions, *conditions), allowed)
 
     @overload
     def sample(
@@ -160,7 +158,7 @@ class Restricted(Mutable, Generic[S_co]):
     # -- making -------------------------------------------------------------------------------
 
     @classmethod
-    def of(cls, space: S_co, conditions: Any, attempts: int | None = None) -> Self:  # type: ignore[misc]
+    def of(cls, space: S, conditions: Any, attempts: int | None = None) -> Self:
         """What :func:`restrict` does; subclasses make themselves."""
         if attempts is not None and attempts < 1:
             raise UsageError(f"attempts must be 1 or more, but got {attempts!r}")
@@ -178,13 +176,15 @@ class Restricted(Mutable, Generic[S_co]):
         return restricted
 
     def extra_repr(self) -> str:
-        conditions = ", ".join(str(_expression(condition)) for condition in self.conditions)
+        conditions = ", ".join(brief(_expression(condition)) for condition in self.conditions)
         return f"{type(self.space).__name__} where {conditions}"
 
 
 def restrict(
-    space: S_co, *conditions: Any, attempts: int | None = None  # type: ignore[misc]
-) -> Restricted[S_co]:
+    space: S,
+    *conditions: Any,
+    attempts: int | None = None,
+) -> Restricted[S]:
     """The architectures of a space that meet some conditions, as a space.
 
     A condition on few labels is looked up in a table.  A comparison of a cost with a number (or
@@ -234,7 +234,7 @@ def restrict(
     >>> restrict(MutableList(widths), cost <= 2000)
     Traceback (most recent call last):
     ...
-    nas_space.errors.InfeasibleError: no architecture has ... the smallest is 2496
+    nas_space.errors.InfeasibleError: no architecture has ...: the smallest is 2496, ...
     """
     if isinstance(space, Restricted):
         return space.where(*conditions, attempts=attempts)

@@ -197,7 +197,7 @@ class _Codes:
         self.label, self.over = label, over
         self.words: int = label.words
         if over == "architectures":
-            # One word more than needed, where it has many values: what is left over is no bias then.
+            # A word more than needed, where it has many values: then what is left over is no bias.
             self.words = 1 if label.size <= 2**20 else -(-label.size.bit_length() // 64) + 1
 
     def __call__(self, raw: Array) -> Array:
@@ -267,7 +267,7 @@ def sample(
     """
     if over not in ("labels", "architectures"):
         raise UsageError(f"over must be 'labels' or 'architectures', but got {over!r}")
-    if n is not None and (isinstance(n, bool) or not isinstance(n, (int, np.integer)) or n < 0):
+    if n is not None and n < 0:
         raise UsageError(f"the number of architectures must be 0 or more, but got {n!r}")
     root = space.structure()
     source = words(seed)

@@ -82,7 +82,9 @@ class Scale:
                     most[k] += int(keys[k].max())
             self.keys[place] = keys
             self.steps.append([int(step) for step in np.gcd.reduce(keys, axis=1)])
-        self.low = [-((b + s - w.low) // u) for b, s, w, u in zip(base, slack, windows, units, strict=True)]
+        self.low = [
+            -((b + s - w.low) // u) for b, s, w, u in zip(base, slack, windows, units, strict=True)
+        ]
         self.high = [(w.high - b) // u for b, w, u in zip(base, windows, units, strict=True)]
         self.sure_low = [-((b - w.low) // u) for b, w, u in zip(base, windows, units, strict=True)]
         self.sure_high = [
@@ -146,8 +148,7 @@ class Scale:
         if len(self.strides) == 1:
             return [numbers]
         return [
-            numbers // stride % most
-            for stride, most in zip(self.strides, self.most, strict=True)
+            numbers // stride % most for stride, most in zip(self.strides, self.most, strict=True)
         ]
 
     def alive(self, place: int, states: Array, numbers: Array) -> Array:

@@ -52,13 +52,14 @@ def best_of(k: int) -> Keep:
         ordered = groups[order]
         begin = np.flatnonzero(np.append(True, np.diff(ordered) != 0)) if len(ordered) else ordered
         rank = np.arange(len(ordered)) - np.repeat(begin, np.diff(np.append(begin, len(ordered))))
-        return order[rank < k]
+        kept: Array = order[rank < k]
+        return kept
 
     return keep
 
 
 def undominated(groups: Array, costs: Array) -> Array:
-    """Keeps the rows of each group that no other one beats in one of two costs without losing in the other."""
+    """Keeps the rows of each group that no other one is as good as, in both of two costs."""
     first, second = costs
     order = np.lexsort((second, first, groups))
     if not len(order):
@@ -125,9 +126,10 @@ class Selection:
         for pair, row, other in Meeting(left.rows, right.rows, a, b).chunks():
             states, keys = result[pair], left.rows.keys[row] + right.rows.keys[other]
             alive = self.scale.alive(place, states, keys)
-            row, other, states, keys = row[alive], other[alive], states[alive], keys[alive]
-            parts.append((states, keys, row, other, left.costs[:, row] + right.costs[:, other]))
-            collected += len(row)
+            one, two = row[alive], other[alive]
+            costs = left.costs[:, one] + right.costs[:, two]
+            parts.append((states[alive], keys[alive], one, two, costs))
+            collected += len(one)
             if collected > _MANY:
                 parts = [self._kept(parts)]
                 collected = len(parts[0][0])

@@ -154,18 +154,22 @@ class Table:
             not sum to 1 (tensors are not looked at: that would wait for the device).
         """
         given = {name: self._vector(name, s, probabilities) for name, s in self.symbols.items()}
-        tensor = next((vector for vector in given.values() if hasattr(vector, "new_tensor")), None)
+        every = (*given.values(), *probabilities.values())
+        tensor = next((vector for vector in every if hasattr(vector, "new_tensor")), None)
         if tensor is None:
             tables: list[Any] = [term.values for term in self.terms]
             total: Any = float(self.constant)
         else:
             tables = self._as_tensors(tensor)
             total = tensor.new_tensor(float(self.constant))
-            given = {k: v if hasattr(v, "new_tensor") else tensor.new_tensor(v) for k, v in given.items()}
+            given = {
+                k: v if hasattr(v, "new_tensor") else tensor.new_tensor(v) for k, v in given.items()
+            }
         for term, table in zip(self.terms, tables, strict=True):
+            mean = table
             for symbol in reversed(term.scope):
-                table = (table * given[symbol.name]).sum(-1)
-            total = total + table
+                mean = (mean * given[symbol.name]).sum(-1)
+            total = total + mean
         return total
 
     def _vector(self, name: str, symbol: Any, probabilities: Mapping[str, Any]) -> Any:

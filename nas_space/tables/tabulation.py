@@ -16,13 +16,15 @@ import numpy as np
 from ..errors import DecompositionError, UsageError
 from ..mutable.bounds import combinations_of
 from ..mutable.node import Leaf, Node, leaves, postorder
-from .factors import LIMIT, Enumerated, Factor, TooLarge, whole
+from .factors import LIMIT, Enumerated, Factor, TooLarge, brief, whole
 from .guards import Guards
 from .table import Table
 
 _SUMS = frozenset({"add", "sub", "sum", "neg", "pos", "float"})
 _ROUNDING = frozenset({"int", "round", "floor", "ceil", "trunc"})
-_WHOLE = frozenset({"add", "sub", "mul", "sum", "neg", "pos", "abs", "max", "min", "mod", "floordiv"})
+_WHOLE = frozenset(
+    {"add", "sub", "mul", "sum", "neg", "pos", "abs", "max", "min", "mod", "floordiv"}
+)
 _TRUTH = frozenset({"lt", "le", "eq", "ne", "ge", "gt"})
 
 
@@ -81,7 +83,7 @@ def split(root: Node, coefficient: Factor) -> list[Factor]:
     try:
         return _Splitting(root).run(coefficient)
     except OverflowError as error:
-        raise DecompositionError(f"{root} has no tables: {error}", term=root) from None
+        raise DecompositionError(f"{brief(root)} has no tables: {error}", term=root) from None
 
 
 def table_of_terms(expression: Any, terms: list[Factor], unit: float | None = None) -> Table:
@@ -97,7 +99,7 @@ def table_of_terms(expression: Any, terms: list[Factor], unit: float | None = No
             constant = constant + values.item()
     table = Table(expression, kept, constant, unit)
     if table.whole and max(map(abs, table.interval())) >= 2**62:
-        raise DecompositionError(f"{expression} does not fit into 64 bits", term=expression)
+        raise DecompositionError(f"{brief(expression)} does not fit into 64 bits", term=expression)
     return table
 
 
@@ -208,7 +210,9 @@ class _Splitting:
         except TooLarge as error:
             raise _too_large(node, error) from None
         if not lost.never:
-            raise DecompositionError(f"{node} has no value for some architectures", term=node)
+            raise DecompositionError(
+                f"{brief(node)} has no value for some architectures", term=node
+            )
         for factor, part in given:
             self.give(part, factor)
 
@@ -230,11 +234,10 @@ class _Splitting:
     def enumerate(self, node: Node, coefficient: Factor) -> None:
         found = Enumerated(node)
         try:
-            if found.defined is not None:
-                if not (coefficient * ~found.defined).never:
-                    raise DecompositionError(
-                        f"{node} has no value for some architectures", term=node
-                    )
+            if found.defined is not None and not (coefficient * ~found.defined).never:
+                raise DecompositionError(
+                    f"{brief(node)} has no value for some architectures", term=node
+                )
             _add(self.terms, coefficient * found.numbers(node))
         except TooLarge as error:
             raise _too_large(node, error) from None
@@ -262,7 +265,7 @@ def _branches(node: Node) -> tuple[Any, ...]:
 def _too_large(node: Node, error: TooLarge) -> DecompositionError:
     names = [str(variable.name) for variable in error.scope]
     return DecompositionError(
-        f"{node} is not a sum of small tables: together with what it is multiplied by, and what "
+        f"{brief(node)} is not a sum of small tables: with what it is multiplied by, and what "
         f"decides whether it counts, it depends on {len(names)} labels at once "
         f"({', '.join(names[:8])}{', ...' if len(names) > 8 else ''}); their combinations exceed "
         f"the {LIMIT} entries that a table may have",

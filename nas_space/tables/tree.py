@@ -57,7 +57,13 @@ class Join(Vertex):
     """
 
     def __init__(
-        self, left: int, right: int, scope: tuple[int, ...], states: Array, pairs: Array, starts: Array
+        self,
+        left: int,
+        right: int,
+        scope: tuple[int, ...],
+        states: Array,
+        pairs: Array,
+        starts: Array,
     ) -> None:
         self.left, self.right = left, right
         self.scope, self.states = scope, states
@@ -138,7 +144,9 @@ class Tree:
         begin = np.searchsorted(yours[order], mine, "left")
         counts = np.searchsorted(yours[order], mine, "right") - begin
         if counts.sum() > _MOST_PAIRS:
-            names = [str(self.problem.variables[place].name) for place in (*one.scope, *other.scope)]
+            names = [
+                str(self.problem.variables[place].name) for place in (*one.scope, *other.scope)
+            ]
             raise DecompositionError(
                 f"too many labels depend on each other: {int(counts.sum())} combinations of "
                 f"{', '.join(dict.fromkeys(names))} would have to be looked at together, but at "

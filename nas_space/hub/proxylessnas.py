@@ -25,6 +25,14 @@ from .published import PROXYLESSNAS, find
 _DOWNSAMPLES = {2: True, 3: True, 4: True, 5: False, 6: True, 7: False}
 """Which of the searched stages halve the size of the image."""
 
+_IN_TABLES = {
+    "stem": "Conv",
+    "blocks": "expanded_conv",
+    "feature_mix_layer": "Conv_1",
+    "global_avg_pooling": "Logits",
+}
+"""What the authors' tables of latencies call the parts of the network."""
+
 
 class ProxylessNAS(ModelSpace):
     """Inverted residuals of several kernels and ratios, in six stages of variable depth.
@@ -107,6 +115,36 @@ class ProxylessNAS(ModelSpace):
         """Names of the parameters that optimizers should not decay, as timm asks for them."""
         return {"classifier.weight", "classifier.bias"}
 
+    def latency_key(self, block: Any) -> str | None:
+        """What the authors' tables of latencies call a piece of the network.
+
+        Parameters
+        ----------
+        block
+            A block of :mod:`nas_space.profiler`.
+
+        Returns
+        -------
+        str or None
+            ``None`` for what their ``Logits`` include: all from the pooling on.
+        """
+        part = block.path.split(".")[0]
+        if part not in _IN_TABLES:
+            return None
+        source, target = block.inputs[0], block.outputs[0]
+        shapes = f"input:{_height_first(source)}-output:{_height_first(target)}"
+        if part == "global_avg_pooling":
+            shapes = f"input:{_height_first(source)}-output:{self.num_labels}"
+        if part != "blocks":
+            return f"{_IN_TABLES[part]}-{shapes}"
+        net = block.frozen()
+        depthwise = next(m for m in net.modules() if isinstance(m, nn.Conv2d) and m.groups > 1)
+        return (
+            f"expanded_conv-{shapes}-expand:{depthwise.in_channels // source[1]}"
+            f"-kernel:{depthwise.kernel_size[0]}-stride:{depthwise.stride[0]}"
+            f"-idskip:{int(net.has_skip)}"
+        )
+
     @classmethod
     def load_searched_model(
         cls,
@@ -170,3 +208,8 @@ def _checked(base_widths: Sequence[int]) -> list[int]:
             f"but got {base_widths!r}"
         )
     return widths
+
+
+def _height_first(shape: Sequence[int]) -> str:
+    """A shape ``(batch, channels, height, width)`` as the tables write it."""
+    return "x".join(map(str, (*shape[2:], shape[1])))

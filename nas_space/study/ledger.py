@@ -18,7 +18,7 @@ import os
 import socket
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
@@ -62,6 +62,13 @@ _DEATHS = 3
 
 _UNSIGNED = 10.0
 """Seconds after which an attempt that nobody has signed was abandoned."""
+
+
+_NAMES = map(str, count())
+"""Tell the searches of this process from each other."""
+
+_OPEN: set[str] = set()
+"""Those of them that are under way."""
 
 
 @dataclass
@@ -127,9 +134,19 @@ class Ledger:
         self.study = study
         self.space = space
         self.signs = [objective.sign for objective in objectives]
-        self.me = _identity()
+        self.me = f"{_identity()}/{next(_NAMES)}"
         self._known: dict[int, Callable[[Standing], None]] = {}
         self._unsigned: dict[int, float] = {}
+
+    @contextmanager
+    def open(self) -> Iterator[None]:
+        """A context in which this process is at trials of the study."""
+        name = self.me.rpartition("/")[2]
+        _OPEN.add(name)
+        try:
+            yield
+        finally:
+            _OPEN.discard(name)
 
     # -- reading ------------------------------------------------------------------------------
 
@@ -232,7 +249,10 @@ class Ledger:
         if worker is None:
             since = self._unsigned.setdefault(trial.number, time.monotonic())
             return time.monotonic() - since < _UNSIGNED
-        return worker == self.me or _process_lives(worker)
+        identity, _, name = worker.rpartition("/")
+        if identity == _identity():
+            return name in _OPEN
+        return _process_lives(identity)
 
 
 def number_of(trial: FrozenTrial) -> int:

@@ -119,6 +119,7 @@ class Worker:
         self.exhausted = False
         self.error: Exception | None = None
         self.current: int | None = None
+        self.ample = False
 
     def run(self) -> None:
         """Works until there is nothing left to do.
@@ -130,7 +131,7 @@ class Worker:
         UsageError
             If ``evaluate`` returns something that it must not.
         """
-        with quiet():
+        with quiet(), self.ledger.open():
             while self._go_on():
                 try:
                     self.study.optimize(
@@ -142,6 +143,11 @@ class Worker:
                 except (ValueError, UpdateFinishedTrialError):
                     if not self._was_taken_away():
                         raise
+                except UnboundLocalError as error:
+                    # Optuna stumbles when it is interrupted while it writes down an outcome.
+                    if isinstance(error.__context__, KeyboardInterrupt):
+                        raise KeyboardInterrupt from None
+                    raise
         if self.error is not None:
             raise self.error
 
@@ -169,7 +175,9 @@ class Worker:
         raise AssertionError("pauses never end")
 
     def _stop_at_end(self, study: optuna.Study, trial: FrozenTrial) -> None:
-        if not self._go_on():
+        late = self.deadline is not None and time.monotonic() >= self.deadline
+        # Far from the end, the next attempt looks soon enough.
+        if (late or not self.ample or trial.state == TrialState.FAIL) and not self._go_on():
             study.stop()
 
     def _call_back(self, study: optuna.Study, trial: FrozenTrial) -> None:
@@ -235,8 +243,12 @@ class Worker:
         """A number and an architecture that nobody else has."""
         settings = self.settings
         number = standing.free
+        if standing.failures >= self.allowed:
+            self._give_up(trial, "too many others have failed")
         if number >= settings.trials:
             self._give_up(trial, "there were enough already")
+        others = standing.working + len(standing.choosing)
+        self.ample = settings.trials - len(standing.held) > 2 * others + 2
         arch, mended = standing.lost.get(number, [({}, 0)])[-1]
         if number not in standing.lost or settings.space.arch_id(arch) in standing.taken:
             now = Round(

@@ -241,6 +241,22 @@ class TestFailures:
         assert architectures(resumed) == architectures(whole)
         assert [o.number for o in resumed.outcomes] == list(range(8))
 
+    def test_what_is_interrupted_while_it_is_written_down_is_done_again(
+        self, tmp_path, monkeypatch
+    ):
+        store = tmp_path / "search.db"
+        tell = optuna.storages.RDBStorage.set_trial_state_values
+
+        def interrupted(*_arguments, **_named):
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(optuna.storages.RDBStorage, tell.__name__, interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            ns.search(Various(), worth, trials=8, storage=store)
+        monkeypatch.undo()
+        resumed = ns.search(Various(), worth, trials=8, storage=store, resume=True)
+        assert architectures(resumed) == architectures(ns.search(Various(), worth, trials=8))
+
     def test_an_exit_is_an_interruption_too(self, tmp_path):
         store = tmp_path / "search.db"
 

@@ -22,6 +22,7 @@ from nas_space.mutable import (
 )
 from nas_space.mutable.intervals import EVERYTHING
 from nas_space.mutable.node import Node, key_of, leaves, postorder
+from nas_space.mutable.operators import OPERATORS
 from tests import strategies
 from tests.mutable.oracle import outcome
 
@@ -45,6 +46,15 @@ def interval_of(expression: Node) -> Any:
     return known[expression]
 
 
+def within(low: Any, value: Any, high: Any) -> bool:
+    """Whether an interval holds a value; its ends may be rounded where they are floats."""
+    if isinstance(value, float) or abs(value) < 2**53:
+        return bool(low <= value <= high)
+    below = low - abs(low) * 1e-15 if isinstance(low, float) else low
+    above = high + abs(high) * 1e-15 if isinstance(high, float) else high
+    return bool(below <= value <= above)
+
+
 @given(st.data())
 def test_intervals_contain_every_value(data: st.DataObject) -> None:
     pool = data.draw(strategies.pools(most=3))
@@ -52,7 +62,29 @@ def test_intervals_contain_every_value(data: st.DataObject) -> None:
     low, high = interval_of(expression)
     for value in values_of(expression, pool):
         if value == value:  # noqa: PLR0124 - what is no number is nowhere
-            assert low <= value <= high
+            assert within(low, value, high)
+
+
+BOUNDED = sorted(name for name, operator in OPERATORS.items() if operator.bounds is not None)
+ends = st.integers(-20, 20) | st.sampled_from([-7.5, -0.5, 0.0, 0.25, 1.5, 33.3, 2**62, -(2**63)])
+
+
+@given(st.sampled_from(BOUNDED), st.data())
+def test_each_operator_stays_within_its_bounds(name: str, data: st.DataObject) -> None:
+    operator = OPERATORS[name]
+    wanted, _ = strategies.SIGNATURES[name][-1].split(" -> ")
+    points, intervals = [], []
+    for kind in wanted.split():
+        small = st.integers(-1, 5) if kind in {"shift", "exponent"} else ends
+        low, point, high = sorted(data.draw(st.tuples(small, small, small)))
+        points.append(point)
+        intervals.append((low, high))
+    assert operator.bounds is not None
+    what, _ = outcome(operator.scalar, *points)
+    value = operator.scalar(*points) if what == "value" else None
+    if isinstance(value, (int, float)) and value == value:  # noqa: PLR0124
+        low, high = operator.bounds(*intervals)
+        assert within(low, value, high)
 
 
 @given(st.data())

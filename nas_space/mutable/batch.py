@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, cast, overload
+from typing import Any, overload
 
 import numpy as np
 
@@ -13,9 +13,6 @@ from .columns import Column, Columns, Mask, activity
 from .node import Node
 from .plan import Plan
 from .randomness import Words
-
-if TYPE_CHECKING:
-    from .symbols import MutableSymbol
 
 _CHUNK = 8192
 """Rows drawn at a time: few enough for their words to stay in the processor's cache."""
@@ -206,13 +203,12 @@ def draw_one(mutable: Mutable, words: Words) -> Sample:
     raw = words(plan.words)
     numbers = raw.tolist()
     values = Values()
-    known, active, offsets = values.known, values.active, plan.offsets
+    known, active, drawers = values.known, values.active, plan.drawers
     for leaf in plan.needed(known):
-        offset = offsets.get(leaf)
-        if offset is None:
+        drawer = drawers.get(leaf)
+        if drawer is None:
             known[leaf] = leaf.visit(active, values)  # a constraint
         else:
-            symbol = cast("MutableSymbol[Any]", leaf)
-            known[leaf] = active[leaf.name] = symbol.draw_words(numbers, offset, raw)
+            known[leaf] = active[leaf.name] = drawer(numbers, raw)
     values.check_constraints(active)
     return active

@@ -15,7 +15,7 @@ from .columns import Column, as_column
 from .intervals import EVERYTHING, Interval
 from .node import fresh, key_of
 from .randomness import below, weighted
-from .symbols import MISSING, MutableSymbol
+from .symbols import MISSING, Drawer, MutableSymbol
 
 Choice = TypeVar("Choice", covariant=True)  # noqa: PLC0105 - NNI's name
 
@@ -132,10 +132,11 @@ one of [2, 3, 5]
             return below(raw[:, 0], self.size)
         return weighted(raw[:, 0], self.weights)
 
-    def draw_words(self, numbers: list[int], offset: int, raw: npt.NDArray[np.uint64]) -> Choice:
+    def drawer(self, offset: int) -> Drawer:
         if self._kind is None or self._given_weights is not None:
-            return super().draw_words(numbers, offset, raw)
-        return self.values[(numbers[offset] >> 32) * self.size >> 32]
+            return super().drawer(offset)
+        values, size = self.values, self.size
+        return lambda numbers, raw: values[(numbers[offset] >> 32) * size >> 32]  # noqa: ARG005
 
     def column(self, codes: Column) -> Column:
         values: Column = self.remember("_column", _all_values)[codes]
@@ -175,6 +176,11 @@ def checked_values(values: Iterable[Any], name: str) -> tuple[Any, ...]:
     """The values to choose from, of which there must be some, all different."""
     if isinstance(values, (Mutable, str)):
         raise DomainError(f"the values of {name!r} must be listed, but got {values!r}")
+    if isinstance(values, (set, frozenset)):
+        raise DomainError(
+            f"the values of {name!r} must be in an order that is the same in every process, but "
+            "a set has none; give a list"
+        )
     owned = tuple(fresh(plain(value)) for value in values)
     if not owned:
         raise DomainError(f"{name!r} has no values to choose from; give at least one")

@@ -24,6 +24,8 @@ class Plan:
         The leaves that are drawn, in the order in which they occur.
     offsets
         Symbol to the place of its first word.
+    drawers
+        Symbol to what draws it from a row of words; see :data:`.symbols.Drawer`.
     words
         How many random words an architecture takes.
 
@@ -37,6 +39,7 @@ class Plan:
         self.root = root
         self.symbols: list[Any] = []
         self.offsets: dict[Any, int] = {}
+        self.drawers: dict[Leaf, Any] = {}
         self.words = 0
         by_name: dict[str, Leaf] = {}
         for leaf in leaves(root):
@@ -47,6 +50,7 @@ class Plan:
                 raise two_of_one_label(known, leaf)
             self.symbols.append(leaf)
             self.offsets[leaf] = self.words
+            self.drawers[leaf] = self.symbols[-1].drawer(self.words)
             self.words += leaf.words
 
     def needed(self, known: dict[Node, Any]) -> Iterator[Leaf]:

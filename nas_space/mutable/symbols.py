@@ -22,6 +22,9 @@ from .node import Leaf, Node, key_of
 
 T_co = TypeVar("T_co", covariant=True)
 
+Drawer = Callable[[list[int], "npt.NDArray[np.uint64]"], Any]
+"""Draws from a row of words, given twice: what is common is faster with Python's integers."""
+
 
 class _Missing:
     def __repr__(self) -> str:
@@ -101,10 +104,10 @@ class MutableSymbol(Leaf, LabeledMutable, MutableExpression[T_co], Generic[T_co]
         """Codes (values, if continuous) from rows of random words."""
         raise NotImplementedError
 
-    def draw_words(self, numbers: list[int], offset: int, raw: npt.NDArray[np.uint64]) -> T_co:
+    def drawer(self, offset: int) -> Drawer:
         """As :meth:`draw`, from the words at an offset, given as integers and as an array."""
-        del numbers  # for kinds of symbols that are faster with integers
-        return self.draw(raw[offset : offset + self.words])
+        end = offset + self.words
+        return lambda numbers, raw: self.draw(raw[offset:end])  # noqa: ARG005 - either will do
 
     def decode(self, codes: Column) -> list[T_co]:
         """The values of many codes."""

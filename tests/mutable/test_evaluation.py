@@ -237,7 +237,8 @@ def test_a_switch_compares_as_python_does() -> None:
 def test_integers_never_wrap(a: int, b: int, name: str) -> None:
     if name in {"pow", "lshift", "rshift"} and not -3 < b < 99:
         b %= 64
-    left, right = Categorical({a, 1}, label="left"), Categorical({b, 2}, label="right")
+    left = Categorical(dict.fromkeys([a, 1]), label="left")
+    right = Categorical(dict.fromkeys([b, 2]), label="right")
     expression = apply(name, left, right)
     batch = SampleBatch.from_samples(expression, [{"left": a, "right": b}, {"left": 1, "right": 2}])
 

@@ -62,7 +62,7 @@ def test_whatever_is_drawn_is_in_the_domain(symbol: MutableSymbol[Any], seed: in
     assert symbol.contains({"x": value})
     assert key_of(symbol.freeze({"x": value})) == key_of(value)
     raw = words(seed)(symbol.words + 3)
-    shifted = symbol.draw_words(raw.tolist(), 3, raw)
+    shifted = symbol.drawer(3)(raw.tolist(), raw)
     assert key_of(shifted) == key_of(symbol.draw(raw[3:]))
 
 
@@ -328,6 +328,8 @@ def test_a_missing_label(symbol: Any) -> None:
     [
         (lambda: Categorical([], label="w"), "'w' has no values"),
         (lambda: Categorical("abc", label="w"), "values of 'w' must be listed, but got 'abc'"),
+        (lambda: Categorical({"a", "b"}, label="w"), "'w' must be in an order.*give a list"),
+        (lambda: CategoricalMultiple(frozenset({1}), label="w"), "'w' must be in an order"),
         (lambda: Categorical([1, 1.0], label="w"), "1.0 and 1 are equal among the values of 'w'"),
         (lambda: Categorical([0, False], label="w"), "'w'"),
         (lambda: Categorical([[1], (1,)], label="w"), "equal among the values of 'w'"),

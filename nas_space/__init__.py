@@ -47,17 +47,52 @@ __version__ = "0.1.0"
 _HOME = {
     "errors": ("NasSpaceError",),
     "mutable": (
-        "Categorical", "CategoricalMultiple", "Constraint", "ExpressionConstraint", "MutableDict",
-        "MutableExpression", "MutableList", "Numerical", "SampleBatch", "ensure_frozen", "frozen_context",
-        "label_scope", "lognormal", "loguniform", "make_divisible", "normal", "qlognormal", "qloguniform",
-        "qnormal", "quniform", "randint", "uniform",
+        "Categorical",
+        "CategoricalMultiple",
+        "Constraint",
+        "ExpressionConstraint",
+        "MutableDict",
+        "MutableExpression",
+        "MutableList",
+        "Numerical",
+        "SampleBatch",
+        "ensure_frozen",
+        "frozen_context",
+        "label_scope",
+        "lognormal",
+        "loguniform",
+        "make_divisible",
+        "normal",
+        "qlognormal",
+        "qloguniform",
+        "qnormal",
+        "quniform",
+        "randint",
+        "uniform",
     ),
-    "nn": ("ModelSpace", "active", "choice"),
+    "nn": (
+        "ModelSpace",
+        "active",
+        "choice",
+    ),
     "study": ("search",),
-}  # fmt: skip
+}
 _ORIGIN = {name: home for home, names in _HOME.items() for name in names}
 _PARTS = frozenset(
-    {"cli", "errors", "hub", "interop", "mutable", "nn", "profiler", "report", "strategy", "study", "tables", "training"}
+    {
+        "cli",
+        "errors",
+        "hub",
+        "interop",
+        "mutable",
+        "nn",
+        "profiler",
+        "report",
+        "strategy",
+        "study",
+        "tables",
+        "training",
+    }
 )
 
 __all__ = [

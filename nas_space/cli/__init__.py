@@ -20,7 +20,7 @@ def main(arguments: list[str] | None = None) -> None:
 
     given = sys.argv[1:] if arguments is None else arguments
     try:
-        app(args=[a for a in given if a != "--traceback"], standalone_mode=True)
+        app(args=[a for a in given if a != "--traceback"])
     except NasSpaceError as error:
         if "--traceback" in given:
             raise
@@ -30,6 +30,3 @@ def main(arguments: list[str] | None = None) -> None:
         console.print("[bold red]error:[/]", end=" ")
         console.print(str(error), markup=False, highlight=False, soft_wrap=True)
         sys.exit(2)
-    except KeyboardInterrupt:
-        sys.stderr.write("\ninterrupted; the same command with --resume goes on\n")
-        sys.exit(130)

@@ -13,6 +13,9 @@ from nas_space.errors import UsageError
 
 __all__ = ["app"]
 
+SETTINGS = ("space", "arguments", "data", "max_macs", "device", "seed")
+"""What a run keeps of the command line that began it, beside its recipe."""
+
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
@@ -36,47 +39,97 @@ MacsOption = Annotated[
 
 @app.command()
 def search(
-    space: SpaceOption = "proxylessnas",
+    space: Annotated[
+        str | None,
+        typer.Option(
+            help="A space of the hub (see `nas-space spaces`), or module:Class.",
+            show_default="proxylessnas",
+        ),
+    ] = None,
     data: Annotated[
-        str, typer.Option(help="'digits', an .npz of x and y, or module:function.")
-    ] = "digits",
-    max_macs: MacsOption = "0.8M",
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:0, ...")] = "auto",
-    seed: SeedOption = 0,
+        str | None,
+        typer.Option(
+            help="'digits', an .npz of x and y, or module:function.", show_default="digits"
+        ),
+    ] = None,
+    max_macs: Annotated[
+        str | None,
+        typer.Option(
+            help="Budget of multiply-adds for one image, such as 320M; or none.",
+            show_default="what half of random architectures need",
+        ),
+    ] = None,
+    device: Annotated[
+        str | None, typer.Option(help="auto, cpu, cuda, cuda:0, ...", show_default="auto")
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="Of everything random.", show_default="0")
+    ] = None,
     out: Annotated[Path, typer.Option(help="The folder for all that is written.")] = Path(
         "runs/search"
     ),
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
-    steps: Annotated[int, typer.Option(min=1, help="Of training the shared weights.")] = 1200,
-    trials: Annotated[int, typer.Option(min=1, help="Architectures to try.")] = 100,
-    fine_tuning: Annotated[int, typer.Option(min=1, help="Steps for each finalist.")] = 150,
-    rivals: Annotated[int, typer.Option(min=0, help="Random architectures to compare with.")] = 5,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the run in --out, with its settings.")
+    ] = False,
+    first_steps: Annotated[
+        int | None, typer.Option(min=1, help="Of training one path first.", show_default="150")
+    ] = None,
+    steps: Annotated[
+        int | None,
+        typer.Option(min=1, help="Of training the shared weights.", show_default="1500"),
+    ] = None,
+    trials: Annotated[
+        int | None, typer.Option(min=1, help="Architectures to try.", show_default="100")
+    ] = None,
+    fine_tuning: Annotated[
+        int | None, typer.Option(min=1, help="Steps for each finalist.", show_default="150")
+    ] = None,
+    rivals: Annotated[
+        int | None,
+        typer.Option(min=0, help="Random architectures to compare with.", show_default="5"),
+    ] = None,
     arg: ArgumentOption = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
 ) -> None:
     """Train the shared weights of a space, find its best architecture, and save the network.
 
-    With --max-macs 0 there is no budget.
+    Interrupted at any point, the same command with --resume goes on to the same result.
     """
-    from nas_space.cli.display import search_progress, show_outcome
-    from nas_space.study.job import Job, Recipe
+    from nas_space.cli.display import search_progress, show_findings
+    from nas_space.study.job import Job, Recipe, settings_of
 
-    recipe = Recipe(steps=steps, trials=trials, fine_tuning=fine_tuning, rivals=rivals)
-    with search_progress(recipe, quiet=quiet) as on_progress:
-        job = Job(
-            out,
-            space=space,
-            arguments=arguments_of(arg),
-            data=data,
-            max_macs=None if max_macs == "0" else amount(max_macs),
-            device=device,
-            seed=seed,
-            recipe=recipe,
-            resume=resume,
-        )
-        outcome = job.run(on_progress)
-        draw(job, outcome)
-    show_outcome(job, outcome)
+    given: dict[str, Any] = {
+        "space": space,
+        "arguments": arguments_of(arg) or None,
+        "data": data,
+        "max_macs": max_macs,
+        "device": device,
+        "seed": seed,
+    }
+    length: dict[str, Any] = {
+        "first_steps": first_steps,
+        "steps": steps,
+        "trials": trials,
+        "fine_tuning": fine_tuning,
+        "rivals": rivals,
+    }
+    given, length = ({k: v for k, v in d.items() if v is not None} for d in (given, length))
+    if max_macs is not None:
+        given["max_macs"] = None if max_macs.lower() in ("none", "0") else amount(max_macs)
+    if resume:
+        there = settings_of(out) or {}
+        given = {k: there[k] for k in SETTINGS if k in there} | given
+        length = there.get("recipe", {}) | length
+    recipe = Recipe(**length)
+    try:
+        with search_progress(recipe, quiet=quiet) as on_progress:
+            job = Job(out, **given, recipe=recipe, resume=resume)
+            findings = job.run(on_progress)
+            pictures = draw(job, findings)
+    except KeyboardInterrupt:
+        typer.echo(f"interrupted; nas-space search --resume --out {out} goes on", err=True)
+        raise typer.Exit(130) from None
+    show_findings(job, findings, pictures)
 
 
 @app.command()
@@ -92,7 +145,7 @@ def sample(
     """Print random architectures, one line of JSON each."""
     if over not in ("labels", "architectures"):
         raise UsageError(f"--over is 'labels' or 'architectures', but got {over!r}")
-    built: Any = build(space, arg)
+    built: Any = build(space, arguments_of(arg))
     budget = amount(max_macs)
     if budget is not None:
         from nas_space.profiler import macs
@@ -104,30 +157,49 @@ def sample(
 
 @app.command()
 def freeze(
-    arch: Annotated[Path, typer.Argument(help="A JSON file with the architecture.")],
-    space: SpaceOption = "proxylessnas",
-    weights: Annotated[
-        Path | None, typer.Option(help="Weights of the space; fresh ones by default.")
+    arch: Annotated[
+        Path, typer.Argument(help="A JSON file: an architecture, or what a search wrote.")
+    ],
+    space: Annotated[
+        str | None,
+        typer.Option(help="As for search.", show_default="what the file says, or proxylessnas"),
     ] = None,
-    out: Annotated[Path, typer.Option(help="The folder for the network's files.")] = Path("network"),
-    input_shape: Annotated[str, typer.Option(help="Of one image.")] = "3,224,224",
+    weights: Annotated[
+        Path | None,
+        typer.Option(help="Weights of the space or of the network; fresh ones by default."),
+    ] = None,
+    out: Annotated[Path, typer.Option(help="The folder for the network's files.")] = Path(
+        "network"
+    ),
+    input_shape: Annotated[
+        str | None,
+        typer.Option(help="Of one image.", show_default="what the file says, or 3,224,224"),
+    ] = None,
     seed: SeedOption = 0,
     arg: ArgumentOption = None,
 ) -> None:
     """Write the network of an architecture: its weights, and a program that needs no library."""
     import torch
 
-    from nas_space.study.finished import write_network
-    from nas_space.training import load_weights
+    from nas_space.study.finished import load_either, write_network
 
-    chosen = architecture(arch)
+    facts = architecture(arch)
+    name = space or facts.get("space", "proxylessnas")
+    arguments = facts.get("arguments", {}) if space is None else {}
+    shape = facts.get("input_shape") if input_shape is None else shape_of(input_shape)
     torch.manual_seed(seed)
-    built = build(space, arg)
+    built = build(name, {**arguments, **arguments_of(arg)})
+    network = built.freeze(facts["arch"])
     if weights is not None:
-        load_weights(built, weights)
-    network = built.freeze(chosen).eval()
-    facts = {"space": space, "arch": built.canonical(chosen), "arch_id": built.arch_id(chosen)}
-    for path in write_network(out, network, shape_of(input_shape), facts):
+        network = load_either(built, network, weights)
+    told = {
+        "space": name,
+        "arguments": {**arguments, **arguments_of(arg)},
+        "input_shape": list(shape or (3, 224, 224)),
+        "arch": network.architecture,
+        "arch_id": built.arch_id(network.architecture),
+    }
+    for path in write_network(out, network, tuple(told["input_shape"]), told):
         typer.echo(path)
 
 
@@ -149,15 +221,14 @@ def spaces() -> None:
     Console().print(table)
 
 
-def build(space: str, arguments: list[str] | None) -> Any:
+def build(space: str, arguments: dict[str, Any]) -> Any:
     """The space of a name, with arguments from the command line."""
     from nas_space.hub.registry import find_space
 
-    given = arguments_of(arguments)
     try:
-        return find_space(space).space(**given)
+        return find_space(space).space(**arguments)
     except TypeError as error:
-        raise UsageError(f"{space} cannot be made with {given}: {error}") from error
+        raise UsageError(f"{space} cannot be made with {arguments}: {error}") from error
 
 
 def arguments_of(pairs: list[str] | None) -> dict[str, Any]:
@@ -185,24 +256,25 @@ def shape_of(text: str) -> tuple[int, ...]:
     return shape
 
 
-def draw(job: Any, outcome: Any) -> None:
-    """Pictures of a finished run, into its folder."""
+def draw(job: Any, findings: Any) -> list[Path]:
+    """Pictures of a finished run, in its folder."""
     from nas_space.report import SearchPoint, architecture_picture, search_picture
 
-    rows = [json.loads(line) for line in (job.out / "metrics.jsonl").read_text().splitlines()]
     trials = [
         SearchPoint(row["macs"] / 1e6, row["accuracy"])
-        for row in rows
-        if row["stage"] == "search" and row["state"] == "complete"
+        for row in job.record.rows("search")
+        if row["state"] == "complete"
     ]
     finalists = [
-        SearchPoint(one.macs / 1e6, one.validation) for one in (outcome.winner, *outcome.rivals)
+        SearchPoint(one.macs / 1e6, one.validation) for one in (findings.winner, *findings.rivals)
     ]
     pictures = [job.out / "search.png", job.out / "architecture.png"]
     budget = None if job.max_macs is None else job.max_macs / 1e6
     search_picture(trials, finalists[0], finalists[1:], pictures[0], budget=budget)
-    title = f"{type(job.space).__name__}, {shown(outcome.winner.macs)} MACs, test accuracy {outcome.winner.test:.3f}"
-    architecture_picture(
-        job.space, outcome.winner.arch, job.splits.input_shape, pictures[1], title
+    winner = findings.winner
+    title = (
+        f"{type(job.space).__name__}: {shown(winner.macs)} MACs, {shown(winner.params)} parameters, "
+        f"test accuracy {winner.test:.1%}"
     )
-    outcome.files.extend(pictures)
+    architecture_picture(job.space, winner.arch, job.splits.input_shape, pictures[1], title)
+    return pictures

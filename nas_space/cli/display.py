@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -12,6 +13,7 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    TaskID,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
@@ -20,59 +22,95 @@ from rich.table import Table
 
 from nas_space.cli.values import shown
 
-__all__ = ["search_progress", "show_outcome"]
+__all__ = ["search_progress", "show_findings"]
+
+_TRIAL = 4
+"""How many steps of training a trial takes the time of, about."""
 
 
 @contextmanager
-def search_progress(
-    recipe: Any, *, quiet: bool
-) -> Iterator[Callable[[str, int, int, str], None]]:
-    """A bar for each stage, with the time that it will still take."""
-    console = Console(stderr=True, quiet=quiet)
+def search_progress(recipe: Any, *, quiet: bool) -> Iterator[Callable[[str, int, int, str], None]]:
+    """A bar for each stage and one for all, with the time that they will still take.
+
+    Parameters
+    ----------
+    recipe
+        Says how long the stages are.
+    quiet
+        Whether to show nothing.
+    """
+    lengths = {
+        "one path": recipe.first_steps,
+        "shared weights": recipe.steps,
+        "search": recipe.trials,
+        "fine-tuning": recipe.fine_tuning * (1 + recipe.rivals),
+    }
+    work = {stage: n * (_TRIAL if stage == "search" else 1) for stage, n in lengths.items()}
     columns = (
-        TextColumn("{task.description:<26}"),
-        BarColumn(),
+        TextColumn("{task.description:<15}"),
+        BarColumn(bar_width=24),
         MofNCompleteColumn(),
-        TextColumn("{task.fields[word]}"),
         TimeElapsedColumn(),
+        TextColumn("left"),
         TimeRemainingColumn(),
+        TextColumn("{task.fields[word]}"),
     )
-    with Progress(*columns, console=console) as progress:
-        bars: dict[str, Any] = {}
+    with Progress(*columns, console=Console(stderr=True, quiet=quiet)) as progress:
+        bars = {
+            stage: progress.add_task(stage, total=n, word="", start=False)
+            for stage, n in lengths.items()
+        }
+        whole = progress.add_task("in all", total=sum(work.values()), word="")
+        begun: set[str] = set()
+
+        def move(bar: TaskID, done: float, *, jump: bool, word: str = "") -> None:
+            # What an interrupted run had done says nothing about the speed of this one.
+            if jump:
+                progress.reset(bar, completed=int(done), word=word)
+            progress.update(bar, completed=done, word=word)
 
         def show(stage: str, done: int, total: int, word: str) -> None:
-            name = "fine-tuning" if stage.startswith("fine-tuning") else stage
-            if name not in bars:
-                every = total * (1 + recipe.rivals) if name == "fine-tuning" else total
-                bars[name] = progress.add_task(name, total=every, word="")
-            offset = 0
-            if name == "fine-tuning" and "random" in stage:
-                offset = total * int(stage.split()[2])
-            progress.update(bars[name], completed=offset + done, word=word)
+            name = stage
+            if stage.startswith("fine-tuning"):  # of the winner, or of random 1, random 2, ...
+                name, _, number = "fine-tuning", *stage.rpartition("random ")[1:]
+                done += total * int(number) if number.isdigit() else 0
+            before = sum(work[s] for s in list(work)[: list(work).index(name)])
+            jump = name not in begun
+            begun.add(name)
+            move(bars[name], done, jump=jump, word=word)
+            move(whole, before + done * work[name] / lengths[name], jump=jump)
 
         yield show
 
 
-def show_outcome(job: Any, outcome: Any) -> None:
+def show_findings(job: Any, findings: Any, pictures: Sequence[Path]) -> None:
     """The finalists, the nearest neighbour, and where everything is."""
     console = Console()
-    table = Table("", "MACs", "parameters", "inherited", "validation", "test", box=None)
+    budget = "no budget" if job.max_macs is None else f"budget {shown(job.max_macs)} MACs"
+    table = Table(
+        "", *(("MACs", "parameters", "inherited", "validation", "test")),
+        title=f"Accuracy on {job.splits.name}, {budget}", title_justify="left", box=None,
+    )  # fmt: skip
+    for column in table.columns[1:]:
+        column.justify = "right"
 
     def row(name: str, one: Any) -> None:
         table.add_row(
-            name, shown(one.macs), shown(one.params), f"{one.inherited:.3f}",
-            f"{one.validation:.3f}", f"{one.test:.3f}",
+            name, shown(one.macs), shown(one.params), f"{one.inherited:.1%}",
+            f"{one.validation:.1%}", f"{one.test:.1%}",
         )  # fmt: skip
 
-    row("[bold]found by the search[/]", outcome.winner)
-    for number, rival in enumerate(outcome.rivals, start=1):
-        row(f"random {number}, treated alike", rival)
-    if outcome.rivals:
-        middle = median(rival.test for rival in outcome.rivals)
-        table.add_row("median of random ones", "", "", "", "", f"{middle:.3f}")
-    if outcome.neighbour is not None:
-        table.add_row("nearest neighbour", "", "", "", "", f"{outcome.neighbour:.3f}")
+    row("[bold]found by the search[/]", findings.winner)
+    for rival in findings.rivals:
+        row(f"{rival.role}, treated alike", rival)
+    if findings.rivals:
+        middle = median(rival.test for rival in findings.rivals)
+        table.add_row("median of the random ones", "", "", "", "", f"{middle:.1%}")
+    if findings.neighbour is not None:
+        table.add_row("nearest neighbour", "", "", "", "", f"{findings.neighbour:.1%}")
     console.print(table)
-    chosen = " ".join(f"{label}={value}" for label, value in outcome.winner.arch.items())
+    console.print("inherited and validation: on the validation split, before and after fine-tuning")
+    chosen = " ".join(f"{label}={value}" for label, value in findings.winner.arch.items())
     console.print(f"\n{chosen}", highlight=False)
-    console.print(f"\nin {job.out}: " + ", ".join(path.name for path in outcome.files), highlight=False)
+    names = ", ".join(path.name for path in (*findings.files, *pictures))
+    console.print(f"\nin {job.out}: {names}", highlight=False)

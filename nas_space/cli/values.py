@@ -24,7 +24,7 @@ def amount(text: str | None) -> float | None:
 
     Examples
     --------
-    >>> amount('320M'), amount('6e5')
+    >>> amount("320M"), amount("6e5")
     (320000000.0, 600000.0)
     """
     if text is None:
@@ -36,7 +36,7 @@ def amount(text: str | None) -> float | None:
         value = 0.0
     if value <= 0:
         raise UsageError(
-            f"{text!r} is no amount; write a positive number, with K, M or G if you like, such as 320M"
+            f"{text!r} is no amount; write a positive number, with K, M or G if you like: 320M"
         )
     return value
 
@@ -54,7 +54,12 @@ def shown(number: float) -> str:
 
 
 def architecture(file: Path) -> dict[str, Any]:
-    """The architecture in a JSON file: bare, or as ``nas-space search`` writes it.
+    """What a JSON file says about an architecture, itself under ``arch``.
+
+    Parameters
+    ----------
+    file
+        Holds a bare architecture, or what ``nas-space search`` writes.
 
     Raises
     ------
@@ -65,10 +70,8 @@ def architecture(file: Path) -> dict[str, Any]:
         content = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UsageError(f"there is no file {file}") from None
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (OSError, ValueError) as error:
         raise UsageError(f"{file} cannot be read as JSON: {error}") from error
-    if isinstance(content, dict) and isinstance(content.get("arch"), dict):
-        content = content["arch"]
     if not isinstance(content, dict):
         raise UsageError(f"{file} holds no architecture: a JSON object from label to value")
-    return content
+    return content if isinstance(content.get("arch"), dict) else {"arch": content}

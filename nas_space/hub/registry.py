@@ -52,7 +52,7 @@ def find_space(name: str) -> Entry:
 
     Examples
     --------
-    >>> find_space('proxylessnas').space.__name__
+    >>> find_space("proxylessnas").space.__name__
     'ProxylessNAS'
     """
     if name in SPACES:

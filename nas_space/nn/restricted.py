@@ -22,9 +22,10 @@ class Countable(Mutable):
     """
 
     def where(self, *conditions: Any, attempts: int | None = None) -> RestrictedSpace:
-        """The architectures that meet some conditions, as a space; see :func:`nas_space.tables.restrict`.
+        """The architectures that meet some conditions, as a space.
 
-        The space itself stays as it is, and its weights are those of the restricted one.
+        See :func:`nas_space.tables.restrict`.  The space stays as it is, and its weights are
+        those of the restricted one.
 
         Examples
         --------

@@ -59,7 +59,7 @@ def units_of(
     hooks = []
     for unit in found:
 
-        def after(module: nn.Module, inputs: Any, output: Any, unit: Unit = unit) -> None:
+        def after(_module: nn.Module, _inputs: Any, output: Any, unit: Unit = unit) -> None:
             if isinstance(output, torch.Tensor):
                 unit.shape = tuple(output.shape[1:])
                 order.append(unit)
@@ -161,4 +161,4 @@ def _mark_sizes(axes: Axes, units: list[Unit]) -> None:
                 place - 0.45, 0.985, "×".join(map(str, size)), fontsize=8, color="#555555",
                 transform=axes.get_xaxis_transform(), va="top",
             )  # fmt: skip
-        last = size if size else last
+        last = size or last

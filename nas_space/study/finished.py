@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,16 +10,16 @@ from typing import Any
 import torch
 from torch import nn
 
-from nas_space.training import save_weights
+from nas_space.training import load_weights, read_weights, save_weights
 
-__all__ = ["export_network", "write_json", "write_network"]
+__all__ = ["export_network", "load_either", "write_json", "write_network"]
 
 
 def write_json(path: Path, content: Any) -> None:
     """Writes JSON so that the file is whole at every moment."""
     beside = path.with_name(path.name + ".partial")
     beside.write_text(json.dumps(content, indent=2, default=str) + "\n", encoding="utf-8")
-    os.replace(beside, path)
+    beside.replace(path)
 
 
 def export_network(network: nn.Module, input_shape: tuple[int, ...], path: Path) -> None:
@@ -45,13 +44,13 @@ def export_network(network: nn.Module, input_shape: tuple[int, ...], path: Path)
         network.train(training)
     beside = path.with_name(path.stem + ".partial.pt2")
     torch.export.save(program, beside)
-    os.replace(beside, path)
+    beside.replace(path)
 
 
 def write_network(
     folder: Path, network: nn.Module, input_shape: tuple[int, ...], facts: Mapping[str, Any]
 ) -> list[Path]:
-    """Writes ``architecture.json``, ``weights.safetensors`` and ``network.pt2``; gives their paths."""
+    """Writes an architecture's facts, its weights and its program; gives the paths."""
     folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / name for name in ("architecture.json", "weights.safetensors", "network.pt2")]
     plain = network.to("cpu")
@@ -59,3 +58,27 @@ def write_network(
     save_weights(plain, paths[1])
     export_network(plain, input_shape, paths[2])
     return paths
+
+
+def load_either(space: Any, network: Any, path: Path) -> Any:
+    """A network with weights from a file, which holds those of the network or of its space.
+
+    Parameters
+    ----------
+    space
+        Gets the weights if they are not the network's.
+    network
+        Frozen from the space.
+    path
+        As for :func:`~nas_space.training.load_weights`.
+
+    Raises
+    ------
+    CheckpointError
+        If the file is damaged, or its weights are of something else.
+    """
+    if read_weights(path).keys() == network.state_dict().keys():
+        load_weights(network, path)
+        return network
+    load_weights(space, path)
+    return space.freeze(network.architecture)

@@ -1,0 +1,184 @@
+"""The main job, from data to files, on a space and data that are as small as they can be."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import nas_space as ns
+from nas_space.errors import InfeasibleError, UsageError
+from nas_space.nn import LayerChoice, MutableConv2d, MutableLinear, Repeat
+from nas_space.study.job import Job, Recipe, nearest_neighbour
+from nas_space.training import load_data, load_weights
+
+RECIPE = Recipe(steps=6, trials=5, population=2, fine_tuning=3, rivals=1, calibration=1)
+SPACE = f"{__name__}:Small"
+
+
+class Small(ns.ModelSpace):
+    """A few convolutions, of several kernels, widths and depths."""
+
+    def __init__(self, num_labels: int = 10) -> None:
+        super().__init__()
+        width = ns.Categorical([4, 6, 8], label="width")
+        self.stem = MutableConv2d(3, width, 3, padding=1)
+        self.norm = torch.nn.BatchNorm2d(3)
+        self.body = Repeat(
+            lambda i: LayerChoice(
+                {
+                    "3": lambda: MutableConv2d(width, width, 3, padding=1),
+                    "5": lambda: MutableConv2d(width, width, 5, padding=2),
+                    "skip": torch.nn.Identity,
+                },
+                label=f"op{i}",
+            ),
+            (0, 2),
+            label="depth",
+        )
+        self.head = MutableLinear(width, num_labels)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.body(self.stem(self.norm(x)).relu())
+        return self.head(x.mean((2, 3)))  # type: ignore[no-any-return]
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Sixty noisy images of three classes, told apart by their colour."""
+    rng = np.random.default_rng(0)
+    y = np.arange(60) % 3
+    x = rng.random((60, 3, 8, 8), dtype=np.float32)
+    x[np.arange(60), y] += 1
+    file = tmp_path_factory.mktemp("data") / "images.npz"
+    np.savez(file, x=x, y=y)
+    return str(file)
+
+
+def job(out: Path, images: str, **options: object) -> Job:
+    arguments: dict[str, object] = {
+        "space": SPACE, "data": images, "max_macs": 40_000, "device": "cpu", "recipe": RECIPE,
+    }  # fmt: skip
+    return Job(out, **{**arguments, **options})  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory, images: str) -> Path:
+    out = tmp_path_factory.mktemp("runs") / "whole"
+    job(out, images).run()
+    return out
+
+
+def facts(out: Path) -> tuple[object, str, dict[str, torch.Tensor]]:
+    from safetensors.torch import load_file
+
+    architecture = json.loads((out / "architecture.json").read_text())
+    return architecture, (out / "metrics.jsonl").read_text(), load_file(out / "weights.safetensors")
+
+
+def test_everything_it_tried_is_within_the_budget(finished: Path) -> None:
+    rows = [json.loads(line) for line in (finished / "metrics.jsonl").read_text().splitlines()]
+    tried = [row for row in rows if row["stage"] == "search"]
+    assert len(tried) == RECIPE.trials
+    assert len({row["arch_id"] for row in tried}) == RECIPE.trials
+    finalists = [row for row in rows if row.get("role") in ("winner", "random")]
+    assert len(finalists) == 1 + RECIPE.rivals
+    assert all(row["macs"] <= 40_000 for row in (*tried, *finalists))
+
+
+def test_the_winner_is_the_best_trial_and_its_files_agree(finished: Path, images: str) -> None:
+    rows = [json.loads(line) for line in (finished / "metrics.jsonl").read_text().splitlines()]
+    tried = [row for row in rows if row["stage"] == "search"]
+    found = json.loads((finished / "architecture.json").read_text())
+    best = max(row["accuracy"] for row in tried)
+    mine = next(row for row in tried if row["arch_id"] == found["arch_id"])
+    assert mine["accuracy"] == best
+    network = Small(num_labels=3).freeze(found["arch"])
+    load_weights(network, finished / "weights.safetensors")
+    test = load_data(images, 0).test
+    x, y = test.tensors  # type: ignore[union-attr]
+    right = (network.eval()(x).argmax(1) == y).float().mean()
+    assert float(right) == pytest.approx(found["test"])
+    program = torch.export.load(finished / "network.pt2").module()
+    torch.testing.assert_close(program(x), network(x))
+
+
+def test_the_program_runs_where_the_library_is_not_installed(finished: Path) -> None:
+    code = (
+        "import sys; sys.modules['nas_space'] = None; import torch;"
+        "net = torch.export.load(sys.argv[1]).module();"
+        "print(*[tuple(net(torch.zeros(n, 3, 8, 8)).shape) for n in (5, 1)])"
+    )
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+    printed = subprocess.run(
+        [sys.executable, "-c", code, str(finished / "network.pt2")],
+        capture_output=True, text=True, check=True, env=environment, cwd=finished,
+    )  # fmt: skip
+    assert printed.stdout.strip() == "(5, 3) (1, 3)"
+
+
+class Killed(BaseException):
+    """Stands for a process that ends at any point."""
+
+
+@pytest.mark.parametrize(
+    ("stage", "at"),
+    [("shared weights", 6), ("search", 2), ("search", 5), ("fine-tuning winner", 3)],
+)
+def test_an_interrupted_run_goes_on_to_the_same_result(
+    tmp_path: Path, images: str, finished: Path, stage: str, at: int
+) -> None:
+    def kill(where: str, done: int, _total: int, _word: str) -> None:
+        if where == stage and done >= at:
+            raise Killed
+
+    out = tmp_path / "cut"
+    with pytest.raises(Killed):
+        job(out, images).run(kill)
+    job(out, images, resume=True).run()
+    whole, cut = facts(finished), facts(out)
+    assert cut[0] == whole[0]
+    assert cut[1] == whole[1]
+    assert all(torch.equal(cut[2][name], whole[2][name]) for name in whole[2])
+
+
+def test_a_finished_run_resumes_to_the_same_and_trains_nothing(finished: Path, images: str) -> None:
+    before = facts(finished)
+    steps: list[str] = []
+    job(finished, images, resume=True).run(lambda stage, *_: steps.append(stage))
+    after = facts(finished)
+    assert steps == []
+    assert after[0] == before[0]
+    assert after[1] == before[1]
+
+
+def test_a_folder_with_a_run_is_not_overwritten(finished: Path, images: str) -> None:
+    with pytest.raises(UsageError, match="--resume"):
+        job(finished, images)
+
+
+def test_a_run_is_not_resumed_with_other_settings(finished: Path, images: str) -> None:
+    with pytest.raises(UsageError, match=r"seed is 0 there, 1 here"):
+        job(finished, images, resume=True, seed=1)
+
+
+def test_a_budget_that_nothing_meets_names_the_smallest(tmp_path: Path, images: str) -> None:
+    with pytest.raises(InfeasibleError, match="smallest") as caught:
+        job(tmp_path / "none", images, max_macs=10)
+    least = Job(tmp_path / "any", space=SPACE, data=images, device="cpu", recipe=RECIPE)
+    assert caught.value.smallest == least.space.bounds(least.macs).minimum
+    assert not (tmp_path / "none").exists()
+
+
+def test_the_nearest_neighbour_is_scored_on_the_test_split(images: str) -> None:
+    splits = load_data(images, 0)
+    (a, label_a), (b, label_b) = splits.train.tensors, splits.test.tensors  # type: ignore[union-attr]
+    nearest = torch.cdist(b.flatten(1), a.flatten(1)).argmin(1)
+    expected = float((label_a[nearest] == label_b).float().mean())
+    assert nearest_neighbour(splits) == pytest.approx(expected)

@@ -34,7 +34,7 @@ class Countable(Mutable):
         >>> space = ProxylessNAS(width_mult=0.25)
         >>> depth = MutableExpression.sum(space.simplify()[f"s{i}_depth"] for i in range(2, 7))
         >>> space.where(depth <= 6).count()
-        55427328
+        1446336
         """
         return RestrictedSpace.of(self, conditions, attempts)  # type: ignore[arg-type]
 

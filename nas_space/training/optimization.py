@@ -18,11 +18,15 @@ __all__ = ["Schedule", "cosine", "parameter_groups"]
 class Schedule(Protocol):
     """What a learning-rate schedule must be able to do; those of torch are."""
 
-    def step(self) -> object: ...
+    def step(self) -> object:
+        """Set the learning rate of the next step."""
 
-    def state_dict(self) -> dict[str, Any]: ...
+    def state_dict(self) -> dict[str, Any]:
+        """Where the schedule stands."""
+        ...
 
-    def load_state_dict(self, state_dict: dict[str, Any], /) -> object: ...
+    def load_state_dict(self, state_dict: dict[str, Any], /) -> object:
+        """Go on from where a schedule stood."""
 
 
 def parameter_groups(network: nn.Module) -> list[dict[str, Any]]:

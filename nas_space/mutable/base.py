@@ -13,7 +13,13 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from ..errors import SampleMissingError, SampleValidationError, UsageError, suggest
+from ..errors import (
+    NasSpaceError,
+    SampleMissingError,
+    SampleValidationError,
+    UsageError,
+    suggest,
+)
 from .evaluation import Walk
 from .labels import label
 from .node import Leaf, Node, leaves
@@ -141,6 +147,8 @@ class Mutable:
             self.read(sample)
         except SampleValidationError as error:
             return error
+        except NasSpaceError:
+            raise  # it is the space that is wrong
         except (ArithmeticError, LookupError, TypeError, ValueError) as error:
             return SampleValidationError(f"what the sample leads to cannot be computed: {error}")
         return None

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,10 +16,15 @@ import torch
 import nas_space as ns
 from nas_space.errors import InfeasibleError, UsageError
 from nas_space.nn import LayerChoice, MutableConv2d, MutableLinear, Repeat
+from nas_space.study import job as main_job
 from nas_space.study.job import Job, Recipe, nearest_neighbour
-from nas_space.training import load_data, load_weights
+from nas_space.study.record import Record
+from nas_space.study.shared import calm_residuals, hand_down
+from nas_space.training import evaluate, load_data, load_weights
 
-RECIPE = Recipe(steps=6, trials=5, population=2, fine_tuning=3, rivals=1, calibration=1)
+RECIPE = Recipe(
+    first_steps=2, steps=6, trials=5, population=2, fine_tuning=3, rivals=1, calibration=1
+)
 SPACE = f"{__name__}:Small"
 
 
@@ -87,7 +93,7 @@ def test_everything_it_tried_is_within_the_budget(finished: Path) -> None:
     tried = [row for row in rows if row["stage"] == "search"]
     assert len(tried) == RECIPE.trials
     assert len({row["arch_id"] for row in tried}) == RECIPE.trials
-    finalists = [row for row in rows if row.get("role") in ("winner", "random")]
+    finalists = [row for row in rows if "role" in row]
     assert len(finalists) == 1 + RECIPE.rivals
     assert all(row["macs"] <= 40_000 for row in (*tried, *finalists))
 
@@ -129,7 +135,14 @@ class Killed(BaseException):
 
 @pytest.mark.parametrize(
     ("stage", "at"),
-    [("shared weights", 6), ("search", 2), ("search", 5), ("fine-tuning winner", 3)],
+    [
+        ("one path", 2),
+        ("shared weights", 6),
+        ("search", 2),
+        ("search", 5),
+        ("fine-tuning winner", 3),
+        ("fine-tuning random 1", 3),
+    ],
 )
 def test_an_interrupted_run_goes_on_to_the_same_result(
     tmp_path: Path, images: str, finished: Path, stage: str, at: int
@@ -182,3 +195,75 @@ def test_the_nearest_neighbour_is_scored_on_the_test_split(images: str) -> None:
     nearest = torch.cdist(b.flatten(1), a.flatten(1)).argmin(1)
     expected = float((label_a[nearest] == label_b).float().mean())
     assert nearest_neighbour(splits) == pytest.approx(expected)
+
+
+def test_the_test_split_is_looked_at_once_and_last(
+    tmp_path: Path, images: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks: list[str] = []
+
+    def watched(network: Any, task: Any, split: str = "validation", **options: Any) -> Any:
+        looks.append(split)
+        return evaluate(network, task, split, **options)
+
+    monkeypatch.setattr(main_job, "evaluate", watched)
+    job(tmp_path / "run", images).run()
+    finalists = 1 + RECIPE.rivals
+    assert looks == ["validation"] * 2 * finalists + ["test"] * finalists
+    looks.clear()
+    job(tmp_path / "run", images, resume=True).run()
+    assert "test" not in looks
+
+
+def test_the_usual_budget_allows_half_of_the_space(tmp_path: Path, images: str) -> None:
+    one = job(tmp_path / "run", images, max_macs="median")
+    costs = one.macs.evaluate(one.space.sample(2000, seed=5))
+    assert 0.4 < (costs <= one.max_macs).mean() < 0.6
+
+
+def test_a_folder_with_other_things_is_left_alone(tmp_path: Path, images: str) -> None:
+    (tmp_path / "thesis.txt").write_text("the only copy")
+    with pytest.raises(UsageError, match="other files"):
+        job(tmp_path, images)
+    with pytest.raises(UsageError, match="is a file"):
+        job(tmp_path / "thesis.txt", images)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def test_a_damaged_run_is_said_to_be_one(tmp_path: Path, images: str) -> None:
+    (tmp_path / "run.json").write_text('{"space": ')
+    with pytest.raises(UsageError, match=r"run\.json is damaged"):
+        job(tmp_path, images, resume=True)
+
+
+def test_the_weights_of_one_path_make_all_paths_compute_the_same() -> None:
+    torch.manual_seed(0)
+    space = ns.hub.ProxylessNAS(num_labels=10, width_mult=0.25)
+    x = torch.randn(8, 3, 32, 32)
+    archs = list(space.sample(6, seed=1))
+
+    def outputs() -> list[torch.Tensor]:
+        with torch.no_grad():
+            return [space.freeze(arch)(x) for arch in archs]
+
+    first, second, *_ = outputs()
+    assert (first - second).abs().max() > 0.5 * first.abs().max()
+    calm_residuals(space)
+    hand_down(space, archs[0])
+    first, *others = outputs()
+    for other in others:
+        assert (other - first).abs().max() < 1e-3 * first.abs().max()
+
+
+def test_a_record_goes_on_where_it_was_cut_off(tmp_path: Path) -> None:
+    file = tmp_path / "metrics.jsonl"
+    record = Record(file)
+    record.add("a", 1, loss=0.5)
+    record.add("a", 2, loss=0.25)
+    whole = file.read_bytes()
+    file.write_bytes(whole[:-5])
+    record = Record(file)
+    assert [row["at"] for row in record.rows("a")] == [1]
+    record.add("a", 1, loss=0.5)
+    record.add("a", 2, loss=0.25)
+    assert file.read_bytes() == whole

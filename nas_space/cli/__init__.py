@@ -19,6 +19,9 @@ def main(arguments: list[str] | None = None) -> None:
     from nas_space.errors import NasSpaceError
 
     given = sys.argv[1:] if arguments is None else arguments
+    # As with `python -m`: what lies in the current folder can be imported.
+    if "" not in sys.path:
+        sys.path.insert(0, "")
     try:
         app(args=[a for a in given if a != "--traceback"])
     except NasSpaceError as error:

@@ -122,8 +122,8 @@ def search(
         length = there.get("recipe", {}) | length
     recipe = Recipe(**length)
     try:
+        job = Job(out, **given, recipe=recipe, resume=resume)
         with search_progress(recipe, quiet=quiet) as on_progress:
-            job = Job(out, **given, recipe=recipe, resume=resume)
             findings = job.run(on_progress)
             pictures = draw(job, findings)
     except KeyboardInterrupt:
@@ -273,8 +273,8 @@ def draw(job: Any, findings: Any) -> list[Path]:
     search_picture(trials, finalists[0], finalists[1:], pictures[0], budget=budget)
     winner = findings.winner
     title = (
-        f"{type(job.space).__name__}: {shown(winner.macs)} MACs, {shown(winner.params)} parameters, "
-        f"test accuracy {winner.test:.1%}"
+        f"{type(job.space).__name__}: {shown(winner.macs)} MACs, {shown(winner.params)} "
+        f"parameters, test accuracy {winner.test:.1%}"
     )
     architecture_picture(job.space, winner.arch, job.splits.input_shape, pictures[1], title)
     return pictures

@@ -72,7 +72,7 @@ def search_progress(recipe: Any, *, quiet: bool) -> Iterator[Callable[[str, int,
         def show(stage: str, done: int, total: int, word: str) -> None:
             name = stage
             if stage.startswith("fine-tuning"):  # of the winner, or of random 1, random 2, ...
-                name, _, number = "fine-tuning", *stage.rpartition("random ")[1:]
+                name, number = "fine-tuning", stage.rpartition(" ")[2]
                 done += total * int(number) if number.isdigit() else 0
             before = sum(work[s] for s in list(work)[: list(work).index(name)])
             jump = name not in begun

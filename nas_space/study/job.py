@@ -10,14 +10,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+import numpy as np
 import torch
+from optuna.trial import TrialState
+from torch import nn
 
-from nas_space.errors import UsageError
+from nas_space.errors import InfeasibleError, UsageError
 from nas_space.hub.registry import find_space
 from nas_space.mutable import Sample
 from nas_space.profiler import macs, params
@@ -25,12 +28,24 @@ from nas_space.strategy import RegularizedEvolution
 from nas_space.study.evaluators import inherited
 from nas_space.study.fingerprint import fingerprint
 from nas_space.study.finished import write_json, write_network
-from nas_space.study.result import SearchResult
+from nas_space.study.record import Record
+from nas_space.study.result import Outcome, SearchResult
 from nas_space.study.search import search
-from nas_space.study.shared import calm_residuals, widening_paths
-from nas_space.training import Splits, Task, evaluate, fit, load_data, make_fabric, recalibrate
+from nas_space.study.shared import calm_residuals, hand_down
+from nas_space.training import (
+    Progress,
+    Splits,
+    Task,
+    evaluate,
+    fit,
+    load_data,
+    make_fabric,
+    recalibrate,
+    save_weights,
+)
+from nas_space.training.randomness import preserved_randomness, seed_globally
 
-__all__ = ["Finalist", "Job", "Outcome", "Recipe"]
+__all__ = ["Finalist", "Findings", "Job", "Recipe", "settings_of"]
 
 OnProgress = Callable[[str, int, int, str], object]
 """Called with the stage, what is done of it, out of how much, and a word on how it goes."""
@@ -42,8 +57,10 @@ class Recipe:
 
     Attributes
     ----------
+    first_steps
+        Of training one path, whose weights all candidates are then given.
     steps
-        Of training the shared weights.
+        Of training the shared weights along random paths.
     trials
         Architectures that evolution tries.
     population
@@ -53,12 +70,13 @@ class Recipe:
     rivals
         Random architectures of the same budget that are treated like the winner.
     learning_rate
-        Of the shared weights; finalists are tuned at half of it.
+        Of the first path; random paths and finalists are trained at half of it.
     calibration
         Batches with which batch norms are recalibrated for each trial.
     """
 
-    steps: int = 1200
+    first_steps: int = 150
+    steps: int = 1500
     trials: int = 100
     population: int = 30
     fine_tuning: int = 150
@@ -73,6 +91,8 @@ class Finalist:
 
     Attributes
     ----------
+    role
+        'winner', or 'random' and a number.
     arch, arch_id
         The architecture.
     macs, params
@@ -83,6 +103,7 @@ class Finalist:
         Accuracy after fine-tuning.
     """
 
+    role: str
     arch: Sample
     arch_id: str
     macs: int
@@ -93,7 +114,7 @@ class Finalist:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class Findings:
     """What the job found.
 
     Attributes
@@ -104,6 +125,8 @@ class Outcome:
         Random architectures of the same budget, treated alike.
     neighbour
         Test accuracy of a nearest-neighbour classifier; ``None`` where images are not in memory.
+    trials
+        What evolution tried.
     files
         What was written.
     """
@@ -111,7 +134,8 @@ class Outcome:
     winner: Finalist
     rivals: list[Finalist]
     neighbour: float | None
-    files: list[Path] = field(default_factory=list)
+    trials: list[Outcome]
+    files: list[Path]
 
 
 class Job:
@@ -128,7 +152,8 @@ class Job:
     data
         As for :func:`~nas_space.training.load_data`.
     max_macs
-        The budget: multiply-adds for one image.  Without one, any architecture is allowed.
+        The budget: multiply-adds for one image.  ``None`` allows any architecture, and 'median'
+        the cheaper half, by random ones.
     device
         As for :func:`~nas_space.training.make_fabric`.
     seed
@@ -136,12 +161,12 @@ class Job:
     recipe
         How long each stage takes.
     resume
-        Whether to go on with a run in the folder.
+        Whether to go on with a run in the folder; if there is none, one begins.
 
     Raises
     ------
     UsageError
-        If the folder holds a run and ``resume`` is not given, or a run of something else.
+        If the folder holds a run and ``resume`` is not given, or something else.
     InfeasibleError
         If no architecture is within the budget.
     DataError
@@ -155,109 +180,143 @@ class Job:
         space: str = "proxylessnas",
         arguments: Mapping[str, Any] | None = None,
         data: str = "digits",
-        max_macs: float | None = None,
+        max_macs: float | Literal["median"] | None = "median",
         device: str = "auto",
         seed: int = 0,
         recipe: Recipe | None = None,
         resume: bool = False,
     ) -> None:
         self.out = Path(out)
+        self.work = self.out / "work"
         self.recipe = recipe or Recipe()
         self.seed = seed
+        there = settings_of(self.out)
+        _check_folder(self.out, there, resume=resume)
         entry = find_space(space)
-        self.splits: Splits = load_data(data, seed)
         self.fabric = make_fabric(device)
+        self.splits: Splits = load_data(data, seed)
         self.arguments = {"num_labels": self.splits.num_classes, **entry.small, **(arguments or {})}
-        torch.manual_seed(seed)
-        try:
-            self.space = entry.space(**self.arguments)
-        except TypeError as error:
-            raise UsageError(f"{space} cannot be made with {self.arguments}: {error}") from error
+        with preserved_randomness():
+            seed_globally(seed, "job/weights", 0)
+            try:
+                self.space = entry.space(**self.arguments)
+            except TypeError as error:
+                raise UsageError(
+                    f"{space} cannot be made with {self.arguments}: {error}"
+                ) from error
         calm_residuals(self.space)
+        self.fabric.to_device(self.space)
         self.macs = macs(self.space, self.splits.input_shape)
         self.params = params(self.space)
-        self.max_macs = max_macs
-        self.within: Any = self.space if max_macs is None else self.space.where(self.macs <= max_macs)
-        identity = {
+        self.max_macs = self._median() if max_macs == "median" else max_macs
+        self.within: Any = self.space
+        if self.max_macs is not None:
+            self._check_budget(self.max_macs)
+            self.within = self.space.where(self.macs <= self.max_macs)
+        self.settings: dict[str, Any] = {
             "space": space,
             "arguments": self.arguments,
             "fingerprint": fingerprint(self.space),
             "data": str(data),
-            "max_macs": max_macs,
+            "max_macs": self.max_macs,
+            "device": device,
             "seed": seed,
             "recipe": asdict(self.recipe),
         }
-        self._claim(json.loads(json.dumps(identity)), resume=resume)
-        self.identity = identity
+        self._claim(there)
+        self.record = Record(self.out / "metrics.jsonl")
 
-    def _claim(self, identity: dict[str, Any], *, resume: bool) -> None:
-        """Makes the folder this run's, or finds out that it is another's."""
-        file = self.out / "run.json"
-        if not file.exists():
-            (self.out / "work").mkdir(parents=True, exist_ok=True)
-            write_json(file, identity)
-            return
-        if not resume:
-            raise UsageError(
-                f"{self.out} holds a run already; go on with it by --resume, or choose another --out"
+    def _median(self) -> float:
+        """What half of random architectures cost at most, to two digits."""
+        costs = self.macs.evaluate(self.space.sample(1001, seed=0))
+        return float(f"{float(np.median(costs)):.1e}")
+
+    def _check_budget(self, budget: float) -> None:
+        smallest = self.space.bounds(self.macs).minimum
+        if budget < smallest:
+            raise InfeasibleError(
+                f"no architecture is within {budget:,.0f} MACs for one image; the smallest budget "
+                f"possible is {smallest:,}",
+                smallest=smallest,
             )
-        there = json.loads(file.read_text(encoding="utf-8"))
-        differing = [key for key in identity if there.get(key) != identity[key]]
+
+    def _claim(self, there: Mapping[str, Any] | None) -> None:
+        """Makes the folder this run's, or finds out that its run is another one."""
+        here = json.loads(json.dumps(self.settings))
+        if there is None:
+            self.work.mkdir(parents=True, exist_ok=True)
+            write_json(self.out / "run.json", here)
+            return
+        differing = [key for key in here if there.get(key) != here[key]]
         if differing:
             raise UsageError(
                 f"the run in {self.out} has other settings: "
-                + ", ".join(f"{k} is {there.get(k)!r} there, {identity[k]!r} here" for k in differing)
+                + ", ".join(f"{k} is {there.get(k)!r} there, {here[k]!r} here" for k in differing)
             )
 
     # -- the stages -----------------------------------------------------------------------------
 
-    def run(self, on_progress: OnProgress = lambda *_: None) -> Outcome:
+    def run(self, on_progress: OnProgress = lambda *_: None) -> Findings:
         """Does what is left to do."""
         self.train(on_progress)
         result = self.search(on_progress)
-        found = result.best()
-        rivals = self._rivals(found)
-        finalists = []
-        for number, arch in enumerate([found, *rivals]):
-            name = "winner" if number == 0 else f"random {number} of {len(rivals)}"
-            finalists.append(self.finish(arch, name, on_progress))
+        winner = _best(result)
+        archs = {"winner": winner}
+        for number, arch in enumerate(self._rivals(winner), start=1):
+            archs[f"random {number}"] = arch
+        networks = {role: self.tune(role, arch, on_progress) for role, arch in archs.items()}
+        finalists = self.score(archs, networks)
         neighbour = nearest_neighbour(self.splits)
-        files = self._write(finalists[0])
-        outcome = Outcome(finalists[0], finalists[1:], neighbour, files)
-        self._write_metrics(result, outcome)
-        return outcome
+        self.record.add("final", "nearest neighbour", test=neighbour)
+        facts = {
+            **self.settings,
+            "input_shape": self.splits.input_shape,
+            **asdict(finalists[0]),
+        }
+        files = write_network(self.out, networks["winner"], self.splits.input_shape, facts)
+        files += [self.out / "shared_weights.safetensors", self.record.path]
+        return Findings(finalists[0], finalists[1:], neighbour, result.outcomes, files)
 
     def train(self, on_progress: OnProgress = lambda *_: None) -> None:
-        """Trains the shared weights, one random path a step."""
-        steps = self.recipe.steps
-        fit(
+        """Trains the shared weights: one path first, then a random one each step."""
+        first = self.within.sample(seed=self.seed)
+        paths = self.within.sample(self.recipe.steps, seed=self.seed)
+        rate = self.recipe.learning_rate
+        self._fit(
+            "one path",
             self.space,
-            self.task(self.recipe.learning_rate),
-            steps=steps,
-            fabric=self.fabric,
-            seed=self.seed,
-            path=widening_paths(self.within, steps, self.seed),
-            checkpoint=self.out / "work" / "shared.safetensors",
-            every=100,
-            resume=True,
-            on_step=self._log("shared weights", on_progress),
+            self.recipe.first_steps,
+            rate,
+            on_progress,
+            path=lambda _: self.space.activate(first),
+        )
+        hand_down(self.space, first)
+        self._fit(
+            "shared weights",
+            self.space,
+            self.recipe.steps,
+            rate / 2,
+            on_progress,
+            path=lambda step: self.space.activate(paths[step]),
         )
         self.space.eval()
+        file = self.out / "shared_weights.safetensors"
+        if not file.exists():
+            save_weights(self.space, file)
 
     def search(self, on_progress: OnProgress = lambda *_: None) -> SearchResult:
         """Searches for the best validation accuracy with inherited weights."""
         total = self.recipe.trials
-
-        def after(study: Any, trial: Any) -> None:
-            done = [t.value for t in study.get_trials(deepcopy=False) if t.state.name == "COMPLETE"]
-            if done:
-                on_progress("search", min(len(done), total), total, f"best accuracy {max(done):.3f}")
-
-        task = self.task(self.recipe.learning_rate)
         population = min(self.recipe.population, max(1, total // 2))
-        return search(
+
+        def after(study: Any, _: Any) -> None:
+            trials = study.get_trials(deepcopy=False, states=[TrialState.COMPLETE])
+            best = max((trial.value for trial in trials), default=0.0)
+            on_progress("search", len(trials), total, f"best accuracy {best:.3f}")
+
+        result = search(
             self.within,
-            inherited(task, batches=self.recipe.calibration),
+            inherited(self.task(0.0), batches=self.recipe.calibration),
             strategy=RegularizedEvolution(
                 population_size=population, sample_size=max(1, population // 3), mutation_prob=0.1
             ),
@@ -267,61 +326,72 @@ class Job:
             callbacks=[after],
             resume=True,
         )
+        for outcome in result.outcomes:
+            self.record.add(
+                "search",
+                outcome.number,
+                state=outcome.state,
+                arch_id=self.space.arch_id(outcome.arch),
+                macs=int(self.macs.evaluate(outcome.arch)),
+                **outcome.values,
+                **outcome.metrics,
+            )
+        return result
 
     def _rivals(self, winner: Sample) -> list[Sample]:
-        """Random architectures of the budget, other than the winner and different."""
-        found: dict[str, Sample] = {}
-        mine = self.space.arch_id(winner)
+        """Random architectures of the budget, each another one, and none the winner."""
+        found = {self.space.arch_id(winner): winner}
         for arch in self.within.sample(4 * self.recipe.rivals + 8, seed=self.seed + 1):
-            if len(found) < self.recipe.rivals and self.space.arch_id(arch) != mine:
+            if len(found) <= self.recipe.rivals:
                 found.setdefault(self.space.arch_id(arch), arch)
-        return list(found.values())
+        return list(found.values())[1:]
 
-    def finish(
-        self, arch: Sample, name: str, on_progress: OnProgress = lambda *_: None
-    ) -> Finalist:
-        """Freezes an architecture with its weights, fine-tunes it, and scores it once."""
-        arch_id = self.space.arch_id(arch)
-        file = self.out / "work" / f"{arch_id}.json"
-        if file.exists():
-            return Finalist(**json.loads(file.read_text(encoding="utf-8")))
-        network = self.space.freeze(arch)
+    def tune(self, role: str, arch: Sample, on_progress: OnProgress = lambda *_: None) -> nn.Module:
+        """Freezes an architecture with its weights, and fine-tunes the network."""
+        network: nn.Module = self.space.freeze(arch)
         task = self.task(self.recipe.learning_rate / 2)
         recalibrate(network, task, fabric=self.fabric)
-        before = evaluate(network, task, fabric=self.fabric)["accuracy"]
-        network = self._tuned(arch, on_progress, name)
-        finalist = Finalist(
-            arch=dict(arch),
-            arch_id=arch_id,
-            macs=int(self.macs.evaluate(arch)),
-            params=int(self.params.evaluate(arch)),
-            inherited=before,
-            validation=evaluate(network, task, fabric=self.fabric)["accuracy"],
-            test=evaluate(network, task, "test", fabric=self.fabric)["accuracy"],
-        )
-        write_json(file, asdict(finalist))
-        return finalist
-
-    def _tuned(
-        self, arch: Sample, on_progress: OnProgress = lambda *_: None, name: str = ""
-    ) -> Any:
-        """The fine-tuned network, from its checkpoint where it was tuned already."""
-        network = self.space.freeze(arch)
-        task = self.task(self.recipe.learning_rate / 2)
-        recalibrate(network, task, fabric=self.fabric)
-        fit(
+        before = evaluate(network, task, fabric=self.fabric)
+        self._fit(
+            f"fine-tuning {role}",
             network,
-            task,
-            steps=self.recipe.fine_tuning,
-            fabric=self.fabric,
-            seed=self.seed,
-            checkpoint=self.out / "work" / f"{self.space.arch_id(arch)}.safetensors",
-            every=50,
-            resume=True,
-            on_step=self._log(f"fine-tuning {name}", on_progress),
+            self.recipe.fine_tuning,
+            self.recipe.learning_rate / 2,
+            on_progress,
         )
         recalibrate(network, task, fabric=self.fabric)
+        after = evaluate(network, task, fabric=self.fabric)
+        self.record.add("validation", role, before=before["accuracy"], after=after["accuracy"])
         return network.eval()
+
+    def score(
+        self, archs: Mapping[str, Sample], networks: Mapping[str, nn.Module]
+    ) -> list[Finalist]:
+        """Scores what was fine-tuned on the test split, which nothing has looked at before."""
+        file = self.work / "finalists.json"
+        if not file.exists():
+            validation = {row["at"]: row for row in self.record.rows("validation")}
+            task = self.task(0.0)
+            finalists = [
+                Finalist(
+                    role=role,
+                    arch=dict(arch),
+                    arch_id=self.space.arch_id(arch),
+                    macs=int(self.macs.evaluate(arch)),
+                    params=int(self.params.evaluate(arch)),
+                    inherited=validation[role]["before"],
+                    validation=validation[role]["after"],
+                    test=evaluate(networks[role], task, "test", fabric=self.fabric)["accuracy"],
+                )
+                for role, arch in archs.items()
+            ]
+            write_json(file, [asdict(one) for one in finalists])
+        finalists = [Finalist(**facts) for facts in json.loads(file.read_text(encoding="utf-8"))]
+        for one in finalists:
+            self.record.add("final", one.role, **asdict(one))
+        return finalists
+
+    # -- training -------------------------------------------------------------------------------
 
     def task(self, learning_rate: float) -> Task:
         """The task that networks are trained for, and shared weights too."""
@@ -330,40 +400,73 @@ class Job:
         )
         return Task.classification(self.splits, optimizer=optimizer)
 
-    # -- what is kept -----------------------------------------------------------------------------
+    def _fit(
+        self,
+        stage: str,
+        network: nn.Module,
+        steps: int,
+        learning_rate: float,
+        on_progress: OnProgress,
+        path: Callable[[int], Any] | None = None,
+    ) -> None:
+        """Trains for a number of steps, or for those that an interrupted run has left to do."""
 
-    def _log(self, stage: str, on_progress: OnProgress) -> Callable[[Any], None]:
-        def on_step(progress: Any) -> None:
-            if progress.step % 10 == 0 or progress.step == progress.total:
-                on_progress(stage, progress.step, progress.total, f"loss {progress.loss:.3f}")
+        def on_step(now: Progress) -> None:
+            if now.step % 10 == 0 or now.step == now.total:
+                self.record.add(stage, now.step, loss=now.loss, lr=now.lr)
+                on_progress(stage, now.step, now.total, f"loss {now.loss:.3f}")
 
-        return on_step
+        fit(
+            network,
+            self.task(learning_rate),
+            steps=steps,
+            fabric=self.fabric,
+            seed=self.seed,
+            path=path,
+            checkpoint=self.work / f"{stage.replace(' ', '-')}.safetensors",
+            every=50,
+            resume=True,
+            on_step=on_step,
+        )
 
-    def _write(self, winner: Finalist) -> list[Path]:
-        facts = {**self.identity, **asdict(winner)}
-        network = self._tuned(winner.arch)
-        return write_network(self.out, network, self.splits.input_shape, facts)
 
-    def _write_metrics(self, result: SearchResult, outcome: Outcome) -> None:
-        """One line for each trial, each finalist and the nearest neighbour."""
-        rows: list[dict[str, Any]] = [
-            {
-                "stage": "search",
-                "trial": o.number,
-                "state": o.state,
-                "arch_id": self.space.arch_id(o.arch),
-                "macs": int(self.macs.evaluate(o.arch)),
-                **o.metrics,
-                **o.values,
-            }
-            for o in result.outcomes
-        ]
-        finalists = [("winner", outcome.winner), *(("random", rival) for rival in outcome.rivals)]
-        rows += [{"stage": "final", "role": role, **asdict(one)} for role, one in finalists]
-        rows.append({"stage": "final", "role": "nearest neighbour", "test": outcome.neighbour})
-        text = "".join(json.dumps(row) + "\n" for row in rows)
-        (self.out / "metrics.jsonl").write_text(text, encoding="utf-8")
-        outcome.files.append(self.out / "metrics.jsonl")
+def settings_of(out: Path) -> dict[str, Any] | None:
+    """The settings of the run in a folder; ``None`` if there is no run.
+
+    Raises
+    ------
+    UsageError
+        If they cannot be read.
+    """
+    file = out / "run.json"
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except NotADirectoryError:
+        raise UsageError(f"{out} is a file; choose another --out") from None
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{file} is damaged: {error}; choose another --out") from error
+    if not isinstance(found, dict):
+        raise UsageError(f"{file} describes no run; choose another --out")
+    return found
+
+
+def _check_folder(out: Path, there: Mapping[str, Any] | None, *, resume: bool) -> None:
+    if there is not None and not resume:
+        raise UsageError(
+            f"{out} holds a run already; go on with it by --resume, or choose another --out"
+        )
+    if there is None and out.is_dir() and any(out.iterdir()):
+        raise UsageError(f"{out} holds other files; choose another --out")
+
+
+def _best(result: SearchResult) -> Sample:
+    """The best architecture; of several with the same accuracy, that of the lowest loss."""
+    if not result.complete:
+        result.best()  # says why there is none
+    found = max(result.complete, key=lambda o: (o.values["accuracy"], -o.metrics["loss"]))
+    return dict(found.arch)
 
 
 def nearest_neighbour(splits: Splits) -> float | None:

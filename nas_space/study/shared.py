@@ -1,80 +1,99 @@
-"""Training the shared weights of a space along random paths, from small beginnings."""
+"""Training the shared weights of a space: one path to begin with, then random ones.
+
+Random paths alone hardly train on small data: a layer meets another combination of
+candidates before it in every step, and so nothing that it could rely on.  Therefore one path
+is trained first, its weights are handed to all candidates of every choice, and
+blocks with a residual connection begin as identities.  All architectures then compute about
+the same function, a useful one, and random paths go on from there.  The idea is that of
+growing networks without changing what they compute (Chen et al., *Net2Net*,
+arXiv 1511.05641).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager
-from typing import Any
-
-import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from nas_space.mutable import Sample
-from nas_space.mutable.randomness import Words, words
-from nas_space.study.fingerprint import unrestricted
+from nas_space.nn import LayerChoice
 
-__all__ = ["calm_residuals", "widening_paths"]
+__all__ = ["calm_residuals", "hand_down"]
 
 
 def calm_residuals(space: nn.Module) -> None:
-    """Sets the last norm of each block that adds its input to zero, so that it begins as an identity.
+    """Sets the last norm of each block that adds its input to zero: it begins as an identity.
 
-    Paths of different depths then agree at the start (Goyal et al., arXiv 1706.02677, section
-    5.1); without it, shared weights of deep spaces hardly train on small data.
-    """
-    for module in space.modules():
-        if getattr(module, "has_skip", False) is True:
-            norms = [m for m in module.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
-            if norms and norms[-1].affine:
-                torch.nn.init.zeros_(norms[-1].weight)
-
-
-def widening_paths(
-    space: Any, steps: int, seed: int, *, begin: float = 0.05, end: float = 0.6
-) -> Callable[[int], AbstractContextManager[Any]]:
-    """A random path for each step: at first one architecture, in the end any.
-
-    Each label is drawn at random with a probability that rises from 0 to 1 between two shares
-    of the steps, and else has the value of an architecture drawn at the beginning.  From then
-    on paths are drawn as ``space.sample`` does.  What step ``t`` runs depends on the seed and
-    on ``t`` alone.
+    Goyal et al., arXiv 1706.02677, section 5.1.
 
     Parameters
     ----------
     space
-        A space, or a restriction of one, from which the first architecture is drawn.
-    steps
-        How many there are.
-    seed
-        Of the paths.
-    begin, end
-        Shares of the steps at which paths begin to widen, and at which they are fully random.
-
-    Returns
-    -------
-    callable
-        For the ``path`` of :func:`nas_space.training.fit`.
+        Blocks are its modules with an attribute ``has_skip`` that is true.
     """
-    whole = unrestricted(space)
-    anchor: Sample = space.sample(seed=seed)
-
-    def path(step: int) -> AbstractContextManager[Any]:
-        share = (step / max(1, steps) - begin) / (end - begin)
-        return whole.activate(_mixed(whole, anchor, min(1.0, max(0.0, share)), seed, step))  # type: ignore[no-any-return]
-
-    return path
+    for module in space.modules():
+        if getattr(module, "has_skip", False) is True:
+            norms = [m for m in module.modules() if isinstance(m, _BatchNorm)]
+            if norms and norms[-1].affine:
+                nn.init.zeros_(norms[-1].weight)
 
 
-def _mixed(space: Any, anchor: Sample, share: float, seed: int, step: int) -> Sample:
-    source: Words = words(np.random.SeedSequence([seed, step]))
-    limit = int(share * 2**32)
+@torch.no_grad()
+def hand_down(space: nn.Module, arch: Sample) -> None:
+    """Gives the weights of the candidates on one path to the other candidates of each choice.
 
-    def choose(symbol: Any) -> Any:
-        random = symbol.draw(source(symbol.words))
-        keep = int(source(1)[0]) >> 32 >= limit
-        return anchor[symbol.label] if keep and symbol.label in anchor else random
+    Weights of the same name are copied as far as their shapes agree: the first channels, and
+    the middle of kernels.  Where the receiver is larger, it computes the same all the same,
+    as what its further inputs and the rims of its kernels add is zero.
 
-    arch: Sample = {}
-    space.fill(arch, choose)
-    return arch
+    Parameters
+    ----------
+    space
+        Is changed in place.
+    arch
+        The path.  Choices that are not on it stay as they are.
+
+    Examples
+    --------
+    >>> from nas_space.nn import ModelSpace
+    >>> class Net(ModelSpace):
+    ...     def __init__(self):
+    ...         super().__init__()
+    ...         self.op = LayerChoice(
+    ...             {"k3": nn.Conv2d(2, 4, 3, padding=1), "k5": nn.Conv2d(2, 4, 5, padding=2)},
+    ...             label="op",
+    ...         )
+    ...
+    ...     def forward(self, x):
+    ...         return self.op(x)
+    >>> space, x = Net(), torch.randn(1, 2, 8, 8)
+    >>> hand_down(space, {"op": "k3"})
+    >>> small, large = (space.freeze({"op": op}) for op in ("k3", "k5"))
+    >>> torch.allclose(small(x), large(x), atol=1e-6)
+    True
+    """
+    choices = [m for m in space.modules() if isinstance(m, LayerChoice) and m.label in arch]
+    # What is inside of a candidate comes before the candidate, so that it is handed on as well.
+    for choice in reversed(choices):
+        giver = choice[arch[choice.label]]
+        given = dict(giver.named_parameters())
+        for receiver in choice:
+            if receiver is giver:
+                continue
+            for name, weight in receiver.named_parameters():
+                if name in given and given[name].dim() == weight.dim():
+                    _hand(given[name], weight)
+
+
+def _hand(given: Tensor, taken: Tensor) -> None:
+    """Copies what two tensors have in common."""
+    if taken.dim() > 1:
+        taken[: given.shape[0]] = 0
+    here, there = [], []
+    for axis, (mine, its) in enumerate(zip(taken.shape, given.shape, strict=True)):
+        common = min(mine, its)
+        # The first two axes are channels, the others those of a kernel, which has a middle.
+        offsets = ((mine - common) // 2, (its - common) // 2) if axis > 1 else (0, 0)
+        here.append(slice(offsets[0], offsets[0] + common))
+        there.append(slice(offsets[1], offsets[1] + common))
+    taken[tuple(here)] = given[tuple(there)]

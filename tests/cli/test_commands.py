@@ -7,13 +7,20 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from nas_space.cli import main
 from nas_space.cli.values import amount, architecture
 from nas_space.errors import UsageError
 
-TINY = ["--steps", "2", "--trials", "2", "--fine-tuning", "1", "--rivals", "1", "--quiet"]
+SPACE = "tests.test_main_job:Small"
+TINY = [
+    *("--first-steps", "1", "--steps", "2", "--trials", "2", "--fine-tuning", "1"),
+    *("--rivals", "1", "--quiet"),
+]
 
 
 def run(*arguments: str) -> int:
@@ -51,8 +58,6 @@ def test_sampling_prints_architectures_within_the_budget(
 
 
 def test_an_architecture_becomes_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    import torch
-
     small = ["--arg", "width_mult=0.25", "--arg", "num_labels=7"]
     run("sample", "--seed", "0", *small)
     file = tmp_path / "arch.json"
@@ -70,20 +75,70 @@ def test_spaces_are_listed_with_their_sizes(capsys: pytest.CaptureFixture[str]) 
     assert "5.4e+16" in printed
 
 
-@pytest.mark.slow
-def test_a_search_writes_its_files_and_pictures(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    out = tmp_path / "run"
-    assert run("search", "--out", str(out), *TINY) == 0
+@pytest.fixture(scope="module")
+def searched(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a tiny search on tiny data."""
+    folder = tmp_path_factory.mktemp("search")
+    y = np.arange(60) % 3
+    x = np.random.default_rng(0).random((60, 3, 8, 8), dtype=np.float32)
+    x[np.arange(60), y] += 1
+    np.savez(folder / "images.npz", x=x, y=y)
+    given = ["--space", SPACE, "--data", str(folder / "images.npz"), "--max-macs", "40K"]
+    assert run("search", "--out", str(folder / "run"), *given, *TINY) == 0
+    return folder / "run"
+
+
+def test_a_search_writes_its_files_and_pictures(searched: Path) -> None:
     names = {"architecture.json", "weights.safetensors", "network.pt2", "metrics.jsonl"}
     names |= {"search.png", "architecture.png", "run.json", "study.db"}
-    assert names <= {path.name for path in out.iterdir()}
+    assert names <= {path.name for path in searched.iterdir()}
     for picture in ("search.png", "architecture.png"):
-        assert (out / picture).read_bytes().startswith(b"\x89PNG")
-    assert "nearest neighbour" in capsys.readouterr().out
-    assert run("search", "--out", str(out), *TINY) == 2
+        assert (searched / picture).read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_search_is_not_begun_twice_but_resumed_with_its_own_settings(
+    searched: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("search", "--out", str(searched)) == 2
     assert "--resume" in capsys.readouterr().err
+    before = (searched / "architecture.json").read_text()
+    assert run("search", "--resume", "--quiet", "--out", str(searched)) == 0
+    assert "nearest neighbour" in capsys.readouterr().out
+    assert (searched / "architecture.json").read_text() == before
+    assert run("search", "--resume", "--out", str(searched), "--seed", "3") == 2
+    assert "seed is 0 there, 3 here" in capsys.readouterr().err
+
+
+def test_an_interrupted_search_says_how_to_go_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("nas_space.study.job.Job.train", interrupted)
+    assert run("search", "--out", str(tmp_path / "run"), "--space", SPACE, *TINY) == 130
+    assert f"--resume --out {tmp_path / 'run'}" in capsys.readouterr().err
+
+
+def test_what_a_search_found_can_be_frozen_again(searched: Path, tmp_path: Path) -> None:
+    found = str(searched / "architecture.json")
+    for weights in ("weights", "shared_weights"):
+        file = str(searched / f"{weights}.safetensors")
+        assert run("freeze", found, "--weights", file, "--out", str(tmp_path / weights)) == 0
+    whole, mine, shared = (
+        load_file(folder / "weights.safetensors")
+        for folder in (searched, tmp_path / "weights", tmp_path / "shared_weights")
+    )
+    assert all(torch.equal(mine[name], whole[name]) for name in whole)
+    assert shared.keys() == whole.keys()
+    assert not all(torch.equal(shared[name], whole[name]) for name in whole)
+    told = json.loads((tmp_path / "weights" / "architecture.json").read_text())
+    assert told["arch"] == json.loads(Path(found).read_text())["arch"]
+
+
+def test_a_traceback_is_shown_when_asked_for() -> None:
+    with pytest.raises(UsageError, match="did you mean"):
+        main(["sample", "--space", "proxylesnas", "--traceback"])
 
 
 @pytest.mark.parametrize(
@@ -98,6 +153,9 @@ def test_a_search_writes_its_files_and_pictures(
         (["sample", "--max-macs", "1", "--arg", "width_mult=0.25"], "smallest"),
         (["freeze", "nowhere.json"], "there is no file"),
         (["search", "--data", "nowhere.npz", "--out", "unused"], "nowhere.npz"),
+        (["search", "--data", "nothing", "--out", "unused"], "there are no data"),
+        (["search", "--space", SPACE, "--max-macs", "1", "--out", "unused"], "smallest"),
+        (["search", "--device", "abacus", "--out", "unused"], "there is no device"),
     ],
 )
 def test_a_mistake_is_one_line_that_says_what_to_do(

@@ -1,0 +1,68 @@
+"""A record of facts, one line of JSON each, that survives interruptions."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+__all__ = ["Record"]
+
+
+class Record:
+    """Writes facts to a file as they come, each of them once.
+
+    Work that was interrupted is done again from its last checkpoint, and what it had recorded
+    since comes a second time: that is left out, so the record reads as if nothing had happened.
+
+    Parameters
+    ----------
+    path
+        The file.  If it is there, it is gone on with; a last line that is cut short is dropped.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> folder = tempfile.TemporaryDirectory()
+    >>> record = Record(Path(folder.name, "metrics.jsonl"))
+    >>> record.add("training", 10, loss=2.3)
+    >>> record.add("training", 10, loss=2.3)
+    >>> record.rows()
+    [{'stage': 'training', 'at': 10, 'loss': 2.3}]
+    >>> folder.cleanup()
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        if path.exists():
+            text = path.read_bytes()
+            whole = text[: text.rfind(b"\n") + 1]
+            if whole != text:
+                path.write_bytes(whole)
+        self._known = {(row["stage"], row["at"]) for row in self.rows()}
+
+    def add(self, stage: str, at: int | str, **facts: Any) -> None:
+        """Records facts, unless there are some of this stage and place already.
+
+        Parameters
+        ----------
+        stage
+            Of the work.
+        at
+            The place in it: a number or a name.
+        facts
+            What JSON can hold.
+        """
+        if (stage, at) in self._known:
+            return
+        line = json.dumps({"stage": stage, "at": at, **facts}) + "\n"
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(line)
+        self._known.add((stage, at))
+
+    def rows(self, stage: str | None = None) -> list[dict[str, Any]]:
+        """What is recorded of a stage, or in all, in the order in which it came."""
+        if not self.path.exists():
+            return []
+        rows = map(json.loads, self.path.read_text(encoding="utf-8").splitlines())
+        return [row for row in rows if stage in (None, row["stage"])]

@@ -2,11 +2,10 @@
 
 Random paths alone hardly train on small data: a layer meets another combination of
 candidates before it in every step, and so nothing that it could rely on.  Therefore one path
-is trained first, its weights are handed to all candidates of every choice, and
-blocks with a residual connection begin as identities.  All architectures then compute about
-the same function, a useful one, and random paths go on from there.  The idea is that of
-growing networks without changing what they compute (Chen et al., *Net2Net*,
-arXiv 1511.05641).
+is trained first, its weights are handed to all candidates of every choice, and blocks with a
+residual connection begin as identities.  What all architectures compute is then alike and of
+use, and random paths go on from there.  The idea is that of growing networks without changing
+what they compute (Chen et al., *Net2Net*, arXiv 1511.05641).
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from http.client import HTTPException
 from pathlib import Path
 from urllib.error import URLError
 
@@ -60,7 +61,7 @@ def checkpoint_file(name: str, *, download: bool = False, progress: bool = True)
             torch.hub.download_url_to_file(
                 address, str(path), hash_prefix=digest, progress=progress
             )
-        except (URLError, OSError) as error:
+        except (URLError, HTTPException, OSError) as error:
             raise CheckpointError(
                 f"cannot fetch {address}: {error}; set NAS_SPACE_CHECKPOINTS to another base "
                 f"address, or put the file into {path.parent}"
@@ -109,12 +110,14 @@ def load_checkpoint(
     ):
         raise CheckpointError(f"{path} is not a dictionary of tensors")
     own = network.state_dict()
-    for key in [key for key in weights if key.startswith(f"{head}.")]:
+    # Batch norms did not always count their batches.
+    weights = {k: v for k, v in own.items() if k.endswith("num_batches_tracked")} | weights
+    for key in [key for key in weights if str(key).startswith(f"{head}.")]:
         if key in own and own[key].shape != weights[key].shape:
             weights[key] = own[key]
     wrong = sorted(
         {key for key in own if key not in weights}
-        | {key for key in weights if key not in own or own[key].shape != weights[key].shape}
+        | {str(k) for k in weights if k not in own or own[k].shape != weights[k].shape}
     )
     if wrong:
         raise CheckpointError(

@@ -211,6 +211,9 @@ class ElasticModule(ParametrizedModule):
                 # Buffers stay views, so that statistics are updated in place.
                 if taken is not None and name in module._parameters:
                     taken = dense(taken, tensor)
+                    if tensor.requires_grad and not taken.requires_grad:
+                        # Without gradients, too, torch chooses kernels by this.
+                        taken = taken.detach().requires_grad_()
                 contents[name] = taken
         return light
 

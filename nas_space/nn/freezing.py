@@ -362,12 +362,11 @@ def _closed_over(function: types.FunctionType, seen: set[int]) -> Any:
     if id(function) in seen:
         return
     seen.add(id(function))
-    cells = zip(function.__code__.co_freevars, function.__closure__ or (), strict=True)
+    code, defaults = function.__code__, function.__defaults__ or ()
+    cells = zip(code.co_freevars, function.__closure__ or (), strict=True)
     contents = {name: _content(cell) for name, cell in cells}
-    contents |= {
-        f"default {place}": value for place, value in enumerate(function.__defaults__ or ())
-    }
-    contents |= function.__kwdefaults__ or {}
+    last = code.co_varnames[code.co_argcount - len(defaults) : code.co_argcount]
+    contents |= dict(zip(last, defaults, strict=True)) | (function.__kwdefaults__ or {})
     for name, value in contents.items():
         if isinstance(value, types.FunctionType):
             yield from _closed_over(value, seen)

@@ -99,6 +99,8 @@ class ParametrizedModule(MutableModule):
         How many distinct tuples of arguments are allowed; 64 by default.
     args
         The arguments by name, as they were given, where some are expressions.
+    instances
+        The instances, where some are expressions.
 
     Raises
     ------
@@ -129,6 +131,7 @@ class ParametrizedModule(MutableModule):
     wraps: ClassVar[type[nn.Module] | None] = None
     max_instances: ClassVar[int] = 64
     args: Mapping[str, Any] = MappingProxyType({})
+    instances: nn.ModuleList
 
     def __init_subclass__(
         cls,
@@ -222,11 +225,6 @@ class ParametrizedModule(MutableModule):
                 f"{known.combinations}"
             )
         return self.instances[place]
-
-    @property
-    def instances(self) -> nn.ModuleList:
-        """The instances, in the order of their combinations of arguments."""
-        return cast(nn.ModuleList, self._modules["instances"])
 
     def __getattr__(self, name: str) -> Any:
         if "_instances" not in self.__dict__ or name.startswith("__"):

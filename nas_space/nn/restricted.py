@@ -13,6 +13,7 @@ from ..tables import Bounds, Restricted, Scored, Tradeoff, best, bounds, count, 
 
 if TYPE_CHECKING:
     from .activation import Activation
+    from .space import ModelSpace  # noqa: F401
 
 
 class Countable(Mutable):

@@ -99,12 +99,16 @@ def side_by_side(parts: list[Node]) -> Node | None:
     return apply("tuple", *parts)
 
 
-def held(value: Any) -> Sequence[Any]:
-    """The mutables and modules that a value is or holds."""
+def held(value: Any, within: tuple[int, ...] = ()) -> Sequence[Any]:
+    """The mutables and modules that a value is or holds; ``within`` says what holds it."""
     inside = _INSIDE.get(type(value))
     if inside is None:
         return (value,) if isinstance(value, (Mutable, nn.Module)) else ()
-    return [found for item in inside(value) if type(item) not in ATOMS for found in held(item)]
+    if id(value) in within:  # a list may hold itself
+        return ()
+    within = (*within, id(value))
+    items = [item for item in inside(value) if type(item) not in ATOMS]
+    return [found for item in items for found in held(item, within)]
 
 
 def _inside_dict(value: dict[Any, Any]) -> Iterable[Any]:
@@ -151,7 +155,7 @@ def _is_plain_layer(module: nn.Module) -> bool:
 def refuse_misplaced(root: nn.Module, survey: Survey) -> None:
     """Raises if a plain layer of torch was given an expression, which it would not understand."""
     for layer in survey.misplaced:
-        given = _given(type(layer), vars(layer))
+        given = _expressions(inspect.signature(type(layer)).parameters, vars(layer))
         if given:
             paths = [path for path, module in root.named_modules() if module is layer]
             raise _use_mutable_layer(type(layer), given, paths)
@@ -160,20 +164,19 @@ def refuse_misplaced(root: nn.Module, survey: Survey) -> None:
 def explain_plain_layer(error: TypeError) -> ExpressionError | None:
     """If an expression reached a kernel through a plain layer of torch, an error that says so."""
     traceback = error.__traceback__
-    while traceback is not None and not isinstance(error, ExpressionError):
-        frame = traceback.tb_frame
-        owner = frame.f_locals.get("self")
-        if isinstance(owner, nn.Module) and frame.f_code.co_name == "__init__":
-            given = _given(type(owner), frame.f_locals)
-            if given and _is_plain_layer(owner):
+    while traceback is not None:
+        code, names = traceback.tb_frame.f_code, traceback.tb_frame.f_locals
+        owner = names.get("self")
+        if isinstance(owner, nn.Module) and code.co_name == "__init__" and _is_plain_layer(owner):
+            given = _expressions(code.co_varnames[: code.co_argcount], names)
+            if given:
                 return _use_mutable_layer(type(owner), given, [])
         traceback = traceback.tb_next
     return None
 
 
-def _given(cls: type, values: dict[str, Any]) -> dict[str, Any]:
-    """Arguments of a constructor that are expressions."""
-    names = inspect.signature(cls).parameters
+def _expressions(names: Iterable[str], values: dict[str, Any]) -> dict[str, Any]:
+    """The arguments of a constructor that are expressions."""
     return {name: value for name in names if isinstance(value := values.get(name), Node)}
 
 

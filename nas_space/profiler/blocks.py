@@ -47,6 +47,8 @@ class Block:
         Its class, or the name of the function.
     inputs, outputs
         The shapes of its tensors, the batch included.
+    macs
+        Its multiply-adds.
     """
 
     def __init__(self, source: _Source, code: int) -> None:
@@ -56,7 +58,9 @@ class Block:
         self.kind = source.kind
         self.inputs = shapes_in(source.arguments(code)[1])
         self.outputs = shapes_in(source.results(code)[1])
-        text = "\n".join(map(_in_words, source.outcomes(code)))
+        outcomes = list(source.outcomes(code))
+        self.macs = sum(outcome.flops for outcome in outcomes) // 2
+        text = "\n".join(map(_in_words, outcomes))
         shapes = f"input:{_written(self.inputs)}-output:{_written(self.outputs)}"
         self.key = f"{self.kind}-{shapes}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
@@ -192,7 +196,7 @@ class _Source:
     ids: Array
 
     def __init__(self, of: Profile, context: Context) -> None:
-        self.of = of
+        self.space = of.space  # which so lives as long as its blocks
         self.context = context
 
     def arguments(self, code: int) -> Apart:
@@ -222,7 +226,7 @@ class _Source:
     def sample(self, code: int) -> dict[str, Any] | None:
         """An architecture for which it is one of the calls."""
         here = Guard(self.labels, self.ids == code)
-        return architecture(self.of.space, (*self.context.guards, here))
+        return architecture(self.space, (*self.context.guards, here))
 
 
 class _Module(_Source):
@@ -266,12 +270,12 @@ class _Module(_Source):
     def frozen(
         self, code: int, device: torch.device | str | None, dtype: torch.dtype | None
     ) -> nn.Module:
-        space = self.of.space
         sample = self.sample(code)
         if sample is None:
             raise InfeasibleError(f"no architecture that meets the constraints has {self.path}")
-        values = space.read(sample) if isinstance(space, Mutable) else Values()
-        return Freezer(values, "copy", device, dtype).module(space.get_submodule(self.path))
+        values = self.space.read(sample) if isinstance(self.space, Mutable) else Values()
+        module = self.space.get_submodule(self.path)
+        return Freezer(values, "copy", device, dtype).module(module)
 
 
 def _ran(step: Step) -> Cases:

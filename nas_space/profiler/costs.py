@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -11,12 +11,12 @@ import torch
 from torch import nn
 
 from ..errors import SpaceError
-from .cases import Array, Labels, ordered, spread
+from .cases import Array, Context, Labels, ordered, spread
 from .evaluation import Outcome
 from .formulas import covered
 from .profile import InputShape, Profile, profile
 from .terms import Tables, total
-from .trace import Held
+from .trace import Claim, Held
 
 _TABLE = 2**16
 """Up to how many combinations of labels the memory of one moment is one table."""
@@ -191,17 +191,13 @@ def memory(
 
 def _peak(of: Profile) -> Any:
     tables = Tables()
+    tables.raise_to(Context(), *total(*_held(of.live, {})))
     wide: list[Any] = []
-    known: dict[int, tuple[Labels, Array]] = {}
+    known: dict[Any, tuple[Labels, Array]] = {}
     for _, step in of.steps():
         if not any(outcome.peak for outcome in step.outcomes):
             continue
-        parts = [step.exact(step.table(_own_peak))]
-        for held in step.live:
-            part = known.get(id(held))
-            if part is None:
-                part = known[id(held)] = held.exact()
-            parts.append(part)
+        parts = [step.exact(step.table(_own_peak)), *_held(step.live, known)]
         labels = ordered(*(labels for labels, _ in parts))
         if math.prod(label.size for label in labels) <= _TABLE:
             tables.raise_to(step.context, *total(*parts))
@@ -211,6 +207,36 @@ def _peak(of: Profile) -> Any:
                 moment.add(step.context, *part)
             wide.append(moment.sum())
     return tables.maximum(*wide)
+
+
+def _held(
+    claims: list[Claim], known: dict[Any, tuple[Labels, Array]]
+) -> Iterator[tuple[Labels, Array]]:
+    """The bytes that are held by some claims, of which several may be on the same memory."""
+    groups: dict[int, list[Claim]] = {}
+    for claim in claims:
+        groups.setdefault(id(claim.held), []).append(claim)
+    for group in groups.values():
+        held = group[0].held
+        key = (id(held), *sorted(id(claim.guards) for claim in group if claim.guards))
+        if any(not claim.guards for claim in group):
+            key = (id(held),)
+        part = known.get(key)
+        if part is None:
+            parts = [
+                held.exact(()) if len(key) == 1 else held.exact(claim.guards) for claim in group
+            ]
+            part = known[key] = parts[0] if len(key) == 1 else _largest(parts)
+        yield part
+
+
+def _largest(parts: list[tuple[Labels, Array]]) -> tuple[Labels, Array]:
+    labels, table = parts[0]
+    for other, more in parts[1:]:
+        both = ordered(labels, other)
+        table = np.maximum(spread(table, labels, both), spread(more, other, both))
+        labels = both
+    return labels, table
 
 
 def _own_peak(outcome: Outcome) -> int:
@@ -223,11 +249,11 @@ def _kept(of: Profile) -> Any:
     for _, step in of.steps():
         tables.add(step.context, step.labels, step.table(lambda outcome: outcome.extra))
         for uses, kept_of in ((step.arguments, _kept_arguments), (step.results, _kept_leaves)):
-            for use in uses:
-                kept = step.table(lambda outcome, p=use.place, of=kept_of: p in of(outcome))  # type: ignore[misc]
+            for place, (held, guards) in uses:
+                kept = step.table(lambda outcome, p=place, of=kept_of: p in of(outcome))  # type: ignore[misc]
                 if kept.any():
-                    parts = keeping.setdefault(id(use.held), (use.held, []))[1]
-                    parts.append(step.exact(kept, use.guards))
+                    parts = keeping.setdefault(id(held), (held, []))[1]
+                    parts.append(step.exact(kept, guards))
     for held, parts in keeping.values():
         mine, table = held.exact()
         whole = next((part for part in parts if _covers(part, mine, table)), None)

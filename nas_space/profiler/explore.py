@@ -194,7 +194,8 @@ class Explorer(Activation):
 
     def fail(self, what: str, error: Exception, *guards: Guard) -> None:
         """Notes that the architectures of the context, under further conditions, do not run."""
-        self.failures.append(Failure((*self.context.guards, *guards), self.path, what, error))
+        which = (*self.context.guards, *(guard for guard in guards if guard.labels))
+        self.failures.append(Failure(which, self.path, what, error))
 
     # -- running --------------------------------------------------------------------------------
 

@@ -110,6 +110,8 @@ class Profile:
         What happened, for all architectures at once.
     inputs
         On what.
+    live
+        The memory that is held at the beginning, and all the time: that of the inputs.
     """
 
     def __init__(self, space: nn.Module, inputs: Inputs, training: bool = False) -> None:
@@ -117,6 +119,7 @@ class Profile:
         recorder.record(inputs.args, inputs.kwargs)
         check(space, recorder.failures, str(inputs), recorder.dead)
         self.root: Call = recorder.root
+        self.live = recorder.inputs
         self.inputs = inputs
         self._space = weakref.ref(space)
         self._modules = [(weakref.ref(m), _shapes(m)) for m in space.modules()]

@@ -25,7 +25,7 @@ from .cases import NONE, Array, Cases, Guard, Joint, Labels, joint, ordered, sel
 from .evaluation import Evaluator, Outcome
 from .explore import Dead, Explorer, Refusal
 from .tensors import CaseNumber, CaseObject, CaseTensor, flatten, unflatten
-from .trace import Call, Handle, Held, Share, Step, Use
+from .trace import Call, Claim, Held, Share, Step, Use
 from .twin import Followed, Twins
 
 
@@ -44,6 +44,8 @@ class Recorder(Explorer):
     ----------
     root
         What happened.
+    inputs
+        The memory of the inputs.
     dead
         Whether no architecture gets through.
     """
@@ -54,7 +56,8 @@ class Recorder(Explorer):
         self.training = training
         self.evaluator = Evaluator(training)
         self.root = self.call = Call("", type(space).__name__, self.context)
-        self.live: dict[int, Held] = {}
+        self.live: dict[int, Claim] = {}
+        self.inputs: list[Claim] = []
         self.mode = _Mode(self)
         self._plain_layers: dict[tuple[int, int], nn.Module] = {}
         self._stand_ins: dict[Any, nn.Module] = {}
@@ -69,7 +72,7 @@ class Recorder(Explorer):
         leaves: list[Any] = []
         spec = flatten((args, kwargs), leaves)
         given = [self._input(leaf) if isinstance(leaf, torch.Tensor) else leaf for leaf in leaves]
-        del leaves
+        self.inputs = list(self.live.values())
 
         def run() -> None:
             positional, named = unflatten(spec, iter(given))
@@ -142,6 +145,9 @@ class Recorder(Explorer):
         if found is None:
             with torch._C.DisableTorchFunction():  # its weights are there before the forward
                 found = self._stand_ins[key] = layer.stand_in(chosen)
+            for module in (found, *vars(found).values()):
+                if isinstance(module, nn.Module):
+                    vars(module).pop("forward", None)  # that of the twin, which is followed
         return found
 
     # -- modules ----------------------------------------
@@ -332,7 +338,7 @@ class Recorder(Explorer):
     def _hold(self, labels: Labels, tensors: Sequence[torch.Tensor | None], ids: Array) -> Share:
         extents = [0 if t is None else t.untyped_storage().nbytes() for t in tensors]
         table = np.array([*extents, 0], dtype=np.int64)[ids]
-        return Share(Handle(self.live, Held(self.context, labels, table)))
+        return Share(self.live, Claim(Held(self.context, labels, table), ()))
 
     def _memory(self, place: int, step: Step, leaves: list[Any]) -> tuple[Share, ...]:
         """Where a result lies: in memory of its own, or in that of an argument it is a view of."""
@@ -358,7 +364,7 @@ class Recorder(Explorer):
         for into, found in ((step.arguments, leaves), (step.results, results)):
             for place, leaf in enumerate(found):
                 if type(leaf) is CaseTensor:
-                    into.extend(Use(place, share) for share in leaf.shares)
+                    into.extend(Use(place, share.claim) for share in leaf.shares)
         self.call.steps.append(step)
 
     def _change(self, step: Step, leaves: list[Any]) -> None:
@@ -402,7 +408,7 @@ class Recorder(Explorer):
                 [(g, self._inner(leaf)) for g, leaf in zip(guards, column, strict=True)]
             )
             shares = [
-                Share(share.handle, (guard, *share.guards))
+                Share(self.live, Claim(share.claim.held, (guard, *share.claim.guards)))
                 for guard, leaf in zip(guards, column, strict=True)
                 if type(leaf) is CaseTensor
                 for share in leaf.shares

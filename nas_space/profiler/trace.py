@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -29,72 +29,61 @@ class Held:
         self.labels = labels
         self.table = table
 
-    def exact(self) -> tuple[Labels, Array]:
-        """Its bytes, 0 for architectures that do not have it."""
-        labels, mask = self.context.exact(self.labels)
-        return labels, np.where(mask, spread(self.table, self.labels, labels), 0)
+    def exact(self, guards: tuple[Guard, ...] = ()) -> tuple[Labels, Array]:
+        """Its bytes, 0 for architectures that do not have it or do not meet conditions."""
+        return _exact(self.context, self.labels, self.table, guards)
 
 
-class Handle:
-    """Memory is held as long as this object is.
+class Claim(NamedTuple):
+    """That a tensor lies in some memory.
+
+    Attributes
+    ----------
+    held
+        The memory.
+    guards
+        For which architectures it does: after a choice, the tensor lies elsewhere for others.
+    """
+
+    held: Held
+    guards: tuple[Guard, ...]
+
+
+class Share:
+    """A claim that holds as long as this object lives.
 
     Parameters
     ----------
     live
         Where it is listed meanwhile.
-    held
-        What is listed.
+    claim
+        What is claimed.
     """
 
-    __slots__ = ("held", "live")
+    __slots__ = ("claim", "live")
 
-    def __init__(self, live: dict[int, Held], held: Held) -> None:
+    def __init__(self, live: dict[int, Claim], claim: Claim) -> None:
         self.live = live
-        self.held = held
-        live[id(held)] = held
+        self.claim = claim
+        live[id(self)] = claim
 
     def __del__(self) -> None:
-        self.live.pop(id(self.held), None)
+        self.live.pop(id(self), None)
 
 
-class Share:
-    """That a tensor lies in some memory.
-
-    Attributes
-    ----------
-    handle
-        Keeps the memory alive.
-    guards
-        For which architectures the tensor is that one: after a choice, it lies elsewhere for
-        others.
-    """
-
-    __slots__ = ("guards", "handle")
-
-    def __init__(self, handle: Handle, guards: tuple[Guard, ...] = ()) -> None:
-        self.handle = handle
-        self.guards = guards
-
-
-class Use:
-    """Memory that an argument or a result of a call lies in.
+class Use(NamedTuple):
+    """What memory an argument or a result of a call lies in.
 
     Attributes
     ----------
     place
         Which of the leaves it is.
-    held
-        The memory.
-    guards
-        As of :class:`Share`.
+    claim
+        Where it lies.
     """
 
-    __slots__ = ("guards", "held", "place")
-
-    def __init__(self, place: int, share: Share) -> None:
-        self.place = place
-        self.held = share.handle.held
-        self.guards = share.guards
+    place: int
+    claim: Claim
 
 
 class Step:
@@ -120,7 +109,7 @@ class Step:
         labels: Labels,
         ids: Array,
         outcomes: list[Outcome],
-        live: list[Held],
+        live: list[Claim],
     ) -> None:
         self.context = context
         self.labels = labels
@@ -135,15 +124,22 @@ class Step:
         return np.array([*map(quantity, self.outcomes), 0], dtype=np.int64)[self.ids]
 
     def exact(self, table: Array, guards: tuple[Guard, ...] = ()) -> tuple[Labels, Array]:
-        """A table over the labels, 0 for architectures that do not get there or not meet guards."""
-        labels, mask = self.context.exact(self.labels)
-        if guards:
-            named = (guard.labels for guard in guards)
-            labels, outer = chained(self.context.labels, *named, labels), labels
-            mask = np.broadcast_to(spread(mask, outer, labels), sizes(labels))
-            for guard in guards:
-                mask = mask & spread(guard.mask, guard.labels, labels)
-        return labels, np.where(mask, spread(table, self.labels, labels), 0)
+        """A table over the labels, 0 for architectures that do not get there or meet conditions."""
+        return _exact(self.context, self.labels, table, guards)
+
+
+def _exact(
+    context: Context, labels: Labels, table: Array, guards: tuple[Guard, ...]
+) -> tuple[Labels, Array]:
+    """A table, 0 for architectures that are not in a context or do not meet conditions."""
+    joint, mask = context.exact(labels)
+    if guards:
+        outer = joint
+        joint = chained(context.labels, *(guard.labels for guard in guards), labels)
+        mask = np.broadcast_to(spread(mask, outer, joint), sizes(joint))
+        for guard in guards:
+            mask = mask & spread(guard.mask, guard.labels, joint)
+    return joint, np.where(mask, spread(table, labels, joint), 0)
 
 
 class Call:

@@ -14,14 +14,12 @@ a lock.
 from __future__ import annotations
 
 import json
-import os
-import socket
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import count
-from pathlib import Path
 from typing import Any, cast
 
 import optuna
@@ -32,9 +30,13 @@ from nas_space.errors import UsageError
 from nas_space.mutable import MISSING, Sample
 from nas_space.mutable.node import key_of
 from nas_space.strategy import Evaluated
+from nas_space.study import signs
 from nas_space.study.objectives import Objective
 
 __all__ = ["ARCHITECTURE", "FAILURE", "MENDED", "METRICS", "NUMBER", "VOID", "Ledger", "Standing"]
+
+ALIVE = "alive"
+"""Counts the signs of life of the process that has the trial."""
 
 ARCHITECTURE = "architecture"
 """The attribute of a trial that holds its architecture."""
@@ -57,18 +59,11 @@ VOID = "void"
 WORKER = "worker"
 """Which process it is that has the trial."""
 
-_DEATHS = 3
+_DEATHS = 5
 """So many processes may die of an architecture before it counts as failed."""
 
 _UNSIGNED = 10.0
 """Seconds after which an attempt that nobody has signed was abandoned."""
-
-
-_NAMES = map(str, count())
-"""Tell the searches of this process from each other."""
-
-_OPEN: set[str] = set()
-"""Those of them that are under way."""
 
 
 @dataclass
@@ -90,8 +85,10 @@ class Standing:
     failures
         How many evaluations have failed.
     lost
-        Number to the architectures of attempts at it that came to nothing, and how far each
-        was mended.
+        Number to the architecture of the last attempt at it that came to nothing, and how far
+        that was mended.
+    deaths
+        Number to how many processes died of it.
     """
 
     history: list[Evaluated] = field(default_factory=list)
@@ -100,7 +97,8 @@ class Standing:
     working: int = 0
     choosing: list[int] = field(default_factory=list)
     failures: int = 0
-    lost: dict[int, list[tuple[Sample, int]]] = field(default_factory=dict)
+    lost: dict[int, tuple[Sample, int]] = field(default_factory=dict)
+    deaths: Counter[int] = field(default_factory=Counter)
 
     @property
     def finished(self) -> int:
@@ -111,6 +109,10 @@ class Standing:
     def free(self) -> int:
         """The smallest number that nobody has."""
         return next(number for number in count() if number not in self.held)
+
+    def is_deadly(self, number: int) -> bool:
+        """Whether so many processes have died of a number that it is better left alone."""
+        return self.deaths[number] >= _DEATHS
 
     def to_repeat(self) -> list[int]:
         """The numbers whose attempts were lost and that nobody has taken up again."""
@@ -134,19 +136,23 @@ class Ledger:
         self.study = study
         self.space = space
         self.signs = [objective.sign for objective in objectives]
-        self.me = f"{_identity()}/{next(_NAMES)}"
+        self.me = signs.new_name()
+        self._mine: Trial | None = None
         self._known: dict[int, Callable[[Standing], None]] = {}
         self._unsigned: dict[int, float] = {}
+        self._signs: dict[tuple[int, int], float] = {}
 
     @contextmanager
     def open(self) -> Iterator[None]:
-        """A context in which this process is at trials of the study."""
-        name = self.me.rpartition("/")[2]
-        _OPEN.add(name)
-        try:
+        """A context in which this process is at trials of the study, and gives signs of life."""
+        with signs.living(self.me, self._give_sign):
             yield
-        finally:
-            _OPEN.discard(name)
+
+    def _give_sign(self, number: int) -> None:
+        trial = self._mine
+        if trial is not None:
+            with suppress(Exception):  # it is over already, or the storage is out of reach
+                trial.set_user_attr(ALIVE, number)
 
     # -- reading ------------------------------------------------------------------------------
 
@@ -186,10 +192,12 @@ class Ledger:
         arch = self.space.canonical(stored)
         key = self.space.arch_id(arch)
         mended = int(trial.user_attrs.get(MENDED, 0))
-        if failed and FAILURE not in trial.user_attrs:
+        if not counts(trial):
+            died = VOID not in trial.user_attrs
 
             def void(standing: Standing) -> None:
-                standing.lost.setdefault(number, []).append((arch, mended))
+                standing.lost[number] = (arch, mended)
+                standing.deaths[number] += died
 
             return void
         evaluated = None
@@ -212,6 +220,7 @@ class Ledger:
 
     def sign(self, trial: Trial) -> None:
         """Says that this process has a trial."""
+        self._mine = trial
         trial.set_user_attr(WORKER, self.me)
 
     def turn(self, trial: Trial) -> Standing:
@@ -231,28 +240,23 @@ class Ledger:
             trial.set_user_attr(MENDED, mended)
         trial.set_user_attr(ARCHITECTURE, arch)
 
-    def deadly(self, standing: Standing, number: int) -> bool:
-        """Whether so many processes have died of a number that it is better left alone."""
-        return len(standing.lost.get(number, ())) >= _DEATHS
-
     def _release(self, trial: FrozenTrial) -> None:
         """Declares an attempt void whose process is no more."""
         with suppress(ValueError, UpdateFinishedTrialError):  # somebody else was faster
             self.study.tell(trial.number, state=TrialState.FAIL)
 
     def _lives(self, trial: FrozenTrial) -> bool:
-        """Whether somebody is still at a trial, as far as can be told from here.
-
-        Of workers on other machines, Optuna's heartbeat tells.
-        """
+        """Whether somebody is still at a trial, as far as can be told from here."""
         worker = trial.user_attrs.get(WORKER)
         if worker is None:
             since = self._unsigned.setdefault(trial.number, time.monotonic())
             return time.monotonic() - since < _UNSIGNED
-        identity, _, name = worker.rpartition("/")
-        if identity == _identity():
-            return name in _OPEN
-        return _process_lives(identity)
+        lives = signs.lives(worker)
+        if lives is None:
+            sign = (trial.number, trial.user_attrs.get(ALIVE, 0))
+            since = self._signs.setdefault(sign, time.monotonic())
+            lives = time.monotonic() - since < signs.SILENCE
+        return lives
 
 
 def number_of(trial: FrozenTrial) -> int:
@@ -271,34 +275,6 @@ def pauses() -> Iterator[float]:
     while True:
         yield pause
         pause = min(pause * 1.5, 0.5)
-
-
-def _identity() -> str:
-    return f"{socket.gethostname()}:{os.getpid()}:{_started(os.getpid())}"
-
-
-def _process_lives(worker: str) -> bool:
-    host, pid, started = worker.rsplit(":", 2)
-    if host != socket.gethostname() or os.name != "posix":
-        return True
-    try:
-        os.kill(int(pid), 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass
-    # The number may have been given to another process since.
-    return _started(int(pid)) == started
-
-
-def _started(pid: int) -> str:
-    """When a process started, in the system's own count, where that can be told."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return ""
-    # A zombie has ended, and its parent has not looked yet.
-    return "ended" if fields[0] == "Z" else fields[19]
 
 
 def storable(space: Any) -> None:

@@ -29,9 +29,6 @@ _SQLITE = (".db", ".sqlite", ".sqlite3")
 _BUSY = 60
 """Seconds to wait while another process writes to a file."""
 
-_HEARTBEAT = 30
-"""Seconds between signs of life of a trial, in databases that several machines share."""
-
 
 def open_storage(storage: Storage) -> BaseStorage:
     """The storage at an address; files and tables are made if there are none.
@@ -61,15 +58,14 @@ def open_storage(storage: Storage) -> BaseStorage:
         return storage
     address = str(storage)
     try:
-        with unwarned():
-            if address.startswith("redis"):
+        if address.startswith("redis"):
+            with unwarned():
                 return JournalStorage(JournalRedisBackend(address))
-            if "://" not in address:
-                return _file(Path(address))
-            if address.startswith("sqlite:///"):
-                return _file(Path(address.removeprefix("sqlite:///")), sqlite=True)
-            # Whether a worker on another machine lives can be told by nothing but its signs.
-            return RDBStorage(address, heartbeat_interval=_HEARTBEAT)
+        if "://" not in address:
+            return _file(Path(address))
+        if address.startswith("sqlite:///"):
+            return _file(Path(address.removeprefix("sqlite:///")), sqlite=True)
+        return RDBStorage(address)
     except UsageError:
         raise
     except Exception as error:  # of whichever database's driver

@@ -140,14 +140,12 @@ class Worker:
                         callbacks=[self._call_back, self._stop_at_end],
                     )
                     break  # a callback said so, or there is nothing left to do
-                except (ValueError, UpdateFinishedTrialError):
-                    if not self._was_taken_away():
-                        raise
-                except UnboundLocalError as error:
-                    # Optuna stumbles when it is interrupted while it writes down an outcome.
+                except Exception as error:
+                    # Optuna stumbles, in several ways, where a trial ends otherwise than by it.
                     if isinstance(error.__context__, KeyboardInterrupt):
                         raise KeyboardInterrupt from None
-                    raise
+                    if not self._was_taken_away():
+                        raise
         if self.error is not None:
             raise self.error
 
@@ -181,13 +179,14 @@ class Worker:
             study.stop()
 
     def _call_back(self, study: optuna.Study, trial: FrozenTrial) -> None:
+        self.current = None
         if counts(trial):
             for callback in self.callbacks:
                 callback(study, trial)
 
     def _was_taken_away(self) -> bool:
         """Whether the present attempt was declared void by others, who thought this was dead."""
-        return any(
+        return self.current is not None and any(
             t.number == self.current and t.state == TrialState.FAIL for t in self.ledger.trials()
         )
 
@@ -218,7 +217,7 @@ class Worker:
             self._interrupted(trial)
             raise
         try:
-            if self.ledger.deadly(standing, number):
+            if standing.is_deadly(number):
                 raise Unusable("the process that evaluated this architecture died, repeatedly")
             return self._evaluate(trial, number, arch)
         except (optuna.TrialPruned, UpdateFinishedTrialError):
@@ -249,7 +248,7 @@ class Worker:
             self._give_up(trial, "there were enough already")
         others = standing.working + len(standing.choosing)
         self.ample = settings.trials - len(standing.held) > 2 * others + 2
-        arch, mended = standing.lost.get(number, [({}, 0)])[-1]
+        arch, mended = standing.lost.get(number, ({}, 0))
         if number not in standing.lost or settings.space.arch_id(arch) in standing.taken:
             now = Round(
                 space=settings.space,

@@ -92,7 +92,6 @@ class _Peak(TorchDispatchMode):
         self.held = self.peak = 0
         for tensor in first:
             self.note(tensor)
-        self.peak = 0
 
     def note(self, tensor: torch.Tensor) -> None:
         storage = tensor.untyped_storage()

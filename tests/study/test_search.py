@@ -299,6 +299,14 @@ class TestEnd:
         assert seen == [0, 1, 2, 3]
         assert len(result.outcomes) == 4
 
+    def test_an_error_in_a_callback_is_the_callers(self):
+        def broken(_study, trial):
+            if trial.state.name == "FAIL":
+                raise LookupError("not prepared for this")
+
+        with pytest.raises(LookupError, match="not prepared"):
+            ns.search(Tiny(), failing, strategy=GridSearch(), trials=12, callbacks=[broken])
+
     def test_poor_trials_are_stopped_early(self):
         def trained(network, arch):
             for step in range(5):

@@ -1,0 +1,338 @@
+"""Costs equal what torch's own counters say of every frozen network."""
+
+from __future__ import annotations
+
+import copy
+import gc
+import pickle
+import threading
+import weakref
+from functools import cache
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from nas_space.errors import SpaceError, UsageError
+from nas_space.hub import MobileNetV3Space, ProxylessNAS
+from nas_space.mutable import Categorical, MutableExpression
+from nas_space.nn import LayerChoice, ModelSpace, MutableConv2d, MutableLinear
+from nas_space.profiler import flops, macs, memory, params, profile
+
+from . import oracle
+from .spaces import SPACES, Elastic, Residual
+
+IMAGE = (3, 224, 224)
+
+
+@pytest.fixture(autouse=True)
+def _plain_attention():
+    """In evaluation, torch may fuse attention into one operator, which its counter cannot count."""
+    before = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    yield
+    torch.backends.mha.set_fastpath_enabled(before)
+
+
+@cache
+def proxyless() -> ProxylessNAS:
+    return ProxylessNAS()
+
+
+def value(cost: Any, arch: Any) -> Any:
+    return cost.evaluate(arch) if isinstance(cost, MutableExpression) else cost
+
+
+# -- every architecture of small spaces ---------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", SPACES)
+def test_every_architecture_of_a_small_space(name):
+    make, inputs = SPACES[name]
+    space = make()
+    costs = {
+        oracle.flops: flops(space, inputs=inputs),
+        oracle.peak: memory(space, inputs=inputs),
+        oracle.kept: memory(space, inputs=inputs, training=True),
+    }
+    count, multiplied = params(space), macs(space, inputs=inputs)
+    architectures = oracle.architectures(space)
+    assert len(architectures) > 4
+    for arch in architectures[:: 5 if name.startswith("transformer") else 1]:
+        net = space.freeze(arch)
+        assert value(count, arch) == oracle.params(net)
+        assert value(multiplied, arch) * 2 == oracle.flops(net, inputs)
+        for measure, cost in costs.items():
+            assert value(cost, arch) == measure(net, inputs), (measure.__name__, arch)
+
+
+@pytest.mark.parametrize("name", SPACES)
+def test_what_modules_cost_adds_up(name):
+    make, inputs = SPACES[name]
+    space = make()
+    cost, of = macs(space, inputs=inputs), profile(space, inputs=inputs)
+    for arch in oracle.architectures(space)[::7]:
+        rows = of.modules(arch)
+        assert (rows[0].path, rows[0].macs) == ("", value(cost, arch))
+        args, kwargs = oracle.arguments(inputs)
+        net = space.freeze(arch).to("meta").eval()
+        assert rows[0].outputs == [tuple(net(*args, **kwargs).shape)]
+
+
+# -- the hub ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "multiply_adds", "parameters"),
+    [
+        # Published; see the tables in the repositories of ProxylessNAS and AceNAS.
+        ("proxyless-cpu", 439243864, 4361648),
+        ("proxyless-gpu", 465260160, 7119848),
+        ("proxyless-mobile", 320427584, 4080512),
+        ("acenas-m1", 327351872, 4093864),
+    ],
+)
+def test_published_figures(name, multiply_adds, parameters):
+    net = ProxylessNAS.load_searched_model(name)
+    assert macs(net, IMAGE) == multiply_adds
+    assert params(net) == parameters
+    if name in ("proxyless-mobile", "acenas-m1"):  # of the default widths
+        arch = net.architecture
+        assert macs(proxyless(), IMAGE).evaluate(arch) == multiply_adds
+        assert params(proxyless()).evaluate(arch) == parameters
+
+
+def check_random(space: Any, number: int, shape: tuple[int, ...]) -> None:
+    multiplied, count = macs(space, shape), params(space)
+    inputs = torch.empty(1, *shape, device="meta")
+    for arch in space.sample(number, seed=number):
+        net = space.freeze(arch, weights="share", device="meta")
+        assert multiplied.evaluate(arch) * 2 == oracle.flops(net, inputs)
+        assert count.evaluate(arch) == oracle.params(net)
+
+
+def test_random_architectures_of_proxylessnas():
+    check_random(proxyless(), 50, (3, 64, 64))
+
+
+def test_random_architectures_of_mobilenetv3():
+    check_random(MobileNetV3Space(), 10, (3, 64, 64))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("space", [ProxylessNAS, MobileNetV3Space])
+def test_a_thousand_random_architectures(space):
+    check_random(space(), 1000, IMAGE)
+
+
+@pytest.mark.parametrize("space", [ProxylessNAS, MobileNetV3Space])
+def test_memory_of_random_architectures(space):
+    made = space(num_labels=10)
+    inputs = torch.empty(2, 3, 64, 64, device="meta")
+    peak = memory(made, (3, 64, 64), batch_size=2)
+    kept = memory(made, (3, 64, 64), batch_size=2, training=True)
+    for arch in made.sample(3, seed=1):
+        net = made.freeze(arch).to("meta")
+        assert value(peak, arch) == oracle.peak(net, inputs)
+        assert value(kept, arch) == oracle.kept(net, inputs)
+
+
+def test_costs_read_architectures_with_active_labels_only():
+    space = proxyless()
+    arch = space.sample(seed=3)
+    assert set(arch) < set(space.simplify())
+    assert macs(space, IMAGE).evaluate(arch) > 0
+
+
+# -- what costs are -----------------------------------------------------------------------------
+
+
+def test_a_flop_is_half_a_multiply_add():
+    layer = nn.Linear(8, 4)
+    assert (flops(layer, (8,)), macs(layer, (8,)), params(layer)) == (64, 32, 36)
+
+
+def test_biases_normalisation_and_activations_do_not_count():
+    plain = nn.Sequential(nn.Conv2d(3, 8, 3, bias=False))
+    more = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.AvgPool2d(2))
+    assert macs(plain, (3, 8, 8)) == macs(more, (3, 8, 8)) == 3 * 8 * 9 * 36
+
+
+def test_an_expression_says_what_it_depends_on():
+    cost = macs(Residual(), (3, 8, 8))
+    assert set(cost.simplify()) == {"width", "depth", "op0", "op1"}
+    assert pickle.loads(pickle.dumps(cost)) is cost
+    text = str(params(MutableLinear(8, Categorical([2, 4], label="width"))))
+    assert text == "condition(width == 2, 18, 36)"
+
+
+def test_a_peak_is_the_largest_over_moments():
+    class Net(ModelSpace):
+        def __init__(self) -> None:
+            super().__init__()
+            self.op = LayerChoice(
+                {"wide": nn.Linear(4, 100), "narrow": nn.Linear(4, 1)}, label="op"
+            )
+
+        def forward(self, x: Any) -> Any:
+            return self.op(x).sum() + x.exp()
+
+    cost = memory(Net(), (4,))
+    # The input and the result of a layer with its sum; or the input, the sum and two of its size.
+    assert cost.evaluate({"op": "wide"}) == 4 * (4 + 100 + 1)
+    assert cost.evaluate({"op": "narrow"}) == 4 * (4 + 1 + 4 + 4)
+
+
+def test_memory_in_training_scales_with_the_batch():
+    net = nn.Sequential(nn.Linear(8, 64), nn.ReLU(), nn.Linear(64, 2))
+    one, four = (memory(net, (8,), training=True, batch_size=n) for n in (1, 4))
+    assert four == 4 * one == 4 * 4 * (8 + 64)
+
+
+def test_a_tied_parameter_counts_once_wherever_it_is_used():
+    class Net(ModelSpace):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b = nn.Linear(4, 4, bias=False), nn.Linear(4, 4, bias=False)
+            self.b.weight = self.a.weight
+            self.op = LayerChoice([self.a, self.b, nn.Identity()], label="op")
+            self.last = LayerChoice([self.b, nn.Linear(4, 4)], label="last")
+            del self.a, self.b
+
+        def forward(self, x: Any) -> Any:
+            return self.last(self.op(x))
+
+    space = Net()
+    cost = params(space)
+    for arch in oracle.architectures(space):
+        assert cost.evaluate(arch) == oracle.params(space.freeze(arch))
+    assert cost.evaluate({"op": 0, "last": 0}) == 16
+
+
+# -- inputs -------------------------------------------------------------------------------------
+
+
+def test_inputs_are_a_shape_or_tensors():
+    net = nn.Bilinear(3, 4, 5)
+    assert macs(net, inputs=(torch.zeros(1, 3), torch.zeros(1, 4))) == 60
+    assert macs(net, inputs=(torch.zeros(1, 3), {"input2": torch.zeros(1, 4)})) == 60
+    assert macs(nn.Embedding(10, 4), (7,), dtype=torch.long) == 0
+    assert memory(nn.ReLU(), (4,), dtype=torch.float64) == 64
+
+
+@pytest.mark.parametrize("shape", [224, "3", (0, 4), (-1,), (3, 2.0), (True,), [[3]], {"a": 1}])
+def test_what_is_no_shape_is_refused(shape):
+    with pytest.raises(UsageError, match="input shape"):
+        macs(nn.Linear(4, 4), shape)
+
+
+def test_either_a_shape_or_inputs():
+    for given in ({}, {"input_shape": (4,), "inputs": torch.zeros(1, 4)}):
+        with pytest.raises(UsageError, match="either"):
+            macs(nn.Linear(4, 4), **given)
+    with pytest.raises(UsageError, match="space"):
+        macs("proxylessnas", (4,))  # type: ignore[arg-type]
+
+
+# -- the space is left alone --------------------------------------------------------------------
+
+
+def test_the_space_stays_as_it_was():
+    space = Elastic()
+    space.simplify()  # which it remembers
+    before = {name: tensor.clone() for name, tensor in space.state_dict().items()}
+    attributes = {path: set(vars(module)) for path, module in space.named_modules()}
+    training = [module.training for module in space.modules()]
+    for each in (macs, flops, memory):
+        each(space, (3, 8, 8))
+    memory(space, (3, 8, 8), training=True)
+    params(space)
+    assert {path: set(vars(module)) for path, module in space.named_modules()} == attributes
+    assert [module.training for module in space.modules()] == training
+    after = space.state_dict()
+    assert all(torch.equal(after[name], tensor) for name, tensor in before.items())
+    assert space.freeze(oracle.architectures(space)[0])
+
+
+def test_the_space_may_be_used_meanwhile():
+    space = Elastic()
+    arch = oracle.architectures(space)[-1]
+    with space.activate(arch):
+        expected = space.eval()(torch.ones(1, 3, 8, 8))
+    results: list[Any] = []
+    stop = threading.Event()
+
+    def run() -> None:
+        while not stop.is_set():
+            with space.activate(arch), torch.no_grad():
+                results.append(space(torch.ones(1, 3, 8, 8)))
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        costs = [macs(copy.deepcopy(space), (3, 8, 8)) for _ in range(3)]
+    finally:
+        stop.set()
+        thread.join()
+    assert all(cost is costs[0] for cost in costs)
+    assert all(torch.equal(result, expected) for result in results)
+
+
+def test_a_space_is_followed_once_for_an_input_shape():
+    space = Elastic()
+    first = profile(space, (3, 8, 8))
+    assert profile(space, (3, 8, 8)) is first
+    assert profile(space, (3, 9, 9)) is not first
+    assert macs(space, (3, 8, 8)) is macs(space, (3, 8, 8))
+
+
+def test_a_space_that_was_changed_is_followed_again():
+    space = nn.Sequential(nn.Linear(4, 4))
+    assert macs(space, (4,)) == 16
+    space[0] = nn.Linear(4, 8)
+    assert macs(space, (4,)) == 32
+
+
+def test_a_space_can_be_forgotten():
+    space = Elastic()
+    macs(space, (3, 8, 8))
+    alive = weakref.ref(space)
+    del space
+    gc.collect()
+    assert alive() is None
+
+
+def test_a_profile_outlives_no_space():
+    of = profile(Elastic(), (3, 8, 8))
+    gc.collect()
+    with pytest.raises(SpaceError, match="does not exist any more"):
+        of.modules({})
+
+
+def test_a_plain_network_has_plain_costs():
+    space = Elastic()
+    arch = oracle.architectures(space)[5]
+    net = space.freeze(arch)
+    assert macs(net, (3, 8, 8)) == macs(space, (3, 8, 8)).evaluate(arch)
+    assert isinstance(memory(net, (3, 8, 8)), int)
+    assert isinstance(params(net), int)
+
+
+def test_strides_that_are_chosen_multiply():
+    class Net(ModelSpace):
+        def __init__(self) -> None:
+            super().__init__()
+            strides = [Categorical([1, 2], label=f"stride{i}") for i in range(12)]
+            self.layers = nn.Sequential(
+                *(MutableConv2d(1, 1, 3, stride=stride, padding=1) for stride in strides)
+            )
+
+        def forward(self, x: Any) -> Any:
+            return self.layers(x)
+
+    space = Net()
+    cost = macs(space, (1, 64, 64))
+    inputs = torch.zeros(1, 1, 64, 64)
+    for arch in space.sample(20, seed=0):
+        assert cost.evaluate(arch) * 2 == oracle.flops(space.freeze(arch), inputs)

@@ -1,0 +1,112 @@
+"""Workers elsewhere: what they have is theirs as long as they give signs of life."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import optuna
+import pytest
+
+import nas_space as ns
+from nas_space.study import open_storage, signs
+from tests.problems import Various, worth
+
+ELSEWHERE = "another-machine:17:4711/0"
+
+
+@pytest.fixture
+def store(tmp_path, monkeypatch):
+    """Three trials are done, and somebody elsewhere is at the fourth."""
+    monkeypatch.setattr(signs, "SILENCE", 0.4)
+    file = tmp_path / "search.db"
+    ns.search(Various(), worth, trials=3, storage=file)
+    trial = study(file).ask()
+    trial.set_user_attr("worker", ELSEWHERE)
+    trial.set_user_attr("architecture", Various().sample(seed=5))
+    return file
+
+
+def study(file):
+    return optuna.load_study(study_name="search", storage=open_storage(file))
+
+
+def test_one_that_is_silent_is_dead_and_its_trial_is_done_again(store):
+    begin = time.monotonic()
+    result = ns.search(Various(), worth, trials=6, storage=store, resume=True)
+    assert time.monotonic() - begin > 0.3
+    assert [outcome.number for outcome in result.outcomes] == list(range(6))
+    # The very architecture that was lost.
+    assert result.outcomes[3].arch == Various().sample(seed=5)
+
+
+def test_one_that_gives_signs_is_waited_for(store):
+    other = study(store)
+    trial = optuna.trial.Trial(other, other.trials[3]._trial_id)
+    done = threading.Event()
+
+    def work():
+        for beat in range(8):
+            trial.set_user_attr("alive", beat)
+            time.sleep(0.15)
+        other.tell(trial, 42.0)
+        done.set()
+
+    threading.Thread(target=work, daemon=True).start()
+    result = ns.search(Various(), worth, trials=6, storage=store, resume=True)
+    assert done.is_set()
+    assert [outcome.number for outcome in result.outcomes] == list(range(6))
+    assert result.outcomes[3].values == {"value": 42.0}
+
+
+def test_time_may_run_out_while_others_are_waited_for(store, monkeypatch):
+    monkeypatch.setattr(signs, "SILENCE", 60.0)
+    result = ns.search(Various(), worth, trials=4, storage=store, resume=True, timeout=0.3)
+    assert len(result.outcomes) == 3
+
+
+def test_what_a_dead_one_tells_after_all_is_not_taken(store):
+    other = study(store)
+    ns.search(Various(), worth, trials=6, storage=store, resume=True)
+    with pytest.raises(ValueError, match="FAIL"):
+        other.tell(3, 42.0)
+
+
+def test_signs_are_given_while_an_evaluation_lasts(tmp_path, monkeypatch):
+    monkeypatch.setattr(signs, "BEAT", 0.05)
+    file = tmp_path / "search.db"
+    seen = []
+
+    def slow(_network, _arch):
+        time.sleep(0.3)
+        seen.append(study(file).trials[-1].user_attrs["alive"])
+        return 1.0
+
+    ns.search(Various(), slow, trials=2, storage=file)
+    assert all(beat >= 2 for beat in seen)
+
+
+def test_one_who_was_thought_dead_goes_on_with_another(tmp_path):
+    file = tmp_path / "search.db"
+
+    def declared_dead(_network, arch):
+        current = study(file)
+        running = [t for t in current.trials if t.state == optuna.trial.TrialState.RUNNING]
+        if len(current.trials) == 2:
+            current.tell(running[0].number, state=optuna.trial.TrialState.FAIL)
+        return worth(None, arch)
+
+    result = ns.search(Various(), declared_dead, trials=4, storage=file)
+    assert [outcome.number for outcome in result.outcomes] == list(range(4))
+    assert len(result.study.trials) == 5
+    whole = ns.search(Various(), worth, trials=4)
+    assert [o.arch for o in result.outcomes] == [o.arch for o in whole.outcomes]
+
+
+def test_an_attempt_that_nobody_signed_is_given_up(tmp_path, monkeypatch):
+    monkeypatch.setattr("nas_space.study.ledger._UNSIGNED", 0.3)
+    file = tmp_path / "search.db"
+    ns.search(Various(), worth, trials=2, storage=file)
+    study(file).ask()
+    result = ns.search(Various(), worth, trials=4, storage=file, resume=True)
+    assert [outcome.number for outcome in result.outcomes] == list(range(4))

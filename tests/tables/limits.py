@@ -1,0 +1,69 @@
+"""Limits at which the tables change their ways, moved so that small spaces meet all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from types import ModuleType
+from typing import Any
+from unittest.mock import patch
+
+from hypothesis import strategies as st
+
+from nas_space.tables import (
+    activity,
+    arithmetic,
+    asking,
+    conditions,
+    drawing,
+    rows,
+    sampling,
+    selection,
+)
+
+_WAYS: dict[str, list[tuple[ModuleType, str, Any]]] = {
+    # As they are: what is small is enumerated.
+    "usual": [],
+    # Every comparison becomes a window on a cost.
+    "windows": [(conditions, "_FEW", 0)],
+    # Costs are counted in coarse units, and what these let through is drawn or looked for again.
+    "coarse": [
+        (conditions, "_FEW", 0),
+        (sampling, "_ROWS", 4),
+        (sampling, "_GOOD", 0.0),
+        (asking, "_ROWS", 4),
+        (asking, "_FINER", 2**40),
+    ],
+    # Lists are joined in small portions, by adding arrays.
+    "arrays": [
+        (conditions, "_FEW", 0),
+        (rows, "CHUNK", 3),
+        (rows, "LONG", 0),
+        (rows, "SHORT", 0),
+        (drawing, "CHUNK", 3),
+        (selection, "_MANY", 3),
+    ],
+    # Lists are joined in small portions, by sorting; numbers are residues.
+    "portions": [
+        (conditions, "_FEW", 0),
+        (rows, "CHUNK", 3),
+        (rows, "LONG", 4),
+        (rows, "_LONGEST", 0),
+        (selection, "_MANY", 3),
+        (arithmetic, "_FITS", 0),
+        (asking, "_MOST_LAYERS", 0),
+    ],
+    # Conditions on activity are named by auxiliary variables.
+    "named": [(conditions, "_FEW", 0), (activity, "_EASY", 3)],
+}
+
+ways = st.sampled_from(sorted(_WAYS))
+
+
+@contextmanager
+def limits(way: str) -> Iterator[None]:
+    """A context in which the limits are those of one way of working."""
+    with ExitStack() as stack:
+        for module, name, value in _WAYS[way]:
+            stack.enter_context(patch.object(module, name, value))
+        yield

@@ -9,29 +9,25 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import DecompositionError
+from ..errors import DecompositionError, InfeasibleError
 from ..mutable import Mutable, Sample, SampleBatch
 from ..mutable.node import Node
 from .arithmetic import Real
-from .conditions import Window
 from .coverage import check_covered
 from .drawing import classes_of
 from .lists import Lists
 from .model import Model, Whole, root_of
 from .problem import Problem
 from .scale import Scale, finest, tree_for
-from .selection import Keep, Selection, TooMany, best_of, layers, undominated
+from .selection import Keep, Selection, best_of, undominated
 from .tabulation import tabulate
 from .tree import Join
 
 _ROWS, _WORK = 2**21, 2e9
 """How many rows, and nanoseconds of work, telling costs apart may take before it gets coarser."""
 
-_FINER = 8
-"""By how much both may be exceeded where coarser units let too much through."""
-
-_MOST_LAYERS = 64
-"""Up to how many of the best are looked for by dominance."""
+_MOST = 2**18
+"""How many candidates are looked at before the search for allowed ones ends."""
 
 _AT_ONCE = 64
 """Architectures that are decoded together."""
@@ -69,63 +65,30 @@ class Question:
         self.windows = self.model.windows
         self.problem = Problem(self.model.draft(self.tables))
         self.tree = tree_for(self.problem, self.windows)
-
-    @property
-    def possible(self) -> bool:
-        """Whether any architecture meets the conditions on few labels."""
-        return self.tree.possible
+        if not self.tree.possible:
+            raise InfeasibleError("no architecture meets the constraints")
 
     # -- the best -----------------------------------------------------------------------------
 
     def least(self, k: int) -> list[tuple[list[Any], Sample]]:
         """The ``k`` architectures with the lowest objective: a list of its value, and each."""
-        if not self.possible:
-            return []
-        for number, window in enumerate(self.windows):
-            for end in (1, -1):
-                found = self._least_within(k, number, window, end)
-                if found is not None:
-                    return found
-        limit, wanted = 1, k
+        scale = finest(self.tree, self.windows, most_rows=_ROWS / k, most_work=_WORK / k)
+        wanted = k
         while True:
-            scale = finest(
-                self.tree, self.windows, most_rows=limit * _ROWS, most_work=limit * _WORK
-            )
             selection = self._select(scale, best_of(wanted))
             order = np.argsort(selection.ends.costs[0], kind="stable")[:wanted]
             found = list(islice(self._allowed(selection, order.tolist()), k))
             if len(found) == k or len(order) < wanted:
-                return found
-            if wanted >= 4**6 * k:
+                break
+            wanted *= 4
+            if wanted > max(_MOST, 4 * k):
                 raise DecompositionError(
-                    f"only {len(found)} of the {len(order)} best architectures meet the "
-                    "constraints that cannot be taken apart, or whose costs are too varied"
+                    f"none of the {len(order)} best architectures meets the constraints that "
+                    "cannot be taken apart, or whose costs are too varied"
                 )
-            wanted, limit = wanted * 4, min(limit * 2, _FINER)
-
-    def _least_within(
-        self, k: int, number: int, window: Window, end: int
-    ) -> list[tuple[list[Any], Sample]] | None:
-        """The same by dominance in the objective and one cost, if only one end of a window counts.
-
-        Of two rows, the one that is worse in both never leads to anything better, so lists stay
-        short however varied the cost is.  ``None`` where another end of a window, or another
-        constraint, turns out to count as well, or where the lists do not stay short.
-        """
-        if self.tables[0] is window.table or k > _MOST_LAYERS:
-            return None  # of what is the same cost, no row is worse in both
-        costs = [len(self.model.windows), number]
-        try:
-            selection = Selection(
-                Scale(self.tree, (), ()), costs, [*self.signs, end], layers(k), most=_ROWS
-            )
-        except TooMany:
-            return None
-        value = end * selection.ends.costs[1] + window.table.constant
-        within = np.flatnonzero(value <= window.high if end == 1 else value >= window.low)
-        order = within[np.argsort(selection.ends.costs[0][within], kind="stable")][:k]
-        found = list(islice(self._allowed(selection, order.tolist()), k))
-        return found if len(found) == k or len(order) < k else None
+        if not found:
+            raise InfeasibleError("no architecture meets the constraints")
+        return found
 
     def _select(self, scale: Scale, keep: Keep) -> Selection:
         first = len(self.model.windows)
@@ -137,7 +100,7 @@ class Question:
     ) -> Iterator[tuple[list[Any], Sample]]:
         """The architectures that rows of the root stand for, and their values."""
         for row in rows:
-            costs = selection.ends.costs[: len(self.tables), row].tolist()
+            costs = selection.ends.costs[:, row].tolist()
             values = [
                 sign * cost + table.constant
                 for sign, cost, table in zip(self.signs, costs, self.tables, strict=True)
@@ -151,40 +114,46 @@ class Question:
         """The trade-offs between two objectives: their values, and an architecture for each."""
         for error in self.model.others.values():
             raise error
-        if not self.possible:
-            return []
         # A bound on what is minimised anyway does not change the front, it only cuts it off.
-        kept = [n for n, window in enumerate(self.windows) if not self._cuts(window)]
-        windows = [self.windows[number] for number in kept]
-        tree = tree_for(self.problem, windows, kept)
-        scale = finest(tree, windows, kept, most_rows=math.inf, most_work=math.inf)
+        cuts = [self._cuts(number) for number in range(len(self.windows))]
+        self.windows = [w for w, cut in zip(self.windows, cuts, strict=True) if cut is None]
+        kept = [number for number, cut in enumerate(cuts) if cut is None]
+        tree = tree_for(self.problem, self.windows, kept)
+        scale = finest(tree, self.windows, kept, most_rows=math.inf, most_work=math.inf)
         estimate = scale.estimate()
-        if not scale.exact or max(estimate.total / _ROWS, estimate.work / _WORK) > _FINER:
-            texts = " and ".join(window.text for window in windows)
+        if not scale.exact or estimate.total > 8 * _ROWS or estimate.work > 8 * _WORK:
+            texts = " and ".join(window.text for window in self.windows)
             raise DecompositionError(
                 f"the front would have to tell up to {estimate.total:.1e} costs apart for {texts}, "
-                f"at most {_FINER * _ROWS:.1e} can be; round these costs to a coarser unit"
+                f"at most {8 * _ROWS} can be; round these costs to a coarser unit"
             )
         selection = self._select(scale, undominated)
         costs = selection.ends.costs
         rows = undominated(np.zeros(costs.shape[1], np.int64), costs).tolist()
-        # What a window cuts off has no architecture that is allowed.
-        return [found for row in rows for found in islice(self._allowed(selection, [row]), 1)]
+        found = []
+        for row in rows:
+            values, arch = next(self._allowed(selection, [row]))
+            if all(cut is None or cut(values) for cut in cuts):
+                found.append((values, arch))
+        if not found:
+            raise InfeasibleError("no architecture meets the constraints")
+        return found
 
-    def _cuts(self, window: Window) -> bool:
-        """Whether a window bounds what is minimised from above, or what is maximised from below."""
+    def _cuts(self, number: int) -> Callable[[list[Any]], bool] | None:
+        """Whether a window only cuts off the front; if so, which values are within."""
+        window = self.model.windows[number]
         low, high = window.table.interval()
-        return any(
-            table is window.table and (window.low <= low if sign == 1 else window.high >= high)
-            for table, sign in zip(self.tables, self.signs, strict=True)
-        )
+        for place, (table, sign) in enumerate(zip(self.tables, self.signs, strict=True)):
+            if table is window.table and sign == 1 and window.low <= low:
+                return lambda values: bool(values[place] <= window.high)
+            if table is window.table and sign == -1 and window.high >= high:
+                return lambda values: bool(values[place] >= window.low)
+        return None
 
     # -- all ----------------------------------------------------------------------------------
 
     def everything(self) -> Iterator[Sample]:
         """Every architecture, once."""
-        if not self.possible:
-            return
         scale = finest(self.tree, self.windows, most_rows=_ROWS, most_work=_WORK)
         yield from self._architectures(self._combinations(Lists(scale, Real(), keep=True)))
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..errors import DecompositionError, DomainError, InfeasibleError, UsageError
+from ..errors import DecompositionError, DomainError, UsageError
 from ..mutable import Mutable, Sample
 from ..mutable.node import Node
-from .arithmetic import Modular, exactly
+from .arithmetic import Exact
 from .asking import Question, default_code
 from .factors import LIMIT, Factor
 from .lists import Lists
@@ -25,9 +25,6 @@ _LONGEST = 2**24
 
 _LONG = 6e10
 """How many nanoseconds of work counting may take."""
-
-
-T = TypeVar("T")
 
 
 class Scored(NamedTuple):
@@ -77,24 +74,22 @@ def _count(root: Node) -> int:
     tree = tree_for(problem, model.windows)
     if not tree.possible:
         return 0
-    numbers = math.prod(label.size for label in model.labels)
-    total = exactly(numbers, lambda modular: _total(Scale(tree, (), ()), modular))
+    everything = Exact(math.prod(label.size for label in model.labels))
+    lists = Lists(Scale(tree, (), ()), everything, keep=False)
+    total = everything.total(lists.endings([], []).weights)
     if not model.windows:
         return total
+    numbers = Exact(total)
     scale = finest(tree, model.windows, most_rows=math.inf, most_work=math.inf)
-    estimate = scale.estimate()
+    estimate = scale.estimate(numbers.channels)
     if not scale.exact or estimate.longest > _LONGEST or estimate.work > _LONG:
         raise DecompositionError(
             f"counting would have to tell up to {estimate.longest:.1e} sums apart for "
             f"{' and '.join(window.text for window in model.windows)}, at most {_LONGEST} can be; "
             "sample instead, or round the costs to a coarser unit"
         )
-    return exactly(total, lambda modular: _total(scale, modular))
-
-
-def _total(scale: Scale, modular: Modular) -> int:
-    lists = Lists(scale, modular, keep=False)
-    return modular.total(lists.endings(scale.low, scale.high).weights)
+    lists = Lists(scale, numbers, keep=False)
+    return numbers.total(lists.endings(scale.low, scale.high).weights)
 
 
 def bounds(space: Mutable, cost: Any) -> Bounds:
@@ -163,8 +158,8 @@ def best(space: Mutable, objective: Any, k: int = 1, *, maximize: bool = False) 
     """
     if k < 1:
         raise UsageError(f"k must be a whole number, 1 or more, but got {k!r}")
-    found = Question(space, [objective], [-1 if maximize else 1]).least(k)
-    return [Scored(values[0], arch) for values, arch in _any(found)]
+    question = Question(space, [objective], [-1 if maximize else 1])
+    return [Scored(values[0], arch) for values, arch in question.least(k)]
 
 
 def pareto(
@@ -203,14 +198,8 @@ def pareto(
     [(1, -5), (2, -10)]
     """
     signs = [-1 if high else 1 for high in maximize]
-    found = Question(space, [first, second], signs).front()
-    return [Tradeoff(values[0], values[1], arch) for values, arch in _any(found)]
-
-
-def _any(found: list[T]) -> list[T]:
-    if not found:
-        raise InfeasibleError("no architecture meets the constraints")
-    return found
+    question = Question(space, [first, second], signs)
+    return [Tradeoff(values[0], values[1], arch) for values, arch in question.front()]
 
 
 def default(space: Mutable) -> Sample:

@@ -25,8 +25,8 @@ from .factors import brief
 from .model import Model, Over, root_of
 from .problem import Problem
 from .questions import Scored, Tradeoff
-from .sampling import check_possible, sample
-from .scale import Scale, tree_for
+from .sampling import sample, sampler_of
+from .scale import Scale
 from .selection import Selection, best_of
 from .table import Bounds
 from .tree import Tree
@@ -277,10 +277,9 @@ def _check_possible(model: Model, attempts: int | None) -> None:
                 f"no architecture has {window.text}: the smallest is {low}, the largest {high}",
                 smallest=low,
             )
-    if attempts is not None:
-        return
+    over: Over = "labels" if any(s.size is None for s in model.labels) else "architectures"
     try:
-        check_possible(tree_for(problem, model.windows), model.windows)
+        sampler_of(model.root, over, attempts)
     except InfeasibleError:
         texts = " and ".join(window.text for window in model.windows)
         raise InfeasibleError(

@@ -15,7 +15,6 @@ import numpy as np
 
 from .conditions import Window
 from .factors import Array
-from .plan import CALL, LOOKUP, PLACE, ROW
 from .problem import Problem
 from .tree import Given, Join, Tree
 
@@ -160,8 +159,14 @@ class Scale:
             alive &= key + self.rest_largest[place][k][states] >= self.low[k]
         return alive
 
-    def estimate(self) -> Estimate:
-        """How much work it is to make lists of all keys, at most."""
+    def estimate(self, channels: int = 1) -> Estimate:
+        """How much work it is to make lists of all keys, at most.
+
+        Parameters
+        ----------
+        channels
+            Into how many columns weights are split.
+        """
         rows: list[Array] = []
         longest = total = work = 0.0
         for place, vertex in enumerate(self.tree.vertices):
@@ -176,9 +181,9 @@ class Scale:
             if vertex is self.tree.root:
                 if len(self.units) < 2:
                     counts = np.minimum(one, other)
-                return Estimate(longest, total, work + float((LOOKUP * counts).sum()))
-            shifts = np.minimum(one, other) * (CALL + PLACE * most[result])
-            work += float(np.minimum(ROW * counts, shifts).sum())
+                return Estimate(longest, total, work + float((100 * counts).sum()))
+            shifts = np.minimum(one, other) * (2000.0 + 2.0 * channels * most[result])
+            work += float(np.minimum(60.0 * counts, shifts).sum())
             sums = np.add.reduceat(counts, vertex.starts[:-1]) if len(counts) else counts
             rows.append(np.minimum(sums, most))
             longest = max(longest, float(rows[-1].sum()))

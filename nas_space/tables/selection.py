@@ -6,8 +6,7 @@ combination.  What another row of the same state and the same keys makes superfl
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -75,29 +74,6 @@ def undominated(groups: Array, costs: Array) -> Array:
     return kept
 
 
-def layers(k: int) -> Keep:
-    """Keeps what fewer than ``k`` rows of its group are as good as: ``k`` fronts, one by one."""
-
-    def keep(groups: Array, costs: Array) -> Array:
-        left = np.arange(len(groups))
-        kept = [left[:0]]
-        for _ in range(k):
-            front = undominated(groups[left], costs[:, left])
-            kept.append(left[front])
-            left = np.delete(left, front)
-            if not len(left):
-                break
-        found = np.concatenate(kept)
-        ordered: Array = found[np.argsort(groups[found], kind="stable")]
-        return ordered
-
-    return keep
-
-
-class TooMany(Exception):  # noqa: N818 - caught within this part of the library, not an error yet
-    """More rows are worth keeping than there may be."""
-
-
 class Selection:
     """The rows worth keeping, for each vertex and state.
 
@@ -111,13 +87,6 @@ class Selection:
         1 for each that is minimised, -1 for each that is maximised.
     keep
         What to keep of rows that agree in state and keys.
-    most
-        How many rows of a vertex may be worth keeping.
-
-    Raises
-    ------
-    TooMany
-        If there are more.
 
     Attributes
     ----------
@@ -125,15 +94,8 @@ class Selection:
         The rows of each vertex; those of the root are within the windows as far as the keys say.
     """
 
-    def __init__(
-        self,
-        scale: Scale,
-        costs: Sequence[int],
-        signs: Sequence[int],
-        keep: Keep,
-        most: float = math.inf,
-    ) -> None:
-        self.scale, self.tree, self.most = scale, scale.tree, most
+    def __init__(self, scale: Scale, costs: list[int], signs: list[int], keep: Keep) -> None:
+        self.scale, self.tree = scale, scale.tree
         self.costs, self.signs, self.keep = costs, signs, keep
         self.found: list[Chosen] = []
         for place, vertex in enumerate(self.tree.vertices):
@@ -151,7 +113,7 @@ class Selection:
         ]
         costs = np.stack(chosen) if chosen else np.zeros((0, len(states)))
         alive = self.scale.alive(place, states, keys)
-        rows = Rows.of(len(states), states[alive], keys[alive], np.zeros(0))
+        rows = Rows.of(len(states), states[alive], keys[alive], np.zeros((0, 0)))
         own = np.arange(int(alive.sum()))
         return Chosen(rows, costs[:, alive], own, own)
 
@@ -168,16 +130,14 @@ class Selection:
             costs = left.costs[:, one] + right.costs[:, two]
             parts.append((states[alive], keys[alive], one, two, costs))
             collected += len(one)
-            if collected > _MANY or collected > 2 * self.most:
+            if collected > _MANY:
                 parts = [self._kept(parts)]
                 collected = len(parts[0][0])
-                if collected > self.most:
-                    raise TooMany
         if not parts:
             nothing = np.zeros(0, np.int64)
             parts = [(nothing, nothing, nothing, nothing, left.costs[:, :0])]
         states, keys, row, other, costs = self._kept(parts)
-        return Chosen(Rows.of(len(join.states), states, keys, np.zeros(0)), costs, row, other)
+        return Chosen(Rows.of(len(join.states), states, keys, np.zeros((0, 0))), costs, row, other)
 
     def _kept(self, parts: list[tuple[Array, ...]]) -> tuple[Array, ...]:
         columns = [np.concatenate(part, axis=-1) for part in zip(*parts, strict=True)]

@@ -384,7 +384,7 @@ _flat: st.SearchStrategy[Recipe] = st.one_of(
     st.tuples(st.just("activation"), st.sampled_from(["leaky", "dropout", "relu", "pool"])),
     st.tuples(st.just("linear"), widths),
     st.tuples(st.sampled_from(["scale", "gain"]), st.just("f0")),
-    st.tuples(st.sampled_from(["attention", "tied"])),
+    st.tuples(st.just("tied")),
 )
 
 

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
+import tempfile
+import time
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import optuna
+from optuna.exceptions import StorageInternalError
 from optuna.storages import BaseStorage, InMemoryStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend, JournalRedisBackend
+from sqlalchemy.exc import IntegrityError, OperationalError, ProgrammingError
 
 from nas_space.errors import StorageError, UsageError
 
@@ -25,6 +30,9 @@ Storage: TypeAlias = "str | Path | BaseStorage | None"
 
 _JOURNAL = (".journal", ".log", ".jsonl")
 _SQLITE = (".db", ".sqlite", ".sqlite3")
+
+_PAUSES = (0.2, 0.6, 1.2)
+"""Seconds before a database is tried again."""
 
 _BUSY = 60
 """Seconds to wait while another process writes to a file."""
@@ -65,7 +73,7 @@ def open_storage(storage: Storage) -> BaseStorage:
             return _file(Path(address))
         if address.startswith("sqlite:///"):
             return _file(Path(address.removeprefix("sqlite:///")), sqlite=True)
-        return RDBStorage(address)
+        return _database(address)
     except UsageError:
         raise
     except Exception as error:  # of whichever database's driver
@@ -79,6 +87,32 @@ def unreachable(storage: Storage, error: Exception) -> StorageError:
         f"the trials cannot be kept in {str(storage)!r}: {reason[0] if reason else repr(error)}; "
         "check that the address is right, that the database runs, and that this may write there"
     )
+
+
+def _database(address: str, options: dict[str, Any] | None = None) -> RDBStorage:
+    """The storage in a database, its tables made if there are none."""
+    for pause in _PAUSES:
+        try:
+            return RDBStorage(address, engine_kwargs=options)
+        except (IntegrityError, OperationalError, ProgrammingError, StorageInternalError):
+            # Several that begin at once may all try to make the tables; one of them does.
+            time.sleep(pause)
+    return RDBStorage(address, engine_kwargs=options)
+
+
+def _make(path: Path, options: dict[str, Any]) -> None:
+    """Makes a file with tables, in one piece, unless somebody else is faster.
+
+    Nobody ever sees a file in which tables are still being made.
+    """
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
+        beside = Path(folder, path.name)
+        made = _database(f"sqlite:///{beside}", options)
+        made.remove_session()
+        made.engine.dispose()
+        # Somebody has been faster; or there are no links here, and it is made in its place.
+        with suppress(OSError):
+            os.link(beside, path)
 
 
 class _Connection(sqlite3.Connection):
@@ -98,8 +132,10 @@ def _file(path: Path, *, sqlite: bool = False) -> BaseStorage:
     if not path.parent.is_dir():
         raise FileNotFoundError(f"there is no folder {str(path.parent)!r}")
     if sqlite or path.suffix in _SQLITE:
-        arguments = {"timeout": _BUSY, "factory": _Connection}
-        return RDBStorage(f"sqlite:///{path}", engine_kwargs={"connect_args": arguments})
+        options = {"connect_args": {"timeout": _BUSY, "factory": _Connection}}
+        if not path.exists():
+            _make(path, options)
+        return _database(f"sqlite:///{path}", options)
     if path.suffix in _JOURNAL:
         return JournalStorage(JournalFileBackend(str(path)))
     raise UsageError(

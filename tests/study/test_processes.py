@@ -16,6 +16,8 @@ import pytest
 
 import nas_space as ns
 from nas_space.errors import TrialError, UsageError
+from nas_space.study.objectives import objectives_of
+from nas_space.study.storage import open_storage, open_study
 from tests.problems import Various, deadly, failing, slow_worth, worth
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="kills processes as POSIX does")
@@ -118,6 +120,32 @@ def test_two_commands_at_one_address_share_the_trials(tmp_path, monkeypatch):
     assert [process.wait(timeout=300) for process in processes] == [0, 0]
     check(ns.search(Various(), slow_worth, trials=40, storage=store, resume=True), 40)
     assert len(log.read_text().splitlines()) == 40
+
+
+def _opens(barrier, path, answers):
+    barrier.wait()
+    try:
+        study = open_study(open_storage(path), "search", objectives_of("value"), None)
+        answers.put(study.study_name)
+    except Exception as error:  # noqa: BLE001 - told by the test
+        answers.put(error)
+
+
+@pytest.mark.parametrize("name", ["search.db", "search.journal"])
+def test_processes_that_begin_at_the_same_moment_make_one_study(name, tmp_path):
+    context = multiprocessing.get_context("fork")
+    barrier, answers = context.Barrier(4), context.Queue()
+    team = [
+        context.Process(target=_opens, args=(barrier, tmp_path / name, answers)) for _ in range(4)
+    ]
+    for process in team:
+        process.start()
+    assert [answers.get(timeout=60) for _ in team] == ["search"] * 4
+    for process in team:
+        process.join()
+    assert [study.study_name for study in open_storage(tmp_path / name).get_all_studies()] == [
+        "search"
+    ]
 
 
 @pytest.mark.slow

@@ -189,6 +189,11 @@ class ElasticModule(ParametrizedModule):
 
     def stand_in(self, values: Any) -> Any:
         """An object that torch's ``forward`` takes for the plain layer."""
+        if torch.is_inference_mode_enabled():
+            # A view of a tensor made there forgets that it wants gradients, by which torch
+            # chooses kernels: what is cut has to be as ordinary as the parameters.
+            with torch.inference_mode(False), torch.no_grad():
+                return self.stand_in(values)
         form = self.form(values)
         stand_in = self._light(self, self.plain, form.parts[""])
         for name, child in self._modules.items():

@@ -141,6 +141,10 @@ class Holder(nn.Module):
         self.shift = functools.partial(torch.add, alpha=0.5)
         self.others = [inner]  # a module that torch does not know of
 
+    def train(self, mode: bool = True) -> Holder:
+        self.others[0].train(mode)
+        return super().train(mode)
+
     def scaled(self, x: Tensor) -> Tensor:
         return x * ns.active(self.factor)
 
@@ -384,7 +388,7 @@ _flat: st.SearchStrategy[Recipe] = st.one_of(
     st.tuples(st.just("activation"), st.sampled_from(["leaky", "dropout", "relu", "pool"])),
     st.tuples(st.just("linear"), widths),
     st.tuples(st.sampled_from(["scale", "gain"]), st.just("f0")),
-    st.tuples(st.just("tied")),
+    st.tuples(st.sampled_from(["attention", "tied"])),
 )
 
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from .freezing import Freezer
 
 Candidate = nn.Module | Callable[[], nn.Module]
+Candidates = Mapping[str, Candidate] | Sequence[Candidate] | nn.ModuleList | nn.ModuleDict
 ReductionType = Literal["mean", "concat", "sum", "none"]
 
 
@@ -62,7 +63,7 @@ class LayerChoice(MutableModule):
 
     def __init__(
         self,
-        candidates: Mapping[str, Candidate] | Sequence[Candidate],
+        candidates: Candidates,
         *,
         weights: Sequence[float] | None = None,
         label: str | None = None,

@@ -391,7 +391,8 @@ for {'first': 16, 'second': 8}
             The architecture.  Labels that are not active are checked and dropped.
         weights
             ``'copy'``, or ``'share'`` for a view of the space's parameters to evaluate with:
-            what would move, train or save it copies them first.
+            what would move, train or save it copies them first. Of a parameter cut in such a
+            way that gaps remain, the part is copied at once.
         device, dtype
             Where the weights go, and the type of the floating-point ones.
 
@@ -407,7 +408,8 @@ for {'first': 16, 'second': 8}
         if weights not in {"copy", "share"}:
             raise UsageError(f"weights must be 'copy' or 'share', but got {weights!r}")
         freezer = Freezer(self.read(sample), weights, device, dtype)
-        network = cast(Self, freezer.module(self))
+        with torch.inference_mode(False):  # else the network could never be trained
+            network = cast(Self, freezer.module(self))
         if weights == "share":
             network._share(freezer.parameters())
         return network

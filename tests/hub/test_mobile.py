@@ -250,14 +250,14 @@ def test_only_the_first_block_of_a_stage_changes_the_shape() -> None:
     assert first.names == ["k3e3", "k5e3", "k7e3", "k3e6", "k5e6", "k7e6"]
     for name, block in first.candidates.items():  # type: ignore[union-attr]
         kernel, ratio = int(name[1]), int(name[3])
-        convolutions = [m for m in block if isinstance(m, nn.Conv2d)]  # type: ignore[attr-defined]
+        convolutions = [m for m in block if isinstance(m, nn.Conv2d)]  # type: ignore[union-attr]
         assert convolutions[0].weight.shape == (16 * ratio, 16, 1, 1)
         assert convolutions[1].kernel_size == (kernel, kernel)
         assert convolutions[1].stride == (2, 2)
         assert not block.has_skip
     for block in second:
         assert block.has_skip
-        assert block[3].stride == (1, 1)  # type: ignore[index, union-attr]
+        assert block[3].stride == (1, 1)  # type: ignore[index]
     steady = inverted_residual_choice_builder([3], [3], False, 24, 24, "s3")
     assert all(block.has_skip for block in steady(0))
 
@@ -300,7 +300,7 @@ def test_convolutions_get_the_variance_of_their_fan(init: Any, divided: bool, gr
 
 
 def test_batch_norms_and_linear_layers_get_constants_and_small_weights() -> None:
-    model = nn.ModuleList(
+    model: Any = nn.ModuleList(
         [nn.BatchNorm2d(4), nn.BatchNorm1d(4), nn.Linear(100, 100), nn.BatchNorm2d(4, affine=False)]
     )
     for parameter in model.parameters():

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from nas_space.errors import CheckpointError
-from nas_space.hub import ProxylessNAS, proxylessnas
+from nas_space.hub import ProxylessNAS
 from nas_space.hub.pretrained import BASE_ADDRESS, base_address, cache_folder
 from nas_space.hub.published import PROXYLESSNAS, Published
 
@@ -72,7 +72,7 @@ def publish(monkeypatch: pytest.MonkeyPatch, content: bytes, digest: str | None 
     digest = hashlib.sha256(content).hexdigest()[:8] if digest is None else digest
     name = f"{NAME}-{digest}.pth"
     published = Published(PROXYLESSNAS[NAME].architecture, name)
-    monkeypatch.setitem(proxylessnas.PROXYLESSNAS, NAME, published)
+    monkeypatch.setitem(PROXYLESSNAS, NAME, published)
     return name
 
 

@@ -59,7 +59,7 @@ def images(batch: int = 2) -> torch.Tensor:
 
 
 def test_labels_and_candidates_are_those_of_the_paper(space: ProxylessNAS) -> None:
-    symbols = space.symbols()
+    symbols: dict[str, Any] = space.symbols()
     expected: dict[str, list[Any]] = {}
     for stage, depth in MAX_DEPTHS.items():
         if depth > 1:
@@ -134,7 +134,7 @@ def test_options_reach_the_layers() -> None:
     space = ProxylessNAS(7, dropout_rate=0.25, width_mult=0.5, bn_eps=1e-2, bn_momentum=0.3)
     norms = [m for m in space.modules() if isinstance(m, nn.BatchNorm2d)]
     assert {(m.eps, m.momentum) for m in norms} == {(1e-2, 0.3)}
-    network = space.random(seed=0)
+    network: Any = space.random(seed=0)
     assert network.dropout_layer.p == 0.25
     assert network.classifier.weight.shape == (7, 640)
     assert network.stem[0].out_channels == 16
@@ -161,7 +161,8 @@ def test_wrong_base_widths_are_refused(widths: Any) -> None:
 
 
 def test_no_weight_decay_names_the_classifier_of_frozen_networks_too(space: ProxylessNAS) -> None:
-    for module in (space, space.random(seed=0), ProxylessNAS.load_searched_model("acenas-m1")):
+    networks: list[Any] = [space, space.random(seed=0)]
+    for module in (*networks, ProxylessNAS.load_searched_model("acenas-m1")):
         assert module.no_weight_decay() == {"classifier.weight", "classifier.bias"}
         assert module.no_weight_decay() <= dict(module.named_parameters()).keys()
 

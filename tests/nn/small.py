@@ -48,9 +48,10 @@ class Holding(ns.ModelSpace):
 
     def __init__(self, **attributes: Any) -> None:
         super().__init__()
-        self.width = Categorical([4, 8], label="width")
+        self.width: Any = Categorical([4, 8], label="width")
         for name, value in attributes.items():
             setattr(self, name, value)
 
     def forward(self, x: Tensor) -> Tensor:
-        return x * self.width
+        y: Tensor = x * self.width
+        return y

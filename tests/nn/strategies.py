@@ -90,7 +90,8 @@ class Attention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         tokens = x.flatten(2).transpose(1, 2)
         y: Tensor = self.attention(tokens, tokens, tokens, need_weights=False)[0]
-        return y.transpose(1, 2).unflatten(2, x.shape[2:])
+        z: Tensor = y.transpose(1, 2).unflatten(2, x.shape[2:])
+        return z
 
 
 class Residual(nn.Module):
@@ -146,7 +147,8 @@ class Holder(nn.Module):
         return super().train(mode)
 
     def scaled(self, x: Tensor) -> Tensor:
-        return x * ns.active(self.factor)
+        y: Tensor = x * ns.active(self.factor)
+        return y
 
     def forward(self, x: Tensor) -> Tensor:
         for shift in self.table["shifts"] or ():
@@ -231,7 +233,8 @@ class Part(ModelSpace):
 def make(recipe: Recipe, width: Width) -> tuple[nn.Module, Width]:
     """The module of a recipe for an input width, and the width of its output."""
     kind, *content = recipe
-    return _MAKERS[kind](width, *content)
+    made: tuple[nn.Module, Any] = _MAKERS[kind](width, *content)
+    return made
 
 
 def keeping(recipe: Recipe, width: Width, out: Width = None) -> nn.Module:

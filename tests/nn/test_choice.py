@@ -231,13 +231,14 @@ def test_a_label_is_for_a_range_only() -> None:
 
 
 class Power(ParametrizedModule):
-    def __init__(self, exponent: float, *, scale: float = 1.0, steps: Any = ()) -> None:
+    def __init__(self, exponent: Any, *, scale: Any = 1.0, steps: Any = ()) -> None:
         super().__init__()
         self.exponent, self.steps = exponent, steps
         self.scale = nn.Parameter(torch.tensor(scale))
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.scale * x**self.exponent
+        y: Tensor = self.scale * x**self.exponent
+        return y
 
 
 def test_a_module_of_ones_own_takes_expressions() -> None:
@@ -275,7 +276,7 @@ def test_with_plain_arguments_it_is_an_ordinary_module() -> None:
 
 def test_choices_within_instances_are_active_where_they_are_used() -> None:
     class Wrapped(ParametrizedModule):
-        def __init__(self, wide: bool) -> None:
+        def __init__(self, wide: Any) -> None:
             super().__init__()
             self.op = LayerChoice([nn.ReLU(), nn.Tanh()], label="op") if wide else nn.Identity()
 
@@ -295,7 +296,7 @@ def test_choices_within_instances_are_active_where_they_are_used() -> None:
 
 def test_the_limit_of_instances_can_be_raised() -> None:
     class Many(ParametrizedModule, max_instances=2):
-        def __init__(self, value: int) -> None:
+        def __init__(self, value: Any) -> None:
             super().__init__()
 
     assert len(Many(Categorical([1, 2], label="v")).instances) == 2

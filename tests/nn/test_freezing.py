@@ -134,7 +134,7 @@ def test_methods_hooks_and_weak_references_are_bound_to_the_network() -> None:
     class Calling(ns.ModelSpace):
         def __init__(self) -> None:
             super().__init__()
-            self.factor = Categorical([2, 3], label="factor")
+            self.factor: Any = Categorical([2, 3], label="factor")
             self.layer = nn.Identity()
             self.layer.register_forward_hook(self.scale)
             self.method = self.plain
@@ -142,7 +142,8 @@ def test_methods_hooks_and_weak_references_are_bound_to_the_network() -> None:
             self.reference = weakref.ref(self)
 
         def scale(self, module: nn.Module, args: Any, output: Tensor) -> Tensor:
-            return output * self.factor
+            scaled: Tensor = output * self.factor
+            return scaled
 
         def plain(self) -> Any:
             return self
@@ -330,7 +331,7 @@ def test_weights_are_copies_without_gaps() -> None:
 
 def test_weights_can_be_of_another_type_or_device() -> None:
     space = Net()
-    network = space.freeze(ARCH, dtype=torch.float64)
+    network: Any = space.freeze(ARCH, dtype=torch.float64)
     assert {p.dtype for p in network.parameters()} == {torch.float64}
     assert network.norm.num_batches_tracked.dtype == torch.int64
     assert torch.equal(network.stem.weight, space.freeze(ARCH).stem.weight.double())
@@ -363,7 +364,7 @@ def test_any_mutable_module_freezes_by_itself() -> None:
     class Scale(MutableModule):
         def __init__(self) -> None:
             super().__init__()
-            self.factor = Categorical([1, 10], label="factor")
+            self.factor: Any = Categorical([1, 10], label="factor")
 
         def forward(self, x: Tensor) -> Tensor:
             y: Tensor = x * self.factor

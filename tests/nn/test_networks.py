@@ -42,12 +42,13 @@ class Scale(MutableModule):
 
 
 class Shift(ParametrizedModule):
-    def __init__(self, by: float) -> None:
+    def __init__(self, by: Any) -> None:
         super().__init__()
         self.by = by
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.by
+        y: Tensor = x + self.by
+        return y
 
 
 class Everything(ns.ModelSpace):
@@ -106,7 +107,8 @@ def test_it_pickles_and_copies(networks: dict[str, nn.Module], name: str) -> Non
     network = networks[name]
     saved = pickle.dumps(network)
     assert b"nas_space.mutable" not in saved
-    for other in (pickle.loads(saved), copy.deepcopy(network)):
+    copies: list[Any] = [pickle.loads(saved), copy.deepcopy(network)]
+    for other in copies:
         assert torch.equal(other(images()), network(images()))
         assert other.simplify() == {}
         assert other.architecture == network.architecture
@@ -176,7 +178,7 @@ def test_it_compiles_to_kernels(networks: dict[str, nn.Module]) -> None:
 def test_it_holds_no_more_modules_and_calls_than_one_written_by_hand() -> None:
     """What makes it as fast: the same layers in the same order, and nothing between them."""
     arch = {"width": 8, "k": 3, "depth": 1, "op0": "conv", "pick": [0, 1], "factor": 2.0}
-    space = Everything()
+    space: Any = Everything()
     arch |= {"by": 1.0, "rate": 0.5, "heads": 2}
     network = space.freeze(arch)
     own = [

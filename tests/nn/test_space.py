@@ -6,6 +6,7 @@ import copy
 import pickle
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -172,7 +173,8 @@ def test_a_plain_layer_with_an_expression_is_refused_by_name(name: str, build: A
 
 def test_a_refused_layer_that_torch_builds_is_named_with_its_path() -> None:
     def build(self: Any) -> None:
-        self.body = nn.Sequential(nn.ReLU(), nn.MaxPool2d(Categorical([2, 3], label="k")))
+        kernel: Any = Categorical([2, 3], label="k")
+        self.body = nn.Sequential(nn.ReLU(), nn.MaxPool2d(kernel))
 
     with pytest.raises(ExpressionError, match=r"got kernel_size=k, .*\(path: body\.1\)"):
         space_of(build)
@@ -353,17 +355,18 @@ def test_a_retired_label_does_not_build_the_space(monkeypatch: pytest.MonkeyPatc
 def test_a_factory_builds_only_what_is_chosen() -> None:
     made: list[str] = []
 
-    def candidate(name: str) -> nn.Module:
-        made.append(name)
-        return nn.Identity()
+    def candidate(name: str) -> Callable[[], nn.Module]:
+        def build() -> nn.Module:
+            made.append(name)
+            return nn.Identity()
+
+        return build
 
     class Lazy(ns.ModelSpace):
         def __init__(self) -> None:
             super().__init__()
             self.body = Repeat(
-                lambda i: LayerChoice(
-                    {n: lambda i=i, n=n: candidate(f"{n}{i}") for n in "ab"}, label=f"op{i}"
-                ),
+                lambda i: LayerChoice({n: candidate(f"{n}{i}") for n in "ab"}, label=f"op{i}"),
                 (0, 3),
                 label="depth",
             )
@@ -535,7 +538,8 @@ def test_the_number_of_samples_is_checked(n: Any) -> None:
 def test_samples_of_any_number() -> None:
     space = Net()
     assert len(space.sample(0)) == 0
-    assert len(space.sample(np.int64(2))) == 2
+    two: Any = np.int64(2)
+    assert len(space.sample(two)) == 2
     assert len(Constrained().sample(0)) == 0
 
 
@@ -605,11 +609,14 @@ def test_a_space_is_its_own_supernet() -> None:
     space = Net().train()
     with space.activate(ARCH):
         space(images()).sum().backward()
-    inside = space.stem.weight.grad[:4]
+    gradient, mean = space.stem.weight.grad, space.norm.running_mean
+    assert gradient is not None
+    assert mean is not None
+    inside = gradient[:4]
     assert inside.count_nonzero() > 0
-    assert space.stem.weight.grad.count_nonzero() == inside.count_nonzero()
-    assert space.norm.running_mean[4:].tolist() == [0] * 4
-    assert all(space.norm.running_mean[:4] != 0)
+    assert gradient.count_nonzero() == inside.count_nonzero()
+    assert mean[4:].tolist() == [0] * 4
+    assert all(mean[:4] != 0)
 
 
 def test_multiple_choices_in_one_symbol() -> None:
@@ -618,3 +625,12 @@ def test_multiple_choices_in_one_symbol() -> None:
 
     space = space_of(build)
     assert space.freeze({"several": (1, 3)}).several == [1, 3]
+
+
+def test_what_is_frozen_in_inference_mode_can_be_trained() -> None:
+    space = Bare()
+    space.op = LayerChoice([nn.Linear(4, 4)], label="op")
+    with torch.inference_mode():
+        network = space.freeze({"op": 0})
+    network(torch.ones(1, 4)).sum().backward()
+    assert network.op.weight.grad is not None

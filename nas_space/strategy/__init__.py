@@ -8,21 +8,39 @@ True
 from nas_space.strategy.base import Evaluated, Round, Searchable, Strategy
 from nas_space.strategy.evolution import RegularizedEvolution
 from nas_space.strategy.grid import GridSearch
+from nas_space.strategy.oneshot import (
+    DARTS,
+    ENAS,
+    ONE_SHOT,
+    GumbelDARTS,
+    OneShot,
+    Penalty,
+    Proxyless,
+    RandomOneShot,
+)
 from nas_space.strategy.random import Random
 from nas_space.strategy.registry import STRATEGIES, get_strategy
 from nas_space.strategy.samplers import GP, NSGAII, NSGAIII, QMC, TPE, OptunaSampler
 
 __all__ = [
+    "DARTS",
+    "ENAS",
     "GP",
     "NSGAII",
     "NSGAIII",
+    "ONE_SHOT",
     "QMC",
     "STRATEGIES",
     "TPE",
     "Evaluated",
     "GridSearch",
+    "GumbelDARTS",
+    "OneShot",
     "OptunaSampler",
+    "Penalty",
+    "Proxyless",
     "Random",
+    "RandomOneShot",
     "RegularizedEvolution",
     "Round",
     "Searchable",

@@ -8,6 +8,7 @@ from nas_space.errors import UsageError, suggest
 from nas_space.strategy.base import Strategy
 from nas_space.strategy.evolution import RegularizedEvolution
 from nas_space.strategy.grid import GridSearch
+from nas_space.strategy.oneshot import ONE_SHOT, OneShot
 from nas_space.strategy.random import Random
 from nas_space.strategy.samplers import GP, NSGAII, NSGAIII, QMC, TPE
 
@@ -26,13 +27,13 @@ STRATEGIES: dict[str, type[Strategy]] = {
 """Name to class of the strategies that propose one architecture at a time."""
 
 
-def get_strategy(name: str, **arguments: Any) -> Strategy:
-    """The strategy of a name.
+def get_strategy(name: str, **arguments: Any) -> Any:
+    """The strategy of a name, over trials or one-shot.
 
     Parameters
     ----------
     name
-        One of :data:`STRATEGIES`, or the name of its class, in any case.
+        One of :data:`STRATEGIES` or :data:`ONE_SHOT`, or the name of its class, in any case.
     arguments
         Of its constructor.
 
@@ -49,14 +50,18 @@ def get_strategy(name: str, **arguments: Any) -> Strategy:
     Traceback (most recent call last):
     ...
     nas_space.errors.UsageError: there is no strategy 'evolutoin'; did you mean 'evolution'? \
-(there are evolution, gp, grid, nsga2, nsga3, qmc, random, tpe)
+(there are darts, enas, evolution, gp, grid, gumbel, nsga2, nsga3, proxyless, qmc, random, \
+random-path, tpe)
     """
-    names = {kind.__name__: kind for kind in STRATEGIES.values()} | STRATEGIES
-    folded = {known.casefold(): kind for known, kind in names.items()}
+    known: dict[str, type[Strategy] | type[OneShot]] = {**STRATEGIES, **ONE_SHOT}
+    names = {kind.__name__: kind for kind in known.values()} | known
+    folded = {key.casefold(): kind for key, kind in names.items()}
     kind = folded.get(name.casefold())
     if kind is None:
-        near = suggest(name, STRATEGIES) or suggest(name, names)
-        raise UsageError(f"there is no strategy {name!r}{near} (there are {', '.join(STRATEGIES)})")
+        near = suggest(name, known) or suggest(name, names)
+        raise UsageError(
+            f"there is no strategy {name!r}{near} (there are {', '.join(sorted(known))})"
+        )
     try:
         return kind(**arguments)
     except TypeError as error:

@@ -14,12 +14,14 @@ from nas_space.study.evaluators import from_scratch, inherited
 from nas_space.study.fingerprint import describe, fingerprint
 from nas_space.study.intermediate import report
 from nas_space.study.objectives import Objective, maximize, minimize
+from nas_space.study.oneshot import OneShotResult
 from nas_space.study.result import Outcome, SearchResult
 from nas_space.study.search import search
 from nas_space.study.storage import open_storage
 
 __all__ = [
     "Objective",
+    "OneShotResult",
     "Outcome",
     "SearchResult",
     "describe",

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast, overload
 
 import optuna
 from optuna.storages import BaseStorage
 
 from nas_space.errors import StorageError, UsageError, suggest
 from nas_space.strategy import RegularizedEvolution, Strategy, get_strategy
+from nas_space.strategy.oneshot import OneShot, OneShotName, OneShotProgress
 from nas_space.study.evaluators import from_scratch
 from nas_space.study.fingerprint import describe, differences, digest, fingerprint, unrestricted
 from nas_space.study.ledger import storable
 from nas_space.study.objectives import Objectives, objectives_of
+from nas_space.study.oneshot import OneShotResult, search_oneshot
 from nas_space.study.processes import Team
 from nas_space.study.result import SearchResult
 from nas_space.study.storage import (
@@ -29,12 +31,31 @@ from nas_space.study.storage import (
 from nas_space.study.worker import Callback, Evaluate, Settings, Worker
 from nas_space.training import Task
 
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
 __all__ = ["search"]
 
 _PROBLEM = "search"
 """The attribute of a study that says what is searched, and for what."""
 
 
+@overload
+def search(
+    space: Any,
+    target: Task,
+    *,
+    strategy: OneShot | OneShotName,
+    steps: int | None = None,
+    epochs: float | None = None,
+    seed: int = 0,
+    storage: str | Path | None = None,
+    every: int = 100,
+    resume: bool = False,
+    callbacks: Sequence[Callable[[OneShotProgress], object]] = (),
+    fabric: Fabric | None = None,
+) -> OneShotResult: ...
+@overload
 def search(
     space: Any,
     target: Evaluate | Task,
@@ -44,15 +65,37 @@ def search(
     trials: int = 100,
     storage: Storage = None,
     name: str = "search",
+    seed: int = 0,
+    workers: int = 1,
+    timeout: float | None = None,
+    failures: int | None = None,
+    callbacks: Sequence[Callback] = (),
+    weights: Literal["inherit", "fresh", "none"] | None = None,
+    pruner: optuna.pruners.BasePruner | None = None,
+    resume: bool = False,
+) -> SearchResult: ...
+def search(
+    space: Any,
+    target: Evaluate | Task,
+    *,
+    strategy: Strategy | OneShot | str | None = None,
+    objectives: Objectives | None = None,
+    trials: int = 100,
+    storage: Storage = None,
+    name: str = "search",
     workers: int = 1,
     seed: int = 0,
-    callbacks: Sequence[Callback] = (),
+    callbacks: Sequence[Callable[..., object]] = (),
     timeout: float | None = None,
     failures: int | None = None,
     weights: Literal["inherit", "fresh", "none"] | None = None,
     pruner: optuna.pruners.BasePruner | None = None,
     resume: bool = False,
-) -> SearchResult:
+    steps: int | None = None,
+    epochs: float | None = None,
+    every: int = 100,
+    fabric: Fabric | None = None,
+) -> Any:
     """Searches a space for its best architectures.
 
     Parameters
@@ -65,7 +108,9 @@ def search(
         (:func:`from_scratch` and :func:`inherited` say more).
     strategy
         Who proposes architectures, or its name, see :func:`~nas_space.strategy.get_strategy`;
-        :class:`~nas_space.strategy.RegularizedEvolution` by default.
+        :class:`~nas_space.strategy.RegularizedEvolution` by default.  Or a one-shot strategy,
+        which trains the weights of the space on the task while it searches: then what is about
+        trials has no meaning, and :func:`~nas_space.study.oneshot.search_oneshot` says more.
     objectives
         What to look for: names of what is measured, to be maximised; or made by
         :func:`maximize` and :func:`minimize`, which take expressions too.  By default the main
@@ -97,11 +142,14 @@ def search(
     resume
         Whether to go on with a study of this name, or to join others that work on it, on
         other machines, too.  If there is none, one is begun.
+    steps, epochs, every, fabric
+        Of a one-shot strategy.
 
     Returns
     -------
-    SearchResult
-        Fewer trials than asked for if time ran out or no architecture is left.
+    SearchResult or OneShotResult
+        Of a one-shot strategy the latter.  Fewer trials than asked for if time ran out or no
+        architecture is left.
 
     Raises
     ------
@@ -124,9 +172,39 @@ def search(
     >>> len(result.outcomes)
     20
     """
-    evaluate: Evaluate = from_scratch(target) if isinstance(target, Task) else target
     if isinstance(strategy, str):
-        strategy = get_strategy(strategy)
+        strategy = cast("Strategy | OneShot", get_strategy(strategy))
+    if isinstance(strategy, OneShot):
+        trial_by_trial = {
+            "objectives": objectives is None,
+            "trials": trials == 100,
+            "workers": workers == 1,
+            "timeout": timeout is None,
+            "failures": failures is None,
+            "weights": weights is None,
+            "pruner": pruner is None,
+        }
+        refused = [argument for argument, unset in trial_by_trial.items() if not unset]
+        if refused:
+            raise UsageError(
+                f"{type(strategy).__name__} makes no trials, so {refused} have no meaning"
+            )
+        return search_oneshot(
+            space,
+            cast("Task", target),
+            strategy,
+            steps=steps,
+            epochs=epochs,
+            seed=seed,
+            storage=cast("str | Path | None", storage),
+            every=every,
+            resume=resume,
+            callbacks=callbacks,
+            fabric=fabric,
+        )
+    if steps is not None or epochs is not None or fabric is not None:
+        raise UsageError("steps, epochs and fabric are of one-shot strategies; see trials=")
+    evaluate: Evaluate = from_scratch(target) if isinstance(target, Task) else target
     numbers = {"trials": trials, "workers": workers, "failures": failures, "timeout": timeout}
     _check(evaluate, strategy, weights, numbers)
     if workers > 1 and isinstance(storage, BaseStorage):

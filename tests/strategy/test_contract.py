@@ -34,7 +34,8 @@ def _one_thread():
 
 @pytest.fixture(params=sorted(STRATEGIES))
 def strategy(request) -> Strategy:
-    return get_strategy(request.param, **ARGUMENTS.get(request.param, {}))
+    made: Strategy = get_strategy(request.param, **ARGUMENTS.get(request.param, {}))
+    return made
 
 
 def searched(space, strategy, trials=18, **options) -> SearchResult:

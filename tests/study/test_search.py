@@ -439,9 +439,9 @@ def test_senseless_arguments_are_refused(arguments):
 
 def test_what_is_no_function_is_refused():
     with pytest.raises(UsageError, match="evaluate"):
-        ns.search(Tiny(), "accuracy")  # type: ignore[arg-type]
+        ns.search(Tiny(), "accuracy")  # type: ignore[call-overload]
     with pytest.raises(UsageError, match="strategy"):
-        ns.search(Tiny(), worth, strategy=Random)  # type: ignore[arg-type]
+        ns.search(Tiny(), worth, strategy=Random)  # type: ignore[call-overload]
     with pytest.raises(UsageError, match="did you mean 'random'"):
         ns.search(Tiny(), worth, strategy="randon")
 

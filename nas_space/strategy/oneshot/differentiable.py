@@ -1,0 +1,289 @@
+"""`DARTS` and `GumbelDARTS`: a policy learned by gradients through a mixture."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from nas_space.errors import UsageError
+from nas_space.mutable import Sample
+from nas_space.nn.decisions import Beliefs, Weighted, check_blendable
+from nas_space.nn.elastic import ElasticModule
+from nas_space.strategy.oneshot.base import OneShot
+from nas_space.strategy.oneshot.penalty import Penalty
+from nas_space.strategy.oneshot.policy import Policy, most_likely
+from nas_space.strategy.oneshot.run import Run
+
+__all__ = ["DARTS", "Differentiable", "GumbelDARTS"]
+
+
+_NEVER = -1e4
+"""The logarithm of the probability of what is excluded; tables want finite numbers."""
+
+
+class Differentiable(OneShot):
+    """Base class of algorithms with independent probabilities for all labels.
+
+    Parameters
+    ----------
+    arc_learning_rate
+        Of the policy's optimizer, Adam.
+    arc_weight_decay
+        Of the same.
+    penalty
+        What architectures cost: a :class:`Penalty`, or a dictionary of its arguments.
+    arguments
+        As of :class:`OneShot`.
+    """
+
+    betas = (0.5, 0.999)
+
+    def __init__(
+        self,
+        *,
+        arc_learning_rate: float = 3e-4,
+        arc_weight_decay: float = 0.0,
+        penalty: Penalty | Mapping[str, Any] | None = None,
+        **arguments: Any,
+    ) -> None:
+        super().__init__(**arguments)
+        if not arc_learning_rate > 0 or arc_weight_decay < 0:
+            raise UsageError(
+                "arc_learning_rate > 0 and arc_weight_decay >= 0 must hold, but got "
+                f"({arc_learning_rate=}, {arc_weight_decay=})"
+            )
+        self.arc_learning_rate = arc_learning_rate
+        self.arc_weight_decay = arc_weight_decay
+        self.penalty = Penalty.of(penalty)
+
+    def check(self, space: Any) -> None:
+        whole = getattr(space, "space", space)
+        for path, module in whole.named_modules():
+            if isinstance(module, ElasticModule) and module.is_parametrized:
+                check_blendable(module, path, Beliefs({}))
+
+    def policy(self, run: Run) -> tuple[nn.Module, Optimizer]:
+        policy = Policy(
+            run.symbols, run.generator("logits"), run.fabric.device, allowed=run.allowed
+        )
+        optimizer = torch.optim.Adam(
+            policy.parameters(),
+            lr=self.arc_learning_rate,
+            betas=self.betas,
+            weight_decay=self.arc_weight_decay,
+        )
+        return policy, optimizer
+
+    def rehearse(self, run: Run) -> None:
+        with run.weights_as_they_are(), torch.no_grad(), Weighted(run.policy.probabilities()):
+            run.policy_loss(run.policy_batch())
+
+    def probabilities(self, run: Run) -> dict[str, Any]:
+        found: dict[str, Tensor] = run.policy.probabilities()
+        return found
+
+    def rank(self, run: Run, k: int) -> list[Sample]:
+        scores = {
+            label: vector.log_softmax(0).clamp_min(_NEVER).tolist()
+            for label, vector in run.policy.by_label().items()
+        }
+        return most_likely(run.space, scores, k)
+
+    def penalised(self, run: Run, loss: Tensor) -> Tensor:
+        """A loss with the penalty for the expected cost under the policy."""
+        if self.penalty is None:
+            return loss
+        return self.penalty(loss, self.penalty.expected(run.policy.probabilities()))
+
+    def numbers(self, run: Run, **more: Any) -> dict[str, Any]:
+        """What to show of a step."""
+        with torch.no_grad():
+            found = {**more, "entropy": run.policy.entropy()}
+            if self.penalty is not None:
+                found["cost"] = self.penalty.expected(run.policy.probabilities())
+        return found
+
+
+class DARTS(Differentiable):
+    """Trains all architectures as one mixture, and its probabilities by their gradients.
+
+    Parameters
+    ----------
+    unrolled
+        Whether the gradient of the probabilities looks one step of training ahead (second
+        order), by the finite difference of the paper.  It takes three more passes.
+    arguments
+        As of :class:`Differentiable`.
+
+    References
+    ----------
+    Liu et al., *DARTS: differentiable architecture search*, arXiv 1806.09055.
+    """
+
+    def __init__(self, *, unrolled: bool = False, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self.unrolled = unrolled
+
+    def sampled(self, run: Run, stream: str) -> dict[str, Tensor]:
+        """The weights of the mixture at a step."""
+        del stream  # nothing is random
+        found: dict[str, Tensor] = run.policy.probabilities()
+        return found
+
+    def path(self, run: Run) -> AbstractContextManager[Any]:
+        with torch.no_grad():
+            weights = self.sampled(run, "path")
+        return Weighted(weights)
+
+    def learn(self, run: Run) -> Mapping[str, Any]:
+        batch = run.policy_batch()
+        if self.unrolled:
+            loss, gradients = self._second_order(run, batch)
+        else:
+            with run.weights_as_they_are():
+                loss, gradients = self._gradients(run, batch)
+        run.improve(dict(zip(run.policy.parameters(), gradients, strict=True)))
+        return self.numbers(run, loss=loss)
+
+    def _loss(self, run: Run, batch: Any) -> Tensor:
+        with Weighted(self.sampled(run, "policy")):
+            return run.policy_loss(batch)
+
+    def _gradients(self, run: Run, batch: Any) -> tuple[Tensor, list[Tensor | None]]:
+        loss = self.penalised(run, self._loss(run, batch))
+        parameters = list(run.policy.parameters())
+        found = torch.autograd.grad(loss, parameters, allow_unused=True)
+        return loss.detach(), list(found)
+
+    def _second_order(self, run: Run, batch: Any) -> tuple[Tensor, list[Tensor | None]]:
+        """The gradient at the weights that one step of training would lead to."""
+        weights = [p for p in run.network.parameters() if p.requires_grad]
+        logits = list(run.policy.parameters())
+        training = run.training_batch()
+        ahead = run.learning_rate
+        before = [weight.detach().clone() for weight in weights]
+        with run.statistics_as_they_are():
+            try:
+                steps = torch.autograd.grad(self._loss(run, training), weights, allow_unused=True)
+                _moved(weights, before, steps, -ahead)
+                loss = self.penalised(run, self._loss(run, batch))
+                found = torch.autograd.grad(loss, [*logits, *weights], allow_unused=True)
+                direct: list[Any] = list(found[: len(logits)])
+                way: list[Any] = list(found[len(logits) :])
+                norm = torch.stack([v.norm() for v in way if v is not None]).norm()
+                small = 0.01 / norm.clamp_min(1e-12)
+                sides = []
+                for sign in (1.0, -1.0):
+                    _moved(weights, before, way, sign * small)
+                    value = self._loss(run, training)
+                    sides.append(torch.autograd.grad(value, logits, allow_unused=True))
+            finally:
+                _moved(weights, before, [None] * len(weights), 0.0)
+        gradients: list[Tensor | None] = []
+        for first, plus, minus in zip(direct, *sides, strict=True):
+            # A label on no path of the mixture has none of the three.
+            second = None if first is None else ahead * (plus - minus) / (2 * small)
+            gradients.append(None if second is None else first - second)
+        return loss.detach(), gradients
+
+
+def _moved(weights: Any, before: Any, ways: Any, far: Any) -> None:
+    """Puts weights some way off from where they were before."""
+    with torch.no_grad():
+        for weight, start, way in zip(weights, before, ways, strict=True):
+            weight.copy_(start if way is None else start + far * way)
+
+
+class GumbelDARTS(DARTS):
+    """DARTS with weights drawn by the Gumbel softmax, ever closer to single architectures.
+
+    Parameters
+    ----------
+    temperature
+        At the first and at the last step; linear between.  A number stays; a dictionary has
+        ``init`` and ``min``.
+    hard
+        Whether the mixture is a single architecture, with the gradient of the soft weights.
+        Then only this one is trained.
+    arguments
+        As of :class:`DARTS`.
+
+    References
+    ----------
+    Wu et al., *FBNet*, arXiv 1812.03443; Xie et al., *SNAS*, arXiv 1812.09926; Jang et al.,
+    *Categorical reparameterization with Gumbel-softmax*, arXiv 1611.01144.
+    """
+
+    def __init__(
+        self,
+        *,
+        temperature: tuple[float, float] | Mapping[str, float] | float = (1.0, 0.33),
+        hard: bool = False,
+        **arguments: Any,
+    ) -> None:
+        super().__init__(**arguments)
+        if isinstance(temperature, Mapping):
+            pair = [temperature["init"], temperature["min"]]
+        elif isinstance(temperature, (int, float)):
+            pair = [temperature, temperature]
+        else:
+            pair = list(temperature)
+        if len(pair) != 2 or min(pair) <= 0:
+            raise UsageError(f"temperature must be above 0, or two such numbers, but got {pair}")
+        self.temperature = (float(pair[0]), float(pair[1]))
+        self.hard = hard
+
+    def temperature_at(self, run: Run) -> float:
+        """The temperature at a step."""
+        first, last = self.temperature
+        return first + (last - first) * run.step / max(1, run.total - 1)
+
+    def sampled(self, run: Run, stream: str) -> dict[str, Tensor]:
+        generator = run.generator(f"gumbel/{stream}")
+        return {
+            label: gumbel_softmax(logits, self.temperature_at(run), generator, hard=self.hard)
+            for label, logits in run.policy.by_label().items()
+        }
+
+    def path(self, run: Run) -> AbstractContextManager[Any]:
+        if not self.hard:
+            return super().path(run)
+        generator = run.generator("path")
+        return run.along(run.preferred(lambda: run.policy.arch(run.policy.draw(generator))))
+
+
+def gumbel_softmax(
+    logits: Tensor, temperature: float, generator: torch.Generator, *, hard: bool = False
+) -> Tensor:
+    """Weights near a corner of the simplex, each corner with its probability.
+
+    Parameters
+    ----------
+    logits
+        Of shape ``(n,)``.
+    temperature
+        The lower, the nearer.
+    generator
+        On the CPU.
+    hard
+        Whether to go all the way, with the gradient of the soft weights.
+
+    Examples
+    --------
+    >>> generator = torch.Generator().manual_seed(0)
+    >>> gumbel_softmax(torch.zeros(3), 0.01, generator).max().item() > 0.99
+    True
+    """
+    uniform = torch.rand(logits.shape, generator=generator, dtype=torch.float64)
+    noise = -torch.log(-torch.log(uniform.clamp(1e-30, 1 - 1e-16)))
+    soft = ((logits.log_softmax(0) + noise.to(logits)) / temperature).softmax(0)
+    if not hard:
+        return soft
+    one = torch.zeros_like(soft)
+    one[int(soft.detach().argmax())] = 1.0
+    return one + (soft - soft.detach())

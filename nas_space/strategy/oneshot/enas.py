@@ -1,0 +1,264 @@
+"""`ENAS`: a recurrent controller that decides label by label."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from nas_space.errors import ConstraintViolation, InfeasibleError, UsageError
+from nas_space.mutable import Sample
+from nas_space.strategy.oneshot.base import OneShot
+from nas_space.strategy.oneshot.penalty import Penalty
+from nas_space.strategy.oneshot.policy import Policy, excluded_codes
+from nas_space.strategy.oneshot.rewards import advantage
+from nas_space.strategy.oneshot.run import Run
+
+__all__ = ["ENAS", "Controller", "Decisions"]
+
+_ATTEMPTS = 1000
+_SHOWN = 8
+"""From how many architectures probabilities are estimated."""
+
+
+class Decisions:
+    """An architecture that a controller drew.
+
+    Attributes
+    ----------
+    arch
+        Its active labels; no other was drawn.
+    log_probability, entropy
+        Of the decisions, summed.
+    probabilities
+        Of each label's codes, given what was decided before.
+    """
+
+    def __init__(self) -> None:
+        self.arch: Sample = {}
+        self.log_probability: Any = 0.0
+        self.entropy: Any = 0.0
+        self.probabilities: dict[str, Tensor] = {}
+
+
+class Controller(nn.Module):
+    """An LSTM that takes each decision knowing those before.
+
+    Parameters
+    ----------
+    symbols
+        The labels.
+    hidden_size
+        Of the LSTM.
+    tanh_constant
+        Logits are within plus and minus this, so that nothing is ever certain; ``None`` for
+        no limit.
+    generator
+        Draws the weights.
+    device
+        Where they are.
+    allowed
+        As of :class:`Policy`.
+    """
+
+    def __init__(
+        self,
+        symbols: Mapping[str, Any],
+        hidden_size: int = 64,
+        tanh_constant: float | None = 2.5,
+        generator: torch.Generator | None = None,
+        device: torch.device | None = None,
+        *,
+        allowed: Mapping[str, tuple[int, ...]] | None = None,
+    ) -> None:
+        super().__init__()
+        self.symbols = dict(symbols)
+        Policy(self.symbols)  # refuses labels of which not each value can have a probability
+        self.places = {label: place for place, label in enumerate(self.symbols)}
+        self.tanh_constant = tanh_constant
+        self.excluded = excluded_codes(self.symbols, allowed or {}, device)
+        sizes = [symbol.size for symbol in self.symbols.values()]
+        self.start = nn.Parameter(torch.empty(1, hidden_size))
+        self.lstm = nn.LSTMCell(hidden_size, hidden_size)
+        self.embeddings = nn.ModuleList(nn.Embedding(size, hidden_size) for size in sizes)
+        self.heads = nn.ModuleList(nn.Linear(hidden_size, size) for size in sizes)
+        with torch.no_grad():
+            for parameter in self.parameters():
+                parameter.uniform_(-0.1, 0.1, generator=generator)
+        self.to(device)
+
+    def draw(self, space: Any, generator: torch.Generator) -> Decisions:
+        """An architecture of the space, label by label, as each becomes active.
+
+        Raises
+        ------
+        InfeasibleError
+            If the space is restricted, and a thousand architectures in a row are not in it.
+        """
+        whole = getattr(space, "space", space)
+        for _ in range(_ATTEMPTS):
+            try:
+                drawn = self._draw(whole, generator)
+            except ConstraintViolation:
+                continue
+            if whole is space or space.contains(drawn.arch):
+                return drawn
+        raise InfeasibleError(
+            f"none of {_ATTEMPTS} architectures that the controller drew is in the restricted "
+            "space; loosen its conditions"
+        )
+
+    def _draw(self, space: Any, generator: torch.Generator) -> Decisions:
+        drawn = Decisions()
+        state: Any = None
+        given: Tensor = self.start
+
+        def decide(symbol: Any) -> Any:
+            nonlocal state, given
+            place = self.places[symbol.name]
+            state = self.lstm(given, state)
+            logits = self.heads[place](state[0])[0]
+            if self.tanh_constant is not None:
+                logits = self.tanh_constant * torch.tanh(logits)
+            if symbol.name in self.excluded:
+                logits = logits.masked_fill(self.excluded[symbol.name], -torch.inf)
+            logs = logits.log_softmax(0)
+            p = logs.exp()
+            code = torch.multinomial(p.detach().cpu(), 1, generator=generator)
+            given = self.embeddings[place](code.to(logits.device))
+            drawn.log_probability = drawn.log_probability + logs[code.item()]
+            drawn.entropy = drawn.entropy - (p * logs.masked_fill(p == 0, 0.0)).sum()
+            drawn.probabilities[symbol.name] = p.detach()
+            return symbol.value(int(code))
+
+        space.fill(drawn.arch, decide)
+        return drawn
+
+
+class ENAS(OneShot):
+    """Trains along architectures that a controller draws, and the controller by their rewards.
+
+    Labels that are not active under what was drawn are neither drawn nor rewarded.
+
+    Parameters
+    ----------
+    batches_per_update
+        Architectures rewarded before each update of the controller.
+    reward_metric_name
+        The metric that is the reward; the task's main one by default.
+    arc_learning_rate
+        Of the controller's optimizer, Adam.
+    entropy_weight
+        How much variety counts beside the reward.
+    baseline_decay
+        How long the baseline of the rewards remembers: it is their moving average.
+    hidden_size, tanh_constant
+        As of :class:`Controller`.
+    candidates
+        How many architectures are drawn and evaluated to find the best.
+    calibration_batches
+        Training batches from which each of them gets its batch-norm statistics.
+    penalty
+        What architectures cost, taken off the reward: a :class:`Penalty`, or a dictionary of
+        its arguments.
+    arguments
+        As of :class:`OneShot`.
+
+    Raises
+    ------
+    UsageError
+        If an argument makes no sense.
+
+    References
+    ----------
+    Pham et al., *Efficient neural architecture search via parameter sharing*, arXiv 1802.03268.
+    """
+
+    def __init__(
+        self,
+        *,
+        batches_per_update: int = 20,
+        reward_metric_name: str | None = None,
+        arc_learning_rate: float = 3.5e-4,
+        entropy_weight: float = 1e-4,
+        baseline_decay: float = 0.95,
+        hidden_size: int = 64,
+        tanh_constant: float | None = 2.5,
+        candidates: int = 64,
+        calibration_batches: int = 4,
+        penalty: Penalty | Mapping[str, Any] | None = None,
+        **arguments: Any,
+    ) -> None:
+        super().__init__(**arguments)
+        if batches_per_update < 1 or candidates < 1 or calibration_batches < 1:
+            raise UsageError(
+                "batches_per_update >= 1, candidates >= 1 and calibration_batches >= 1 must hold, "
+                f"but got ({batches_per_update=}, {candidates=}, {calibration_batches=})"
+            )
+        if not 0 <= baseline_decay < 1:
+            raise UsageError(f"0 <= baseline_decay < 1 must hold, but got {baseline_decay}")
+        self.batches_per_update = batches_per_update
+        self.reward_metric_name = reward_metric_name
+        self.arc_learning_rate = arc_learning_rate
+        self.entropy_weight = entropy_weight
+        self.baseline_decay = baseline_decay
+        self.hidden_size = hidden_size
+        self.tanh_constant = tanh_constant
+        self.candidates = candidates
+        self.calibration_batches = calibration_batches
+        self.penalty = Penalty.of(penalty)
+
+    def policy(self, run: Run) -> tuple[nn.Module, Optimizer]:
+        controller = Controller(
+            run.symbols,
+            self.hidden_size,
+            self.tanh_constant,
+            run.generator("controller"),
+            run.fabric.device,
+            allowed=run.allowed,
+        )
+        optimizer = torch.optim.Adam(controller.parameters(), lr=self.arc_learning_rate)
+        return controller, optimizer
+
+    def path(self, run: Run) -> AbstractContextManager[Any]:
+        with torch.no_grad():
+            return run.along(run.policy.draw(run.space, run.generator("path")).arch)
+
+    def learn(self, run: Run) -> Mapping[str, Any]:
+        drawn = run.policy.draw(run.space, run.generator("policy"))
+        reward = run.reward(drawn.arch, run.policy_batch(), self.reward_metric_name)
+        if self.penalty is not None:
+            reward = self.penalty.rewarded(reward, self.penalty.cost(drawn.arch))
+        gain = advantage(run.memory, reward, self.baseline_decay)
+        loss = -gain * drawn.log_probability - self.entropy_weight * drawn.entropy
+        (loss / self.batches_per_update).backward()
+        seen = run.memory["rewarded"] = run.memory.get("rewarded", 0) + 1
+        if seen % self.batches_per_update == 0:
+            run.improve({p: p.grad for p in run.policy.parameters()})
+        return {"reward": reward, "entropy": drawn.entropy.detach()}
+
+    def probabilities(self, run: Run) -> dict[str, Any]:
+        """Estimated from a few architectures: later decisions depend on earlier ones."""
+        generator = run.generator("shown")
+        found: dict[str, list[Tensor]] = {}
+        with torch.no_grad():
+            for _ in range(_SHOWN):
+                for label, p in run.policy.draw(run.space, generator).probabilities.items():
+                    found.setdefault(label, []).append(p)
+        return {label: torch.stack(each).mean(0) for label, each in found.items()}
+
+    def rank(self, run: Run, k: int) -> list[Sample]:
+        generator = run.generator("candidates")
+        found: dict[str, Sample] = {}
+        wanted = max(k, self.candidates)
+        with torch.no_grad():
+            for _ in range(10 * wanted):
+                arch = run.policy.draw(run.space, generator).arch
+                found.setdefault(run.network.arch_id(arch), arch)
+                if len(found) == wanted:
+                    break
+        return run.by_evaluation(list(found.values()), self.calibration_batches, self.penalty)

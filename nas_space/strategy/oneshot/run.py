@@ -1,0 +1,480 @@
+"""`Run`: a one-shot search under way, that can be put down and taken up at any step."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.optim import Optimizer
+
+from nas_space.errors import CheckpointError, InfeasibleError, UsageError
+from nas_space.mutable import Sample
+from nas_space.nn.decisions import Traced
+from nas_space.strategy.oneshot.base import OneShot
+from nas_space.strategy.oneshot.penalty import Penalty
+from nas_space.strategy.oneshot.policy import allowed_codes
+from nas_space.strategy.oneshot.weights import Weights
+from nas_space.training import Progress, Task, evaluate, recalibrate, training_batches
+from nas_space.training.evaluation import preserved_modes
+from nas_space.training.randomness import (
+    generator_of,
+    preserved_randomness,
+    seed_globally,
+    seed_of,
+)
+from nas_space.training.weights import check_fit
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
+__all__ = ["OneShotProgress", "Run"]
+
+_ATTEMPTS = 1000
+_PATIENCE = 100
+
+
+@dataclass(frozen=True)
+class OneShotProgress:
+    """Where a one-shot search stands after a step.
+
+    Attributes
+    ----------
+    training
+        Of the weights.
+    """
+
+    training: Progress
+    _numbers: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def step(self) -> int:
+        """Steps done."""
+        return self.training.step
+
+    @property
+    def total(self) -> int:
+        """Steps there are."""
+        return self.training.total
+
+    @property
+    def loss(self) -> float:
+        """The training loss of the step."""
+        return self.training.loss
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """What the algorithm says of its policy: its loss or reward, entropy, expected cost."""
+        return {name: float(value) for name, value in self._numbers.items()}
+
+
+class Run:
+    """A one-shot search under way.
+
+    Everything random at step `t` is derived from (seed, `t`), so a run that is continued from
+    :meth:`state_dict` ends, on the CPU, with the very bits it would have ended with.
+
+    Parameters
+    ----------
+    strategy
+        The algorithm.
+    space
+        A space, or a restriction of one: whatever is drawn and found is within it.
+    task
+        What to train for.  Policies learn from the validation data.
+    steps, epochs
+        How long the weights are trained: exactly one of the two.
+    seed
+        What the run depends on, next to the weights that the space has.
+    fabric
+        Where; by default where the space is.
+
+    Attributes
+    ----------
+    network
+        The whole space, whose weights are trained in place.
+    symbols, allowed
+        Its labels, and the codes that those may have of which the restriction excludes some.
+    policy, optimizer
+        What is learned beside the weights, and how.
+    memory
+        Numbers that an algorithm remembers from one step to the next.
+    notes
+        What it has worked out once, and would work out again to the same.
+
+    Raises
+    ------
+    UsageError
+        If the arguments do not go together.
+    SpaceError
+        If the algorithm cannot deal with the space.
+
+    Examples
+    --------
+    >>> from nas_space.strategy.oneshot import RandomOneShot
+    >>> from torch.utils.data import TensorDataset
+    >>> from nas_space.nn import LayerChoice, ModelSpace
+    >>> class Net(ModelSpace):
+    ...     def __init__(self):
+    ...         super().__init__()
+    ...         self.op = LayerChoice([nn.Linear(3, 1), nn.Linear(3, 1)], label="op")
+    ...
+    ...     def forward(self, x):
+    ...         return self.op(x)
+    >>> data = TensorDataset(torch.rand(8, 3), torch.rand(8, 1))
+    >>> task = Task.regression(data, validation=data, batch_size=4)
+    >>> run = Run(RandomOneShot(), Net(), task, steps=2)
+    >>> while not run.done:
+    ...     progress = run.advance()
+    >>> sorted(run.best())
+    ['op']
+    """
+
+    def __init__(
+        self,
+        strategy: OneShot,
+        space: Any,
+        task: Task,
+        *,
+        steps: int | None = None,
+        epochs: float | None = None,
+        seed: int = 0,
+        fabric: Fabric | None = None,
+    ) -> None:
+        if strategy.needs_validation and task.validation is None:
+            raise UsageError(
+                f"{type(strategy).__name__} compares architectures on validation data, but the "
+                "task has none; give validation=..."
+            )
+        strategy.check(space)
+        if strategy.gradient_clip_val is not None:
+            task = replace(task, clip=strategy.gradient_clip_val)
+        self.strategy, self.space, self.task, self.seed = strategy, space, task, seed
+        self.network: Any = getattr(space, "space", space)
+        self.symbols = self.network.symbols()
+        self.allowed = allowed_codes(space)
+        self.trainer = Weights(self, steps=steps, epochs=epochs, fabric=fabric)
+        self.fabric = self.trainer.fabric
+        self.warmup = task.steps(strategy.warmup_epochs) if strategy.warmup_epochs else 0
+        self.policy: Any = None
+        self.optimizer: Optimizer | None = None
+        if learned := strategy.policy(self):
+            self.policy, self.optimizer = learned
+        self.memory: dict[str, float] = {}
+        self.notes: dict[str, Any] = {}
+        self._history: list[tuple[int, dict[str, list[float]]]] = []
+        self._batches: Iterator[Any] | None = None
+        self._ranked: tuple[int, int, list[Sample]] | None = None
+        with preserved_randomness(self.fabric.device):
+            strategy.rehearse(self)
+        self._batches = None
+
+    # -- going on ----------------------------------------------------------------------------
+
+    @property
+    def step(self) -> int:
+        """Steps done."""
+        return self.trainer.step
+
+    @property
+    def total(self) -> int:
+        """Steps there are."""
+        return self.trainer.total
+
+    @property
+    def done(self) -> bool:
+        """Whether all steps are done."""
+        return self.trainer.done
+
+    def advance(self) -> OneShotProgress:
+        """Do one step: of the policy, once the warm-up is over, and of the weights.
+
+        Raises
+        ------
+        UsageError
+            All steps are done.
+        """
+        numbers: Mapping[str, Any] = {}
+        if not self.done:
+            self._note()
+            if self.step >= self.warmup:
+                with preserved_randomness(self.fabric.device):
+                    self._seed("learn")
+                    numbers = self.strategy.learn(self)
+        progress = self.trainer.advance()
+        if self.done:
+            self._note()
+            self._batches = None
+        return OneShotProgress(progress, numbers)
+
+    def _seed(self, stream: str) -> None:
+        """For what draws from global generators, such as dropout: each process its own."""
+        stream = f"oneshot/{stream}/{self.fabric.global_rank}"
+        seed_globally(self.seed, stream, self.step, self.fabric.device)
+
+    def _note(self) -> None:
+        if self.done or self.step % self.strategy.log_prob_every_n_step == 0:
+            found = self.strategy.probabilities(self)
+            now = {label: _listed(vector) for label, vector in found.items()}
+            self._history.append((self.step, now))
+
+    # -- for algorithms ----------------------------------------------------------------------
+
+    def generator(self, stream: str) -> torch.Generator:
+        """A generator of this step's own random numbers for some purpose, on the CPU."""
+        return generator_of(self.seed, f"oneshot/{stream}", self.step)
+
+    def seed_for(self, stream: str) -> int:
+        """As :meth:`generator`, a seed."""
+        return seed_of(self.seed, f"oneshot/{stream}", self.step)
+
+    def policy_batch(self) -> Any:
+        """The next batch of validation data, on the device; one for each step at most."""
+        if self._batches is None:
+            self._batches = training_batches(
+                self.task.split("validation"),
+                self.task.batch_size,
+                seed=self.seed,
+                start=max(0, self.step - self.warmup),
+                stream="policy",
+                rank=self.fabric.global_rank,
+                processes=self.fabric.world_size,
+                workers=self.task.workers,
+            )
+        batch = self.fabric.to_device(next(self._batches))
+        return self.fabric.strategy.precision.convert_input(batch)
+
+    def loss(self, batch: Any) -> Tensor:
+        """The training loss of what is active, for the weights to go down."""
+        return self.task.training_loss(self.trainer.wrapped, batch)
+
+    def policy_loss(self, batch: Any) -> Tensor:
+        """The loss of what is active, for a policy to go down: the weights get no gradient."""
+        with self.fabric.autocast():
+            return self.task.training_loss(self.network, batch)
+
+    def along(self, arch: Mapping[str, Any]) -> Traced:
+        """A context in which the space is one architecture, and only that one is trained."""
+        return self.trainer.along(arch)
+
+    def descend(self, path: AbstractContextManager[Any], loss: Callable[[], Tensor]) -> Tensor:
+        """Adds the gradients of the weights for a loss along a path; returns the loss."""
+        return self.trainer.descend(path, loss)
+
+    def accepted(self, draw: Callable[[], Sample]) -> Sample:
+        """What is drawn, again and again until it is in the space.
+
+        Raises
+        ------
+        InfeasibleError
+            If a thousand in a row are outside of the restriction.
+        """
+        for _ in range(_ATTEMPTS):
+            arch = draw()
+            if self.space.contains(arch):
+                return arch
+        raise InfeasibleError(
+            f"none of {_ATTEMPTS} architectures that the policy drew is in the restricted space; "
+            "loosen its conditions, or say what architectures cost by a penalty instead"
+        )
+
+    def preferred(self, draw: Callable[[], Sample]) -> Sample:
+        """As :meth:`accepted`, but a random architecture of the space if that takes too long.
+
+        For training weights: a policy that learns by gradients may well come to prefer what is
+        outside of a restriction.
+        """
+        for _ in range(_PATIENCE):
+            arch = draw()
+            if self.space.contains(arch):
+                return arch
+        found: Sample = self.space.sample(seed=self.seed_for("preferred"))
+        return found
+
+    def training_batch(self) -> Any:
+        """The batch that the weights will be trained on at this step."""
+        return self.trainer.coming()
+
+    @property
+    def learning_rate(self) -> float:
+        """That of the weights at this step."""
+        return float(self.trainer.optimizer.param_groups[0]["lr"])
+
+    @contextmanager
+    def statistics_as_they_are(self) -> Iterator[None]:
+        """A context after which buffers, such as running statistics, are put back."""
+        buffers = list(self.network.buffers())
+        before = [buffer.clone() for buffer in buffers]
+        try:
+            yield
+        finally:
+            with torch.no_grad():
+                for buffer, value in zip(buffers, before, strict=True):
+                    buffer.copy_(value)
+
+    @contextmanager
+    def weights_as_they_are(self) -> Iterator[None]:
+        """As :meth:`statistics_as_they_are`; weights get no gradient, which saves memory."""
+        trained = [p for p in self.network.parameters() if p.requires_grad]
+        for parameter in trained:
+            parameter.requires_grad_(False)
+        try:
+            with self.statistics_as_they_are():
+                yield
+        finally:
+            for parameter in trained:
+                parameter.requires_grad_(True)
+
+    def reward(self, arch: Mapping[str, Any], batch: Any, metric: str | None = None) -> float:
+        """How good an architecture is on a batch, with the batch's own statistics.
+
+        Parameters
+        ----------
+        arch
+            The architecture.
+        batch
+            As of :meth:`policy_batch`.
+        metric
+            Of the task's; the main one by default.  The sign is such that more is better.
+
+        Raises
+        ------
+        UsageError
+            If there is no such metric.
+        """
+        name = self.task.main_metric if metric is None else metric
+        if name not in self.task.metrics:
+            raise UsageError(f"there is no metric {name!r}; there are {list(self.task.metrics)}")
+        with self.weights_as_they_are(), torch.no_grad(), preserved_modes(self.network):
+            self.network.eval()
+            for module in self.network.modules():
+                if isinstance(module, _BatchNorm):
+                    module.training = True
+            with self.network.activate(arch), self.fabric.autocast():
+                output, target = self.task.outputs(self.network, batch)
+        value = self.task.metrics[name](output, target)
+        found = torch.tensor(value, device=self.fabric.device)
+        mean = float(self.fabric.all_reduce(found, reduce_op="mean"))  # type: ignore[arg-type]
+        return mean if self.task.metrics[name].maximize else -mean
+
+    def improve(self, gradients: Mapping[nn.Parameter, Tensor | None]) -> None:
+        """One step of the policy's optimizer; parameters without a gradient stay."""
+        assert self.optimizer is not None
+        for parameter, gradient in gradients.items():
+            if gradient is not None and self.fabric.world_size > 1:
+                gradient = self.fabric.all_reduce(gradient, reduce_op="mean")  # type: ignore[assignment] # noqa: PLW2901
+            parameter.grad = gradient
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+
+    def by_evaluation(
+        self, archs: list[Sample], batches: int, penalty: Penalty | None = None
+    ) -> list[Sample]:
+        """Architectures by the validation metric of what they freeze to, the best first.
+
+        Parameters
+        ----------
+        archs
+            The architectures.
+        batches
+            Of the training data, for batch-norm statistics.
+        penalty
+            What costs take off the metric.
+        """
+        scored = []
+        for place, arch in enumerate(archs):
+            network = self.network.freeze(arch)
+            recalibrate(network, self.task, batches=batches, fabric=self.fabric, seed=self.seed)
+            scores = evaluate(network, self.task, "validation", fabric=self.fabric)
+            goodness = self.task.goodness(scores)
+            if penalty is not None:
+                goodness = penalty.rewarded(goodness, penalty.cost(arch))
+            scored.append((math.inf if math.isnan(goodness) else -goodness, place))
+        return [archs[place] for _, place in sorted(scored)]
+
+    # -- what was found ----------------------------------------------------------------------
+
+    def best(self) -> Sample:
+        """The architecture that the search prefers now."""
+        return self.top(1)[0]
+
+    def top(self, k: int) -> list[Sample]:
+        """Different architectures, the best first; fewer if the space has fewer.
+
+        Raises
+        ------
+        UsageError
+            If ``k`` is not positive.
+        """
+        if k < 1:
+            raise UsageError(f"k must be at least 1, but got {k}")
+        if self._ranked is None or self._ranked[0] != self.step or self._ranked[1] < k:
+            with preserved_randomness(self.fabric.device):
+                self._seed("rank")
+                self._ranked = self.step, k, self.strategy.rank(self, k)
+        return [dict(arch) for arch in self._ranked[2][:k]]
+
+    def frozen(self, arch: Mapping[str, Any] | None = None) -> Any:
+        """The network of an architecture, by default the best, with its trained weights."""
+        return self.network.freeze(self.best() if arch is None else arch)
+
+    def probabilities(self) -> dict[str, list[tuple[int, list[float]]]]:
+        """The policy over time: for each label, steps and the probability of each value then."""
+        found: dict[str, list[tuple[int, list[float]]]] = {}
+        for step, now in self._history:
+            for label, vector in now.items():
+                found.setdefault(label, []).append((step, list(vector)))
+        return found
+
+    # -- being put down ----------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Any]:
+        """The state between two steps, as a tree that ``training.save_state`` takes."""
+        parameters = [] if self.policy is None else list(self.policy.parameters())
+        return {
+            "strategy": type(self.strategy).__name__,
+            "weights": self.trainer.state_dict(),
+            "policy": None if self.policy is None else self.policy.state_dict(),
+            "gradients": [parameter.grad for parameter in parameters],
+            "optimizer": None if self.optimizer is None else self.optimizer.state_dict(),
+            "memory": dict(self.memory),
+            "history": [[step, dict(now)] for step, now in self._history],
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from a state.
+
+        Raises
+        ------
+        CheckpointError
+            If it is of another run; nothing is changed then.
+        """
+        mine = type(self.strategy).__name__
+        try:
+            if state["strategy"] != mine:
+                raise CheckpointError(f"the state is of {state['strategy']}, not of {mine}")
+            if self.policy is not None and self.optimizer is not None:
+                check_fit(self.policy, state["policy"])
+            self.trainer.load_state_dict(state["weights"])
+            if self.policy is not None and self.optimizer is not None:
+                self.policy.load_state_dict(state["policy"])
+                self.optimizer.load_state_dict(state["optimizer"])
+                for parameter, gradient in zip(
+                    self.policy.parameters(), state["gradients"], strict=True
+                ):
+                    parameter.grad = None if gradient is None else gradient.to(parameter)
+            self.memory = dict(state["memory"])
+            self._history = [(step, dict(now)) for step, now in state["history"]]
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise CheckpointError(f"this is not the state of such a run: {error!r}") from error
+        self._batches = self._ranked = None
+
+
+def _listed(vector: Any) -> list[float]:
+    values: list[float] = vector.detach().tolist() if isinstance(vector, Tensor) else list(vector)
+    return [float(value) for value in values]

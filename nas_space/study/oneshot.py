@@ -1,0 +1,129 @@
+"""One-shot searches: run to the end, kept in a file, and what they found."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from nas_space.errors import StorageError, UsageError
+from nas_space.mutable import Sample
+from nas_space.strategy.oneshot import OneShot, OneShotProgress, Run
+from nas_space.study.fingerprint import fingerprint
+from nas_space.training import Task, load_state, save_state
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
+__all__ = ["OneShotResult", "search_oneshot"]
+
+
+class OneShotResult:
+    """What a one-shot search has found.
+
+    Parameters
+    ----------
+    run
+        The search, done or not.
+    """
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+        self.space = run.space
+
+    def best(self) -> Sample:
+        """The best architecture."""
+        return self.run.best()
+
+    def top(self, k: int) -> list[Sample]:
+        """Up to ``k`` different architectures, the best first."""
+        return self.run.top(k)
+
+    def network(self, arch: Mapping[str, Any] | None = None) -> Any:
+        """The network of an architecture, by default of the best, with its trained weights."""
+        return self.run.frozen(arch)
+
+    def probabilities(self) -> dict[str, list[tuple[int, list[float]]]]:
+        """The policy over time: for each label, steps and the probability of each value then."""
+        return self.run.probabilities()
+
+    def __repr__(self) -> str:
+        name = type(self.run.strategy).__name__
+        return f"OneShotResult({name}, step {self.run.step} of {self.run.total})"
+
+
+def search_oneshot(
+    space: Any,
+    task: Task,
+    strategy: OneShot,
+    *,
+    steps: int | None = None,
+    epochs: float | None = None,
+    seed: int = 0,
+    storage: str | Path | None = None,
+    every: int = 100,
+    resume: bool = False,
+    callbacks: Sequence[Callable[[OneShotProgress], object]] = (),
+    fabric: Fabric | None = None,
+) -> OneShotResult:
+    """Searches a space with shared weights, which are those of the space.
+
+    Parameters
+    ----------
+    space
+        A space, or a restriction of one; its weights are trained in place.
+    task
+        What to train for; policies learn from its validation data.
+    strategy
+        The algorithm.
+    steps, epochs
+        How long: exactly one of the two.
+    seed
+        The same seed and the same weights to begin with give the same search.
+    storage
+        A file to keep the state in, written every `every` steps and at the end.
+    every
+        How often.
+    resume
+        Whether to go on from the file, if it is there; to the same bits, on the CPU.
+    callbacks
+        Called with the progress after each step.
+    fabric
+        Where; by default where the space is.
+
+    Raises
+    ------
+    StorageError
+        If the file is of a search of another space.
+    UsageError
+        If an argument makes no sense.
+    """
+    if not isinstance(cast("object", task), Task):
+        raise UsageError(f"{type(strategy).__name__} trains on a Task, but got {task!r}")
+    if resume and storage is None:
+        raise UsageError("resume=True needs storage=, the file to resume from")
+    if every < 1:
+        raise UsageError(f"every must be at least 1, but is {every}")
+    run = Run(strategy, space, task, steps=steps, epochs=epochs, seed=seed, fabric=fabric)
+    file = None if storage is None else Path(storage)
+    if file is not None and file.exists():
+        if not resume:
+            raise UsageError(f"{file} is there already; resume=True goes on with it")
+        _load(run, file)
+    while not run.done:
+        progress = run.advance()
+        due = progress.step in {progress.total, progress.step // every * every}
+        if file is not None and due and run.fabric.is_global_zero:
+            save_state(file, {"space": fingerprint(space), "run": run.state_dict()})
+        for callback in callbacks:
+            callback(progress)
+    return OneShotResult(run)
+
+
+def _load(run: Run, file: Path) -> None:
+    state: Any = load_state(file)
+    here = fingerprint(run.space)
+    there = state.get("space") if isinstance(state, dict) else None
+    if there != here:
+        raise StorageError(f"{file} is of another space ({there}, here {here}); give another file")
+    run.load_state_dict(state["run"])

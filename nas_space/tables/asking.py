@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import DecompositionError, InfeasibleError
+from ..errors import DecompositionError
 from ..mutable import Mutable, Sample, SampleBatch
 from ..mutable.node import Node
 from .arithmetic import Real
@@ -18,6 +18,7 @@ from .drawing import classes_of
 from .lists import Lists
 from .model import Model, Whole, root_of
 from .problem import Problem
+from .refusal import refusal
 from .scale import Scale, finest, tree_for
 from .selection import Keep, Selection, best_of, undominated
 from .tabulation import tabulate
@@ -66,7 +67,7 @@ class Question:
         self.problem = Problem(self.model.draft(self.tables))
         self.tree = tree_for(self.problem, self.windows)
         if not self.tree.possible:
-            raise InfeasibleError("no architecture meets the constraints")
+            raise refusal(self.model.root)
 
     # -- the best -----------------------------------------------------------------------------
 
@@ -87,7 +88,7 @@ class Question:
                     "cannot be taken apart, or whose costs are too varied"
                 )
         if not found:
-            raise InfeasibleError("no architecture meets the constraints")
+            raise refusal(self.model.root)
         return found
 
     def _select(self, scale: Scale, keep: Keep) -> Selection:
@@ -136,7 +137,7 @@ class Question:
             if all(cut is None or cut(values) for cut in cuts):
                 found.append((values, arch))
         if not found:
-            raise InfeasibleError("no architecture meets the constraints")
+            raise refusal(self.model.root)
         return found
 
     def _cuts(self, number: int) -> Callable[[list[Any]], bool] | None:

@@ -32,6 +32,8 @@ class Model:
     ----------
     root
         The structure of a space.
+    constrained
+        Whether its constraints are to hold.
 
     Attributes
     ----------
@@ -47,14 +49,14 @@ class Model:
         Constraints that cannot be taken apart, and why.
     """
 
-    def __init__(self, root: Node) -> None:
+    def __init__(self, root: Node, *, constrained: bool = True) -> None:
         self.root = root
         self.activity = Activity.of(root)
         self.labels: list[Any] = [leaf for leaf in self.activity.reach if leaf.words]
         self.allowed = [*self.activity.definitions, *(~lost for lost in self.activity.lost)]
         self.others: dict[Constraint, DecompositionError] = {}
         conditions = Conditions()
-        for leaf, reach in self.activity.reach.items():
+        for leaf, reach in self.activity.reach.items() if constrained else ():
             if isinstance(leaf, Marker) and isinstance(leaf.annotation, Constraint):
                 self._require(leaf.annotation, reach, conditions)
         self.allowed += conditions.factors

@@ -25,9 +25,8 @@ from .factors import brief
 from .model import Model, Over, root_of
 from .problem import Problem
 from .questions import Scored, Tradeoff
+from .refusal import extremes, far_off, refusal
 from .sampling import sample, sampler_of
-from .scale import Scale
-from .selection import Selection, best_of
 from .table import Bounds
 from .tree import Tree
 
@@ -262,21 +261,13 @@ def _check_possible(model: Model, attempts: int | None) -> None:
     problem = Problem(model.draft())
     tree = Tree(problem)
     if not tree.possible:
-        raise InfeasibleError("no architecture meets the conditions on few labels")
-    scale = Scale(tree, (), ())
+        raise refusal(model.root)
     smallest: list[int] = []
-    for number, window in enumerate(model.windows):
-        low, high = (
-            int(sign * Selection(scale, [number], [sign], best_of(1)).ends.costs[0, 0])
-            + window.table.constant
-            for sign in (1, -1)
-        )
+    for window in model.windows:
+        low, high = extremes(model, window.table)
         smallest.append(low)
         if low > window.high or high < window.low:
-            raise InfeasibleError(
-                f"no architecture has {window.text}: the smallest is {low}, the largest {high}",
-                smallest=low,
-            )
+            raise far_off(window.text, low, high)
     over: Over = "labels" if any(s.size is None for s in model.labels) else "architectures"
     try:
         sampler_of(model.root, over, attempts)

@@ -19,6 +19,7 @@ from .factors import Array
 from .lists import Lists
 from .model import Model, Over, Whole
 from .problem import Problem
+from .refusal import refusal
 from .scale import finest, tree_for
 from .tree import Tree
 
@@ -92,13 +93,13 @@ class Sampler:
     def _finest(self, tree: Tree) -> tuple[Drawer, float]:
         windows = self.model.windows
         if not tree.possible:
-            raise InfeasibleError("no architecture meets the conditions")
+            raise refusal(self.model.root)
         limit = 1
         while True:
             scale = finest(tree, windows, most_rows=limit * _ROWS, most_work=limit * _WORK)
             drawer = Drawer(Lists(scale, Real(), keep=True))
             if not drawer.weight:
-                raise InfeasibleError("no architecture meets the conditions together")
+                raise refusal(self.model.root)
             sure = drawer.lists.endings(scale.sure_low, scale.sure_high).weights.sum()
             rate = 1.0 if scale.exact else float(sure) / drawer.weight
             if rate > 0.1:

@@ -1,0 +1,123 @@
+"""What to say when no architecture is left: how far off the conditions are."""
+
+from __future__ import annotations
+
+import operator as py
+from collections.abc import Iterator
+from typing import Any
+
+from ..errors import DecompositionError, InfeasibleError
+from ..mutable.constraints import Constraint, ExpressionConstraint, Marker
+from ..mutable.expression import apply
+from ..mutable.node import Node
+from .factors import brief
+from .model import Model
+from .problem import Problem
+from .scale import Scale
+from .selection import Selection, best_of
+from .table import Table
+from .tabulation import tabulate
+from .tree import Tree
+
+_NEEDED = {"lt": [py.lt], "le": [py.le], "gt": [py.gt], "ge": [py.ge], "eq": [py.le, py.ge]}
+"""What each comparison needs: of the smallest cost if it bounds from above, else of the largest."""
+
+_TURNED = {"lt": "gt", "le": "ge", "eq": "eq", "ge": "le", "gt": "lt"}
+
+
+def refusal(root: Node) -> InfeasibleError:
+    """The error that says why no architecture meets the conditions of a structure.
+
+    A comparison that no architecture meets even without the other conditions is named, with the
+    range of its cost; otherwise all are, with the smallest of each cost.
+
+    Parameters
+    ----------
+    root
+        The structure, with its conditions as markers.
+    """
+    free = Model(root, constrained=False)
+    conditions = [
+        leaf.annotation
+        for leaf in free.activity.reach
+        if isinstance(leaf, Marker) and isinstance(leaf.annotation, Constraint)
+    ]
+    if not conditions:
+        return InfeasibleError("no architecture is possible: what decides leads nowhere")
+    smallest: dict[Node, Any] = {}
+    for cost, name, bound, text in _comparisons(conditions):
+        try:
+            low, high = extremes(free, tabulate(cost))
+        except DecompositionError:
+            continue
+        if not all(
+            compare(low if compare in {py.lt, py.le} else high, bound) for compare in _NEEDED[name]
+        ):
+            return far_off(text, low, high)
+        smallest[cost] = low
+    texts = " and ".join(brief(_expression(condition)) for condition in conditions)
+    if not smallest:
+        return InfeasibleError(f"no architecture has {texts}")
+    least = ", ".join(f"{low} for {brief(cost)}" for cost, low in smallest.items())
+    together = " at the same time" if len(conditions) > 1 else ""
+    return InfeasibleError(
+        f"no architecture has {texts}{together}: the smallest possible is {least}",
+        smallest=next(iter(smallest.values())) if len(smallest) == 1 else None,
+    )
+
+
+def far_off(text: str, low: Any, high: Any) -> InfeasibleError:
+    """The error of a condition on a cost that lies between two values wherever it is possible."""
+    return InfeasibleError(
+        f"no architecture has {text}: the smallest is {low}, the largest {high}", smallest=low
+    )
+
+
+def extremes(model: Model, table: Table) -> tuple[Any, Any]:
+    """The lowest and the highest cost of what a model allows, but for its windows.
+
+    Raises
+    ------
+    InfeasibleError
+        If it allows nothing.
+    """
+    tree = Tree(Problem(model.draft([table])))
+    if not tree.possible:
+        raise InfeasibleError("no architecture is possible: what decides leads nowhere")
+    scale = Scale(tree, (), ())
+    number = len(model.windows)
+    low, high = (
+        sign * Selection(scale, [number], [sign], best_of(1)).ends.costs[0, 0].item()
+        + table.constant
+        for sign in (1, -1)
+    )
+    return low, high
+
+
+def _expression(constraint: Constraint) -> Node:
+    needed = constraint.needs()
+    return constraint.marker if needed is None else needed
+
+
+def _comparisons(conditions: list[Constraint]) -> Iterator[tuple[Node, str, Any, str]]:
+    """The comparisons of a cost with a number that must hold: cost, operator, number, text."""
+    waiting: list[Any] = [
+        condition.expression
+        for condition in reversed(conditions)
+        if isinstance(condition, ExpressionConstraint)
+    ]
+    while waiting:
+        part = waiting.pop()
+        if not isinstance(part, Node) or part.operator is None:
+            continue
+        name = part.operator.name
+        if name == "and":
+            waiting += reversed(part.arguments)
+        elif name in _NEEDED:
+            cost, bound = part.arguments
+            if isinstance(cost, Node) and isinstance(bound, Node):
+                cost, bound = apply("sub", cost, bound), 0
+            elif isinstance(bound, Node):
+                cost, bound, name = bound, cost, _TURNED[name]
+            if isinstance(bound, (int, float)):
+                yield cost, name, bound, brief(part)

@@ -1,0 +1,78 @@
+"""What nothing meets is refused at once, with how far off it is."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Any
+
+import pytest
+
+from nas_space.errors import InfeasibleError
+from nas_space.mutable import Categorical, ExpressionConstraint, MutableExpression, MutableList
+from nas_space.tables import best, bounds, grid, restrict, sample
+
+ME = MutableExpression
+WIDTHS = [Categorical([8, 16, 24], label=f"w{i}") for i in range(4)]
+SPACE = MutableList(WIDTHS)
+COST: Any = ME.sum([a * b for a, b in pairwise(WIDTHS)])
+LEAST, MOST = 192, 1728
+
+
+def refused(*conditions: Any) -> InfeasibleError:
+    with pytest.raises(InfeasibleError) as caught:
+        restrict(SPACE, *conditions)
+    return caught.value
+
+
+@pytest.mark.parametrize(
+    "conditions",
+    [
+        (COST <= 10,),
+        (COST < LEAST,),
+        (COST >= 1e9,),
+        (COST > MOST,),
+        (COST == 10,),
+        (COST <= 10.5,),
+        (ME.to_float(COST) <= 10,),
+        ((COST <= 10) & (WIDTHS[0] == 8),),
+        (WIDTHS[0] == 24, COST <= 10),
+        (COST <= 10, WIDTHS[0] + WIDTHS[1] >= 16),
+    ],
+)
+def test_a_condition_on_a_cost_is_refused_with_its_range(conditions: Any) -> None:
+    error = refused(*conditions)
+    assert f"the smallest is {LEAST}" in str(error)
+    assert f"the largest {MOST}" in str(error)
+    assert error.smallest == LEAST
+
+
+def test_the_range_is_in_the_unit_of_the_condition() -> None:
+    assert refused(COST / 1000 <= 0.01).smallest == LEAST / 1000
+    assert refused(COST - WIDTHS[0] <= 10).smallest == bounds(SPACE, COST - WIDTHS[0]).minimum
+
+
+def test_conditions_that_only_together_leave_nothing_are_all_named() -> None:
+    error = refused(COST >= 201, COST <= 205)
+    assert "at the same time" in str(error)
+    assert error.smallest == LEAST
+    error = refused(WIDTHS[0] == 24, COST <= 300)
+    assert f"the smallest possible is 8 for w0, {LEAST} for" in str(error)
+    assert error.smallest is None
+
+
+def test_what_is_no_comparison_is_named() -> None:
+    error = refused((WIDTHS[0] == 5) | (WIDTHS[1] == 5))
+    assert "no architecture has (w0 == 5) | (w1 == 5)" in str(error)
+    assert error.smallest is None
+
+
+def test_constraints_of_the_space_itself_are_named_whatever_is_asked() -> None:
+    space = MutableList([*WIDTHS, ExpressionConstraint(COST <= 10, label="few")])
+    for ask in (
+        lambda: sample(space, over="architectures"),
+        lambda: best(space, COST),
+        lambda: list(grid(space)),
+        lambda: restrict(space, COST <= 500),
+    ):
+        with pytest.raises(InfeasibleError, match=f"the smallest is {LEAST}"):
+            ask()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 __all__ = ["main"]
@@ -15,6 +16,10 @@ def main(arguments: list[str] | None = None) -> None:
     arguments
         Of the command line; those of the process by default.
     """
+    # Before torch is loaded: where other work shares the cores, threads that spin while they
+    # wait for each other make training several times slower than threads that sleep.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
     from nas_space.cli.app import app
     from nas_space.errors import NasSpaceError
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
+from time import monotonic
 from typing import Any
 
 from rich.console import Console
@@ -32,6 +33,8 @@ _TRIAL = 4
 def search_progress(recipe: Any, *, quiet: bool) -> Iterator[Callable[[str, int, int, str], None]]:
     """A bar for each stage and one for all, with the time that they will still take.
 
+    Where there is no terminal, a line for every tenth of a stage instead.
+
     Parameters
     ----------
     recipe
@@ -39,6 +42,10 @@ def search_progress(recipe: Any, *, quiet: bool) -> Iterator[Callable[[str, int,
     quiet
         Whether to show nothing.
     """
+    console = Console(stderr=True, quiet=quiet)
+    if not console.is_terminal:
+        yield _lines(console)
+        return
     lengths = {
         "one path": recipe.first_steps,
         "shared weights": recipe.steps,
@@ -55,7 +62,7 @@ def search_progress(recipe: Any, *, quiet: bool) -> Iterator[Callable[[str, int,
         TimeRemainingColumn(),
         TextColumn("{task.fields[word]}"),
     )
-    with Progress(*columns, console=Console(stderr=True, quiet=quiet)) as progress:
+    with Progress(*columns, console=console) as progress:
         bars = {
             stage: progress.add_task(stage, total=n, word="", start=False)
             for stage, n in lengths.items()
@@ -81,6 +88,20 @@ def search_progress(recipe: Any, *, quiet: bool) -> Iterator[Callable[[str, int,
             move(whole, before + done * work[name] / lengths[name], jump=jump)
 
         yield show
+
+
+def _lines(console: Console) -> Callable[[str, int, int, str], None]:
+    began = monotonic()
+    said: dict[str, int] = {}
+
+    def show(stage: str, done: int, total: int, word: str) -> None:
+        tenth = 10 * done // total
+        if said.get(stage) != tenth:
+            said[stage] = tenth
+            seconds = f"{monotonic() - began:.0f} s"
+            console.print(f"{seconds:>6}  {stage}: {done} of {total}, {word}", highlight=False)
+
+    return show
 
 
 def show_findings(job: Any, findings: Any, pictures: Sequence[Path]) -> None:

@@ -38,7 +38,15 @@ class Entry:
 
 SPACES: dict[str, Entry] = {
     "proxylessnas": Entry(ProxylessNAS, {"width_mult": 0.25}, tuple(PROXYLESSNAS)),
-    "mobilenetv3": Entry(MobileNetV3Space, {}, tuple(MOBILENETV3)),
+    "mobilenetv3": Entry(
+        MobileNetV3Space,
+        {
+            "width_multipliers": (0.25, 0.5, 0.75),
+            "depth_range": (1, 2),
+            "expand_ratios": (1.0, 2.0, 3.0),
+        },
+        tuple(MOBILENETV3),
+    ),
 }
 
 

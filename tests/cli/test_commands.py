@@ -120,6 +120,16 @@ def test_an_interrupted_search_says_how_to_go_on(
     assert f"--resume --out {tmp_path / 'run'}" in capsys.readouterr().err
 
 
+def test_progress_is_lines_where_there_is_no_terminal(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    loud = [argument for argument in TINY if argument != "--quiet"]
+    assert run("search", "--out", str(tmp_path / "run"), "--space", SPACE, *loud) == 0
+    told = capsys.readouterr().err
+    for stage in ("one path: 1 of 1, loss", "search: 2 of 2, best accuracy", "fine-tuning random 1"):
+        assert stage in told
+
+
 def test_what_a_search_found_can_be_frozen_again(searched: Path, tmp_path: Path) -> None:
     found = str(searched / "architecture.json")
     for weights in ("weights", "shared_weights"):

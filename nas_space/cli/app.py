@@ -221,6 +221,28 @@ def spaces() -> None:
     Console().print(table)
 
 
+@app.command()
+def migrate(
+    files: Annotated[list[Path], typer.Argument(help="Modules written for NNI 3.0.")],
+    write: Annotated[bool, typer.Option("--write", help="Change the files.")] = False,
+) -> None:
+    """Replace the imports of NNI in some files by this library's; print the change.
+
+    Reports what no import covers: names without a counterpart, with what to write instead, and
+    residuals that are decided by `is`.
+    """
+    from nas_space.interop.migrate import migrate_file
+
+    done = [(path, migrate_file(path)) for path in files]  # all are read before any is written
+    for path, migration in done:
+        typer.echo(migration.diff(str(path)), nl=False)
+        if write and migration.text != migration.source:
+            path.write_bytes(migration.text.encode(migration.encoding))
+    for path, migration in done:
+        for finding in migration.findings:
+            typer.echo(f"{path}:{finding}", err=True)
+
+
 def build(space: str, arguments: dict[str, Any]) -> Any:
     """The space of a name, with arguments from the command line."""
     from nas_space.hub.registry import find_space

@@ -9,10 +9,17 @@ from .mobile import (
     same_width,
     simplify_sequential,
 )
-from .mobilenetv3 import MobileNetV3Space, SqueezeExcite
+from .mobilenetv3 import (
+    CompactDepthwiseSeparableConv,
+    CompactInvertedResidual,
+    MobileNetV3Space,
+    SqueezeExcite,
+)
 from .proxylessnas import ProxylessNAS
 
 __all__ = [
+    "CompactDepthwiseSeparableConv",
+    "CompactInvertedResidual",
     "ConvBNReLU",
     "DepthwiseSeparableConv",
     "InvertedResidual",

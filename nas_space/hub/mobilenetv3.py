@@ -106,11 +106,30 @@ class _Compact(MutableModule):
         return block
 
 
-class _DepthwiseSeparable(_Compact, DepthwiseSeparableConv):
+class CompactDepthwiseSeparableConv(_Compact, DepthwiseSeparableConv):
+    """A :class:`DepthwiseSeparableConv` that may choose an identity for its ``squeeze_excite``.
+
+    It freezes to the layers that are left, numbered as if it had been built without.
+    """
+
     kind = DepthwiseSeparableConv
 
 
-class _Inverted(_Compact, InvertedResidual):
+class CompactInvertedResidual(_Compact, InvertedResidual):
+    """An :class:`InvertedResidual` that may choose an identity for its ``squeeze_excite``.
+
+    It freezes to the layers that are left, numbered as if it had been built without.
+
+    Examples
+    --------
+    >>> skip_or_not = lambda hidden, _: LayerChoice(
+    ...     [nn.Identity(), SqueezeExcite(hidden)], label="se"
+    ... )
+    >>> block = CompactInvertedResidual(8, 8, 2, squeeze_excite=skip_or_not)
+    >>> len(block), len(block.freeze({"se": 0})), len(block.freeze({"se": 1}))
+    (9, 8, 9)
+    """
+
     kind = InvertedResidual
 
 
@@ -245,7 +264,7 @@ class MobileNetV3Space(ModelSpace):
         self.stem = ConvBNReLU(
             3, widths[0], Categorical([3, 5], label="stem_ks"), stride[0], activation_layer=acts[0]
         )
-        first = _DepthwiseSeparable(
+        first = CompactDepthwiseSeparableConv(
             widths[0],
             widths[1],
             Categorical([3, 5, 7], label="s0_i0_ks"),
@@ -276,7 +295,7 @@ class MobileNetV3Space(ModelSpace):
         self, stage: int, excitation: str, stride: int, activation: type[nn.Module], index: int
     ) -> nn.Module:
         label = f"s{stage}_i{index}"
-        return _Inverted(
+        return CompactInvertedResidual(
             self.widths[stage if index == 0 else stage + 1],
             self.widths[stage + 1],
             Categorical(self.expand_ratios, label=f"{label}_exp"),

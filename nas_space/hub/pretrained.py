@@ -12,6 +12,8 @@ import torch
 from torch import nn
 
 from ..errors import CheckpointError
+from .published import PROXYLESSNAS, find
+from .published_mobilenetv3 import MOBILENETV3
 
 BASE_ADDRESS = "https://nni.blob.core.windows.net/nashub"
 """Where NNI published its checkpoints; the environment variable below names another place."""
@@ -77,6 +79,27 @@ def checkpoint_file(name: str, *, download: bool = False, progress: bool = True)
             "fetch it again"
         )
     return path
+
+
+def load_pretrained_weight(name: str, *, download: bool = False, progress: bool = True) -> str:
+    """The path of the published weights of an architecture, as NNI's function of this name.
+
+    Parameters
+    ----------
+    name
+        Of the architecture, such as ``'proxyless-mobile'``.
+    download, progress
+        As in :func:`checkpoint_file`.
+
+    Raises
+    ------
+    UsageError
+        If none of that name is published.
+    CheckpointError
+        As :func:`checkpoint_file`.
+    """
+    published = find(name, PROXYLESSNAS | MOBILENETV3, "the hub")
+    return str(checkpoint_file(published.checkpoint, download=download, progress=progress))
 
 
 def load_checkpoint(

@@ -9,7 +9,9 @@ from typing import Any, TypeAlias
 
 from ..mutable import MutableExpression
 from .activation import Activation, active
+from .cell import Cell
 from .choice import ChosenInputs, InputChoice, LayerChoice, ValueChoice
+from .context import current_model, model_context, recursive_freeze
 from .elastic import ElasticModule
 from .layers import (
     MutableBatchNorm1d,
@@ -47,6 +49,7 @@ MaybeIntChoice: TypeAlias = "int | MutableExpression[int]"
 
 __all__ = [
     "Activation",
+    "Cell",
     "ChosenInputs",
     "ElasticModule",
     "InputChoice",
@@ -81,6 +84,9 @@ __all__ = [
     "ValueChoice",
     "active",
     "choice",
+    "current_model",
+    "model_context",
+    "recursive_freeze",
 ]
 
 

@@ -45,6 +45,7 @@ class Slim:
 
 _SLIM: ContextVar[Slim | None] = ContextVar("building_slim", default=None)
 _INSIDE: ContextVar[bool] = ContextVar("building_inside", default=False)
+_ALONE: ContextVar[dict[str, Any] | None] = ContextVar("building_alone", default=None)
 
 
 def slim() -> Slim | None:
@@ -60,6 +61,21 @@ def building_for(arch: Slim | None) -> Iterator[None]:
         yield
     finally:
         _SLIM.reset(token)
+
+
+def alone() -> dict[str, Any] | None:
+    """The architecture of which whatever is built next becomes a part at once, if any."""
+    return _ALONE.get()
+
+
+@contextmanager
+def building_alone(arch: dict[str, Any] | None) -> Iterator[None]:
+    """A context in which what is built is frozen at once, as one architecture has it."""
+    token = _ALONE.set(arch)
+    try:
+        yield
+    finally:
+        _ALONE.reset(token)
 
 
 @contextmanager

@@ -83,10 +83,16 @@ class Freezer:
         memo = self.memo
         found = memo.known(module)
         if found is None:
-            if self.root is None:
+            inside = self.root is not None
+            if not inside:
                 self.root = module
             if isinstance(module, MutableModule):
-                found = module.freeze_module(self)
+                if inside and freezes_itself(type(module)):
+                    found = module.freeze(self.values.active)
+                    if self.device is not None or self.dtype is not None:
+                        found = found.to(self.device, self.dtype)
+                else:
+                    found = module.freeze_module(self)
             else:
                 found = self.clone(module)
             memo[id(module)] = found
@@ -355,6 +361,13 @@ class FreezeMemo(dict[int, Any]):
     def freeze(self, module: nn.Module) -> nn.Module:
         """The frozen form of a mutable module found while copying."""
         return self.freezer.module(module)
+
+
+@functools.cache
+def freezes_itself(cls: Any) -> bool:
+    """Whether a class of a user's own says by ``freeze(sample)`` what it freezes to."""
+    home: str = getattr(cls.freeze, "__module__", "")
+    return home.partition(".")[0] != __name__.partition(".")[0]
 
 
 def _closed_over(function: types.FunctionType, seen: set[int]) -> Any:

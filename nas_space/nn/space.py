@@ -38,7 +38,7 @@ from ..tables import Over
 from ..tables import sample as sample_exactly
 from .activation import Activation
 from .building import Slim, building_for, inside_space, slim
-from .freezing import Freezer
+from .freezing import Freezer, freezes_itself
 from .module import MutableModule
 from .reach import check_reach
 from .reading import check_inactive, digest, is_retired
@@ -48,6 +48,9 @@ from .sharing import SharedWeights
 from .structure import ATOMS, Survey, explain_plain_layer, modules_using, refuse_misplaced
 
 M = TypeVar("M", bound=Mutable)
+
+_REMEMBERED = frozenset({"_structure", "_symbols", "_apart"})
+"""What is worked out once, and forgotten when the space changes."""
 
 
 class ModelSpace(SharedWeights, Countable, MutableModule):
@@ -178,8 +181,8 @@ class ModelSpace(SharedWeights, Countable, MutableModule):
         return dict(state["_symbols"])
 
     def _forget(self) -> None:
-        self.__dict__.pop("_structure", None)
-        self.__dict__.pop("_symbols", None)
+        for name in _REMEMBERED:
+            self.__dict__.pop(name, None)
 
     def __setattr__(self, name: str, value: Any) -> None:
         # What holds nothing, and takes the place of nothing else, leaves the structure as it is.
@@ -197,7 +200,7 @@ class ModelSpace(SharedWeights, Countable, MutableModule):
 
     def __getstate__(self) -> dict[str, Any]:
         state = super().__getstate__()
-        return {key: value for key, value in state.items() if key not in {"_structure", "_symbols"}}
+        return {key: value for key, value in state.items() if key not in _REMEMBERED}
 
     def require(self, *conditions: MutableExpression[Any] | Constraint) -> Self:
         """Declares conditions that every architecture must meet; returns the space.
@@ -370,7 +373,25 @@ for {'first': 16, 'second': 8}
             If the architecture is not in the space.
         """
         refuse_frozen(self)
+        self._refuse_without_shared_weights()
         return Activation(self.read(arch))
+
+    def _refuse_without_shared_weights(self) -> None:
+        """Raises if a part is only what its constructor made for one architecture."""
+        state = self.__dict__
+        if "_apart" not in state:  # looked for once, as the structure is
+            state["_apart"] = [
+                (path, type(module).__name__)
+                for path, module in self.named_modules()
+                if path and isinstance(module, MutableModule) and module.mutables
+                if freezes_itself(type(module))
+            ]
+        for path, kind in state["_apart"]:
+            raise SpaceError(
+                f"{path!r}, a {kind}, says by its own freeze(...) what it becomes, so it shares no "
+                "weights between architectures and cannot run as one; run space.freeze(arch), or "
+                "write it with layers of nas_space.nn"
+            )
 
     def freeze(
         self,
@@ -453,6 +474,10 @@ for {'first': 16, 'second': 8}
                 f"an architecture is a dict from label to value, but got {arch!r}"
             )
         return partial(cls._frozen_for, dict(arch))
+
+    @classmethod
+    def construct_for(cls, arch: Sample, /, *args: Any, **kwargs: Any) -> nn.Module:
+        return cls._frozen_for(arch, *args, **kwargs)
 
     @classmethod
     def _frozen_for(cls, arch: Sample, /, *args: Any, **kwargs: Any) -> Self:

@@ -30,7 +30,9 @@ ATOMS = frozenset(
 )
 """Types of values that hold nothing and cannot change."""
 
-BOOKKEEPING = frozenset({"_structure", "_symbols", "_arguments", "_architecture", "_shared"})
+BOOKKEEPING = frozenset(
+    {"_structure", "_symbols", "_apart", "_arguments", "_architecture", "_shared"}
+)
 """What spaces and networks remember of themselves."""
 
 _LOOKED_INTO_APART = frozenset({*nn.Module().__dict__, *BOOKKEEPING, "_expressions", "_mutables"})

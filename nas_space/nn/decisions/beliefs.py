@@ -110,15 +110,16 @@ def _column(columns: Any, expression: Any, total: int) -> list[Any]:
 def _relevant(expressions: tuple[Any, ...], known: Known) -> Known:
     """What is known of labels that the expressions depend on, directly or by what is known."""
     names = {symbol.name for symbol in leaves(*expressions)}
-    rest = list(known)
-    kept: list[tuple[Node, Any]] = []
+    # By place: nodes themselves must not be compared.
+    rest = set(range(len(known)))
+    kept: set[int] = set()
     while True:
-        more = [item for item in rest if names & {s.name for s in leaves(item[0])}]
+        more = {i for i in rest if names & {symbol.name for symbol in leaves(known[i][0])}}
         if not more:
-            return tuple(item for item in known if item in kept)
-        kept += more
-        rest = [item for item in rest if item not in more]
-        names |= {symbol.name for node, _ in more for symbol in leaves(node)}
+            return tuple(known[i] for i in sorted(kept))
+        kept |= more
+        rest -= more
+        names |= {symbol.name for i in more for symbol in leaves(known[i][0])}
 
 
 @lru_cache(maxsize=8192)

@@ -1,0 +1,338 @@
+"""Moving code written for NNI 3.0 here: its imports, and a report of what they do not cover.
+
+Only import statements are rewritten, so a file stays what it was in every other line.
+"""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import re
+import tokenize
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ..errors import UsageError
+from .names import Target, advice, find, is_nni
+
+__all__ = ["Finding", "Migration", "migrate", "migrate_file", "package_of"]
+
+OVERRIDDEN = {
+    "create_fixed_module": "networks are cloned out of the space; freeze_module(freezer) is what a "
+    "primitive of one's own may say",
+    "should_invoke_fixed_module": "nothing is invoked; leave it out",
+    "extra_oneshot_hooks": "a space is its own supernet; leave it out",
+    "_shape_forward": "nas_space.profiler follows forward itself; leave it out",
+}
+"""Methods that NNI calls and this library does not."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something that is left for its author to do.
+
+    Attributes
+    ----------
+    line
+        Where it is, from 1.
+    what
+        What is there.
+    instead
+        What to write.
+    """
+
+    line: int
+    what: str
+    instead: str
+
+    def __str__(self) -> str:
+        return f"{self.line}: {self.what}; {self.instead}"
+
+
+@dataclass
+class Migration:
+    """A file before and after, and what is left to do.
+
+    Attributes
+    ----------
+    source, text
+        What was written, and what takes its place.
+    encoding
+        Of the file.
+    findings
+        What no import covers, by line.
+    """
+
+    source: str
+    text: str = ""
+    encoding: str = "utf-8"
+    findings: list[Finding] = field(default_factory=list)
+
+    def diff(self, name: str) -> str:
+        """The change as a unified diff; empty if there is none."""
+        before, after = (text.splitlines(keepends=True) for text in (self.source, self.text))
+        return "".join(difflib.unified_diff(before, after, name, f"{name} (migrated)"))
+
+
+def migrate(source: str, package: str = "") -> Migration:
+    r"""The source of a module with NNI's imports replaced.
+
+    Parameters
+    ----------
+    source
+        Python, as NNI's users write it.
+    package
+        The package that the module is in, to tell what relative imports mean: those of NNI's
+        own files are replaced, too.
+
+    Returns
+    -------
+    Migration
+        The new text, and what no import covers: names without a counterpart, whose imports
+        stay; methods that nothing calls here; residuals decided by ``is``.
+
+    Raises
+    ------
+    UsageError
+        If it is not Python.
+
+    Examples
+    --------
+    >>> done = migrate(
+    ...     "import nni\nfrom nni.nas.space import model_context\nw = nni.choice('w', [1, 2])\n"
+    ... )
+    >>> print(done.text, end="")
+    import nas_space as nni
+    from nas_space.nn import model_context
+    w = nni.choice('w', [1, 2])
+    >>> print(migrate("from nni.nas.experiment import NasExperiment\n").findings[0].what)
+    nni.nas.experiment.NasExperiment has no counterpart
+    """
+    try:
+        tree = ast.parse(source)
+    except SyntaxError as error:
+        raise UsageError(f"this is not Python: {error}") from error
+    done = Migration(source)
+    lines = re.findall(r".*?(?:\r\n|\r|\n)|.+", source, re.DOTALL)  # the lines that Python counts
+    uses = list(_uses(tree))
+    for node in reversed([node for node in ast.walk(tree) if isinstance(node, _IMPORTS)]):
+        written = _rewritten(node, package, uses, done.findings)
+        if written is not None:
+            start, end = node.lineno - 1, node.end_lineno or node.lineno
+            before = lines[start].encode()[: node.col_offset].decode()  # ast counts bytes
+            after = lines[end - 1].encode()[node.end_col_offset :].decode()
+            lines[start:end] = [_laid_out(written, before, after)]
+    done.text = "".join(lines)
+    done.findings += _questionable(tree)
+    done.findings.sort(key=lambda finding: finding.line)
+    return done
+
+
+def migrate_file(path: Path) -> Migration:
+    """:func:`migrate` for a file, which stays as it is.
+
+    Raises
+    ------
+    UsageError
+        If it cannot be read, or is not Python.
+    """
+    try:
+        with path.open("rb") as file:
+            encoding, _ = tokenize.detect_encoding(file.readline)
+        source = path.read_bytes().decode(encoding)
+    except (OSError, SyntaxError, UnicodeDecodeError) as error:
+        raise UsageError(f"cannot read {path}: {error}") from error
+    try:
+        done = migrate(source, package_of(path))
+    except UsageError as error:
+        raise UsageError(f"{path}: {error}") from error
+    done.encoding = encoding
+    return done
+
+
+def package_of(path: Path) -> str:
+    """The package that a file is in, by the ``__init__.py`` beside and above it."""
+    names: list[str] = []
+    folder = path.resolve().parent
+    while (folder / "__init__.py").exists() or (folder.name == "nni" and names):
+        names.insert(0, folder.name)
+        folder = folder.parent
+    return ".".join(names)
+
+
+def _laid_out(statements: list[str], before: str, after: str) -> str:
+    """Statements between what stands before and after them in their line."""
+    if before.strip() or after.lstrip().startswith(";"):  # they share it with others
+        return before + "; ".join(statements) + after
+    newline = "\r\n" if after.endswith("\r\n") else "\n"
+    rows = [row for statement in statements for row in _wrapped(statement)]
+    return newline.join(before + row for row in rows) + after
+
+
+def _wrapped(statement: str) -> list[str]:
+    """A statement in rows, one for each name where it is too long for one row."""
+    head, _, names = statement.partition(" import ")
+    if len(statement) <= 100 or not head.startswith("from "):
+        return [statement]
+    return [f"{head} import (", *(f"    {name}," for name in names.split(", ")), ")"]
+
+
+_IMPORTS = (ast.Import, ast.ImportFrom)
+
+
+def _rewritten(
+    node: ast.Import | ast.ImportFrom,
+    package: str,
+    uses: list[tuple[int, str]],
+    findings: list[Finding],
+) -> list[str] | None:
+    """The statements that take the place of an import; ``None`` if it stays."""
+    if isinstance(node, ast.Import):
+        return _plain_import(node, uses, findings)
+    module = node.module or ""
+    if node.level:
+        above = package.split(".")[: len(package.split(".")) - node.level + 1] if package else []
+        module = ".".join([*above, *([module] if module else [])])
+    if not is_nni(module):
+        return None
+    by_home: dict[str, list[str]] = {}
+    kept = []
+    for alias in node.names:
+        found = find(module, alias.name)
+        if found is None:
+            kept.append(alias)
+            findings.append(
+                Finding(
+                    alias.lineno,
+                    f"{module}.{alias.name} has no counterpart",
+                    advice(module, alias.name),
+                )
+            )
+        else:
+            names = by_home.setdefault(found.module, [])
+            if _as(found, alias) not in names:
+                names.append(_as(found, alias))
+    if not by_home:
+        return None
+    written = [_from(home, names) for home, names in sorted(by_home.items())]
+    if kept:
+        stays = "." * node.level + (node.module or "")
+        written.append(_from(stays, [ast.unparse(alias) for alias in kept]))
+    return written
+
+
+def _as(found: Target, alias: ast.alias) -> str:
+    bound = alias.asname or alias.name
+    return bound if bound == found.name else f"{found.name} as {bound}"
+
+
+def _from(module: str, names: list[str]) -> str:
+    return f"from {module} import {', '.join(names)}"
+
+
+def _plain_import(
+    node: ast.Import, uses: list[tuple[int, str]], findings: list[Finding]
+) -> list[str] | None:
+    written = []
+    for alias in node.names:
+        new = _plain_alias(alias, uses, findings) if is_nni(alias.name) else None
+        written.append(new or ast.unparse(alias))
+    if written == [ast.unparse(alias) for alias in node.names]:
+        return None
+    return [f"import {name}" for name in dict.fromkeys(written)]
+
+
+def _plain_alias(
+    alias: ast.alias, uses: list[tuple[int, str]], findings: list[Finding]
+) -> str | None:
+    """``import nni...``, under a name of its own or as ``nni``.
+
+    What the file reads through it must be there; where only some is, the rest is reported.
+    """
+    module = alias.name if alias.asname else "nni"
+    bound = alias.asname or "nni"
+    known = 0
+    read = [(line, chain) for line, chain in uses if chain.startswith(f"{bound}.")]
+    for line, chain in read:
+        inner, name = _place(module, chain.removeprefix(f"{bound}."))
+        found = find(inner, name)
+        # The name is written out in the code, so what it leads to must be called the same.
+        if found is None or found.name != name or (bound == "nni" and not _same_chain(chain)):
+            where = f"{inner}.{name}"
+            told = advice(inner, name) if found is None else f"write {found.module}.{found.name}"
+            findings.append(Finding(line, f"{where} is read through {bound!r}", told))
+        else:
+            known += 1
+    home = "nas_space" if bound == "nni" else next(iter(_homes(alias.name)), "")
+    if not home or (read and not known):
+        if not read:
+            text = f"{alias.name} has no counterpart"
+            findings.append(Finding(alias.lineno, text, advice(alias.name)))
+        return None
+    return f"{home} as {bound}"
+
+
+def _place(module: str, rest: str) -> tuple[str, str]:
+    """The module and the name in it that a chain of attributes leads to."""
+    parts = rest.split(".")
+    while len(parts) > 1 and (parts[0] in {"mutable", "nas", "common"} or module != "nni"):
+        if parts[0][:1].isupper():
+            break
+        module = f"{module}.{parts.pop(0)}"
+    return module, parts[0]
+
+
+def _same_chain(chain: str) -> bool:
+    """Whether ``nni.a.b`` is there as ``nas_space.a.b``."""
+    parts = chain.split(".")[1:]
+    return len(parts) == 1 or parts[0] == "mutable" or parts[0][:1].isupper()
+
+
+def _homes(module: str) -> Iterator[str]:
+    found = find(module, "*")
+    if found is not None:
+        yield found.module
+
+
+def _uses(tree: ast.AST) -> Iterator[tuple[int, str]]:
+    """The longest chains of attributes that a file reads, as text, with their lines."""
+    inner: set[int] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and id(node) not in inner:
+            below: ast.expr = node
+            while isinstance(below, ast.Attribute):
+                inner.add(id(below))
+                below = below.value
+            if isinstance(below, ast.Name):
+                yield node.lineno, ast.unparse(node)
+
+
+def _questionable(tree: ast.AST) -> Iterator[Finding]:
+    """What runs, but does not mean what it says, or is never asked for."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Compare) and isinstance(node.ops[0], (ast.Is, ast.IsNot)):
+            left, right = node.left, node.comparators[0]
+            if all(_is_a_value(side) for side in (left, right)):
+                yield Finding(
+                    node.lineno,
+                    f"'{ast.unparse(node)}' asks whether two objects are one, and equal numbers "
+                    "above 256 are two",
+                    f"write nas_space.hub.same_width({ast.unparse(left)}, {ast.unparse(right)})",
+                )
+        elif isinstance(node, ast.ClassDef):
+            for item in node.body:
+                if isinstance(item, ast.FunctionDef) and item.name in OVERRIDDEN:
+                    yield Finding(
+                        item.lineno,
+                        f"{node.name}.{item.name} is not called here",
+                        OVERRIDDEN[item.name],
+                    )
+
+
+def _is_a_value(side: ast.expr) -> bool:
+    """Whether a name may stand for a number: no constant, no class, and not ``self``."""
+    name = side.id if isinstance(side, ast.Name) else getattr(side, "attr", "")
+    return isinstance(side, (ast.Name, ast.Attribute)) and not (
+        name[:1].isupper() or name == "self"
+    )

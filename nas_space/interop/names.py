@@ -1,0 +1,112 @@
+"""What NNI 3.0 calls things, and where they are here."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import NamedTuple
+
+HOMES: dict[str, tuple[str, ...]] = {
+    "nni": ("nas_space",),
+    "nni.mutable": ("nas_space.mutable",),
+    "nni.nas.nn.pytorch": ("nas_space.nn",),
+    "nni.nas.space": ("nas_space.nn",),
+    "nni.nas.hub.pytorch": ("nas_space.hub", "nas_space.mutable", "nas_space.nn"),
+    "nni.nas.hub.pytorch.utils.pretrained": ("nas_space.hub.pretrained",),
+    "nni.nas.strategy": ("nas_space.strategy",),
+    "nni.nas.profiler": ("nas_space.profiler",),
+}
+"""Where the names of a module, and of those below it, are looked for."""
+
+RENAMED: dict[tuple[str, str], tuple[str, str]] = {
+    ("nni.nas.strategy", "TPEStrategy"): ("nas_space.strategy", "TPE"),
+    # A block that may choose an identity has the tensors of one that was built without.
+    ("nni.nas.hub.pytorch", "InvertedResidual"): ("nas_space.hub", "CompactInvertedResidual"),
+    ("nni.nas.hub.pytorch", "DepthwiseSeparableConv"): (
+        "nas_space.hub",
+        "CompactDepthwiseSeparableConv",
+    ),
+}
+"""Names that are not the same, by the module of :data:`HOMES` and the name."""
+
+_SEARCH = (
+    "call nas_space.search(space, evaluate, strategy=..., trials=...): it takes the function that "
+    "NNI's FunctionalEvaluator takes, and returns the result"
+)
+_METRIC = "return the metric from the function given to nas_space.search"
+_RELAXED = (
+    "there are no layers of one strategy: a space is its own supernet, and what runs it "
+    "differently is a nas_space.nn.Activation with its own mix(), repeat() and elastic()"
+)
+_FORMATS = "leave it out: a space runs as it is, and has no other formats"
+
+ADVICE: dict[str, str] = {
+    "nni.nas.experiment": _SEARCH,
+    "nni.nas.evaluator": _SEARCH
+    + "; for training with Lightning Fabric, give it a nas_space.training.Task",
+    "nni.nas.evaluator.FunctionalEvaluator": _SEARCH,
+    "nni.nas.execution": "leave it out: nas_space.search(..., workers=...) says how trials run",
+    "nni.report_final_result": _METRIC,
+    "nni.report_intermediate_result": "call nas_space.study.report(value, step)",
+    "nni.get_next_parameter": "take the second argument of the function given to nas_space.search",
+    "nni.trace": "leave it out: a space knows the arguments that it was made with",
+    "nni.nas.oneshot": _RELAXED,
+    "nni.nas.strategy": "nas_space.strategy.STRATEGIES lists what there is",
+    "nni.nas.space": _FORMATS,
+    "nni.nas.space.BaseModelSpace": "use nas_space.ModelSpace",
+    "nni.nas.profiler": "leave it out: nas_space.profiler follows forward itself, on shapes alone",
+    "nni.nas.nn.pytorch.MutationAnchor": _FORMATS,
+    "nni.nas.nn.pytorch": "use the layer of torch.nn, or its Mutable form in nas_space.nn",
+    "nni.nas.utils": "leave it out: nas_space needs no registration of classes",
+    "nni.nas.benchmark": "it has no counterpart; keep NNI's, beside nas_space",
+    "nni.nas.hub.pytorch": "migrate the file that it is defined in as well, and import that",
+    "nni.mutable": "see the table 'What is gone' in docs/migrating-from-nni.md",
+    "nni.common": "it is internal to NNI; copy what you need of it",
+    "nni": "it has no counterpart",
+}
+"""What to write instead, by name, or by the module that a name is in."""
+
+
+class Target(NamedTuple):
+    """Where something is here."""
+
+    module: str
+    name: str
+
+
+def is_nni(module: str) -> bool:
+    """Whether a module is NNI's."""
+    return module == "nni" or module.startswith("nni.")
+
+
+def find(module: str, name: str) -> Target | None:
+    """Where a name of one of NNI's modules is here; ``None`` if nowhere.
+
+    Examples
+    --------
+    >>> find("nni.nas.hub.pytorch.proxylessnas", "make_divisible")
+    Target(module='nas_space.mutable', name='make_divisible')
+    >>> find("nni.nas.oneshot.pytorch", "MixedConv2d") is None
+    True
+    """
+    home = _nearest(module, HOMES)
+    if home is None or (home == "nni" and module != "nni"):
+        return None
+    if (home, name) in RENAMED:
+        return Target(*RENAMED[home, name])
+    for candidate in HOMES[home]:
+        if name == "*" or hasattr(import_module(candidate), name):
+            return Target(candidate, name)
+    return None
+
+
+def advice(module: str, name: str = "") -> str:
+    """What to write instead of something that has no counterpart."""
+    nearest = _nearest(f"{module}.{name}" if name else module, ADVICE)
+    return ADVICE[nearest or "nni"]
+
+
+def _nearest(name: str, known: dict[str, tuple[str, ...]] | dict[str, str]) -> str | None:
+    """The longest of some dotted names that is this one or above it."""
+    while name and name not in known:
+        name = name.rpartition(".")[0]
+    return name or None

@@ -1,0 +1,231 @@
+"""`Cell`: a small graph of chosen operators over chosen inputs."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import DomainError
+from ..mutable import MutableExpression, MutableList, label_scope
+from ..mutable.node import Node
+from .activation import current, required
+from .building import slim
+from .choice import InputChoice, LayerChoice
+from .module import MutableModule
+from .structure import Survey
+
+if TYPE_CHECKING:
+    from .freezing import Freezer
+
+CellOp = nn.Module | Callable[[int, int, "int | None"], nn.Module]
+CellOps = Mapping[str, CellOp] | Sequence[CellOp] | Callable[[], Any]
+
+
+class Cell(MutableModule):
+    """Nodes that each sum some operators, of which each reads one node before.
+
+    The cell of the NASNet family.  Nodes are numbered from the inputs of the cell on, its
+    predecessors.  Operator ``k`` of node ``i`` is the choice ``op_<i>_<k>``, and what it
+    reads the choice ``input_<i>_<k>``, both within the label of the cell: cells of one label
+    share their choices.
+
+    Parameters
+    ----------
+    op_candidates
+        The operators to choose from, by name or as a list, whose names are ``'0'``, ``'1'``,
+        ….  One is a module, of which each place gets a copy, or a function
+        ``(node, op, input)`` that makes one: then each place has one for every input it may
+        read, since they may differ.  Or a function without arguments that makes them all.
+    num_nodes
+        Nodes beside the predecessors.
+    num_ops_per_node
+        How many operators a node sums.
+    num_predecessors
+        Inputs of the cell.
+    merge_op
+        What the cell's output concatenates: ``'all'`` nodes, or the ``'loose_end'`` ones,
+        that no other node reads.  Predecessors never count.
+    preprocessor
+        Takes the list of inputs and gives one of the same length.
+    postprocessor
+        Takes the output and the list of inputs, and gives what the cell gives.
+    concat_dim
+        Along which nodes are concatenated.
+    label
+        Of the cell; numbered by the label scope if it is not given.
+
+    Raises
+    ------
+    DomainError
+        If there are no operators, or ``merge_op`` is none of the two.
+
+    Examples
+    --------
+    >>> cell = Cell([nn.Identity(), nn.ReLU()], num_nodes=2, label="cell")
+    >>> arch = {"cell/op_1_0": "1", "cell/input_1_0": [0]}
+    >>> arch |= {"cell/op_2_0": "0", "cell/input_2_0": [0]}
+    >>> cell.freeze(arch)(torch.tensor([[-1.0]]))
+    tensor([[ 0., -1.]])
+
+    References
+    ----------
+    Zoph et al., arXiv 1707.07012; Liu et al., arXiv 1806.09055; for loose ends Radosavovic et
+    al., arXiv 1905.13214.
+    """
+
+    def __init__(
+        self,
+        op_candidates: CellOps,
+        num_nodes: int,
+        num_ops_per_node: int = 1,
+        num_predecessors: int = 1,
+        merge_op: Literal["all", "loose_end"] = "all",
+        preprocessor: Callable[[list[Tensor]], list[Tensor]] | None = None,
+        postprocessor: Callable[[Tensor, list[Tensor]], Any] | None = None,
+        concat_dim: int = 1,
+        *,
+        label: str | None = None,
+    ) -> None:
+        super().__init__()
+        if merge_op not in ("all", "loose_end"):
+            raise DomainError(f"merge_op is 'all' or 'loose_end', but got {merge_op!r}")
+        self.preprocessor = preprocessor
+        self.ops = nn.ModuleList()
+        self.inputs = nn.ModuleList()
+        self.postprocessor = postprocessor
+        self.num_nodes = num_nodes
+        self.num_ops_per_node = num_ops_per_node
+        self.num_predecessors = num_predecessors
+        self.merge_op = merge_op
+        self.concat_dim = concat_dim
+        with label_scope(label) as scope:
+            self.label = scope.name
+            for node in range(num_predecessors, num_predecessors + num_nodes):
+                self._add_node(node, op_candidates)
+        if merge_op == "loose_end":
+            self.is_loose = MutableList([self._is_loose(node) for node in self._nodes()])
+
+    def _add_node(self, node: int, candidates: CellOps) -> None:
+        ops, inputs = nn.ModuleList(), nn.ModuleList()
+        for k in range(self.num_ops_per_node):
+            read = InputChoice(node, 1, label=f"input_{node}_{k}")
+            choice = read.expression("choice")
+            made = {
+                name: partial(_made, op, node, k, choice) for name, op in _named(candidates).items()
+            }
+            ops.append(LayerChoice(made, label=f"op_{node}_{k}"))
+            inputs.append(read)
+        self.ops.append(ops)
+        self.inputs.append(inputs)
+
+    def _nodes(self) -> range:
+        return range(self.num_predecessors, self.num_predecessors + self.num_nodes)
+
+    def _is_loose(self, node: int) -> Any:
+        """Whether none of the nodes behind one reads it."""
+        free: Any = True
+        for reads in list(self.inputs)[node - self.num_predecessors + 1 :]:
+            for read in reads:  # type: ignore[attr-defined]  # a list of modules
+                here = read.expression("choice")[0] != node
+                free = here if free is True else free & here
+        return free
+
+    @property
+    def output_node_indices(self) -> list[int]:
+        """The nodes that the output concatenates; all, where no architecture is active."""
+        loose: Any = getattr(self, "is_loose", None)
+        if loose is None or (isinstance(loose, MutableList) and current() is None):
+            return list(self._nodes())
+        return [node for node, is_loose in zip(self._nodes(), loose, strict=True) if is_loose]
+
+    def forward(self, *inputs: Any) -> Any:
+        """Runs the cell on its predecessors, given as a list or one by one."""
+        given = list(inputs[0]) if len(inputs) == 1 and isinstance(inputs[0], list) else [*inputs]
+        if len(given) != self.num_predecessors:
+            raise DomainError(
+                f"the cell {self.label!r} has {self.num_predecessors} predecessors, but got "
+                f"{len(given)} inputs"
+            )
+        states = list(given if self.preprocessor is None else self.preprocessor(given))
+        for ops, reads in zip(self.ops, self.inputs, strict=True):
+            terms = [
+                self._term(op, read, states)
+                for op, read in zip(ops, reads, strict=True)  # type: ignore[call-overload]
+            ]
+            states.append(torch.sum(torch.stack(terms), 0))
+        output = torch.cat([states[node] for node in self.output_node_indices], self.concat_dim)
+        return output if self.postprocessor is None else self.postprocessor(output, given)
+
+    def _term(self, op: nn.Module, read: nn.Module, states: list[Tensor]) -> Tensor:
+        if not isinstance(read, InputChoice):
+            return op(read(states))  # type: ignore[no-any-return]
+        # The operator of each input on its own, so that a relaxed choice mixes what they give.
+        choice = read.expression("choice")
+        return required(self).mix(choice, lambda chosen: op(states[chosen[0]]))  # type: ignore[no-any-return]
+
+
+class PerInput(MutableModule):
+    """One operator of a cell, made anew for each input that it may read.
+
+    Parameters
+    ----------
+    make
+        Makes the operator for the number of an input.
+    choice
+        The choice of the input.
+    """
+
+    def __init__(self, make: Callable[[int], nn.Module], choice: Any) -> None:
+        super().__init__()
+        self.choice = choice
+        only = slim()
+        wanted = choice.values if only is None else only(choice)
+        self.instances = nn.ModuleDict({str(index): make(index) for index in wanted})
+
+    def describe(self, survey: Survey) -> Node | None:
+        choice: Any = self.expression("choice")
+        cases = dict.fromkeys(choice.values) | {
+            int(index): survey(instance) for index, instance in self.instances.items()
+        }
+        found: Node = MutableExpression.switch_case(choice[0], cases)
+        return found
+
+    def freeze_module(self, freezer: Freezer) -> nn.Module:
+        freezer.refuse_hooks(self)
+        (index,) = freezer.values(self.expression("choice"))
+        return freezer.child(f"instances.{index}", self.instances[str(index)])
+
+    def forward(self, x: Tensor) -> Any:
+        """Runs the operator of the input that is read."""
+        return required(self).mix(
+            self.expression("choice"), lambda chosen: self.instances[str(chosen[0])](x)
+        )
+
+
+def _named(candidates: Any) -> dict[str, Any]:
+    if callable(candidates):
+        candidates = candidates()
+    if isinstance(candidates, Mapping):
+        return dict(candidates)
+    if isinstance(candidates, (list, tuple)):
+        return {str(index): op for index, op in enumerate(candidates)}
+    raise DomainError(
+        "operators of a cell are a list or a dict of modules or of functions (node, op, input), "
+        f"but got {type(candidates).__name__}"
+    )
+
+
+def _made(op: Any, node: int, k: int, choice: Any) -> nn.Module:
+    if isinstance(op, nn.Module):
+        return copy.deepcopy(op)
+    if not callable(op):
+        raise DomainError(
+            f"an operator of a cell is a module or a function (node, op, input) that makes one, "
+            f"but got {op!r}"
+        )
+    return PerInput(partial(op, node, k), choice)

@@ -1,0 +1,226 @@
+"""Cells, and what NNI's code asks of the architecture that is built for."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from nas_space.errors import DomainError, SampleValidationError, SpaceError
+from nas_space.mutable import Categorical, ensure_frozen
+from nas_space.nn import (
+    Cell,
+    LayerChoice,
+    ModelSpace,
+    MutableConv2d,
+    MutableModule,
+    Repeat,
+    current_model,
+    model_context,
+    recursive_freeze,
+)
+from nas_space.nn.decisions import Weighted
+
+
+class Times(nn.Module):
+    """An operator that tells by what it computes where it stands."""
+
+    def __init__(self, node: int, k: int, read: int | None) -> None:
+        super().__init__()
+        assert read is not None
+        self.weight = nn.Parameter(torch.tensor(float(100 * node + 10 * k + read)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.weight
+
+
+class Net(ModelSpace):
+    def __init__(self, merge_op: Any = "all", factory: bool = False) -> None:
+        super().__init__()
+        ops: Any = {"times": Times, "same": lambda *_: nn.Identity()}
+        if not factory:
+            ops = {"times": nn.PReLU(init=2.0), "same": nn.Identity()}
+        self.cell = Cell(ops, 2, 2, 2, merge_op, label="cell")
+
+    def forward(self, x: Tensor) -> Any:
+        return self.cell(x, -x)
+
+
+ONE = torch.ones(1, 1)
+
+
+def arch_of(*pairs: tuple[str, int]) -> dict[str, Any]:
+    """An architecture by operator and input, place by place."""
+    places = [(node, k) for node in (2, 3) for k in (0, 1)]
+    found: dict[str, Any] = {}
+    for (node, k), (op, read) in zip(places, pairs, strict=True):
+        found |= {f"cell/op_{node}_{k}": op, f"cell/input_{node}_{k}": [read]}
+    return found
+
+
+CHAIN = arch_of(("same", 0), ("same", 0), ("same", 2), ("times", 1))
+
+
+def test_a_node_sums_what_its_operators_make_of_their_inputs() -> None:
+    # Node 2 is 1 + 1, node 3 node 2 and -2 (PReLU of slope 2).
+    assert Net().freeze(CHAIN)(ONE).tolist() == [[2.0, 0.0]]
+
+
+def test_loose_ends_are_the_nodes_that_no_other_reads() -> None:
+    space = Net("loose_end")
+    assert space.freeze(CHAIN)(ONE).tolist() == [[0.0]]
+    assert space.freeze(CHAIN).cell.output_node_indices == [3]
+    apart = CHAIN | {"cell/input_3_0": [0]}
+    assert space.freeze(apart).cell.output_node_indices == [2, 3]
+    assert space.cell.output_node_indices == [2, 3]
+
+
+def test_a_function_makes_an_operator_for_the_input_it_reads() -> None:
+    space = Net(factory=True)
+    network = space.freeze(CHAIN)
+    assert network(ONE).tolist() == [[2.0, 2.0 - 311.0]]
+    built = Net.frozen_factory(CHAIN)(factory=True)
+    assert built.state_dict() == network.state_dict() == {"cell.ops.1.1.weight": 311.0}
+
+
+@pytest.mark.parametrize("merge_op", ["all", "loose_end"])
+@pytest.mark.parametrize("factory", [False, True])
+def test_the_space_runs_as_each_of_its_networks(merge_op: str, factory: bool) -> None:
+    space = Net(merge_op, factory)
+    for arch in space.sample(20, seed=0):
+        with space.activate(arch):
+            assert torch.equal(space(ONE), space.freeze(arch)(ONE))
+        assert Net.frozen_factory(arch)(merge_op, factory).simplify() == {}
+
+
+def test_a_relaxed_cell_mixes_what_the_operators_make_of_each_input() -> None:
+    space = Net(factory=True)
+    sure = {label: torch.tensor([1.0, 0.0]) for label in space.symbols() if "op" in label}
+    even = {f"cell/input_{n}_{k}": torch.full((n,), 1 / n) for n in (2, 3) for k in (0, 1)}
+    with Weighted(sure | even):
+        relaxed = space(ONE)
+    # (200 - 201) / 2 and (210 - 211) / 2; then the mean over three inputs, twice.
+    second = sum((300 + 10 * k) - (301 + 10 * k) - (302 + 10 * k) for k in (0, 1)) / 3
+    assert torch.allclose(relaxed, torch.tensor([[-1.0, second]]))
+
+
+def test_pre_and_postprocessors_see_the_inputs() -> None:
+    cell = Cell(
+        [nn.Identity()],
+        1,
+        preprocessor=lambda inputs: [inputs[0] * 10],
+        postprocessor=lambda output, inputs: (output, inputs),
+        label="cell",
+    )
+    output, inputs = cell.freeze({"cell/op_1_0": "0", "cell/input_1_0": [0]})(ONE)
+    assert output.item() == 10
+    assert inputs == [ONE]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"op_candidates": [3]}, "an operator of a cell is"),
+        ({"op_candidates": 3}, "operators of a cell are"),
+        ({"op_candidates": [nn.ReLU()], "merge_op": "some"}, "merge_op"),
+        ({"op_candidates": []}, "at least one candidate"),
+    ],
+)
+def test_bad_cells_are_refused(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(DomainError, match=message):
+        Cell(num_nodes=1, label="cell", **arguments)
+
+
+def test_a_wrong_number_of_inputs_is_refused() -> None:
+    with pytest.raises(DomainError, match="2 predecessors, but got 1"):
+        Net().freeze(CHAIN).cell(ONE)
+
+
+# -- the architecture that is built for -------------------------------------------------------
+
+
+class Token(MutableModule):
+    """Written as NNI's manual tells to: it makes itself anew for an architecture."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        size = self.add_mutable(Categorical([2, 4], label="size"))
+        self.token = nn.Parameter(torch.zeros(ensure_frozen(size)))
+
+    def freeze(self, sample: Any) -> Any:
+        with model_context(sample):
+            return type(self)()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.token.sum()
+
+
+class WithToken(ModelSpace):
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Sequential(Token(), nn.ReLU())
+
+    def forward(self, x: Tensor) -> Any:
+        return self.body(x)
+
+
+def test_a_module_that_says_how_it_freezes_is_asked() -> None:
+    network = WithToken().freeze({"size": 4}, dtype=torch.float64)
+    assert network.body[0].token.shape == (4,)
+    assert network.body[0].token.dtype == torch.float64
+    assert network.simplify() == {}
+    assert WithToken.frozen_factory({"size": 4})().body[0].token.shape == (4,)
+
+
+def test_it_does_not_run_as_one_of_many() -> None:
+    with pytest.raises(SpaceError, match=r"'body\.0', a Token"):
+        WithToken().activate({"size": 4})
+
+
+def test_in_a_model_context_classes_make_networks() -> None:
+    assert current_model() is None
+    with model_context({"size": 4, "op": 1, "width": 8, "depth": 2}):
+        assert current_model() == {"size": 4, "op": 1, "width": 8, "depth": 2}
+        conv = MutableConv2d(3, Categorical([4, 8], label="width"), 1)
+        choice: nn.Module = LayerChoice([nn.ReLU(), nn.Tanh()], label="op")
+        body = Repeat(lambda _: nn.ReLU(), (1, 3), label="depth")
+    assert (type(conv), conv.out_channels) == (nn.Conv2d, 8)
+    assert type(choice) is nn.Tanh
+    assert len(body) == 2
+    with model_context({"size": 4}):
+        assert WithToken().architecture == {"size": 4}
+    with model_context({"size": 5}), pytest.raises(SampleValidationError, match="size"):
+        WithToken()
+    assert current_model() is None
+
+
+def test_constructors_can_ask_which_architecture_they_are_run_for() -> None:
+    seen: list[Any] = []
+
+    class Asks(ModelSpace):
+        def __init__(self) -> None:
+            super().__init__()
+            seen.append(current_model())
+            self.op = LayerChoice([nn.ReLU(), nn.Tanh()], label="op")
+
+    Asks()
+    Asks.frozen_factory({"op": 1})()
+    with model_context({"op": 0}):
+        Asks()
+    assert seen == [None, {"op": 1}, {"op": 0}]
+
+
+def test_recursive_freeze_tells_whether_anything_was() -> None:
+    plain = nn.Sequential(nn.ReLU())
+    assert recursive_freeze(plain, {}) == (plain, False)
+    choice = LayerChoice([nn.ReLU(), nn.Tanh()], label="op")
+    body: Any = nn.Sequential(nn.Linear(2, 2), choice)
+    frozen: Any
+    frozen, replaced = recursive_freeze(body, {"op": 1})
+    assert replaced
+    assert isinstance(frozen[1], nn.Tanh)
+    assert body[1] is choice
+    assert torch.equal(frozen[0].weight, body[0].weight)
+    assert isinstance(recursive_freeze(choice, {"op": 1})[0], nn.Tanh)

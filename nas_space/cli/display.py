@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
@@ -23,22 +23,28 @@ from rich.table import Table
 
 from nas_space.cli.values import shown
 
-__all__ = ["search_progress", "show_findings"]
-
-_TRIAL = 4
-"""How many steps of training a trial takes the time of, about."""
+__all__ = [
+    "show_findings",
+    "show_outcomes",
+    "show_progress",
+    "show_trials_findings",
+    "value_of",
+    "written",
+]
 
 
 @contextmanager
-def search_progress(recipe: Any, *, quiet: bool) -> Iterator[Callable[[str, int, int, str], None]]:
+def show_progress(
+    stages: Mapping[str, tuple[int, float]], *, quiet: bool
+) -> Iterator[Callable[[str, int, int, str], None]]:
     """A bar for each stage and one for all, with the time that they will still take.
 
     Where there is no terminal, a line for every tenth of a stage instead.
 
     Parameters
     ----------
-    recipe
-        Says how long the stages are.
+    stages
+        Of each how long it is, and the work of one step of it.
     quiet
         Whether to show nothing.
     """
@@ -46,13 +52,8 @@ def search_progress(recipe: Any, *, quiet: bool) -> Iterator[Callable[[str, int,
     if not console.is_terminal:
         yield _lines(console)
         return
-    lengths = {
-        "one path": recipe.first_steps,
-        "shared weights": recipe.steps,
-        "search": recipe.trials,
-        "fine-tuning": recipe.fine_tuning * (1 + recipe.rivals),
-    }
-    work = {stage: n * (_TRIAL if stage == "search" else 1) for stage, n in lengths.items()}
+    lengths = {stage: length for stage, (length, _) in stages.items()}
+    work = {stage: length * each for stage, (length, each) in stages.items()}
     columns = (
         TextColumn("{task.description:<15}"),
         BarColumn(bar_width=24),
@@ -93,13 +94,21 @@ def search_progress(recipe: Any, *, quiet: bool) -> Iterator[Callable[[str, int,
 def _lines(console: Console) -> Callable[[str, int, int, str], None]:
     began = monotonic()
     said: dict[str, int] = {}
+    first: dict[str, tuple[float, int]] = {}
 
     def show(stage: str, done: int, total: int, word: str) -> None:
+        now = monotonic()
+        since, before = first.setdefault(stage, (now, done))
         tenth = 10 * done // total
         if said.get(stage) != tenth:
             said[stage] = tenth
-            seconds = f"{monotonic() - began:.0f} s"
-            console.print(f"{seconds:>6}  {stage}: {done} of {total}, {word}", highlight=False)
+            left = ""
+            if before < done < total:
+                left = f", {(now - since) / (done - before) * (total - done):.0f} s left"
+            seconds = f"{now - began:.0f} s"
+            console.print(
+                f"{seconds:>6}  {stage}: {done} of {total}, {word}{left}", highlight=False
+            )
 
     return show
 
@@ -131,7 +140,53 @@ def show_findings(job: Any, findings: Any, pictures: Sequence[Path]) -> None:
         table.add_row("nearest neighbour", "", "", "", "", f"{findings.neighbour:.1%}")
     console.print(table)
     console.print("inherited and validation: on the validation split, before and after fine-tuning")
-    chosen = " ".join(f"{label}={value}" for label, value in findings.winner.arch.items())
-    console.print(f"\n{chosen}", highlight=False)
+    console.print(f"\n{written(findings.winner.arch)}", highlight=False)
     names = ", ".join(path.name for path in (*findings.files, *pictures))
     console.print(f"\nin {job.out}: {names}", highlight=False)
+
+
+def show_trials_findings(run: Any, findings: Any, pictures: Sequence[Path]) -> None:
+    """What was found by training one by one, and where everything is."""
+    console = Console()
+    result = findings.result
+    show_outcomes(console, result, 5)
+    failed = sum(outcome.state == "failed" for outcome in result.outcomes)
+    pruned = sum(outcome.state == "pruned" for outcome in result.outcomes)
+    console.print(
+        f"\n{len(result.outcomes)} trials, {pruned} of them stopped early, {failed} failed"
+    )
+    console.print(
+        f"the best, trained for {run.plan.final_epochs} epochs: validation "
+        f"{findings.validation:.1%}, test {findings.test:.1%}, {shown(findings.macs)} MACs, "
+        f"{shown(findings.params)} parameters"
+    )
+    console.print("\n" + written(findings.arch), highlight=False)
+    names = ", ".join(path.name for path in (*findings.files, *pictures))
+    console.print(f"\nin {run.out}: {names}", highlight=False)
+
+
+def show_outcomes(console: Console, result: Any, most: int) -> None:
+    """The best trials; those on the front where there are several objectives."""
+    several = len(result.objectives) > 1
+    outcomes = (result.front() if several else result.ranked())[:most]
+    title = "No other trial is better in everything" if several else "The best trials"
+    names = [objective.name for objective in result.objectives]
+    metrics = list(dict.fromkeys(name for outcome in outcomes for name in outcome.metrics))
+    table = Table("trial", *names, *metrics, "seconds", title=title, title_justify="left", box=None)
+    for column in table.columns:
+        column.justify = "right"
+    for outcome in outcomes:
+        told = {**outcome.values, **outcome.metrics}
+        values = [value_of(told[name]) if name in told else "" for name in (*names, *metrics)]
+        table.add_row(str(outcome.number), *values, f"{outcome.seconds:.3g}")
+    console.print(table, highlight=False)
+
+
+def value_of(number: float) -> str:
+    """A value of an objective: fractions to four digits, large numbers with a unit."""
+    return shown(number) if abs(number) >= 1000 else f"{number:.4g}"
+
+
+def written(arch: Mapping[str, Any]) -> str:
+    """An architecture on one line."""
+    return " ".join(f"{label}={value}" for label, value in arch.items())

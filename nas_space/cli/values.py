@@ -9,7 +9,7 @@ from typing import Any
 
 from nas_space.errors import UsageError
 
-__all__ = ["amount", "architecture", "shown"]
+__all__ = ["amount", "architecture", "arguments_of", "shape_of", "shown"]
 
 _UNITS = {"": 1.0, "K": 1e3, "M": 1e6, "G": 1e9}
 
@@ -75,3 +75,28 @@ def architecture(file: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise UsageError(f"{file} holds no architecture: a JSON object from label to value")
     return content if isinstance(content.get("arch"), dict) else {"arch": content}
+
+
+def arguments_of(pairs: list[str] | None, option: str = "--arg") -> dict[str, Any]:
+    """Arguments given as ``name=value``; values are JSON, or else strings."""
+    found: dict[str, Any] = {}
+    for pair in pairs or ():
+        name, equals, value = pair.partition("=")
+        if not equals or not name.isidentifier():
+            raise UsageError(f"{option} takes name=value, but got {pair!r}")
+        try:
+            found[name] = json.loads(value)
+        except json.JSONDecodeError:
+            found[name] = value
+    return found
+
+
+def shape_of(text: str) -> tuple[int, ...]:
+    """A shape such as ``3,224,224``."""
+    try:
+        shape = tuple(int(part) for part in text.split(","))
+    except ValueError:
+        shape = ()
+    if not shape or min(shape) < 1:
+        raise UsageError(f"a shape is positive whole numbers with commas, but got {text!r}")
+    return shape

@@ -16,10 +16,10 @@ from nas_space.nn import LayerChoice, ModelSpace, Repeat
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["Unit", "architecture_picture", "units_of"]
+__all__ = ["COLOURS", "Unit", "architecture_picture", "units_of"]
 
 # Okabe and Ito's palette, which colour-blind readers can tell apart; fixed parts are grey.
-_COLOURS = ("#0072B2", "#56B4E9", "#009E73", "#E69F00", "#D55E00", "#CC79A7", "#F0E442", "#999933")
+COLOURS = ("#0072B2", "#56B4E9", "#009E73", "#E69F00", "#D55E00", "#CC79A7", "#F0E442", "#999933")
 _FIXED = "#C8C8C8"
 
 
@@ -126,7 +126,7 @@ def architecture_picture(
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     options = sorted({unit.text for unit in units if unit.chosen})
-    colours = {text: _COLOURS[i % len(_COLOURS)] for i, text in enumerate(options)}
+    colours = {text: COLOURS[i % len(COLOURS)] for i, text in enumerate(options)}
     heights = [unit.shape[0] for unit in units]
     axes.bar(
         range(len(units)),

@@ -15,19 +15,24 @@ from nas_space.study.fingerprint import describe, fingerprint
 from nas_space.study.intermediate import report
 from nas_space.study.objectives import Objective, maximize, minimize
 from nas_space.study.oneshot import OneShotResult
+from nas_space.study.progress import SearchProgress, ShowProgress
 from nas_space.study.result import Outcome, SearchResult
 from nas_space.study.search import search
 from nas_space.study.storage import open_storage
+from nas_space.study.stored import load_search
 
 __all__ = [
     "Objective",
     "OneShotResult",
     "Outcome",
+    "SearchProgress",
     "SearchResult",
+    "ShowProgress",
     "describe",
     "fingerprint",
     "from_scratch",
     "inherited",
+    "load_search",
     "maximize",
     "minimize",
     "open_storage",

@@ -9,46 +9,33 @@ Every stage can be interrupted at any point and taken up again, to the same fina
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-import numpy as np
-import torch
-from optuna.trial import TrialState
 from torch import nn
 
-from nas_space.errors import InfeasibleError, UsageError
-from nas_space.hub.registry import find_space
 from nas_space.mutable import Sample
-from nas_space.profiler import macs, params
 from nas_space.strategy import RegularizedEvolution
 from nas_space.study.evaluators import inherited
-from nas_space.study.fingerprint import fingerprint
 from nas_space.study.finished import write_json, write_network
-from nas_space.study.record import Record
+from nas_space.study.progress import SearchProgress, ShowProgress
 from nas_space.study.result import Outcome, SearchResult
+from nas_space.study.run import OnProgress, Run
 from nas_space.study.search import search
 from nas_space.study.shared import calm_residuals, hand_down
 from nas_space.training import (
-    Progress,
     Splits,
-    Task,
     evaluate,
-    fit,
-    load_data,
-    make_fabric,
     recalibrate,
     save_weights,
 )
-from nas_space.training.randomness import preserved_randomness, seed_globally
 
-__all__ = ["Finalist", "Findings", "Job", "Recipe", "settings_of"]
+__all__ = ["Finalist", "Findings", "Job", "Recipe"]
 
-OnProgress = Callable[[str, int, int, str], object]
-"""Called with the stage, what is done of it, out of how much, and a word on how it goes."""
+_TRIAL = 4.0
+"""How many steps of training a trial takes the time of, about."""
 
 
 @dataclass(frozen=True)
@@ -138,121 +125,43 @@ class Findings:
     files: list[Path]
 
 
-class Job:
+class Job(Run):
     """One run of the main job, in a folder.
 
     Parameters
     ----------
-    out
-        The folder: everything that the run needs to go on is in it.
-    space
-        A space of the hub by name, or ``module:Class``.
-    arguments
-        Of the space's class; by default what makes it small, and the number of classes.
-    data
-        As for :func:`~nas_space.training.load_data`.
-    max_macs
-        The budget: multiply-adds for one image.  ``None`` allows any architecture, and 'median'
-        the cheaper half, by random ones.
-    device
-        As for :func:`~nas_space.training.make_fabric`.
-    seed
-        Of everything random.
+    out, arguments
+        As of :class:`~nas_space.study.run.Run`.
     recipe
         How long each stage takes.
-    resume
-        Whether to go on with a run in the folder; if there is none, one begins.
+    workers
+        How many processes evaluate trials.
 
     Raises
     ------
-    UsageError
-        If the folder holds a run and ``resume`` is not given, or something else.
-    InfeasibleError
-        If no architecture is within the budget.
-    DataError
-        If the data cannot be used.
+    UsageError, InfeasibleError, DataError
+        As of :class:`~nas_space.study.run.Run`.
     """
 
     def __init__(
-        self,
-        out: Path | str,
-        *,
-        space: str = "proxylessnas",
-        arguments: Mapping[str, Any] | None = None,
-        data: str = "digits",
-        max_macs: float | Literal["median"] | None = "median",
-        device: str = "auto",
-        seed: int = 0,
-        recipe: Recipe | None = None,
-        resume: bool = False,
+        self, out: Path | str, *, recipe: Recipe | None = None, workers: int = 1, **arguments: Any
     ) -> None:
-        self.out = Path(out)
-        self.work = self.out / "work"
         self.recipe = recipe or Recipe()
-        self.seed = seed
-        there = settings_of(self.out)
-        _check_folder(self.out, there, resume=resume)
-        entry = find_space(space)
-        self.fabric = make_fabric(device)
-        self.splits: Splits = load_data(data, seed)
-        self.arguments = {"num_labels": self.splits.num_classes, **entry.small, **(arguments or {})}
-        with preserved_randomness():
-            seed_globally(seed, "job/weights", 0)
-            try:
-                self.space = entry.space(**self.arguments)
-            except TypeError as error:
-                raise UsageError(
-                    f"{space} cannot be made with {self.arguments}: {error}"
-                ) from error
+        self.workers = workers
+        plan = {"strategy": "spos", "recipe": asdict(self.recipe)}
+        super().__init__(out, plan=plan, **arguments)
         calm_residuals(self.space)
-        self.fabric.to_device(self.space)
-        self.macs = macs(self.space, self.splits.input_shape)
-        self.params = params(self.space)
-        self.max_macs = self._median() if max_macs == "median" else max_macs
-        self.within: Any = self.space
-        if self.max_macs is not None:
-            self._check_budget(self.max_macs)
-            self.within = self.space.where(self.macs <= self.max_macs)
-        self.settings: dict[str, Any] = {
-            "space": space,
-            "arguments": self.arguments,
-            "fingerprint": fingerprint(self.space),
-            "data": str(data),
-            "max_macs": self.max_macs,
-            "device": device,
-            "seed": seed,
-            "recipe": asdict(self.recipe),
+
+    @property
+    def stages(self) -> dict[str, tuple[int, float]]:
+        """Of each stage how long it is, and the work of one step of it, in steps of training."""
+        recipe = self.recipe
+        return {
+            "one path": (recipe.first_steps, 1.0),
+            "shared weights": (recipe.steps, 1.0),
+            "search": (recipe.trials, _TRIAL),
+            "fine-tuning": (recipe.fine_tuning * (1 + recipe.rivals), 1.0),
         }
-        self._claim(there)
-        self.record = Record(self.out / "metrics.jsonl")
-
-    def _median(self) -> float:
-        """What half of random architectures cost at most, to two digits."""
-        costs = self.macs.evaluate(self.space.sample(1001, seed=0))
-        return float(f"{float(np.median(costs)):.1e}")
-
-    def _check_budget(self, budget: float) -> None:
-        smallest = self.space.bounds(self.macs).minimum
-        if budget < smallest:
-            raise InfeasibleError(
-                f"no architecture is within {budget:,.0f} MACs for one image; the smallest budget "
-                f"possible is {smallest:,}",
-                smallest=smallest,
-            )
-
-    def _claim(self, there: Mapping[str, Any] | None) -> None:
-        """Makes the folder this run's, or finds out that its run is another one."""
-        here = json.loads(json.dumps(self.settings))
-        if there is None:
-            self.work.mkdir(parents=True, exist_ok=True)
-            write_json(self.out / "run.json", here)
-            return
-        differing = [key for key in here if there.get(key) != here[key]]
-        if differing:
-            raise UsageError(
-                f"the run in {self.out} has other settings: "
-                + ", ".join(f"{k} is {there.get(k)!r} there, {here[k]!r} here" for k in differing)
-            )
 
     # -- the stages -----------------------------------------------------------------------------
 
@@ -282,7 +191,7 @@ class Job:
         first = self.within.sample(seed=self.seed)
         paths = self.within.sample(self.recipe.steps, seed=self.seed)
         rate = self.recipe.learning_rate
-        self._fit(
+        self.fit(
             "one path",
             self.space,
             self.recipe.first_steps,
@@ -291,7 +200,7 @@ class Job:
             path=lambda _: self.space.activate(first),
         )
         hand_down(self.space, first)
-        self._fit(
+        self.fit(
             "shared weights",
             self.space,
             self.recipe.steps,
@@ -309,10 +218,8 @@ class Job:
         total = self.recipe.trials
         population = min(self.recipe.population, max(1, total // 2))
 
-        def after(study: Any, _: Any) -> None:
-            trials = study.get_trials(deepcopy=False, states=[TrialState.COMPLETE])
-            best = max((trial.value for trial in trials), default=0.0)
-            on_progress("search", len(trials), total, f"best accuracy {best:.3f}")
+        def show(now: SearchProgress) -> None:
+            on_progress("search", now.done, total, now.findings)
 
         result = search(
             self.within,
@@ -323,7 +230,8 @@ class Job:
             trials=total,
             storage=self.out / "study.db",
             seed=self.seed,
-            callbacks=[after],
+            workers=self.workers,
+            callbacks=[ShowProgress(total, show, every=0.0)],
             resume=True,
         )
         for outcome in result.outcomes:
@@ -352,7 +260,7 @@ class Job:
         task = self.task(self.recipe.learning_rate / 2)
         recalibrate(network, task, fabric=self.fabric)
         before = evaluate(network, task, fabric=self.fabric)
-        self._fit(
+        self.fit(
             f"fine-tuning {role}",
             network,
             self.recipe.fine_tuning,
@@ -390,75 +298,6 @@ class Job:
         for one in finalists:
             self.record.add("final", one.role, **asdict(one))
         return finalists
-
-    # -- training -------------------------------------------------------------------------------
-
-    def task(self, learning_rate: float) -> Task:
-        """The task that networks are trained for, and shared weights too."""
-        optimizer = partial(
-            torch.optim.SGD, lr=learning_rate, momentum=0.9, nesterov=True, weight_decay=4e-5
-        )
-        return Task.classification(self.splits, optimizer=optimizer)
-
-    def _fit(
-        self,
-        stage: str,
-        network: nn.Module,
-        steps: int,
-        learning_rate: float,
-        on_progress: OnProgress,
-        path: Callable[[int], Any] | None = None,
-    ) -> None:
-        """Trains for a number of steps, or for those that an interrupted run has left to do."""
-
-        def on_step(now: Progress) -> None:
-            if now.step % 10 == 0 or now.step == now.total:
-                self.record.add(stage, now.step, loss=now.loss, lr=now.lr)
-                on_progress(stage, now.step, now.total, f"loss {now.loss:.3f}")
-
-        fit(
-            network,
-            self.task(learning_rate),
-            steps=steps,
-            fabric=self.fabric,
-            seed=self.seed,
-            path=path,
-            checkpoint=self.work / f"{stage.replace(' ', '-')}.safetensors",
-            every=50,
-            resume=True,
-            on_step=on_step,
-        )
-
-
-def settings_of(out: Path) -> dict[str, Any] | None:
-    """The settings of the run in a folder; ``None`` if there is no run.
-
-    Raises
-    ------
-    UsageError
-        If they cannot be read.
-    """
-    file = out / "run.json"
-    try:
-        found = json.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return None
-    except NotADirectoryError:
-        raise UsageError(f"{out} is a file; choose another --out") from None
-    except (OSError, ValueError) as error:
-        raise UsageError(f"{file} is damaged: {error}; choose another --out") from error
-    if not isinstance(found, dict):
-        raise UsageError(f"{file} describes no run; choose another --out")
-    return found
-
-
-def _check_folder(out: Path, there: Mapping[str, Any] | None, *, resume: bool) -> None:
-    if there is not None and not resume:
-        raise UsageError(
-            f"{out} holds a run already; go on with it by --resume, or choose another --out"
-        )
-    if there is None and out.is_dir() and any(out.iterdir()):
-        raise UsageError(f"{out} holds other files; choose another --out")
 
 
 def _best(result: SearchResult) -> Sample:

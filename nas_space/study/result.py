@@ -19,6 +19,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from nas_space.errors import TrialError, UsageError
 from nas_space.mutable import Sample
+from nas_space.mutable.node import key_of
 from nas_space.study.fingerprint import unrestricted
 from nas_space.study.ledger import ARCHITECTURE, FAILURE, MENDED, METRICS, counts, number_of
 from nas_space.study.objectives import Objective
@@ -72,7 +73,7 @@ class SearchResult:
     study
         The study of Optuna underneath.
     space
-        What was searched.
+        What was searched; ``None`` where the study was opened without it.
     objectives
         What was looked for.
     """
@@ -109,7 +110,7 @@ class SearchResult:
             values = {o.name: v for o, v in zip(self.objectives, trial.values, strict=True)}
         return Outcome(
             number=number_of(trial),
-            arch=self.space.canonical(trial.user_attrs[ARCHITECTURE]),
+            arch=self._arch(trial),
             state=names.get(trial.state, "failed"),
             values=values,
             metrics=trial.user_attrs.get(METRICS, {}),
@@ -117,6 +118,10 @@ class SearchResult:
             mended=int(trial.user_attrs.get(MENDED, 0)),
             failure=trial.user_attrs.get(FAILURE),
         )
+
+    def _arch(self, trial: FrozenTrial) -> Sample:
+        stored: Sample = trial.user_attrs[ARCHITECTURE]
+        return dict(stored) if self.space is None else self.space.canonical(stored)
 
     @cached_property
     def complete(self) -> list[Outcome]:
@@ -188,18 +193,25 @@ class SearchResult:
         UsageError
             If it was not.
         """
-        key = self.space.arch_id(arch)
+        arch = dict(arch) if self.space is None else self.space.canonical(arch)
         for outcome in self.complete:
-            if self.space.arch_id(outcome.arch) == key:
+            if key_of(outcome.arch, loose=True) == key_of(arch, loose=True):
                 return dict(outcome.values)
-        raise UsageError(f"the architecture {key} was not evaluated in this search")
+        raise UsageError(f"the architecture {arch} was not evaluated in this search")
 
     def network(self, arch: Mapping[str, Any] | None = None) -> Any:
         """The network of an architecture, by default of the best one.
 
         It has the weights of the space, or fresh ones if the search trained its candidates
         from these.
+
+        Raises
+        ------
+        UsageError
+            If the study was opened without the space.
         """
+        if self.space is None:
+            raise UsageError("networks are made by the space: open the study with it")
         chosen = self.best() if arch is None else dict(arch)
         return make_network(unrestricted(self.space), chosen, self._weights)
 
@@ -226,7 +238,7 @@ class SearchResult:
             study = optuna.create_study(directions=self.study.directions)
             study.set_metric_names([objective.name for objective in self.objectives])
         for trial in trials:
-            arch = self.space.canonical(trial.user_attrs[ARCHITECTURE])
+            arch = self._arch(trial)
             trial.distributions = {label: distributions[label] for label in arch}
             trial.params = {
                 label: value if _is_number(value) else str(value) for label, value in arch.items()

@@ -10,14 +10,15 @@ from typing import TYPE_CHECKING, Any, Literal, cast, overload
 import optuna
 from optuna.storages import BaseStorage
 
-from nas_space.errors import StorageError, UsageError, suggest
+from nas_space.errors import UsageError, suggest
 from nas_space.strategy import RegularizedEvolution, Strategy, get_strategy
 from nas_space.strategy.oneshot import OneShot, OneShotName, OneShotProgress
 from nas_space.study.evaluators import from_scratch
-from nas_space.study.fingerprint import describe, differences, digest, fingerprint, unrestricted
+from nas_space.study.fingerprint import unrestricted
 from nas_space.study.ledger import storable
 from nas_space.study.objectives import Objectives, objectives_of
 from nas_space.study.oneshot import OneShotResult, search_oneshot
+from nas_space.study.problem import Problem
 from nas_space.study.processes import Team
 from nas_space.study.result import SearchResult
 from nas_space.study.storage import (
@@ -26,7 +27,6 @@ from nas_space.study.storage import (
     open_storage,
     open_study,
     unreachable,
-    unwarned,
 )
 from nas_space.study.worker import Callback, Evaluate, Settings, Worker
 from nas_space.training import Task
@@ -35,9 +35,6 @@ if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
 __all__ = ["search"]
-
-_PROBLEM = "search"
-"""The attribute of a study that says what is searched, and for what."""
 
 
 @overload
@@ -227,7 +224,8 @@ def search(
     def run(where: Storage) -> optuna.Study:
         try:
             study = open_study(open_storage(where), name, settings.objectives, pruner)
-            _check_problem(study, settings, where, resume=resume)
+            problem = Problem.of(space, settings.objectives)
+            problem.claim(study, where, resume=resume)
             if workers == 1:
                 Worker(study, settings, callbacks, timeout).run()
             else:
@@ -275,42 +273,3 @@ def _check_expressions(settings: Settings) -> None:
                     f"the objective {objective.name!r} is about the label {label!r}, which the "
                     f"space does not have{suggest(label, known)}"
                 )
-
-
-def _check_problem(
-    study: optuna.Study, settings: Settings, storage: Storage, *, resume: bool
-) -> None:
-    """Finds out whether the study is of this search, and makes it so if it is new."""
-    where = f"the study {study.study_name!r}" + (f" in {str(storage)!r}" if storage else "")
-    here: dict[str, Any] = {
-        "space": describe(settings.space),
-        "fingerprint": fingerprint(settings.space),
-        "objectives": [
-            [o.name, o.direction, None if o.expression is None else digest(o.expression)]
-            for o in settings.objectives
-        ],
-    }
-    there = study.user_attrs.get(_PROBLEM)
-    trials = len(study.get_trials(deepcopy=False))
-    if there is None:
-        if trials:
-            raise StorageError(
-                f"{where} holds {trials} trials of something else; give another name"
-            )
-        study.set_user_attr(_PROBLEM, here)
-        with unwarned():
-            study.set_metric_names([objective.name for objective in settings.objectives])
-        return
-    if there["fingerprint"] != here["fingerprint"]:
-        what = "; ".join(differences(there["space"], here["space"]))
-        raise StorageError(f"{where} is of another space: {what}; give another name")
-    if there["objectives"] != here["objectives"]:
-        theirs = [name for name, *_ in there["objectives"]]
-        raise StorageError(
-            f"{where} is for other objectives: {theirs}, in their directions; give another name"
-        )
-    if trials and not resume:
-        raise UsageError(
-            f"{where} has {trials} trials already; resume=True goes on with them, "
-            "another name begins anew"
-        )

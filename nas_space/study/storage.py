@@ -23,7 +23,17 @@ from nas_space.errors import StorageError, UsageError
 if TYPE_CHECKING:
     from nas_space.study.objectives import Objective
 
-__all__ = ["Storage", "in_memory", "open_storage", "open_study", "quiet", "unreachable", "unwarned"]
+__all__ = [
+    "NoSampler",
+    "Storage",
+    "in_memory",
+    "is_file",
+    "open_storage",
+    "open_study",
+    "quiet",
+    "unreachable",
+    "unwarned",
+]
 
 Storage: TypeAlias = "str | Path | BaseStorage | None"
 """``None`` is memory; a path ends in ``.db`` (SQLite) or ``.journal``; or a database's address."""
@@ -78,6 +88,13 @@ def open_storage(storage: Storage) -> BaseStorage:
         raise
     except Exception as error:  # of whichever database's driver
         raise unreachable(address, error) from error
+
+
+def is_file(storage: Storage) -> bool:
+    """Whether trials are kept in a file."""
+    return isinstance(storage, (str, Path)) and (
+        "://" not in str(storage) or str(storage).startswith("sqlite:///")
+    )
 
 
 def unreachable(storage: Storage, error: Exception) -> StorageError:

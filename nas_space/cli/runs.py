@@ -1,0 +1,125 @@
+"""``nas-space runs``, ``show`` and ``report``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from nas_space.cli.options import RunArgument
+from nas_space.errors import UsageError
+
+__all__ = ["report", "runs", "show"]
+
+
+def runs(
+    folder: Annotated[Path, typer.Argument(help="Where the folders of runs are.")] = Path("runs"),
+) -> None:
+    """List the runs in a folder, the latest first."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from nas_space.cli.display import value_of
+    from nas_space.errors import StorageError
+    from nas_space.study.stored import find_runs
+
+    found = list(find_runs(folder))
+    if not found:
+        typer.echo(f"there are no runs in {folder}; nas-space search begins one")
+        return
+    table = Table("run", "space", "data", "strategy", "trials", "best", "state", box=None)
+    for run in found:
+        done, best = "", ""
+        try:
+            state, result = run.state, run.result
+        except StorageError:
+            state, result = "storage out of reach", None
+        if result is not None:
+            done = f"{len(result.outcomes)}/{run.trials}"
+            ranked = result.ranked()[:1]
+            if ranked:
+                best = ", ".join(f"{k} {value_of(v)}" for k, v in ranked[0].values.items())
+        table.add_row(
+            run.place, run.space_name, str(run.settings["data"]), run.strategy, done, best, state
+        )
+    Console().print(table, highlight=False)
+
+
+def show(
+    run: RunArgument,
+    top: Annotated[int, typer.Option(min=1, help="How many of the best trials.")] = 10,
+    trial: Annotated[
+        int | None, typer.Option(help="Print the architecture of this trial only, as JSON.")
+    ] = None,
+) -> None:
+    """Show what a run has found so far."""
+    from rich.console import Console
+
+    from nas_space.cli.display import show_outcomes, written
+    from nas_space.study.stored import open_run
+
+    console = Console()
+    found = open_run(run)
+    result = found.result
+    if trial is not None:
+        archs = {outcome.number: outcome.arch for outcome in result.outcomes} if result else {}
+        if trial not in archs:
+            raise UsageError(f"{run} has no trial {trial}; it has {len(archs)}, counted from 0")
+        typer.echo(json.dumps(archs[trial]))
+        return
+    for name, value in _facts(found).items():
+        console.print(f"{name:>12}  {value}", highlight=False)
+    if result is None:
+        console.print("\nno trials yet")
+        return
+    if result.complete:
+        console.print()
+        show_outcomes(console, result, top)
+        console.print(f"\n{written(result.best())}", highlight=False)
+    failed = [outcome for outcome in result.outcomes if outcome.failure]
+    if failed:
+        last = str(failed[-1].failure).strip().splitlines()[-1]
+        console.print(
+            f"\n{len(failed)} trials failed, the last ({failed[-1].number}) because of {last}",
+            highlight=False,
+        )
+
+
+def _facts(run: Any) -> dict[str, str]:
+    """What there is to say of a run, in a line each."""
+    from nas_space.cli.values import shown
+
+    facts = {"run": run.place, "state": run.state, "space": run.space_name}
+    for name in ("data", "strategy", "max_macs", "seed", "storage"):
+        value = run.settings.get(name)
+        if value is not None:
+            facts[name.replace("_", " ")] = shown(value) if name == "max_macs" else str(value)
+    result = run.result
+    if result is not None:
+        total = "" if run.trials is None else f" of {run.trials}"
+        states = [outcome.state for outcome in result.outcomes]
+        counts = [f"{states.count(s)} {s}" for s in ("complete", "pruned", "failed") if s in states]
+        facts["trials"] = f"{len(states)}{total}: {', '.join(counts)}"
+        facts["objectives"] = ", ".join(f"{o.direction} {o.name}" for o in result.objectives)
+        if len(result.objectives) > 1:
+            facts["front"] = f"{len(result.front())} architectures"
+    return facts
+
+
+def report(
+    run: RunArgument,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="The file to write.", show_default="report.html in the run's folder"),
+    ] = None,
+) -> None:
+    """Write one HTML file with pictures, the table of trials, and the winner explained."""
+    from nas_space.report.page import write_report
+    from nas_space.study.stored import open_run
+
+    found = open_run(run)
+    file = out or (found.folder or Path()) / "report.html"
+    write_report(found, file)
+    typer.echo(file)

@@ -1,0 +1,92 @@
+"""Parts of a page in HTML that needs no other file."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Iterable, Sequence
+from html import escape
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["figure", "image", "number", "page", "table"]
+
+_STYLE = """
+body { font: 15px/1.5 system-ui, sans-serif; color: #222; max-width: 1080px; margin: 2em auto;
+       padding: 0 1em; }
+h1 { font-size: 1.6em; } h2 { font-size: 1.2em; margin-top: 2em; }
+table { border-collapse: collapse; font-size: 13px; }
+th, td { padding: .2em .8em .2em 0; text-align: left; vertical-align: top; }
+th { border-bottom: 1px solid #999; } td.n, th.n { text-align: right; }
+tr.best td { font-weight: bold; } tr.failed td { color: #999; }
+img { max-width: 100%; } figure { margin: 1em 0; } figcaption { color: #555; font-size: 13px; }
+pre { font-size: 12px; overflow-x: auto; background: #f4f4f4; padding: .6em; }
+code { font-size: 12px; } .wide { overflow-x: auto; }
+"""
+
+
+def page(title: str, body: Iterable[str]) -> str:
+    """The whole page."""
+    return (
+        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        f"<title>{escape(title)}</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n"
+        + "\n".join(body)
+        + "\n</body>\n</html>\n"
+    )
+
+
+def table(
+    names: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    *,
+    numbers: slice | None = None,
+    kinds: Sequence[str] = (),
+) -> str:
+    """A table.
+
+    Parameters
+    ----------
+    names
+        Of the columns; none for a table without a head.
+    rows
+        The cells.
+    numbers
+        Which columns are numbers, to the right.
+    kinds
+        For each row the class that the style sheet knows it by.
+    """
+
+    def line(cells: Sequence[str], tag: str, kind: str = "") -> str:
+        right = set(range(len(cells))[numbers]) if numbers is not None else set()
+        classes = [' class="n"' if place in right else "" for place in range(len(cells))]
+        made = "".join(
+            f"<{tag}{c}>{escape(cell)}</{tag}>" for c, cell in zip(classes, cells, strict=True)
+        )
+        return f'<tr class="{escape(kind)}">{made}</tr>' if kind else f"<tr>{made}</tr>"
+
+    lines = [line(names, "th")] if names else []
+    lines += [line(row, "td", kinds[place] if kinds else "") for place, row in enumerate(rows)]
+    return '<div class="wide"><table>\n' + "\n".join(lines) + "\n</table></div>"
+
+
+def figure(drawn: Figure, caption: str) -> str:
+    """A drawing of matplotlib's."""
+    buffer = io.BytesIO()
+    drawn.savefig(buffer, format="svg", metadata={"Date": None})
+    return image(buffer.getvalue(), "svg+xml", caption)
+
+
+def image(content: bytes, kind: str, caption: str) -> str:
+    """A picture that is part of the page."""
+    data = base64.b64encode(content).decode("ascii")
+    return (
+        f'<figure><img alt="{escape(caption)}" src="data:image/{kind};base64,{data}">'
+        f"<figcaption>{escape(caption)}</figcaption></figure>"
+    )
+
+
+def number(value: float) -> str:
+    """A number as people read it."""
+    return f"{value:,.0f}" if abs(value) >= 10_000 else f"{value:.4g}"

@@ -1,0 +1,211 @@
+"""One HTML file about a search: pictures, the winner explained, the trials.  It needs no other."""
+
+from __future__ import annotations
+
+import statistics
+import tempfile
+from collections.abc import Callable, Iterator
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nas_space.mutable.node import key_of
+from nas_space.report import html
+from nas_space.report.architecture import architecture_picture
+from nas_space.report.optunas import optunas_pictures
+from nas_space.report.pictures import best_of, drift_pictures, front_picture, usage_picture
+
+if TYPE_CHECKING:
+    from nas_space.study import Outcome, SearchResult
+    from nas_space.study.stored import StoredRun
+
+__all__ = ["write_report"]
+
+_ENOUGH = 10
+"""Of fewer trials nothing can be said about time."""
+
+
+def write_report(run: StoredRun, file: Path | str) -> None:
+    """Writes what a run has found so far into one HTML file.
+
+    Parameters
+    ----------
+    run
+        As :func:`~nas_space.study.open_run` gives it.
+    file
+        What to write.
+
+    Raises
+    ------
+    TrialError
+        If no trial is complete.
+    UsageError, StorageError
+        If the space is another one by now, or the trials are out of reach.
+    """
+    result = run.result
+    space = run.make_space()
+    title = f"Search of {run.space_name}" + (
+        f" on {run.settings['data']}" if "data" in run.settings else ""
+    )
+    body = [f"<h1>{escape(title)}</h1>", _facts(run)]
+    if result is None or not result.complete:
+        body.append("<p>No trial is complete yet.</p>")
+    else:
+        shape = tuple(run.settings.get("input_shape", ()))
+        body += _winner(result, space, shape)
+        body += _pictures(result, _costs(result, space, shape))
+        body += optunas_pictures(result)
+    if result is not None:
+        body += _trials(result)
+    path = Path(file)
+    beside = path.with_name(path.name + ".partial")
+    beside.write_text(html.page(title, body), encoding="utf-8")
+    beside.replace(path)
+
+
+# -- words ---------------------------------------------------------------------------------------
+
+
+def _facts(run: StoredRun) -> str:
+    facts: dict[str, Any] = {"run": run.place, "state": run.state, "strategy": run.strategy}
+    for name in ("arguments", "options", "max_macs", "epochs", "pruner", "seed", "fingerprint"):
+        if run.settings.get(name) not in (None, {}):
+            facts[name.replace("_", " ")] = run.settings[name]
+    if run.result is not None:
+        outcomes = run.result.outcomes
+        of = "" if run.trials is None else f" of {run.trials}"
+        states = ("complete", "pruned", "failed")
+        counts = {state: sum(o.state == state for o in outcomes) for state in states}
+        facts["trials"] = f"{len(outcomes)}{of} (" + (
+            ", ".join(f"{n} {state}" for state, n in counts.items() if n) + ")"
+        )
+        facts["proposals mended"] = run.result.mended
+        facts["objectives"] = ", ".join(f"{o.direction} {o.name}" for o in run.result.objectives)
+    rows = [
+        [name, f"{v:,}" if isinstance(v, (int, float)) else str(v)] for name, v in facts.items()
+    ]
+    return html.table([], rows)
+
+
+def _winner(result: SearchResult, space: Any, shape: tuple[int, ...]) -> Iterator[str]:
+    """What was found, and what speaks for each of its choices."""
+    first = result.objectives[0]
+    ranked = result.ranked()
+    winner = ranked[0]
+    values = [outcome.values[first.name] for outcome in ranked]
+    yield "<h2>The winner</h2>"
+    words = (
+        f"Of {len(ranked)} complete trials, trial {winner.number} is the best in {first.name}: "
+        f"{html.number(values[0])}. The median of all is {html.number(statistics.median(values))}"
+        + (f", the next best has {html.number(values[1])}." if len(values) > 1 else ".")
+    )
+    others = {k: v for k, v in {**winner.values, **winner.metrics}.items() if k != first.name}
+    if others:
+        words += f" It has {', '.join(f'{name} {html.number(v)}' for name, v in others.items())}."
+    if len(result.objectives) > 1:
+        words += f" It is one of {len(result.front())} that no other is better than in everything."
+    yield f"<p>{escape(words)}</p>"
+    if space is not None and shape:
+        with tempfile.TemporaryDirectory() as folder:
+            picture = Path(folder, "architecture.png")
+            architecture_picture(space, winner.arch, shape, picture)
+            yield html.image(
+                picture.read_bytes(), "png", "The blocks that it runs, in their order."
+            )
+    best = best_of(ranked)
+    rows = []
+    for label, value in winner.arch.items():
+        chosen = key_of(value, loose=True)
+        same: list[float] = []
+        other: list[float] = []
+        for outcome in ranked:
+            if label in outcome.arch:
+                agrees = key_of(outcome.arch[label], loose=True) == chosen
+                (same if agrees else other).append(outcome.values[first.name])
+        among = [o for o in best if label in o.arch]
+        share = sum(key_of(o.arch[label], loose=True) == chosen for o in among) / len(among)
+        mean = [html.number(statistics.fmean(some)) if some else "" for some in (same, other)]
+        rows.append([label, str(value), f"{share:.0%}", f"{len(same)}", *mean])
+    yield (
+        f"<p>For each of its choices: how many of the {len(best)} best agree, in how many trials "
+        f"it was made, and what {escape(first.name)} was on average with it and with another "
+        "value. Averages mix what else differs between trials.</p>"
+    )
+    names = ["label", "value", "of the best", "trials", "mean with it", "mean with another"]
+    yield html.table(names, rows, numbers=slice(2, None))
+
+
+def _trials(result: SearchResult) -> Iterator[str]:
+    yield "<h2>The trials</h2>"
+    objectives = [objective.name for objective in result.objectives]
+    metrics = list(dict.fromkeys(name for o in result.outcomes for name in o.metrics))
+    best = result.ranked()[0].number if result.complete else None
+    rows, kinds = [], []
+    for outcome in result.outcomes:
+        told = {**outcome.values, **outcome.metrics}
+        numbers = [html.number(told[name]) if name in told else "" for name in objectives + metrics]
+        arch = " ".join(f"{label}={value}" for label, value in outcome.arch.items())
+        rows.append([str(outcome.number), outcome.state, *numbers, f"{outcome.seconds:.3g}", arch])
+        kinds.append("best" if outcome.number == best else outcome.state)
+    names = ["trial", "state", *objectives, *metrics, "seconds", "architecture"]
+    yield html.table(names, rows, numbers=slice(2, -1), kinds=kinds)
+    for outcome in result.outcomes:
+        if outcome.failure:
+            yield (
+                f"<details><summary>Why trial {outcome.number} failed</summary>"
+                f"<pre>{escape(outcome.failure)}</pre></details>"
+            )
+
+
+# -- pictures ------------------------------------------------------------------------------------
+
+
+def _costs(
+    result: SearchResult, space: Any, shape: tuple[int, ...]
+) -> tuple[str, Callable[[Outcome], float]]:
+    """What to draw the first objective against: the second, or else what a network costs."""
+    if len(result.objectives) > 1:
+        name = result.objectives[1].name
+        return name, lambda outcome: outcome.values[name]
+    if space is None or not shape:
+        return "trial", lambda outcome: float(outcome.number)
+    from nas_space.profiler import macs
+
+    cost = macs(space, shape)
+    return "multiply-adds", lambda outcome: float(cost.evaluate(outcome.arch))
+
+
+def _pictures(result: SearchResult, cost: tuple[str, Callable[[Outcome], float]]) -> Iterator[str]:
+    ranked, (cost_name, cost_of) = result.ranked(), cost
+    first = result.objectives[0]
+    yield "<h2>What was tried</h2>"
+    points = [(f"#{o.number}", cost_of(o), o.values[first.name]) for o in ranked]
+    if len(result.objectives) > 1:
+        front = [f"#{outcome.number}" for outcome in result.front()]
+    elif cost_name == "trial":
+        front = []
+    else:
+        front = [
+            name
+            for name, cost_, score in points
+            if not any(
+                (c, s) != (cost_, score) and c <= cost_ and first.sign * (s - score) >= 0
+                for _, c, s in points
+            )
+        ]
+    figure = front_picture(points, front, (cost_name, first.name), f"#{ranked[0].number}")
+    caption = "The winner is the star." + (
+        " The line joins those that nothing else is better than in both." if front else ""
+    )
+    yield html.figure(figure, caption)
+    varied = len({key_of(outcome.arch) for outcome in ranked}) > 1
+    if varied:
+        yield html.figure(
+            usage_picture(ranked, best_of(ranked)),
+            f"What the {len(best_of(ranked))} best have chosen, in percent of those in which the "
+            "label is active. Orange: more often than all trials, violet: more rarely.",
+        )
+    if varied and len(result.outcomes) >= _ENOUGH:
+        yield "<h2>What was proposed over time</h2>"
+        for drawn in drift_pictures(result.outcomes):
+            yield html.figure(drawn, "Shares of the values of each label, in parts of the trials.")

@@ -1,0 +1,165 @@
+"""How far a search is: trials done, the best so far, the size of the front, the time left."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import optuna
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial, TrialState
+
+from nas_space.study.ledger import counts
+
+__all__ = ["SearchProgress", "ShowProgress"]
+
+
+@dataclass(frozen=True)
+class SearchProgress:
+    """How far a search is.
+
+    Attributes
+    ----------
+    done, trials
+        How many trials have ended, and how many there shall be.
+    failed
+        How many of them have failed.
+    best
+        Objective to the best value so far, each by itself.
+    front
+        How many architectures no other dominates.
+    seconds_left
+        How long it will take at the pace since the watching began; ``None`` before that is known.
+
+    Examples
+    --------
+    >>> print(SearchProgress(12, 100, 1, {"accuracy": 0.953}, 1, 131.0))
+    12 of 100 trials, best accuracy 0.953, 1 failed, 2:11 left
+    """
+
+    done: int
+    trials: int
+    failed: int = 0
+    best: dict[str, float] = field(default_factory=dict)
+    front: int = 0
+    seconds_left: float | None = None
+
+    @property
+    def findings(self) -> str:
+        """What has been found so far, in a few words."""
+        words = []
+        if self.best:
+            words.append(", ".join(f"best {name} {best:.4g}" for name, best in self.best.items()))
+        if len(self.best) > 1:
+            words.append(f"{self.front} on the front")
+        if self.failed:
+            words.append(f"{self.failed} failed")
+        return ", ".join(words)
+
+    def __str__(self) -> str:
+        words = [f"{self.done} of {self.trials} trials", self.findings]
+        if self.seconds_left is not None:
+            minutes, seconds = divmod(round(self.seconds_left), 60)
+            hours, minutes = divmod(minutes, 60)
+            clock = f"{hours}:{minutes:02d}" if hours else f"{minutes}"
+            words.append(f"{clock}:{seconds:02d} left")
+        return ", ".join(word for word in words if word)
+
+
+def _print(progress: SearchProgress) -> None:
+    print(progress, file=sys.stderr, flush=True)  # noqa: T201 - this is what it is for
+
+
+class ShowProgress:
+    """A callback of a search that shows how far it is.
+
+    Trials of other processes and machines count too.
+
+    Parameters
+    ----------
+    trials
+        How many there shall be.
+    show
+        Called with a :class:`SearchProgress`; prints it to stderr by default.
+    every
+        Seconds between two calls, at least, but for the last.
+
+    Examples
+    --------
+    >>> import nas_space as ns
+    >>> from nas_space.hub import ProxylessNAS
+    >>> space = ProxylessNAS(num_labels=10, width_mult=0.25)
+    >>> seen = []
+    >>> progress = ShowProgress(3, seen.append, every=0)
+    >>> result = ns.search(
+    ...     space, lambda net, arch: len(arch), trials=3, weights="none", callbacks=[progress]
+    ... )
+    >>> [now.done for now in seen]
+    [1, 2, 3]
+    """
+
+    def __init__(
+        self,
+        trials: int,
+        show: Callable[[SearchProgress], object] = _print,
+        *,
+        every: float = 1.0,
+    ) -> None:
+        self.trials = trials
+        self.show = show
+        self.every = every
+        self._seen: set[int] = set()
+        self._done = 0
+        self._failed = 0
+        self._best: dict[str, float] = {}
+        self._front: list[tuple[float, ...]] = []
+        self._last = -every
+        self._began: tuple[float, int] | None = None
+
+    def __call__(self, study: optuna.Study, trial: FrozenTrial) -> None:
+        for each in study.get_trials(deepcopy=False):
+            if each.number not in self._seen and each.state.is_finished():
+                self._seen.add(each.number)
+                self._add(study, each)
+        now = time.monotonic()
+        if self._began is None:
+            # Trials of an earlier run say nothing of the pace; this one began when it began.
+            lasted = trial.duration.total_seconds() if trial.duration is not None else 0.0
+            self._began = now - lasted, self._done - 1
+        if self._done >= self.trials or now - self._last >= self.every:
+            self._last = now
+            self.show(self._progress(now))
+
+    def _add(self, study: optuna.Study, trial: FrozenTrial) -> None:
+        if not counts(trial):
+            return
+        self._done += 1
+        self._failed += trial.state == TrialState.FAIL
+        if trial.state != TrialState.COMPLETE:
+            return
+        signs = [1 if d == StudyDirection.MAXIMIZE else -1 for d in study.directions]
+        names = study.metric_names or [f"value {i}" for i in range(len(signs))]
+        for name, sign, value in zip(names, signs, trial.values, strict=True):
+            self._best[name] = max(sign * value, sign * self._best.get(name, value)) * sign
+        point = tuple(s * v for s, v in zip(signs, trial.values, strict=True))
+        if not any(_dominates(other, point) for other in self._front):
+            self._front = [other for other in self._front if not _dominates(point, other)]
+            self._front.append(point)
+
+    def _progress(self, now: float) -> SearchProgress:
+        assert self._began is not None
+        began, before = self._began
+        done = self._done
+        left = None
+        if done > before:
+            left = (now - began) / (done - before) * max(0, self.trials - done)
+        return SearchProgress(
+            done, self.trials, self._failed, dict(self._best), len(self._front), left
+        )
+
+
+def _dominates(one: tuple[float, ...], other: tuple[float, ...]) -> bool:
+    """Whether one point is at least as good as another in everything, and better in something."""
+    return one != other and all(mine >= its for mine, its in zip(one, other, strict=True))

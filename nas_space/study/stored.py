@@ -1,0 +1,217 @@
+"""Searches that are stored: found again, looked at, without the space that they are of."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.trial import TrialState
+
+from nas_space.errors import StorageError, UsageError, suggest
+from nas_space.hub.registry import find_space
+from nas_space.study import signs
+from nas_space.study.fingerprint import describe, differences, unrestricted
+from nas_space.study.ledger import WORKER
+from nas_space.study.problem import Problem
+from nas_space.study.result import SearchResult
+from nas_space.study.run import settings_of
+from nas_space.study.storage import NoSampler, Storage, is_file, open_storage, quiet, unreachable
+
+__all__ = ["StoredRun", "find_runs", "load_search", "open_run"]
+
+STUDY = "study.db"
+"""The file of a run's folder that holds its trials, where it has no other storage."""
+
+
+def load_search(storage: Storage, name: str | None = None, *, space: Any = None) -> SearchResult:
+    """What a search has found, from where its trials are kept.
+
+    Parameters
+    ----------
+    storage
+        As for ``search``.
+    name
+        Of the study; not needed where there is one only.
+    space
+        What was searched.  Without it, networks cannot be had from the result.
+
+    Raises
+    ------
+    StorageError
+        If the storage cannot be reached, there is no such study in it, or it is of another
+        space.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import nas_space as ns
+    >>> from nas_space.hub import ProxylessNAS
+    >>> space = ProxylessNAS(num_labels=10, width_mult=0.25)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     store = f"{folder}/search.db"
+    ...     found = ns.search(
+    ...         space, lambda net, arch: len(arch), trials=5, weights="none", storage=store
+    ...     )
+    ...     load_search(store).best() == found.best()
+    True
+    """
+    if is_file(storage) and not Path(str(storage).removeprefix("sqlite:///")).exists():
+        raise StorageError(f"there is no file {str(storage)!r}")
+    try:
+        with quiet():
+            study = _find(open_storage(storage), name, str(storage))
+    except optuna.exceptions.StorageInternalError as error:
+        raise unreachable(storage, error) from error
+    problem = Problem.in_study(study)
+    assert problem is not None
+    if space is not None:
+        what = differences(problem.space, describe(space))
+        if what:
+            raise StorageError(
+                f"the search {study.study_name!r} in {str(storage)!r} is of another space: "
+                + "; ".join(what)
+            )
+    return SearchResult(study, space, problem.measured())
+
+
+def _find(storage: optuna.storages.BaseStorage, name: str | None, where: str) -> optuna.Study:
+    """The study of a name, or the only one, among those that are searches of ours."""
+    studies = [
+        optuna.load_study(study_name=each, storage=storage, sampler=NoSampler())
+        for each in optuna.get_all_study_names(storage)
+    ]
+    found = {s.study_name: s for s in studies if Problem.in_study(s) is not None}
+    if name is None and len(found) == 1:
+        [name] = found
+    if name is None:
+        raise StorageError(f"{where!r} holds the searches {list(found)}; say which is meant")
+    if name not in found:
+        raise StorageError(
+            f"there is no search {name!r} in {where!r}{suggest(name, found)}; there are "
+            f"{list(found)}"
+        )
+    return found[name]
+
+
+@dataclass(frozen=True)
+class StoredRun:
+    """A search that is stored: a folder of the shell's, or a storage of a script's.
+
+    Attributes
+    ----------
+    place
+        The folder, or the address of the storage.
+    settings
+        Of the run, where it is a folder.
+    """
+
+    place: str
+    settings: Mapping[str, Any]
+
+    @property
+    def folder(self) -> Path | None:
+        """The folder, if it is one."""
+        return Path(self.place) if self.settings else None
+
+    @cached_property
+    def result(self) -> SearchResult | None:
+        """What it has found; ``None`` if it has not come to its trials.
+
+        Raises
+        ------
+        StorageError
+            If the storage cannot be reached.
+        """
+        if self.folder is None:
+            return load_search(self.place)
+        storage = self.settings.get("storage") or self.folder / STUDY
+        if is_file(storage) and not Path(storage).exists():
+            return None
+        return load_search(storage, self.settings.get("name"))
+
+    @property
+    def strategy(self) -> str:
+        """The name of the strategy, as far as it is known."""
+        return str(self.settings.get("strategy", "")) or "?"
+
+    @property
+    def trials(self) -> int | None:
+        """How many trials there shall be, if that is known."""
+        told = self.settings.get("recipe", self.settings).get("trials")
+        return None if told is None else int(told)
+
+    @property
+    def space_name(self) -> str:
+        """The class of the space."""
+        if self.settings:
+            return str(self.settings["space"])
+        problem = Problem.in_study(self.result.study) if self.result is not None else None
+        return str(problem.space["space"]) if problem is not None else "?"
+
+    @property
+    def state(self) -> str:
+        """'finished', 'running', 'interrupted', or 'stored' where the end is not known."""
+        if self.folder is not None and (self.folder / "architecture.json").exists():
+            return "finished"
+        if self.result is not None and any(
+            trial.state == TrialState.RUNNING
+            and (
+                WORKER not in trial.user_attrs or signs.lives(trial.user_attrs[WORKER]) is not False
+            )
+            for trial in self.result.study.get_trials(deepcopy=False)
+        ):
+            return "running"
+        return "stored" if self.folder is None else "interrupted"
+
+    def make_space(self) -> Any:
+        """The space, with fresh weights; ``None`` for a storage, which has its description only.
+
+        Raises
+        ------
+        UsageError
+            If it is another one by now.
+        """
+        if not self.settings:
+            return None
+        space = find_space(self.settings["space"]).space(**self.settings["arguments"])
+        what = differences(self.settings["described"], describe(unrestricted(space)))
+        if what:
+            raise UsageError(f"the run in {self.place} is of another space: {'; '.join(what)}")
+        return space
+
+
+def open_run(place: str | Path) -> StoredRun:
+    """The run in a folder, or the search in a storage.
+
+    Raises
+    ------
+    UsageError
+        If there is none.
+    StorageError
+        If the storage cannot be reached, or holds no search.
+    """
+    name = str(place)
+    if "://" not in name and not Path(name).is_file():
+        settings = settings_of(Path(name))
+        if settings is None:
+            near = suggest(name, [run.place for run in find_runs(Path(name).parent)])
+            raise UsageError(f"there is no run in {name!r}{near}; `nas-space runs` lists them")
+        return StoredRun(name, settings)
+    run = StoredRun(name, {})
+    assert run.result is not None  # or it raises
+    return run
+
+
+def find_runs(root: Path) -> Iterator[StoredRun]:
+    """The runs in the folders of a folder, the latest first."""
+    if not root.is_dir():
+        return
+    files = sorted(root.glob("*/run.json"), key=lambda file: -file.stat().st_mtime)
+    for file in files:
+        settings = settings_of(file.parent)
+        if settings:
+            yield StoredRun(str(file.parent), settings)

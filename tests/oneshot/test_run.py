@@ -313,6 +313,58 @@ def test_used_slices_are_updated_as_in_a_network_of_their_own(optimizer):
         torch.testing.assert_close(trained[name], tensor, msg=name)
 
 
+class Together(OneShot):
+    """Trains along several architectures at each step."""
+
+    def __init__(self, *archs: Any) -> None:
+        super().__init__()
+        self.archs = archs
+
+    def train(self, run: Run, batch: Any) -> Tensor:
+        losses = [run.descend(run.along(arch), lambda: run.loss(batch)) for arch in self.archs]
+        return torch.stack(losses).sum()
+
+
+class Twice(ns.ModelSpace):
+    """A layer that is used twice, and attention, of which the slices are no views."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        width = Categorical([2, 4, 6], label="width")
+        self.first = mnn.MutableLinear(4, width)
+        self.square = mnn.MutableLinear(width, width)
+        self.attention = mnn.MutableMultiheadAttention(width, 1, batch_first=True)
+        self.last = mnn.MutableLinear(width, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.square(self.square(self.first(x)).tanh())[:, None]
+        y, _ = self.attention(y, y, y)
+        z: Tensor = self.last(y[:, 0])
+        return z
+
+
+@pytest.mark.parametrize("widths", [[2], [4, 4], [2, 4], [2, 6], [6]])
+def test_gradients_of_slices_add_up(widths):
+    """One step of plain descent is one along the sum of the gradients through the cuts."""
+    archs = [{"width": width} for width in widths]
+    given = task(optimizer=partial(torch.optim.SGD, lr=0.1), batch_size=256, clip=0.5)
+    space, other = Twice(), Twice()
+    other.load_state_dict(space.state_dict())
+    run = Run(Together(*archs), space, given, steps=1)
+    run.advance()
+    x, y = given.train.tensors  # type: ignore[union-attr]
+    for arch in archs:
+        with other.activate(arch):
+            torch.nn.functional.mse_loss(other(x), y).backward()
+    torch.nn.utils.clip_grad_norm_(other.parameters(), 0.5)
+    with torch.no_grad():
+        for parameter in other.parameters():
+            if parameter.grad is not None:
+                parameter.sub_(0.1 * parameter.grad)
+    for name, tensor in other.state_dict().items():
+        torch.testing.assert_close(space.state_dict()[name], tensor, msg=name)
+
+
 def kept_by(run: Run) -> int:
     """How many numbers a step keeps for its backward passes, at most at once by one pass."""
     sizes: list[int] = []

@@ -366,9 +366,10 @@ class Mask:
         view = [1] * len(self.shape)
         view[self.output_axis] = -1
         mask = _conditional(weights, joint, outputs, self.shape, view)
-        for axis, expand in enumerate(self.expand):
+        # The last axis first: what is then made wide are whole rows.
+        for axis in reversed(range(len(self.shape))):
             if self.shape[axis] > 1:
-                mask = mask.index_select(axis, expand.to(whole.device))
+                mask = mask.index_select(axis, self.expand[axis].to(whole.device))
         contents["weight"] = whole * mask
         if bias is not None and contents.get("bias") is not None:
             shape = [self.shape[self.output_axis]]

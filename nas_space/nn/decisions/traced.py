@@ -1,27 +1,79 @@
-"""`Traced`: one architecture, which remembers what it used of elastic layers."""
+"""`Traced`: one architecture, trained through the slices that it uses and nothing beside them."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
 
 from ...mutable import Values
 from ..activation import Activation
-from ..blueprint import Form
+
+
+class Slice(NamedTuple):
+    """A part of a parameter that took part.
+
+    Attributes
+    ----------
+    parameter
+        The whole.
+    cut
+        Takes the part of it, or of anything of its shape.
+    leaf
+        The part as it ran: it has the gradient, the whole does not.
+    """
+
+    parameter: nn.Parameter
+    cut: Callable[[Tensor], Tensor]
+    leaf: Tensor
 
 
 class Traced(Activation):
-    """An architecture made active, that notes which part of each elastic layer it uses.
+    """An architecture made active, of which the slices of elastic layers have gradients.
+
+    Going back through a cut would fill all that was cut off with zeros, and an optimizer would
+    decay it, and let its momentum go on.  So here slices are leaves of the graph, and are noted.
+    Parameters that are used as wholes have their gradients as ever.
 
     Attributes
     ----------
     used
-        Each elastic layer that ran, with the form it had.
+        The slices, in the order in which they ran.
+
+    Examples
+    --------
+    >>> from nas_space.mutable import Categorical
+    >>> from nas_space.nn import MutableLinear
+    >>> layer = MutableLinear(2, Categorical([1, 3], label="width"), bias=False)
+    >>> with Traced(layer.read({"width": 1})) as path:
+    ...     layer(torch.ones(1, 2)).sum().backward()
+    >>> path.used[0].leaf.grad, layer.weight.grad
+    (tensor([[1., 1.]]), None)
     """
 
     def __init__(self, values: Values) -> None:
         super().__init__(values)
-        self.used: list[tuple[Any, Form]] = []
+        self.used: list[Slice] = []
+
+    def __enter__(self) -> Traced:
+        super().__enter__()
+        return self
 
     def elastic(self, layer: Any, *args: Any, **kwargs: Any) -> Any:
-        self.used.append((layer, layer.form(self.values)))
-        return super().elastic(layer, *args, **kwargs)
+        if not torch.is_grad_enabled():
+            return super().elastic(layer, *args, **kwargs)
+        with torch.no_grad():
+            stand_in = layer.stand_in(self.values)
+        for prefix, part in layer.form(self.values).parts.items():
+            holder = getattr(layer, prefix) if prefix else layer
+            light = stand_in.__dict__[prefix] if prefix else stand_in
+            for name, cut in part.cuts.items():
+                parameter, taken = holder._parameters.get(name), light.__dict__.get(name)
+                if parameter is None or taken is None or taken is parameter:
+                    continue
+                if parameter.requires_grad:
+                    leaf = light.__dict__[name] = taken.detach().requires_grad_()
+                    self.used.append(Slice(parameter, cut, leaf))
+        return layer.plain.forward(stand_in, *args, **kwargs)

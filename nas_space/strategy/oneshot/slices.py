@@ -1,12 +1,13 @@
 """Updates of the slices that were used, and of nothing beside them.
 
-The gradient of a slice is zero outside of it, but an optimizer does not know: weight decay
-and momentum would move what no architecture of the step has used.
+During a step of the optimizer, a parameter of which one slice was used *is* that slice, and so is
+what the optimizer remembers of it: no decay or momentum moves what no architecture of the step
+has used, and no time is spent on it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -14,15 +15,16 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-__all__ = ["used_slices"]
+from nas_space.nn.decisions import Slice
 
-Cut = Callable[[Tensor], "Tensor | None"]
-Used = Iterable[tuple[Any, Any]]
+__all__ = ["used_slices"]
 
 
 @contextmanager
-def used_slices(optimizer: Optimizer, used: Used) -> Iterator[None]:
-    """A context to step an optimizer in, that sees only the used part of each parameter.
+def used_slices(optimizer: Optimizer, used: Iterable[Slice]) -> Iterator[None]:
+    """A context to step an optimizer in, where only the used part of parameters is there.
+
+    Gradients that the slices have are those of the parameters in it.
 
     Parameters
     ----------
@@ -30,103 +32,113 @@ def used_slices(optimizer: Optimizer, used: Used) -> Iterator[None]:
         Any of which the state of a parameter is numbers, and tensors either of its shape, which
         begin as zeros, or of another.
     used
-        Elastic layers and the forms they had in the step (see
-        :class:`~nas_space.nn.decisions.Traced`).
+        The slices, with gradients; see :class:`~nas_space.nn.decisions.Traced`.
     """
-    narrowed: list[_Narrowed] = []
-    masked: list[_Masked] = []
-    for parameter, cuts in _cuts(used).items():
-        if parameter.grad is None:
-            continue
-        parts = {_place(part): part for part in map(_applied(parameter), cuts) if part is not None}
-        if any(part.shape == parameter.shape for part in parts.values()) or not parts:
-            continue
-        (part, *others) = parts.values()
-        if (
-            not others
-            and part.untyped_storage().data_ptr() == parameter.untyped_storage().data_ptr()
-        ):
-            narrowed.append(_Narrowed(optimizer, parameter, cuts[0]))
-        else:
-            masked.append(_Masked(optimizer, parameter, cuts))
+    by_parameter: dict[nn.Parameter, list[Slice]] = {}
+    for part in used:
+        if part.leaf.grad is not None:
+            by_parameter.setdefault(part.parameter, []).append(part)
+    changed: list[_Narrowed | _Masked] = []
+    groups = [group["params"] for group in optimizer.param_groups]
     try:
+        for parameter, parts in by_parameter.items():
+            if parameter.grad is not None:  # something has used the whole of it
+                _spread(parameter.grad, parts)
+            elif (view := _common(parameter, parts)) is not None:
+                changed.append(_Narrowed(optimizer, parameter, parts, view))
+            else:
+                changed.append(_Masked(optimizer, parameter, parts))
+        # A space has many times the parameters of a path; to pass over them takes time.
+        for group, parameters in zip(optimizer.param_groups, groups, strict=True):
+            group["params"] = [one for one in parameters if one.grad is not None]
         yield
     finally:
-        for narrow in narrowed:
-            narrow.undo()
-        for mask in masked:
-            mask.undo()
+        for group, parameters in zip(optimizer.param_groups, groups, strict=True):
+            group["params"] = parameters
+        for change in changed:
+            change.undo()
 
 
-def _cuts(used: Used) -> dict[nn.Parameter, list[Cut]]:
-    found: dict[nn.Parameter, list[Cut]] = {}
-    for layer, form in used:
-        for prefix, part in form.parts.items():
-            holder = layer if not prefix else getattr(layer, prefix)
-            for name, parameter in holder._parameters.items():
-                if parameter is not None:
-                    found.setdefault(parameter, []).append(part.cuts.get(name, _whole))
-    return found
-
-
-def _whole(tensor: Tensor) -> Tensor:
-    return tensor
-
-
-def _applied(parameter: nn.Parameter) -> Callable[[Cut], Tensor | None]:
+def _common(parameter: nn.Parameter, parts: list[Slice]) -> Tensor | None:
+    """The one part of a parameter that all of some slices are, if it can be changed in place."""
     data = parameter.detach()
-    return lambda cut: cut(data)
+    first, *others = [part.cut(data) for part in parts]
+    in_place = first.untyped_storage().data_ptr() == data.untyped_storage().data_ptr()
+    same = all(_place(other) == _place(first) for other in others)
+    return first if in_place and same else None
 
 
 def _place(part: Tensor) -> tuple[Any, ...]:
     return part.storage_offset(), part.shape, part.stride()
 
 
+def _spread(whole: Tensor, parts: list[Slice]) -> None:
+    """Adds the gradients of slices to that of the whole."""
+    for part in parts:
+        # Some cuts copy, so what is cut are the places.
+        places = part.cut(torch.arange(whole.numel(), device=whole.device).view(whole.shape))
+        gradient = part.leaf.grad
+        assert gradient is not None
+        whole.view(-1).index_add_(0, places.flatten(), gradient.to(whole.dtype).flatten())
+
+
 class _Narrowed:
     """A parameter that is, for the optimizer, the slice of it; in place."""
 
-    def __init__(self, optimizer: Optimizer, parameter: nn.Parameter, cut: Cut) -> None:
-        self.optimizer, self.parameter, self.cut = optimizer, parameter, cut
-        self.data, self.gradient = parameter.data, parameter.grad
+    def __init__(
+        self, optimizer: Optimizer, parameter: nn.Parameter, parts: list[Slice], view: Tensor
+    ) -> None:
+        self.optimizer, self.parameter, self.view = optimizer, parameter, view
+        self.data, self.cut = parameter.data, parts[0].cut
         state = optimizer.state.get(parameter, {})
         self.state = {k: v for k, v in state.items() if _is_like(v, self.data)}
-        parameter.grad = None  # its shape must be that of the data
-        parameter.data = _taken(cut, self.data)
-        assert self.gradient is not None
-        parameter.grad = _taken(cut, self.gradient)
+        gradient = parts[0].leaf.grad
+        for part in parts[1:]:
+            assert gradient is not None
+            assert part.leaf.grad is not None
+            gradient = gradient + part.leaf.grad
+        parameter.data = view
+        parameter.grad = gradient
         for name, tensor in self.state.items():
-            state[name] = _taken(cut, tensor)
+            state[name] = self._slice(tensor)
+
+    def _slice(self, tensor: Tensor) -> Tensor:
+        """Where the slice is in what has the shape of the whole."""
+        if tensor.stride() != self.data.stride():
+            return self.cut(tensor)
+        view = self.view
+        offset = tensor.storage_offset() + view.storage_offset() - self.data.storage_offset()
+        return tensor.as_strided(view.shape, view.stride(), offset)
 
     def undo(self) -> None:
         """Makes the parameter whole again, and what the optimizer has made for it."""
         parameter, small = self.parameter, self.parameter.data
-        parameter.grad = None
+        parameter.grad = None  # its shape must be that of the data
         parameter.data = self.data
-        parameter.grad = self.gradient
         state = self.optimizer.state.get(parameter, {})
         for name, tensor in state.items():
             if name in self.state:
                 state[name] = self.state[name]
             elif _is_like(tensor, small):
                 state[name] = torch.zeros_like(self.data)
-                _taken(self.cut, state[name]).copy_(tensor)
+                self._slice(state[name]).copy_(tensor)
 
 
 class _Masked:
     """A parameter of which the unused elements are put back after the step."""
 
-    def __init__(self, optimizer: Optimizer, parameter: nn.Parameter, cuts: list[Cut]) -> None:
+    def __init__(self, optimizer: Optimizer, parameter: nn.Parameter, parts: list[Slice]) -> None:
         self.optimizer, self.parameter = optimizer, parameter
         numbers = torch.arange(parameter.numel(), device=parameter.device).view(parameter.shape)
         self.unused = torch.ones(parameter.numel(), dtype=torch.bool, device=parameter.device)
-        for cut in cuts:
-            taken = cut(numbers)
-            if taken is not None:
-                self.unused[taken.flatten()] = False
+        for part in parts:
+            self.unused[part.cut(numbers).flatten()] = False
         self.unused = self.unused.view(parameter.shape)
         state = optimizer.state.get(parameter, {})
         self.data = parameter.detach().clone()
         self.state = {k: v.clone() for k, v in state.items() if _is_like(v, self.data)}
+        parameter.grad = torch.zeros_like(parameter)
+        _spread(parameter.grad, parts)
 
     def undo(self) -> None:
         """Puts the unused elements back."""
@@ -141,9 +153,3 @@ class _Masked:
 
 def _is_like(value: Any, data: Tensor) -> bool:
     return isinstance(value, Tensor) and value.shape == data.shape and value.dim() > 0
-
-
-def _taken(cut: Cut, tensor: Tensor) -> Tensor:
-    taken = cut(tensor)
-    assert taken is not None
-    return taken

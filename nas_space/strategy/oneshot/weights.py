@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any, cast
 
+import torch
 from torch import Tensor, nn
 
-from nas_space.nn.decisions import Traced
+from nas_space.nn.decisions import Slice, Traced
 from nas_space.strategy.oneshot.slices import used_slices
-from nas_space.training import Trainer
+from nas_space.training import Progress, Trainer
 from nas_space.training.randomness import generator_of
 
 if TYPE_CHECKING:
@@ -26,6 +28,7 @@ class Weights(Trainer):
         self.run = run
         self.used: list[Traced] = []
         self._coming: Any = None
+        self._after = ExitStack()
 
     @property
     def wrapped(self) -> nn.Module:
@@ -58,13 +61,28 @@ class Weights(Trainer):
         super().load_state_dict(state)
         self._coming = None
 
+    def advance(self) -> Progress:
+        with ExitStack() as self._after:
+            return super().advance()
+
     def gradients(self, batch: Any) -> Tensor:
         self.used.clear()
-        return self.run.strategy.train(self.run, batch)
-
-    def update(self) -> None:
-        optimizer: Any = self.optimizer
-        used = [item for path in self.used for item in path.used]
-        with used_slices(optimizer.optimizer, used):
-            super().update()
+        loss = self.run.strategy.train(self.run, batch)
+        slices = [part for path in self.used for part in path.used]
         self.used.clear()
+        if self.fabric.world_size > 1:
+            self._join(slices)
+        optimizer: Any = self.optimizer
+        self._after.enter_context(used_slices(optimizer.optimizer, slices))
+        return loss
+
+    def _join(self, slices: list[Slice]) -> None:
+        """Averages gradients over the processes, which each went the same way."""
+        gradients = [part.leaf.grad for part in slices if part.leaf.grad is not None]
+        if not gradients:
+            return
+        joint = torch.cat([gradient.flatten() for gradient in gradients])
+        mean = cast("Tensor", self.fabric.all_reduce(joint, reduce_op="mean"))
+        for gradient in gradients:
+            gradient.copy_(mean[: gradient.numel()].view_as(gradient))
+            mean = mean[gradient.numel() :]

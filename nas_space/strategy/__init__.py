@@ -18,6 +18,7 @@ from nas_space.strategy.oneshot import (
     Proxyless,
     RandomOneShot,
 )
+from nas_space.strategy.policy_based import PolicyBasedRL
 from nas_space.strategy.random import Random
 from nas_space.strategy.registry import STRATEGIES, get_strategy
 from nas_space.strategy.samplers import GP, NSGAII, NSGAIII, QMC, TPE, OptunaSampler
@@ -38,6 +39,7 @@ __all__ = [
     "OneShot",
     "OptunaSampler",
     "Penalty",
+    "PolicyBasedRL",
     "Proxyless",
     "Random",
     "RandomOneShot",

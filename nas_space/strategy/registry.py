@@ -9,6 +9,7 @@ from nas_space.strategy.base import Strategy
 from nas_space.strategy.evolution import RegularizedEvolution
 from nas_space.strategy.grid import GridSearch
 from nas_space.strategy.oneshot import ONE_SHOT, OneShot
+from nas_space.strategy.policy_based import PolicyBasedRL
 from nas_space.strategy.random import Random
 from nas_space.strategy.samplers import GP, NSGAII, NSGAIII, QMC, TPE
 
@@ -20,6 +21,7 @@ STRATEGIES: dict[str, type[Strategy]] = {
     "grid": GridSearch,
     "nsga2": NSGAII,
     "nsga3": NSGAIII,
+    "policy": PolicyBasedRL,
     "qmc": QMC,
     "random": Random,
     "tpe": TPE,
@@ -50,7 +52,7 @@ def get_strategy(name: str, **arguments: Any) -> Any:
     Traceback (most recent call last):
     ...
     nas_space.errors.UsageError: there is no strategy 'evolutoin'; did you mean 'evolution'? \
-(there are darts, enas, evolution, gp, grid, gumbel, nsga2, nsga3, proxyless, qmc, random, \
+(there are darts, enas, evolution, gp, grid, gumbel, nsga2, nsga3, policy, proxyless, qmc, random, \
 random-path, tpe)
     """
     known: dict[str, type[Strategy] | type[OneShot]] = {**STRATEGIES, **ONE_SHOT}

@@ -25,8 +25,8 @@ from nas_space.strategy.oneshot import (
     RandomOneShot,
     Run,
 )
+from nas_space.strategy.oneshot.controller import Controller
 from nas_space.strategy.oneshot.differentiable import gumbel_softmax
-from nas_space.strategy.oneshot.enas import Controller
 from nas_space.strategy.oneshot.policy import allowed_codes, most_likely
 from nas_space.strategy.oneshot.proxyless import pairs_of, rescale
 from nas_space.strategy.oneshot.rewards import advantage

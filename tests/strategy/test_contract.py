@@ -20,6 +20,7 @@ ARGUMENTS = {
     "gp": {"n_startup_trials": 5},
     "nsga2": {"population_size": 5},
     "nsga3": {"population_size": 5},
+    "policy": {"samples_per_update": 4, "passes": 2, "hidden_size": 8},
     "tpe": {"n_startup_trials": 5},
 }
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import optuna
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -19,12 +20,14 @@ from nas_space.strategy import (
     Evaluated,
     GridSearch,
     OptunaSampler,
+    PolicyBasedRL,
     RegularizedEvolution,
     Round,
     get_strategy,
 )
 from nas_space.strategy.dimensions import dimension_of
 from nas_space.strategy.grid import samples
+from nas_space.strategy.policy_based import reward
 from tests import strategies as spaces
 from tests.problems import Tiny, Various, worth
 
@@ -95,6 +98,74 @@ class TestGrid:
         result = ns.search(Rate(), worth, strategy=GridSearch(shuffle=False), trials=7)
         rates = [outcome.arch["rate"] for outcome in result.outcomes]
         assert rates == [0.5, 0.25, 0.75, 0.125, 0.375, 0.625, 0.875]
+
+
+class TestPolicyBasedRL:
+    def test_what_dominates_becomes_likelier_and_what_is_dominated_less_likely(self):
+        space = Various()
+        archs = list(space.sample(20, seed=0))
+        strategy = PolicyBasedRL(samples_per_update=10, passes=3, learning_rate=0.01)
+        goodness = [worth(None, arch) for arch in archs]
+
+        def log_probabilities(number_of_trials):
+            now = round_of(space, archs[:number_of_trials], goodness[:number_of_trials])
+            strategy.propose(now)
+            pupil = strategy._pupil
+            assert pupil is not None
+            return [float(pupil.follow(arch).log_probability.detach()) for arch in archs[:10]]
+
+        before = log_probabilities(9)  # too few to learn from
+        after = log_probabilities(10)
+        change = [late - early for early, late in zip(before, after, strict=True)]
+        ranks = sorted(range(10), key=lambda place: goodness[place])
+        assert sum(change[place] for place in ranks[5:]) > sum(change[p] for p in ranks[:5])
+        assert log_probabilities(9) == before  # another history, hence another controller
+        assert log_probabilities(19) == after
+
+    def test_it_learns(self):
+        space = Various()
+
+        def simple(_network, arch):
+            return float(arch["width"] == 16) + float(arch["rate"] > 0.25)
+
+        result = ns.search(
+            space, simple, strategy=PolicyBasedRL(hidden_size=16), trials=100, weights="none"
+        )
+        values = [outcome.values["value"] for outcome in result.outcomes]
+        assert sum(values[80:]) > 1.5 * sum(values[:20])
+
+    def test_several_objectives_are_rewarded_by_dominance(self):
+        history = [
+            Evaluated(n, {}, point)
+            for n, point in enumerate([(0.0, 0.0), (1.0, 1.0), (2.0, 0.0), (0.0, -1.0)])
+        ]
+        rewards = [reward(one, history) for one in history]
+        assert rewards == [(1 - 2) / 4, 2 / 4, 2 / 4, -3 / 4]
+
+    def test_the_global_generators_are_left_alone(self):
+        space = Various()
+        torch.manual_seed(0)
+        expected = torch.rand(3)
+        torch.manual_seed(0)
+        PolicyBasedRL().propose(Round(space, []))
+        assert torch.equal(torch.rand(3), expected)
+
+    @pytest.mark.parametrize(
+        "arguments",
+        [{"samples_per_update": 1}, {"passes": 0}, {"learning_rate": 0.0}, {"clip": -1.0}],
+    )
+    def test_senseless_arguments_are_refused(self, arguments):
+        with pytest.raises(UsageError, match=next(iter(arguments))):
+            PolicyBasedRL(**arguments)
+
+    def test_a_label_of_too_many_values_is_refused(self):
+        class Many(ns.ModelSpace):
+            def __init__(self):
+                super().__init__()
+                self.seed = ns.randint("seed", 0, 100_000)
+
+        with pytest.raises(UsageError, match="'seed' has 100000 values"):
+            ns.search(Many(), worth, strategy=PolicyBasedRL(), trials=3)
 
 
 class TestSamplers:

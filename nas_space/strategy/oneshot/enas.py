@@ -1,4 +1,4 @@
-"""`ENAS`: a recurrent controller that decides label by label."""
+"""`ENAS`: shared weights, and a recurrent controller that is rewarded for its decisions."""
 
 from __future__ import annotations
 
@@ -10,133 +10,18 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from nas_space.errors import ConstraintViolation, InfeasibleError, UsageError
+from nas_space.errors import UsageError
 from nas_space.mutable import Sample
 from nas_space.strategy.oneshot.base import OneShot
+from nas_space.strategy.oneshot.controller import Controller
 from nas_space.strategy.oneshot.penalty import Penalty
-from nas_space.strategy.oneshot.policy import Policy, excluded_codes
 from nas_space.strategy.oneshot.rewards import advantage
 from nas_space.strategy.oneshot.run import Run
 
-__all__ = ["ENAS", "Controller", "Decisions"]
+__all__ = ["ENAS"]
 
-_ATTEMPTS = 1000
 _SHOWN = 8
 """From how many architectures probabilities are estimated."""
-
-
-class Decisions:
-    """An architecture that a controller drew.
-
-    Attributes
-    ----------
-    arch
-        Its active labels; no other was drawn.
-    log_probability, entropy
-        Of the decisions, summed.
-    probabilities
-        Of each label's codes, given what was decided before.
-    """
-
-    def __init__(self) -> None:
-        self.arch: Sample = {}
-        self.log_probability: Any = 0.0
-        self.entropy: Any = 0.0
-        self.probabilities: dict[str, Tensor] = {}
-
-
-class Controller(nn.Module):
-    """An LSTM that takes each decision knowing those before.
-
-    Parameters
-    ----------
-    symbols
-        The labels.
-    hidden_size
-        Of the LSTM.
-    tanh_constant
-        Logits are within plus and minus this, so that nothing is ever certain; ``None`` for
-        no limit.
-    generator
-        Draws the weights.
-    device
-        Where they are.
-    allowed
-        As of :class:`Policy`.
-    """
-
-    def __init__(
-        self,
-        symbols: Mapping[str, Any],
-        hidden_size: int = 64,
-        tanh_constant: float | None = 2.5,
-        generator: torch.Generator | None = None,
-        device: torch.device | None = None,
-        *,
-        allowed: Mapping[str, tuple[int, ...]] | None = None,
-    ) -> None:
-        super().__init__()
-        self.symbols = dict(symbols)
-        Policy(self.symbols)  # refuses labels of which not each value can have a probability
-        self.places = {label: place for place, label in enumerate(self.symbols)}
-        self.tanh_constant = tanh_constant
-        self.excluded = excluded_codes(self.symbols, allowed or {}, device)
-        sizes = [symbol.size for symbol in self.symbols.values()]
-        self.start = nn.Parameter(torch.empty(1, hidden_size))
-        self.lstm = nn.LSTMCell(hidden_size, hidden_size)
-        self.embeddings = nn.ModuleList(nn.Embedding(size, hidden_size) for size in sizes)
-        self.heads = nn.ModuleList(nn.Linear(hidden_size, size) for size in sizes)
-        with torch.no_grad():
-            for parameter in self.parameters():
-                parameter.uniform_(-0.1, 0.1, generator=generator)
-        self.to(device)
-
-    def draw(self, space: Any, generator: torch.Generator) -> Decisions:
-        """An architecture of the space, label by label, as each becomes active.
-
-        Raises
-        ------
-        InfeasibleError
-            If the space is restricted, and a thousand architectures in a row are not in it.
-        """
-        whole = getattr(space, "space", space)
-        for _ in range(_ATTEMPTS):
-            try:
-                drawn = self._draw(whole, generator)
-            except ConstraintViolation:
-                continue
-            if whole is space or space.contains(drawn.arch):
-                return drawn
-        raise InfeasibleError(
-            f"none of {_ATTEMPTS} architectures that the controller drew is in the restricted "
-            "space; loosen its conditions"
-        )
-
-    def _draw(self, space: Any, generator: torch.Generator) -> Decisions:
-        drawn = Decisions()
-        state: Any = None
-        given: Tensor = self.start
-
-        def decide(symbol: Any) -> Any:
-            nonlocal state, given
-            place = self.places[symbol.name]
-            state = self.lstm(given, state)
-            logits = self.heads[place](state[0])[0]
-            if self.tanh_constant is not None:
-                logits = self.tanh_constant * torch.tanh(logits)
-            if symbol.name in self.excluded:
-                logits = logits.masked_fill(self.excluded[symbol.name], -torch.inf)
-            logs = logits.log_softmax(0)
-            p = logs.exp()
-            code = torch.multinomial(p.detach().cpu(), 1, generator=generator)
-            given = self.embeddings[place](code.to(logits.device))
-            drawn.log_probability = drawn.log_probability + logs[code.item()]
-            drawn.entropy = drawn.entropy - (p * logs.masked_fill(p == 0, 0.0)).sum()
-            drawn.probabilities[symbol.name] = p.detach()
-            return symbol.value(int(code))
-
-        space.fill(drawn.arch, decide)
-        return drawn
 
 
 class ENAS(OneShot):

@@ -94,7 +94,7 @@ def search(
     steps: Annotated[
         int | None,
         typer.Option(
-            min=1, help="Of training the weights.", show_default="1500", rich_help_panel=_SHARED
+            min=1, help="Of training the weights.", show_default="1200", rich_help_panel=_SHARED
         ),
     ] = None,
     fine_tuning: Annotated[

@@ -60,7 +60,7 @@ def digits() -> Splits:
 
 def test_digits_are_all_there_once_and_splits_have_none_in_common(digits: Splits) -> None:
     seen = [image.numpy().tobytes() for name in SPLITS for image in arrays(digits, name)[0]]
-    assert len(seen) == len(set(seen)) == 1797
+    assert len(seen) == len(set(seen)) == 1087 + 4 * (355 + 355)
     assert (digits.num_classes, digits.input_shape) == (10, (3, 32, 32))
     for name in SPLITS:
         x, y = arrays(digits, name)
@@ -70,8 +70,11 @@ def test_digits_are_all_there_once_and_splits_have_none_in_common(digits: Splits
         assert len(y.unique()) == 10
 
 
-def test_digits_are_those_of_scikit_learn_enlarged(digits: Splits) -> None:
-    """Found again by their pixels, and with the right labels."""
+def test_digits_are_those_of_scikit_learn_enlarged(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Found again by their pixels, and with the right labels, where nothing changes them."""
+    monkeypatch.setattr("nas_space.training.data.Jitter", lambda **_: lambda images, _: images)
+    digits = load_data("digits", seed=0)
+    found: list[int] = []
     from sklearn.datasets import load_digits
 
     bunch: Any = load_digits()
@@ -85,8 +88,21 @@ def test_digits_are_those_of_scikit_learn_enlarged(digits: Splits) -> None:
         plain = x[:, 0].flatten(1)
         plain = (plain - plain.mean(1, keepdim=True)) / plain.std(1, keepdim=True)
         nearest = (plain @ large.T).argmax(1)
-        assert len(nearest.unique()) == len(y)
         assert np.array_equal(bunch.target[nearest], y.numpy())
+        copies = 1 if name == "train" else 4
+        assert len(y) == copies * len(nearest.unique())
+        found += nearest.unique().tolist()
+    assert sorted(found) == list(range(1797))
+
+
+def test_digits_to_score_on_are_changed_as_those_to_train_but_stay(digits: Splits) -> None:
+    again = load_data("digits", seed=0)
+    for name in ("validation", "test"):
+        x, y = arrays(digits, name)
+        assert torch.equal(x, arrays(again, name)[0])
+        assert torch.equal(y[:355], y[355:710])
+        copies = x.unflatten(0, (4, 355))
+        assert all((copies[i] - copies[j]).abs().mean() > 0.3 for i in range(4) for j in range(i))
 
 
 def test_digits_are_normalised_by_the_training_images_alone(digits: Splits) -> None:

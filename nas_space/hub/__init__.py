@@ -16,6 +16,7 @@ from .mobilenetv3 import (
     SqueezeExcite,
 )
 from .proxylessnas import ProxylessNAS
+from .searched import SearchedSpace
 
 __all__ = [
     "CompactDepthwiseSeparableConv",
@@ -25,6 +26,7 @@ __all__ = [
     "InvertedResidual",
     "MobileNetV3Space",
     "ProxylessNAS",
+    "SearchedSpace",
     "SqueezeExcite",
     "inverted_residual_choice_builder",
     "reset_parameters",

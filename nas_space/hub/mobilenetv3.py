@@ -15,7 +15,6 @@ from ..mutable import Categorical, make_divisible
 from ..nn import (
     LayerChoice,
     MaybeIntChoice,
-    ModelSpace,
     MutableConv2d,
     MutableLinear,
     MutableModule,
@@ -30,9 +29,8 @@ from .mobile import (
     InvertedResidual,
     reset_parameters,
 )
-from .pretrained import load_checkpoint
-from .published import find
 from .published_mobilenetv3 import MOBILENETV3
+from .searched import SearchedSpace
 
 _ACTIVATIONS: dict[str, type[nn.Module]] = {
     "hswish": nn.Hardswish,
@@ -133,7 +131,7 @@ class CompactInvertedResidual(_Compact, InvertedResidual):
     kind = InvertedResidual
 
 
-class MobileNetV3Space(ModelSpace):
+class MobileNetV3Space(SearchedSpace):
     """Inverted residuals whose widths, ratios, kernels and number are chosen, on shared weights.
 
     The largest space of TuNAS as NNI's hub has it.  A network is a stem, stage 0 (one
@@ -156,6 +154,10 @@ class MobileNetV3Space(ModelSpace):
     A block has a residual connection where its input and output have the same width in every
     architecture: in stage 0, and from the second block of a stage on.  That widths chosen
     apart happen to agree makes none; fixed widths that agree do.
+
+    Published are ``mobilenetv3-large-100``, ``mobilenetv3-small-050``, ``-075`` and ``-100``
+    (arXiv 1905.02244), whose images are scaled with bicubic interpolation; and ``cream-014``,
+    ``-043``, ``-114``, ``-287``, ``-481`` and ``-604`` (arXiv 2010.15821), with bilinear.
 
     Parameters
     ----------
@@ -206,6 +208,7 @@ class MobileNetV3Space(ModelSpace):
     torch.Size([2, 10])
     """
 
+    published = MOBILENETV3
     # Stage 0 has no depth to choose, but published architectures give one.
     retired_labels: ClassVar[dict[str, Any]] = {"s0_depth": 1}
 
@@ -321,62 +324,6 @@ class MobileNetV3Space(ModelSpace):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Class scores, ``(batch, num_labels)``, of images ``(batch, 3, height, width)``."""
         return self.classifier(self.blocks(self.stem(x)).flatten(1))  # type: ignore[no-any-return]
-
-    @classmethod
-    def load_searched_model(
-        cls,
-        name: str,
-        pretrained: bool = False,
-        download: bool = False,
-        progress: bool = True,
-        **kwargs: Any,
-    ) -> MobileNetV3Space:
-        """A network of a published architecture.
-
-        Parameters
-        ----------
-        name
-            ``mobilenetv3-large-100``, ``mobilenetv3-small-050``, ``mobilenetv3-small-075``,
-            ``mobilenetv3-small-100`` (arXiv 1905.02244), ``cream-014``, ``cream-043``,
-            ``cream-114``, ``cream-287``, ``cream-481`` or ``cream-604`` (arXiv 2010.15821).
-        pretrained
-            Whether to load the published weights.  With another number of labels than 1000,
-            the classifier keeps its fresh ones.
-        download
-            Whether the weights may be fetched if they are not in the local cache.
-        progress
-            Whether a download shows its progress.
-        kwargs
-            Arguments of the class that are not the published architecture's own.
-
-        Raises
-        ------
-        UsageError
-            If the name is unknown.
-        CheckpointError
-            If the weights are not to be had, or damaged.
-
-        Notes
-        -----
-        MobileNetV3's images are scaled with bicubic interpolation, Cream's with bilinear.
-
-        Examples
-        --------
-        >>> net = MobileNetV3Space.load_searched_model("mobilenetv3-small-100")
-        >>> sum(parameter.numel() for parameter in net.parameters())
-        2542856
-        """
-        published = find(name, MOBILENETV3, cls.__name__)
-        network = cls.frozen_factory(published.architecture)(**{**published.arguments, **kwargs})
-        if pretrained:
-            load_checkpoint(
-                network,
-                published.checkpoint,
-                head="classifier",
-                download=download,
-                progress=progress,
-            )
-        return network
 
 
 def _draw_biases(model: nn.Module) -> None:

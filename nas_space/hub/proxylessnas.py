@@ -11,7 +11,7 @@ from torch import nn
 
 from ..errors import UsageError
 from ..mutable import make_divisible
-from ..nn import ModelSpace, MutableLinear, Repeat
+from ..nn import MutableLinear, Repeat
 from ..nn.elastic import blank_layers
 from .mobile import (
     ConvBNReLU,
@@ -19,8 +19,8 @@ from .mobile import (
     inverted_residual_choice_builder,
     reset_parameters,
 )
-from .pretrained import load_checkpoint
-from .published import PROXYLESSNAS, find
+from .published import PROXYLESSNAS
+from .searched import SearchedSpace
 
 _DOWNSAMPLES = {2: True, 3: True, 4: True, 5: False, 6: True, 7: False}
 """Which of the searched stages halve the size of the image."""
@@ -34,13 +34,14 @@ _IN_TABLES = {
 """What the authors' tables of latencies call the parts of the network."""
 
 
-class ProxylessNAS(ModelSpace):
+class ProxylessNAS(SearchedSpace):
     """Inverted residuals of several kernels and ratios, in six stages of variable depth.
 
     The space of the paper as NNI's hub has it.  A label ``s<stage>_depth`` says how many
     blocks a stage has (1 to 4 in stages 2 to 6; stage 7 has one), ``s<stage>_i<index>``
     which of ``k3e3``, ``k5e3``, ``k7e3``, ``k3e6``, ``k5e6``, ``k7e6`` a block is.  It
-    describes 54,375,883,032,510,144 architectures.
+    describes 54,375,883,032,510,144 architectures.  Published are ``proxyless-cpu``,
+    ``proxyless-gpu``, ``proxyless-mobile``, and ``acenas-m1`` to ``acenas-m3`` (arXiv 2108.03001).
 
     Parameters
     ----------
@@ -68,6 +69,7 @@ class ProxylessNAS(ModelSpace):
     torch.Size([2, 10])
     """
 
+    published = PROXYLESSNAS
     # Stage 7 has no depth to choose, but published architectures give one.
     retired_labels: ClassVar[dict[str, Any]] = {"s7_depth": 1}
 
@@ -144,57 +146,6 @@ class ProxylessNAS(ModelSpace):
             f"-kernel:{depthwise.kernel_size[0]}-stride:{depthwise.stride[0]}"
             f"-idskip:{int(net.has_skip)}"
         )
-
-    @classmethod
-    def load_searched_model(
-        cls,
-        name: str,
-        pretrained: bool = False,
-        download: bool = False,
-        progress: bool = True,
-        **kwargs: Any,
-    ) -> ProxylessNAS:
-        """A network of a published architecture.
-
-        Parameters
-        ----------
-        name
-            ``acenas-m1``, ``acenas-m2``, ``acenas-m3`` (arXiv 2108.03001), ``proxyless-cpu``,
-            ``proxyless-gpu`` or ``proxyless-mobile``.
-        pretrained
-            Whether to load the published weights.  With another number of labels than 1000,
-            the classifier keeps its fresh ones.
-        download
-            Whether the weights may be fetched if they are not in the local cache.
-        progress
-            Whether a download shows its progress.
-        kwargs
-            Arguments of the class that are not the published architecture's own.
-
-        Raises
-        ------
-        UsageError
-            If the name is unknown.
-        CheckpointError
-            If the weights are not to be had, or damaged.
-
-        Examples
-        --------
-        >>> net = ProxylessNAS.load_searched_model("proxyless-mobile")
-        >>> sum(parameter.numel() for parameter in net.parameters())
-        4080512
-        """
-        published = find(name, PROXYLESSNAS, cls.__name__)
-        network = cls.frozen_factory(published.architecture)(**{**published.arguments, **kwargs})
-        if pretrained:
-            load_checkpoint(
-                network,
-                published.checkpoint,
-                head="classifier",
-                download=download,
-                progress=progress,
-            )
-        return network
 
 
 def _checked(base_widths: Sequence[int]) -> list[int]:

@@ -11,8 +11,7 @@ from ..errors import UsageError, suggest
 from ..nn import ModelSpace
 from .mobilenetv3 import MobileNetV3Space
 from .proxylessnas import ProxylessNAS
-from .published import PROXYLESSNAS
-from .published_mobilenetv3 import MOBILENETV3
+from .published import Published
 
 __all__ = ["SPACES", "Entry", "find_space"]
 
@@ -27,17 +26,19 @@ class Entry:
         Its class.
     small
         Arguments that make it small enough to search small images in minutes.
-    published
-        The names of its published architectures.
     """
 
     space: type[ModelSpace]
     small: Mapping[str, Any]
-    published: tuple[str, ...]
+
+    @property
+    def published(self) -> Mapping[str, Published]:
+        """Its published architectures, by name."""
+        return getattr(self.space, "published", {})
 
 
 SPACES: dict[str, Entry] = {
-    "proxylessnas": Entry(ProxylessNAS, {"width_mult": 0.25}, tuple(PROXYLESSNAS)),
+    "proxylessnas": Entry(ProxylessNAS, {"width_mult": 0.25}),
     "mobilenetv3": Entry(
         MobileNetV3Space,
         {
@@ -45,7 +46,6 @@ SPACES: dict[str, Entry] = {
             "depth_range": (1, 2),
             "expand_ratios": (1.0, 2.0, 3.0),
         },
-        tuple(MOBILENETV3),
     ),
 }
 
@@ -77,4 +77,4 @@ def find_space(name: str) -> Entry:
         raise UsageError(f"cannot import the space {name!r}: {error}") from error
     if not (isinstance(found, type) and issubclass(found, ModelSpace)):
         raise UsageError(f"{name!r} is no space: {found!r} does not derive from ModelSpace")
-    return Entry(found, {}, ())
+    return Entry(found, {})

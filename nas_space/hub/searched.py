@@ -1,0 +1,71 @@
+"""Spaces of which architectures have been published, and how to get these as networks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, Self
+
+from ..nn import ModelSpace
+from .pretrained import load_checkpoint
+from .published import Published, find
+
+
+class SearchedSpace(ModelSpace):
+    """Base class of spaces that others have searched before."""
+
+    published: ClassVar[Mapping[str, Published]]
+    """Their findings, by name."""
+
+    @classmethod
+    def load_searched_model(
+        cls,
+        name: str,
+        pretrained: bool = False,
+        download: bool = False,
+        progress: bool = True,
+        **kwargs: Any,
+    ) -> Self:
+        """A network of a published architecture.
+
+        Parameters
+        ----------
+        name
+            One of those that the class documents.
+        pretrained
+            Whether to load the published weights.  With another number of labels than 1000,
+            the classifier keeps its fresh ones.
+        download
+            Whether the weights may be fetched if they are not in the local cache.
+        progress
+            Whether a download shows its progress.
+        kwargs
+            Arguments of the class that are not the published architecture's own.
+
+        Raises
+        ------
+        UsageError
+            If the name is unknown.
+        CheckpointError
+            If the weights are not to be had, or damaged.
+
+        Examples
+        --------
+        >>> from nas_space.hub import MobileNetV3Space, ProxylessNAS
+        >>> net = ProxylessNAS.load_searched_model("proxyless-mobile")
+        >>> sum(parameter.numel() for parameter in net.parameters())
+        4080512
+        >>> net = MobileNetV3Space.load_searched_model("mobilenetv3-small-100")
+        >>> sum(parameter.numel() for parameter in net.parameters())
+        2542856
+        """
+        published = find(name, cls.published, cls.__name__)
+        network = cls.frozen_factory(published.architecture)(**{**published.arguments, **kwargs})
+        if pretrained:
+            load_checkpoint(
+                network,
+                published.checkpoint,
+                head="classifier",
+                download=download,
+                progress=progress,
+            )
+        return network

@@ -12,6 +12,7 @@ from torch import nn
 
 from nas_space.mutable import Values
 from nas_space.nn import LayerChoice, ModelSpace, Repeat
+from nas_space.training.evaluation import preserved_modes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -65,14 +66,12 @@ def units_of(
                 order.append(unit)
 
         hooks.append(unit.module.register_forward_hook(after))
-    training = space.training
     try:
         reference = next(iter(space.parameters()), torch.zeros(()))
         images = torch.zeros(1, *input_shape, device=reference.device, dtype=reference.dtype)
-        with torch.no_grad(), space.activate(arch):
+        with torch.no_grad(), preserved_modes(space), space.activate(arch):
             space.eval()(images)
     finally:
-        space.train(training)
         for hook in hooks:
             hook.remove()
     return order
@@ -89,7 +88,7 @@ def _collect(module: nn.Module, path: str, values: Values, found: list[Unit]) ->
         depth = values(module.expression("depth_choice"))
         children = {f"blocks.{i}": block for i, block in enumerate(module.blocks) if i < depth}
     elif not (path == "" or type(module) is nn.Sequential):
-        found.append(Unit(path, type(module).__name__, False, module))
+        found.append(Unit(path, type(module).__name__.removeprefix("Mutable"), False, module))
         return
     for name, child in children.items():
         _collect(child, f"{path}.{name}".lstrip("."), values, found)

@@ -15,13 +15,17 @@ from torch import nn
 from nas_space.errors import InfeasibleError, UsageError
 from nas_space.hub.registry import find_space
 from nas_space.profiler import macs, params
+from nas_space.study import signs
 from nas_space.study.fingerprint import describe, differences, fingerprint
 from nas_space.study.finished import write_json
 from nas_space.study.record import Record
 from nas_space.training import Progress, Splits, Task, fit, load_data, make_fabric
 from nas_space.training.randomness import preserved_randomness, seed_globally
 
-__all__ = ["OnProgress", "Run", "settings_of"]
+__all__ = ["WORKER_FILE", "OnProgress", "Run", "settings_of"]
+
+WORKER_FILE = "worker"
+"""The file in the folder of a run's work that names the process which is at it, or was last."""
 
 OnProgress = Callable[[str, int, int, str], object]
 """Called with the stage, what is done of it, out of how much, and a word on how it goes."""
@@ -144,6 +148,7 @@ class Run:
             self._compare(there, {**here, "described": described})
         self.work.mkdir(parents=True, exist_ok=True)
         write_json(self.out / "run.json", {**here, "described": described})
+        (self.work / WORKER_FILE).write_text(signs.new_name(), encoding="utf-8")
 
     def _compare(self, there: Mapping[str, Any], here: Mapping[str, Any]) -> None:
         if there.get("fingerprint") != here["fingerprint"]:

@@ -18,7 +18,7 @@ from nas_space.study.fingerprint import describe, differences, unrestricted
 from nas_space.study.ledger import WORKER
 from nas_space.study.problem import Problem
 from nas_space.study.result import SearchResult
-from nas_space.study.run import settings_of
+from nas_space.study.run import WORKER_FILE, settings_of
 from nas_space.study.storage import NoSampler, Storage, is_file, open_storage, quiet, unreachable
 
 __all__ = ["StoredRun", "find_runs", "load_search", "open_run"]
@@ -155,14 +155,17 @@ class StoredRun:
     @property
     def state(self) -> str:
         """'finished', 'running', 'interrupted', or 'stored' where the end is not known."""
-        if self.folder is not None and (self.folder / "architecture.json").exists():
-            return "finished"
-        if self.result is not None and any(
-            trial.state == TrialState.RUNNING
-            and (
-                WORKER not in trial.user_attrs or signs.lives(trial.user_attrs[WORKER]) is not False
-            )
-            for trial in self.result.study.get_trials(deepcopy=False)
+        if self.folder is not None:
+            worker = self.folder / "work" / WORKER_FILE
+            if worker.exists() and signs.lives(worker.read_text(encoding="utf-8")):
+                return "running"
+            if (self.folder / "architecture.json").exists():
+                return "finished"
+        trials = [] if self.result is None else self.result.study.get_trials(deepcopy=False)
+        if any(
+            WORKER not in trial.user_attrs or signs.lives(trial.user_attrs[WORKER]) is not False
+            for trial in trials
+            if trial.state == TrialState.RUNNING
         ):
             return "running"
         return "stored" if self.folder is None else "interrupted"

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
+import subprocess
+import sys
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -75,6 +78,30 @@ def test_runs_are_listed(evolved: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert "finished" in printed
     assert run("runs", str(evolved / "work")) == 0
     assert "no runs" in capsys.readouterr().out
+
+
+def test_a_run_is_running_as_long_as_its_process_lives(evolved: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    shutil.copytree(evolved, out)
+    assert open_run(out).state == "finished"
+    name = subprocess.run(
+        [sys.executable, "-c", "from nas_space.study.signs import new_name; print(new_name())"],
+        capture_output=True, text=True, check=True,
+    ).stdout.strip()  # fmt: skip
+    (out / "work" / "worker").write_text(name)
+    assert open_run(out).state == "finished"
+    code = (
+        "from nas_space.study.signs import new_name; import sys;"
+        "print(new_name(), flush=True); sys.stdin.read()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        (out / "work" / "worker").write_text(process.stdout.readline().strip())
+        assert open_run(out).state == "running"
+        process.communicate()
+    assert open_run(out).state == "finished"
 
 
 def test_a_run_is_shown(evolved: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,7 +8,7 @@ BIN       := $(VENV)/bin
 READY     := $(VENV)/.ready
 NNI_READY := .venv-nni/.ready
 
-.PHONY: demo test test-slow check bench docs clean
+.PHONY: demo test test-slow check bench bench-nni docs clean
 
 demo: $(READY)  ## search, train and save a network for handwritten digits
 	$(BIN)/nas-space search --out runs/demo $(ARGS)
@@ -28,6 +28,9 @@ check: $(READY)  ## style, types, layers
 
 bench: $(READY) $(NNI_READY)  ## measure what docs/benchmarks.md reports
 	$(BIN)/python -m benchmarks $(ARGS)
+
+bench-nni: $(READY) $(NNI_READY)  ## NNI 3.0 beside ours, figure by figure
+	$(BIN)/python -m benchmarks.nni $(ARGS)
 
 docs: $(READY)  ## the manual as HTML, in site/
 	$(BIN)/sphinx-build --fail-on-warning --keep-going -b html docs site

@@ -42,7 +42,7 @@ from benchmarks._nni import ROOT, NniMissingError, nni_python, spread
 from nas_space.hub import MobileNetV3Space, ProxylessNAS
 from nas_space.nn import LayerChoice, Repeat
 from nas_space.nn.decisions import Weighted
-from nas_space.strategy.oneshot import DARTS, OneShot, Proxyless, RandomOneShot, Run
+from nas_space.strategy.oneshot import DARTS, GumbelDARTS, OneShot, Proxyless, RandomOneShot, Run
 from nas_space.strategy.oneshot.proxyless import pairs_of
 from nas_space.training import Task, Trainer
 
@@ -233,6 +233,7 @@ def darts_largest() -> Iterator[Row]:
 STRATEGIES: dict[str, Callable[[], OneShot]] = {
     "RandomOneShot": RandomOneShot,
     "DARTS": DARTS,
+    "GumbelDARTS": GumbelDARTS,
     "Proxyless": Proxyless,
 }
 SPACES = {"ProxylessNAS": ProxylessNAS, "MobileNetV3Space": MobileNetV3Space}

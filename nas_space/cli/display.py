@@ -25,6 +25,7 @@ from nas_space.cli.values import shown
 
 __all__ = [
     "show_findings",
+    "show_oneshot_findings",
     "show_outcomes",
     "show_progress",
     "show_trials_findings",
@@ -161,6 +162,27 @@ def show_trials_findings(run: Any, findings: Any, pictures: Sequence[Path]) -> N
         f"{shown(findings.params)} parameters"
     )
     console.print("\n" + written(findings.arch), highlight=False)
+    names = ", ".join(path.name for path in (*findings.files, *pictures))
+    console.print(f"\nin {run.out}: {names}", highlight=False)
+
+
+def show_oneshot_findings(run: Any, findings: Any, pictures: Sequence[Path]) -> None:
+    """What was found while training shared weights, how sure the policy is, where it all is."""
+    console = Console()
+    policy = {
+        label: over_time[-1][1] for label, over_time in findings.result.probabilities().items()
+    }
+    symbols = run.space.symbols()
+    table = Table("label", "found", "probability", title="Of each label", box=None)
+    for label, value in findings.arch.items():
+        share = policy[label][symbols[label].code(value)] if label in policy else None
+        table.add_row(label, str(value), "" if share is None else f"{share:.2f}")
+    console.print(table, highlight=False)
+    console.print(
+        f"\naccuracy: validation {findings.inherited:.1%} with the weights of the search, "
+        f"{findings.validation:.1%} after {run.plan.fine_tuning} steps of fine-tuning; test "
+        f"{findings.test:.1%}; {shown(findings.macs)} MACs, {shown(findings.params)} parameters"
+    )
     names = ", ".join(path.name for path in (*findings.files, *pictures))
     console.print(f"\nin {run.out}: {names}", highlight=False)
 

@@ -17,7 +17,7 @@ __all__ = ["resume", "search"]
 SETTINGS = ("space", "arguments", "data", "max_macs", "device", "seed")
 """What a run keeps of the command line that began it, beside its plan."""
 
-_SHARED, _SINGLY = "With shared weights (spos)", "With each candidate trained by itself"
+_SHARED, _SINGLY = "With shared weights", "With each candidate trained by itself"
 
 WorkersOption = Annotated[int, typer.Option(min=1, help="Processes that evaluate side by side.")]
 TrialsOption = Annotated[
@@ -64,8 +64,9 @@ def search(
     strategy: Annotated[
         str | None,
         typer.Option(
-            help="spos trains shared weights first; random, grid, evolution, tpe, gp, qmc, nsga2, "
-            "... train each candidate by itself.",
+            help="spos trains shared weights first; random-path, darts, gumbel, proxyless and enas "
+            "search while they train them; random, grid, evolution, tpe, gp, qmc, nsga2, ... "
+            "train each candidate by itself.",
             show_default="spos",
         ),
     ] = None,
@@ -94,7 +95,8 @@ def search(
     steps: Annotated[
         int | None,
         typer.Option(
-            min=1, help="Of training the weights.", show_default="1200", rich_help_panel=_SHARED
+            min=1, help="Of training the weights.", rich_help_panel=_SHARED,
+            show_default="1200, or 600 where that is the search",
         ),
     ] = None,
     fine_tuning: Annotated[
@@ -133,7 +135,6 @@ def search(
         list[str] | None,
         typer.Option(
             help="An argument of the strategy, as name=value; may be given repeatedly.",
-            rich_help_panel=_SINGLY,
         ),
     ] = None,
     pruner: Annotated[
@@ -243,7 +244,7 @@ def _go(
         plan = {key: plan[key] for key in _known(plan.get("strategy", "spos")) if key in plan}
     strategy = plan.setdefault("strategy", "spos")
     foreign = sorted(plan.keys() - _known(strategy))
-    foreign += [key for key in ("timeout", "failures") if strategy == "spos" and limits[key]]
+    foreign += [key for key, unset in _unused(strategy).items() if limits[key] != unset]
     if foreign:
         names = ", ".join(f"--{key.replace('_', '-')}" for key in foreign)
         raise UsageError(
@@ -259,15 +260,29 @@ def _go(
         raise typer.Exit(130) from None
 
 
+def _unused(strategy: str) -> dict[str, Any]:
+    """The limits that mean nothing to a strategy, and what they are where they are not given."""
+    from nas_space.strategy import ONE_SHOT
+
+    limits: dict[str, Any] = {"timeout": None, "failures": None, "workers": 1}
+    if strategy == "spos":
+        limits.pop("workers")
+        return limits
+    return limits if strategy in ONE_SHOT else {}
+
+
 def _known(strategy: str) -> set[str]:
     """What a plan of a strategy may say."""
-    from nas_space.strategy import STRATEGIES
+    from nas_space.strategy import ONE_SHOT, STRATEGIES
     from nas_space.study.job import Recipe
+    from nas_space.study.oneshot_run import OneShotPlan
     from nas_space.study.trials import Plan
 
     if strategy == "spos":
         return {"strategy", *(field.name for field in fields(Recipe))}
-    names = ["spos", *STRATEGIES]
+    if strategy in ONE_SHOT:
+        return {field.name for field in fields(OneShotPlan)}
+    names = ["spos", *ONE_SHOT, *STRATEGIES]
     if strategy not in names:
         near = suggest(strategy, names)
         raise UsageError(f"there is no strategy {strategy!r}{near}; there are {', '.join(names)}")
@@ -278,21 +293,30 @@ def _make(
     out: Path, given: dict[str, Any], plan: dict[str, Any], limits: dict[str, Any], *, resume: bool
 ) -> Any:
     """The run, of the kind that its strategy is of."""
+    from nas_space.strategy import ONE_SHOT
     from nas_space.study.job import Job, Recipe
+    from nas_space.study.oneshot_run import OneShotPlan, OneShotRun
     from nas_space.study.trials import Plan, TrialsRun
 
     if plan["strategy"] == "spos":
         recipe = Recipe(**{key: value for key, value in plan.items() if key != "strategy"})
         return Job(out, **given, recipe=recipe, workers=limits["workers"], resume=resume)
+    if plan["strategy"] in ONE_SHOT:
+        return OneShotRun(out, **given, plan=OneShotPlan(**plan), resume=resume)
     plan["minimize"] = tuple(plan.get("minimize", ()))
     return TrialsRun(out, **given, plan=Plan(**plan), **limits, resume=resume)
 
 
 def _conclude(run: Any, findings: Any) -> None:
     """Draws and says what was found."""
-    from nas_space.cli.display import show_findings, show_trials_findings
+    from nas_space.cli.display import (
+        show_findings,
+        show_oneshot_findings,
+        show_trials_findings,
+    )
     from nas_space.report import architecture_picture
     from nas_space.study.job import Findings
+    from nas_space.study.oneshot_run import OneShotFindings
 
     shared = isinstance(findings, Findings)
     winner = findings.winner if shared else findings
@@ -306,6 +330,8 @@ def _conclude(run: Any, findings: Any) -> None:
         pictures.insert(0, run.out / "search.png")
         _draw_search(run, findings, pictures[0])
         show_findings(run, findings, pictures)
+    elif isinstance(findings, OneShotFindings):
+        show_oneshot_findings(run, findings, pictures)
     else:
         show_trials_findings(run, findings, pictures)
 

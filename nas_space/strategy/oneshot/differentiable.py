@@ -148,7 +148,7 @@ class DARTS(Differentiable):
             with run.weights_as_they_are():
                 loss, gradients = self._gradients(run, batch)
         run.improve(dict(zip(run.policy.parameters(), gradients, strict=True)))
-        return self.numbers(run, loss=loss)
+        return self.numbers(run, policy_loss=loss)
 
     def _loss(self, run: Run, batch: Any) -> Tensor:
         with Weighted(self.sampled(run, "policy")):

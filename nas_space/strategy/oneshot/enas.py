@@ -116,15 +116,17 @@ class ENAS(OneShot):
     def learn(self, run: Run) -> Mapping[str, Any]:
         drawn = run.policy.draw(run.space, run.generator("policy"))
         reward = run.reward(drawn.arch, run.policy_batch(), self.reward_metric_name)
+        numbers = {}
         if self.penalty is not None:
-            reward = self.penalty.rewarded(reward, self.penalty.cost(drawn.arch))
+            numbers["cost"] = self.penalty.cost(drawn.arch)
+            reward = self.penalty.rewarded(reward, numbers["cost"])
         gain = advantage(run.memory, reward, self.baseline_decay)
         loss = -gain * drawn.log_probability - self.entropy_weight * drawn.entropy
         (loss / self.batches_per_update).backward()
         seen = run.memory["rewarded"] = run.memory.get("rewarded", 0) + 1
         if seen % self.batches_per_update == 0:
             run.improve({p: p.grad for p in run.policy.parameters()})
-        return {"reward": reward, "entropy": drawn.entropy.detach()}
+        return {"reward": reward, "entropy": drawn.entropy.detach(), **numbers}
 
     def probabilities(self, run: Run) -> dict[str, Any]:
         """Estimated from a few architectures: later decisions depend on earlier ones."""

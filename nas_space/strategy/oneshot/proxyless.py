@@ -82,7 +82,7 @@ class Proxyless(Differentiable):
         if self.penalty is None:
             for old, logits, pair in zip(before, parameters, pairs.values(), strict=True):
                 rescale(old, logits, pair)
-        return self.numbers(run, loss=loss.detach())
+        return self.numbers(run, policy_loss=loss.detach())
 
     def _by_reward(self, run: Run) -> Mapping[str, Any]:
         generator = run.generator("policy")

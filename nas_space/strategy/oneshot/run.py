@@ -52,6 +52,10 @@ class OneShotProgress:
     training: Progress
     _numbers: Mapping[str, Any] = field(default_factory=dict)
 
+    def __str__(self) -> str:
+        told = {"loss": self.loss, **self.metrics}
+        return ", ".join(f"{name.replace('_', ' ')} {value:.4g}" for name, value in told.items())
+
     @property
     def step(self) -> int:
         """Steps done."""
@@ -69,7 +73,7 @@ class OneShotProgress:
 
     @property
     def metrics(self) -> dict[str, float]:
-        """What the algorithm says of its policy: its loss or reward, entropy, expected cost."""
+        """What the algorithm says of its policy: loss or reward, entropy, expected cost."""
         return {name: float(value) for name, value in self._numbers.items()}
 
 

@@ -1,0 +1,97 @@
+"""One-shot strategies from the shell."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from nas_space.cli import main
+from nas_space.strategy import ONE_SHOT
+from nas_space.strategy.oneshot import OneShotProgress
+
+SPACE = "tests.test_main_job:Small"
+SHORT = ["--steps", "12", "--fine-tuning", "2", "--option", "warmup_epochs=1"]
+
+
+def run(*arguments: str) -> int:
+    with pytest.raises(SystemExit) as ended:
+        main(list(arguments))
+    return int(ended.value.code or 0)
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> str:
+    y = np.arange(120) % 3
+    x = np.random.default_rng(0).random((120, 3, 8, 8), dtype=np.float32)
+    x[np.arange(120), y] += 1
+    file = tmp_path_factory.mktemp("data") / "images.npz"
+    np.savez(file, x=x, y=y)
+    return str(file)
+
+
+def search(out: Path, images: str, strategy: str, *more: str) -> int:
+    given = ["--strategy", strategy, "--space", SPACE, "--data", images, "--max-macs", "40K"]
+    return run("search", "--out", str(out), *given, *SHORT, *more)
+
+
+@pytest.mark.parametrize("strategy", ONE_SHOT)
+def test_a_search_finds_trains_and_writes(
+    strategy: str, tmp_path: Path, images: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "run"
+    assert search(out, images, strategy) == 0
+    shown = capsys.readouterr()
+    told = json.loads((out / "architecture.json").read_text())
+    assert told["macs"] <= 40_000
+    assert told["strategy"] == strategy
+    assert "accuracy: validation" in shown.out
+    assert "fine-tuning: 2 of 2, loss" in shown.err
+    program = torch.export.load(out / "network.pt2").module()
+    assert program(torch.zeros(4, 3, 8, 8)).shape == (4, 3)
+    rows = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    last = [row for row in rows if row["stage"] == "search"][-1]
+    learned = {"random-path": set(), "enas": {"reward", "entropy", "cost"}}
+    wanted: set[str] = learned.get(strategy, {"entropy", "cost"})
+    assert wanted <= set(last)
+    assert all(f"{name} " in shown.err for name in {"loss", *wanted})
+
+
+def test_an_interrupted_search_goes_on_to_the_same_end(
+    tmp_path: Path, images: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert search(tmp_path / "whole", images, "proxyless", "--quiet") == 0
+    shown, seen = OneShotProgress.__str__, []
+
+    def interrupted(self: Any) -> str:
+        seen.append(self.step)
+        if self.step == 10:
+            raise KeyboardInterrupt
+        return shown(self)
+
+    monkeypatch.setattr(OneShotProgress, "__str__", interrupted)
+    cut = tmp_path / "cut"
+    assert search(cut, images, "proxyless", "--quiet") == 130
+    assert seen
+    monkeypatch.undo()
+    assert run("resume", str(cut), "--quiet") == 0
+    for file in ("weights.safetensors", "shared_weights.safetensors"):
+        one, other = load_file(tmp_path / "whole" / file), load_file(cut / file)
+        assert one.keys() == other.keys()
+        assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_what_has_no_meaning_is_refused(
+    tmp_path: Path, images: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert search(tmp_path / "run", images, "darts", "--epochs", "2", "--workers", "2") == 2
+    said = capsys.readouterr().err
+    assert "--epochs" in said
+    assert "--workers" in said
+    assert search(tmp_path / "run", images, "proxyles") == 2
+    assert "did you mean 'proxyless'" in capsys.readouterr().err

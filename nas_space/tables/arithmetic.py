@@ -1,84 +1,67 @@
-"""Numbers to count with: exact at any size, or floats.
-
-Both work on arrays of shape ``(rows, channels)``.
-"""
+"""Numbers to count with: exact at any size, or floats."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 
 from .factors import Array
 
+_FITS = 2**63
+"""What is below this is counted as it is."""
 
-class Exact:
-    """Non-negative integers below a bound: as they are, or as residues modulo several primes.
 
-    Residues are added and multiplied column by column in 64 bits; the Chinese remainder theorem
-    gives the number back.  What fits into 64 bits needs no residues.
+class Modular:
+    """Integers in 64 bits, modulo a prime.
 
     Parameters
     ----------
-    bound
-        What all results are below.
-
-    Examples
-    --------
-    >>> numbers = Exact(10**40)
-    >>> big = numbers.of(np.array([10**19, 3], dtype=object))
-    >>> numbers.total(numbers.times(big, big))
-    100000000000000000000000000000000000009
+    prime
+        Below 2**31, so that products fit; ``None`` to leave it to the 64 bits to wrap around,
+        which is right for what is below 2**63 in the end.
     """
 
-    def __init__(self, bound: int) -> None:
-        self.primes: list[int] = []
-        candidate = 2**31 - 1
-        while bound >= 2**63 and math.prod(self.primes) <= bound:
-            if _is_prime(candidate):
-                self.primes.append(candidate)
-            candidate -= 2
-        self.moduli: Array = np.array(self.primes, dtype=np.int64)
-        self.channels = max(1, len(self.primes))
-        self.dtype = np.dtype(np.int64)
+    dtype = np.dtype(np.int64)
+
+    def __init__(self, prime: int | None = None) -> None:
+        self.prime = prime
 
     def of(self, numbers: Array) -> Array:
-        """Residues of integers."""
-        columns = [numbers % prime for prime in self.primes] or [numbers]
-        return np.stack(columns, axis=-1).astype(np.int64)
+        """Integers of any size, reduced."""
+        if self.prime is None and numbers.dtype == object:
+            numbers = (numbers + 2**63) % 2**64 - 2**63  # what is too large cannot matter
+        return self.reduced(numbers).astype(np.int64)
 
-    def times(self, left: Array, right: Array) -> Array:
+    def times(self, left: Array, right: Array | float) -> Array:
         """Products, reduced."""
         return self.reduced(left * right)
 
     def reduced(self, sums: Array) -> Array:
-        """Sums of fewer than 2**32 residues, reduced."""
-        return sums % self.moduli if self.primes else sums
+        """Sums of fewer than 2**32 reduced numbers, reduced."""
+        rest: Array = sums if self.prime is None else sums % self.prime
+        return rest
 
     def total(self, numbers: Array) -> int:
-        """The sum of some numbers."""
-        sums = [int(total) for total in numbers.sum(axis=0)]
-        if not self.primes:
-            return sums[0]
-        whole = math.prod(self.primes)
-        shares = [whole // prime * pow(whole // prime, -1, prime) for prime in self.primes]
-        return sum(total * share for total, share in zip(sums, shares, strict=True)) % whole
+        """The sum of reduced numbers, reduced."""
+        return int(self.reduced(np.asarray(numbers.sum(dtype=np.int64))))
 
 
 class Real:
-    """Floats; a single channel."""
+    """Floats."""
 
-    channels = 1
     dtype = np.dtype(np.float64)
 
     def of(self, numbers: Array) -> Array:
         """Weights, relative to the largest: integers may be too large for floats."""
         if numbers.dtype == object:
-            largest = max(numbers.reshape(-1).tolist(), default=1)
-            numbers = np.array([_ratio(number, largest) for number in numbers.tolist()])
-        return numbers.astype(np.float64)[:, None]
+            largest = max(numbers.tolist(), default=1)
+            # The quotient of two integers is correctly rounded, whatever their size.
+            numbers = np.array([number / largest for number in numbers.tolist()])
+        return numbers.astype(np.float64)
 
-    def times(self, left: Array, right: Array) -> Array:
+    def times(self, left: Array, right: Array | float) -> Array:
         """Products."""
         product: Array = left * right
         return product
@@ -88,12 +71,44 @@ class Real:
         return sums
 
 
-Arithmetic = Exact | Real
+Arithmetic = Modular | Real
 
 
-def _ratio(number: int, largest: int) -> float:
-    return number / largest  # exactly rounded for integers of any size
+def exactly(bound: int, compute: Callable[[Modular], int]) -> int:
+    """A number below a bound, from what is computed modulo primes.
+
+    What fits into 64 bits is computed once; otherwise, the Chinese remainder theorem gives the
+    number from its residues.
+
+    Parameters
+    ----------
+    bound
+        The number is not negative, and not above this.
+    compute
+        Gives the number, reduced.
+
+    Examples
+    --------
+    >>> exactly(10**40, lambda numbers: numbers.total(numbers.of(np.array([10**39, 7], object))))
+    1000000000000000000000000000000000000007
+    """
+    if bound < _FITS:
+        return compute(Modular())
+    number, modulus = 0, 1
+    for prime in _primes(bound):
+        # The number that leaves the known rest modulo the product so far, and the new one.
+        rest = compute(Modular(prime))
+        number += modulus * ((rest - number) * pow(modulus, -1, prime) % prime)
+        modulus *= prime
+    return number
 
 
-def _is_prime(number: int) -> bool:
-    return all(number % divisor for divisor in range(3, math.isqrt(number) + 1, 2))
+def _primes(bound: int) -> list[int]:
+    """The largest primes below 2**31, as many as it takes for their product to exceed a bound."""
+    primes: list[int] = []
+    candidate = 2**31 - 1
+    while math.prod(primes) <= bound:
+        if all(candidate % divisor for divisor in range(3, math.isqrt(candidate) + 1, 2)):
+            primes.append(candidate)
+        candidate -= 2
+    return primes

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import islice
+from itertools import chain, islice
 from typing import Any
 
 import numpy as np
@@ -13,22 +14,30 @@ from ..errors import DecompositionError
 from ..mutable import Mutable, Sample, SampleBatch
 from ..mutable.node import Node
 from .arithmetic import Real
+from .conditions import Window
 from .coverage import check_covered
 from .drawing import classes_of
 from .lists import Lists
 from .model import Model, Whole, root_of
+from .priced import Priced, TooMany
 from .problem import Problem
-from .refusal import refusal
 from .scale import Scale, finest, tree_for
-from .selection import Keep, Selection, best_of, undominated
+from .selection import Chosen, Keep, Selection, best_of, classes_at, undominated
+from .table import Table
 from .tabulation import tabulate
-from .tree import Join
+from .tree import Join, Tree
 
 _ROWS, _WORK = 2**21, 2e9
 """How many rows, and nanoseconds of work, telling costs apart may take before it gets coarser."""
 
-_MOST = 2**18
-"""How many candidates are looked at before the search for allowed ones ends."""
+_FINER = 8
+"""By how much both may be exceeded where coarser units let too much through."""
+
+_FIRST = 2**14
+"""At least which part of its range an objective may be above what prices say is possible."""
+
+_MOST_TRIED = 2**14
+"""How many combinations of one cost are looked at for some that other windows allow."""
 
 _AT_ONCE = 64
 """Architectures that are decoded together."""
@@ -66,30 +75,113 @@ class Question:
         self.windows = self.model.windows
         self.problem = Problem(self.model.draft(self.tables))
         self.tree = tree_for(self.problem, self.windows)
-        if not self.tree.possible:
-            raise refusal(self.model.root)
+
+    @property
+    def possible(self) -> bool:
+        """Whether any architecture meets the conditions on few labels."""
+        return self.tree.possible
 
     # -- the best -----------------------------------------------------------------------------
 
     def least(self, k: int) -> list[tuple[list[Any], Sample]]:
         """The ``k`` architectures with the lowest objective: a list of its value, and each."""
-        scale = finest(self.tree, self.windows, most_rows=_ROWS / k, most_work=_WORK / k)
+        if not self.possible:
+            return []
+        for number, window in enumerate(self.windows):
+            factor = _factor(self.tables[0], window.table)
+            found = self._by_count(k, number, factor * self.signs[0]) if factor else None
+            if found is not None:
+                return found
+        found = self._by_prices(k) if self.windows else None
+        return self._by_keys(k) if found is None else found
+
+    def _by_count(self, k: int, number: int, sign: float) -> list[tuple[list[Any], Sample]] | None:
+        """Those at one end of a window on the same cost; ``None`` if its sums are too many.
+
+        Prices do not tell apart what has the same cost.  But lists of its sums say how many
+        there are up to where, so that only as many as are wanted are taken apart.
+        """
+        window, costs = self.windows[number : number + 1], [number]
+        tree = tree_for(self.problem, window, costs)
+        scale = finest(tree, window, costs, most_rows=_ROWS, most_work=_WORK)
+        if not scale.exact:
+            return None
+        lists = Lists(scale, Real(), keep=True)
+        (low,), (high,) = scale.low, scale.high
+        found: list[tuple[list[Any], Sample]] = []
         wanted = k
+        while low <= high and len(found) < k:
+            if sign > 0:
+                keys = range(low, high)
+                key = low + bisect_left(keys, wanted, key=lambda key: _weight(lists, low, key))
+                inner, low = ([low], [key - 1]), key + 1
+            else:
+                keys = range(high, low, -1)
+                key = high - bisect_left(keys, wanted, key=lambda key: _weight(lists, key, high))
+                inner, high = ([key + 1], [high]), key - 1
+            # What is on the edge has one value; what is beyond is less than wanted.
+            beyond = sorted(self._combinations(lists, *inner), key=self._value)
+            edge = islice(self._combinations(lists, [key], [key]), _MOST_TRIED)
+            found += islice(self._scored(chain(beyond, edge)), k - len(found))
+            if len(found) < k and _weight(lists, key, key) > _MOST_TRIED:
+                return None
+            wanted *= 4
+        return found
+
+    def _value(self, classes: Classes) -> Any:
+        """The objective of a combination, signed, constants left out."""
+        number = len(self.model.windows)
+        return self.signs[0] * sum(
+            clique.costs[number][tuple(classes.get(place, 0) for place in clique.scope)].item()
+            for clique in self.problem.cliques
+        )
+
+    def _scored(self, combinations: Iterable[Classes]) -> Iterator[tuple[list[Any], Sample]]:
+        """The architectures of combinations, as far as they are allowed, and their objective."""
+        for classes in combinations:
+            value = self.signs[0] * self._value(classes) + self.tables[0].constant
+            for arch in self._architectures([classes]):
+                yield [value], arch
+
+    def _by_prices(self, k: int) -> list[tuple[list[Any], Sample]] | None:
+        """Those whose objective is near what prices say is possible; ``None`` if they are many."""
+        priced = Priced(Tree(self.problem), len(self.windows), self.signs[0], self.windows)
+        ends = self.tables[0].interval()
+        least, span = priced.bound, float(ends[1] - ends[0])
+        gap, wanted = span / _FIRST or 1.0, k
         while True:
+            try:
+                chosen = priced.within(least + gap, wanted)
+            except TooMany:
+                return None
+            objective = chosen[-1].costs[0]
+            order = np.argsort(objective, kind="stable")
+            order = order[objective[order] <= least + gap][:wanted]
+            found = list(islice(self._allowed(priced.tree, chosen, order.tolist()), k))
+            if len(found) == k or (gap > span and len(order) < wanted):
+                return found
+            if len(order) == wanted:
+                wanted *= 4
+            else:
+                gap *= 4
+
+    def _by_keys(self, k: int) -> list[tuple[list[Any], Sample]]:
+        limit, wanted = 1, k
+        while True:
+            scale = finest(
+                self.tree, self.windows, most_rows=limit * _ROWS, most_work=limit * _WORK
+            )
             selection = self._select(scale, best_of(wanted))
             order = np.argsort(selection.ends.costs[0], kind="stable")[:wanted]
-            found = list(islice(self._allowed(selection, order.tolist()), k))
+            found = list(islice(self._allowed(self.tree, selection.found, order.tolist()), k))
             if len(found) == k or len(order) < wanted:
-                break
-            wanted *= 4
-            if wanted > max(_MOST, 4 * k):
+                return found
+            if wanted >= 4**6 * k:
                 raise DecompositionError(
-                    f"none of the {len(order)} best architectures meets the constraints that "
-                    "cannot be taken apart, or whose costs are too varied"
+                    f"only {len(found)} of the {len(order)} best architectures meet the "
+                    "constraints that cannot be taken apart, or whose costs are too varied"
                 )
-        if not found:
-            raise refusal(self.model.root)
-        return found
+            wanted, limit = wanted * 4, min(limit * 2, _FINER)
 
     def _select(self, scale: Scale, keep: Keep) -> Selection:
         first = len(self.model.windows)
@@ -97,16 +189,16 @@ class Question:
         return Selection(scale, costs, self.signs, keep)
 
     def _allowed(
-        self, selection: Selection, rows: Iterable[int]
+        self, tree: Tree, found: Sequence[Chosen], rows: Iterable[int]
     ) -> Iterator[tuple[list[Any], Sample]]:
         """The architectures that rows of the root stand for, and their values."""
         for row in rows:
-            costs = selection.ends.costs[:, row].tolist()
+            costs = found[-1].costs[: len(self.tables), row].tolist()
             values = [
                 sign * cost + table.constant
                 for sign, cost, table in zip(self.signs, costs, self.tables, strict=True)
             ]
-            for arch in self._architectures([selection.classes(row)]):
+            for arch in self._architectures([classes_at(tree, found, row)]):
                 yield values, arch
 
     # -- trade-offs ---------------------------------------------------------------------------
@@ -115,52 +207,51 @@ class Question:
         """The trade-offs between two objectives: their values, and an architecture for each."""
         for error in self.model.others.values():
             raise error
+        if not self.possible:
+            return []
         # A bound on what is minimised anyway does not change the front, it only cuts it off.
-        cuts = [self._cuts(number) for number in range(len(self.windows))]
-        self.windows = [w for w, cut in zip(self.windows, cuts, strict=True) if cut is None]
-        kept = [number for number, cut in enumerate(cuts) if cut is None]
-        tree = tree_for(self.problem, self.windows, kept)
-        scale = finest(tree, self.windows, kept, most_rows=math.inf, most_work=math.inf)
+        kept = [n for n, window in enumerate(self.windows) if not self._cuts(window)]
+        windows = [self.windows[number] for number in kept]
+        tree = tree_for(self.problem, windows, kept)
+        scale = finest(tree, windows, kept, most_rows=math.inf, most_work=math.inf)
         estimate = scale.estimate()
-        if not scale.exact or estimate.total > 8 * _ROWS or estimate.work > 8 * _WORK:
-            texts = " and ".join(window.text for window in self.windows)
+        if not scale.exact or max(estimate.total / _ROWS, estimate.work / _WORK) > _FINER:
+            texts = " and ".join(window.text for window in windows)
             raise DecompositionError(
                 f"the front would have to tell up to {estimate.total:.1e} costs apart for {texts}, "
-                f"at most {8 * _ROWS} can be; round these costs to a coarser unit"
+                f"at most {_FINER * _ROWS:.1e} can be; round these costs to a coarser unit"
             )
         selection = self._select(scale, undominated)
         costs = selection.ends.costs
         rows = undominated(np.zeros(costs.shape[1], np.int64), costs).tolist()
-        found = []
-        for row in rows:
-            values, arch = next(self._allowed(selection, [row]))
-            if all(cut is None or cut(values) for cut in cuts):
-                found.append((values, arch))
-        if not found:
-            raise refusal(self.model.root)
-        return found
+        # What a window cuts off has no architecture that is allowed.
+        return [
+            point
+            for row in rows
+            for point in islice(self._allowed(tree, selection.found, [row]), 1)
+        ]
 
-    def _cuts(self, number: int) -> Callable[[list[Any]], bool] | None:
-        """Whether a window only cuts off the front; if so, which values are within."""
-        window = self.model.windows[number]
+    def _cuts(self, window: Window) -> bool:
+        """Whether a window bounds what is minimised from above, or what is maximised from below."""
         low, high = window.table.interval()
-        for place, (table, sign) in enumerate(zip(self.tables, self.signs, strict=True)):
-            if table is window.table and sign == 1 and window.low <= low:
-                return lambda values: bool(values[place] <= window.high)
-            if table is window.table and sign == -1 and window.high >= high:
-                return lambda values: bool(values[place] >= window.low)
-        return None
+        return any(
+            table is window.table and (window.low <= low if sign == 1 else window.high >= high)
+            for table, sign in zip(self.tables, self.signs, strict=True)
+        )
 
     # -- all ----------------------------------------------------------------------------------
 
     def everything(self) -> Iterator[Sample]:
         """Every architecture, once."""
+        if not self.possible:
+            return
         scale = finest(self.tree, self.windows, most_rows=_ROWS, most_work=_WORK)
-        yield from self._architectures(self._combinations(Lists(scale, Real(), keep=True)))
+        lists = Lists(scale, Real(), keep=True)
+        yield from self._architectures(self._combinations(lists, scale.low, scale.high))
 
-    def _combinations(self, lists: Lists) -> Iterator[Classes]:
-        """Every combination of classes that ends within the windows."""
-        endings = lists.endings(lists.scale.low, lists.scale.high)
+    def _combinations(self, lists: Lists, low: list[int], high: list[int]) -> Iterator[Classes]:
+        """Every combination of classes that ends with keys between bounds, both included."""
+        endings = lists.endings(low, high)
         first: Iterator[_Partial] = (
             ([(endings.one, row), (endings.other, other)], {})
             for row, begin, end in zip(
@@ -178,7 +269,7 @@ class Question:
             place = -1
             while waiting:
                 place, row = waiting.pop()
-                if isinstance(self.tree.vertices[place], Join):
+                if isinstance(lists.tree.vertices[place], Join):
                     trail.append(_origins(lists, place, row, waiting, classes))
                     break
                 found = classes_of(lists.tree, place, lists.rows[place].starts, np.array([row]))
@@ -255,3 +346,23 @@ def default_first(label: Any) -> Callable[[int], Any]:
         return number - 1 if number <= first else number
 
     return option
+
+
+def _weight(lists: Lists, low: int, high: int) -> int:
+    return int(lists.endings([low], [high]).weights.sum())
+
+
+def _factor(table: Table, other: Table) -> float:
+    """What another table is to be multiplied with to be this one, but for a constant; or 0."""
+    known = {frozenset(term.scope): term for term in other.terms}
+    factor = 0.0
+    for term in table.terms:
+        same = known.pop(frozenset(term.scope), None)
+        if same is None or not np.any(same.values):
+            return 0.0
+        at = np.unravel_index(np.abs(same.values).argmax(), same.values.shape)
+        values = term.values.transpose([term.axes()[variable] for variable in same.scope])
+        factor = factor or float(values[at] / same.values[at])
+        if not np.array_equal(values, same.values * factor):
+            return 0.0
+    return 0.0 if known else factor

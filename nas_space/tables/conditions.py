@@ -30,7 +30,8 @@ _COMPARISONS: dict[str, Callable[[Any, Any], Any]] = {
 }
 _TURNED = {"lt": "gt", "le": "ge", "eq": "eq", "ge": "le", "gt": "lt"}
 _TRUTH = frozenset({*_COMPARISONS, "ne"})
-_MONOTONE = frozenset({"add", "sub", "mul", "truediv", "neg", "pos", "float"})
+_MONOTONE = frozenset({"add", "sub", "mul", "truediv", "floordiv", "neg", "pos", "float"})
+_DIVISIONS = frozenset({"truediv", "floordiv"})
 _ROUNDING = frozenset({"int", "round", "floor", "ceil", "trunc"})
 
 
@@ -166,24 +167,11 @@ def _window(cost: Node, name: str, bound: float) -> tuple[Node, tuple[int, int] 
     Divisions by constants, roundings and the like are undone by looking for the last value that
     meets the comparison, so that the outcome is the same as without tables.
     """
-    steps: list[Node] = []
-    inner: Any = cost
-    while True:
-        try:
-            table = tabulate(inner)
-            if table.whole:
-                break
-            reason = f"{brief(inner)} is not a whole number for some architectures"
-        except DecompositionError as error:
-            reason = str(error)
-        following = _inside(inner)
-        if following is None:
-            raise DecompositionError(
-                f"{brief(cost)} cannot be counted with: {reason}; round it to whole units first",
-                term=inner,
-            )
-        steps.append(inner)
-        inner = following
+    nested = [cost]
+    while (following := _inside(nested[-1])) is not None:
+        nested.append(following)
+    inner = _countable(nested)
+    steps = nested[: [node is inner for node in nested].index(True)]
 
     def value(number: int) -> Any:
         result: Any = number
@@ -194,7 +182,7 @@ def _window(cost: Node, name: str, bound: float) -> tuple[Node, tuple[int, int] 
             )
         return result
 
-    low, high = table.interval()
+    low, high = tabulate(inner).interval()
     halves = ["le", "ge"] if name == "eq" else [name]
     for half in halves:
         compare = _COMPARISONS[half]
@@ -205,6 +193,24 @@ def _window(cost: Node, name: str, bound: float) -> tuple[Node, tuple[int, int] 
     return inner, (low, high)
 
 
+def _countable(nested: list[Node]) -> Node:
+    """The innermost of several functions of each other that is a sum of whole numbers.
+
+    Conditions on different functions of one cost so become conditions on that cost.
+    """
+    reason = f"{brief(nested[0])} is not a whole number for some architectures"
+    for node in reversed(nested):
+        try:
+            if tabulate(node).whole:
+                return node
+        except DecompositionError as error:
+            reason = str(error)
+    raise DecompositionError(
+        f"{brief(nested[0])} cannot be counted with: {reason}; round it to whole units first",
+        term=nested[-1],
+    )
+
+
 def _inside(node: Node) -> Node | None:
     """What a node is a monotone function of, if it is one of a single thing."""
     if node.operator is None or len(node.children) != 1:
@@ -212,7 +218,7 @@ def _inside(node: Node) -> Node | None:
     name, parts = node.operator.name, node.arguments
     if name in _ROUNDING:
         return node.children[0]
-    if name not in _MONOTONE or (name == "truediv" and not isinstance(parts[0], Node)):
+    if name not in _MONOTONE or (name in _DIVISIONS and not isinstance(parts[0], Node)):
         return None
     if not all(isinstance(part, (Node, int, float)) for part in parts):
         return None

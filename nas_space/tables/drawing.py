@@ -40,7 +40,7 @@ class Drawer:
     def draw(self, uniform: Array) -> dict[int, Array]:
         """Combinations from rows of numbers between 0 and 1: the class of each variable."""
         endings, classes = self.endings, dict[int, Array]()
-        ending = _pick(endings.weights[:, 0], uniform[:, 0])
+        ending = _pick(endings.weights, uniform[:, 0])
         at = {
             endings.one: endings.row[ending],
             endings.other: self._inside(endings.begin[ending], endings.end[ending], uniform[:, 1]),
@@ -59,7 +59,7 @@ class Drawer:
     def _inside(self, begin: Array, end: Array, uniform: Array) -> Array:
         """A row of each range, by weight."""
         rows = self.lists.rows[self.endings.other]
-        sums = np.append(0.0, np.cumsum(rows.weights[:, 0]))
+        sums = np.append(0.0, np.cumsum(rows.weights))
         wanted = sums[begin] + uniform * (sums[end] - sums[begin])
         found: Array = np.clip(np.searchsorted(sums, wanted, "right") - 1, begin, end - 1)
         return found
@@ -73,7 +73,7 @@ class Drawer:
         for some in self._portions(place, wanted):
             found = self.lists.candidates(place, wanted[some])
             # In shares of each row, so that the sums stay about as large as what is added.
-            shares = found.weights[:, 0] / own.weights[wanted[some], 0][found.owner]
+            shares = found.weights / own.weights[wanted[some]][found.owner]
             sums = np.append(0.0, np.cumsum(shares))
             begin = np.searchsorted(found.owner, np.arange(len(wanted[some])), "left")
             end = np.searchsorted(found.owner, np.arange(len(wanted[some])), "right")

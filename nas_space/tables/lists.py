@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .arithmetic import Arithmetic, Exact
+from .arithmetic import Arithmetic, Modular
 from .factors import Array
 from .rows import Meeting, Rows, joined
 from .scale import Scale
@@ -25,7 +25,7 @@ class Endings(NamedTuple):
     begin, end
         For each, the range of rows of the other.
     weights
-        How much each ending weighs, of shape ``(endings, channels)``.
+        How much each ending weighs.
     """
 
     one: int
@@ -90,7 +90,7 @@ class Lists:
 
     def _joined(self, place: int, join: Join) -> Rows:
         nothing = np.zeros(0, np.int64)
-        parts = [(nothing, nothing, np.zeros((0, self.numbers.channels), self.numbers.dtype))]
+        parts = [(nothing, nothing, np.zeros(0, self.numbers.dtype))]
         left, right = self.rows[join.left], self.rows[join.right]
         for part in joined(join, left, right, self.numbers, self.scale.step(place)):
             alive = self.scale.alive(place, part[0], part[1])
@@ -134,17 +134,18 @@ class Lists:
 
     def _between(self, rows: Rows, begin: Array, end: Array) -> Array:
         """The weight of ranges of rows."""
-        zero = np.zeros((1, rows.weights.shape[1]), rows.weights.dtype)
-        before = np.concatenate([zero, np.cumsum(rows.weights, axis=0)])
-        if isinstance(self.numbers, Exact):
+        zero = np.zeros(1, rows.weights.dtype)
+        before = np.concatenate([zero, np.cumsum(rows.weights)])
+        if isinstance(self.numbers, Modular):
             return self.numbers.reduced(before[end] - before[begin])
         # Differences of large sums lose what is small; from the other end, they may be smaller.
-        after = np.concatenate([np.cumsum(rows.weights[::-1], axis=0)[::-1], zero])
+        after = np.concatenate([np.cumsum(rows.weights[::-1])[::-1], zero])
         upward, downward = before[end] - before[begin], after[begin] - after[end]
         exact = np.where(before[end] < after[begin], upward, downward)
-        single = (end - begin == 1)[:, None]
         if len(rows.weights):
-            exact = np.where(single, rows.weights[np.minimum(begin, len(rows.weights) - 1)], exact)
+            exact = np.where(
+                end - begin == 1, rows.weights[np.minimum(begin, len(rows.weights) - 1)], exact
+            )
         result: Array = exact
         return result
 
@@ -205,4 +206,4 @@ class Lists:
         return burden
 
 
-_NONE = Rows(np.zeros(1, np.int64), np.zeros(0, np.int64), np.zeros((0, 1)))
+_NONE = Rows(np.zeros(1, np.int64), np.zeros(0, np.int64), np.zeros(0))

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
 from ..errors import DecompositionError, DomainError, UsageError
 from ..mutable import Mutable, Sample
 from ..mutable.node import Node
-from .arithmetic import Exact
+from .arithmetic import Modular, exactly
 from .asking import Question, default_code
 from .factors import LIMIT, Factor
 from .lists import Lists
 from .model import Model, root_of
 from .problem import Problem
+from .refusal import refusal
 from .scale import Scale, finest, tree_for
 from .table import Bounds, Table
 
@@ -25,6 +26,9 @@ _LONGEST = 2**24
 
 _LONG = 6e10
 """How many nanoseconds of work counting may take."""
+
+
+T = TypeVar("T")
 
 
 class Scored(NamedTuple):
@@ -74,22 +78,24 @@ def _count(root: Node) -> int:
     tree = tree_for(problem, model.windows)
     if not tree.possible:
         return 0
-    everything = Exact(math.prod(label.size for label in model.labels))
-    lists = Lists(Scale(tree, (), ()), everything, keep=False)
-    total = everything.total(lists.endings([], []).weights)
+    numbers = math.prod(label.size for label in model.labels)
+    total = exactly(numbers, lambda modular: _total(Scale(tree, (), ()), modular))
     if not model.windows:
         return total
-    numbers = Exact(total)
     scale = finest(tree, model.windows, most_rows=math.inf, most_work=math.inf)
-    estimate = scale.estimate(numbers.channels)
+    estimate = scale.estimate()
     if not scale.exact or estimate.longest > _LONGEST or estimate.work > _LONG:
         raise DecompositionError(
             f"counting would have to tell up to {estimate.longest:.1e} sums apart for "
             f"{' and '.join(window.text for window in model.windows)}, at most {_LONGEST} can be; "
             "sample instead, or round the costs to a coarser unit"
         )
-    lists = Lists(scale, numbers, keep=False)
-    return numbers.total(lists.endings(scale.low, scale.high).weights)
+    return exactly(total, lambda modular: _total(scale, modular))
+
+
+def _total(scale: Scale, modular: Modular) -> int:
+    lists = Lists(scale, modular, keep=False)
+    return modular.total(lists.endings(scale.low, scale.high).weights)
 
 
 def bounds(space: Mutable, cost: Any) -> Bounds:
@@ -158,8 +164,8 @@ def best(space: Mutable, objective: Any, k: int = 1, *, maximize: bool = False) 
     """
     if k < 1:
         raise UsageError(f"k must be a whole number, 1 or more, but got {k!r}")
-    question = Question(space, [objective], [-1 if maximize else 1])
-    return [Scored(values[0], arch) for values, arch in question.least(k)]
+    found = Question(space, [objective], [-1 if maximize else 1]).least(k)
+    return [Scored(values[0], arch) for values, arch in _any(space, found)]
 
 
 def pareto(
@@ -198,8 +204,14 @@ def pareto(
     [(1, -5), (2, -10)]
     """
     signs = [-1 if high else 1 for high in maximize]
-    question = Question(space, [first, second], signs)
-    return [Tradeoff(values[0], values[1], arch) for values, arch in question.front()]
+    found = Question(space, [first, second], signs).front()
+    return [Tradeoff(values[0], values[1], arch) for values, arch in _any(space, found)]
+
+
+def _any(space: Mutable, found: list[T]) -> list[T]:
+    if not found:
+        raise refusal(root_of(space))
+    return found
 
 
 def default(space: Mutable) -> Sample:

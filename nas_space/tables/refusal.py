@@ -19,24 +19,21 @@ from .table import Table
 from .tabulation import tabulate
 from .tree import Tree
 
-_NEEDED = {"lt": [py.lt], "le": [py.le], "gt": [py.gt], "ge": [py.ge], "eq": [py.le, py.ge]}
-"""What each comparison needs: of the smallest cost if it bounds from above, else of the largest."""
-
 _TURNED = {"lt": "gt", "le": "ge", "eq": "eq", "ge": "le", "gt": "lt"}
 
 
 def refusal(root: Node) -> InfeasibleError:
     """The error that says why no architecture meets the conditions of a structure.
 
-    A comparison that no architecture meets even without the other conditions is named, with the
-    range of its cost; otherwise all are, with the smallest of each cost.
+    A comparison that no architecture meets is named, with the range of its cost; where conditions
+    only together leave nothing, all are, with the smallest of each cost.
 
     Parameters
     ----------
     root
         The structure, with its conditions as markers.
     """
-    free = Model(root, constrained=False)
+    free, model = Model(root, constrained=False), Model.of(root)
     conditions = [
         leaf.annotation
         for leaf in free.activity.reach
@@ -45,16 +42,20 @@ def refusal(root: Node) -> InfeasibleError:
     if not conditions:
         return InfeasibleError("no architecture is possible: what decides leads nowhere")
     smallest: dict[Node, Any] = {}
-    for cost, name, bound, text in _comparisons(conditions):
-        try:
-            low, high = extremes(free, tabulate(cost))
-        except DecompositionError:
-            continue
-        if not all(
-            compare(low if compare in {py.lt, py.le} else high, bound) for compare in _NEEDED[name]
-        ):
-            return far_off(text, low, high)
-        smallest[cost] = low
+    comparisons = list(_comparisons(conditions))
+    # On its own, and then among what the conditions on few labels leave.
+    for given in (free, model):
+        for cost, name, bound, text in comparisons:
+            try:
+                low, high = extremes(given, tabulate(cost))
+            except (DecompositionError, InfeasibleError):
+                continue
+            if not _can_hold(name, low, high, bound):
+                return InfeasibleError(
+                    f"no architecture has {text}: the smallest is {low}, the largest {high}",
+                    smallest=low,
+                )
+            smallest.setdefault(cost, low)
     texts = " and ".join(brief(_expression(condition)) for condition in conditions)
     if not smallest:
         return InfeasibleError(f"no architecture has {texts}")
@@ -63,13 +64,6 @@ def refusal(root: Node) -> InfeasibleError:
     return InfeasibleError(
         f"no architecture has {texts}{together}: the smallest possible is {least}",
         smallest=next(iter(smallest.values())) if len(smallest) == 1 else None,
-    )
-
-
-def far_off(text: str, low: Any, high: Any) -> InfeasibleError:
-    """The error of a condition on a cost that lies between two values wherever it is possible."""
-    return InfeasibleError(
-        f"no architecture has {text}: the smallest is {low}, the largest {high}", smallest=low
     )
 
 
@@ -94,6 +88,14 @@ def extremes(model: Model, table: Table) -> tuple[Any, Any]:
     return low, high
 
 
+def _can_hold(name: str, low: Any, high: Any, bound: Any) -> bool:
+    """Whether a comparison can be met by something between two values."""
+    if name == "eq":
+        return bool(low <= bound <= high)
+    compare = getattr(py, name)
+    return bool(compare(low if name in {"lt", "le"} else high, bound))
+
+
 def _expression(constraint: Constraint) -> Node:
     needed = constraint.needs()
     return constraint.marker if needed is None else needed
@@ -113,7 +115,7 @@ def _comparisons(conditions: list[Constraint]) -> Iterator[tuple[Node, str, Any,
         name = part.operator.name
         if name == "and":
             waiting += reversed(part.arguments)
-        elif name in _NEEDED:
+        elif name in _TURNED:
             cost, bound = part.arguments
             if isinstance(cost, Node) and isinstance(bound, Node):
                 cost, bound = apply("sub", cost, bound), 0

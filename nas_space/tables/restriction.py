@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, Generic, Self, TypeVar, overload
 
-from ..errors import ExpressionError, InfeasibleError, UsageError
+from ..errors import ExpressionError, UsageError
 from ..mutable import (
     Constraint,
     ExpressionConstraint,
@@ -25,8 +25,9 @@ from .factors import brief
 from .model import Model, Over, root_of
 from .problem import Problem
 from .questions import Scored, Tradeoff
-from .refusal import extremes, far_off, refusal
-from .sampling import sample, sampler_of
+from .refusal import extremes, refusal
+from .sampling import any_within, sample
+from .scale import tree_for
 from .table import Bounds
 from .tree import Tree
 
@@ -259,22 +260,11 @@ def _expression(constraint: Constraint) -> Node:
 def _check_possible(model: Model, attempts: int | None) -> None:
     """Finds out at once whether any architecture meets the conditions."""
     problem = Problem(model.draft())
-    tree = Tree(problem)
-    if not tree.possible:
-        raise refusal(model.root)
-    smallest: list[int] = []
-    for window in model.windows:
+    possible = Tree(problem).possible
+    for window in model.windows if possible else ():
         low, high = extremes(model, window.table)
-        smallest.append(low)
-        if low > window.high or high < window.low:
-            raise far_off(window.text, low, high)
-    over: Over = "labels" if any(s.size is None for s in model.labels) else "architectures"
-    try:
-        sampler_of(model.root, over, attempts)
-    except InfeasibleError:
-        texts = " and ".join(window.text for window in model.windows)
-        raise InfeasibleError(
-            f"no architecture has {texts}, though some have more and some have less: the smallest "
-            f"are {', '.join(map(str, smallest))}",
-            smallest=smallest[0] if len(smallest) == 1 else None,
-        ) from None
+        possible &= low <= window.high and high >= window.low
+    if possible and attempts is None:
+        possible = any_within(tree_for(problem, model.windows), model.windows)
+    if not possible:
+        raise refusal(model.root)

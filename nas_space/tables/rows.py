@@ -17,6 +17,9 @@ CHUNK = 2**20
 LONG = 2**15
 """A state with more rows than this to put together is dealt with alone."""
 
+SHORT = 64
+"""Lists that are shorter than this on average are sorted rather than added."""
+
 _LONGEST = 2**25
 """The longest array with a place for each cost."""
 
@@ -31,7 +34,7 @@ class Rows(NamedTuple):
     keys
         Ascending within a state, each once.
     weights
-        Of shape ``(rows, channels)``.
+        One for each row.
     """
 
     starts: Array
@@ -102,21 +105,21 @@ def merged(states: Array, keys: Array, weights: Array) -> tuple[Array, Array, Ar
         order = np.lexsort((keys, states))
         states, keys = states[order], keys[order]
         begin = np.flatnonzero(np.append(True, (np.diff(states) != 0) | (np.diff(keys) != 0)))
-        return states[begin], keys[begin], np.add.reduceat(weights[order], begin, axis=0)
+        return states[begin], keys[begin], np.add.reduceat(weights[order], begin)
     places = (states - first) * span + (keys - low)
     # Counting into an array is quicker than sorting; it is done in floats, which must be exact.
-    exact = weights.dtype == np.float64 or float(np.abs(weights).max()) * len(keys) < 2.0**53
+    largest = max(float(weights.max()), -float(weights.min()))
+    exact = weights.dtype == np.float64 or largest * len(keys) < 2.0**53
     if span * count <= 4 * len(keys) and exact:
-        columns = [np.bincount(places, column, span * count) for column in weights.T]
-        sums = np.stack(columns, axis=-1)
-        found = np.flatnonzero(sums.any(axis=-1))
+        sums = np.bincount(places, weights, span * count)
+        found = np.flatnonzero(sums)
         sums = sums[found].astype(weights.dtype)
     else:
         order = np.argsort(places, kind="stable")
         places = places[order]
         begin = np.flatnonzero(np.diff(places, prepend=-1))
         found = places[begin]
-        sums = np.add.reduceat(weights[order], begin, axis=0)
+        sums = np.add.reduceat(weights[order], begin)
     return found // span + first, found % span + low, sums
 
 
@@ -144,9 +147,9 @@ def convolved(
     size = (high - low) // step + 1
     total = int((la * lb).sum())
     shifts = int(np.minimum(la, lb).sum())
-    if size > _LONGEST or size > 16 * total or 64 * shifts > total:
+    if size > _LONGEST or size > 16 * total or SHORT * shifts > total:
         return _collected(Meeting(left, right, a, b), numbers)
-    sums: Array = np.zeros((size, numbers.channels), numbers.dtype)
+    sums: Array = np.zeros(size, numbers.dtype)
     for one, other in zip(a.tolist(), b.tolist(), strict=True):
         long, short, key_ = left.block(one), right.block(other), (True, one)
         if len(long[0]) < len(short[0]):
@@ -155,14 +158,14 @@ def convolved(
             shapes[key_] = _spread(*long, step)
         places, weights = shapes[key_]
         start = int(long[0][0]) - low
-        for key, weight in zip(short[0].tolist(), short[1], strict=True):
+        for key, weight in zip(short[0].tolist(), short[1].tolist(), strict=True):
             begin = (start + key) // step
-            added = weights if (weight == 1).all() else numbers.times(weights, weight)
+            added = weights if weight == 1 else numbers.times(weights, weight)
             if places is None:
                 sums[begin : begin + len(added)] += added
             else:
                 sums[begin + places] += added
-    found = np.flatnonzero(sums.any(axis=-1))
+    found = np.flatnonzero(sums)
     return found * step + low, numbers.reduced(sums[found])
 
 
@@ -197,7 +200,7 @@ def _spread(keys: Array, weights: Array, step: int) -> tuple[Array | None, Array
     places = (keys - keys[0]) // step
     if size > 8 * len(places):
         return places, weights
-    dense: Array = np.zeros((size, weights.shape[1]), weights.dtype)
+    dense: Array = np.zeros(size, weights.dtype)
     dense[places] = weights
     return None, dense
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import Any, overload
 
 import numpy as np
 
@@ -23,22 +23,19 @@ from .refusal import refusal
 from .scale import finest, tree_for
 from .tree import Tree
 
-_ROWS = 2**21
-"""How many rows lists of costs may have in all, before costs are counted in a coarser unit."""
+_ROWS, _WORK = 2**18, 6e7
+"""How many rows lists of costs may have in all, and how many nanoseconds they may take."""
 
-_WORK = 5e8
-"""How many nanoseconds of work they may be, before that."""
+_COARSE, _FINE = 1, 64
+"""How often as much it is allowed to be first, and last, if coarse units let too much through."""
 
-_FINER = 64
-"""By how much both may be exceeded where coarse units let too much through."""
-
-_RATE = 1e-3
-"""The least share of draws that must be good, for drawing to be worth while."""
+_GOOD, _RATE = 0.25, 1e-3
+"""The share of draws to be good that is aimed at, and the least for drawing to be worth while."""
 
 _ATTEMPTS = 100_000
 """How many draws are tried for one architecture that a constraint in Python allows."""
 
-_AT_ONCE = 1024
+_AT_ONCE = 4096
 """How many architectures are drawn at a time."""
 
 
@@ -91,29 +88,15 @@ class Sampler:
         ]
 
     def _finest(self, tree: Tree) -> tuple[Drawer, float]:
-        windows = self.model.windows
-        if not tree.possible:
-            raise refusal(self.model.root)
-        limit = 1
-        while True:
-            scale = finest(tree, windows, most_rows=limit * _ROWS, most_work=limit * _WORK)
-            drawer = Drawer(Lists(scale, Real(), keep=True))
-            if not drawer.weight:
-                raise refusal(self.model.root)
-            sure = drawer.lists.endings(scale.sure_low, scale.sure_high).weights.sum()
-            rate = 1.0 if scale.exact else float(sure) / drawer.weight
-            if rate > 0.1:
-                return drawer, rate
-            if limit == _FINER:
-                if rate >= _RATE or self.attempts:
-                    return drawer, max(rate, 1 / _AT_ONCE)
-                raise DecompositionError(
-                    "the conditions are too narrow, on costs that are too varied, to be met "
-                    f"exactly: up to {_states(tree, windows):.1e} states would have to be told "
-                    f"apart, at most {_FINER * _ROWS} can be; round the costs to a coarser unit, "
-                    "or give attempts=... to draw until one meets them"
-                )
-            limit *= 8
+        try:
+            for lists, rate in refined(tree, self.model.windows, keep=True):  # noqa: B007
+                if rate > _GOOD:
+                    break
+        except InfeasibleError:
+            raise refusal(self.model.root) from None
+        if not rate > (0 if self.attempts else _RATE):
+            raise _too_narrow(tree, self.model.windows)
+        return Drawer(lists), max(rate, 1 / _AT_ONCE)
 
     # -- drawing ------------------------------------------------------------------------------
 
@@ -168,9 +151,62 @@ class Sampler:
         return good
 
 
-def _states(tree: Tree, windows: Sequence[Window]) -> float:
-    """How many costs would have to be told apart for all windows to be met exactly."""
-    return finest(tree, windows, most_rows=math.inf, most_work=math.inf).estimate().total
+def refined(tree: Tree, windows: Sequence[Window], *, keep: bool) -> Iterator[tuple[Lists, float]]:
+    """Lists in ever finer units, and at least which share of what they let through is good.
+
+    Parameters
+    ----------
+    tree
+        An order of elimination.
+    windows
+        Bounds on the first costs of its problem.
+    keep
+        Whether to keep what is needed to draw from the lists.
+
+    Raises
+    ------
+    InfeasibleError
+        If nothing is within the windows.
+    """
+    if not tree.possible:
+        raise InfeasibleError("no architecture meets the conditions on few labels")
+    limit, exact = _COARSE, False
+    while not exact and limit <= _FINE:
+        scale = finest(tree, windows, most_rows=limit * _ROWS, most_work=limit * _WORK)
+        lists = Lists(scale, Real(), keep=keep)
+        allowed = float(lists.endings(scale.low, scale.high).weights.sum())
+        if not allowed:
+            raise InfeasibleError("no architecture meets the conditions together")
+        exact = scale.exact
+        sure = lists.endings(scale.sure_low, scale.sure_high).weights.sum()
+        yield lists, 1.0 if exact else float(sure) / allowed
+        limit *= 8
+
+
+def any_within(tree: Tree, windows: Sequence[Window]) -> bool:
+    """Whether some architecture is within all windows.
+
+    Raises
+    ------
+    DecompositionError
+        If the costs are too varied to tell.
+    """
+    try:
+        if any(rate for _, rate in refined(tree, windows, keep=False)):
+            return True
+    except InfeasibleError:
+        return False
+    raise _too_narrow(tree, windows)
+
+
+def _too_narrow(tree: Tree, windows: Sequence[Window]) -> DecompositionError:
+    scale = finest(tree, windows, most_rows=math.inf, most_work=math.inf)
+    return DecompositionError(
+        "the conditions are too narrow, on costs that are too varied, to be met exactly: up to "
+        f"{scale.estimate().total:.1e} sums of {' and '.join(w.text for w in windows)} would have "
+        f"to be told apart, at most {_FINE * _ROWS:.1e} can be; round the costs to a coarser unit, "
+        "loosen the conditions, or give attempts=... to draw until one is met"
+    )
 
 
 class _Members:
@@ -216,6 +252,33 @@ class _Codes:
         return np.array(numbers, dtype=np.int64 if self.label.size < 2**62 else object)
 
 
+@overload
+def sample(
+    space: Mutable,
+    n: None = None,
+    *,
+    over: Over = "labels",
+    seed: RandomState = None,
+    attempts: int | None = None,
+) -> Sample: ...
+@overload
+def sample(
+    space: Mutable,
+    n: int,
+    *,
+    over: Over = "labels",
+    seed: RandomState = None,
+    attempts: int | None = None,
+) -> SampleBatch: ...
+@overload
+def sample(
+    space: Mutable,
+    n: int | None,
+    *,
+    over: Over = "labels",
+    seed: RandomState = None,
+    attempts: int | None = None,
+) -> Sample | SampleBatch: ...
 def sample(
     space: Mutable,
     n: int | None = None,

@@ -15,6 +15,7 @@ import numpy as np
 
 from .conditions import Window
 from .factors import Array
+from .plan import CALL, LOOKUP, PLACE, ROW
 from .problem import Problem
 from .tree import Given, Join, Tree
 
@@ -64,7 +65,6 @@ class Scale:
         self.steps: list[list[int]] = []
         base = [tree.problem.constants[cost] for cost in self.costs]
         slack = [0] * number
-        most = [1] * number
         for place, vertex in enumerate(tree.vertices):
             if isinstance(vertex, Join):
                 both = zip(self.steps[vertex.left], self.steps[vertex.right], strict=True)
@@ -79,7 +79,6 @@ class Scale:
                     keys[k], rest = np.divmod(values - least, unit)
                     base[k] += least
                     slack[k] += int(rest.max())
-                    most[k] += int(keys[k].max())
             self.keys[place] = keys
             self.steps.append([int(step) for step in np.gcd.reduce(keys, axis=1)])
         self.low = [
@@ -90,6 +89,12 @@ class Scale:
         self.sure_high = [
             (w.high - b - s) // u for b, s, w, u in zip(base, slack, windows, units, strict=True)
         ]
+        # What is too much on its own may be anything that is: smaller numbers do.
+        most = [1] * number
+        for keys in self.keys.values():
+            for k, high in enumerate(self.high):
+                np.minimum(keys[k], max(high, -1) + 1, out=keys[k])
+                most[k] += int(keys[k].max(initial=0))
         self.exact = not any(slack)
         self.most = most
         self.strides = [math.prod(most[k + 1 :]) for k in range(number)]
@@ -159,14 +164,8 @@ class Scale:
             alive &= key + self.rest_largest[place][k][states] >= self.low[k]
         return alive
 
-    def estimate(self, channels: int = 1) -> Estimate:
-        """How much work it is to make lists of all keys, at most.
-
-        Parameters
-        ----------
-        channels
-            Into how many columns weights are split.
-        """
+    def estimate(self) -> Estimate:
+        """How much work it is to make lists of all keys, at most."""
         rows: list[Array] = []
         longest = total = work = 0.0
         for place, vertex in enumerate(self.tree.vertices):
@@ -181,9 +180,9 @@ class Scale:
             if vertex is self.tree.root:
                 if len(self.units) < 2:
                     counts = np.minimum(one, other)
-                return Estimate(longest, total, work + float((100 * counts).sum()))
-            shifts = np.minimum(one, other) * (2000.0 + 2.0 * channels * most[result])
-            work += float(np.minimum(60.0 * counts, shifts).sum())
+                return Estimate(longest, total, work + float((LOOKUP * counts).sum()))
+            shifts = np.minimum(one, other) * (CALL + PLACE * most[result])
+            work += float(np.minimum(ROW * counts, shifts).sum())
             sums = np.add.reduceat(counts, vertex.starts[:-1]) if len(counts) else counts
             rows.append(np.minimum(sums, most))
             longest = max(longest, float(rows[-1].sum()))
@@ -244,7 +243,7 @@ def finest(
     """Keys in the finest units in which lists stay within limits; exact ones if possible."""
     chosen = range(len(windows)) if costs is None else costs
     scale = Scale(tree, windows, [_common_step(tree, cost) for cost in chosen], chosen)
-    while windows:
+    while max(scale.most, default=1) > 1:  # else all keys are zero, and no unit is coarser
         estimate = scale.estimate() if scale.fits else None
         if estimate and estimate.total <= most_rows and estimate.work <= most_work:
             break

@@ -6,7 +6,7 @@ combination.  What another row of the same state and the same keys makes superfl
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -15,7 +15,7 @@ from .drawing import classes_of
 from .factors import Array
 from .rows import Meeting, Rows
 from .scale import Scale
-from .tree import Given, Join
+from .tree import Given, Join, Tree
 
 _MANY = 2**22
 """Rows that are collected before what is superfluous is dropped."""
@@ -94,7 +94,13 @@ class Selection:
         The rows of each vertex; those of the root are within the windows as far as the keys say.
     """
 
-    def __init__(self, scale: Scale, costs: list[int], signs: list[int], keep: Keep) -> None:
+    def __init__(
+        self,
+        scale: Scale,
+        costs: Sequence[int],
+        signs: Sequence[int],
+        keep: Keep,
+    ) -> None:
         self.scale, self.tree = scale, scale.tree
         self.costs, self.signs, self.keep = costs, signs, keep
         self.found: list[Chosen] = []
@@ -113,7 +119,7 @@ class Selection:
         ]
         costs = np.stack(chosen) if chosen else np.zeros((0, len(states)))
         alive = self.scale.alive(place, states, keys)
-        rows = Rows.of(len(states), states[alive], keys[alive], np.zeros((0, 0)))
+        rows = Rows.of(len(states), states[alive], keys[alive], np.zeros(0))
         own = np.arange(int(alive.sum()))
         return Chosen(rows, costs[:, alive], own, own)
 
@@ -137,7 +143,7 @@ class Selection:
             nothing = np.zeros(0, np.int64)
             parts = [(nothing, nothing, nothing, nothing, left.costs[:, :0])]
         states, keys, row, other, costs = self._kept(parts)
-        return Chosen(Rows.of(len(join.states), states, keys, np.zeros((0, 0))), costs, row, other)
+        return Chosen(Rows.of(len(join.states), states, keys, np.zeros(0)), costs, row, other)
 
     def _kept(self, parts: list[tuple[Array, ...]]) -> tuple[Array, ...]:
         columns = [np.concatenate(part, axis=-1) for part in zip(*parts, strict=True)]
@@ -152,17 +158,28 @@ class Selection:
         """The rows of the root."""
         return self.found[-1]
 
-    def classes(self, row: int) -> dict[int, int]:
-        """The class of each variable in the combination that a row of the root stands for."""
-        classes: dict[int, int] = {}
-        open_ = [(len(self.found) - 1, row)]
-        while open_:
-            place, row = open_.pop()
-            vertex, chosen = self.tree.vertices[place], self.found[place]
-            if isinstance(vertex, Join):
-                open_.append((vertex.left, int(chosen.left[row])))
-                open_.append((vertex.right, int(chosen.right[row])))
-            else:
-                digits = classes_of(self.tree, place, chosen.rows.starts, np.array([row]))
-                classes.update((variable, int(digit[0])) for variable, digit in digits.items())
-        return classes
+
+def classes_at(tree: Tree, found: Sequence[Chosen], row: int) -> dict[int, int]:
+    """The class of each variable in the combination that a row of the root stands for.
+
+    Parameters
+    ----------
+    tree
+        An order of elimination.
+    found
+        The rows of each vertex.
+    row
+        One of those of the root.
+    """
+    classes: dict[int, int] = {}
+    waiting = [(len(found) - 1, row)]
+    while waiting:
+        place, row = waiting.pop()
+        vertex, chosen = tree.vertices[place], found[place]
+        if isinstance(vertex, Join):
+            waiting.append((vertex.left, int(chosen.left[row])))
+            waiting.append((vertex.right, int(chosen.right[row])))
+        else:
+            digits = classes_of(tree, place, chosen.rows.starts, np.array([row]))
+            classes.update((variable, int(digit[0])) for variable, digit in digits.items())
+    return classes

@@ -16,6 +16,7 @@ from nas_space.tables import (
     asking,
     conditions,
     drawing,
+    priced,
     rows,
     sampling,
     selection,
@@ -42,8 +43,9 @@ _WAYS: dict[str, list[tuple[ModuleType, str, Any]]] = {
         (rows, "SHORT", 0),
         (drawing, "CHUNK", 3),
         (selection, "_MANY", 3),
+        (priced, "CHUNK", 3),
     ],
-    # Lists are joined in small portions, by sorting; numbers are residues.
+    # Lists are joined in small portions, by sorting; numbers are residues; prices leave too much.
     "portions": [
         (conditions, "_FEW", 0),
         (rows, "CHUNK", 3),
@@ -51,7 +53,8 @@ _WAYS: dict[str, list[tuple[ModuleType, str, Any]]] = {
         (rows, "_LONGEST", 0),
         (selection, "_MANY", 3),
         (arithmetic, "_FITS", 0),
-        (asking, "_MOST_LAYERS", 0),
+        (priced, "_MOST", 3),
+        (asking, "_MOST_TRIED", 1),
     ],
     # Conditions on activity are named by auxiliary variables.
     "named": [(conditions, "_FEW", 0), (activity, "_EASY", 3)],

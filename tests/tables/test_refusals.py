@@ -60,6 +60,17 @@ def test_conditions_that_only_together_leave_nothing_are_all_named() -> None:
     assert error.smallest is None
 
 
+def test_the_smallest_is_that_of_what_meets_the_other_conditions() -> None:
+    widths = [Categorical([8, 16, 24], label=f"w{i}") for i in range(40)]
+    cost: Any = ME.sum([a * b for a, b in pairwise(widths)])
+    least = 24 * 8 * 39
+    with pytest.raises(InfeasibleError, match=f"the smallest is {least}") as caught:
+        restrict(MutableList(widths), *[w == 24 for w in widths[::2]], cost <= least - 1)
+    assert caught.value.smallest == least
+    with pytest.raises(InfeasibleError, match="at the same time: the smallest possible is"):
+        restrict(MutableList(widths), cost >= least + 1, cost <= least + 2)
+
+
 def test_what_is_no_comparison_is_named() -> None:
     error = refused((WIDTHS[0] == 5) | (WIDTHS[1] == 5))
     assert "no architecture has (w0 == 5) | (w1 == 5)" in str(error)
@@ -71,8 +82,8 @@ def test_constraints_of_the_space_itself_are_named_whatever_is_asked() -> None:
     for ask in (
         lambda: sample(space, over="architectures"),
         lambda: best(space, COST),
-        lambda: list(grid(space)),
         lambda: restrict(space, COST <= 500),
     ):
         with pytest.raises(InfeasibleError, match=f"the smallest is {LEAST}"):
             ask()
+    assert list(grid(space)) == []

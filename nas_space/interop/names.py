@@ -8,7 +8,7 @@ from typing import NamedTuple
 HOMES: dict[str, tuple[str, ...]] = {
     "nni": ("nas_space",),
     "nni.mutable": ("nas_space.mutable",),
-    "nni.nas.nn.pytorch": ("nas_space.nn",),
+    "nni.nas.nn.pytorch": ("nas_space.nn", "nas_space.mutable"),
     "nni.nas.space": ("nas_space.nn",),
     "nni.nas.hub.pytorch": ("nas_space.hub", "nas_space.mutable", "nas_space.nn"),
     "nni.nas.hub.pytorch.utils.pretrained": ("nas_space.hub.pretrained",),
@@ -48,6 +48,8 @@ ADVICE: dict[str, str] = {
     "nni.report_final_result": _METRIC,
     "nni.report_intermediate_result": "call nas_space.study.report(value, step)",
     "nni.get_next_parameter": "take the second argument of the function given to nas_space.search",
+    "nni.load": "use pickle, or json for architectures: everything here can be written by them",
+    "nni.dump": "use pickle, or json for architectures: everything here can be written by them",
     "nni.trace": "leave it out: a space knows the arguments that it was made with",
     "nni.nas.oneshot": _RELAXED,
     "nni.nas.strategy": "nas_space.strategy.STRATEGIES lists what there is",

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import ast
 import subprocess
 import sys
 from importlib import import_module
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from nas_space.cli import main
 from nas_space.errors import UsageError
@@ -148,6 +151,40 @@ def test_every_name_of_the_tables_exists() -> None:
 def test_moving_twice_changes_nothing_more() -> None:
     once = text("import nni\nfrom nni.mutable import *\nnni.uniform\n")
     assert text(once) == once
+
+
+STATEMENTS = st.sampled_from(
+    [
+        "import nni",
+        "import nni, os",
+        "import nni.nas.nn.pytorch as nn",
+        "from nni.mutable import *",
+        "from nni.nas.hub.pytorch.proxylessnas import (ConvBNReLU,\n  make_divisible)",
+        "from nni.nas.nn.pytorch import MutationAnchor, Repeat as R",
+        "if 1:\n    import nni  # é",
+        "é = 1; from nni.mutable import uniform",
+        "x = '''\nimport nni\n'''",
+        "# import nni",
+        "def f(a, b):\n    return a is b",
+        "nni.choice('a', [1])",
+    ]
+)
+
+
+@given(parts=st.lists(STATEMENTS, max_size=6), end=st.sampled_from(["\n", "\r\n"]))
+def test_whatever_is_no_import_stays_as_it_is(parts: list[str], end: str) -> None:
+    source = end.join(parts).replace("\n", end).replace("\r\r", "\r")
+    done = migrate(source)
+
+    def others(text: str) -> list[str]:
+        tree = ast.parse(text)
+        imports = (ast.Import, ast.ImportFrom)
+        found = [node for node in ast.walk(tree) if isinstance(node, ast.stmt)]
+        return [ast.dump(node) for node in found if not isinstance(node, (*imports, ast.If))]
+
+    assert others(done.text) == others(source)
+    assert done.text.count("#") == source.count("#")
+    assert migrate(done.text).text == done.text
 
 
 # -- files ------------------------------------------------------------------------------------

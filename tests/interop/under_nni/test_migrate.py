@@ -18,6 +18,7 @@ from nni.nas.hub import pytorch as theirs
 from torch import nn
 
 from nas_space.interop.migrate import migrate, package_of
+from nas_space.interop.names import find
 from nas_space.nn import ModelSpace
 
 HUB = Path(theirs.__file__).parent
@@ -129,3 +130,32 @@ def test_residuals_by_identity_are_reported_with_their_lines() -> None:
     for finding in found.findings:
         assert "in_channels is out_channels" in lines[finding.line - 1]
         assert "same_width(in_channels, out_channels)" in finding.instead
+
+
+# Names that NNI offers and that have no counterpart; the page on migrating says what to use.
+GONE = {
+    "nni.mutable": {
+        "ContextStack",
+        "NoContextError",
+        "get_current_context",
+        "reset_uid",
+        "uid",
+    },
+    "nni.nas.nn.pytorch": {
+        "MutableParameterDict",
+        "MutationAnchor",
+        "create_cell_op_candidates",
+        "preprocess_cell_inputs",
+    },
+    "nni.nas.profiler": set(),
+}
+
+
+@pytest.mark.parametrize("name", ["nni.mutable", "nni.nas.nn.pytorch", "nni.nas.profiler"])
+def test_everything_else_that_nni_offers_is_here(name: str) -> None:
+    offered = {
+        each
+        for each, value in vars(importlib.import_module(name)).items()
+        if getattr(value, "__module__", "").startswith("nni") and not each.startswith("_")
+    }
+    assert {each for each in offered if find(name, each) is None} == GONE[name]

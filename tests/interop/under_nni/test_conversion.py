@@ -74,6 +74,18 @@ def test_modes_go_with_it() -> None:
     nni_space.train()
     assert all(module.training for module in nni_space.modules())
 
+    class Tells(ModelSpace):
+        def __init__(self) -> None:
+            super().__init__()
+            self.op = LayerChoice([nn.Identity(), nn.ReLU()], label="op")
+
+        def forward(self, x: Tensor) -> Any:
+            return self.op(x) * (2 if self.training else 1)
+
+    tells = to_nni(Tells())
+    one = torch.ones(1)
+    assert (tells.train()(one).item(), tells.eval()(one).item()) == (2, 1)
+
 
 def test_frozen_factory_and_freeze_give_networks_of_the_space() -> None:
     space = Elastic()

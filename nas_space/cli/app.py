@@ -100,6 +100,17 @@ def freeze(
 
 
 @app.command()
+def strategies(
+    why: Annotated[bool, typer.Option("--why", help="Say why something is refused.")] = False,
+) -> None:
+    """Try every strategy on every primitive, and print which go together."""
+    from nas_space.cli.display import show_support
+    from nas_space.study.support import tries
+
+    show_support(dict(tries()), why=why)
+
+
+@app.command()
 def spaces() -> None:
     """List the spaces of the hub."""
     from rich.console import Console

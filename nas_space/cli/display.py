@@ -28,6 +28,7 @@ __all__ = [
     "show_oneshot_findings",
     "show_outcomes",
     "show_progress",
+    "show_support",
     "show_trials_findings",
     "value_of",
     "written",
@@ -185,6 +186,35 @@ def show_oneshot_findings(run: Any, findings: Any, pictures: Sequence[Path]) -> 
     )
     names = ", ".join(path.name for path in (*findings.files, *pictures))
     console.print(f"\nin {run.out}: {names}", highlight=False)
+
+
+def show_support(tried: Mapping[str, Mapping[str, Any]], *, why: bool) -> None:
+    """Primitives against strategies, those that share weights and those that do not."""
+    from nas_space.strategy import ONE_SHOT
+
+    console = Console()
+    marks = {"works": "[green]yes[/]", "refused": "[yellow]no[/]", "fails": "[bold red]fails[/]"}
+    names = list(next(iter(tried.values())))
+    kinds = {
+        "Strategies that search while they train shared weights": [
+            name for name in names if name in ONE_SHOT
+        ],
+        "Strategies that try one architecture after another": [
+            name for name in names if name not in ONE_SHOT
+        ],
+    }
+    for title, some in kinds.items():
+        table = Table("", *some, title=title, title_justify="left", box=None, padding=(0, 1, 0, 0))
+        for primitive, row in tried.items():
+            table.add_row(primitive, *(marks[row[name].outcome] for name in some))
+        console.print(table)
+        console.print()
+    console.print("yes: two steps of a search, and its network runs; no: refused before the first")
+    for primitive, row in tried.items() if why else ():
+        for name, support in row.items():
+            if support.outcome != "works":
+                console.print(f"\n[bold]{name}, {primitive}:[/] ", end="")
+                console.print(support.reason, markup=False, highlight=False)
 
 
 def show_outcomes(console: Console, result: Any, most: int) -> None:

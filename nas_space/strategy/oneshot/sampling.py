@@ -196,14 +196,21 @@ def fair_paths(run: Run) -> list[Sample]:
 
 
 def extremes(run: Run) -> tuple[Sample, Sample]:
-    """The architectures with the most and the fewest parameters, choice by choice."""
+    """The architectures with the most and the fewest parameters, choice by choice.
+
+    Labels with infinitely many values are left as they are drawn.
+    """
     return _extreme(run, 1), _extreme(run, -1)
 
 
 def _extreme(run: Run, sign: int) -> Sample:
     arch: dict[str, Any] = {}
     start = run.space.sample(seed=run.seed)
-    filled = {label: symbol.value(0) for label, symbol in run.symbols.items()} | start
+    first = {
+        label: symbol.default() if symbol.size is None else symbol.value(0)
+        for label, symbol in run.symbols.items()
+    }
+    filled = first | start
     for label, symbol in run.symbols.items():
         best: tuple[float, float] | None = None
         for code in range(symbol.size or 0):

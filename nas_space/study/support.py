@@ -1,0 +1,269 @@
+"""What each strategy can deal with: found out by trying, on a small space for each primitive."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import TensorDataset
+
+from nas_space.errors import NasSpaceError
+from nas_space.mutable import Categorical, Numerical
+from nas_space.nn import (
+    InputChoice,
+    LayerChoice,
+    ModelSpace,
+    MutableBatchNorm2d,
+    MutableConv2d,
+    MutableGroupNorm,
+    MutableLayerNorm,
+    MutableLinear,
+    MutableModule,
+    Repeat,
+)
+from nas_space.nn.layers import generic_layer
+from nas_space.strategy import ONE_SHOT, STRATEGIES, Evaluated, Round, Strategy, get_strategy
+from nas_space.strategy.oneshot import OneShot, Run
+from nas_space.training import Task
+from nas_space.training.randomness import preserved_randomness, seed_globally
+
+__all__ = ["PRIMITIVES", "Support", "probe_of", "tried", "tries"]
+
+
+class _Picked(nn.Module):
+    """Some of three inputs, or none."""
+
+    def __init__(self, n_chosen: int | None, reduction: Any) -> None:
+        super().__init__()
+        self.ops = nn.ModuleList(nn.Conv2d(4, 4, 1) for _ in range(3))
+        self.pick = InputChoice(3, n_chosen=n_chosen, reduction=reduction, label="inputs")
+        self.last = nn.Conv2d(8 if reduction == "concat" else 4, 4, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        picked = self.pick([op(x) for op in self.ops])
+        y: Tensor = self.last(x if picked is None else picked)
+        return y
+
+
+class _Residual(nn.Module):
+    def __init__(self, width: Any) -> None:
+        super().__init__()
+        self.conv = MutableConv2d(width, width, 3, padding=1)
+        self.norm = MutableBatchNorm2d(width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = x + self.norm(self.conv(x)).relu()
+        return y
+
+
+class _ChannelsLast(nn.Module):
+    """Runs layers on the channels as the last dimension."""
+
+    def __init__(self, *layers: nn.Module) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(*layers)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.layers(x.movedim(1, -1)).movedim(-1, 1)
+        return y
+
+
+class _Scaled(MutableModule):
+    """A layer of a user that reads a choice as a number."""
+
+    factor: Any
+
+    def __init__(self, factor: Any) -> None:
+        super().__init__()
+        self.factor = factor
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.factor  # type: ignore[no-any-return]
+
+
+def _conv(inputs: Any, outputs: Any, kernel: Any = 3, **more: Any) -> nn.Module:
+    return MutableConv2d(inputs, outputs, kernel, padding=kernel // 2, **more)
+
+
+def _width(name: str = "width") -> Any:
+    return Categorical([2, 4, 6], label=name)
+
+
+def _choice() -> nn.Module:
+    return LayerChoice([nn.Conv2d(4, 4, 3, padding=1), nn.Identity()], label="op")
+
+
+def _norm_of(width: Any) -> nn.Module:
+    return nn.Sequential(_conv(4, width), MutableBatchNorm2d(width), nn.ReLU(), _conv(width, 4))
+
+
+def _depthwise() -> nn.Module:
+    width, kernel = _width(), Categorical([3, 5], label="kernel")
+    return nn.Sequential(
+        _conv(4, width, 1), _conv(width, width, kernel, groups=width), _conv(width, 4, 1)
+    )
+
+
+def _residual() -> nn.Module:
+    width = _width()
+    return nn.Sequential(_conv(4, width), _Residual(width), _conv(width, 4))
+
+
+def _linear() -> nn.Module:
+    width = _width()
+    return _ChannelsLast(MutableLinear(4, width), nn.ReLU(), MutableLinear(width, 4))
+
+
+def _sized(norm: Callable[[Any], nn.Module], *, last: bool) -> nn.Module:
+    width = _width()
+    if last:
+        return _ChannelsLast(MutableLinear(4, width), norm(width), MutableLinear(width, 4))
+    return nn.Sequential(_conv(4, width), norm(width), _conv(width, 4))
+
+
+PRIMITIVES: dict[str, Callable[[], nn.Module]] = {
+    "LayerChoice": _choice,
+    "InputChoice, one": lambda: _Picked(1, "sum"),
+    "InputChoice, any number": lambda: _Picked(None, "mean"),
+    "InputChoice, joined": lambda: _Picked(2, "concat"),
+    "Repeat": lambda: Repeat(lambda _: nn.Conv2d(4, 4, 3, padding=1), (0, 2), label="depth"),
+    "choice within a Repeat": lambda: Repeat(
+        lambda i: LayerChoice([nn.Conv2d(4, 4, 1), nn.Identity()], label=f"op{i}"),
+        (1, 2),
+        label="depth",
+    ),
+    "width, with batch norm": lambda: _norm_of(_width()),
+    "width as an expression": lambda: _norm_of(_width() * Categorical([1, 2], label="ratio")),
+    "kernel": lambda: _conv(4, 4, Categorical([1, 3, 5], label="kernel")),
+    "depthwise groups": _depthwise,
+    "residual of a width": _residual,
+    "groups": lambda: _conv(4, 4, groups=Categorical([1, 2], label="groups")),
+    "linear width": _linear,
+    "size of layer norm": lambda: _sized(MutableLayerNorm, last=True),
+    "size of group norm": lambda: _sized(lambda width: MutableGroupNorm(2, width), last=False),
+    "stride": lambda: MutableConv2d(4, 4, 3, padding=1, stride=Categorical([1, 2], label="stride")),
+    "dilation": lambda: MutableConv2d(
+        4, 4, 3, padding=1, dilation=Categorical([1, 2], label="dilation")
+    ),
+    "padding, another shape": lambda: MutableConv2d(
+        4, 4, 3, padding=Categorical([0, 1], label="padding")
+    ),
+    "numerical label": lambda: generic_layer("Dropout")(Numerical(0.1, 0.5, label="share")),
+    "choice read as a number": lambda: _Scaled(Categorical([1, 2], label="factor")),
+}
+"""Name to what makes a part of a network: images with four channels in, and four out."""
+
+
+class _Probe(ModelSpace):
+    def __init__(self, primitive: str) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 4, 1)
+        self.body = PRIMITIVES[primitive]()
+        self.head = nn.Linear(4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.head(self.body(self.stem(x)).mean((2, 3)))
+        return y
+
+
+def probe_of(primitive: str) -> Any:
+    """A small space of networks for 3×8×8 images and three classes, with one primitive.
+
+    Parameters
+    ----------
+    primitive
+        A name of :data:`PRIMITIVES`.
+    """
+    return _Probe(primitive)
+
+
+@dataclass(frozen=True)
+class Support:
+    """How a strategy got along with a primitive.
+
+    Attributes
+    ----------
+    outcome
+        'works'; 'refused', with an error of this library before anything was trained; or 'fails'.
+    reason
+        What the error says.
+    """
+
+    outcome: Literal["works", "refused", "fails"]
+    reason: str = ""
+
+
+def tried(strategy: Strategy | OneShot, primitive: str) -> Support:
+    """Searches the probe of a primitive for two steps, and runs the network that it finds.
+
+    Parameters
+    ----------
+    strategy
+        Over trials, or one-shot.
+    primitive
+        A name of :data:`PRIMITIVES`.
+
+    Examples
+    --------
+    >>> from nas_space.strategy import DARTS, RandomOneShot
+    >>> tried(RandomOneShot(candidates=2), "stride").outcome, tried(DARTS(), "stride").outcome
+    ('works', 'refused')
+    """
+    with preserved_randomness():
+        seed_globally(0, "support", 0)
+        space = probe_of(primitive)
+        try:
+            begin = _begun if isinstance(strategy, OneShot) else _checked
+            going_on = begin(space, strategy)  # type: ignore[arg-type]
+        except NasSpaceError as error:
+            return Support("refused", str(error))
+        try:
+            network = going_on()
+            output = network.eval()(torch.zeros(2, 3, 8, 8))
+        except (NasSpaceError, RuntimeError, TypeError, ValueError) as error:
+            return Support("fails", str(error))
+    return Support("works" if output.shape == (2, 3) else "fails")
+
+
+def _begun(space: Any, strategy: OneShot) -> Callable[[], Any]:
+    data = TensorDataset(torch.randn(16, 3, 8, 8), torch.arange(16) % 3)
+    task = Task.classification(data, validation=data, batch_size=8)
+    run = Run(strategy, space, task, steps=2)
+
+    def go_on() -> Any:
+        while not run.done:
+            run.advance()
+        return run.frozen()
+
+    return go_on
+
+
+def _checked(space: Any, strategy: Strategy) -> Callable[[], Any]:
+    strategy.check(space)
+
+    def go_on() -> Any:
+        history: list[Evaluated] = []
+        for number in range(2):
+            arch = space.canonical(strategy.propose(Round(space, history, number=number)))
+            history.append(Evaluated(number, arch, (float(number),)))
+        return space.freeze(history[-1].arch)
+
+    return go_on
+
+
+def tries() -> Iterator[tuple[str, dict[str, Support]]]:
+    """For one primitive after another, how every strategy of a name got along with it."""
+    few: dict[str, dict[str, Any]] = {
+        name: {"candidates": 2, "calibration_batches": 1} for name in ("enas", "random-path")
+    }
+    for primitive in PRIMITIVES:
+        yield (
+            primitive,
+            {
+                name: tried(get_strategy(name, **few.get(name, {})), primitive)
+                for name in sorted([*STRATEGIES, *ONE_SHOT])
+            },
+        )

@@ -6,8 +6,9 @@ from nas_space.strategy.oneshot.base import OneShot
 from nas_space.strategy.oneshot.differentiable import DARTS, GumbelDARTS
 from nas_space.strategy.oneshot.enas import ENAS
 from nas_space.strategy.oneshot.penalty import Penalty
-from nas_space.strategy.oneshot.policy import Policy
+from nas_space.strategy.oneshot.policy import Policy, most_likely
 from nas_space.strategy.oneshot.proxyless import Proxyless
+from nas_space.strategy.oneshot.rewards import advantage
 from nas_space.strategy.oneshot.run import OneShotProgress, Run
 from nas_space.strategy.oneshot.sampling import RandomOneShot
 
@@ -24,6 +25,8 @@ __all__ = [
     "Proxyless",
     "RandomOneShot",
     "Run",
+    "advantage",
+    "most_likely",
 ]
 
 OneShotName = Literal["darts", "enas", "gumbel", "proxyless", "random-path"]

@@ -40,18 +40,31 @@ from benchmarks._measure import (
 from benchmarks._nni import ROOT, NniMissingError, nni_python
 from nas_space.hub import ProxylessNAS
 from nas_space.mutable import Sample
-from nas_space.strategy import GP, NSGAII, NSGAIII, QMC, TPE, Random, RegularizedEvolution, Strategy
+from nas_space.strategy import (
+    GP,
+    NSGAII,
+    NSGAIII,
+    QMC,
+    TPE,
+    GridSearch,
+    PolicyBasedRL,
+    Random,
+    RegularizedEvolution,
+    Strategy,
+)
 
 PARTS = ("overhead", "resume", "nni", "regret")
 TRIALS = 100
 
 STRATEGIES: dict[str, Callable[[], Strategy]] = {
     "Random": Random,
+    "GridSearch": GridSearch,
     "QMC": QMC,
     "RegularizedEvolution": RegularizedEvolution,
     "RegularizedEvolution (20, 10)": lambda: RegularizedEvolution(
         population_size=20, sample_size=10
     ),
+    "PolicyBasedRL": PolicyBasedRL,
     "TPE": TPE,
     "NSGA-II (20)": lambda: NSGAII(population_size=20),
     "NSGA-III (20)": lambda: NSGAIII(population_size=20),

@@ -10,11 +10,12 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from nas_space.errors import UsageError
 from nas_space.mutable import Sample
 from nas_space.mutable.node import Node
 from nas_space.mutable.randomness import RandomState, Words, words
 
-__all__ = ["Evaluated", "Round", "Searchable", "Strategy"]
+__all__ = ["Evaluated", "Round", "Searchable", "Strategy", "check_dedup"]
 
 
 class Searchable(Protocol):
@@ -118,6 +119,21 @@ class Round:
         return drawn
 
 
+def check_dedup(dedup: bool) -> None:
+    """Refuses what NNI allows: to propose an architecture again while there are others.
+
+    Raises
+    ------
+    UsageError
+        If `dedup` is false.
+    """
+    if not dedup:
+        raise UsageError(
+            "dedup=False has no meaning here: a search tries no architecture twice while there "
+            "are others; leave it out"
+        )
+
+
 class Strategy(ABC):
     """Proposes architectures, one for each trial.
 
@@ -132,6 +148,9 @@ class Strategy(ABC):
     ...     def propose(self, now):
     ...         return now.history[-1].arch if now.history else now.sample()
     """
+
+    seed: int | None = None
+    """What its proposals depend on; by default on the seed of the search."""
 
     def check(self, space: Searchable) -> None:  # noqa: B027 - most can deal with all
         """Refuses a space that the strategy cannot deal with, before a search of it begins.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from nas_space.errors import UsageError
 from nas_space.mutable import Sample
-from nas_space.strategy.base import Evaluated, Round, Strategy
+from nas_space.strategy.base import Evaluated, Round, Strategy, check_dedup
 from nas_space.strategy.draws import choose, shuffled
 from nas_space.strategy.neighbours import crossover, mutate
 
@@ -26,6 +26,10 @@ class RegularizedEvolution(Strategy):
     crossover
         Whether labels come from a second parent before mutation (as NNI has it; off by
         default, as in the paper).
+    dedup
+        Always: an architecture is tried once.
+    seed
+        Of the proposals; that of the search by default.
 
     Raises
     ------
@@ -45,7 +49,10 @@ class RegularizedEvolution(Strategy):
         sample_size: int = 10,
         mutation_prob: float = 0.05,
         crossover: bool = False,
+        dedup: bool = True,
+        seed: int | None = None,
     ) -> None:
+        check_dedup(dedup)
         if not 1 <= sample_size <= population_size:
             raise UsageError(
                 "1 <= sample_size <= population_size must hold, but got "
@@ -57,6 +64,7 @@ class RegularizedEvolution(Strategy):
         self.sample_size = sample_size
         self.mutation_prob = mutation_prob
         self.crossover = crossover
+        self.seed = seed
 
     def propose(self, now: Round) -> Sample:
         if len(now.history) < self.population_size:

@@ -10,7 +10,7 @@ from nas_space.errors import DecompositionError
 from nas_space.mutable import Mutable, MutableSymbol, Sample, Values
 from nas_space.mutable.plan import Plan
 from nas_space.mutable.randomness import words
-from nas_space.strategy.base import Round, Searchable, Strategy
+from nas_space.strategy.base import Round, Searchable, Strategy, check_dedup
 from nas_space.strategy.draws import shuffled
 from nas_space.strategy.neighbours import symbols_of
 from nas_space.tables import grid
@@ -33,9 +33,17 @@ class GridSearch(Strategy):
     shuffle
         Whether to shuffle, by the seed of the search, a hundred at a time; otherwise the last
         labels vary first.
+    seed
+        Of the proposals; that of the search by default.
+    dedup
+        Always: an architecture is tried once.
     """
 
-    def __init__(self, *, shuffle: bool = True) -> None:
+    def __init__(
+        self, *, shuffle: bool = True, seed: int | None = None, dedup: bool = True
+    ) -> None:
+        check_dedup(dedup)
+        self.seed = seed
         self.shuffle = shuffle
         self._place: _Place | None = None
 

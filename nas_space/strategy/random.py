@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 from nas_space.mutable import Sample
-from nas_space.strategy.base import Round, Strategy
+from nas_space.strategy.base import Round, Strategy, check_dedup
 
 __all__ = ["Random"]
 
 
 class Random(Strategy):
     """Architectures at random, each label by its own distribution.
+
+    Parameters
+    ----------
+    seed
+        Of the proposals; that of the search by default.
+    dedup
+        Always: an architecture is tried once.
 
     Examples
     --------
@@ -18,6 +25,10 @@ class Random(Strategy):
     >>> Random().propose(Round(ProxylessNAS(), []))["s7_i0"]
     'k3e6'
     """
+
+    def __init__(self, *, dedup: bool = True, seed: int | None = None) -> None:
+        check_dedup(dedup)
+        self.seed = seed
 
     def propose(self, now: Round) -> Sample:
         return now.sample()

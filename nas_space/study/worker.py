@@ -250,12 +250,14 @@ class Worker:
         self.ample = settings.trials - len(standing.held) > 2 * others + 2
         arch, mended = standing.lost.get(number, ({}, 0))
         if number not in standing.lost or settings.space.arch_id(arch) in standing.taken:
+            own = settings.strategy.seed
+            seed = settings.seed if own is None else own
             now = Round(
                 space=settings.space,
                 history=standing.history,
                 taken=frozenset(standing.taken),
                 number=number,
-                seed=seed_of(settings.seed, "search/propose", 0),
+                seed=seed_of(seed, "search/propose", 0),
                 objectives=len(settings.objectives),
             )
             source = words(seed_of(settings.seed, "search/mend", number))

@@ -18,7 +18,18 @@ from nas_space.errors import UsageError
 
 SPACE = "tests.test_main_job:Small"
 TINY = [
-    *("--first-steps", "1", "--steps", "2", "--trials", "2", "--fine-tuning", "1"),
+    *(
+        "--strategy",
+        "spos",
+        "--first-steps",
+        "1",
+        "--steps",
+        "2",
+        "--trials",
+        "2",
+        "--fine-tuning",
+        "1",
+    ),
     *("--rivals", "1", "--quiet"),
 ]
 

@@ -179,6 +179,23 @@ def test_two_commands_share_one_storage(tmp_path: Path, images: str) -> None:
     assert len(shown.outcomes) == 5
 
 
+@pytest.mark.slow  # processes take their time to start
+@pytest.mark.parametrize("strategy", ["spos", "evolution"])
+def test_several_workers(strategy: str, tmp_path: Path, images: str) -> None:
+    out = tmp_path / "run"
+    given = ["--strategy", strategy, "--space", SPACE, "--data", images, "--max-macs", "none"]
+    lengths = {
+        "spos": ["--first-steps", "1", "--steps", "2", "--fine-tuning", "1", "--rivals", "1"],
+        "evolution": ["--epochs", "1", "--final-epochs", "1"],
+    }
+    more = ["--trials", "30", "--workers", "2", "--quiet", *lengths[strategy]]
+    assert run("search", "--out", str(out), *given, *more) == 0
+    result = open_run(out).result
+    assert result is not None
+    assert [outcome.state for outcome in result.outcomes] == ["complete"] * 30
+    assert len({trial.user_attrs["worker"] for trial in result.study.trials}) == 2
+
+
 def test_poor_trials_are_stopped_early(tmp_path: Path, images: str) -> None:
     given = ["--strategy", "random", "--space", SPACE, "--data", images, "--pruner", "median"]
     length = ["--epochs", "2", "--final-epochs", "1", "--trials", "14", "--quiet"]

@@ -79,6 +79,23 @@ class TestEvolution:
             RegularizedEvolution(**arguments)
 
 
+@pytest.mark.parametrize("kind", [ns.strategy.Random, GridSearch, RegularizedEvolution])
+class TestArgumentsOfNNI:
+    def test_a_seed_of_its_own_takes_the_place_of_the_searchs(self, kind):
+        def searched(strategy, seed):
+            result = ns.search(
+                Various(), worth, strategy=strategy, trials=6, seed=seed, weights="none"
+            )
+            return [outcome.arch for outcome in result.outcomes]
+
+        assert searched(kind(seed=3), 0) == searched(kind(), 3) != searched(kind(), 0)
+
+    def test_repeating_is_refused(self, kind):
+        kind(dedup=True)
+        with pytest.raises(UsageError, match="dedup=False"):
+            kind(dedup=False)
+
+
 class TestGrid:
     def test_every_architecture_once_in_order(self):
         space = Tiny()

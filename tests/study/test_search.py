@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import weakref
+
 import optuna
 import pytest
 import torch
@@ -184,6 +186,26 @@ class TestFailures:
         result = ns.search(Tiny(), nan, strategy=GridSearch(), trials=12)
         assert {o.state for o in result.outcomes if o.arch["depth"] == 2} == {"failed"}
         assert all("NaN for 'value'" in str(o.failure) for o in result.outcomes if o.failure)
+
+    @pytest.mark.parametrize("error", [MemoryError, torch.cuda.OutOfMemoryError])
+    def test_what_does_not_fit_into_memory_is_a_failure_and_its_memory_is_freed(self, error):
+        class Large:
+            pass
+
+        held = []
+
+        def large(network, arch):
+            if arch["depth"] == 2:
+                activations = Large()
+                held.append(weakref.ref(activations))
+                raise error("there is no room for the activations")
+            assert all(reference() is None for reference in held)
+            return worth(network, arch)
+
+        result = ns.search(Tiny(), large, strategy=GridSearch(), trials=12)
+        assert sum(outcome.state == "failed" for outcome in result.outcomes) == len(held) == 8
+        assert sum(outcome.state == "complete" for outcome in result.outcomes) == 4
+        assert all("no room" in str(o.failure) for o in result.outcomes if o.state == "failed")
 
     def test_too_many_end_the_search_and_nothing_is_lost(self, tmp_path):
         store = tmp_path / "search.db"

@@ -210,6 +210,7 @@ class MobileNetV3Space(SearchedSpace):
 
     published = MOBILENETV3
     # Stage 0 has no depth to choose, but published architectures give one.
+    example_shape: ClassVar[tuple[int, ...]] = (3, 224, 224)
     retired_labels: ClassVar[dict[str, Any]] = {"s0_depth": 1}
 
     def __init__(

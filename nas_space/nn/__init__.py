@@ -13,6 +13,7 @@ from .cell import Cell
 from .choice import ChosenInputs, InputChoice, LayerChoice, ValueChoice
 from .context import current_model, model_context, recursive_freeze
 from .elastic import ElasticModule
+from .explanation import Explanation
 from .layers import (
     MutableBatchNorm1d,
     MutableBatchNorm2d,
@@ -52,6 +53,7 @@ __all__ = [
     "Cell",
     "ChosenInputs",
     "ElasticModule",
+    "Explanation",
     "InputChoice",
     "LayerChoice",
     "MaybeIntChoice",

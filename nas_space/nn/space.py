@@ -38,6 +38,7 @@ from ..tables import Over
 from ..tables import sample as sample_exactly
 from .activation import Activation
 from .building import Slim, building_for, inside_space, slim
+from .explanation import Explainable
 from .freezing import Freezer, freezes_itself
 from .module import MutableModule
 from .reach import check_reach
@@ -53,7 +54,7 @@ _REMEMBERED = frozenset({"_structure", "_symbols", "_apart"})
 """What is worked out once, and forgotten when the space changes."""
 
 
-class ModelSpace(SharedWeights, Countable, MutableModule):
+class ModelSpace(SharedWeights, Countable, Explainable, MutableModule):
     """Base class of a space of networks: an ordinary module, written with choices in it.
 
     The space holds the weights of every architecture it describes.  An architecture is a
@@ -66,6 +67,8 @@ class ModelSpace(SharedWeights, Countable, MutableModule):
 
     Attributes
     ----------
+    example_shape
+        The shape of one sample, without the batch, where nothing else is said.
     retired_labels
         Labels that architectures published for this space may carry though it has no such
         choice, with the one value that they may have.
@@ -101,6 +104,7 @@ class ModelSpace(SharedWeights, Countable, MutableModule):
     """
 
     _label_prefix: ClassVar[str | None] = None
+    example_shape: ClassVar[tuple[int, ...] | None] = None
     retired_labels: ClassVar[Mapping[str, Any]] = {}
 
     def __init_subclass__(cls, label_prefix: str | None = None, **kwargs: Any) -> None:

@@ -169,12 +169,14 @@ class DARTS(Differentiable):
         before = [weight.detach().clone() for weight in weights]
         with run.statistics_as_they_are():
             try:
-                steps = torch.autograd.grad(self._loss(run, training), weights, allow_unused=True)
+                steps = run.averaged(
+                    torch.autograd.grad(self._loss(run, training), weights, allow_unused=True)
+                )
                 _moved(weights, before, steps, -ahead)
                 loss = self.penalised(run, self._loss(run, batch))
                 found = torch.autograd.grad(loss, [*logits, *weights], allow_unused=True)
                 direct: list[Any] = list(found[: len(logits)])
-                way: list[Any] = list(found[len(logits) :])
+                way = run.averaged(found[len(logits) :])
                 norm = torch.stack([v.norm() for v in way if v is not None]).norm()
                 small = 0.01 / norm.clamp_min(1e-12)
                 sides = []

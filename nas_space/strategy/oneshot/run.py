@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -366,12 +366,22 @@ class Run:
         mean = float(self.fabric.all_reduce(found, reduce_op="mean"))  # type: ignore[arg-type]
         return mean if self.task.metrics[name].maximize else -mean
 
+    def averaged(self, gradients: Iterable[Tensor | None]) -> list[Tensor | None]:
+        """Gradients, each the mean over the processes."""
+        if self.fabric.world_size == 1:
+            return list(gradients)
+        return [
+            None
+            if gradient is None
+            else cast("Tensor", self.fabric.all_reduce(gradient, reduce_op="mean"))
+            for gradient in gradients
+        ]
+
     def improve(self, gradients: Mapping[nn.Parameter, Tensor | None]) -> None:
         """One step of the policy's optimizer; parameters without a gradient stay."""
         assert self.optimizer is not None
-        for parameter, gradient in gradients.items():
-            if gradient is not None and self.fabric.world_size > 1:
-                gradient = self.fabric.all_reduce(gradient, reduce_op="mean")  # type: ignore[assignment] # noqa: PLW2901
+        averaged = self.averaged(gradients.values())
+        for parameter, gradient in zip(gradients, averaged, strict=True):
             parameter.grad = gradient
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)

@@ -127,11 +127,17 @@ def require_nni() -> None:
     if int(lightning.split(".")[0]) >= 2:
         raise UsageError(
             f"NNI 3.0 does not work with pytorch-lightning {lightning}: "
-            f"pip install 'pytorch-lightning>=1.9,<2'; or {_INSTALL}"
+            f"pip install 'pytorch-lightning>=1.8,<1.9'; or {_INSTALL}"
+        )
+    if lightning.startswith("1.9") and _version("lightning-fabric") is not None:
+        raise UsageError(
+            "pytorch-lightning 1.9 and lightning-fabric overwrite each other's files: "
+            "pip install 'pytorch-lightning>=1.8,<1.9', and then "
+            "pip install --force-reinstall --no-deps lightning-fabric"
         )
     if find_spec("pkg_resources") is None:
         raise UsageError(
-            "pytorch-lightning 1.9 needs pkg_resources, which newer versions of setuptools do not "
+            "pytorch-lightning 1 needs pkg_resources, which newer versions of setuptools do not "
             f"have: pip install 'setuptools<80'; or {_INSTALL}"
         )
 

@@ -30,7 +30,11 @@ def install(folder: Path, **versions: str) -> None:
         ({"nni": "3.0"}, "NNI needs pytorch-lightning, which is not installed"),
         (
             {"nni": "3.0", "pytorch_lightning": "2.1.0"},
-            r"does not work with pytorch-lightning 2.1.0: pip install 'pytorch-lightning>=1.9,<2'",
+            r"does not work with pytorch-lightning 2.1.0: pip install 'pytorch-lightning>=1.8,<1",
+        ),
+        (
+            {"nni": "3.0", "pytorch_lightning": "1.9.5", "lightning_fabric": "2.6.0"},
+            "pytorch-lightning 1.9 and lightning-fabric overwrite each other's files: pip install",
         ),
     ],
 )
@@ -47,7 +51,7 @@ def test_the_message_says_what_to_install(
 def test_setuptools_that_are_too_new_are_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    install(tmp_path, nni="3.0", pytorch_lightning="1.9.5")
+    install(tmp_path, nni="3.0", pytorch_lightning="1.8.6")
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(UsageError, match="pip install 'setuptools<80'"):
         to_nni(ProxylessNAS(width_mult=0.1))

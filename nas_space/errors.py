@@ -246,17 +246,17 @@ def suggest(name: str, known: Iterable[str]) -> str:
     Returns
     -------
     str
-        ``"; did you mean 'x'?"``, or an empty string if nothing comes near.
+        ``" (did you mean 'x'?)"``, or an empty string if nothing comes near.
 
     Examples
     --------
     >>> known = ["width", "depth"]
     >>> print("unknown label 'widht'" + suggest("widht", known))
-    unknown label 'widht'; did you mean 'width'?
+    unknown label 'widht' (did you mean 'width'?)
     >>> suggest("colour", known)
     ''
     """
     # Sorted, so that the answer does not depend on the hash seed when `known` is a set.
     folded = {candidate.casefold(): candidate for candidate in sorted(known, reverse=True)}
     nearest = difflib.get_close_matches(name.casefold(), folded, n=1)
-    return f"; did you mean {folded[nearest[0]]!r}?" if nearest else ""
+    return f" (did you mean {folded[nearest[0]]!r}?)" if nearest else ""

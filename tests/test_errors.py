@@ -115,9 +115,9 @@ def test_pickling_keeps_message_and_attributes(error: NasSpaceError) -> None:
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
-        ("s2_dept", "; did you mean 's2_depth'?"),
-        ("S2_DEPTH", "; did you mean 's2_depth'?"),
-        ("s2_depth ", "; did you mean 's2_depth'?"),
+        ("s2_dept", " (did you mean 's2_depth'?)"),
+        ("S2_DEPTH", " (did you mean 's2_depth'?)"),
+        ("s2_depth ", " (did you mean 's2_depth'?)"),
         ("banana", ""),
         ("", ""),
     ],

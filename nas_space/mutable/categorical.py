@@ -222,7 +222,7 @@ def closest(value: Any, values: Sequence[Any]) -> str:
     """Points out a value that was meant but has another type, or another spelling."""
     for candidate in values:
         if str(candidate) == str(value) or (_is_number(candidate) and candidate == value):
-            return f"; did you mean {candidate!r}, of type {type(candidate).__name__}?"
+            return f" (did you mean {candidate!r}, of type {type(candidate).__name__}?)"
     if not isinstance(value, str):
         return ""
     return suggest(value, [candidate for candidate in values if isinstance(candidate, str)])

@@ -51,9 +51,9 @@ def get_strategy(name: str, **arguments: Any) -> Any:
     >>> get_strategy("evolutoin")
     Traceback (most recent call last):
     ...
-    nas_space.errors.UsageError: there is no strategy 'evolutoin'; did you mean 'evolution'? \
-(there are darts, enas, evolution, gp, grid, gumbel, nsga2, nsga3, policy, proxyless, qmc, random, \
-random-path, tpe)
+    nas_space.errors.UsageError: there is no strategy 'evolutoin' (did you mean 'evolution'?); \
+there are darts, enas, evolution, gp, grid, gumbel, nsga2, nsga3, policy, proxyless, qmc, random, \
+random-path, tpe
     """
     known: dict[str, type[Strategy] | type[OneShot]] = {**STRATEGIES, **ONE_SHOT}
     names = {kind.__name__: kind for kind in known.values()} | known
@@ -62,7 +62,7 @@ random-path, tpe)
     if kind is None:
         near = suggest(name, known) or suggest(name, names)
         raise UsageError(
-            f"there is no strategy {name!r}{near} (there are {', '.join(sorted(known))})"
+            f"there is no strategy {name!r}{near}; there are {', '.join(sorted(known))}"
         )
     try:
         return kind(**arguments)

@@ -301,7 +301,7 @@ def _check(kind: Any, arguments: dict[str, Any]) -> None:
     for name in arguments:
         if name not in known:
             near = suggest(name, known)
-            raise UsageError(f"{kind.__name__} takes no {name!r}{near} (it takes {known})")
+            raise UsageError(f"{kind.__name__} takes no {name!r}{near}; it takes {known}")
     with _silent():
         kind(**arguments)
 

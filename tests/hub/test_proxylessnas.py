@@ -203,7 +203,7 @@ def test_the_retired_label_has_one_value(space: ProxylessNAS) -> None:
         with pytest.raises(SampleValidationError, match="'s7_depth' is retired and can only be 1"):
             build({**ARCHITECTURES[0], "s7_depth": 2})
         with pytest.raises(
-            SampleValidationError, match=r"no label 's8_depth'; did you mean 's._depth'"
+            SampleValidationError, match=r"no label 's8_depth' \(did you mean 's._depth'"
         ):
             build({**ARCHITECTURES[0], "s8_depth": 1})
 

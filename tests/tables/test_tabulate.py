@@ -224,7 +224,7 @@ def test_plain_numbers_are_tables_without_labels() -> None:
 def test_batches_of_other_spaces_are_refused() -> None:
     a, b = Categorical([1, 2], label="width"), Categorical([1, 2], label="depth")
     batch = SampleBatch.from_samples(MutableList([a]), [{"width": 1}])
-    with pytest.raises(LabelError, match="'wdth', which the space does not have; did you mean"):
+    with pytest.raises(LabelError, match=r"'wdth', which the space does not have \(did you mean"):
         tabulate(Categorical([1, 2], label="wdth") + 1).evaluate(batch)
     with pytest.raises(LabelError, match="another choice labelled 'width'"):
         tabulate(Categorical([1, 3], label="width") + 1).evaluate(batch)

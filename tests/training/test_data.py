@@ -387,7 +387,7 @@ def test_functions_of_ones_own(module: str) -> None:
 @pytest.mark.parametrize(
     ("function", "said"),
     [
-        ("thre", "no function 'thre'; did you mean 'three'"),
+        ("thre", r"no function 'thre' \(did you mean 'three'"),
         ("number", "no function 'number'"),
         ("two", "returned a tuple; it may return"),
         ("none", "returned a NoneType; it may return"),

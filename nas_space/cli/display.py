@@ -79,16 +79,12 @@ def show_progress(
                 progress.reset(bar, completed=int(done), word=word)
             progress.update(bar, completed=done, word=word)
 
-        def show(stage: str, done: int, total: int, word: str) -> None:
-            name = stage
-            if stage.startswith("fine-tuning"):  # of the winner, or of random 1, random 2, ...
-                name, number = "fine-tuning", stage.rpartition(" ")[2]
-                done += total * int(number) if number.isdigit() else 0
-            before = sum(work[s] for s in list(work)[: list(work).index(name)])
-            jump = name not in begun
-            begun.add(name)
-            move(bars[name], done, jump=jump, word=word)
-            move(whole, before + done * work[name] / lengths[name], jump=jump)
+        def show(stage: str, done: int, _: int, word: str) -> None:
+            before = sum(work[s] for s in list(work)[: list(work).index(stage)])
+            jump = stage not in begun
+            begun.add(stage)
+            move(bars[stage], done, jump=jump, word=word)
+            move(whole, before + done * work[stage] / lengths[stage], jump=jump)
 
         yield show
 

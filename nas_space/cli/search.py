@@ -99,10 +99,17 @@ def search(
             show_default="1200, or 600 where that is the search",
         ),
     ] = None,
+    finalists: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Of those found, how many are fine-tuned.", show_default="5",
+            rich_help_panel=_SHARED,
+        ),
+    ] = None,
     fine_tuning: Annotated[
         int | None,
         typer.Option(
-            min=1, help="Steps for each finalist.", show_default="150", rich_help_panel=_SHARED
+            min=1, help="Steps for each finalist.", show_default="120", rich_help_panel=_SHARED
         ),
     ] = None,
     rivals: Annotated[
@@ -178,6 +185,7 @@ def search(
         "trials": trials,
         "first_steps": first_steps,
         "steps": steps,
+        "finalists": finalists,
         "fine_tuning": fine_tuning,
         "rivals": rivals,
         "epochs": epochs,

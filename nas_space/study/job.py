@@ -1,15 +1,16 @@
 """The main job: from a space and data to the best trained network within a budget.
 
 Train the shared weights along random paths; search by evolution for the best validation
-accuracy with inherited weights; fine-tune what was found, and, for an honest comparison,
-random architectures of the same budget just alike; score each once on the test split.
+accuracy with inherited weights; fine-tune the best that were found, and keep the one that is
+then the best; and, for an honest comparison, fine-tune random architectures of the same budget
+just alike.  The winner and these are scored once on the test split.
 Every stage can be interrupted at any point and taken up again, to the same final result.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -54,10 +55,13 @@ class Recipe:
         Architectures that evolution tries.
     population
         Of the evolution.
+    finalists
+        Architectures found by evolution that are fine-tuned; the winner is the one that is then
+        the best on the validation split.  Inherited weights only tell roughly who that will be.
     fine_tuning
         Steps of training each finalist.
     rivals
-        Random architectures of the same budget that are treated like the winner.
+        Random architectures of the same budget that are fine-tuned like the finalists.
     learning_rate
         Of the first path; random paths and finalists are trained at half of it.
     calibration
@@ -68,7 +72,8 @@ class Recipe:
     steps: int = 1200
     trials: int = 100
     population: int = 30
-    fine_tuning: int = 150
+    finalists: int = 5
+    fine_tuning: int = 120
     rivals: int = 5
     learning_rate: float = 0.1
     calibration: int = 8
@@ -162,7 +167,7 @@ class Job(Run):
             "one path": (recipe.first_steps, 1.0),
             "shared weights": (recipe.steps, 1.0),
             "search": (recipe.trials, _TRIAL),
-            "fine-tuning": (recipe.fine_tuning * (1 + recipe.rivals), 1.0),
+            "fine-tuning": (recipe.fine_tuning * (recipe.finalists + recipe.rivals), 1.0),
         }
 
     # -- the stages -----------------------------------------------------------------------------
@@ -171,12 +176,14 @@ class Job(Run):
         """Does what is left to do."""
         self.train(on_progress)
         result = self.search(on_progress)
-        winner = _best(result)
-        archs = {"winner": winner}
-        for number, arch in enumerate(self._rivals(winner), start=1):
+        found = _best(result, self.recipe.finalists)
+        archs = {f"found {number}": arch for number, arch in enumerate(found, start=1)}
+        for number, arch in enumerate(self._rivals(found), start=1):
             archs[f"random {number}"] = arch
-        networks = {role: self.tune(role, arch, on_progress) for role, arch in archs.items()}
-        finalists = self.score(archs, networks)
+        networks, accuracies = self._tune_all(archs, on_progress)
+        best = max(list(archs)[: len(found)], key=lambda role: accuracies[role][1])
+        scored = [best, *list(archs)[len(found) :]]
+        finalists = self.score({role: archs[role] for role in scored}, networks, accuracies)
         neighbour = nearest_neighbour(self.splits, self.seed)
         self.record.add("final", "nearest neighbour", test=neighbour)
         facts = {
@@ -184,7 +191,7 @@ class Job(Run):
             "input_shape": self.splits.input_shape,
             **asdict(finalists[0]),
         }
-        files = write_network(self.out, networks["winner"], self.splits.input_shape, facts)
+        files = write_network(self.out, networks[best], self.splits.input_shape, facts)
         files += [self.out / "shared_weights.safetensors", self.record.path]
         return Findings(finalists[0], finalists[1:], neighbour, result.outcomes, files)
 
@@ -248,16 +255,39 @@ class Job(Run):
             )
         return result
 
-    def _rivals(self, winner: Sample) -> list[Sample]:
-        """Random architectures of the budget, each another one, and none the winner."""
-        found = {self.space.arch_id(winner): winner}
+    def _rivals(self, found: Sequence[Sample]) -> list[Sample]:
+        """Random architectures of the budget, each another one, and none that was found."""
+        others = {self.space.arch_id(arch): arch for arch in found}
         for arch in self.within.sample(4 * self.recipe.rivals + 8, seed=self.seed + 1):
-            if len(found) <= self.recipe.rivals:
-                found.setdefault(self.space.arch_id(arch), arch)
-        return list(found.values())[1:]
+            if len(others) < len(found) + self.recipe.rivals:
+                others.setdefault(self.space.arch_id(arch), arch)
+        return list(others.values())[len(found) :]
 
-    def tune(self, role: str, arch: Sample, on_progress: OnProgress = lambda *_: None) -> nn.Module:
-        """Freezes an architecture with its weights, and fine-tunes the network."""
+    def _tune_all(
+        self, archs: Mapping[str, Sample], on_progress: OnProgress
+    ) -> tuple[dict[str, nn.Module], dict[str, tuple[float, float]]]:
+        """The networks by their roles, and what :meth:`tune` says of their accuracies."""
+        networks: dict[str, nn.Module] = {}
+        accuracies: dict[str, tuple[float, float]] = {}
+        for number, (role, arch) in enumerate(archs.items()):
+
+            def show(
+                _: str, done: int, total: int, word: str, number: int = number, role: str = role
+            ) -> None:
+                on_progress(
+                    "fine-tuning", number * total + done, len(archs) * total, f"{role}, {word}"
+                )
+
+            networks[role], accuracies[role] = self.tune(role, arch, show)
+        return networks, accuracies
+
+    def tune(
+        self, role: str, arch: Sample, on_progress: OnProgress = lambda *_: None
+    ) -> tuple[nn.Module, tuple[float, float]]:
+        """Freezes an architecture with its weights, and fine-tunes the network.
+
+        Returns it with its validation accuracies before and after.
+        """
         network: nn.Module = self.space.freeze(arch)
         task = self.task(self.recipe.learning_rate / 2)
         recalibrate(network, task, fabric=self.fabric)
@@ -271,29 +301,35 @@ class Job(Run):
         )
         recalibrate(network, task, fabric=self.fabric)
         after = evaluate(network, task, fabric=self.fabric)
-        self.record.add("validation", role, before=before["accuracy"], after=after["accuracy"])
-        return network.eval()
+        accuracies = before["accuracy"], after["accuracy"]
+        self.record.add("validation", role, before=accuracies[0], after=accuracies[1])
+        return network.eval(), accuracies
 
     def score(
-        self, archs: Mapping[str, Sample], networks: Mapping[str, nn.Module]
+        self,
+        archs: Mapping[str, Sample],
+        networks: Mapping[str, nn.Module],
+        accuracies: Mapping[str, tuple[float, float]],
     ) -> list[Finalist]:
-        """Scores what was fine-tuned on the test split, which nothing has looked at before."""
+        """Scores the winner, which comes first, and its rivals on the test split.
+
+        Nothing has looked at that before.
+        """
         file = self.work / "finalists.json"
         if not file.exists():
-            validation = {row["at"]: row for row in self.record.rows("validation")}
             task = self.task(0.0)
             finalists = [
                 Finalist(
-                    role=role,
+                    role=role if number else "winner",
                     arch=dict(arch),
                     arch_id=self.space.arch_id(arch),
                     macs=int(self.macs.evaluate(arch)),
                     params=int(self.params.evaluate(arch)),
-                    inherited=validation[role]["before"],
-                    validation=validation[role]["after"],
+                    inherited=accuracies[role][0],
+                    validation=accuracies[role][1],
                     test=evaluate(networks[role], task, "test", fabric=self.fabric)["accuracy"],
                 )
-                for role, arch in archs.items()
+                for number, (role, arch) in enumerate(archs.items())
             ]
             write_json(file, [asdict(one) for one in finalists])
         finalists = [Finalist(**facts) for facts in json.loads(file.read_text(encoding="utf-8"))]
@@ -302,12 +338,12 @@ class Job(Run):
         return finalists
 
 
-def _best(result: SearchResult) -> Sample:
-    """The best architecture; of several with the same accuracy, that of the lowest loss."""
+def _best(result: SearchResult, k: int) -> list[Sample]:
+    """The best architectures; of several with the same accuracy, those of the lowest loss."""
     if not result.complete:
         result.best()  # says why there is none
-    found = max(result.complete, key=lambda o: (o.values["accuracy"], -o.metrics["loss"]))
-    return dict(found.arch)
+    ranked = sorted(result.complete, key=lambda o: (-o.values["accuracy"], o.metrics["loss"]))
+    return [dict(outcome.arch) for outcome in ranked[:k]]
 
 
 def nearest_neighbour(splits: Splits, seed: int = 0) -> float | None:

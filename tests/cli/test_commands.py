@@ -30,7 +30,7 @@ TINY = [
         "--fine-tuning",
         "1",
     ),
-    *("--rivals", "1", "--quiet"),
+    *("--rivals", "1", "--finalists", "1", "--quiet"),
 ]
 
 
@@ -137,7 +137,7 @@ def test_progress_is_lines_where_there_is_no_terminal(
     loud = [argument for argument in TINY if argument != "--quiet"]
     assert run("search", "--out", str(tmp_path / "run"), "--space", SPACE, *loud) == 0
     told = capsys.readouterr().err
-    told_of = ("one path: 1 of 1, loss", "search: 2 of 2, best", "fine-tuning random 1: 1 of 1")
+    told_of = ("one path: 1 of 1, loss", "search: 2 of 2, best", "fine-tuning: 2 of 2, random 1")
     for stage in told_of:
         assert stage in told
 

@@ -185,7 +185,18 @@ def test_several_workers(strategy: str, tmp_path: Path, images: str) -> None:
     out = tmp_path / "run"
     given = ["--strategy", strategy, "--space", SPACE, "--data", images, "--max-macs", "none"]
     lengths = {
-        "spos": ["--first-steps", "1", "--steps", "2", "--fine-tuning", "1", "--rivals", "1"],
+        "spos": [
+            "--first-steps",
+            "1",
+            "--steps",
+            "2",
+            "--fine-tuning",
+            "1",
+            "--rivals",
+            "1",
+            "--finalists",
+            "1",
+        ],
         "evolution": ["--epochs", "1", "--final-epochs", "1"],
     }
     more = ["--trials", "30", "--workers", "2", "--quiet", *lengths[strategy]]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -52,11 +52,12 @@ def write_report(run: StoredRun, file: Path | str) -> None:
         body.append("<p>No trial is complete yet.</p>")
     else:
         shape = tuple(run.settings.get("input_shape", ()))
-        body += _winner(result, space, shape)
-        body += _pictures(result, _costs(result, space, shape))
+        body += _winner(result, run.conclusion, space, shape)
+        winner = _chosen(result, run.conclusion)
+        body += _pictures(result, winner, _costs(result, space, shape))
         body += optunas_pictures(result)
     if result is not None:
-        body += _trials(result)
+        body += _trials(result, run.conclusion)
     path = Path(file)
     beside = path.with_name(path.name + ".partial")
     beside.write_text(html.page(title, body), encoding="utf-8")
@@ -87,23 +88,41 @@ def _facts(run: StoredRun) -> str:
     return html.table([], rows)
 
 
-def _winner(result: SearchResult, space: Any, shape: tuple[int, ...]) -> Iterator[str]:
+def _chosen(result: SearchResult, conclusion: Mapping[str, Any]) -> Outcome:
+    """The trial that a run ended with; before its end the best."""
+    found = key_of(conclusion.get("arch", {}), loose=True)
+    chosen = [outcome for outcome in result.complete if key_of(outcome.arch, loose=True) == found]
+    return (chosen or result.ranked())[0]
+
+
+def _winner(
+    result: SearchResult, conclusion: Mapping[str, Any], space: Any, shape: tuple[int, ...]
+) -> Iterator[str]:
     """What was found, and what speaks for each of its choices."""
     first = result.objectives[0]
     ranked = result.ranked()
-    winner = ranked[0]
+    winner = _chosen(result, conclusion)
     values = [outcome.values[first.name] for outcome in ranked]
-    yield "<h2>The winner</h2>"
+    mine = winner.values[first.name]
+    rank = "the best" if mine == values[0] else f"number {1 + values.index(mine)}"
     words = (
-        f"Of {len(ranked)} complete trials, trial {winner.number} is the best in {first.name}: "
-        f"{html.number(values[0])}. The median of all is {html.number(statistics.median(values))}"
-        + (f", the next best has {html.number(values[1])}." if len(values) > 1 else ".")
+        f"Of {len(ranked)} complete trials, trial {winner.number} is {rank} in {first.name}: "
+        f"{html.number(mine)}. The median of all is {html.number(statistics.median(values))}."
     )
+    if values.count(mine) > 1:
+        words += f" It shares this value with {values.count(mine) - 1} others."
+    yield "<h2>The winner</h2>"
     others = {k: v for k, v in {**winner.values, **winner.metrics}.items() if k != first.name}
     if others:
         words += f" It has {', '.join(f'{name} {html.number(v)}' for name, v in others.items())}."
     if len(result.objectives) > 1:
         words += f" It is one of {len(result.front())} that no other is better than in everything."
+    if "test" in conclusion:
+        scores = {name: f"{conclusion[name]:.1%}" for name in ("validation", "test")}
+        words += (
+            f" Trained by itself it reached {scores['validation']} on the validation split and "
+        )
+        words += f"{scores['test']} on the test split."
     yield f"<p>{escape(words)}</p>"
     if space is not None and shape:
         with tempfile.TemporaryDirectory() as folder:
@@ -135,11 +154,11 @@ def _winner(result: SearchResult, space: Any, shape: tuple[int, ...]) -> Iterato
     yield html.table(names, rows, numbers=slice(2, None))
 
 
-def _trials(result: SearchResult) -> Iterator[str]:
+def _trials(result: SearchResult, conclusion: Mapping[str, Any]) -> Iterator[str]:
     yield "<h2>The trials</h2>"
     objectives = [objective.name for objective in result.objectives]
     metrics = list(dict.fromkeys(name for o in result.outcomes for name in o.metrics))
-    best = result.ranked()[0].number if result.complete else None
+    best = _chosen(result, conclusion).number if result.complete else None
     rows, kinds = [], []
     for outcome in result.outcomes:
         told = {**outcome.values, **outcome.metrics}
@@ -175,7 +194,9 @@ def _costs(
     return "multiply-adds", lambda outcome: float(cost.evaluate(outcome.arch))
 
 
-def _pictures(result: SearchResult, cost: tuple[str, Callable[[Outcome], float]]) -> Iterator[str]:
+def _pictures(
+    result: SearchResult, winner: Outcome, cost: tuple[str, Callable[[Outcome], float]]
+) -> Iterator[str]:
     ranked, (cost_name, cost_of) = result.ranked(), cost
     first = result.objectives[0]
     yield "<h2>What was tried</h2>"
@@ -193,7 +214,7 @@ def _pictures(result: SearchResult, cost: tuple[str, Callable[[Outcome], float]]
                 for _, c, s in points
             )
         ]
-    figure = front_picture(points, front, (cost_name, first.name), f"#{ranked[0].number}")
+    figure = front_picture(points, front, (cost_name, first.name), f"#{winner.number}")
     caption = "The winner is the star." + (
         " The line joins those that nothing else is better than in both." if front else ""
     )

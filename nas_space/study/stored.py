@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -169,6 +170,15 @@ class StoredRun:
         ):
             return "running"
         return "stored" if self.folder is None else "interrupted"
+
+    @property
+    def conclusion(self) -> dict[str, Any]:
+        """What the run ended with: the architecture and its scores; empty before its end."""
+        file = None if self.folder is None else self.folder / "architecture.json"
+        if file is None or not file.exists():
+            return {}
+        found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        return found
 
     def make_space(self) -> Any:
         """The space, with fresh weights; ``None`` for a storage, which has its description only.

@@ -328,6 +328,22 @@ def test_the_report_is_one_file_that_needs_no_other(evolved: Path, tmp_path: Pat
     assert len(page.images) >= 9
 
 
+def test_the_report_is_about_the_architecture_that_the_run_ended_with(
+    evolved: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    shutil.copytree(evolved, out)
+    told = json.loads((out / "architecture.json").read_text())
+    result = open_run(out).result
+    assert result is not None
+    last = result.ranked()[-1]  # as if ties had been broken otherwise
+    (out / "architecture.json").write_text(json.dumps({**told, "arch": last.arch, "test": 0.125}))
+    assert run("report", str(out)) == 0
+    page = Page((out / "report.html").read_text())
+    assert f"trial {last.number} is " in page.words
+    assert "12.5% on the test split" in page.words
+
+
 def test_the_report_of_a_storage(tmp_path: Path) -> None:
     def evaluate(network, arch):
         report(worth(network, arch), 0)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from functools import partial
 from typing import Any, ClassVar, Literal, Self, TypeVar, cast, overload
 
 import torch
@@ -12,7 +11,6 @@ from torch import nn
 
 from ..errors import (
     LabelError,
-    NasSpaceError,
     SampleValidationError,
     SpaceError,
     UsageError,
@@ -37,8 +35,9 @@ from ..mutable.randomness import RandomState, words
 from ..tables import Over
 from ..tables import sample as sample_exactly
 from .activation import Activation
-from .building import Slim, building_for, inside_space, slim
+from .building import inside_space, slim
 from .explanation import Explainable
+from .factory import BuiltForOne
 from .freezing import Freezer, freezes_itself
 from .module import MutableModule
 from .reach import check_reach
@@ -54,7 +53,7 @@ _REMEMBERED = frozenset({"_structure", "_symbols", "_apart"})
 """What is worked out once, and forgotten when the space changes."""
 
 
-class ModelSpace(SharedWeights, Countable, Explainable, MutableModule):
+class ModelSpace(SharedWeights, Countable, Explainable, BuiltForOne, MutableModule):
     """Base class of a space of networks: an ordinary module, written with choices in it.
 
     The space holds the weights of every architecture it describes.  An architecture is a
@@ -451,78 +450,11 @@ for {'first': 16, 'second': 8}
         network.__dict__["_architecture"] = mine
         return network
 
-    @classmethod
-    def frozen_factory(cls, arch: Mapping[str, Any]) -> Callable[..., Self]:
-        """A function that builds the network of one architecture, without building the space.
-
-        Parameters
-        ----------
-        arch
-            The architecture.  It is checked, as by :meth:`freeze`, when the network is built.
-
-        Returns
-        -------
-        Callable
-            It takes the arguments of the class.  The weights are fresh.
-
-        Examples
-        --------
-        >>> from nas_space.hub import ProxylessNAS
-        >>> arch = ProxylessNAS(width_mult=0.25).sample(seed=0)
-        >>> net = ProxylessNAS.frozen_factory(arch)(num_labels=10, width_mult=0.25)
-        >>> net.architecture == arch
-        True
-        """
-        if not isinstance(arch, Mapping):
-            raise SampleValidationError(
-                f"an architecture is a dict from label to value, but got {arch!r}"
-            )
-        return partial(cls._frozen_for, dict(arch))
-
-    @classmethod
-    def construct_for(cls, arch: Sample, /, *args: Any, **kwargs: Any) -> nn.Module:
-        return cls._frozen_for(arch, *args, **kwargs)
-
-    @classmethod
-    def _frozen_for(cls, arch: Sample, /, *args: Any, **kwargs: Any) -> Self:
-        def check_with_whole_space() -> None:
-            with building_for(None), torch.device("meta"):
-                cls(*args, **kwargs).read(arch)
-
-        try:
-            with building_for(Slim(arch)), frozen_context(arch):
-                space: Self = cls(*args, **kwargs)
-            values = Mutable.read(space, arch)
-        except NasSpaceError:
-            check_with_whole_space()  # which knows all labels, and where they are used
-            raise
-        for name, value in arch.items():
-            if name not in values.active and not is_retired(name, value, cls.retired_labels):
-                check_with_whole_space()
-                break
-        return cast(Self, Freezer(values, "move").module(space))
-
-    # -- what this was made of -----------------------------------------------------------------
-
     @property
     def architecture(self) -> Sample | None:
         """The architecture that a frozen network has; ``None`` for a space."""
         found = self.__dict__.get("_architecture")
         return None if found is None else dict(found)
-
-    @classmethod
-    def load_searched_model(
-        cls, name: str, pretrained: bool = False, download: bool = False, progress: bool = True
-    ) -> nn.Module:
-        """A network of a published architecture.
-
-        Raises
-        ------
-        UsageError
-            If none of that name is known; the base class knows none.
-        """
-        del pretrained, download, progress
-        raise UsageError(f"{cls.__name__} has no published architectures, so none named {name!r}")
 
 
 @contextmanager

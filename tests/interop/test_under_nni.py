@@ -15,13 +15,13 @@ import pytest
 ROOT = Path(__file__).parents[2]
 ENVIRONMENT = ROOT / ".venv-nni"
 FILES = sorted((Path(__file__).parent / "under_nni").glob("test_*.py"))
-SLOW = [path for path in FILES if "pytest.mark.slow" in path.read_text()]
 
 
-def run(path: Path, which: str) -> None:
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_passes_under_nni(path: Path) -> None:
     if not (ENVIRONMENT / ".ready").exists():
         pytest.skip("NNI is not installed: `make test` does that where it reaches a registry")
-    command = ["-m", "pytest", "-q", "-p", "no:cacheprovider", "-m", which, str(path)]
+    command = ["-m", "pytest", "-q", "-p", "no:cacheprovider", str(path)]
     done = subprocess.run(
         [ENVIRONMENT / "bin" / "python", *command],
         cwd=ROOT,
@@ -32,14 +32,3 @@ def run(path: Path, which: str) -> None:
     )
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
     assert "skipped" not in done.stdout, done.stdout
-
-
-@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
-def test_passes_under_nni(path: Path) -> None:
-    run(path, "not slow")
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("path", SLOW, ids=lambda path: path.stem)
-def test_slow_ones_pass_under_nni(path: Path) -> None:
-    run(path, "slow")

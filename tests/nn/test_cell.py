@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pickle
+from functools import partial
 from typing import Any
 
 import pytest
@@ -22,6 +24,7 @@ from nas_space.nn import (
     recursive_freeze,
 )
 from nas_space.nn.decisions import Weighted
+from nas_space.profiler import macs
 
 
 class Times(nn.Module):
@@ -104,6 +107,38 @@ def test_a_relaxed_cell_mixes_what_the_operators_make_of_each_input() -> None:
     # (200 - 201) / 2 and (210 - 211) / 2; then the mean over three inputs, twice.
     second = sum((300 + 10 * k) - (301 + 10 * k) - (302 + 10 * k) for k in (0, 1)) / 3
     assert torch.allclose(relaxed, torch.tensor([[-1.0, second]]))
+
+
+def test_a_mixture_of_cells_with_loose_ends_is_refused() -> None:
+    space = Net("loose_end")
+    even = {n: torch.full((s.size or 0,), 1 / (s.size or 1)) for n, s in space.symbols().items()}
+    with Weighted(even), pytest.raises(SpaceError, match="input_3_0"):
+        space(ONE)
+
+
+@pytest.mark.parametrize("factory", [False, True])
+def test_the_costs_of_a_cell_are_those_of_its_networks(factory: bool) -> None:
+    class Convolutions(ModelSpace):
+        def __init__(self) -> None:
+            super().__init__()
+            ops: Any = [partial(nn.Conv2d, 2, 2, 1), partial(nn.Conv2d, 2, 2, 3, padding=1)]
+            made = [lambda *_, op=op: op() for op in ops] if factory else [op() for op in ops]
+            self.cell = Cell(made, 2, label="cell")
+
+        def forward(self, x: Tensor) -> Any:
+            return self.cell(x)
+
+    space = Convolutions()
+    cost = macs(space, (2, 4, 4))
+    for arch in space.sample(8, seed=0):
+        kernels = [1 if arch[f"cell/op_{node}_0"] == "0" else 9 for node in (1, 2)]
+        assert cost.evaluate(arch) == 2 * 2 * 4 * 4 * sum(kernels)
+
+
+def test_a_cell_pickles() -> None:
+    space = Net(factory=True)
+    again = pickle.loads(pickle.dumps(space))
+    assert again.freeze(CHAIN).state_dict() == space.freeze(CHAIN).state_dict()
 
 
 def test_pre_and_postprocessors_see_the_inputs() -> None:

@@ -8,10 +8,11 @@ from typing import Annotated, Any
 
 import typer
 
+from nas_space.cli.costs import latency, profile
 from nas_space.cli.options import ArgumentOption, MacsOption, SeedOption, SpaceOption
 from nas_space.cli.runs import report, runs, show
 from nas_space.cli.search import resume, search
-from nas_space.cli.values import amount, architecture, arguments_of, shape_of, shown
+from nas_space.cli.values import amount, architecture, arguments_of, build, shape_of, shown
 from nas_space.errors import UsageError
 
 __all__ = ["app"]
@@ -24,8 +25,9 @@ app = typer.Typer(
     epilog="Errors are one line; add --traceback to any command for the whole story.",
 )
 
-for command in (search, resume, runs, show, report):
+for command in (search, resume, runs, show, report, profile):
     app.command()(command)
+app.add_typer(latency, name="latency")
 
 
 @app.command()
@@ -148,13 +150,3 @@ def migrate(
     for path, migration in done:
         for finding in migration.findings:
             typer.echo(f"{path}:{finding}", err=True)
-
-
-def build(space: str, arguments: dict[str, Any]) -> Any:
-    """The space of a name, with arguments from the command line."""
-    from nas_space.hub.registry import find_space
-
-    try:
-        return find_space(space).space(**arguments)
-    except TypeError as error:
-        raise UsageError(f"{space} cannot be made with {arguments}: {error}") from error

@@ -9,12 +9,14 @@ from typing import Annotated, Any
 import typer
 
 from nas_space.cli.options import ArgumentOption
-from nas_space.cli.values import amount, arguments_of, shown
+from nas_space.cli.values import amount, arguments_of, duration, shown
 from nas_space.errors import UsageError, suggest
 
 __all__ = ["resume", "search"]
 
-SETTINGS = ("space", "arguments", "data", "max_macs", "device", "seed")
+SETTINGS = (
+    *("space", "arguments", "data", "max_macs", "max_latency", "latency_table", "device", "seed"),
+)
 """What a run keeps of the command line that began it, beside its plan."""
 
 _SHARED, _SINGLY = "With shared weights", "With each candidate trained by itself"
@@ -58,8 +60,15 @@ def search(
         str | None,
         typer.Option(
             help="Budget of multiply-adds for one image, such as 320M; or none.",
-            show_default="what half of random architectures need",
+            show_default="what half of random architectures need, unless there is --max-latency",
         ),
+    ] = None,
+    max_latency: Annotated[
+        str | None, typer.Option(help="Budget of time for one image, such as 60ms.")
+    ] = None,
+    latency_table: Annotated[
+        Path | None,
+        typer.Option(help="Times of blocks for --max-latency; see `nas-space latency`."),
     ] = None,
     strategy: Annotated[
         str | None,
@@ -177,6 +186,8 @@ def search(
         "arguments": arguments_of(arg) or None,
         "data": data,
         "max_macs": max_macs,
+        "max_latency": duration(max_latency),
+        "latency_table": None if latency_table is None else str(latency_table),
         "device": device,
         "seed": seed,
     }
@@ -199,6 +210,8 @@ def search(
     given, plan = ({k: v for k, v in d.items() if v is not None} for d in (given, plan))
     if max_macs is not None:
         given["max_macs"] = None if max_macs.lower() in ("none", "0") else amount(max_macs)
+    elif max_latency is not None:
+        given["max_macs"] = None
     limits = {"workers": workers, "timeout": timeout, "failures": failures}
     _go(out, given, plan, limits, resume=again, quiet=quiet)
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from nas_space.errors import UsageError
 
-__all__ = ["amount", "architecture", "arguments_of", "shape_of", "shown"]
+__all__ = ["amount", "architecture", "arguments_of", "build", "duration", "shape_of", "shown"]
 
 _UNITS = {"": 1.0, "K": 1e3, "M": 1e6, "G": 1e9}
 
@@ -39,6 +39,38 @@ def amount(text: str | None) -> float | None:
             f"{text!r} is no amount; write a positive number, with K, M or G if you like: 320M"
         )
     return value
+
+
+def duration(text: str | None) -> float | None:
+    """A time such as ``60ms`` or ``800us``, in microseconds.
+
+    Raises
+    ------
+    UsageError
+        If it is none, has no unit, or is not positive.
+
+    Examples
+    --------
+    >>> duration("60ms"), duration("0.5 s")
+    (60000.0, 500000.0)
+    """
+    if text is None:
+        return None
+    found = re.fullmatch(r"\s*([0-9]*\.?[0-9]+)\s*(us|µs|ms|s)\s*", text)
+    value = float(found[1]) * {"s": 1e6, "ms": 1e3}.get(found[2], 1.0) if found else 0.0
+    if value <= 0:
+        raise UsageError(f"{text!r} is no time; write a positive number with us, ms or s: 60ms")
+    return value
+
+
+def build(space: str, arguments: dict[str, Any]) -> Any:
+    """The space of a name, with arguments from the command line."""
+    from nas_space.hub.registry import find_space
+
+    try:
+        return find_space(space).space(**arguments)
+    except TypeError as error:
+        raise UsageError(f"{space} cannot be made with {arguments}: {error}") from error
 
 
 def shown(number: float) -> str:

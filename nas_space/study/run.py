@@ -14,7 +14,7 @@ from torch import nn
 
 from nas_space.errors import InfeasibleError, UsageError
 from nas_space.hub.registry import find_space
-from nas_space.profiler import macs, params
+from nas_space.profiler import latency, macs, params
 from nas_space.study import signs
 from nas_space.study.fingerprint import describe, differences, fingerprint
 from nas_space.study.finished import write_json
@@ -47,6 +47,10 @@ class Run:
     max_macs
         The budget: multiply-adds for one image.  ``None`` allows any architecture, and 'median'
         the cheaper half, by random ones.
+    max_latency
+        Another budget: the time of one image in microseconds, by the table.
+    latency_table
+        The file with the times of blocks; see :func:`nas_space.profiler.latency`.
     device
         As for :func:`~nas_space.training.make_fabric`.
     seed
@@ -79,6 +83,8 @@ class Run:
         arguments: Mapping[str, Any] | None = None,
         data: str = "digits",
         max_macs: float | Literal["median"] | None = "median",
+        max_latency: float | None = None,
+        latency_table: str | None = None,
         device: str = "auto",
         seed: int = 0,
         resume: bool = False,
@@ -108,6 +114,11 @@ class Run:
         if self.max_macs is not None:
             self._check_budget(self.max_macs)
             self.within = self.space.where(self.macs <= self.max_macs)
+        if (max_latency is None) != (latency_table is None):
+            raise UsageError("a budget of latency is a time and a table: give both or neither")
+        if max_latency is not None and latency_table is not None:
+            time = latency(self.space, latency_table, self.splits.input_shape)
+            self.within = self.within.where(time <= max_latency)
         self.settings: dict[str, Any] = {
             "space": space,
             "arguments": self.arguments,
@@ -115,6 +126,8 @@ class Run:
             "data": str(data),
             "input_shape": list(self.splits.input_shape),
             "max_macs": self.max_macs,
+            "max_latency": max_latency,
+            "latency_table": latency_table,
             "device": device,
             "seed": seed,
             **plan,

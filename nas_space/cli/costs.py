@@ -1,0 +1,256 @@
+"""``nas-space profile`` and ``nas-space latency``: what the architectures of a space cost."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from nas_space.cli.options import ArgumentOption, MacsOption, SpaceOption
+from nas_space.cli.values import amount, arguments_of, build, duration, shape_of, shown
+from nas_space.errors import DecompositionError, UsageError
+
+__all__ = ["latency", "profile"]
+
+_DRAWN = 100_000
+"""Random architectures behind a histogram."""
+
+_BARS = 16
+"""Bars of a histogram."""
+
+ShapeOption = Annotated[
+    str | None, typer.Option(help="Of one image.", show_default="that of the space, or 3,224,224")
+]
+TableOption = Annotated[
+    Path | None, typer.Option(help="Times of blocks: what `nas-space latency` writes, or a CSV.")
+]
+LatencyOption = Annotated[
+    str | None, typer.Option(help="Budget of time, such as 60ms, by --latency-table.")
+]
+
+latency = typer.Typer(
+    invoke_without_command=True, help="Measure how long each block of a space takes on a device."
+)
+
+
+def profile(
+    space: SpaceOption = "proxylessnas",
+    max_macs: MacsOption = None,
+    max_params: Annotated[str | None, typer.Option(help="Budget of parameters.")] = None,
+    max_latency: LatencyOption = None,
+    latency_table: TableOption = None,
+    input_shape: ShapeOption = None,
+    plot: Annotated[
+        Path | None, typer.Option(help="Also draw the histograms into this file.")
+    ] = None,
+    arg: ArgumentOption = None,
+) -> None:
+    """Say how many architectures fit a budget, what they cost, and where known networks stand."""
+    from rich.console import Console
+
+    built = build(space, arguments_of(arg))
+    shape = shape_of(input_shape) if input_shape else built.example_shape or (3, 224, 224)
+    costs = costs_of(built, shape, latency_table)
+    limits = {
+        "MACs": amount(max_macs),
+        "parameters": amount(max_params),
+        "latency": duration(max_latency),
+    }
+    if limits["latency"] is not None and "latency" not in costs:
+        raise UsageError("--max-latency needs the times of blocks: --latency-table FILE")
+    conditions = [costs[name] <= limit for name, limit in limits.items() if limit is not None]
+    within = built.where(*conditions) if conditions else built
+    console = Console()
+    console.print(_counted(built, within, conditions), highlight=False)
+    console.print(_ranges(within, costs), highlight=False)
+    batch = within.sample(_DRAWN, over="architectures", seed=0)
+    values = {name: cost.evaluate(batch) for name, cost in costs.items()}
+    for name, found in values.items():
+        console.print(_histogram(name, found), highlight=False)
+    named = _named(space, arguments_of(arg), shape, latency_table)
+    if named:
+        console.print(_beside(named, costs, limits), highlight=False)
+    if plot is not None:
+        _draw(values, named, limits, plot)
+        console.print(f"in {plot}", highlight=False)
+
+
+def costs_of(space: Any, shape: tuple[int, ...], table: Path | None) -> dict[str, Any]:
+    """The costs of a space by name; the latency, in microseconds, if there is a table."""
+    from nas_space.profiler import latency as latency_of
+    from nas_space.profiler import macs, params
+
+    costs = {"MACs": macs(space, shape), "parameters": params(space)}
+    if table is not None:
+        costs["latency"] = latency_of(space, table, shape)
+    return costs
+
+
+def _counted(space: Any, within: Any, conditions: list[Any]) -> str:
+    total = space.count()
+    text = f"{total:,} architectures"
+    if not conditions:
+        return text
+    try:
+        fitting = within.count()
+        return f"{text}, of which {fitting:,} ({fitting / total:.3%}) are within the budget"
+    except DecompositionError:  # too many different costs to count exactly, so it is estimated
+        batch = space.sample(_DRAWN, over="architectures", seed=0)
+        good = 1
+        for condition in conditions:
+            good = good * condition.evaluate(batch)
+        share = float(good.mean())  # type: ignore[attr-defined]
+        return (
+            f"{text}, of which about {share:.1%} are within the budget, by {_DRAWN:,} random ones"
+        )
+
+
+def _ranges(within: Any, costs: dict[str, Any]) -> Any:
+    from rich.table import Table
+
+    table = Table("", "smallest", "largest", box=None)
+    for name, cost in costs.items():
+        ends = within.bounds(cost)
+        table.add_row(name, _written(name, ends.minimum), _written(name, ends.maximum))
+    return table
+
+
+def _written(name: str, value: float) -> str:
+    return f"{value / 1000:.4g} ms" if name == "latency" else shown(float(value))
+
+
+def _histogram(name: str, values: Any) -> str:
+    import numpy as np
+
+    counts, edges = np.histogram(values, bins=_BARS)
+    lines = [f"\n{name} of {len(values):,} random architectures"]
+    for count, low in zip(counts.tolist(), edges.tolist(), strict=False):
+        lines.append(f"{_written(name, low):>10}  {'█' * round(40 * count / max(counts.tolist()))}")
+    return "\n".join(lines)
+
+
+def _named(
+    name: str, given: dict[str, Any], shape: tuple[int, ...], table: Path | None
+) -> dict[str, dict[str, Any]]:
+    """The costs of the published networks of a space of the hub, by name."""
+    import json
+
+    from nas_space.hub.registry import find_space
+
+    entry = find_space(name)
+    known: dict[str, dict[str, Any]] = {}
+    found = {}
+    for network, published in entry.published.items():
+        arguments = {**given, **published.arguments}
+        key = json.dumps(arguments, sort_keys=True, default=str)
+        if key not in known:
+            space = build(name, arguments)
+            known[key] = {
+                "space": space,
+                **costs_of(space, shape, table if arguments == given else None),
+            }
+        costs = {k: cost for k, cost in known[key].items() if k != "space"}
+        arch = known[key]["space"].canonical(published.architecture)
+        found[network] = {k: cost.evaluate(arch) for k, cost in costs.items()}
+    return found
+
+
+def _beside(named: dict[str, dict[str, Any]], costs: dict[str, Any], limits: dict[str, Any]) -> Any:
+    from rich.table import Table
+
+    table = Table("\npublished", *(f"\n{name}" for name in costs), "\nwithin", box=None)
+    for network, values in named.items():
+        fits = all(
+            limit is None or values.get(name, limit) <= limit for name, limit in limits.items()
+        )
+        cells = [_written(name, values[name]) if name in values else "" for name in costs]
+        table.add_row(network, *cells, "yes" if fits else "no")
+    return table
+
+
+def _draw(
+    values: dict[str, Any], named: dict[str, dict[str, Any]], limits: dict[str, Any], file: Path
+) -> None:
+    from nas_space.report.costs import costs_picture
+
+    costs_picture(values, named, limits, file)
+
+
+# -- latency --------------------------------------------------------------------------------------
+
+
+@latency.callback()
+def measure(
+    context: typer.Context,
+    space: SpaceOption = "proxylessnas",
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:0, ...")] = "cpu",
+    input_shape: ShapeOption = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Images at a time.")] = 1,
+    repeats: Annotated[int, typer.Option(min=1, help="Readings of each block.")] = 30,
+    out: Annotated[Path, typer.Option(help="The table; blocks in it are kept.")] = Path(
+        "latency.yaml"
+    ),
+    arg: ArgumentOption = None,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
+) -> None:
+    """Measure each different block once, and write a table of the times."""
+    if context.invoked_subcommand is not None:
+        return
+    from nas_space.profiler import LatencyTable, measure_latency
+
+    built = build(space, arguments_of(arg))
+    shape = shape_of(input_shape) if input_shape else built.example_shape or (3, 224, 224)
+    known = LatencyTable.read(out) if out.exists() else None
+    table = measure_latency(
+        built, device, shape, batch_size=batch_size, repeats=repeats, known=known,
+        progress=not quiet,
+    )  # fmt: skip
+    table.write(out)
+    typer.echo(f"{len(table)} blocks in {out}")
+
+
+@latency.command()
+def export(
+    folder: Annotated[Path, typer.Argument(help="Where the files go.")],
+    space: SpaceOption = "proxylessnas",
+    input_shape: ShapeOption = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Images at a time.")] = 1,
+    arg: ArgumentOption = None,
+) -> None:
+    """Write each different block as ONNX, to be timed elsewhere, and a list to fill in."""
+    from nas_space.profiler import export_blocks
+
+    built = build(space, arguments_of(arg))
+    shape = shape_of(input_shape) if input_shape else built.example_shape or (3, 224, 224)
+    typer.echo(export_blocks(built, shape, folder, batch_size=batch_size))
+
+
+@latency.command()
+def diff(
+    one: Annotated[Path, typer.Argument(help="A table.")],
+    other: Annotated[Path, typer.Argument(help="Another one.")],
+) -> None:
+    """Print the blocks of which two tables say something else, in milliseconds."""
+    from nas_space.profiler import LatencyTable
+
+    differing = LatencyTable.read(one).diff(LatencyTable.read(other))
+    for key, times in differing.items():
+        left, right = ("-" if time is None else f"{time:g}" for time in times)
+        typer.echo(f"{left:>12} {right:>12}  {key}")
+    typer.echo(f"{len(differing)} blocks differ")
+
+
+@latency.command()
+def merge(
+    tables: Annotated[list[Path], typer.Argument(help="Tables of one device.")],
+    out: Annotated[Path, typer.Option(help="The table that holds all blocks.")],
+) -> None:
+    """Write one table of the blocks of several; where two disagree, the later one counts."""
+    from functools import reduce
+
+    from nas_space.profiler import LatencyTable
+
+    table = reduce(LatencyTable.merge, [LatencyTable.read(path) for path in tables])
+    table.write(out)
+    typer.echo(f"{len(table)} blocks in {out}")

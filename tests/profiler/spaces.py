@@ -188,7 +188,8 @@ class Values(ModelSpace):
 
     def forward(self, x: Any) -> Any:
         for _ in range(self.times):
-            x = getattr(F, self.act)(self.conv(x)) * self.scale
+            act: Any = getattr(F, self.act)  # type: ignore[call-overload]
+            x = act(self.conv(x)) * self.scale
         x = self.pool(x)
         return self.linear(x.transpose(1, 2))
 

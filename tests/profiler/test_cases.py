@@ -46,6 +46,10 @@ def at(labels: Any, table: Any, codes: dict[Any, int]) -> int:
     return int(table[tuple(codes[label] for label in labels)])
 
 
+def of(item: tuple[Any, Any], codes: dict[Any, int]) -> int:
+    return at(item[0], item[1], codes)
+
+
 def every() -> list[dict[Any, int]]:
     return [{A: a, B: b, C: c} for a in range(A.size) for b in range(B.size) for c in range(C.size)]
 
@@ -109,7 +113,7 @@ def test_joint_cases_are_every_combination_that_occurs(items, condition):
     labels, ids, combinations = joint(parts, context)
     assert len(set(combinations)) == len(combinations)
     for codes in every():
-        if at(*condition, codes):
+        if of(condition, codes):
             found = combinations[at(labels, ids, codes)]
             for part, place in zip(parts, found, strict=True):
                 assert part.values[place] == part.values[at(part.labels, part.ids, codes)]
@@ -119,13 +123,13 @@ def test_joint_cases_are_every_combination_that_occurs(items, condition):
 def test_selected_cases_are_those_of_the_condition_that_holds(selector, items):
     names = [[f"{place}{i}" for i in range(4)] for place in range(4)]
     outcomes = [
-        (Guard(selector[0], selector[1] == place), Cases(*item, values=names[place]))
+        (Guard(selector[0], selector[1] == place), Cases(item[0], item[1], names[place]))
         for place, item in enumerate(items)
     ]
     merged = selected(outcomes, key=str)
     for codes in every():
-        place = at(*selector, codes)
-        expected = f"{place}{at(*items[place], codes)}"
+        place = of(selector, codes)
+        expected = f"{place}{of(items[place], codes)}"
         assert merged.values[at(merged.labels, merged.ids, codes)] == expected
 
 
@@ -156,7 +160,7 @@ def test_a_context_knows_what_occurs_in_it(items, labels):
     joint_labels, mask = context.exact(labels)
     rough = context.mask(labels)
     for codes in every():
-        inside = all(at(*item, codes) for item in items)
+        inside = all(of(item, codes) for item in items)
         assert at(joint_labels, np.broadcast_to(mask, sizes(joint_labels)), codes) == inside
         if inside:  # what is rough never leaves out too much
             assert at(labels, rough, codes)
@@ -183,7 +187,7 @@ def test_an_expression_of_a_table_has_its_values(item):
             if isinstance(expression, MutableExpression)
             else expression
         )
-        assert found == at(*item, codes)
+        assert found == of(item, codes)
 
 
 def test_an_expression_needs_no_label_that_does_not_matter_there():
@@ -219,7 +223,7 @@ def test_sums_and_maxima_of_tables(items):
         most.raise_to(context, *item)
     wanted, largest = sums.sum(), most.maximum()
     for codes in every():
-        values = [at(*item, codes) for condition, item in items if at(*condition, codes)]
+        values = [of(item, codes) for condition, item in items if of(condition, codes)]
         for found, expected in ((wanted, sum(values)), (largest, max(values, default=0))):
             assert found == expected if isinstance(found, int) else (
                 found.evaluate(named(codes)) == expected
@@ -230,7 +234,7 @@ def test_sums_and_maxima_of_tables(items):
 def test_totals(one, other):
     labels, table = total(one, other)
     for codes in every():
-        assert at(labels, table, codes) == at(*one, codes) + at(*other, codes)
+        assert at(labels, table, codes) == of(one, codes) + of(other, codes)
     assert essential(labels, table)[0] == tuple(
         label for axis, label in enumerate(labels) if (table != table.take([0], axis=axis)).any()
     )

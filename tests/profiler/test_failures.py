@@ -211,7 +211,7 @@ def test_autograd_functions_of_ones_own_are_followed():
         either(net)
         net.weight = nn.Parameter(torch.zeros(4, 3))
 
-    net = space(build, lambda net, x: _Product.apply(net.op(x), net.weight))  # type: ignore[no-untyped-call]
+    net = space(build, lambda net, x: _Product.apply(net.op(x), net.weight))
     assert macs(net, (4,)).evaluate({"op": "a"}) == 16 + 12
 
 

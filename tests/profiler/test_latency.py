@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import importlib.util
 import math
 from functools import cache
 from pathlib import Path
@@ -24,7 +25,6 @@ from nas_space.profiler import (
     macs,
     measure_latency,
 )
-from nas_space.profiler import onnx_blocks as onnx_module
 
 from . import oracle
 from .spaces import SPACES, Residual
@@ -229,9 +229,9 @@ def test_devices_that_are_not_there(device):
 
 
 def test_numbers_that_make_no_sense():
-    for given in ({"repeats": 0}, {"warmup": -1}):
+    for warmup, repeats in ((5, 0), (-1, 30)):
         with pytest.raises(UsageError, match="repeats"):
-            measure_latency(Small(), "cpu", (4,), progress=False, **given)
+            measure_latency(Small(), "cpu", (4,), progress=False, warmup=warmup, repeats=repeats)
 
 
 @pytest.mark.cuda
@@ -422,6 +422,6 @@ def test_blocks_are_exported_with_their_keys(tmp_path):
 
 
 def test_exporting_says_what_it_needs(tmp_path, monkeypatch):
-    monkeypatch.setattr(onnx_module.importlib.util, "find_spec", lambda _: None)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
     with pytest.raises(UsageError, match=r"pip install 'nas-space\[onnx\]'"):
         export_blocks(Small(), (4,), tmp_path)

@@ -28,3 +28,6 @@ autodoc_typehints = "description"
 autodoc_typehints_description_target = "documented_params"
 napoleon_google_docstring = False
 napoleon_use_rtype = False
+napoleon_use_ivar = True
+# A few exceptions can be imported from where NNI has them, too; a link may lead to either place.
+suppress_warnings = ["ref.python"]

@@ -138,18 +138,18 @@ class MobileNetV3Space(SearchedSpace):
     depthwise separable block), searched stages 1 and on, and a head of two convolutions
     around a pooling.  Its labels are
 
-    ==================  =====================================  ====================
-    label               values                                 chosen for
-    ==================  =====================================  ====================
-    ``stem_ks``         3, 5                                   the stem's kernel
-    ``s0_width_mult``   ``width_multipliers``                  the stem and stage 0
-    ``s<k>_width_mult`` ``width_multipliers``                  stage, or head, ``k``
-    ``s0_i0_ks``        3, 5, 7                                stage 0's kernel
-    ``s<k>_depth``      ``depth_range``                        stage ``k``
-    ``s<k>_i<i>_exp``   ``expand_ratios``                      block ``i`` of it
-    ``s<k>_i<i>_ks``    3, 5, 7                                block ``i`` of it
-    ``s<k>_i<i>_se``    ``identity``, ``se``                   where it is optional
-    ==================  =====================================  ====================
+    ===================  =====================================  ====================
+    label                values                                 chosen for
+    ===================  =====================================  ====================
+    ``stem_ks``          3, 5                                   the stem's kernel
+    ``s0_width_mult``    ``width_multipliers``                  the stem and stage 0
+    ``s<k>_width_mult``  ``width_multipliers``                  stage, or head, ``k``
+    ``s0_i0_ks``         3, 5, 7                                stage 0's kernel
+    ``s<k>_depth``       ``depth_range``                        stage ``k``
+    ``s<k>_i<i>_exp``    ``expand_ratios``                      block ``i`` of it
+    ``s<k>_i<i>_ks``     3, 5, 7                                block ``i`` of it
+    ``s<k>_i<i>_se``     ``identity``, ``se``                   where it is optional
+    ===================  =====================================  ====================
 
     A block has a residual connection where its input and output have the same width in every
     architecture: in stage 0, and from the second block of a stage on.  That widths chosen

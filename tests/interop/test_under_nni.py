@@ -18,14 +18,15 @@ FILES = sorted((Path(__file__).parent / "under_nni").glob("test_*.py"))
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
-def test_passes_under_nni(path: Path) -> None:
+def test_passes_under_nni(path: Path, tmp_path: Path) -> None:
     if not (ENVIRONMENT / ".ready").exists():
         pytest.skip("NNI is not installed: `make test` does that where it reaches a registry")
     command = ["-m", "pytest", "-q", "-p", "no:cacheprovider", str(path)]
     done = subprocess.run(
         [ENVIRONMENT / "bin" / "python", *command],
         cwd=ROOT,
-        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
+        # NNI keeps a list of experiments at home.
+        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "HOME": str(tmp_path)},
         capture_output=True,
         text=True,
         check=False,

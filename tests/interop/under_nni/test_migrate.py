@@ -151,6 +151,7 @@ GONE = {
 }
 
 
+@pytest.mark.filterwarnings("ignore:.*has been deprecated:FutureWarning")  # by torch
 @pytest.mark.parametrize("name", ["nni.mutable", "nni.nas.nn.pytorch", "nni.nas.profiler"])
 def test_everything_else_that_nni_offers_is_here(name: str) -> None:
     offered = {

@@ -117,6 +117,8 @@ def search_oneshot(
             save_state(file, {"space": fingerprint(space), "run": run.state_dict()})
         for callback in callbacks:
             callback(progress)
+    if run.fabric.world_size > 1:
+        run.best()  # together: afterwards, a single process may ask
     return OneShotResult(run)
 
 

@@ -420,6 +420,8 @@ class Run:
     def top(self, k: int) -> list[Sample]:
         """Different architectures, the best first; fewer if the space has fewer.
 
+        Of several processes, all must ask for more than were ranked before: they evaluate together.
+
         Raises
         ------
         UsageError
@@ -427,11 +429,12 @@ class Run:
         """
         if k < 1:
             raise UsageError(f"k must be at least 1, but got {k}")
-        if self._ranked is None or self._ranked[0] != self.step or self._ranked[1] < k:
+        known = self._ranked
+        if known is None or known[0] != self.step or k > max(known[1], len(known[2])):
             with preserved_randomness(self.fabric.device):
                 self._seed("rank")
-                self._ranked = self.step, k, self.strategy.rank(self, k)
-        return [dict(arch) for arch in self._ranked[2][:k]]
+                known = self._ranked = self.step, k, self.strategy.rank(self, k)
+        return [dict(arch) for arch in known[2][:k]]
 
     def frozen(self, arch: Mapping[str, Any] | None = None) -> Any:
         """The network of an architecture, by default the best, with its trained weights."""

@@ -25,6 +25,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import optuna
 from rich.console import Console
 from rich.table import Table
 
@@ -52,6 +53,7 @@ from nas_space.strategy import (
     RegularizedEvolution,
     Strategy,
 )
+from nas_space.study.storage import quiet
 
 PARTS = ("overhead", "resume", "nni", "regret")
 TRIALS = 100
@@ -78,7 +80,11 @@ def nothing(_network: object, _arch: Sample) -> float:
 
 
 def per_trial(
-    space: Any, storage: Path | None, weights: Any = "none", trials: int = 200
+    space: Any,
+    storage: Path | None,
+    weights: Any = "none",
+    trials: int = 200,
+    strategy: Callable[[], Strategy] = Random,
 ) -> tuple[float, float]:
     """Seconds of a trial, of the processor and on the wall.
 
@@ -88,7 +94,7 @@ def per_trial(
     ns.search(
         space,
         nothing,
-        strategy=Random(),
+        strategy=strategy(),
         trials=trials,
         storage=storage,
         weights=weights,
@@ -96,6 +102,21 @@ def per_trial(
     )
     processor, wall = np.median(np.diff(ends, axis=0), axis=0).tolist()
     return processor, wall
+
+
+def optuna_alone(storage: Path | None, trials: int = 200) -> float:
+    """Seconds of the processor that Optuna takes for a trial without parameters."""
+    address = None
+    if storage is not None:
+        address = f"sqlite:///{storage.with_name('alone.db')}"
+    ends: list[float] = []
+    with quiet():
+        optuna.create_study(storage=address).optimize(
+            lambda _: 1.0,
+            n_trials=trials,
+            callbacks=[lambda *_: ends.append(time.process_time())],
+        )
+    return float(np.median(np.diff(ends)))
 
 
 def overhead() -> list[Row]:
@@ -108,12 +129,14 @@ def overhead() -> list[Row]:
             ("SQLite", Path(folder, "search.db"), 0.020),
             ("journal file", Path(folder, "search.journal"), None),
         ):
+            alone = None if what == "journal file" else optuna_alone(storage)
             taken, wall = per_trial(space, storage)
             aim = None if limit is None else Aim("≤", limit)
             rows.append(
                 Row(
                     f"overhead of a trial, {what}",
                     ours=show_seconds(taken),
+                    other="" if alone is None else f"{show_seconds(alone)} Optuna alone",
                     value=taken * 1e3,
                     aim="" if limit is None else f"≤ {limit * 1e3:g} ms",
                     met=None if aim is None else aim.met(taken),
@@ -129,9 +152,9 @@ def resume() -> list[Row]:
     with tempfile.TemporaryDirectory() as folder:
         store = Path(folder, "search.db")
         ns.search(space, nothing, trials=1000, storage=store, weights="none")
-        start = time.perf_counter()
+        wall, start = time.perf_counter(), time.process_time()
         result = ns.search(space, nothing, trials=1001, storage=store, weights="none", resume=True)
-        taken = time.perf_counter() - start
+        taken, wall = time.process_time() - start, time.perf_counter() - wall
     assert len(result.outcomes) == 1001
     return [
         Row(
@@ -140,6 +163,7 @@ def resume() -> list[Row]:
             value=taken,
             aim="≤ 2 s",
             met=taken <= 2,
+            note=f"{show_seconds(wall)} on the wall",
         )
     ]
 
@@ -154,16 +178,19 @@ def beside_nni() -> list[Row]:
         if done.returncode:
             raise RuntimeError(f"NNI could not be measured:\n{done.stderr}")
         theirs: dict[str, float] = json.loads(out.read_text())["seconds"]
-    _, ours = per_trial(ProxylessNAS(), None, "inherit", trials=50)
-    return [
-        Row(
-            f"{what}: NNI's {name}",
-            show_seconds(ours),
-            show_seconds(seconds),
-            value=seconds / ours,
+    space = ProxylessNAS()
+    kinds: dict[str, Callable[[], Strategy]] = {
+        "Random": Random,
+        "RegularizedEvolution": lambda: RegularizedEvolution(population_size=10, sample_size=5),
+        "TPE": TPE,
+    }
+    rows = []
+    for name, seconds in theirs.items():
+        _, ours = per_trial(space, None, "inherit", 50, kinds[name])
+        rows.append(
+            Row(f"{what}: {name}", show_seconds(ours), show_seconds(seconds), value=seconds / ours)
         )
-        for name, seconds in theirs.items()
-    ]
+    return rows
 
 
 class Additive:
@@ -193,14 +220,22 @@ class Additive:
         return sum(self.worth[label][value] for label, value in arch.items())
 
 
-def regret(names: Sequence[str], seeds: int) -> dict[str, npt.NDArray[np.float64]]:
-    """For each strategy the regret, of the shape (seeds, trials)."""
+def regret(names: Sequence[str], seeds: int, folder: Path) -> dict[str, npt.NDArray[np.float64]]:
+    """For each strategy the regret, of the shape (seeds, trials).
+
+    What is found is kept in the folder, so that an interrupted run goes on.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
     space = ProxylessNAS(num_labels=10, width_mult=0.1)
     found = {}
     console = Console()
     for name in names:
         curves = []
         for seed in range(seeds):
+            file = folder / f"{name}-{seed}.npy"
+            if file.exists():
+                curves.append(np.load(file))
+                continue
             problem = Additive(space, seed)
             result = ns.search(
                 space,
@@ -212,6 +247,7 @@ def regret(names: Sequence[str], seeds: int) -> dict[str, npt.NDArray[np.float64
             )
             values = [outcome.values["value"] for outcome in result.outcomes]
             curves.append(problem.optimum - np.maximum.accumulate(values))
+            np.save(file, curves[-1])
             console.print(f"{name}, seed {seed}: {curves[-1][-1]:.2f}", highlight=False)
         found[name] = np.array(curves)
     return found
@@ -258,7 +294,7 @@ def picture(found: dict[str, npt.NDArray[np.float64]], file: Path) -> None:
     axes.grid(alpha=0.3)
     axes.legend(frameon=False)
     file.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(file, dpi=150)
+    figure.savefig(file, dpi=100)
     plt.close(figure)
 
 
@@ -282,7 +318,7 @@ def main() -> None:
             rows.append(Row("a trial of NNI", note=str(error)))
     others: dict[str, Any] = {}
     if "regret" in options.parts:
-        found = regret(options.strategies, options.seeds)
+        found = regret(options.strategies, options.seeds, options.out / "regret")
         show_regret(found)
         picture(found, options.out / "regret.png")
         others["regret"] = {name: regrets.tolist() for name, regrets in found.items()}

@@ -56,13 +56,15 @@ def _drawn(result: SearchResult) -> Iterator[tuple[str, Callable[[], Any]]]:
         name = objective.name
         told: dict[str, Any] = {"target_name": name}
         if not single:
-            told["target"] = partial(_value, place)
+            told["target"] = partial(_value, place, 1)
         yield (
             f"{name}, trial by trial.",
             partial(plots.plot_optimization_history, study, **told),
         )
         values = {outcome.values[name] for outcome in result.complete}
         if len(result.complete) >= _FEW and len(values) > 1 and varied:
+            if not single:  # of a target, what makes it small is looked for
+                told = {**told, "target": partial(_value, place, -objective.sign)}
             yield (
                 f"How much {name} depends on each label.",
                 partial(plots.plot_param_importances, study, **told),
@@ -74,5 +76,5 @@ def _drawn(result: SearchResult) -> Iterator[tuple[str, Callable[[], Any]]]:
     yield "When each trial ran.", partial(plots.plot_timeline, study)
 
 
-def _value(place: int, trial: optuna.trial.FrozenTrial) -> float:
-    return float(trial.values[place])
+def _value(place: int, sign: int, trial: optuna.trial.FrozenTrial) -> float:
+    return sign * float(trial.values[place])

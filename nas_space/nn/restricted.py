@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
+from ..errors import DecompositionError, DomainError
 from ..mutable import Mutable, Sample
+from ..mutable.bounds import combinations_of
 from ..mutable.randomness import RandomState, words
-from ..tables import Bounds, Restricted, Scored, Tradeoff, best, bounds, count, pareto
+from ..tables import Bounds, Restricted, Scored, Tradeoff, best, bounds, count, grid, pareto
 
 if TYPE_CHECKING:
     from .activation import Activation
     from .space import ModelSpace  # noqa: F401
+
+
+_FEW = 2**16
+"""How many combinations are gone through in order, those that constraints forbid included."""
 
 
 class Countable(Mutable):
@@ -38,6 +44,25 @@ class Countable(Mutable):
         1446336
         """
         return RestrictedSpace.of(self, conditions, attempts)  # type: ignore[arg-type]
+
+    def grid(self, memo: Sample | None = None, granularity: int | None = None) -> Iterator[Any]:
+        combinations = combinations_of(list(self.symbols().values()))
+        few = combinations is not None and combinations <= _FEW
+        if memo or granularity is not None or few or not self.constraints():
+            yield from super().grid(memo, granularity)
+            return
+        try:
+            yield from self._allowed(memo)
+        except (DecompositionError, DomainError):
+            yield from super().grid(memo, granularity)
+
+    def _allowed(self, memo: Sample | None) -> Iterator[Any]:
+        """What the constraints allow, without going through what they do not."""
+        for arch in grid(self):
+            if memo is not None:
+                memo.clear()
+                memo.update(arch)
+            yield self.freeze(arch)
 
     def count(self) -> int:
         """How many different architectures there are; see :func:`nas_space.tables.count`.

@@ -8,12 +8,13 @@ from typing import Any, cast
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import ConstraintViolation, InfeasibleError, UsageError
+from ..errors import ConstraintViolation, DecompositionError, InfeasibleError, UsageError
 from ..mutable import Constraint, ExpressionConstraint, Mutable, Sample, SampleBatch
 from ..mutable.batch import draw_one
 from ..mutable.columns import activity
 from ..mutable.node import Leaf
 from ..mutable.randomness import Words
+from ..tables.sampling import sampler_of
 
 _ATTEMPTS = 100_000
 """Draws after which rejection gives up."""
@@ -30,11 +31,15 @@ def draw(space: Mutable, source: Words) -> Sample:
     InfeasibleError
         If no draw meets the constraints.
     """
-    for _ in range(_ATTEMPTS):
+    for attempt in range(1, _ATTEMPTS + 1):
         try:
             return draw_one(space, source)
         except ConstraintViolation as error:
             last = error
+        if attempt == _ROWS:
+            found = _exactly(space, 1, source)
+            if found is not None:
+                return found[0]
     raise _infeasible(_ATTEMPTS, str(last))
 
 
@@ -60,9 +65,25 @@ def draw_many(space: Mutable, n: int, source: Words) -> SampleBatch:
         good = np.flatnonzero(allowed(batch, constraints))
         kept.append(batch[good])
         found, tried = found + len(good), tried + _ROWS
+        if not found and tried == _ROWS:
+            exact = _exactly(space, int(n), source)
+            if exact is not None:
+                return exact
         if not found and tried >= _ATTEMPTS:
             raise _infeasible(tried, ", ".join(map(str, islice(constraints, 3))))
     return SampleBatch.concatenate(kept)[: int(n)]
+
+
+def _exactly(space: Mutable, n: int, source: Words) -> SampleBatch | None:
+    """Architectures drawn by tables, from the same distribution; ``None`` if there are none.
+
+    It takes longer to begin with, so it is left for when hardly any draw is allowed.
+    """
+    root = space.structure()
+    try:
+        return None if root is None else sampler_of(root, "labels").draw(n, source)
+    except DecompositionError:
+        return None
 
 
 def allowed(batch: SampleBatch, constraints: list[Constraint]) -> npt.NDArray[np.bool_]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import chain, islice
+from itertools import chain, islice, pairwise
 from typing import Any
 
 import numpy as np
@@ -38,6 +38,9 @@ _FIRST = 2**14
 
 _MOST_TRIED = 2**14
 """How many combinations of one cost are looked at for some that other windows allow."""
+
+_PARTS = 32
+"""How many parts each half of a window has, from the middle outwards."""
 
 _AT_ONCE = 64
 """Architectures that are decoded together."""
@@ -247,7 +250,11 @@ class Question:
             return
         scale = finest(self.tree, self.windows, most_rows=_ROWS, most_work=_WORK)
         lists = Lists(scale, Real(), keep=True)
-        yield from self._architectures(self._combinations(lists, scale.low, scale.high))
+        ranges = [(scale.low, scale.high)]
+        if len(scale.low) == 1 and not scale.exact:
+            ranges = _from_the_middle(scale.low[0], scale.high[0])
+        for bounds in ranges:
+            yield from self._architectures(self._combinations(lists, *bounds))
 
     def _combinations(self, lists: Lists, low: list[int], high: list[int]) -> Iterator[Classes]:
         """Every combination of classes that ends with keys between bounds, both included."""
@@ -346,6 +353,13 @@ def default_first(label: Any) -> Callable[[int], Any]:
         return number - 1 if number <= first else number
 
     return option
+
+
+def _from_the_middle(low: int, high: int) -> list[tuple[list[int], list[int]]]:
+    """A range of keys in parts: in coarse units, what is near its ends is hardly ever allowed."""
+    ends = np.unique(np.linspace(low, high + 1, 2 * _PARTS).astype(np.int64)).tolist()
+    parts = [([begin], [end - 1]) for begin, end in pairwise(ends)]
+    return sorted(parts, key=lambda part: abs(part[0][0] + part[1][0] - low - high))
 
 
 def _weight(lists: Lists, low: int, high: int) -> int:

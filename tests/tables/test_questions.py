@@ -443,7 +443,9 @@ def test_costs_may_be_far_apart(spread: list[int]) -> None:
 def test_conditions_on_what_the_space_lacks_are_refused() -> None:
     space, cost = _chain()
     other = Categorical([1, 2], label="w00")
-    with pytest.raises(LabelError, match="'w00', which the space does not have; did you mean 'w0'"):
+    with pytest.raises(
+        LabelError, match=r"'w00', which the space does not have \(did you mean 'w0'"
+    ):
         restrict(space, other <= 1)
     with pytest.raises(LabelError, match="another choice labelled 'w0'"):
         restrict(space, Categorical([8, 16], label="w0") <= 8)

@@ -398,7 +398,7 @@ def test_values_remember_what_they_computed() -> None:
 def test_values_of_what_is_not_active_are_refused() -> None:
     values = number.read({"number": 1})
     with pytest.raises(
-        SampleMissingError, match=r"'numbers' is not active.* did you mean 'number'"
+        SampleMissingError, match=r"'numbers' is not active.* \(did you mean 'number'"
     ):
         values(Categorical([1], label="numbers") + 1)
 

@@ -161,13 +161,20 @@ def test_expressions_print_as_they_are_written(expression: Any, text: str) -> No
     assert str(expression) == repr(expression) == text
 
 
+def case(pairs: list[tuple[Any, Any]]) -> Any:
+    for predicate, value in pairs:
+        if predicate:
+            return value
+    raise ValueError("no predicate holds")
+
+
 PRINTED = {
     "floor": math.floor,
     "ceil": math.ceil,
     "trunc": math.trunc,
     "inf": math.inf,
     "sum": lambda terms: reduce(py.add, terms, 0),
-    "case": lambda pairs: next(value for predicate, value in pairs if predicate),
+    "case": case,
     "condition": lambda predicate, yes, no: yes if predicate else no,
     "switch_case": lambda selector, ways: ways[selector],
 }

@@ -136,7 +136,7 @@ class Builder:
     def same(self, width: Any, depth: int) -> nn.Module:
         """A module that keeps the width: projected back, if it does not."""
         module, out = self.block(width, max(depth, 0))
-        if out is width or (isinstance(out, int) and out == width):
+        if out is width or (isinstance(out, int) and isinstance(width, int) and out == width):
             return module
         return nn.Sequential(module, MutableConv2d(out, width, 1))
 

@@ -1,0 +1,116 @@
+"""What costs as expressions take, in processor time, and how true sums of latencies are."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from scipy.stats import spearmanr
+
+from benchmarks._measure import Row
+from nas_space.errors import DecompositionError
+from nas_space.hub import MobileNetV3Space, ProxylessNAS
+from nas_space.profiler import latency, macs, measure_latency, params
+from nas_space.tables import grid, tabulate
+
+MILLION = 1_000_000
+IMAGE = (3, 224, 224)
+
+
+def cold(work: Callable[[], Any]) -> tuple[float, Any]:
+    """Seconds of processor time for something that is done, and remembered, once; its result."""
+    start = time.process_time()
+    found = work()
+    return time.process_time() - start, found
+
+
+def timed(what: str, work: Callable[[], Any], most: float | None = None) -> tuple[Row, Any]:
+    seconds, found = cold(work)
+    row = Row(what, f"{seconds:.2f} s")
+    if most is not None:
+        row = Row(what, f"{seconds:.2f} s", aim=f"< {most:g} s", met=seconds < most)
+    return row, found
+
+
+def of_space(make: Any, most_seconds: float, share: float) -> Iterator[Row]:
+    """The questions that are asked most, about a restricted space that is made anew."""
+    space = make()
+    name = make.__name__
+    row, cost = timed(f"{name}: macs(space, (3, 224, 224))", lambda: macs(space, IMAGE))
+    yield row
+    row, size = timed(f"{name}: params(space)", lambda: params(space))
+    yield row
+    batch = space.sample(MILLION, seed=0)
+    table = tabulate(cost)
+    table.evaluate(batch[:10])
+    yield timed(f"{name}: the cost of a million", lambda: table.evaluate(batch), most_seconds)[0]
+    ends = space.bounds(cost)
+    high = ends.minimum + share * (ends.maximum - ends.minimum)
+    row, within = timed(
+        f"{name}: space.where(0.94 * c <= macs, macs <= c)",
+        lambda: space.where(cost >= 0.94 * high, cost <= high),
+        most_seconds,
+    )
+    yield row
+    yield timed(f"{name}: ... .sample(1000)", lambda: within.sample(1000, seed=0))[0]
+    yield timed(
+        f"{name}: ... .sample(1000, over='architectures')",
+        lambda: within.sample(1000, over="architectures", seed=0),
+    )[0]
+    yield timed(f"{name}: the first of its grid", lambda: next(grid(within)))[0]
+    for text, work in (
+        ("count()", within.count),
+        ("best(params, k=10, maximize=True)", lambda: within.best(size, 10, maximize=True)),
+        ("pareto(macs, params)", lambda: within.pareto(cost, size, maximize=(False, True))),
+    ):
+        try:
+            yield timed(f"{name}: ... .{text}", work)[0]
+        except DecompositionError as error:  # a refusal is a result
+            yield Row(f"{name}: ... .{text}", f"refused ({type(error).__name__})")
+
+
+def proxyless() -> Iterator[Row]:
+    """ProxylessNAS, restricted to 300 to 320 million multiply-adds."""
+    yield from of_space(ProxylessNAS, 1.0, 0.3611)
+
+
+def mobilenetv3() -> Iterator[Row]:
+    """MobileNetV3Space, restricted to a narrow range of multiply-adds."""
+    yield from of_space(MobileNetV3Space, 10.0, 0.25)
+
+
+def spearman() -> Iterator[Row]:
+    """The table's sum beside the time of whole networks, on this machine."""
+    space = ProxylessNAS()
+    table = measure_latency(space, "cpu", IMAGE, progress=False)
+    archs = list(space.sample(50, seed=0))
+    sums = [latency(space, table).evaluate(arch) for arch in archs]
+    networks = [space.freeze(arch).eval() for arch in archs]
+    image = torch.zeros(1, *IMAGE)
+    readings = np.zeros((9, len(networks)))
+    with torch.no_grad():
+        for network in networks:
+            network(image)
+        # In turns, so that what else the machine does hits all alike.
+        for turn in readings:
+            for place, network in enumerate(networks):
+                start = time.perf_counter()
+                network(image)
+                turn[place] = time.perf_counter() - start
+    found = float(spearmanr(sums, np.median(readings, axis=0)).statistic)
+    yield Row(
+        "Spearman of the sum and the measured latency, 50 architectures",
+        f"{found:.3f}",
+        aim="≥ 0.95",
+        met=found >= 0.95,
+    )
+
+
+FIGURES: dict[str, Callable[[], Iterator[Row]]] = {
+    "costs-proxylessnas": proxyless,
+    "costs-mobilenetv3": mobilenetv3,
+    "costs-latency": spearman,
+}

@@ -41,6 +41,9 @@ def runs(
             ranked = result.ranked()[:1]
             if ranked:
                 best = ", ".join(f"{k} {value_of(v)}" for k, v in ranked[0].values.items())
+        if run.steps is not None:
+            done = f"{run.steps[0]}/{run.steps[1]} steps"
+            best = f"accuracy {run.conclusion['validation']:.4g}" if run.conclusion else ""
         table.add_row(
             run.place, run.space_name, str(run.settings["data"]), run.strategy, done, best, state
         )
@@ -71,6 +74,10 @@ def show(
         return
     for name, value in _facts(found).items():
         console.print(f"{name:>12}  {value}", highlight=False)
+    if found.steps is not None:
+        if found.conclusion:
+            console.print(f"\n{written(found.conclusion['arch'])}", highlight=False)
+        return
     if result is None:
         console.print("\nno trials yet")
         return
@@ -96,6 +103,12 @@ def _facts(run: Any) -> dict[str, str]:
         value = run.settings.get(name)
         if value is not None:
             facts[name.replace("_", " ")] = shown(value) if name == "max_macs" else str(value)
+    if run.steps is not None:
+        facts["steps"] = f"{run.steps[0]} of {run.steps[1]}"
+        scores = ("inherited", "validation", "test")
+        told = {name: run.conclusion[name] for name in scores if name in run.conclusion}
+        if told:
+            facts["accuracy"] = ", ".join(f"{name} {score:.4g}" for name, score in told.items())
     result = run.result
     if result is not None:
         total = "" if run.trials is None else f" of {run.trials}"

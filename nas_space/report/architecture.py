@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,12 +13,13 @@ from torch import nn
 
 from nas_space.mutable import Values
 from nas_space.nn import LayerChoice, ModelSpace, Repeat
+from nas_space.report import html
 from nas_space.training.evaluation import preserved_modes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["COLOURS", "Unit", "architecture_picture", "units_of"]
+__all__ = ["COLOURS", "Unit", "architecture_picture", "blocks_of", "units_of"]
 
 # Okabe and Ito's palette, which colour-blind readers can tell apart; fixed parts are grey.
 COLOURS = ("#0072B2", "#56B4E9", "#009E73", "#E69F00", "#D55E00", "#CC79A7", "#F0E442", "#999933")
@@ -161,3 +163,11 @@ def _mark_sizes(axes: Axes, units: list[Unit]) -> None:
                 transform=axes.get_xaxis_transform(), va="top",
             )  # fmt: skip
         last = size or last
+
+
+def blocks_of(space: Any, arch: Mapping[str, Any], input_shape: tuple[int, ...]) -> str:
+    """The same picture as a part of a page."""
+    with tempfile.TemporaryDirectory() as folder:
+        picture = Path(folder, "architecture.png")
+        architecture_picture(space, arch, input_shape, picture)
+        return html.image(picture.read_bytes(), "png", "The blocks that it runs, in their order.")

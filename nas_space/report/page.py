@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import statistics
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from html import escape
 from pathlib import Path
@@ -11,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from nas_space.mutable.node import key_of
 from nas_space.report import html
-from nas_space.report.architecture import architecture_picture
+from nas_space.report.architecture import blocks_of
+from nas_space.report.oneshot import oneshot_parts
 from nas_space.report.optunas import optunas_pictures
 from nas_space.report.pictures import best_of, drift_pictures, front_picture, usage_picture
 
@@ -48,7 +48,9 @@ def write_report(run: StoredRun, file: Path | str) -> None:
         f" on {run.settings['data']}" if "data" in run.settings else ""
     )
     body = [f"<h1>{escape(title)}</h1>", _facts(run)]
-    if result is None or not result.complete:
+    if run.steps is not None:
+        body += oneshot_parts(run, space)
+    elif result is None or not result.complete:
         body.append("<p>No trial is complete yet.</p>")
     else:
         shape = tuple(run.settings.get("input_shape", ()))
@@ -72,6 +74,8 @@ def _facts(run: StoredRun) -> str:
     for name in ("arguments", "options", "max_macs", "epochs", "pruner", "seed", "fingerprint"):
         if run.settings.get(name) not in (None, {}):
             facts[name.replace("_", " ")] = run.settings[name]
+    if run.steps is not None:
+        facts["steps"] = f"{run.steps[0]:,} of {run.steps[1]:,}"
     if run.result is not None:
         outcomes = run.result.outcomes
         of = "" if run.trials is None else f" of {run.trials}"
@@ -125,12 +129,7 @@ def _winner(
         words += f"{scores['test']} on the test split."
     yield f"<p>{escape(words)}</p>"
     if space is not None and shape:
-        with tempfile.TemporaryDirectory() as folder:
-            picture = Path(folder, "architecture.png")
-            architecture_picture(space, winner.arch, shape, picture)
-            yield html.image(
-                picture.read_bytes(), "png", "The blocks that it runs, in their order."
-            )
+        yield blocks_of(space, winner.arch, shape)
     best = best_of(ranked)
     rows = []
     for label, value in winner.arch.items():

@@ -1,8 +1,8 @@
-"""Pictures of trials: the front, what the best have in common, what was proposed when."""
+"""Pictures of searches: the front, what the best have in common, what was preferred when."""
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from nas_space.study import Outcome
 
-__all__ = ["best_of", "drift_pictures", "front_picture", "usage_picture"]
+__all__ = ["best_of", "drift_pictures", "front_picture", "policy_pictures", "usage_picture"]
 
 _LABELS = 30
 """So many labels are drawn."""
@@ -30,6 +30,9 @@ _WINDOWS = 12
 
 _WINDOW = 5
 """So many trials are in each of them at least."""
+
+_Series = tuple[list[int], list[list[float]]]
+"""Times, and the share of each part then."""
 
 
 def best_of(outcomes: Sequence[Outcome]) -> Sequence[Outcome]:
@@ -88,7 +91,7 @@ def usage_picture(outcomes: Sequence[Outcome], best: Sequence[Outcome]) -> Figur
     """
     from matplotlib.figure import Figure
 
-    groups = _groups(outcomes)
+    groups = _groups(_seen(outcomes))
     heights = [len(values) for values, _ in groups]
     figure = Figure(
         figsize=(
@@ -123,20 +126,57 @@ def drift_pictures(outcomes: Sequence[Outcome]) -> Iterator[Figure]:
     They show what a strategy has come to prefer, whether it keeps a policy or not.  Labels that
     have values in common share a picture.
     """
+    windows = np.array_split(np.arange(len(outcomes)), min(_WINDOWS, len(outcomes) // _WINDOW))
+    middles = [outcomes[window[len(window) // 2]].number for window in windows]
+
+    def shares(label: str, parts: Sequence[_Part]) -> _Series:
+        seen = [[outcomes[i].arch for i in window] for window in windows]
+        return middles, [_shares([a[label] for a in archs if label in a], parts) for archs in seen]
+
+    yield from _stacked(_groups(_seen(outcomes)), shares, "trial")
+
+
+def policy_pictures(
+    policy: Mapping[str, Sequence[tuple[int, Sequence[float]]]], values: Mapping[str, Sequence[Any]]
+) -> Iterator[Figure]:
+    """The policy over time: for each label the probabilities of its values.
+
+    Parameters
+    ----------
+    policy
+        For each label, steps and the probability of each value then.
+    values
+        The values of each label, in the order of their probabilities.
+    """
+
+    def shares(label: str, parts: Sequence[_Part]) -> _Series:
+        held = np.array([[part.holds(value) for part in parts] for value in values[label]], float)
+        return [step for step, _ in policy[label]], [
+            (np.asarray(vector) @ held).tolist() for _, vector in policy[label]
+        ]
+
+    seen = {label: {key_of(v, loose=True): v for v in values[label]} for label in policy}
+    yield from _stacked(_groups(seen), shares, "step")
+
+
+def _stacked(
+    groups: Sequence[tuple[tuple[_Part, ...], list[str]]],
+    shares: Callable[[str, Sequence[_Part]], _Series],
+    time: str,
+) -> Iterator[Figure]:
+    """A picture for each group of labels, with a panel for each: shares that make a whole."""
     from matplotlib.figure import Figure
 
-    windows = np.array_split(np.arange(len(outcomes)), min(_WINDOWS, len(outcomes) // _WINDOW))
-    for parts, labels in _groups(outcomes):
+    for parts, labels in groups:
         columns = min(6, len(labels))
         rows = -(-len(labels) // columns)
         figure = Figure(figsize=(1.6 * columns + 1.2, 1.45 * rows + 0.6), layout="constrained")
         panels = list(figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True).flat)
         for axes, label in zip(panels, labels, strict=False):
-            seen = [[outcomes[i].arch for i in window] for window in windows]
-            shares = [_shares([a[label] for a in archs if label in a], parts) for archs in seen]
+            times, found = shares(label, parts)
             axes.stackplot(
-                [outcomes[window[len(window) // 2]].number for window in windows],
-                np.nan_to_num(np.array(shares)).T,
+                times,
+                np.nan_to_num(np.array(found)).T,
                 colors=[COLOURS[i % len(COLOURS)] for i in range(len(parts))],
                 labels=[part.text for part in parts],
             )
@@ -150,7 +190,7 @@ def drift_pictures(outcomes: Sequence[Outcome]) -> Iterator[Figure]:
         figure.legend(
             handles[::-1], names[::-1], loc="outside right upper", fontsize=8, frameon=False
         )
-        figure.supxlabel("trial", fontsize=9)
+        figure.supxlabel(time, fontsize=9)
         yield figure
 
 
@@ -165,16 +205,23 @@ class _Part:
     def holds(self, value: Any) -> bool:
         if self.span is None:
             return key_of(value, loose=True) == self.key
-        return self.span[0] <= float(value) <= self.span[1]
+        return self.span[0] <= float(value) < self.span[1]
 
 
-def _groups(outcomes: Sequence[Outcome]) -> list[tuple[tuple[_Part, ...], list[str]]]:
-    """The labels by the values that they have in common; constant ones are left out."""
-    groups: list[tuple[dict[Any, Any], list[str]]] = []
+def _seen(outcomes: Sequence[Outcome]) -> dict[str, dict[Any, Any]]:
+    """The values that each label was tried with, by their keys."""
     seen: dict[str, dict[Any, Any]] = {}
     for outcome in outcomes:
         for label, value in outcome.arch.items():
             seen.setdefault(label, {})[key_of(value, loose=True)] = value
+    return seen
+
+
+def _groups(
+    seen: Mapping[str, Mapping[Any, Any]],
+) -> list[tuple[tuple[_Part, ...], list[str]]]:
+    """The labels by the values that they have in common; constant ones are left out."""
+    groups: list[tuple[dict[Any, Any], list[str]]] = []
     for label in sorted([label for label in seen if len(seen[label]) > 1])[:_LABELS]:
         values, labels = dict(seen[label]), [label]
         for group in [group for group in groups if group[0].keys() & values.keys()]:
@@ -187,9 +234,10 @@ def _groups(outcomes: Sequence[Outcome]) -> list[tuple[tuple[_Part, ...], list[s
 def _parts(values: list[Any]) -> tuple[_Part, ...]:
     numbers = all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in values)
     if len(values) > _VALUES and numbers:
-        edges = np.linspace(min(values), max(values), 5).tolist()
-        spans = pairwise(edges)
-        return tuple(_Part(f"{low:.3g} to {high:.3g}", span=(low, high)) for low, high in spans)
+        *edges, last = np.linspace(min(values), max(values), 5).tolist()
+        names = [f"{low:.3g} to {high:.3g}" for low, high in pairwise([*edges, last])]
+        spans = pairwise([*edges, float("inf")])
+        return tuple(_Part(name, span=span) for name, span in zip(names, spans, strict=True))
     ordered = sorted(values) if numbers else sorted(values, key=str)
     return tuple(_Part(str(value), key_of(value, loose=True)) for value in ordered[:_VALUES])
 

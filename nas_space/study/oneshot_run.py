@@ -13,7 +13,7 @@ from nas_space.strategy import get_strategy
 from nas_space.strategy.oneshot import OneShot, OneShotProgress, Penalty
 from nas_space.study.finished import write_network
 from nas_space.study.oneshot import OneShotResult, search_oneshot
-from nas_space.study.run import OnProgress, Run
+from nas_space.study.run import SEARCH, OnProgress, Run
 from nas_space.study.shared import calm_residuals
 from nas_space.training import evaluate, recalibrate, save_weights
 
@@ -149,7 +149,7 @@ class OneShotRun(Run):
             self.strategy,
             steps=self.plan.steps,
             seed=self.seed,
-            storage=self.work / "search.safetensors",
+            storage=self.work / SEARCH,
             every=50,
             resume=True,
             callbacks=[on_step],

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Record"]
+__all__ = ["Record", "rows_of"]
 
 
 class Record:
@@ -62,7 +62,19 @@ class Record:
 
     def rows(self, stage: str | None = None) -> list[dict[str, Any]]:
         """What is recorded of a stage, or in all, in the order in which it came."""
-        if not self.path.exists():
-            return []
-        rows = map(json.loads, self.path.read_text(encoding="utf-8").splitlines())
-        return [row for row in rows if stage in (None, row["stage"])]
+        return rows_of(self.path, stage)
+
+
+def rows_of(path: Path, stage: str | None = None) -> list[dict[str, Any]]:
+    """What the record in a file says, which another process may be writing at the moment.
+
+    Parameters
+    ----------
+    path
+        The file; if it is not there, nothing is recorded.
+    stage
+        As of :meth:`Record.rows`.
+    """
+    text = path.read_text(encoding="utf-8") if path.exists() else ""
+    rows = map(json.loads, text[: text.rfind("\n") + 1].splitlines())
+    return [row for row in rows if stage in (None, row["stage"])]

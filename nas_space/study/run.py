@@ -22,7 +22,13 @@ from nas_space.study.record import Record
 from nas_space.training import Progress, Splits, Task, fit, load_data, make_fabric
 from nas_space.training.randomness import preserved_randomness, seed_globally
 
-__all__ = ["WORKER_FILE", "OnProgress", "Run", "settings_of"]
+__all__ = ["SEARCH", "WORK", "WORKER_FILE", "OnProgress", "Run", "settings_of"]
+
+WORK = "work"
+"""The folder in that of a run for what it needs to go on."""
+
+SEARCH = "search.safetensors"
+"""The file there with the state of a one-shot search."""
 
 WORKER_FILE = "worker"
 """The file in the folder of a run's work that names the process which is at it, or was last."""
@@ -90,7 +96,7 @@ class Run:
         resume: bool = False,
     ) -> None:
         self.out = Path(out)
-        self.work = self.out / "work"
+        self.work = self.out / WORK
         self.seed = seed
         there = settings_of(self.out)
         _check_folder(self.out, there, resume=resume)

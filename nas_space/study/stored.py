@@ -14,13 +14,16 @@ from optuna.trial import TrialState
 
 from nas_space.errors import StorageError, UsageError, suggest
 from nas_space.hub.registry import find_space
+from nas_space.strategy.oneshot.policy import over_time
 from nas_space.study import signs
 from nas_space.study.fingerprint import describe, differences, unrestricted
 from nas_space.study.ledger import WORKER
 from nas_space.study.problem import Problem
+from nas_space.study.record import rows_of
 from nas_space.study.result import SearchResult
-from nas_space.study.run import WORKER_FILE, settings_of
+from nas_space.study.run import SEARCH, WORK, WORKER_FILE, settings_of
 from nas_space.study.storage import NoSampler, Storage, is_file, open_storage, quiet, unreachable
+from nas_space.training import load_state
 
 __all__ = ["StoredRun", "find_runs", "load_search", "open_run"]
 
@@ -146,6 +149,23 @@ class StoredRun:
         return None if told is None else int(told)
 
     @property
+    def steps(self) -> tuple[int, int] | None:
+        """Of a one-shot run how many steps are done, of how many; ``None`` of one over trials."""
+        if self.folder is None or "steps" not in self.settings:
+            return None
+        rows = rows_of(self.folder / "metrics.jsonl", "search")
+        return (int(rows[-1]["at"]) if rows else 0), int(self.settings["steps"])
+
+    @cached_property
+    def policy(self) -> dict[str, list[tuple[int, list[float]]]]:
+        """Of a one-shot run for each label, steps and the probability of each value then."""
+        file = None if self.steps is None else Path(self.place) / WORK / SEARCH
+        if file is None or not file.exists():
+            return {}
+        state: Any = load_state(file)
+        return over_time(state["run"]["history"])
+
+    @property
     def space_name(self) -> str:
         """The class of the space."""
         if self.settings:
@@ -157,7 +177,7 @@ class StoredRun:
     def state(self) -> str:
         """'finished', 'running', 'interrupted', or 'stored' where the end is not known."""
         if self.folder is not None:
-            worker = self.folder / "work" / WORKER_FILE
+            worker = self.folder / WORK / WORKER_FILE
             if worker.exists() and signs.lives(worker.read_text(encoding="utf-8")):
                 return "running"
             if (self.folder / "architecture.json").exists():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from safetensors.torch import load_file
 from nas_space.cli import main
 from nas_space.strategy import ONE_SHOT
 from nas_space.strategy.oneshot import OneShotProgress
+from nas_space.study.stored import open_run
 
 SPACE = "tests.test_main_job:Small"
 SHORT = ["--steps", "12", "--fine-tuning", "2", "--option", "warmup_epochs=1"]
@@ -54,6 +56,11 @@ def test_a_search_finds_trains_and_writes(
     assert "fine-tuning: 2 of 2, loss" in shown.err
     program = torch.export.load(out / "network.pt2").module()
     assert program(torch.zeros(4, 3, 8, 8)).shape == (4, 3)
+    assert run("show", str(out)) == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "steps 12 of 12" in printed
+    assert f"test {told['test']:.4g}" in printed
+    assert " ".join(f"{label}={value}" for label, value in told["arch"].items()) in printed
     rows = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
     last = [row for row in rows if row["stage"] == "search"][-1]
     learned = {"random-path": set(), "enas": {"reward", "entropy", "cost"}}
@@ -84,6 +91,48 @@ def test_an_interrupted_search_goes_on_to_the_same_end(
         one, other = load_file(tmp_path / "whole" / file), load_file(cut / file)
         assert one.keys() == other.keys()
         assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+@pytest.fixture(scope="module")
+def reported(tmp_path_factory: pytest.TempPathFactory, images: str) -> Path:
+    out = tmp_path_factory.mktemp("runs") / "enas"
+    assert search(out, images, "enas", "--quiet", "--option", "log_prob_every_n_step=4") == 0
+    return out
+
+
+def test_the_report_draws_the_policy_over_time(reported: Path, tmp_path: Path) -> None:
+    file = tmp_path / "report.html"
+    assert run("report", str(reported), "--out", str(file)) == 0
+    page, told = file.read_text(), json.loads((reported / "architecture.json").read_text())
+    assert "The policy over time" in page
+    assert f"{told['test']:.1%} on the test split" in page
+    for label, value in told["arch"].items():
+        assert f"<tr><td>{label}</td><td>{value}</td>" in page
+    stored = open_run(reported)
+    assert stored.steps == (12, 12)
+    assert {step for over_time in stored.policy.values() for step, _ in over_time} == {0, 4, 8, 12}
+    # The blocks that it runs, and a picture at least of the policy.
+    assert page.count("<img") >= 2
+
+
+def test_the_report_before_the_end(
+    reported: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "run"
+    shutil.copytree(reported, out)
+    (out / "architecture.json").unlink()
+    assert run("report", str(out)) == 0
+    page = (out / "report.html").read_text()
+    assert "has not come to its end" in page
+    assert "The policy over time" in page
+    # Before its first checkpoint it has drawn nothing, and done what its record says.
+    (out / "work" / "search.safetensors").unlink()
+    with (out / "metrics.jsonl").open("a") as record:
+        record.write('{"stage": "sea')
+    assert run("report", str(out)) == 0
+    assert "The policy over time" not in (out / "report.html").read_text()
+    assert run("runs", str(tmp_path)) == 0
+    assert "12/12 steps" in " ".join(capsys.readouterr().out.split())
 
 
 def test_what_has_no_meaning_is_refused(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ from nas_space.tables.model import Model, root_of
 from nas_space.tables.questions import best
 from nas_space.tables.table import Table
 
-__all__ = ["Policy", "allowed_codes", "excluded_codes", "most_likely"]
+__all__ = ["Policy", "allowed_codes", "excluded_codes", "most_likely", "over_time"]
 
 _LARGEST = 4096
 """How many values a label may have."""
@@ -171,6 +171,28 @@ def _occurs(space: Any, symbol: Any, code: int) -> bool:
     term = other.combine(active, lambda differs, here: np.where(here, differs, 1.0))
     (least,) = best(space, Table(None, [term]), 1)
     return symbol.name in least.arch and bool(symbol.code(least.arch[symbol.name]) == code)
+
+
+def over_time(
+    history: Iterable[tuple[int, Mapping[str, Sequence[float]]]],
+) -> dict[str, list[tuple[int, list[float]]]]:
+    """For each label, steps and the probability of each value then.
+
+    Parameters
+    ----------
+    history
+        Steps, and the probabilities of all labels then.
+
+    Examples
+    --------
+    >>> over_time([(10, {"a": [0.5, 0.5]}), (20, {"a": [0.7, 0.3]})])
+    {'a': [(10, [0.5, 0.5]), (20, [0.7, 0.3])]}
+    """
+    found: dict[str, list[tuple[int, list[float]]]] = {}
+    for step, now in history:
+        for label, vector in now.items():
+            found.setdefault(label, []).append((step, list(vector)))
+    return found
 
 
 def most_likely(space: Any, scores: Mapping[str, Any], k: int) -> list[Sample]:

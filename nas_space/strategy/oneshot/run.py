@@ -18,7 +18,7 @@ from nas_space.mutable import Sample
 from nas_space.nn.decisions import Traced
 from nas_space.strategy.oneshot.base import OneShot
 from nas_space.strategy.oneshot.penalty import Penalty
-from nas_space.strategy.oneshot.policy import allowed_codes
+from nas_space.strategy.oneshot.policy import allowed_codes, over_time
 from nas_space.strategy.oneshot.weights import Weights
 from nas_space.training import Progress, Task, evaluate, recalibrate, training_batches
 from nas_space.training.evaluation import preserved_modes
@@ -442,11 +442,7 @@ class Run:
 
     def probabilities(self) -> dict[str, list[tuple[int, list[float]]]]:
         """The policy over time: for each label, steps and the probability of each value then."""
-        found: dict[str, list[tuple[int, list[float]]]] = {}
-        for step, now in self._history:
-            for label, vector in now.items():
-                found.setdefault(label, []).append((step, list(vector)))
-        return found
+        return over_time(self._history)
 
     # -- being put down ----------------------------------------------------------------------
 

@@ -11,7 +11,16 @@ from torch import nn
 
 from ..errors import SpaceError
 
-__all__ = ["hooks_for"]
+__all__ = ["hooks_for", "unconditional"]
+
+
+def unconditional(strategy: str) -> str:
+    """What to say where a strategy of NNI's cannot deal with the conditions of a space."""
+    return (
+        f"NNI's {strategy} does not know constraints; the limit is NNI's: give it the space "
+        "without its conditions, or use NNI's Random, GridSearch or RegularizedEvolution, or "
+        "nas_space.strategy, where they hold"
+    )
 
 
 def hooks_for(space: nn.Module, strategy: Any, *, constrained: bool) -> list[Callable[..., Any]]:
@@ -32,11 +41,7 @@ def hooks_for(space: nn.Module, strategy: Any, *, constrained: bool) -> list[Cal
         If the space is constrained: NNI's one-shot strategies would not hold the conditions.
     """
     if constrained:
-        raise SpaceError(
-            f"NNI's {type(strategy).__name__} does not know constraints, and would export what "
-            "violates them; the limit is NNI's: restrict the space afterwards, or use one of its "
-            "strategies over trials"
-        )
+        raise SpaceError(unconditional(type(strategy).__name__))
     return [partial(prepare, space, type(strategy).__name__)]
 
 

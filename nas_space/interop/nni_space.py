@@ -33,7 +33,7 @@ from ..nn.structure import modules_using
 from ..tables.restriction import Restricted
 from .nni import load_supernet
 from .nni_expressions import Expressions, Unreadable, subsets_class
-from .nni_hooks import hooks_for
+from .nni_hooks import hooks_for, unconditional
 
 _REFUSALS = (AssertionError, KeyError, TypeError, ValueError, RuntimeError, NotImplementedError)
 """What NNI's constructors raise."""
@@ -195,7 +195,13 @@ def constraint_class() -> Any:
     from nni.mutable import Constraint, ConstraintViolation
     from nni.mutable.utils import label
 
-    class SpaceConstraint(Constraint):  # type: ignore[misc]
+    class Telling(type(Constraint)):  # type: ignore[misc]
+        # NNI's strategies that take categorical labels only refuse others before they ask the
+        # space for hooks, and name the class of what they refuse: so this says what it is.
+        def __repr__(cls) -> str:
+            return f"the conditions of a space ({unconditional('strategy')})"
+
+    class SpaceConstraint(Constraint, metaclass=Telling):  # type: ignore[misc]
         def __init__(self, held: Held, symbols: dict[str, Any]) -> None:
             self.label = label(["nas_space", "conditions"])
             self.held = held
@@ -208,6 +214,10 @@ def constraint_class() -> Any:
         def check_contains(self, sample: dict[str, Any]) -> Any:
             error = self.held.space.check_contains(sample)
             return None if error is None else ConstraintViolation(str(error))
+
+        def as_legacy_dict(self) -> dict[str, Any]:
+            # What NNI's TPE asks of every label when it begins.
+            raise SpaceError(unconditional("TPE"))
 
         def equals(self, other: Any) -> bool:
             return self is other

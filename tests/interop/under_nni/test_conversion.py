@@ -178,13 +178,34 @@ def test_conditions_hold_in_strategies_over_trials(tmp_path: Path) -> None:
     assert all(small.contains(arch) for arch in tried)
 
 
-def test_one_shot_strategies_refuse_conditions() -> None:
-    with pytest.raises(SpaceError, match=r"constraints.*the limit is NNI's"):
-        strategies.RandomOneShot().mutate_model(to_nni(narrow()))
-    # These look at the labels first, and say so themselves.
-    for strategy in (strategies.DARTS, strategies.ENAS, strategies.Proxyless):
-        with pytest.raises(TypeError, match=r"only support.* categorical variables"):
-            strategy().mutate_model(to_nni(narrow()))
+def declared() -> Any:
+    class Net(Elastic, label_prefix="user"):
+        def __init__(self) -> None:
+            super().__init__()
+            symbols = self.symbols()
+            self.require(symbols["user/width"] * symbols["user/kernel"] <= 8)
+
+    return Net()
+
+
+LIMIT = r"does not know constraints; the limit is NNI's"
+
+
+@pytest.mark.parametrize("made", [narrow, declared])
+def test_one_shot_strategies_refuse_conditions(made: Any) -> None:
+    with pytest.raises(SpaceError, match=f"NNI's RandomOneShot {LIMIT}"):
+        strategies.RandomOneShot().mutate_model(to_nni(made()))
+    # These look at the labels first, and the error is theirs; what they have got says the rest.
+    for strategy in (
+        strategies.DARTS, strategies.GumbelDARTS, strategies.ENAS, strategies.Proxyless,
+    ):  # fmt: skip
+        with pytest.raises(TypeError, match=rf"got the conditions of a space .*{LIMIT}"):
+            strategy().mutate_model(to_nni(made()))
+
+
+def test_tpe_refuses_conditions(tmp_path: Path) -> None:
+    with pytest.raises(SpaceError, match=f"NNI's TPE {LIMIT}"):
+        run(to_nni(narrow()), FunctionalEvaluator(size_of), strategies.TPE(), tmp_path)
 
 
 # -- what has no counterpart ------------------------------------------------------------------

@@ -49,6 +49,8 @@ def profile(
     """Say how many architectures fit a budget, what they cost, and where known networks stand."""
     from rich.console import Console
 
+    if plot is not None:
+        _check_picture(plot)
     built = build(space, arguments_of(arg))
     shape = shape_of(input_shape) if input_shape else built.example_shape or (3, 224, 224)
     costs = costs_of(built, shape, latency_table)
@@ -74,6 +76,17 @@ def profile(
     if plot is not None:
         _draw(values, named, limits, plot)
         console.print(f"in {plot}", highlight=False)
+
+
+def _check_picture(file: Path) -> None:
+    """Refuses what no picture can be drawn into, before all the work for it is done."""
+    from matplotlib.backend_bases import FigureCanvasBase
+
+    known = FigureCanvasBase.get_supported_filetypes()
+    if file.suffix.lower().removeprefix(".") not in known:
+        raise UsageError(f"--plot needs a file that ends in one of {sorted(known)}, not {file}")
+    if not file.parent.is_dir():
+        raise UsageError(f"there is no folder {file.parent} to draw {file.name} into")
 
 
 def costs_of(space: Any, shape: tuple[int, ...], table: Path | None) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from .printing import show
 T_co = TypeVar("T_co", covariant=True)
 
 _LONGEST = 2000
-"""Sub-expressions that print longer than this are abbreviated."""
+"""Sub-expressions that print longer than this are abbreviated, to their title if they have one."""
 
 
 class MutableExpression(Node, Mutable, Generic[T_co]):
@@ -122,15 +122,17 @@ class MutableExpression(Node, Mutable, Generic[T_co]):
     def text(self, texts: Mapping[Node, tuple[str, int]]) -> tuple[str, int]:
         operator = cast(Operator, self.operator)
         text = show(self, operator, texts)
-        return ("...", ATOM) if len(text) > _LONGEST else (text, operator.precedence)
+        if len(text) > _LONGEST:
+            return self.__dict__.get("_title", "..."), ATOM
+        return text, operator.precedence
 
     # -- what cannot be done with an expression -------------------------------------------
 
     def __bool__(self) -> NoReturn:
         raise ExpressionError(
             f"{self} has no single truth value: it differs between architectures; instead of "
-            "if, and, or, max, min use MutableExpression.condition(...), .case(...), .max(...), "
-            f".min(...), and .equals(...) to compare structure{_plain_layer_hint()}"
+            "if, and, or, a < b < c, max, min use &, MutableExpression.condition(...), .case(...), "
+            f".max(...), .min(...), and .equals(...) to compare structure{_plain_layer_hint()}"
         )
 
     def _refuse_number(self) -> NoReturn:

@@ -11,7 +11,7 @@ import copy
 import threading
 import weakref
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 
 from .operators import Operator
 
@@ -98,6 +98,14 @@ class Node(metaclass=Interned):
     def text(self, texts: Mapping[Node, tuple[str, int]]) -> tuple[str, int]:
         """How the node prints, with its precedence, given how its children do."""
         raise NotImplementedError
+
+    def titled(self, title: str) -> Self:
+        """The node, which prints as a title where its own text is too long; the first one stays.
+
+        Nodes are interned, so a title is no part of one: it changes how it prints, and no more.
+        """
+        self.__dict__.setdefault("_title", title)
+        return self
 
     def remember(self, name: str, make: Callable[[Node], T]) -> T:
         """What is worked out about this node once for all, since it never changes."""

@@ -15,6 +15,7 @@ from ..tables import Bounds, Restricted, Scored, Tradeoff, best, bounds, count, 
 
 if TYPE_CHECKING:
     from .activation import Activation
+    from .explanation import Explanation
     from .space import ModelSpace  # noqa: F401
 
 
@@ -106,6 +107,18 @@ class RestrictedSpace(Restricted["ModelSpace"]):
         """As of the whole space: an architecture has one id, restricted or not."""
         self.validate(arch)
         return self.space.arch_id(arch)
+
+    def network_id(self, arch: Mapping[str, Any]) -> str:
+        """As of the whole space, for an architecture that meets the conditions."""
+        self.validate(arch)
+        return self.space.network_id(arch)
+
+    def explain(
+        self, arch: Mapping[str, Any], input_shape: tuple[int, ...] | None = None
+    ) -> Explanation:
+        """As of the whole space, for an architecture that meets the conditions."""
+        self.validate(arch)
+        return self.space.explain(arch, input_shape)
 
     def activate(self, arch: Mapping[str, Any]) -> Activation:
         """As of the whole space, for an architecture that meets the conditions."""

@@ -8,14 +8,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 
 from ..errors import SpaceError
 from .cases import Array, Context, Labels, ordered, spread
 from .evaluation import Outcome
 from .formulas import covered
-from .profile import InputShape, Profile, profile
-from .terms import Tables, total
+from .profile import InputShape, Profile, Space, profile
+from .terms import Tables, titled, total
 from .trace import Claim, Held
 
 _TABLE = 2**16
@@ -23,7 +22,7 @@ _TABLE = 2**16
 
 
 def macs(
-    space: nn.Module,
+    space: Space,
     input_shape: InputShape | None = None,
     *,
     inputs: Any = None,
@@ -69,11 +68,12 @@ def macs(
     >>> cost.evaluate(net.architecture)
     320427584
     """
-    return counted(profile(space, input_shape, inputs=inputs, dtype=dtype), _macs)
+    of = profile(space, input_shape, inputs=inputs, dtype=dtype)
+    return titled(counted(of, _macs), "macs")
 
 
 def flops(
-    space: nn.Module,
+    space: Space,
     input_shape: InputShape | None = None,
     *,
     inputs: Any = None,
@@ -94,7 +94,8 @@ def flops(
     >>> flops(MutableLinear(8, 4), (8,))
     64
     """
-    return counted(profile(space, input_shape, inputs=inputs, dtype=dtype), _flops, each=2)
+    of = profile(space, input_shape, inputs=inputs, dtype=dtype)
+    return titled(counted(of, _flops, each=2), "flops")
 
 
 def _flops(outcome: Outcome) -> int:
@@ -138,7 +139,7 @@ def counted(
 
 
 def memory(
-    space: nn.Module,
+    space: Space,
     input_shape: InputShape | None = None,
     *,
     training: bool = False,
@@ -186,7 +187,7 @@ def memory(
     of = profile(
         space, input_shape, inputs=inputs, dtype=dtype, batch_size=batch_size, training=training
     )
-    return _kept(of) if training else _peak(of)
+    return titled(_kept(of), "kept_bytes") if training else titled(_peak(of), "peak_bytes")
 
 
 def _peak(of: Profile) -> Any:

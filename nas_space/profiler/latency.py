@@ -13,12 +13,12 @@ from torch import nn
 from ..errors import DataError, UsageError
 from .blocks import Block, timed
 from .latency_table import LatencyTable
-from .profile import profile
-from .terms import Tables
+from .profile import Space, module_of, profile
+from .terms import Tables, titled
 
 
 def latency(
-    space: nn.Module,
+    space: Space,
     table: LatencyTable | str | os.PathLike[str],
     input_shape: tuple[int, ...] | None = None,
     *,
@@ -54,6 +54,7 @@ def latency(
     SpaceError, DecompositionError
         As of :func:`~nas_space.profiler.macs`.
     """
+    space = module_of(space)
     times = table if isinstance(table, LatencyTable) else LatencyTable.read(table)
     if input_shape is None and inputs is None:
         if "input_shape" not in times.about:
@@ -83,7 +84,7 @@ def latency(
             f"the latency table lacks {len(lacking)} blocks of {type(space).__name__} on inputs "
             f"{tuple(of.inputs.args[0].shape)}: {', '.join(lacking)}"
         )
-    return tables.sum()
+    return titled(tables.sum(), "latency_us")
 
 
 def _namer(space: nn.Module, times: LatencyTable) -> Callable[[Block], str | None]:
@@ -107,7 +108,7 @@ def _namer(space: nn.Module, times: LatencyTable) -> Callable[[Block], str | Non
 
 
 def blocks(
-    space: nn.Module,
+    space: Space,
     input_shape: tuple[int, ...] | None = None,
     *,
     inputs: Any = None,

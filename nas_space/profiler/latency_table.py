@@ -92,7 +92,11 @@ class LatencyTable:
         ------
         DataError
             If it is none of these, or has holes or impossible times.
+        UsageError
+            If this is no path.
         """
+        if not isinstance(path, (str, os.PathLike)):
+            raise UsageError(f"a latency table, or the file it is in, is needed, but got {path!r}")
         file = Path(path)
         try:
             text = file.read_text(encoding="utf-8")
@@ -234,6 +238,8 @@ class LatencyTable:
 
 
 def _checked(milliseconds: Mapping[str, Any]) -> dict[str, float]:
+    if not isinstance(milliseconds, Mapping):
+        raise DataError(f"a latency table maps blocks to milliseconds, but got {milliseconds!r}")
     holes = [key for key, time in milliseconds.items() if time is None]
     if holes:
         raise DataError(f"{len(holes)} blocks have no time: {', '.join(map(repr, holes))}")

@@ -14,6 +14,7 @@ from torch import nn
 from ..errors import UsageError
 from .latency import blocks
 from .latency_table import LatencyTable
+from .profile import Space
 
 Progress = Callable[[int, int, str], None]
 """Called with how many blocks are done, how many there are, and the key of the next one."""
@@ -25,7 +26,7 @@ _SHORTEST = 5e-4
 
 
 def measure_latency(
-    space: nn.Module,
+    space: Space,
     device: torch.device | str = "cpu",
     input_shape: tuple[int, ...] | None = None,
     *,

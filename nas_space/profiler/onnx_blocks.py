@@ -13,14 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from ..errors import SpaceError, UsageError
 from .latency import blocks
+from .profile import Space
 
 
 def export_blocks(
-    space: nn.Module,
+    space: Space,
     input_shape: tuple[int, ...] | None,
     folder: str | os.PathLike[str],
     *,

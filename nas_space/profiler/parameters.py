@@ -10,16 +10,16 @@ import numpy as np
 import torch
 from torch import nn
 
-from ..errors import UsageError
 from ..nn.freezing import Cut, Freezer
 from ..nn.module import MutableModule
 from .cases import Array, Context, Guard, ordered, sizes, spread
 from .explore import Dead, Explorer
 from .failures import check
-from .terms import Tables
+from .profile import Space, module_of
+from .terms import Tables, titled
 
 
-def params(space: nn.Module) -> Any:
+def params(space: Space) -> Any:
     """How many learnable parameters each architecture has: numbers, not tensors.
 
     Every ``nn.Parameter`` of the frozen network counts, whether it is trained at the moment
@@ -50,13 +50,12 @@ def params(space: nn.Module) -> Any:
     >>> cost.evaluate({"width": 4})
     36
     """
-    return count_parameters(space)
+    return titled(count_parameters(space), "params")
 
 
-def count_parameters(space: nn.Module, *, normalization: bool = True) -> Any:
+def count_parameters(space: Space, *, normalization: bool = True) -> Any:
     """As :func:`params`; those of normalisations may be left out."""
-    if not isinstance(space, nn.Module):
-        raise UsageError(f"parameters are those of a module, but got {type(space).__name__}")
+    space = module_of(space)
     census = _Census(() if normalization else _NORMALIZATIONS)
     with suppress(Dead):
         census.attempt(lambda: census.freezer.module(space))

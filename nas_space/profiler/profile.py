@@ -5,19 +5,23 @@ from __future__ import annotations
 import weakref
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import nn
 
 from ..errors import SpaceError, UsageError
 from ..mutable import Mutable
+from ..tables import Restricted
 from .cases import Cases
 from .failures import check
 from .recorder import Recorder
 from .trace import Call, Step
 
 InputShape = tuple[int, ...]
+
+Space: TypeAlias = nn.Module | Restricted[Any]
+"""What has costs: a space, a restriction of one, or any other module."""
 
 
 class Inputs:
@@ -200,11 +204,28 @@ def _shapes(module: nn.Module) -> list[Any]:
     return [None if p is None else p.shape for p in module._parameters.values()]
 
 
+def module_of(space: Any) -> nn.Module:
+    """What is followed: the space itself, or all of it where a restriction of it is given.
+
+    Raises
+    ------
+    UsageError
+        If it is no module.
+    """
+    while isinstance(space, Restricted):
+        space = space.space
+    if not isinstance(space, nn.Module):
+        name = getattr(space, "__name__", None) if callable(space) else None
+        got = f"{name}, which is to be called first" if name else type(space).__name__
+        raise UsageError(f"a cost is that of a space or a module, but got {got}")
+    return space
+
+
 _PROFILES: weakref.WeakKeyDictionary[nn.Module, dict[Any, Profile]] = weakref.WeakKeyDictionary()
 
 
 def profile(
-    space: nn.Module,
+    space: Space,
     input_shape: InputShape | None = None,
     *,
     inputs: Any = None,
@@ -217,7 +238,8 @@ def profile(
     Parameters
     ----------
     space
-        A space; any other module counts as one of a single architecture.
+        A space, of which a restriction stands for all; any other module counts as one of a
+        single architecture.
     input_shape, inputs, dtype, batch_size
         As of :class:`Inputs`.
     training
@@ -232,8 +254,7 @@ def profile(
     DecompositionError
         If too many labels determine something together.
     """
-    if not isinstance(space, nn.Module):
-        raise UsageError(f"a cost is that of a space or a module, but got {type(space).__name__}")
+    space = module_of(space)
     given = Inputs(input_shape, inputs, dtype, batch_size)
     key = (str(given), training)
     known = _PROFILES.setdefault(space, {})

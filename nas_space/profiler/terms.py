@@ -60,6 +60,11 @@ class Tables:
         return MutableExpression.max([*terms, *others, floor])
 
 
+def titled(cost: Any, title: str) -> Any:
+    """A cost that prints as a title where it is too long to print, as in what is said of it."""
+    return cost.titled(title) if isinstance(cost, MutableExpression) else cost
+
+
 def _is_zero(term: Any) -> bool:
     return isinstance(term, int) and term == 0
 

@@ -29,6 +29,7 @@ _COMPARISONS: dict[str, Callable[[Any, Any], Any]] = {
     "gt": py.gt,
 }
 _TURNED = {"lt": "gt", "le": "ge", "eq": "eq", "ge": "le", "gt": "lt"}
+_OF_EACH = frozenset({("max", "lt"), ("max", "le"), ("min", "gt"), ("min", "ge")})
 _TRUTH = frozenset({*_COMPARISONS, "ne"})
 _MONOTONE = frozenset({"add", "sub", "mul", "truediv", "floordiv", "neg", "pos", "float"})
 _DIVISIONS = frozenset({"truediv", "floordiv"})
@@ -89,8 +90,8 @@ class Conditions:
         try:
             if total is not None and total <= _FEW:
                 self.factors.append(Enumerated(condition).truth() | ~guard)
-            elif name == "and" and all(map(_is_truth, condition.arguments)):
-                for part in condition.arguments:
+            elif parts := _parts(condition):
+                for part in parts:
                     self.add(part, guard)
             elif operator is not None and operator.lazy:
                 guards = Guards.of(condition)
@@ -108,11 +109,7 @@ class Conditions:
 
     def _bound(self, condition: Node, guard: Factor) -> bool:
         """Takes a comparison as a window on a cost, if it is one."""
-        assert condition.operator is not None
-        name = condition.operator.name
-        cost, bound = condition.arguments
-        if not isinstance(cost, Node):
-            cost, bound, name = bound, cost, _TURNED[name]
+        name, cost, bound = _sides(condition)
         if isinstance(bound, Node):
             cost, bound = apply("sub", cost, bound), 0
         if not isinstance(bound, (int, float)):
@@ -139,6 +136,29 @@ class Conditions:
             low, high = max(low, known.low), min(high, known.high)
             text = f"{known.text} and {text}"
         self.windows[id(table)] = Window(table, low, high, text)
+
+
+def _sides(comparison: Node) -> tuple[str, Any, Any]:
+    """A comparison as its name, what is compared, and with what: with a number if there is one."""
+    assert comparison.operator is not None
+    name, (cost, bound) = comparison.operator.name, comparison.arguments
+    return (name, cost, bound) if isinstance(cost, Node) else (_TURNED[name], bound, cost)
+
+
+def _parts(condition: Node) -> tuple[Any, ...]:
+    """The conditions that hold together where one holds, if it is several at once.
+
+    A bound on a maximum from above, or on a minimum from below, is one on each part of it.
+    """
+    name = "" if condition.operator is None else condition.operator.name
+    if name == "and" and all(map(_is_truth, condition.arguments)):
+        return condition.arguments
+    if name not in _COMPARISONS:
+        return ()
+    name, cost, bound = _sides(condition)
+    if cost.operator is None or (cost.operator.name, name) not in _OF_EACH:
+        return ()
+    return tuple(_COMPARISONS[name](part, bound) for part in cost.arguments)
 
 
 def _is_truth(part: Any) -> bool:
@@ -198,15 +218,16 @@ def _countable(nested: list[Node]) -> Node:
 
     Conditions on different functions of one cost so become conditions on that cost.
     """
-    reason = f"{brief(nested[0])} is not a whole number for some architectures"
+    reason, advice = "it is not a whole number for some architectures", "round it to whole units"
     for node in reversed(nested):
         try:
             if tabulate(node).whole:
                 return node
         except DecompositionError as error:
             reason = str(error)
+            advice = "give attempts=1000, to draw up to so many times until one meets it"
     raise DecompositionError(
-        f"{brief(nested[0])} cannot be counted with: {reason}; round it to whole units first",
+        f"{brief(nested[0])} cannot be counted with: {reason}; {advice}",
         term=nested[-1],
     )
 

@@ -189,7 +189,8 @@ def restrict(
 
     A condition on few labels is looked up in a table.  A comparison of a cost with a number (or
     with another cost) is met exactly by dynamic programming over the sums that are possible.
-    Conditions on one cost are taken together.  Where there are too many sums to tell apart, as
+    Conditions on one cost are taken together.  A bound on a maximum from above, or on a minimum
+    from below, is one on each of its parts.  Where there are too many sums to tell apart, as
     with narrow bounds on several costs at once, sums are counted in a coarser unit for drawing,
     and what that lets through is drawn again: what is drawn has the same distribution; counting
     is refused then.

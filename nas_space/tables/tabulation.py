@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import DecompositionError, UsageError
+from ..errors import DecompositionError, ExpressionError, UsageError
 from ..mutable.bounds import combinations_of
 from ..mutable.node import Leaf, Node, leaves, postorder
 from .factors import LIMIT, Enumerated, Factor, TooLarge, brief, whole
@@ -52,6 +52,8 @@ def tabulate(expression: Any, *, unit: float | None = None) -> Table:
     DecompositionError
         If a term depends on too many labels at once, on a continuous one, or is not a number;
         :attr:`~nas_space.errors.DecompositionError.term` is the term.
+    ExpressionError
+        If it is neither an expression nor a number.
     UsageError
         If the unit is not positive.
 
@@ -67,6 +69,10 @@ def tabulate(expression: Any, *, unit: float | None = None) -> Table:
         raise UsageError(f"a unit must be positive, but got {unit}")
     if isinstance(expression, Table):
         return expression
+    if not isinstance(expression, (Node, int, float, np.number)):
+        raise ExpressionError(
+            f"a cost is an expression over the labels of a space, but got {expression!r}"
+        )
     if not isinstance(expression, Node):
         return table_of_terms(expression, [Factor.constant(expression)], unit)
     if unit is None:

@@ -15,7 +15,7 @@ from rich.console import Console
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from nas_space.errors import SampleValidationError, SpaceError
+from nas_space.errors import ConstraintViolation, SampleValidationError, SpaceError
 from nas_space.hub import MobileNetV3Space, ProxylessNAS
 from nas_space.mutable import Categorical
 from nas_space.nn import LayerChoice, ModelSpace, MutableLinear, Repeat
@@ -114,6 +114,17 @@ def test_what_cannot_be_explained_is_refused() -> None:
         Small().explain({"width": 5})
     with pytest.raises(SpaceError, match=r"does not run on an input of shape \(5,\)"):
         Small().explain(ARCH, (5,))
+
+
+def test_a_restricted_space_explains_what_is_in_it() -> None:
+    space = Small()
+    width: Any = space.simplify()["width"]
+    here, elsewhere = space.where(width == 8), space.where(width != 8)
+    assert here.explain(ARCH) == space.explain(ARCH)
+    assert here.network_id(ARCH) == space.network_id(ARCH)
+    for ask in (elsewhere.explain, elsewhere.network_id):
+        with pytest.raises(ConstraintViolation):
+            ask(ARCH)
 
 
 # -- identity ---------------------------------------------------------------------------------

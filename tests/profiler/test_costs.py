@@ -10,11 +10,12 @@ import weakref
 from functools import cache
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from nas_space.errors import SpaceError, UsageError
+from nas_space.errors import InfeasibleError, SpaceError, UsageError
 from nas_space.hub import MobileNetV3Space, ProxylessNAS
 from nas_space.mutable import Categorical, MutableExpression
 from nas_space.nn import LayerChoice, ModelSpace, MutableConv2d, MutableLinear
@@ -308,6 +309,56 @@ def test_a_profile_outlives_no_space():
     gc.collect()
     with pytest.raises(SpaceError, match="does not exist any more"):
         of.modules({})
+
+
+def test_a_cost_prints_as_its_name_where_it_is_long():
+    cost, count = macs(proxyless(), IMAGE), params(proxyless())
+    assert str(cost) == "macs"
+    assert str(cost / 1e6 + count) == "macs / 1000000.0 + params"
+    with pytest.raises(InfeasibleError, match="no architecture has macs <= 320: the smallest is"):
+        proxyless().where(cost <= 320)
+    width = Categorical([2, 4], label="width")
+    assert "width" in str(params(MutableLinear(8, width)))
+    assert str(pickle.loads(pickle.dumps(cost))) == "macs"
+
+
+def test_a_restricted_space_costs_what_the_space_does():
+    space = Elastic()
+    cost, count = macs(space, (3, 8, 8)), params(space)
+    small = space.where(cost <= space.bounds(cost).maximum).where(count > 0)
+    assert macs(small, (3, 8, 8)) is cost
+    assert params(small) is count
+
+
+def test_what_is_no_module_has_no_cost():
+    with pytest.raises(UsageError, match="got Elastic, which is to be called first"):
+        macs(Elastic, (3, 8, 8))  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="of a space or a module, but got dict"):
+        params({})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", ["elastic", "residual"])
+def test_what_peaks_below_a_bound_is_exact(name):
+    make, inputs = SPACES[name]
+    space = make()
+    peak = memory(space, inputs=inputs)
+    found = sorted(value(peak, arch) for arch in oracle.architectures(space))
+    for bound in (found[0], found[len(found) // 2], found[-1]):
+        expected = sum(one <= bound for one in found)
+        assert space.where(peak <= bound).count() == expected
+    with pytest.raises(InfeasibleError, match="no architecture has"):
+        space.where(peak < found[0])
+
+
+def test_peaks_of_large_spaces_are_bounded_exactly():
+    space = ProxylessNAS(width_mult=0.25)
+    peak, cost = memory(space, (3, 64, 64)), macs(space, (3, 64, 64))
+    batch = space.sample(4000, over="architectures", seed=0)
+    bound = int(np.median(peak.evaluate(batch)))
+    within = space.where(peak <= bound, cost <= int(np.median(cost.evaluate(batch))))
+    share = float((peak.evaluate(batch) <= bound).mean())
+    assert space.where(peak <= bound).count() / space.count() == pytest.approx(share, abs=0.04)
+    assert peak.evaluate(within.sample(500, seed=0)).max() <= bound
 
 
 def test_a_plain_network_has_plain_costs():

@@ -316,6 +316,14 @@ def test_a_file_that_is_not_there():
         LatencyTable.read("nowhere.yaml")
 
 
+@pytest.mark.parametrize("given", [None, 5, {"a": 1.0}])
+def test_what_is_no_table(given):
+    with pytest.raises(UsageError, match="a latency table, or the file it is in, is needed"):
+        latency(ProxylessNAS(width_mult=0.25), given)
+    with pytest.raises(DataError, match="maps blocks to milliseconds"):
+        LatencyTable([1.0, 2.0])  # type: ignore[arg-type]
+
+
 def test_differences_and_merging():
     one = LatencyTable({"a": 1, "b": 2}, {"device": "x", "batch_size": 1})
     other = LatencyTable({"b": 3, "c": 4}, {"device": "x"})

@@ -376,15 +376,30 @@ def test_constraints_in_python_are_tabulated_over_the_labels_they_name() -> None
         pareto(hidden, ME.sum(digits), digits[0])
 
 
+def test_a_bound_on_a_maximum_is_one_on_each_part() -> None:
+    digits = [Categorical([0, 1, 2], label=f"x{i}") for i in range(30)]
+    space = MutableList(digits)
+    highest = ME.max(*[digit * n for n, digit in enumerate(digits)])
+    assert restrict(space, highest <= 28).count() == 3**15 * 2**14
+    assert restrict(space, highest < 28).count() == 3**14 * 2**14
+    lowest = ME.min(*[digit + n for n, digit in enumerate(digits)], 2)
+    assert restrict(space, lowest >= 2).count() == 2 * 3**28
+    assert restrict(space, lowest >= 1, highest <= 28).count() == 2 * 3**14 * 2**14
+    guarded = ME.condition(digits[0] == 1, highest <= 0, True)
+    assert restrict(space, guarded).count() == 2 * 3**29 + 1
+    with pytest.raises(InfeasibleError):
+        restrict(space, lowest > 2)
+
+
 def test_restrictions_that_only_drawing_can_meet_must_be_allowed_to() -> None:
     digits = [Categorical([0, 1], label=f"x{i}") for i in range(30)]
     space = MutableList(digits)
     highest = ME.max(*[digit * n for n, digit in enumerate(digits)])
-    with pytest.raises(DecompositionError, match="30 labels at once"):
-        restrict(space, highest <= 28)
-    small = restrict(space, highest <= 28, attempts=100)
-    assert all(arch["x29"] == 0 for arch in small.sample(50, seed=0))
-    never = restrict(space, highest <= -1, attempts=100)
+    with pytest.raises(DecompositionError, match=r"30 labels at once.*give attempts=1000"):
+        restrict(space, highest >= 29)
+    small = restrict(space, highest >= 29, attempts=100)
+    assert all(arch["x29"] == 1 for arch in small.sample(50, seed=0))
+    never = restrict(space, highest >= 30, attempts=100)
     with pytest.raises(InfeasibleError, match=r"0 of .* met the conditions"):
         never.sample(seed=0)
     with pytest.raises(UsageError, match="attempts must be 1 or more"):
@@ -470,6 +485,9 @@ def test_arguments_are_checked() -> None:
     space, cost = _chain()
     with pytest.raises(UsageError, match="k must be a whole number"):
         best(space, cost, 0)
+    for question in (lambda: best(space, "cost"), lambda: pareto(space, cost, None)):
+        with pytest.raises(ExpressionError, match="a cost is an expression over the labels"):
+            question()
     with pytest.raises(UsageError, match="over must be 'labels' or 'architectures'"):
         sample(space, over="labelss")  # type: ignore[call-overload]
     with pytest.raises(UsageError, match="0 or more"):

@@ -1,16 +1,23 @@
-"""What costs as expressions take, in processor time, and how true sums of latencies are."""
+"""What costs as expressions take, in processor time, and how true sums of latencies are.
+
+::
+
+    python -m benchmarks.costs [--rows proxylessnas mobilenetv3 latency] [--out costs.json]
+"""
 
 from __future__ import annotations
 
+import argparse
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from scipy.stats import spearmanr
 
-from benchmarks._measure import Row
+from benchmarks._measure import Aim, Row, print_table, show_seconds, use_one_thread, write_json
 from nas_space.errors import DecompositionError
 from nas_space.hub import MobileNetV3Space, ProxylessNAS
 from nas_space.profiler import latency, macs, measure_latency, params
@@ -29,10 +36,9 @@ def cold(work: Callable[[], Any]) -> tuple[float, Any]:
 
 def timed(what: str, work: Callable[[], Any], most: float | None = None) -> tuple[Row, Any]:
     seconds, found = cold(work)
-    row = Row(what, f"{seconds:.2f} s")
-    if most is not None:
-        row = Row(what, f"{seconds:.2f} s", aim=f"< {most:g} s", met=seconds < most)
-    return row, found
+    if most is None:
+        return Row(what, show_seconds(seconds)), found
+    return Row(what, show_seconds(seconds), aim=f"≤ {most:g} s", met=seconds <= most), found
 
 
 def of_space(make: Any, most_seconds: float, share: float) -> Iterator[Row]:
@@ -101,16 +107,29 @@ def spearman() -> Iterator[Row]:
                 network(image)
                 turn[place] = time.perf_counter() - start
     found = float(spearmanr(sums, np.median(readings, axis=0)).statistic)
-    yield Row(
-        "Spearman of the sum and the measured latency, 50 architectures",
-        f"{found:.3f}",
-        aim="≥ 0.95",
-        met=found >= 0.95,
-    )
+    aim = Aim("≥", 0.95)
+    what = "Spearman of the sum and the measured latency, 50 architectures"
+    yield Row(what, f"{found:.3f}", aim=str(aim), met=aim.met(found))
 
 
 FIGURES: dict[str, Callable[[], Iterator[Row]]] = {
-    "costs-proxylessnas": proxyless,
-    "costs-mobilenetv3": mobilenetv3,
-    "costs-latency": spearman,
+    "proxylessnas": proxyless,
+    "mobilenetv3": mobilenetv3,
+    "latency": spearman,
 }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--rows", nargs="+", choices=FIGURES, default=list(FIGURES))
+    parser.add_argument("--out", type=Path, help="also write the figures there, as JSON")
+    arguments = parser.parse_args()
+    use_one_thread()
+    rows = [line for name in arguments.rows for line in FIGURES[name]()]
+    print_table("Costs, one thread", rows)
+    if arguments.out:
+        write_json(arguments.out, rows)
+
+
+if __name__ == "__main__":
+    main()

@@ -53,7 +53,8 @@ def write_network(
     """Writes an architecture's facts, its weights and its program; gives the paths."""
     folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / name for name in ("architecture.json", "weights.safetensors", "network.pt2")]
-    plain = network.to("cpu")
+    # Which order of memory is fast is for the device to say on which it will run.
+    plain = network.to("cpu").to(memory_format=torch.contiguous_format)
     write_json(paths[0], facts)
     save_weights(plain, paths[1])
     export_network(plain, input_shape, paths[2])

@@ -112,6 +112,9 @@ class Run:
                 raise UsageError(
                     f"{space} cannot be made with {self.arguments}: {error}"
                 ) from error
+        # Convolutions of images take half the time so, whatever the order of the images.
+        if all(weight.dim() != 5 for weight in self.space.parameters()):  # those of volumes
+            self.space.to(memory_format=torch.channels_last)
         self.fabric.to_device(self.space)
         self.macs = macs(self.space, self.splits.input_shape)
         self.params = params(self.space)

@@ -151,8 +151,12 @@ class _Residual(nn.Sequential):
             )
         super().__init__(*simplify_sequential(layers))
         self.stride = stride
-        self.out_channels = out_channels
         self.has_skip = stride == 1 and same_width(in_channels, out_channels)
+
+    @property
+    def out_channels(self) -> Any:
+        """The width of the output."""
+        return [layer for layer in self if isinstance(layer, nn.Conv2d)][-1].out_channels
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Runs the layers, and adds the input if there is a residual connection."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from contextvars import ContextVar
 from itertools import islice
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from torch import nn
 
@@ -75,9 +75,16 @@ class Activation:
 
         return self.mix(choice, run)
 
+    is_single: ClassVar[bool] = True
+    """Whether one architecture runs, so that each elastic layer has one shape."""
+
+    def stand_in(self, layer: Any) -> Any:
+        """The plain layer that an elastic one is, with its slices."""
+        return layer.stand_in(self.values)
+
     def elastic(self, layer: Any, *args: Any, **kwargs: Any) -> Any:
         """The output of an elastic layer: here, of the one shape that is active."""
-        return layer.run(self.values, *args, **kwargs)
+        return layer.plain.forward(self.stand_in(layer), *args, **kwargs)
 
     def __enter__(self) -> Activation:
         _ENTERED.set((*_ENTERED.get(), self))

@@ -29,8 +29,10 @@ Weights: TypeAlias = Literal["copy", "share", "move"]
 Cut: TypeAlias = Callable[[Tensor], "Tensor | None"]
 """Takes the part of a tensor that an architecture keeps; ``None`` if it keeps nothing."""
 
-_OF_SPACES = BOOKKEEPING | {"_mutables", "_blueprint", "_instances", "args"}
-"""What mutable modules keep for themselves, and frozen ones do not need."""
+_OF_SPACES = BOOKKEEPING | {"_mutables", "_blueprint", "_instances", "args", "_compiled_call_impl"}
+"""What mutable modules keep for themselves, and frozen ones do not need.
+
+What was compiled would go on to run the weights of the space."""
 
 _HOOKS = tuple(name for name, value in vars(nn.Module()).items() if isinstance(value, OrderedDict))
 """The attributes in which torch keeps a module's hooks."""

@@ -42,6 +42,7 @@ from .freezing import Freezer, freezes_itself
 from .module import MutableModule
 from .reach import check_reach
 from .reading import check_inactive, digest, is_retired
+from .regions import Compilable
 from .restricted import Countable
 from .sampling import draw, draw_many
 from .sharing import SharedWeights
@@ -53,7 +54,7 @@ _REMEMBERED = frozenset({"_structure", "_symbols", "_apart"})
 """What is worked out once, and forgotten when the space changes."""
 
 
-class ModelSpace(SharedWeights, Countable, Explainable, BuiltForOne, MutableModule):
+class ModelSpace(SharedWeights, Countable, Compilable, Explainable, BuiltForOne, MutableModule):
     """Base class of a space of networks: an ordinary module, written with choices in it.
 
     The space holds the weights of every architecture it describes.  An architecture is a

@@ -72,7 +72,7 @@ class Survey:
             if type(value) not in ATOMS and name not in _LOOKED_INTO_APART
             for found in held(value)
         ]
-        if others and _is_plain_layer(module):
+        if others and is_plain_layer(module):
             self.misplaced.append(module)
         registered = (*state.get("_expressions", _NOTHING).values(), *state.get("_mutables", ()))
         parts: list[Node] = []
@@ -150,7 +150,8 @@ def modules_using(root: nn.Module, label: str) -> str:
 # -- expressions in plain layers --------------------------------------------------------------
 
 
-def _is_plain_layer(module: nn.Module) -> bool:
+def is_plain_layer(module: nn.Module) -> bool:
+    """Whether it is one of torch's own."""
     return type(module).__module__.startswith("torch.nn.modules")
 
 
@@ -169,7 +170,7 @@ def explain_plain_layer(error: TypeError) -> ExpressionError | None:
     while traceback is not None:
         code, names = traceback.tb_frame.f_code, traceback.tb_frame.f_locals
         owner = names.get("self")
-        if isinstance(owner, nn.Module) and code.co_name == "__init__" and _is_plain_layer(owner):
+        if isinstance(owner, nn.Module) and code.co_name == "__init__" and is_plain_layer(owner):
             given = _expressions(code.co_varnames[: code.co_argcount], names)
             if given:
                 return _use_mutable_layer(type(owner), given, [])

@@ -128,6 +128,8 @@ class Explorer(Activation):
         Those that do not run, so far.
     """
 
+    is_single = False
+
     def __init__(self) -> None:
         super().__init__(Reading(self))
         self.context = Context()

@@ -61,9 +61,9 @@ class Traced(Activation):
         super().__enter__()
         return self
 
-    def elastic(self, layer: Any, *args: Any, **kwargs: Any) -> Any:
+    def stand_in(self, layer: Any) -> Any:
         if not torch.is_grad_enabled():
-            return super().elastic(layer, *args, **kwargs)
+            return super().stand_in(layer)
         with torch.no_grad():
             stand_in = layer.stand_in(self.values)
         for prefix, part in layer.form(self.values).parts.items():
@@ -76,4 +76,4 @@ class Traced(Activation):
                 if parameter.requires_grad:
                     leaf = light.__dict__[name] = taken.detach().requires_grad_()
                     self.used.append(Slice(parameter, cut, leaf))
-        return layer.plain.forward(stand_in, *args, **kwargs)
+        return stand_in

@@ -48,6 +48,8 @@ class Weighted(Activation):
     *FBNetV2*, arXiv 2004.05565, for masks over channels.
     """
 
+    is_single = False
+
     def __init__(
         self,
         probabilities: Mapping[str, Tensor],

@@ -60,7 +60,9 @@ _WAYS: dict[str, list[tuple[ModuleType, str, Any]]] = {
     "named": [(conditions, "_FEW", 0), (activity, "_EASY", 3)],
 }
 
-ways = st.sampled_from(sorted(_WAYS))
+WAYS = sorted(_WAYS)
+
+ways = st.sampled_from(WAYS)
 
 
 @contextmanager

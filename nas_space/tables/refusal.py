@@ -58,7 +58,11 @@ def refusal(root: Node) -> InfeasibleError:
             smallest.setdefault(cost, low)
     texts = " and ".join(brief(_expression(condition)) for condition in conditions)
     if not smallest:
-        return InfeasibleError(f"no architecture has {texts}")
+        floors = {cost: _floor(cost) for cost, *_ in comparisons}
+        known = [
+            f"{brief(cost)} is at least {low}" for cost, low in floors.items() if low is not None
+        ]
+        return InfeasibleError(": ".join([f"no architecture has {texts}", *known[:1]]))
     least = ", ".join(f"{low} for {brief(cost)}" for cost, low in smallest.items())
     together = " at the same time" if len(conditions) > 1 else ""
     return InfeasibleError(
@@ -86,6 +90,16 @@ def extremes(model: Model, table: Table) -> tuple[Any, Any]:
         for sign in (1, -1)
     )
     return low, high
+
+
+def _floor(cost: Node) -> Any:
+    """What a maximum never falls below; ``None`` if that is not known."""
+    if cost.operator is None or cost.operator.name != "max":
+        return None
+    try:
+        return max(tabulate(part).interval()[0] for part in cost.arguments)
+    except DecompositionError:
+        return None
 
 
 def _can_hold(name: str, low: Any, high: Any, bound: Any) -> bool:

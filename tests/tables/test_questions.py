@@ -330,6 +330,8 @@ def test_a_bound_on_a_maximum_is_one_on_each_part() -> None:
     assert restrict(space, guarded).count() == 2 * 3**29 + 1
     with pytest.raises(InfeasibleError):
         restrict(space, lowest > 2)
+    with pytest.raises(InfeasibleError, match=r"no architecture has .*: max.* is at least 7"):
+        restrict(space, ME.max(*digits, 7) <= 6)
 
 
 def test_restrictions_that_only_drawing_can_meet_must_be_allowed_to() -> None:

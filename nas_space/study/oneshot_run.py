@@ -116,11 +116,23 @@ class OneShotRun(Run):
         calm_residuals(self.space)
 
     def check(self) -> None:
-        options = {**_OPTIONS[self.plan.strategy], **self.plan.options}
-        if self.max_macs is not None and self.plan.strategy != "random-path":
-            options.setdefault("penalty", Penalty(self.macs, self.max_macs, nonlinear="positive"))
+        options = {**self._defaults(), **self.plan.options}
         self.strategy: OneShot = get_strategy(self.plan.strategy, **options)
         self.strategy.check(self.within)
+
+    def _defaults(self) -> dict[str, Any]:
+        options = dict(_OPTIONS[self.plan.strategy])
+        if self.plan.strategy == "random-path":
+            return options
+        # However short the search: most of it is there to learn the policy.
+        whole = self.plan.steps / self.task(self.plan.learning_rate).steps(1)
+        options["warmup_epochs"] = min(options["warmup_epochs"], whole / 4)
+        cost, limit = self.macs, self.max_macs
+        if limit is None:
+            cost, limit = self.latency, self.max_latency
+        if limit is not None:
+            options["penalty"] = Penalty(cost, limit, nonlinear="positive")
+        return options
 
     @property
     def stages(self) -> dict[str, tuple[int, float]]:

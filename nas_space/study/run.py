@@ -125,9 +125,11 @@ class Run:
             self.within = self.space.where(self.macs <= self.max_macs)
         if (max_latency is None) != (latency_table is None):
             raise UsageError("a budget of latency is a time and a table: give both or neither")
+        self.latency: Any = None
+        self.max_latency = max_latency
         if max_latency is not None and latency_table is not None:
-            time = latency(self.space, latency_table, self.splits.input_shape)
-            self.within = self.within.where(time <= max_latency)
+            self.latency = latency(self.space, latency_table, self.splits.input_shape)
+            self.within = self.within.where(self.latency <= max_latency)
         self.settings: dict[str, Any] = {
             "space": space,
             "arguments": self.arguments,

@@ -69,6 +69,16 @@ def test_a_search_finds_trains_and_writes(
     assert all(f"{name} " in shown.err for name in {"loss", *wanted})
 
 
+def test_a_short_search_has_a_short_warm_up(
+    tmp_path: Path, images: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = ["--strategy", "proxyless", "--space", SPACE, "--data", images, "--max-macs", "40K"]
+    short = ["--steps", "10", "--fine-tuning", "1"]
+    assert run("search", "--out", str(tmp_path / "run"), *given, *short) == 0
+    shown = capsys.readouterr().err
+    assert all(f"{name} " in shown for name in ("policy loss", "entropy", "cost"))
+
+
 def test_an_interrupted_search_goes_on_to_the_same_end(
     tmp_path: Path, images: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -223,6 +223,12 @@ def test_warm_up_leaves_the_policy_alone():
         assert moved == (step >= 4)
 
 
+def test_a_warm_up_without_end_is_refused():
+    with pytest.raises(UsageError, match="warm-up takes 8 steps, but there are only 8"):
+        Run(DARTS(warmup_epochs=1, **LR), Rich(), task(), steps=8)
+    assert Run(RandomOneShot(warmup_epochs=1, **FEW), Rich(), task(), steps=8).warmup == 8
+
+
 class Sliced(ns.ModelSpace):
     def __init__(self) -> None:
         super().__init__()

@@ -169,6 +169,11 @@ class Run:
         self.optimizer: Optimizer | None = None
         if learned := strategy.policy(self):
             self.policy, self.optimizer = learned
+            if self.warmup >= self.total:
+                raise UsageError(
+                    f"the warm-up takes {self.warmup} steps, but there are only {self.total}, so "
+                    "that no policy would be learned; lower warmup_epochs, or train longer"
+                )
         self.memory: dict[str, float] = {}
         self.notes: dict[str, Any] = {}
         self._history: list[tuple[int, dict[str, list[float]]]] = []

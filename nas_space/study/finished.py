@@ -54,7 +54,8 @@ def write_network(
     folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / name for name in ("architecture.json", "weights.safetensors", "network.pt2")]
     # Which order of memory is fast is for the device to say on which it will run.
-    plain = network.to("cpu").to(memory_format=torch.contiguous_format)
+    plain: Any = network.to("cpu")
+    plain = plain.to(memory_format=torch.contiguous_format)
     write_json(paths[0], facts)
     save_weights(plain, paths[1])
     export_network(plain, input_shape, paths[2])

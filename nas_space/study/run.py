@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, cast
 
 import numpy as np
 import torch
@@ -114,7 +114,7 @@ class Run:
                 ) from error
         # Convolutions of images take half the time so, whatever the order of the images.
         if all(weight.dim() != 5 for weight in self.space.parameters()):  # those of volumes
-            self.space.to(memory_format=torch.channels_last)
+            cast(Any, self.space).to(memory_format=torch.channels_last)
         self.fabric.to_device(self.space)
         self.macs = macs(self.space, self.splits.input_shape)
         self.params = params(self.space)

@@ -15,6 +15,7 @@ from torch import nn
 import nas_space as ns
 from nas_space import nn as mnn
 from nas_space.mutable import Sample
+from nas_space.study import report
 
 
 class Tiny(ns.ModelSpace):
@@ -84,6 +85,13 @@ def slow_worth(network: Any, arch: Sample) -> float:
             file.write(f"{sorted(arch.items())}\n")
     time.sleep(0.05)
     return worth(network, arch)
+
+
+def reporting(network: Any, arch: Sample) -> float:
+    """The same, told in five steps."""
+    for step in range(1, 6):
+        report(worth(network, arch) * step / 5, step)
+    return slow_worth(network, arch)
 
 
 def failing(network: Any, arch: Sample) -> float:

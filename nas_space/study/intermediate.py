@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 
 import optuna
 
-__all__ = ["report"]
+from nas_space.errors import UsageError
+
+__all__ = ["check_pruner", "report"]
 
 _TRIAL: ContextVar[optuna.trial.Trial | None] = ContextVar("trial", default=None)
 
@@ -31,6 +33,15 @@ def pruning() -> bool:
         and len(trial.study.directions) == 1
         and not isinstance(trial.study.pruner, optuna.pruners.NopPruner)
     )
+
+
+def check_pruner(pruner: optuna.pruners.BasePruner | None, objectives: Sequence[str]) -> None:
+    """Raises :class:`UsageError` if a pruner would have nothing to go by."""
+    if len(objectives) > 1 and not isinstance(pruner, (optuna.pruners.NopPruner, type(None))):
+        raise UsageError(
+            f"a pruner has no use for several objectives ({', '.join(objectives)}): Optuna prunes "
+            "by a single one; leave it out, or search for one within a budget of the others"
+        )
 
 
 def report(value: float, step: int) -> None:

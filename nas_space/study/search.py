@@ -15,6 +15,7 @@ from nas_space.strategy import RegularizedEvolution, Strategy, get_strategy
 from nas_space.strategy.oneshot import OneShot, OneShotName, OneShotProgress
 from nas_space.study.evaluators import from_scratch
 from nas_space.study.fingerprint import unrestricted
+from nas_space.study.intermediate import check_pruner
 from nas_space.study.ledger import storable
 from nas_space.study.objectives import Objectives, objectives_of
 from nas_space.study.oneshot import OneShotResult, search_oneshot
@@ -135,7 +136,8 @@ def search(
         ``'none'`` for no network at all (``evaluate`` gets ``None``).  By default what the
         evaluator wants; for a function of your own ``'inherit'``.
     pruner
-        One of Optuna's, to end poor trials early, by what they :func:`report`.
+        One of Optuna's, to end poor trials early, by what they :func:`report`; for a single
+        objective only.
     resume
         Whether to go on with a study of this name, or to join others that work on it, on
         other machines, too.  If there is none, one is begun.
@@ -217,6 +219,7 @@ def search(
         weights=weights or str(getattr(evaluate, "weights", "inherit")),
     )
     _check_expressions(settings)
+    check_pruner(pruner, [objective.name for objective in settings.objectives])
     settings.strategy.check(space)
     if storage is not None or workers > 1:
         storable(unrestricted(space))

@@ -14,6 +14,7 @@ from nas_space.mutable import Sample
 from nas_space.strategy import get_strategy
 from nas_space.study.evaluators import from_scratch, main_objective
 from nas_space.study.finished import write_network
+from nas_space.study.intermediate import check_pruner
 from nas_space.study.objectives import Objective, minimize
 from nas_space.study.progress import SearchProgress, ShowProgress
 from nas_space.study.result import SearchResult
@@ -156,7 +157,9 @@ class TrialsRun(Run):
         super().__init__(out, plan=asdict(self.plan), **arguments)
 
     def check(self) -> None:
-        self.objectives()
+        if self.timeout is not None and self.timeout <= 0:
+            raise UsageError(f"timeout must be positive, but got {self.timeout}")
+        check_pruner(PRUNERS[self.plan.pruner](), [each.name for each in self.objectives()])
         self.strategy.check(self.within)
         if self.plan.storage is not None:
             open_storage(self.plan.storage)

@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -17,6 +18,7 @@ import torch
 import nas_space as ns
 from nas_space.cli import main
 from nas_space.study import load_search, report
+from nas_space.study.evaluators import FromScratch
 from nas_space.study.stored import open_run
 from tests.problems import Various, failing, worth
 
@@ -207,9 +209,63 @@ def test_several_workers(strategy: str, tmp_path: Path, images: str) -> None:
     assert len({trial.user_attrs["worker"] for trial in result.study.trials}) == 2
 
 
-def test_poor_trials_are_stopped_early(tmp_path: Path, images: str) -> None:
-    given = ["--strategy", "random", "--space", SPACE, "--data", images, "--pruner", "median"]
-    length = ["--epochs", "2", "--final-epochs", "1", "--trials", "14", "--quiet"]
+def test_when_time_has_run_out_the_best_so_far_is_trained(
+    tmp_path: Path, images: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limit = 2.0
+
+    def lasting(*_arguments: object) -> dict[str, float]:
+        time.sleep(limit)
+        return {"accuracy": 0.5}
+
+    monkeypatch.setattr(FromScratch, "__call__", lasting)
+    given = ["--strategy", "random", "--space", SPACE, "--data", images, "--max-macs", "none"]
+    out = tmp_path / "run"
+    more = ["--trials", "50", "--timeout", str(limit), *SHORT]
+    assert run("search", *given, "--out", str(out), *more) == 0
+    done = open_run(out).result
+    assert done is not None
+    assert len(done.outcomes) == 1
+    assert (out / "weights.safetensors").exists()
+    # The limit is of a command, not of the run.
+    monkeypatch.undo()
+    assert run("resume", str(out), "--trials", "3", "--quiet") == 0
+    assert len(load_search(out / "study.db").outcomes) == 3
+
+
+def test_too_many_failures_end_a_run(
+    tmp_path: Path, images: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_arguments: object) -> float:
+        raise RuntimeError("out of luck")
+
+    monkeypatch.setattr(FromScratch, "__call__", broken)
+    given = ["--strategy", "random", "--space", SPACE, "--data", images, "--failures", "2"]
+    assert run("search", *given, "--out", str(tmp_path / "run"), *SHORT) != 0
+    assert "2 trials have failed" in capsys.readouterr().err
+    assert run("show", str(tmp_path / "run")) == 0
+    assert "out of luck" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("pruner", "length"),
+    [
+        ("median", ["--epochs", "2", "--trials", "14"]),
+        *(
+            pytest.param(
+                name,
+                ["--epochs", "8", "--trials", "25", "--max-macs", "none"],
+                marks=pytest.mark.slow,
+            )
+            for name in ("halving", "hyperband")
+        ),
+    ],
+)
+def test_poor_trials_are_stopped_early(
+    pruner: str, length: list[str], tmp_path: Path, images: str
+) -> None:
+    given = ["--strategy", "random", "--space", SPACE, "--data", images, "--pruner", pruner]
+    length = [*length, "--final-epochs", "1", "--quiet"]
     assert run("search", *given, "--out", str(tmp_path / "run"), *length) == 0
     states = {outcome.state for outcome in load_search(tmp_path / "run" / "study.db").outcomes}
     assert states == {"complete", "pruned"}
@@ -226,6 +282,11 @@ def test_poor_trials_are_stopped_early(tmp_path: Path, images: str) -> None:
         (["--strategy", "tpe", "--option", "n_startup_trial=3"], "'n_startup_trials'"),
         (["--strategy", "tpe", "--option", "n_startup_trials"], "--option takes name=value"),
         (["--strategy", "random", "--pruner", "medium"], "did you mean 'median'"),
+        (
+            ["--strategy", "random", "--pruner", "median", "--minimize", "macs"],
+            "several objectives",
+        ),
+        (["--strategy", "random", "--timeout", "0"], "timeout must be positive"),
         (["--strategy", "random", "--minimize", "mac"], "did you mean 'macs'"),
         (["--strategy", "random", "--storage", "nowhere/at/all.db"], "no folder"),
         (["--strategy", "random", "--storage", "postgresql://localhost:1/none"], "check that"),

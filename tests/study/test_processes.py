@@ -12,13 +12,14 @@ import threading
 import time
 from pathlib import Path
 
+import optuna
 import pytest
 
 import nas_space as ns
 from nas_space.errors import TrialError, UsageError
 from nas_space.study.objectives import objectives_of
 from nas_space.study.storage import open_storage, open_study
-from tests.problems import Various, deadly, failing, slow_worth, worth
+from tests.problems import Various, deadly, failing, reporting, slow_worth, worth
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="kills processes as POSIX does")
 
@@ -59,6 +60,24 @@ def test_errors_of_workers_come_home(tmp_path):
             Various(), failing, trials=100, workers=2, failures=2, storage=tmp_path / "search.db"
         )
     assert not multiprocessing.active_children()
+
+
+@pytest.mark.slow
+def test_time_runs_out_for_all_of_them(tmp_path):
+    result = ns.search(
+        Various(), slow_worth, trials=100_000, workers=2, timeout=20, storage=tmp_path / "search.db"
+    )
+    assert 0 < len(result.outcomes) < 100_000
+    check(result, len(result.outcomes))
+    assert not multiprocessing.active_children()
+
+
+def test_poor_trials_are_stopped_early_in_all_of_them():
+    pruner = optuna.pruners.MedianPruner(n_startup_trials=3)
+    result = ns.search(Various(), reporting, trials=40, workers=2, pruner=pruner)
+    assert {outcome.state for outcome in result.outcomes} == {"complete", "pruned"}
+    pruned = [t for t in result.study.trials if t.state == optuna.trial.TrialState.PRUNED]
+    assert len({trial.user_attrs["worker"] for trial in pruned}) == 2
 
 
 def test_what_cannot_be_sent_is_refused():

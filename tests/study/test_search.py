@@ -342,6 +342,11 @@ class TestEnd:
         assert set(states) == {"complete", "pruned"}
         assert result.best() in [o.arch for o in result.complete]
 
+    def test_a_pruner_is_refused_where_optuna_would_not_use_it(self):
+        two = {"accuracy": "maximize", "loss": "minimize"}
+        with pytest.raises(UsageError, match=r"pruner.*accuracy, loss"):
+            ns.search(Tiny(), worth, objectives=two, pruner=optuna.pruners.MedianPruner())
+
     def test_reports_do_nothing_outside_of_a_search_and_with_several_objectives(self):
         report(1.0, 0)
 
@@ -349,9 +354,7 @@ class TestEnd:
             report(1.0, 0)
             return {"a": 1.0, "b": 2.0}
 
-        result = ns.search(
-            Tiny(), trained, objectives=["a", "b"], trials=3, pruner=optuna.pruners.MedianPruner()
-        )
+        result = ns.search(Tiny(), trained, objectives=["a", "b"], trials=3)
         assert len(result.complete) == 3
 
     def test_optuna_is_as_talkative_as_before(self, capsys):

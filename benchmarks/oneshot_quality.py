@@ -6,8 +6,10 @@
     python -m benchmarks.oneshot_quality           # strategies against the table
 
 The space has five places with three operations each.  Digits are 8×8 pixels under much noise, so
-that no operation is useless and no network perfect.  The truth is the accuracy on images that
-nothing is trained or searched on, the mean of three trainings from scratch.
+that no operation is useless and no network perfect.  The noise is drawn anew each time an image is
+trained on, or two trainings of one network would differ as much as two networks do.  The truth is
+the accuracy on images that nothing is trained or searched on, the mean of three trainings from
+scratch.
 
 Of each strategy, over ten seeds: how its order of all networks agrees with the true one
 (Kendall's tau, over all networks and over the better half), and the true rank of what it finds.
@@ -46,12 +48,12 @@ from nas_space.strategy.oneshot import (
     RandomOneShot,
     Run,
 )
-from nas_space.training import Task, evaluate, fit
+from nas_space.training import Jitter, Task, evaluate, fit
 
 DATA = Path(__file__).parent / "data" / "oneshot_digits.json"
-PLACES, WIDTH, NOISE = 5, 8, 0.6
-OPERATIONS = ("full", "point", "pool")
-ALONE, SHARED, SEEDS = 80, 640, 10
+PLACES, WIDTH, NOISE, COPIES = 5, 8, 0.8, 4
+OPERATIONS = ("conv", "average", "maximum")
+ALONE, SHARED, SEEDS = 160, 1280, 10
 ARCHS = [
     {f"op{place}": name for place, name in enumerate(names)}
     for names in product(OPERATIONS, repeat=PLACES)
@@ -60,9 +62,9 @@ ARCHS = [
 
 def operation(name: str) -> nn.Module:
     made: dict[str, Callable[[], nn.Module]] = {
-        "full": lambda: nn.Conv2d(WIDTH, WIDTH, 3, padding=1, bias=False),
-        "point": lambda: nn.Conv2d(WIDTH, WIDTH, 1, bias=False),
-        "pool": lambda: nn.AvgPool2d(3, stride=1, padding=1),
+        "conv": lambda: nn.Conv2d(WIDTH, WIDTH, 3, padding=1, bias=False),
+        "average": lambda: nn.AvgPool2d(3, stride=1, padding=1),
+        "maximum": lambda: nn.MaxPool2d(3, stride=1, padding=1),
     }
     return nn.Sequential(made[name](), nn.BatchNorm2d(WIDTH), nn.ReLU())
 
@@ -90,17 +92,29 @@ class Digits(ns.ModelSpace):
 
 
 def the_task() -> Task:
-    """597 images to train on, 500 to choose by, 700 for the truth; always the same noise."""
+    """597 images to train on, 500 to choose by, 700 for the truth.
+
+    Of the latter there are four copies, each always under the same noise.
+    """
     x, y = load_digits(return_X_y=True)
-    images = torch.from_numpy(x).float().reshape(-1, 1, 8, 8) / 8 - 1
+    images, labels = torch.from_numpy(x).float().reshape(-1, 1, 8, 8) / 8 - 1, torch.from_numpy(y)
     generator = torch.Generator().manual_seed(0)
-    images += NOISE * torch.randn(images.shape, generator=generator)
     order = torch.randperm(len(images), generator=generator)
-    images, labels = images[order], torch.from_numpy(y)[order]
-    parts = [slice(0, 597), slice(597, 1097), slice(1097, None)]
-    train, validation, test = (TensorDataset(images[part], labels[part]) for part in parts)
-    optimizer = partial(torch.optim.SGD, lr=0.1, momentum=0.9, weight_decay=1e-3)
-    return Task.classification(train, validation, test, batch_size=64, optimizer=optimizer)
+    train, validation, test = order[:597], order[597:1097], order[1097:]
+    noise = Jitter(noise=NOISE)
+
+    def copies(part: Tensor) -> TensorDataset:
+        part = part.repeat(COPIES)
+        return TensorDataset(noise(images[part], generator), labels[part])
+
+    return Task.classification(
+        TensorDataset(images[train], labels[train]),
+        copies(validation),
+        copies(test),
+        augment=noise,
+        batch_size=64,
+        optimizer=partial(torch.optim.SGD, lr=0.03, momentum=0.9, weight_decay=1e-3),
+    )
 
 
 def alone(arch: dict[str, str], seed: int) -> dict[str, float]:

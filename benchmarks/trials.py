@@ -7,9 +7,11 @@
 The *overhead* is what a trial takes beyond ``evaluate``, which does nothing here: in processor
 time, as another program on the machine would count otherwise. *Resume* is a
 thousand trials read from SQLite, until the next one begins. *Regret* is how far the best so far
-is from the known optimum of a synthetic problem, over the labels of ProxylessNAS: every value of
-a label is worth a normal number, and an architecture the sum over its active labels. A depth
-that opens further labels is worth trying only if these are well chosen.
+is from the known optimum of a problem. One is synthetic, over the labels of ProxylessNAS: every
+value of a label is worth a normal number, and an architecture the sum over its active labels. A
+depth that opens further labels is worth trying only if these are well chosen. The other is a
+table of 243 networks that were trained on digits (see ``benchmarks.oneshot_quality``), where a
+trial tells the validation accuracy of one training, and the truth is the mean test accuracy.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -39,6 +41,7 @@ from benchmarks._measure import (
     write_json,
 )
 from benchmarks._nni import ROOT, NniMissingError, nni_python
+from benchmarks.oneshot_quality import ARCHS, DATA, Digits
 from nas_space.hub import ProxylessNAS
 from nas_space.mutable import Sample
 from nas_space.strategy import (
@@ -53,6 +56,7 @@ from nas_space.strategy import (
     RegularizedEvolution,
     Strategy,
 )
+from nas_space.study import Outcome
 from nas_space.study.storage import quiet
 
 PARTS = ("overhead", "resume", "nni", "regret")
@@ -198,17 +202,16 @@ class Additive:
 
     Parameters
     ----------
-    space
-        Of ProxylessNAS.
     seed
         Which numbers.
     """
 
-    def __init__(self, space: Any, seed: int) -> None:
+    def __init__(self, seed: int) -> None:
         generator = np.random.default_rng(seed)
+        self.space = cast("Any", ProxylessNAS(num_labels=10, width_mult=0.1))
         self.worth = {
             label: {value: float(generator.normal()) for value in symbol.values}
-            for label, symbol in space.simplify().items()
+            for label, symbol in self.space.symbols().items()
         }
         self.optimum = max(self.worth["s7_i0"].values())
         for stage in range(2, 7):
@@ -217,39 +220,100 @@ class Additive:
             self.optimum += max(worth + sum(best[:depth]) for depth, worth in depths.items())
 
     def __call__(self, _network: object, arch: Sample) -> float:
+        return self.truth(arch)
+
+    def truth(self, arch: Sample) -> float:
+        """What an architecture is worth."""
         return sum(self.worth[label][value] for label, value in arch.items())
 
 
-def regret(names: Sequence[str], seeds: int, folder: Path) -> dict[str, npt.NDArray[np.float64]]:
+class Tabular:
+    """The digits: a trial tells the validation accuracy of one training of the three in the table.
+
+    Parameters
+    ----------
+    seed
+        Which trainings.
+    """
+
+    def __init__(self, seed: int) -> None:
+        table = json.loads(DATA.read_text())
+        validation, test = (np.array(table[split]) for split in ("validation", "test"))
+        self.space: Any = Digits()
+        trained = np.random.default_rng(seed).integers(3, size=len(ARCHS))
+        self.told = validation[np.arange(len(ARCHS)), trained]
+        self.mean = test.mean(1)
+        self.optimum = float(self.mean.max())
+
+    def __call__(self, _network: object, arch: Sample) -> float:
+        return float(self.told[ARCHS.index(dict(arch))])
+
+    def truth(self, arch: Sample) -> float:
+        """The mean test accuracy of the three trainings."""
+        return float(self.mean[ARCHS.index(dict(arch))])
+
+
+class Told(Tabular):
+    """The same, but what a trial tells is the truth: how soon strategies find what is told best.
+
+    Among 500 images that is mostly luck, of which the other regret says what it costs.
+    """
+
+    def __init__(self, seed: int) -> None:
+        super().__init__(seed)
+        self.optimum = float(self.told.max())
+
+    def truth(self, arch: Sample) -> float:
+        """What a trial tells."""
+        return self(None, arch)
+
+
+PROBLEMS: dict[str, Callable[[int], Additive | Tabular]] = {
+    "additive": Additive,
+    "digits": Tabular,
+    "digits-told": Told,
+}
+
+
+def curve(problem: Additive | Tabular, outcomes: Sequence[Outcome]) -> npt.NDArray[np.float64]:
+    """After each trial, how far what one would choose by then is from the optimum."""
+    regrets: list[float] = []
+    chosen = outcomes[0]
+    for outcome in outcomes:
+        if outcome.values["value"] > chosen.values["value"]:
+            chosen = outcome
+        regrets.append(problem.optimum - problem.truth(chosen.arch))
+    return np.array(regrets)
+
+
+def regret(
+    kind: str, names: Sequence[str], seeds: int, folder: Path
+) -> dict[str, npt.NDArray[np.float64]]:
     """For each strategy the regret, of the shape (seeds, trials).
 
     What is found is kept in the folder, so that an interrupted run goes on.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    space = ProxylessNAS(num_labels=10, width_mult=0.1)
     found = {}
     console = Console()
     for name in names:
         curves = []
         for seed in range(seeds):
-            file = folder / f"{name}-{seed}.npy"
-            if file.exists():
-                curves.append(np.load(file))
-                continue
-            problem = Additive(space, seed)
-            result = ns.search(
-                space,
-                problem,
-                strategy=STRATEGIES[name](),
-                trials=TRIALS,
-                seed=seed,
-                weights="none",
-            )
-            values = [outcome.values["value"] for outcome in result.outcomes]
-            curves.append(problem.optimum - np.maximum.accumulate(values))
-            np.save(file, curves[-1])
-            console.print(f"{name}, seed {seed}: {curves[-1][-1]:.2f}", highlight=False)
+            file = folder / f"{kind}-{name}-{seed}.npy"
+            if not file.exists():
+                problem = PROBLEMS[kind](seed)
+                result = ns.search(
+                    problem.space,
+                    problem,
+                    strategy=STRATEGIES[name](),
+                    trials=TRIALS,
+                    seed=seed,
+                    weights="none",
+                )
+                np.save(file, curve(problem, result.outcomes))
+            curves.append(np.load(file))
         found[name] = np.array(curves)
+        console.print(f"{kind}, {name}: {found[name][:, -1].mean():.4g}", highlight=False)
     return found
 
 
@@ -260,10 +324,10 @@ def p_value(regrets: npt.NDArray[np.float64], reference: npt.NDArray[np.float64]
     return float(wilcoxon(regrets[:, -1], reference[:, -1], alternative="less").pvalue)
 
 
-def show_regret(found: dict[str, npt.NDArray[np.float64]]) -> None:
+def show_regret(kind: str, found: dict[str, npt.NDArray[np.float64]]) -> None:
     """The table."""
     places = (10, 30, TRIALS)
-    table = Table(title=f"regret, mean over {len(next(iter(found.values())))} seeds")
+    table = Table(title=f"regret, {kind}: mean over {len(next(iter(found.values())))} seeds")
     table.add_column("strategy")
     for place in places:
         table.add_column(f"after {place}", justify="right")
@@ -272,7 +336,7 @@ def show_regret(found: dict[str, npt.NDArray[np.float64]]) -> None:
         p = "" if name == "Random" or "Random" not in found else (
             f"{p_value(regrets, found['Random']):.2g}"
         )  # fmt: skip
-        means = [f"{regrets[:, place - 1].mean():.2f}" for place in places]
+        means = [f"{regrets[:, place - 1].mean():.3g}" for place in places]
         table.add_row(name, *means, p)
     Console(width=100).print(table)
 
@@ -303,6 +367,7 @@ def main() -> None:
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--strategies", nargs="+", choices=STRATEGIES, default=list(STRATEGIES))
+    parser.add_argument("--problems", nargs="+", choices=PROBLEMS, default=list(PROBLEMS))
     parser.add_argument("--out", type=Path, default=Path("runs/bench"))
     options = parser.parse_args()
     use_one_thread()
@@ -318,10 +383,12 @@ def main() -> None:
             rows.append(Row("a trial of NNI", note=str(error)))
     others: dict[str, Any] = {}
     if "regret" in options.parts:
-        found = regret(options.strategies, options.seeds, options.out / "regret")
-        show_regret(found)
-        picture(found, options.out / "regret.png")
-        others["regret"] = {name: regrets.tolist() for name, regrets in found.items()}
+        others["regret"] = {}
+        for kind in options.problems:
+            found = regret(kind, options.strategies, options.seeds, options.out / "regret")
+            show_regret(kind, found)
+            picture(found, options.out / f"regret-{kind}.png")
+            others["regret"][kind] = {name: regrets.tolist() for name, regrets in found.items()}
     if rows:
         print_table("Search over trials", rows)
     write_json(options.out / "trials.json", rows, **others)

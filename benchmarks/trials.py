@@ -256,7 +256,7 @@ class Tabular:
 class Told(Tabular):
     """The same, but what a trial tells is the truth: how soon strategies find what is told best.
 
-    Among 500 images that is mostly luck, of which the other regret says what it costs.
+    The other regret holds what it costs to believe that, too.
     """
 
     def __init__(self, seed: int) -> None:

@@ -5,7 +5,7 @@
     python -m benchmarks.gpu [--out gpu.json]
 
 Images of 224×224, batches of 128 (of 32 for mixtures of all candidates), bfloat16 autocast,
-channels last; eager, and compiled where what is trained is a plain network or plain candidates.
+channels last; eager, and compiled region by region.
 Where there is no CUDA device it says so and measures nothing.
 """
 
@@ -25,7 +25,6 @@ from torch.utils.data import TensorDataset
 from benchmarks._measure import Row, Spread, print_table, row, write_json
 from benchmarks.oneshot import CLASSES, Along, largest
 from nas_space.hub import MobileNetV3Space, ProxylessNAS
-from nas_space.nn import LayerChoice
 from nas_space.strategy.oneshot import DARTS, Proxyless, Run
 from nas_space.training import Task, Trainer, make_fabric
 
@@ -79,14 +78,6 @@ class Bench:
         return f"{torch.cuda.max_memory_allocated(self.device) / 2**20:,.0f} MiB at most"
 
 
-def compile_candidates(space: nn.Module) -> None:
-    """Compiles each candidate by itself: what is drawn afterwards compiles nothing."""
-    for module in space.modules():
-        if isinstance(module, LayerChoice):
-            for candidate in module:
-                candidate.compile()
-
-
 def compared(
     bench: Bench, what: str, ours: Callable[[], object], other: Callable[[], object]
 ) -> Row:
@@ -102,19 +93,32 @@ def compared(
     return row(what, mine, plain, ratio, note=bench.peak(ours))
 
 
-def paths(bench: Bench, kind: Any, *, compiled: bool) -> Iterator[Row]:
+def along(bench: Bench, space: Any, arch: Any) -> Run:
+    """A run that trains one path of a space, at every step the same."""
+    strategy = Along()
+    strategy.arch = arch
+    return Run(strategy, space, bench.task(bench.batch), steps=STEPS, fabric=bench.fabric())
+
+
+def paths(bench: Bench, kind: Any) -> Iterator[Row]:
     """A whole step along a path, against one of the network alone."""
-    space, task, strategy = bench.space(kind), bench.task(bench.batch), Along()
-    strategy.arch = space.sample(seed=0)
-    network = space.freeze(strategy.arch)
-    if compiled:
-        network.compile()
-        compile_candidates(space)
-    run = Run(strategy, space, task, steps=STEPS, fabric=bench.fabric())
-    trainer = Trainer(network, task, steps=STEPS, fabric=bench.fabric())
-    how = "compiled" if compiled else "eager"
+    space = bench.space(kind)
+    arch = space.sample(seed=0)
+    trainer = Trainer(
+        space.freeze(arch), bench.task(bench.batch), steps=STEPS, fabric=bench.fabric()
+    )
+    what = f"random path on {kind.__name__}, a whole step"
+    yield compared(bench, what, along(bench, space, arch).advance, trainer.advance)
+
+
+def regions(bench: Bench, kind: Any) -> Iterator[Row]:
+    """A whole step along a path whose regions are compiled, against the same as it is."""
+    space, eager = bench.space(kind), bench.space(kind)
+    arch = space.sample(seed=0)
+    space.compile_regions()
+    what = f"random path on {kind.__name__}, compiled / eager"
     yield compared(
-        bench, f"random path on {kind.__name__}, {how}, a whole step", run.advance, trainer.advance
+        bench, what, along(bench, space, arch).advance, along(bench, eager, arch).advance
     )
 
 
@@ -155,14 +159,17 @@ def mixtures(bench: Bench, kind: Any) -> Iterator[Row]:
 
 def rows(bench: Bench, *, compiled: bool) -> Iterator[Row]:
     figures: list[tuple[str, Callable[[], Iterator[Row]]]] = [
-        ("path", partial(paths, bench, ProxylessNAS, compiled=False)),
-        ("elastic path", partial(paths, bench, MobileNetV3Space, compiled=False)),
+        ("path", partial(paths, bench, ProxylessNAS)),
+        ("elastic path", partial(paths, bench, MobileNetV3Space)),
         ("policy", partial(policies, bench)),
         ("DARTS", partial(mixtures, bench, ProxylessNAS)),
         ("elastic DARTS", partial(mixtures, bench, MobileNetV3Space)),
     ]
     if compiled:
-        figures.insert(1, ("compiled", partial(paths, bench, ProxylessNAS, compiled=True)))
+        figures += [
+            ("compiled path", partial(regions, bench, ProxylessNAS)),
+            ("compiled elastic path", partial(regions, bench, MobileNetV3Space)),
+        ]
     for name, figure in figures:
         try:
             yield from figure()

@@ -110,6 +110,27 @@ def path(kind: Any, limit: float) -> Iterator[Row]:
     )
 
 
+def compiled() -> Iterator[Row]:
+    """A whole step along the shortest path, its regions compiled, against the same as it is."""
+    runs = {}
+    for name in ("ours", "eager"):
+        space, strategy = space_of(ProxylessNAS), Along()
+        strategy.arch = {**space.sample(seed=0), **{f"s{stage}_depth": 1 for stage in range(2, 7)}}
+        if name == "ours":
+            space.compile_regions()
+        runs[name] = Run(strategy, space, the_task(), steps=STEPS)
+        runs[name].advance()  # compiles
+    contestants: Any = {name: lambda _, run=run: run.advance for name, run in runs.items()}
+    times = take_turns(contestants, range(12), rounds=4)
+    yield row(
+        "random path of seven blocks on ProxylessNAS, a whole step, compiled / eager",
+        Spread.of(times["ours"]),
+        Spread.of(times["eager"]),
+        ratios(times["ours"], times["eager"]),
+        Aim("≤", 1.0),
+    )
+
+
 def proxyless(kind: Any) -> Iterator[Row]:
     """A step of the policy along two paths, against passes of the active one."""
     space = space_of(kind)
@@ -306,6 +327,7 @@ def against_nni(space: str, strategy: str, aim: float | None) -> Iterator[Row]:
 FIGURES: dict[str, Callable[[], Iterator[Row]]] = {
     "path": partial(path, ProxylessNAS, 1.05),
     "elastic-path": partial(path, MobileNetV3Space, 1.35),
+    "compiled": compiled,
     "proxyless": partial(proxyless, ProxylessNAS),
     "elastic-proxyless": partial(proxyless, MobileNetV3Space),
     "darts": darts_candidates,

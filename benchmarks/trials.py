@@ -253,25 +253,9 @@ class Tabular:
         return float(self.mean[ARCHS.index(dict(arch))])
 
 
-class Told(Tabular):
-    """The same, but what a trial tells is the truth: how soon strategies find what is told best.
-
-    The other regret holds what it costs to believe that, too.
-    """
-
-    def __init__(self, seed: int) -> None:
-        super().__init__(seed)
-        self.optimum = float(self.told.max())
-
-    def truth(self, arch: Sample) -> float:
-        """What a trial tells."""
-        return self(None, arch)
-
-
 PROBLEMS: dict[str, Callable[[int], Additive | Tabular]] = {
     "additive": Additive,
     "digits": Tabular,
-    "digits-told": Told,
 }
 
 

@@ -43,6 +43,11 @@ def measure_latency(
     In inference, each block alone on random inputs: it is warmed up, then read several times,
     of which the median counts.  On a GPU, CUDA events take the time.
 
+    On the CPU, the C library of Linux gives large activations back to the system while a network
+    runs and has them cleared anew, which can take half of the time, of some networks and not of
+    others.  Where the figures shall add up, start the program with ``MALLOC_MMAP_THRESHOLD_`` and
+    ``MALLOC_TRIM_THRESHOLD_`` set to more bytes than it needs, or with another allocator.
+
     Parameters
     ----------
     space

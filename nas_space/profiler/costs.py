@@ -122,7 +122,7 @@ def counted(
     config
         What formulas are given as ``config``.
     """
-    tables = Tables()
+    tables = Tables(of.space)
     modules, rest = covered(of, config)
     for context, labels, table in modules:
         tables.add(context, labels, table * each)
@@ -191,7 +191,7 @@ def memory(
 
 
 def _peak(of: Profile) -> Any:
-    tables = Tables()
+    tables = Tables(of.space)
     tables.raise_to(Context(), *total(*_held(of.live, {})))
     wide: list[Any] = []
     known: dict[Any, tuple[Labels, Array]] = {}
@@ -203,7 +203,7 @@ def _peak(of: Profile) -> Any:
         if math.prod(label.size for label in labels) <= _TABLE:
             tables.raise_to(step.context, *total(*parts))
         else:
-            moment = Tables()
+            moment = Tables(of.space)
             for part in parts:
                 moment.add(step.context, *part)
             wide.append(moment.sum())
@@ -245,7 +245,7 @@ def _own_peak(outcome: Outcome) -> int:
 
 
 def _kept(of: Profile) -> Any:
-    tables = Tables()
+    tables = Tables(of.space)
     keeping: dict[int, tuple[Held, list[tuple[Labels, Array]]]] = {}
     for _, step in of.steps():
         tables.add(step.context, step.labels, step.table(lambda outcome: outcome.extra))

@@ -67,7 +67,7 @@ def latency(
     batch_size = times.about.get("batch_size", 1) if inputs is None else 1
     of = profile(space, input_shape, inputs=inputs, dtype=dtype, batch_size=batch_size)
     name = _namer(space, times)
-    tables = Tables()
+    tables = Tables(space)
     missing: dict[str, Block] = {}
     for place in timed(of):
         numbers = []

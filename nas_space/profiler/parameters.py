@@ -60,7 +60,7 @@ def count_parameters(space: Space, *, normalization: bool = True) -> Any:
     with suppress(Dead):
         census.attempt(lambda: census.freezer.module(space))
     check(space, census.failures, "any inputs")
-    return census.total()
+    return census.total(space)
 
 
 _NORMALIZATIONS: tuple[type[nn.Module], ...] = (
@@ -99,7 +99,7 @@ class _Census(Explorer):
     def merge(self, outcomes: Sequence[tuple[Guard, Any]]) -> Any:
         return outcomes[0][1]  # always the stub
 
-    def total(self) -> Any:
+    def total(self, space: nn.Module) -> Any:
         """The sum over all parameters that exist."""
         extents: dict[Any, int] = {}
         contexts: dict[Any, dict[int, Context]] = {}
@@ -111,7 +111,7 @@ class _Census(Explorer):
         for key, where in contexts.items():
             known = together.get(tuple(where), (0, []))[0]
             together[tuple(where)] = (known + extents[key], list(where.values()))
-        tables = Tables()
+        tables = Tables(space)
         for extent, group in together.values():
             tables.add(Context(), *_anywhere(group, extent))
         return tables.sum()

@@ -5,15 +5,24 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from torch import nn
 
 from ..mutable import MutableExpression
 from .cases import Array, Context, Labels, ordered, sizes, spread
+from .order import Known, Order
 
 
 class Tables:
-    """Tables of numbers, one for each set of labels, that add up or of which the largest counts."""
+    """Tables of numbers, one for each set of labels, that add up or of which the largest counts.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    space
+        The space whose architectures they are about.
+    """
+
+    def __init__(self, space: nn.Module) -> None:
+        self.order = Order(space)
         self.tables: dict[Labels, Array] = {}
 
     def add(self, context: Context, labels: Labels, table: Array) -> None:
@@ -39,7 +48,7 @@ class Tables:
             kept, part = essential(labels, table)
             merged[kept] = merged[kept] + part if kept in merged else part
         constant = int(merged.pop((), 0))
-        terms = [expression_of(labels, table) for labels, table in merged.items()]
+        terms = [expression_of(*part, self.order) for part in merged.items()]
         terms = [term for term in terms if not _is_zero(term)]
         if not terms:
             return constant
@@ -56,7 +65,7 @@ class Tables:
             kept, part = essential(labels, np.maximum(table, floor))
             if kept:
                 merged[kept] = np.maximum(merged[kept], part) if kept in merged else part
-        terms = [expression_of(labels, table) for labels, table in merged.items()]
+        terms = [expression_of(*part, self.order) for part in merged.items()]
         return MutableExpression.max([*terms, *others, floor])
 
 
@@ -78,31 +87,53 @@ def essential(labels: Labels, table: Array) -> tuple[Labels, Array]:
     return labels, table
 
 
-def expression_of(labels: Labels, table: Array) -> Any:
+def expression_of(labels: Labels, table: Array, order: Order, known: Known | None = None) -> Any:
     """The expression that a table over some labels is.
 
-    Where it does not depend on a label for some values of those before it, the expression
-    does not need that label there: it may be inactive.
+    It asks for no label that an architecture does not have.
+
+    Parameters
+    ----------
+    labels, table
+        A table, which is the same whatever the value of a label that is inactive.
+    order
+        In which order labels may be asked for.
+    known
+        Those that were asked for, and the codes that they may have here.
     """
     labels, table = essential(labels, table)
     if not labels:
         return int(table)
-    label, rest = labels[0], labels[1:]
-    groups: dict[bytes, list[int]] = {}
-    for code in range(label.size):
-        groups.setdefault(table[code].tobytes(), []).append(code)
-    branches = [(codes, expression_of(rest, table[codes[0]])) for codes in groups.values()]
+    known = known or {}
+    label = order.first(labels, known)
+    codes = known.get(label, range(label.size))
+    if label in labels:
+        axis = labels.index(label)
+        rest = labels[:axis] + labels[axis + 1 :]
+        parts = {code: table.take(code, axis) for code in codes}
+        groups: dict[bytes, list[int]] = {}
+        for code, part in parts.items():
+            groups.setdefault(part.tobytes(), []).append(code)
+        alike = list(groups.values())
+    else:  # what differs is not the table, but what of it may be asked for next
+        rest = labels
+        parts = dict.fromkeys(codes, table)
+        alike = [[code] for code in codes]
+    branches = [
+        (group, expression_of(rest, parts[group[0]], order, {**known, label: group}))
+        for group in alike
+    ]
     symbol = label.symbol
     if len(branches) == 2:
         return _either(symbol, *branches)
-    chosen = {code: branch for codes, branch in branches for code in codes}
-    values = [symbol.value(code) for code in range(label.size)]
+    chosen = {code: branch for group, branch in branches for code in group}
+    values = {code: symbol.value(code) for code in chosen}
     try:
         return MutableExpression.switch_case(
-            symbol, {value: chosen[code] for code, value in enumerate(values)}
+            symbol, {values[code]: branch for code, branch in sorted(chosen.items())}
         )
     except TypeError:  # values that do not hash, such as lists
-        pairs = [(symbol == value, chosen[code]) for code, value in enumerate(values)]
+        pairs = [(symbol == values[code], branch) for code, branch in sorted(chosen.items())]
         return MutableExpression.case([*pairs[:-1], (True, pairs[-1][1])])
 
 

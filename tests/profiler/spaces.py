@@ -19,8 +19,10 @@ from nas_space.nn import (
     MutableConv2d,
     MutableConvTranspose2d,
     MutableEmbedding,
+    MutableGroupNorm,
     MutableLayerNorm,
     MutableLinear,
+    MutableModule,
     MutableMultiheadAttention,
     ParametrizedModule,
     Repeat,
@@ -299,6 +301,53 @@ class Upsampling(ModelSpace):
         return F.interpolate(self.out(z), size=x.shape[-2:])
 
 
+class _Times(MutableModule):
+    def __init__(self, times: Any, block: nn.Module) -> None:
+        super().__init__()
+        self.times = times
+        self.block = block
+
+    def forward(self, x: Any) -> Any:
+        for _ in range(self.times):
+            x = self.block(x)
+        return x * self.times
+
+
+class Reasons(ModelSpace):
+    """A label that is active for one of two reasons: no single order of questions is right."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        kernel = Categorical([1, 3], label="kernel")
+        number = Categorical([1, 2], label="number")
+        norms = [MutableBatchNorm2d(2), MutableGroupNorm(number, 2)]
+        times = MutableExpression.condition(kernel == 1, number, 1)
+        self.stem = MutableConv2d(3, 2, kernel, padding=kernel // 2)
+        self.body = _Times(times, LayerChoice(norms, label="op"))
+
+    def forward(self, x: Any) -> Any:
+        return self.body(self.stem(x))
+
+
+class Crosswise(ModelSpace):
+    """The larger of two widths; which of them is looked at first, a further label decides."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        one, other = Categorical([2, 4], label="one"), Categorical([2, 4], label="other")
+        first = Categorical(["one", "other"], label="first")
+        width = MutableExpression.condition(
+            first == "one",
+            MutableExpression.condition(one == 4, 4, other),
+            MutableExpression.condition(other == 4, 4, one),
+        )
+        self.stem = MutableConv2d(3, width, 1)
+        self.head = MutableConv2d(width, 2, Categorical([1, 3], label="kernel"))
+
+    def forward(self, x: Any) -> Any:
+        return self.head(self.stem(x).relu())
+
+
 SPACES: dict[str, tuple[Callable[[], ModelSpace], Any]] = {
     "elastic": (Elastic, torch.zeros(1, 3, 8, 8)),
     "residual": (Residual, torch.zeros(1, 3, 8, 8)),
@@ -313,4 +362,6 @@ SPACES: dict[str, tuple[Callable[[], ModelSpace], Any]] = {
     "nested": (Nested, torch.zeros(2, 4)),
     "wrapped": (Wrapped, torch.zeros(2, 5, 4)),
     "upsampling": (Upsampling, torch.zeros(1, 3, 8, 8)),
+    "reasons": (Reasons, torch.zeros(1, 3, 8, 8)),
+    "crosswise": (Crosswise, torch.zeros(1, 3, 8, 8)),
 }

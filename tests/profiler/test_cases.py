@@ -9,9 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from torch import nn
 
 from nas_space.errors import DecompositionError, SampleMissingError
-from nas_space.mutable import Categorical, CategoricalMultiple, MutableExpression
+from nas_space.mutable import Categorical, CategoricalMultiple, MutableExpression, MutableList
+from nas_space.mutable.node import key_of
+from nas_space.nn import MutableModule
 from nas_space.profiler.cases import (
     NONE,
     Cases,
@@ -26,7 +29,11 @@ from nas_space.profiler.cases import (
     sizes,
     spread,
 )
+from nas_space.profiler.order import Order
 from nas_space.profiler.terms import Tables, essential, expression_of, total
+from tests.strategies import categoricals, pools, structures
+
+from . import oracle
 
 SYMBOLS = [Categorical(range(n), label=name) for name, n in (("a", 2), ("b", 3), ("c", 2))]
 A, B, C = map(Label.of, SYMBOLS)
@@ -177,10 +184,13 @@ def test_contexts_within_contexts():
 
 # -- tables as expressions ----------------------------------------------------------------------
 
+ANY = Order(nn.Module())  # no label decides about another
+
 
 @given(labelled)
 def test_an_expression_of_a_table_has_its_values(item):
-    expression = expression_of(*item)
+    labels, table = item
+    expression = expression_of(labels, table, ANY)
     for codes in every():
         found = (
             expression.evaluate(named(codes))
@@ -192,31 +202,61 @@ def test_an_expression_of_a_table_has_its_values(item):
 
 def test_an_expression_needs_no_label_that_does_not_matter_there():
     table = np.array([[5, 5, 5], [1, 2, 3]])
-    expression = expression_of((A, B), table)
+    expression = expression_of((A, B), table, ANY)
     assert str(expression) == "condition(a == 0, 5, switch_case(b, {0: 1, 1: 2, 2: 3}))"
     assert expression.evaluate({"a": 0}) == 5
     with pytest.raises(SampleMissingError):
         expression.evaluate({"a": 1})
 
 
+class Holding(MutableModule):
+    """Has the labels that some expression has."""
+
+    def __init__(self, part: Any) -> None:
+        super().__init__()
+        self.part = part
+
+
+def identity(arch: dict[str, Any]) -> Any:
+    return frozenset((name, key_of(value)) for name, value in arch.items())
+
+
+@given(st.data())
+def test_an_expression_asks_for_no_inactive_label(data):
+    pool = data.draw(pools(categoricals, most=3))
+    space = Holding(MutableList([data.draw(structures(pool))]))
+    architectures = oracle.architectures(space)
+    costs = {identity(arch): data.draw(st.integers(0, 2)) for arch in architectures}
+    labels = tuple(map(Label.of, data.draw(st.permutations(pool))))
+    table = np.zeros(sizes(labels), dtype=np.int64)
+    for codes in np.ndindex(table.shape):
+        everything = {x.name: x.symbol.value(c) for x, c in zip(labels, codes, strict=True)}
+        if space.contains(everything):
+            table[codes] = costs[identity(space.read(everything).active)]
+    expression = expression_of(labels, table, Order(space))
+    for arch in architectures:
+        found = expression if isinstance(expression, int) else expression.evaluate(arch)
+        assert found == costs[identity(arch)]
+
+
 def test_thresholds_print_as_such():
     depth = Categorical([1, 2, 3, 4], label="depth")
     labels = (Label.of(depth),)
-    assert str(expression_of(labels, np.array([0, 0, 7, 7]))) == "condition(depth >= 3, 7, 0)"
-    assert str(expression_of(labels, np.array([7, 0, 7, 0]))) == (
+    assert str(expression_of(labels, np.array([0, 0, 7, 7]), ANY)) == "condition(depth >= 3, 7, 0)"
+    assert str(expression_of(labels, np.array([7, 0, 7, 0]), ANY)) == (
         "case([(depth == 1, 7), (depth == 2, 0), (depth == 3, 7), (True, 0)])"
     )
 
 
 def test_values_that_do_not_hash():
     pick = CategoricalMultiple(range(3), n_chosen=2, label="pick")
-    expression = expression_of((Label.of(pick),), np.array([1, 2, 3]))
+    expression = expression_of((Label.of(pick),), np.array([1, 2, 3]), ANY)
     assert [expression.evaluate({"pick": pick.value(code)}) for code in range(3)] == [1, 2, 3]
 
 
 @given(st.lists(st.tuples(labelled, labelled), max_size=5))
 def test_sums_and_maxima_of_tables(items):
-    sums, most = Tables(), Tables()
+    sums, most = Tables(nn.Module()), Tables(nn.Module())
     for condition, item in items:
         context = Context().within(Guard(condition[0], condition[1] > 0))
         sums.add(context, *item)

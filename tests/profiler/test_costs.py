@@ -69,6 +69,23 @@ def test_every_architecture_of_a_small_space(name):
 
 
 @pytest.mark.parametrize("name", SPACES)
+def test_every_cost_is_a_budget(name):
+    make, inputs = SPACES[name]
+    space = make()
+    architectures = oracle.architectures(space)
+    for cost in (
+        params(space),
+        macs(space, inputs=inputs),
+        memory(space, inputs=inputs),
+        memory(space, inputs=inputs, training=True),
+    ):
+        if isinstance(cost, MutableExpression):
+            found = sorted(cost.evaluate(arch) for arch in architectures)
+            middle = found[len(found) // 2]
+            assert space.where(cost <= middle).count() == sum(each <= middle for each in found)
+
+
+@pytest.mark.parametrize("name", SPACES)
 def test_what_modules_cost_adds_up(name):
     make, inputs = SPACES[name]
     space = make()

@@ -1,6 +1,6 @@
 """``python -m nas_space``: the shell, where its script is not on the path."""
 
-from nas_space.cli import main
+from .cli import main
 
 if __name__ == "__main__":
     main()

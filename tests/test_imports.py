@@ -5,11 +5,15 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.util
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+
+import nas_space
 
 FRAMEWORKS = {
     "lightning",
@@ -51,6 +55,16 @@ def test_import_is_lazy(module: str) -> None:
     if importlib.util.find_spec(module) is None:
         pytest.skip(f"{module} does not exist yet")
     assert loaded_by(f"import {module}") & WITHOUT[module] == set()
+
+
+def test_imports_within_the_package_are_relative() -> None:
+    """So they show whether they go down: `.` is here, `..` is below."""
+    package = Path(nas_space.__file__).parent
+    for file in package.rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.ImportFrom) and not node.level and node.module:
+                within = node.module.partition(".")[0] == "nas_space"
+                assert not within, f"{file.relative_to(package)}:{node.lineno}: {node.module}"
 
 
 def test_the_check_sees_what_is_loaded() -> None:

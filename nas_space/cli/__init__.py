@@ -20,8 +20,8 @@ def main(arguments: list[str] | None = None) -> None:
     # wait for each other make training several times slower than threads that sleep.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-    from nas_space.cli.app import app
-    from nas_space.errors import NasSpaceError
+    from ..errors import NasSpaceError
+    from .app import app
 
     given = sys.argv[1:] if arguments is None else arguments
     # As with `python -m`: what lies in the current folder can be imported.

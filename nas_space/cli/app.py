@@ -8,12 +8,12 @@ from typing import Annotated, Any
 
 import typer
 
-from nas_space.cli.costs import latency, profile
-from nas_space.cli.options import ArgumentOption, MacsOption, SeedOption, SpaceOption
-from nas_space.cli.runs import report, runs, show
-from nas_space.cli.search import resume, search
-from nas_space.cli.values import amount, architecture, arguments_of, build, shape_of, shown
-from nas_space.errors import UsageError
+from ..errors import UsageError
+from .costs import latency, profile
+from .options import ArgumentOption, MacsOption, SeedOption, SpaceOption
+from .runs import report, runs, show
+from .search import resume, search
+from .values import amount, architecture, arguments_of, build, shape_of, shown
 
 __all__ = ["app"]
 
@@ -46,7 +46,7 @@ def sample(
     built: Any = build(space, arguments_of(arg))
     budget = amount(max_macs)
     if budget is not None:
-        from nas_space.profiler import macs
+        from ..profiler import macs
 
         built = built.where(macs(built, shape_of(input_shape)) <= budget)
     for arch in built.sample(number, over=over, seed=seed):
@@ -79,7 +79,7 @@ def freeze(
     """Write the network of an architecture: its weights, and a program that needs no library."""
     import torch
 
-    from nas_space.study.finished import load_either, write_network
+    from ..study.finished import load_either, write_network
 
     facts = architecture(arch)
     name = space or facts.get("space", "proxylessnas")
@@ -106,8 +106,8 @@ def strategies(
     why: Annotated[bool, typer.Option("--why", help="Say why something is refused.")] = False,
 ) -> None:
     """Try every strategy on every primitive, and print which go together."""
-    from nas_space.cli.display import show_support
-    from nas_space.study.support import tries
+    from ..study.support import tries
+    from .display import show_support
 
     show_support(dict(tries()), why=why)
 
@@ -118,7 +118,7 @@ def spaces() -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from nas_space.hub.registry import SPACES
+    from ..hub.registry import SPACES
 
     table = Table("name", "class", "labels", "architectures", "published", box=None)
     for name, entry in SPACES.items():
@@ -140,7 +140,7 @@ def migrate(
     Reports what no import covers: names without a counterpart, with what to write instead, and
     residuals that are decided by `is`.
     """
-    from nas_space.interop.migrate import migrate_file
+    from ..interop.migrate import migrate_file
 
     done = [(path, migrate_file(path)) for path in files]  # all are read before any is written
     for path, migration in done:

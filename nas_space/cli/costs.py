@@ -7,9 +7,9 @@ from typing import Annotated, Any
 
 import typer
 
-from nas_space.cli.options import ArgumentOption, MacsOption, SpaceOption
-from nas_space.cli.values import amount, arguments_of, build, duration, shape_of, shown
-from nas_space.errors import DecompositionError, UsageError
+from ..errors import DecompositionError, UsageError
+from .options import ArgumentOption, MacsOption, SpaceOption
+from .values import amount, arguments_of, build, duration, shape_of, shown
 
 __all__ = ["latency", "profile"]
 
@@ -91,8 +91,8 @@ def _check_picture(file: Path) -> None:
 
 def costs_of(space: Any, shape: tuple[int, ...], table: Path | None) -> dict[str, Any]:
     """The costs of a space by name; the latency, in microseconds, if there is a table."""
-    from nas_space.profiler import latency as latency_of
-    from nas_space.profiler import macs, params
+    from ..profiler import latency as latency_of
+    from ..profiler import macs, params
 
     costs = {"MACs": macs(space, shape), "parameters": params(space)}
     if table is not None:
@@ -149,7 +149,7 @@ def _named(
     """The costs of the published networks of a space of the hub, by name."""
     import json
 
-    from nas_space.hub.registry import find_space
+    from ..hub.registry import find_space
 
     entry = find_space(name)
     known: dict[str, dict[str, Any]] = {}
@@ -185,7 +185,7 @@ def _beside(named: dict[str, dict[str, Any]], costs: dict[str, Any], limits: dic
 def _draw(
     values: dict[str, Any], named: dict[str, dict[str, Any]], limits: dict[str, Any], file: Path
 ) -> None:
-    from nas_space.report.costs import costs_picture
+    from ..report.costs import costs_picture
 
     costs_picture(values, named, limits, file)
 
@@ -210,7 +210,7 @@ def measure(
     """Measure each different block once, and write a table of the times."""
     if context.invoked_subcommand is not None:
         return
-    from nas_space.profiler import LatencyTable, measure_latency
+    from ..profiler import LatencyTable, measure_latency
 
     built = build(space, arguments_of(arg))
     shape = shape_of(input_shape) if input_shape else built.example_shape or (3, 224, 224)
@@ -232,7 +232,7 @@ def export(
     arg: ArgumentOption = None,
 ) -> None:
     """Write each different block as ONNX, to be timed elsewhere, and a list to fill in."""
-    from nas_space.profiler import export_blocks
+    from ..profiler import export_blocks
 
     built = build(space, arguments_of(arg))
     shape = shape_of(input_shape) if input_shape else built.example_shape or (3, 224, 224)
@@ -245,7 +245,7 @@ def diff(
     other: Annotated[Path, typer.Argument(help="Another one.")],
 ) -> None:
     """Print the blocks of which two tables say something else, in milliseconds."""
-    from nas_space.profiler import LatencyTable
+    from ..profiler import LatencyTable
 
     differing = LatencyTable.read(one).diff(LatencyTable.read(other))
     for key, times in differing.items():
@@ -262,7 +262,7 @@ def merge(
     """Write one table of the blocks of several; where two disagree, the later one counts."""
     from functools import reduce
 
-    from nas_space.profiler import LatencyTable
+    from ..profiler import LatencyTable
 
     table = reduce(LatencyTable.merge, [LatencyTable.read(path) for path in tables])
     table.write(out)

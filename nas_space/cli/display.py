@@ -21,7 +21,7 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from nas_space.cli.values import shown
+from .values import shown
 
 __all__ = [
     "show_findings",
@@ -186,7 +186,7 @@ def show_oneshot_findings(run: Any, findings: Any, pictures: Sequence[Path]) -> 
 
 def show_support(tried: Mapping[str, Mapping[str, Any]], *, why: bool) -> None:
     """Primitives against strategies, those that share weights and those that do not."""
-    from nas_space.strategy import ONE_SHOT
+    from ..strategy import ONE_SHOT
 
     console = Console()
     marks = {"works": "[green]yes[/]", "refused": "[yellow]no[/]", "fails": "[bold red]fails[/]"}

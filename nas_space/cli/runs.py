@@ -8,8 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
-from nas_space.cli.options import RunArgument
-from nas_space.errors import UsageError
+from ..errors import UsageError
+from .options import RunArgument
 
 __all__ = ["report", "runs", "show"]
 
@@ -21,9 +21,9 @@ def runs(
     from rich.console import Console
     from rich.table import Table
 
-    from nas_space.cli.display import value_of
-    from nas_space.errors import StorageError
-    from nas_space.study.stored import find_runs
+    from ..errors import StorageError
+    from ..study.stored import find_runs
+    from .display import value_of
 
     found = list(find_runs(folder))
     if not found:
@@ -60,8 +60,8 @@ def show(
     """Show what a run has found so far."""
     from rich.console import Console
 
-    from nas_space.cli.display import show_outcomes, written
-    from nas_space.study.stored import open_run
+    from ..study.stored import open_run
+    from .display import show_outcomes, written
 
     console = Console()
     found = open_run(run)
@@ -96,7 +96,7 @@ def show(
 
 def _facts(run: Any) -> dict[str, str]:
     """What there is to say of a run, in a line each."""
-    from nas_space.cli.values import shown
+    from .values import shown
 
     facts = {"run": run.place, "state": run.state, "space": run.space_name}
     for name in ("data", "strategy", "max_macs", "seed", "storage"):
@@ -129,8 +129,8 @@ def report(
     ] = None,
 ) -> None:
     """Write one HTML file with pictures, the table of trials, and the winner explained."""
-    from nas_space.report.page import write_report
-    from nas_space.study.stored import open_run
+    from ..report.page import write_report
+    from ..study.stored import open_run
 
     found = open_run(run)
     file = out or (found.folder or Path()) / "report.html"

@@ -8,9 +8,9 @@ from typing import Annotated, Any
 
 import typer
 
-from nas_space.cli.options import ArgumentOption
-from nas_space.cli.values import amount, arguments_of, duration, shown
-from nas_space.errors import UsageError, suggest
+from ..errors import UsageError, suggest
+from .options import ArgumentOption
+from .values import amount, arguments_of, duration, shown
 
 __all__ = ["resume", "search"]
 
@@ -231,7 +231,7 @@ def resume(
     quiet: QuietOption = False,
 ) -> None:
     """Go on with a run that was interrupted, by its own settings."""
-    from nas_space.study.stored import open_run
+    from ..study.stored import open_run
 
     if open_run(run).folder is None:
         raise UsageError(
@@ -255,8 +255,8 @@ def _go(
     quiet: bool,
 ) -> None:
     """Begins a run, or goes on with one, and shows what it found."""
-    from nas_space.cli.display import show_progress
-    from nas_space.study.run import settings_of
+    from ..study.run import settings_of
+    from .display import show_progress
 
     if resume:
         there = settings_of(out) or {}
@@ -283,7 +283,7 @@ def _go(
 
 def _unused(strategy: str) -> dict[str, Any]:
     """The limits that mean nothing to a strategy, and what they are where they are not given."""
-    from nas_space.strategy import ONE_SHOT
+    from ..strategy import ONE_SHOT
 
     limits: dict[str, Any] = {"timeout": None, "failures": None, "workers": 1}
     if strategy == "spos":
@@ -294,10 +294,10 @@ def _unused(strategy: str) -> dict[str, Any]:
 
 def _known(strategy: str) -> set[str]:
     """What a plan of a strategy may say."""
-    from nas_space.strategy import ONE_SHOT, STRATEGIES
-    from nas_space.study.job import Recipe
-    from nas_space.study.oneshot_run import OneShotPlan
-    from nas_space.study.trials import Plan
+    from ..strategy import ONE_SHOT, STRATEGIES
+    from ..study.job import Recipe
+    from ..study.oneshot_run import OneShotPlan
+    from ..study.trials import Plan
 
     if strategy == "spos":
         return {"strategy", *(field.name for field in fields(Recipe))}
@@ -314,10 +314,10 @@ def _make(
     out: Path, given: dict[str, Any], plan: dict[str, Any], limits: dict[str, Any], *, resume: bool
 ) -> Any:
     """The run, of the kind that its strategy is of."""
-    from nas_space.strategy import ONE_SHOT
-    from nas_space.study.job import Job, Recipe
-    from nas_space.study.oneshot_run import OneShotPlan, OneShotRun
-    from nas_space.study.trials import Plan, TrialsRun
+    from ..strategy import ONE_SHOT
+    from ..study.job import Job, Recipe
+    from ..study.oneshot_run import OneShotPlan, OneShotRun
+    from ..study.trials import Plan, TrialsRun
 
     if plan["strategy"] == "spos":
         recipe = Recipe(**{key: value for key, value in plan.items() if key != "strategy"})
@@ -330,14 +330,14 @@ def _make(
 
 def _conclude(run: Any, findings: Any) -> None:
     """Draws and says what was found."""
-    from nas_space.cli.display import (
+    from ..report import architecture_picture
+    from ..study.job import Findings
+    from ..study.oneshot_run import OneShotFindings
+    from .display import (
         show_findings,
         show_oneshot_findings,
         show_trials_findings,
     )
-    from nas_space.report import architecture_picture
-    from nas_space.study.job import Findings
-    from nas_space.study.oneshot_run import OneShotFindings
 
     shared = isinstance(findings, Findings)
     winner = findings.winner if shared else findings
@@ -359,7 +359,7 @@ def _conclude(run: Any, findings: Any) -> None:
 
 def _draw_search(run: Any, findings: Any, file: Path) -> None:
     """What was tried with shared weights, and the finalists."""
-    from nas_space.report import SearchPoint, search_picture
+    from ..report import SearchPoint, search_picture
 
     trials = [
         SearchPoint(row["macs"] / 1e6, row["accuracy"])

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from nas_space.errors import UsageError
+from ..errors import UsageError
 
 __all__ = ["amount", "architecture", "arguments_of", "build", "duration", "shape_of", "shown"]
 
@@ -65,7 +65,7 @@ def duration(text: str | None) -> float | None:
 
 def build(space: str, arguments: dict[str, Any]) -> Any:
     """The space of a name, with arguments from the command line."""
-    from nas_space.hub.registry import find_space
+    from ..hub.registry import find_space
 
     try:
         return find_space(space).space(**arguments)

@@ -33,7 +33,8 @@ class Countable(Mutable):
         """The architectures that meet some conditions, as a space.
 
         See :func:`nas_space.tables.restrict`.  The space stays as it is, and its weights are
-        those of the restricted one.
+        those of the restricted one.  A cost is about labels: that of a space with other labels
+        is refused, that of one with the same labels and other widths is taken as it is.
 
         Examples
         --------

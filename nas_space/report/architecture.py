@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from nas_space.mutable import Values
-from nas_space.nn import LayerChoice, ModelSpace, Repeat
-from nas_space.report import html
-from nas_space.training.evaluation import preserved_modes
+from ..mutable import Values
+from ..nn import LayerChoice, ModelSpace, Repeat
+from ..training.evaluation import preserved_modes
+from . import html
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

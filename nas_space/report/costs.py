@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from nas_space.report.architecture import COLOURS
+from .architecture import COLOURS
 
 __all__ = ["costs_picture"]
 

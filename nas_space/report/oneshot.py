@@ -6,12 +6,12 @@ from collections.abc import Iterator
 from html import escape
 from typing import TYPE_CHECKING, Any
 
-from nas_space.report import html
-from nas_space.report.architecture import blocks_of
-from nas_space.report.pictures import policy_pictures
+from . import html
+from .architecture import blocks_of
+from .pictures import policy_pictures
 
 if TYPE_CHECKING:
-    from nas_space.study.stored import StoredRun
+    from ..study.stored import StoredRun
 
 __all__ = ["oneshot_parts"]
 

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 import optuna
 from optuna.visualization import matplotlib as plots
 
-from nas_space.mutable.node import key_of
-from nas_space.report import html
-from nas_space.study.storage import quiet
+from ..mutable.node import key_of
+from ..study.storage import quiet
+from . import html
 
 if TYPE_CHECKING:
-    from nas_space.study import SearchResult
+    from ..study import SearchResult
 
 __all__ = ["optunas_pictures"]
 

@@ -8,16 +8,16 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nas_space.mutable.node import key_of
-from nas_space.report import html
-from nas_space.report.architecture import blocks_of
-from nas_space.report.oneshot import oneshot_parts
-from nas_space.report.optunas import optunas_pictures
-from nas_space.report.pictures import best_of, drift_pictures, front_picture, usage_picture
+from ..mutable.node import key_of
+from . import html
+from .architecture import blocks_of
+from .oneshot import oneshot_parts
+from .optunas import optunas_pictures
+from .pictures import best_of, drift_pictures, front_picture, usage_picture
 
 if TYPE_CHECKING:
-    from nas_space.study import Outcome, SearchResult
-    from nas_space.study.stored import StoredRun
+    from ..study import Outcome, SearchResult
+    from ..study.stored import StoredRun
 
 __all__ = ["write_report"]
 
@@ -187,7 +187,7 @@ def _costs(
         return name, lambda outcome: outcome.values[name]
     if space is None or not shape:
         return "trial", lambda outcome: float(outcome.number)
-    from nas_space.profiler import macs
+    from ..profiler import macs
 
     cost = macs(space, shape)
     return "multiply-adds", lambda outcome: float(cost.evaluate(outcome.arch))

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nas_space.mutable.node import key_of
-from nas_space.report.architecture import COLOURS
+from ..mutable.node import key_of
+from .architecture import COLOURS
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from nas_space.study import Outcome
+    from ..study import Outcome
 
 __all__ = ["best_of", "drift_pictures", "front_picture", "policy_pictures", "usage_picture"]
 

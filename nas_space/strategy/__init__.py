@@ -5,10 +5,10 @@
 True
 """
 
-from nas_space.strategy.base import Evaluated, Round, Searchable, Strategy
-from nas_space.strategy.evolution import RegularizedEvolution
-from nas_space.strategy.grid import GridSearch
-from nas_space.strategy.oneshot import (
+from .base import Evaluated, Round, Searchable, Strategy
+from .evolution import RegularizedEvolution
+from .grid import GridSearch
+from .oneshot import (
     DARTS,
     ENAS,
     ONE_SHOT,
@@ -18,10 +18,10 @@ from nas_space.strategy.oneshot import (
     Proxyless,
     RandomOneShot,
 )
-from nas_space.strategy.policy_based import PolicyBasedRL
-from nas_space.strategy.random import Random
-from nas_space.strategy.registry import STRATEGIES, get_strategy
-from nas_space.strategy.samplers import GP, NSGAII, NSGAIII, QMC, TPE, OptunaSampler
+from .policy_based import PolicyBasedRL
+from .random import Random
+from .registry import STRATEGIES, get_strategy
+from .samplers import GP, NSGAII, NSGAIII, QMC, TPE, OptunaSampler
 
 __all__ = [
     "DARTS",

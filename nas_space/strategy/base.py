@@ -10,10 +10,10 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from nas_space.errors import UsageError
-from nas_space.mutable import Sample
-from nas_space.mutable.node import Node
-from nas_space.mutable.randomness import RandomState, Words, words
+from ..errors import UsageError
+from ..mutable import Sample
+from ..mutable.node import Node
+from ..mutable.randomness import RandomState, Words, words
 
 __all__ = ["Evaluated", "Round", "Searchable", "Strategy", "check_dedup"]
 

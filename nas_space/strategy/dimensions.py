@@ -13,7 +13,7 @@ from optuna.distributions import (
     IntDistribution,
 )
 
-from nas_space.mutable import CategoricalMultiple, MutableSymbol, Numerical
+from ..mutable import CategoricalMultiple, MutableSymbol, Numerical
 
 __all__ = ["Dimension", "dimension_of"]
 

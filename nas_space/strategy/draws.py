@@ -7,7 +7,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from nas_space.mutable.randomness import Words, below, unit
+from ..mutable.randomness import Words, below, unit
 
 __all__ = ["chance", "choose", "shuffled"]
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from nas_space.errors import UsageError
-from nas_space.mutable import Sample
-from nas_space.strategy.base import Evaluated, Round, Strategy, check_dedup
-from nas_space.strategy.draws import choose, shuffled
-from nas_space.strategy.neighbours import crossover, mutate
+from ..errors import UsageError
+from ..mutable import Sample
+from .base import Evaluated, Round, Strategy, check_dedup
+from .draws import choose, shuffled
+from .neighbours import crossover, mutate
 
 __all__ = ["RegularizedEvolution"]
 

@@ -6,14 +6,14 @@ from collections.abc import Iterator
 from itertools import chain, islice
 from typing import Any, cast
 
-from nas_space.errors import DecompositionError
-from nas_space.mutable import Mutable, MutableSymbol, Sample, Values
-from nas_space.mutable.plan import Plan
-from nas_space.mutable.randomness import words
-from nas_space.strategy.base import Round, Searchable, Strategy, check_dedup
-from nas_space.strategy.draws import shuffled
-from nas_space.strategy.neighbours import symbols_of
-from nas_space.tables import grid
+from ..errors import DecompositionError
+from ..mutable import Mutable, MutableSymbol, Sample, Values
+from ..mutable.plan import Plan
+from ..mutable.randomness import words
+from ..tables import grid
+from .base import Round, Searchable, Strategy, check_dedup
+from .draws import shuffled
+from .neighbours import symbols_of
 
 __all__ = ["GridSearch"]
 

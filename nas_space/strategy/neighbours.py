@@ -6,14 +6,14 @@ from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
 from typing import Any, cast
 
-from nas_space.errors import DecompositionError, DomainError
-from nas_space.mutable import Mutable, MutableSymbol, Sample, Values
-from nas_space.mutable.node import key_of
-from nas_space.mutable.plan import Plan
-from nas_space.mutable.randomness import Words
-from nas_space.strategy.base import Searchable
-from nas_space.strategy.draws import chance, choose, shuffled
-from nas_space.tables import grid
+from ..errors import DecompositionError, DomainError
+from ..mutable import Mutable, MutableSymbol, Sample, Values
+from ..mutable.node import key_of
+from ..mutable.plan import Plan
+from ..mutable.randomness import Words
+from ..tables import grid
+from .base import Searchable
+from .draws import chance, choose, shuffled
 
 __all__ = ["complete", "crossover", "decide", "distance", "mutate", "nearest", "neighbours"]
 

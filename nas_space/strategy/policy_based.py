@@ -9,12 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nas_space.errors import UsageError
-from nas_space.mutable import MutableSymbol, Numerical, Sample
-from nas_space.strategy.base import Evaluated, Round, Searchable, Strategy
-from nas_space.strategy.neighbours import decide, symbols_of
-from nas_space.strategy.oneshot.controller import Controller, Decisions
-from nas_space.training.randomness import generator_of, preserved_randomness
+from ..errors import UsageError
+from ..mutable import MutableSymbol, Numerical, Sample
+from ..training.randomness import generator_of, preserved_randomness
+from .base import Evaluated, Round, Searchable, Strategy
+from .neighbours import decide, symbols_of
+from .oneshot.controller import Controller, Decisions
 
 __all__ = ["PolicyBasedRL"]
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from nas_space.mutable import Sample
-from nas_space.strategy.base import Round, Strategy, check_dedup
+from ..mutable import Sample
+from .base import Round, Strategy, check_dedup
 
 __all__ = ["Random"]
 

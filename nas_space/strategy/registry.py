@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from nas_space.errors import UsageError, suggest
-from nas_space.strategy.base import Strategy
-from nas_space.strategy.evolution import RegularizedEvolution
-from nas_space.strategy.grid import GridSearch
-from nas_space.strategy.oneshot import ONE_SHOT, OneShot
-from nas_space.strategy.policy_based import PolicyBasedRL
-from nas_space.strategy.random import Random
-from nas_space.strategy.samplers import GP, NSGAII, NSGAIII, QMC, TPE
+from ..errors import UsageError, suggest
+from .base import Strategy
+from .evolution import RegularizedEvolution
+from .grid import GridSearch
+from .oneshot import ONE_SHOT, OneShot
+from .policy_based import PolicyBasedRL
+from .random import Random
+from .samplers import GP, NSGAII, NSGAIII, QMC, TPE
 
 __all__ = ["STRATEGIES", "get_strategy"]
 

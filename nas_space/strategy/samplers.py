@@ -13,11 +13,11 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.samplers import BaseGASampler, BaseSampler, CmaEsSampler
 from optuna.trial import TrialState, create_trial
 
-from nas_space.errors import UsageError, suggest
-from nas_space.mutable import Sample
-from nas_space.strategy.base import Evaluated, Round, Searchable, Strategy
-from nas_space.strategy.dimensions import Dimension, dimension_of
-from nas_space.strategy.neighbours import decide, symbols_of
+from ..errors import UsageError, suggest
+from ..mutable import Sample
+from .base import Evaluated, Round, Searchable, Strategy
+from .dimensions import Dimension, dimension_of
+from .neighbours import decide, symbols_of
 
 __all__ = ["GP", "NSGAII", "NSGAIII", "QMC", "TPE", "OptunaSampler"]
 

@@ -10,16 +10,16 @@
 True
 """
 
-from nas_space.study.evaluators import from_scratch, inherited
-from nas_space.study.fingerprint import describe, fingerprint
-from nas_space.study.intermediate import report
-from nas_space.study.objectives import Objective, maximize, minimize
-from nas_space.study.oneshot import OneShotResult
-from nas_space.study.progress import SearchProgress, ShowProgress
-from nas_space.study.result import Outcome, SearchResult
-from nas_space.study.search import search
-from nas_space.study.storage import open_storage
-from nas_space.study.stored import load_search
+from .evaluators import from_scratch, inherited
+from .fingerprint import describe, fingerprint
+from .intermediate import report
+from .objectives import Objective, maximize, minimize
+from .oneshot import OneShotResult
+from .progress import SearchProgress, ShowProgress
+from .result import Outcome, SearchResult
+from .search import search
+from .storage import open_storage
+from .stored import load_search
 
 __all__ = [
     "Objective",

@@ -7,11 +7,11 @@ from typing import Any
 
 from torch import nn
 
-from nas_space.errors import UsageError
-from nas_space.mutable import Sample
-from nas_space.study.intermediate import pruning, report
-from nas_space.study.objectives import Objective, maximize, minimize
-from nas_space.training import Progress, Task, evaluate, fit, make_fabric, recalibrate
+from ..errors import UsageError
+from ..mutable import Sample
+from ..training import Progress, Task, evaluate, fit, make_fabric, recalibrate
+from .intermediate import pruning, report
+from .objectives import Objective, maximize, minimize
 
 __all__ = ["FromScratch", "Inherited", "from_scratch", "inherited"]
 

@@ -8,9 +8,9 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from nas_space.mutable import MISSING, Mutable, MutableSymbol
-from nas_space.mutable.node import Leaf, Node, postorder
-from nas_space.tables import Restricted
+from ..mutable import MISSING, Mutable, MutableSymbol
+from ..mutable.node import Leaf, Node, postorder
+from ..tables import Restricted
 
 __all__ = ["describe", "differences", "fingerprint"]
 

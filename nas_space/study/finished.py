@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from nas_space.training import load_weights, read_weights, save_weights
+from ..training import load_weights, read_weights, save_weights
 
 __all__ = ["export_network", "load_either", "write_json", "write_network"]
 

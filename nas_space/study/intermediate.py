@@ -8,7 +8,7 @@ from contextvars import ContextVar
 
 import optuna
 
-from nas_space.errors import UsageError
+from ..errors import UsageError
 
 __all__ = ["check_pruner", "report"]
 

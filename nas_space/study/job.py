@@ -18,22 +18,22 @@ from typing import Any
 import torch
 from torch import nn
 
-from nas_space.mutable import Sample
-from nas_space.strategy import RegularizedEvolution
-from nas_space.study.evaluators import inherited
-from nas_space.study.finished import write_json, write_network
-from nas_space.study.progress import SearchProgress, ShowProgress
-from nas_space.study.result import Outcome, SearchResult
-from nas_space.study.run import OnProgress, Run
-from nas_space.study.search import search
-from nas_space.study.shared import calm_residuals, hand_down
-from nas_space.training import (
+from ..mutable import Sample
+from ..strategy import RegularizedEvolution
+from ..training import (
     Splits,
     evaluate,
     recalibrate,
     save_weights,
 )
-from nas_space.training.randomness import generator_of
+from ..training.randomness import generator_of
+from .evaluators import inherited
+from .finished import write_json, write_network
+from .progress import SearchProgress, ShowProgress
+from .result import Outcome, SearchResult
+from .run import OnProgress, Run
+from .search import search
+from .shared import calm_residuals, hand_down
 
 __all__ = ["Finalist", "Findings", "Job", "Recipe"]
 

@@ -26,12 +26,12 @@ import optuna
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from nas_space.errors import UsageError
-from nas_space.mutable import MISSING, Sample
-from nas_space.mutable.node import key_of
-from nas_space.strategy import Evaluated
-from nas_space.study import signs
-from nas_space.study.objectives import Objective
+from ..errors import UsageError
+from ..mutable import MISSING, Sample
+from ..mutable.node import key_of
+from ..strategy import Evaluated
+from . import signs
+from .objectives import Objective
 
 __all__ = ["ARCHITECTURE", "FAILURE", "MENDED", "METRICS", "NUMBER", "VOID", "Ledger", "Standing"]
 

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
-from nas_space.errors import UsageError
-from nas_space.mutable import MutableExpression
+from ..errors import UsageError
+from ..mutable import MutableExpression
 
 __all__ = ["Objective", "Objectives", "maximize", "minimize", "objectives_of"]
 

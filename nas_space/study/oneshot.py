@@ -6,11 +6,11 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from nas_space.errors import StorageError, UsageError
-from nas_space.mutable import Sample
-from nas_space.strategy.oneshot import OneShot, OneShotProgress, Run
-from nas_space.study.fingerprint import fingerprint
-from nas_space.training import Task, load_state, save_state
+from ..errors import StorageError, UsageError
+from ..mutable import Sample
+from ..strategy.oneshot import OneShot, OneShotProgress, Run
+from ..training import Task, load_state, save_state
+from .fingerprint import fingerprint
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric

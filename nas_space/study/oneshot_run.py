@@ -7,15 +7,15 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from nas_space.errors import UsageError
-from nas_space.mutable import Sample
-from nas_space.strategy import get_strategy
-from nas_space.strategy.oneshot import OneShot, OneShotProgress, Penalty
-from nas_space.study.finished import write_network
-from nas_space.study.oneshot import OneShotResult, search_oneshot
-from nas_space.study.run import SEARCH, OnProgress, Run
-from nas_space.study.shared import calm_residuals
-from nas_space.training import evaluate, recalibrate, save_weights
+from ..errors import UsageError
+from ..mutable import Sample
+from ..strategy import get_strategy
+from ..strategy.oneshot import OneShot, OneShotProgress, Penalty
+from ..training import evaluate, recalibrate, save_weights
+from .finished import write_network
+from .oneshot import OneShotResult, search_oneshot
+from .run import SEARCH, OnProgress, Run
+from .shared import calm_residuals
 
 __all__ = ["OneShotFindings", "OneShotPlan", "OneShotRun"]
 

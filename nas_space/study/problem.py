@@ -8,10 +8,10 @@ from typing import Any
 
 import optuna
 
-from nas_space.errors import StorageError, UsageError
-from nas_space.study.fingerprint import describe, differences, digest, fingerprint
-from nas_space.study.objectives import Objective
-from nas_space.study.storage import Storage, unwarned
+from ..errors import StorageError, UsageError
+from .fingerprint import describe, differences, digest, fingerprint
+from .objectives import Objective
+from .storage import Storage, unwarned
 
 __all__ = ["Problem"]
 

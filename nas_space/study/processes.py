@@ -19,10 +19,10 @@ from typing import Any
 import optuna
 import torch
 
-from nas_space.errors import NasSpaceError, TrialError, UsageError
-from nas_space.study.ledger import counts, pauses
-from nas_space.study.storage import open_storage, open_study, quiet
-from nas_space.study.worker import Callback, Settings, Worker
+from ..errors import NasSpaceError, TrialError, UsageError
+from .ledger import counts, pauses
+from .storage import open_storage, open_study, quiet
+from .worker import Callback, Settings, Worker
 
 __all__ = ["Team"]
 

@@ -11,7 +11,7 @@ import optuna
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from nas_space.study.ledger import counts
+from .ledger import counts
 
 __all__ = ["SearchProgress", "ShowProgress"]
 

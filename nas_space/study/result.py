@@ -17,14 +17,14 @@ from optuna.distributions import (
 )
 from optuna.trial import FrozenTrial, TrialState
 
-from nas_space.errors import TrialError, UsageError
-from nas_space.mutable import Sample
-from nas_space.mutable.node import key_of
-from nas_space.study.fingerprint import unrestricted
-from nas_space.study.ledger import ARCHITECTURE, FAILURE, MENDED, METRICS, counts, number_of
-from nas_space.study.objectives import Objective
-from nas_space.study.storage import quiet, unwarned
-from nas_space.study.worker import make_network
+from ..errors import TrialError, UsageError
+from ..mutable import Sample
+from ..mutable.node import key_of
+from .fingerprint import unrestricted
+from .ledger import ARCHITECTURE, FAILURE, MENDED, METRICS, counts, number_of
+from .objectives import Objective
+from .storage import quiet, unwarned
+from .worker import make_network
 
 __all__ = ["Outcome", "SearchResult"]
 

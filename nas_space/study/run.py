@@ -12,15 +12,15 @@ import numpy as np
 import torch
 from torch import nn
 
-from nas_space.errors import InfeasibleError, UsageError
-from nas_space.hub.registry import find_space
-from nas_space.profiler import latency, macs, params
-from nas_space.study import signs
-from nas_space.study.fingerprint import describe, differences, fingerprint
-from nas_space.study.finished import write_json
-from nas_space.study.record import Record
-from nas_space.training import Progress, Splits, Task, fit, load_data, make_fabric
-from nas_space.training.randomness import preserved_randomness, seed_globally
+from ..errors import InfeasibleError, UsageError
+from ..hub.registry import find_space
+from ..profiler import latency, macs, params
+from ..training import Progress, Splits, Task, fit, load_data, make_fabric
+from ..training.randomness import preserved_randomness, seed_globally
+from . import signs
+from .fingerprint import describe, differences, fingerprint
+from .finished import write_json
+from .record import Record
 
 __all__ = ["SEARCH", "WORK", "WORKER_FILE", "OnProgress", "Run", "settings_of"]
 

@@ -10,27 +10,27 @@ from typing import TYPE_CHECKING, Any, Literal, cast, overload
 import optuna
 from optuna.storages import BaseStorage
 
-from nas_space.errors import UsageError, suggest
-from nas_space.strategy import RegularizedEvolution, Strategy, get_strategy
-from nas_space.strategy.oneshot import OneShot, OneShotName, OneShotProgress
-from nas_space.study.evaluators import from_scratch
-from nas_space.study.fingerprint import unrestricted
-from nas_space.study.intermediate import check_pruner
-from nas_space.study.ledger import storable
-from nas_space.study.objectives import Objectives, objectives_of
-from nas_space.study.oneshot import OneShotResult, search_oneshot
-from nas_space.study.problem import Problem
-from nas_space.study.processes import Team
-from nas_space.study.result import SearchResult
-from nas_space.study.storage import (
+from ..errors import UsageError, suggest
+from ..strategy import RegularizedEvolution, Strategy, get_strategy
+from ..strategy.oneshot import OneShot, OneShotName, OneShotProgress
+from ..training import Task
+from .evaluators import from_scratch
+from .fingerprint import unrestricted
+from .intermediate import check_pruner
+from .ledger import storable
+from .objectives import Objectives, objectives_of
+from .oneshot import OneShotResult, search_oneshot
+from .problem import Problem
+from .processes import Team
+from .result import SearchResult
+from .storage import (
     Storage,
     in_memory,
     open_storage,
     open_study,
     unreachable,
 )
-from nas_space.study.worker import Callback, Evaluate, Settings, Worker
-from nas_space.training import Task
+from .worker import Callback, Evaluate, Settings, Worker
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from nas_space.mutable import Sample
-from nas_space.nn import LayerChoice
+from ..mutable import Sample
+from ..nn import LayerChoice
 
 __all__ = ["calm_residuals", "hand_down"]
 

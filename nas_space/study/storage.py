@@ -18,10 +18,10 @@ from optuna.storages import BaseStorage, InMemoryStorage, JournalStorage, RDBSto
 from optuna.storages.journal import JournalFileBackend, JournalRedisBackend
 from sqlalchemy.exc import IntegrityError, OperationalError, ProgrammingError
 
-from nas_space.errors import StorageError, UsageError
+from ..errors import StorageError, UsageError
 
 if TYPE_CHECKING:
-    from nas_space.study.objectives import Objective
+    from .objectives import Objective
 
 __all__ = [
     "NoSampler",

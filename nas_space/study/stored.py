@@ -12,18 +12,18 @@ from typing import Any
 import optuna
 from optuna.trial import TrialState
 
-from nas_space.errors import StorageError, UsageError, suggest
-from nas_space.hub.registry import find_space
-from nas_space.strategy.oneshot.policy import over_time
-from nas_space.study import signs
-from nas_space.study.fingerprint import describe, differences, unrestricted
-from nas_space.study.ledger import WORKER
-from nas_space.study.problem import Problem
-from nas_space.study.record import rows_of
-from nas_space.study.result import SearchResult
-from nas_space.study.run import SEARCH, WORK, WORKER_FILE, settings_of
-from nas_space.study.storage import NoSampler, Storage, is_file, open_storage, quiet, unreachable
-from nas_space.training import load_state
+from ..errors import StorageError, UsageError, suggest
+from ..hub.registry import find_space
+from ..strategy.oneshot.policy import over_time
+from ..training import load_state
+from . import signs
+from .fingerprint import describe, differences, unrestricted
+from .ledger import WORKER
+from .problem import Problem
+from .record import rows_of
+from .result import SearchResult
+from .run import SEARCH, WORK, WORKER_FILE, settings_of
+from .storage import NoSampler, Storage, is_file, open_storage, quiet, unreachable
 
 __all__ = ["StoredRun", "find_runs", "load_search", "open_run"]
 

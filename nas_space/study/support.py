@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 
-from nas_space.errors import NasSpaceError
-from nas_space.mutable import Categorical, Numerical
-from nas_space.nn import (
+from ..errors import NasSpaceError
+from ..mutable import Categorical, Numerical
+from ..nn import (
     InputChoice,
     LayerChoice,
     ModelSpace,
@@ -24,11 +24,11 @@ from nas_space.nn import (
     MutableModule,
     Repeat,
 )
-from nas_space.nn.layers import generic_layer
-from nas_space.strategy import ONE_SHOT, STRATEGIES, Evaluated, Round, Strategy, get_strategy
-from nas_space.strategy.oneshot import OneShot, Run
-from nas_space.training import Task
-from nas_space.training.randomness import preserved_randomness, seed_globally
+from ..nn.layers import generic_layer
+from ..strategy import ONE_SHOT, STRATEGIES, Evaluated, Round, Strategy, get_strategy
+from ..strategy.oneshot import OneShot, Run
+from ..training import Task
+from ..training.randomness import preserved_randomness, seed_globally
 
 __all__ = ["PRIMITIVES", "Support", "probe_of", "tried", "tries"]
 

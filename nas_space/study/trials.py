@@ -9,22 +9,22 @@ from typing import Any, ClassVar
 
 import optuna
 
-from nas_space.errors import UsageError, suggest
-from nas_space.mutable import Sample
-from nas_space.strategy import get_strategy
-from nas_space.study.evaluators import from_scratch, main_objective
-from nas_space.study.finished import write_network
-from nas_space.study.intermediate import check_pruner
-from nas_space.study.objectives import Objective, minimize
-from nas_space.study.progress import SearchProgress, ShowProgress
-from nas_space.study.result import SearchResult
-from nas_space.study.run import OnProgress, Run
-from nas_space.study.search import search
-from nas_space.study.storage import open_storage
-from nas_space.study.stored import STUDY
-from nas_space.study.worker import make_network
-from nas_space.training import evaluate
-from nas_space.training.randomness import preserved_randomness, seed_globally
+from ..errors import UsageError, suggest
+from ..mutable import Sample
+from ..strategy import get_strategy
+from ..training import evaluate
+from ..training.randomness import preserved_randomness, seed_globally
+from .evaluators import from_scratch, main_objective
+from .finished import write_network
+from .intermediate import check_pruner
+from .objectives import Objective, minimize
+from .progress import SearchProgress, ShowProgress
+from .result import SearchResult
+from .run import OnProgress, Run
+from .search import search
+from .storage import open_storage
+from .stored import STUDY
+from .worker import make_network
 
 __all__ = ["PRUNERS", "Plan", "TrialsFindings", "TrialsRun"]
 

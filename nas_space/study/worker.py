@@ -14,18 +14,18 @@ import torch
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from nas_space.errors import TrialError, UsageError
-from nas_space.mutable import Sample
-from nas_space.mutable.randomness import words
-from nas_space.strategy import Round, Strategy
-from nas_space.strategy.neighbours import nearest
-from nas_space.study.fingerprint import unrestricted
-from nas_space.study.intermediate import reporting_to
-from nas_space.study.ledger import FAILURE, METRICS, VOID, Ledger, Standing, counts, pauses
-from nas_space.study.objectives import Objective, Unusable, measured
-from nas_space.study.storage import quiet
-from nas_space.training.fabric import device_of
-from nas_space.training.randomness import preserved_randomness, seed_globally, seed_of
+from ..errors import TrialError, UsageError
+from ..mutable import Sample
+from ..mutable.randomness import words
+from ..strategy import Round, Strategy
+from ..strategy.neighbours import nearest
+from ..training.fabric import device_of
+from ..training.randomness import preserved_randomness, seed_globally, seed_of
+from .fingerprint import unrestricted
+from .intermediate import reporting_to
+from .ledger import FAILURE, METRICS, VOID, Ledger, Standing, counts, pauses
+from .objectives import Objective, Unusable, measured
+from .storage import quiet
 
 __all__ = ["Callback", "Settings", "Worker"]
 

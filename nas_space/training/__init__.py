@@ -16,17 +16,17 @@ Examples
 True
 """
 
-from nas_space.training.augmentation import Jitter
-from nas_space.training.batches import Batches, Source, training_batches
-from nas_space.training.calibration import recalibrate
-from nas_space.training.checkpoint import load_state, save_state
-from nas_space.training.data import Splits, load_data, split_by_class
-from nas_space.training.evaluation import evaluate, predict
-from nas_space.training.fabric import make_fabric
-from nas_space.training.loop import Progress, Trainer, fit
-from nas_space.training.optimization import Schedule, cosine, parameter_groups
-from nas_space.training.task import Metric, Task
-from nas_space.training.weights import load_weights, read_weights, save_weights
+from .augmentation import Jitter
+from .batches import Batches, Source, training_batches
+from .calibration import recalibrate
+from .checkpoint import load_state, save_state
+from .data import Splits, load_data, split_by_class
+from .evaluation import evaluate, predict
+from .fabric import make_fabric
+from .loop import Progress, Trainer, fit
+from .optimization import Schedule, cosine, parameter_groups
+from .task import Metric, Task
+from .weights import load_weights, read_weights, save_weights
 
 __all__ = [
     "Batches",

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from nas_space.errors import UsageError
+from ..errors import UsageError
 
 __all__ = ["Jitter"]
 

@@ -28,8 +28,8 @@ from torch.utils.data import (
     default_collate,
 )
 
-from nas_space.errors import DataError, UsageError
-from nas_space.training.randomness import generator_of, seed_globally, seed_of
+from ..errors import DataError, UsageError
+from .randomness import generator_of, seed_globally, seed_of
 
 __all__ = [
     "Batches",

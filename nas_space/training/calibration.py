@@ -11,12 +11,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from nas_space.errors import DataError, UsageError
-from nas_space.training.batches import Source, length_of, training_batches
-from nas_space.training.evaluation import preserved_modes
-from nas_space.training.fabric import device_of, make_fabric
-from nas_space.training.randomness import generator_of, preserved_randomness
-from nas_space.training.task import Task
+from ..errors import DataError, UsageError
+from .batches import Source, length_of, training_batches
+from .evaluation import preserved_modes
+from .fabric import device_of, make_fabric
+from .randomness import generator_of, preserved_randomness
+from .task import Task
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric

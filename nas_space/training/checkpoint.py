@@ -23,7 +23,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from nas_space.errors import CheckpointError
+from ..errors import CheckpointError
 
 __all__ = ["load_state", "replacing", "save_state", "stored_tensors"]
 

@@ -19,10 +19,10 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import TensorDataset
 
-from nas_space.errors import DataError, suggest
-from nas_space.training.augmentation import Jitter
-from nas_space.training.batches import Source, check_source
-from nas_space.training.randomness import generator_of, seed_of
+from ..errors import DataError, suggest
+from .augmentation import Jitter
+from .batches import Source, check_source
+from .randomness import generator_of, seed_of
 
 __all__ = ["Splits", "load_data", "split_by_class"]
 

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, cast
 import torch
 from torch import Tensor, nn
 
-from nas_space.errors import DataError
-from nas_space.training.batches import is_dataset, one_pass
-from nas_space.training.fabric import device_of, make_fabric
-from nas_space.training.randomness import preserved_randomness, seed_globally
-from nas_space.training.task import Task
+from ..errors import DataError
+from .batches import is_dataset, one_pass
+from .fabric import device_of, make_fabric
+from .randomness import preserved_randomness, seed_globally
+from .task import Task
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from nas_space.errors import UsageError
+from ..errors import UsageError
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric

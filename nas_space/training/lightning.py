@@ -12,13 +12,13 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
-from nas_space.errors import UsageError
-from nas_space.training.batches import Source
-from nas_space.training.fabric import device_of
-from nas_space.training.optimization import Schedule
+from ..errors import UsageError
+from .batches import Source
+from .fabric import device_of
+from .optimization import Schedule
 
 if TYPE_CHECKING:
-    from nas_space.training.task import Task
+    from .task import Task
 
 __all__ = ["LightningSteps"]
 

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any, cast
 
 from torch import Tensor, nn
 
-from nas_space.errors import CheckpointError, UsageError
-from nas_space.training.batches import training_batches
-from nas_space.training.checkpoint import load_state, save_state
-from nas_space.training.fabric import device_of, make_fabric
-from nas_space.training.randomness import generator_of, preserved_randomness, seed_globally
-from nas_space.training.task import Task
-from nas_space.training.weights import check_fit
+from ..errors import CheckpointError, UsageError
+from .batches import training_batches
+from .checkpoint import load_state, save_state
+from .fabric import device_of, make_fabric
+from .randomness import generator_of, preserved_randomness, seed_globally
+from .task import Task
+from .weights import check_fit
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric

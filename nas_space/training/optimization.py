@@ -10,7 +10,7 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
-from nas_space.errors import UsageError
+from ..errors import UsageError
 
 __all__ = ["Schedule", "cosine", "parameter_groups"]
 

@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import Optimizer
 
-from nas_space.errors import DataError, UsageError
-from nas_space.training.batches import Source, check_source, length_of
-from nas_space.training.data import Splits
-from nas_space.training.optimization import Schedule, cosine, parameter_groups
+from ..errors import DataError, UsageError
+from .batches import Source, check_source, length_of
+from .data import Splits
+from .optimization import Schedule, cosine, parameter_groups
 
 __all__ = ["Metric", "Task"]
 
@@ -266,7 +266,7 @@ class Task:
             The module optimises by hand, with several optimizers, or has parameters of its own
             beside the network.
         """
-        from nas_space.training.lightning import LightningSteps
+        from .lightning import LightningSteps
 
         steps = LightningSteps(module, network, tuple(metrics))
         given = {"train": train, "validation": validation, "test": test}

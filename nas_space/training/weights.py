@@ -11,8 +11,8 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from nas_space.errors import CheckpointError, UsageError
-from nas_space.training.checkpoint import read_safetensors, replacing, stored_tensors
+from ..errors import CheckpointError, UsageError
+from .checkpoint import read_safetensors, replacing, stored_tensors
 
 __all__ = ["check_fit", "load_weights", "read_weights", "save_weights"]
 

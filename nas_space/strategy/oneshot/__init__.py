@@ -2,15 +2,15 @@
 
 from typing import Literal
 
-from nas_space.strategy.oneshot.base import OneShot
-from nas_space.strategy.oneshot.differentiable import DARTS, GumbelDARTS
-from nas_space.strategy.oneshot.enas import ENAS
-from nas_space.strategy.oneshot.penalty import Penalty
-from nas_space.strategy.oneshot.policy import Policy, most_likely
-from nas_space.strategy.oneshot.proxyless import Proxyless
-from nas_space.strategy.oneshot.rewards import advantage
-from nas_space.strategy.oneshot.run import OneShotProgress, Run
-from nas_space.strategy.oneshot.sampling import RandomOneShot
+from .base import OneShot
+from .differentiable import DARTS, GumbelDARTS
+from .enas import ENAS
+from .penalty import Penalty
+from .policy import Policy, most_likely
+from .proxyless import Proxyless
+from .rewards import advantage
+from .run import OneShotProgress, Run
+from .sampling import RandomOneShot
 
 __all__ = [
     "DARTS",

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from nas_space.errors import UsageError
-from nas_space.mutable import Sample
+from ...errors import UsageError
+from ...mutable import Sample
 
 if TYPE_CHECKING:
-    from nas_space.strategy.oneshot.run import Run
+    from .run import Run
 
 __all__ = ["OneShot"]
 

@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from nas_space.errors import ConstraintViolation, InfeasibleError
-from nas_space.mutable import MutableSymbol, Sample
-from nas_space.strategy.oneshot.policy import Policy, excluded_codes
+from ...errors import ConstraintViolation, InfeasibleError
+from ...mutable import MutableSymbol, Sample
+from .policy import Policy, excluded_codes
 
 __all__ = ["Controller", "Decisions"]
 

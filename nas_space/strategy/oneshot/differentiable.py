@@ -10,14 +10,14 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from nas_space.errors import UsageError
-from nas_space.mutable import Sample
-from nas_space.nn.decisions import Beliefs, Weighted, check_blendable
-from nas_space.nn.elastic import ElasticModule
-from nas_space.strategy.oneshot.base import OneShot
-from nas_space.strategy.oneshot.penalty import Penalty
-from nas_space.strategy.oneshot.policy import Policy, most_likely
-from nas_space.strategy.oneshot.run import Run
+from ...errors import UsageError
+from ...mutable import Sample
+from ...nn.decisions import Beliefs, Weighted, check_blendable
+from ...nn.elastic import ElasticModule
+from .base import OneShot
+from .penalty import Penalty
+from .policy import Policy, most_likely
+from .run import Run
 
 __all__ = ["DARTS", "Differentiable", "GumbelDARTS"]
 

@@ -10,13 +10,13 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from nas_space.errors import UsageError
-from nas_space.mutable import Sample
-from nas_space.strategy.oneshot.base import OneShot
-from nas_space.strategy.oneshot.controller import Controller
-from nas_space.strategy.oneshot.penalty import Penalty
-from nas_space.strategy.oneshot.rewards import advantage
-from nas_space.strategy.oneshot.run import Run
+from ...errors import UsageError
+from ...mutable import Sample
+from .base import OneShot
+from .controller import Controller
+from .penalty import Penalty
+from .rewards import advantage
+from .run import Run
 
 __all__ = ["ENAS"]
 

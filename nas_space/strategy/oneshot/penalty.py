@@ -7,8 +7,8 @@ from typing import Any, Literal
 
 from torch import Tensor
 
-from nas_space.errors import UsageError
-from nas_space.tables import Table, tabulate
+from ...errors import UsageError
+from ...tables import Table, tabulate
 
 __all__ = ["Penalty"]
 

@@ -9,12 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from nas_space.errors import UsageError
-from nas_space.mutable import MutableSymbol, Sample
-from nas_space.tables.factors import Factor
-from nas_space.tables.model import Model, root_of
-from nas_space.tables.questions import best
-from nas_space.tables.table import Table
+from ...errors import UsageError
+from ...mutable import MutableSymbol, Sample
+from ...tables.factors import Factor
+from ...tables.model import Model, root_of
+from ...tables.questions import best
+from ...tables.table import Table
 
 __all__ = ["Policy", "allowed_codes", "excluded_codes", "most_likely", "over_time"]
 

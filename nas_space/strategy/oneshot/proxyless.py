@@ -9,11 +9,11 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from nas_space.errors import UsageError
-from nas_space.nn.decisions import Gated
-from nas_space.strategy.oneshot.differentiable import Differentiable
-from nas_space.strategy.oneshot.rewards import advantage
-from nas_space.strategy.oneshot.run import Run
+from ...errors import UsageError
+from ...nn.decisions import Gated
+from .differentiable import Differentiable
+from .rewards import advantage
+from .run import Run
 
 __all__ = ["Proxyless"]
 

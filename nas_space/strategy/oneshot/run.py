@@ -13,22 +13,22 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import Optimizer
 
-from nas_space.errors import CheckpointError, InfeasibleError, UsageError
-from nas_space.mutable import Sample
-from nas_space.nn.decisions import Traced
-from nas_space.strategy.oneshot.base import OneShot
-from nas_space.strategy.oneshot.penalty import Penalty
-from nas_space.strategy.oneshot.policy import allowed_codes, over_time
-from nas_space.strategy.oneshot.weights import Weights
-from nas_space.training import Progress, Task, evaluate, recalibrate, training_batches
-from nas_space.training.evaluation import preserved_modes
-from nas_space.training.randomness import (
+from ...errors import CheckpointError, InfeasibleError, UsageError
+from ...mutable import Sample
+from ...nn.decisions import Traced
+from ...training import Progress, Task, evaluate, recalibrate, training_batches
+from ...training.evaluation import preserved_modes
+from ...training.randomness import (
     generator_of,
     preserved_randomness,
     seed_globally,
     seed_of,
 )
-from nas_space.training.weights import check_fit
+from ...training.weights import check_fit
+from .base import OneShot
+from .penalty import Penalty
+from .policy import allowed_codes, over_time
+from .weights import Weights
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric

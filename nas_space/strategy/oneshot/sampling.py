@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from nas_space.errors import UsageError
-from nas_space.mutable import Sample
-from nas_space.strategy.oneshot.base import OneShot
-from nas_space.strategy.oneshot.run import Run
+from ...errors import UsageError
+from ...mutable import Sample
+from .base import OneShot
+from .run import Run
 
 __all__ = ["RandomOneShot"]
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from nas_space.nn.decisions import Slice
+from ...nn.decisions import Slice
 
 __all__ = ["used_slices"]
 

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 from torch import Tensor, nn
 
-from nas_space.nn.decisions import Slice, Traced
-from nas_space.strategy.oneshot.slices import used_slices
-from nas_space.training import Progress, Trainer
-from nas_space.training.randomness import generator_of
+from ...nn.decisions import Slice, Traced
+from ...training import Progress, Trainer
+from ...training.randomness import generator_of
+from .slices import used_slices
 
 if TYPE_CHECKING:
-    from nas_space.strategy.oneshot.run import Run
+    from .run import Run
 
 __all__ = ["Weights"]
 

@@ -94,9 +94,20 @@ class Blueprint:
             found = self.forms[key] = self._make(values)
         return found
 
+    def extents(self, values: Any) -> dict[str, tuple[int, ...] | None]:
+        """The shapes of tensors under some values; ``None`` for what a plain layer lacks."""
+        arguments = self._evaluated(values)
+        template = _template(self.layer.plain, arguments)
+        absent = self._absent(arguments, template)
+        shapes = self.layer.shapes(arguments)
+        return {name: None if name in absent else shape for name, shape in shapes.items()}
+
+    def _evaluated(self, values: Any) -> dict[str, Any]:
+        return {name: evaluated(value, values) for name, value in self.arguments.items()}
+
     def _make(self, values: Any) -> Form:
         layer, reference = self.layer, self.reference
-        arguments = {name: evaluated(value, values) for name, value in self.arguments.items()}
+        arguments = self._evaluated(values)
         template = _template(layer.plain, arguments)
         parts = {name: Part() for name in reference.attributes}
         for name, part in parts.items():

@@ -178,6 +178,17 @@ class ElasticModule(ParametrizedModule):
         blueprint: Blueprint = self.__dict__["_blueprint"]
         return blueprint.form(values)
 
+    def extents(self, values: Any) -> dict[str, tuple[int, ...] | None]:
+        """The shapes that its tensors have under some values; ``None`` for those it lacks."""
+        blueprint: Blueprint = self.__dict__["_blueprint"]
+        return blueprint.extents(values)
+
+    @property
+    def wanted(self) -> list[Node]:
+        """The expressions among its arguments."""
+        blueprint: Blueprint = self.__dict__["_blueprint"]
+        return blueprint.wanted
+
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         if not self.is_parametrized:
             return self.plain.forward(self, *args, **kwargs)
@@ -229,13 +240,7 @@ class ElasticModule(ParametrizedModule):
     def freeze_module(self, freezer: Freezer) -> nn.Module:
         if not self.is_parametrized:
             return freezer.clone(self, self.plain)
-        form = self.form(freezer.values)
-        for name, child in self._modules.items():
-            if child is not None:
-                part = form.parts[name]
-                freezer.clone(child, None, part.attributes, part.cuts)
-        part = form.parts[""]
-        return freezer.clone(self, self.plain, part.attributes, part.cuts)
+        return freezer.elastic(self)
 
     def extra_repr(self) -> str:
         if not self.is_parametrized:

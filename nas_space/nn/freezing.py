@@ -12,7 +12,7 @@ import types
 import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from typing import Any, Literal, TypeAlias, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +22,9 @@ from ..mutable import Mutable, MutableDict, MutableList, Values
 from ..mutable.node import Node
 from .module import MutableModule
 from .structure import ATOMS, BOOKKEEPING, held
+
+if TYPE_CHECKING:
+    from .elastic import ElasticModule
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -156,6 +159,16 @@ class Freezer:
         if attributes:
             into.update(attributes)
         return new
+
+    def elastic(self, layer: ElasticModule) -> nn.Module:
+        """The plain layer that an elastic one is."""
+        form = layer.form(self.values)
+        for name, child in layer._modules.items():
+            if child is not None:
+                part = form.parts[name]
+                self.clone(child, None, part.attributes, part.cuts)
+        part = form.parts[""]
+        return self.clone(layer, layer.plain, part.attributes, part.cuts)
 
     def substitute(self, module: nn.Module, new: M) -> M:
         """Gives a module that takes the place of another its mode and its hooks."""

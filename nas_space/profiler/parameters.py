@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import torch
 from torch import nn
 
+from ..errors import NasSpaceError
+from ..mutable.expression import apply
+from ..nn.elastic import ElasticModule
 from ..nn.freezing import Cut, Freezer
 from ..nn.module import MutableModule
-from .cases import Array, Context, Guard, ordered, sizes, spread
+from .cases import NONE, Array, Cases, Context, Guard, Labels, ordered, sizes, spread
 from .explore import Dead, Explorer
 from .failures import check
 from .profile import Space, module_of
@@ -71,6 +76,51 @@ _NORMALIZATIONS: tuple[type[nn.Module], ...] = (
 )
 
 
+_Place: TypeAlias = tuple[Context, Labels]
+"""The architectures that have some numbers, and the labels on which these depend."""
+
+_Cut: TypeAlias = Callable[[torch.Tensor, Any], torch.Tensor | None]
+"""What takes the part of a tensor that has some shape."""
+
+
+class _Use(NamedTuple):
+    """That some module has a parameter, or a part of it.
+
+    Attributes
+    ----------
+    parameter
+        The parameter of the space.
+    rule
+        What decides which part: by equal rules, an architecture has the same part.
+    cut
+        What takes the part of some shape.
+    shapes
+        The shape of the part; ``None`` where it is not there.
+    context
+        The architectures that have the module.
+    """
+
+    parameter: nn.Parameter
+    rule: object
+    cut: _Cut
+    shapes: Cases
+    context: Context
+
+    def numbers(self) -> Array:
+        """How many numbers it has, for each combination of values of the labels."""
+        extents = [0 if shape is None else math.prod(shape) for shape in self.shapes.values]
+        return np.array([*extents, 0], dtype=np.int64)[self.shapes.ids]
+
+    def parts(self) -> Iterator[tuple[Any, Context, int]]:
+        """The different parts: what tells them from others, who has them, and how many numbers."""
+        whole = torch.empty_like(self.parameter, device="meta")
+        for place, shape in enumerate(self.shapes.values):
+            part = None if shape is None else self.cut(whole, shape)
+            if part is not None:
+                context = self.context.within(self.shapes.where(place))
+                yield (part.storage_offset(), part.shape), context, part.numel()
+
+
 class _Census(Explorer):
     """Freezes a space for all of its architectures at once, without making anything.
 
@@ -84,7 +134,7 @@ class _Census(Explorer):
         super().__init__()
         self.ignored = ignored
         self.freezer = _Counting(self)
-        self.uses: list[tuple[Any, int, Context]] = []
+        self.uses: list[_Use] = []
 
     @property
     def path(self) -> str:
@@ -101,30 +151,50 @@ class _Census(Explorer):
 
     def total(self, space: nn.Module) -> Any:
         """The sum over all parameters that exist."""
-        extents: dict[Any, int] = {}
-        contexts: dict[Any, dict[int, Context]] = {}
-        for key, extent, context in self.uses:
-            extents[key] = extent
-            contexts.setdefault(key, {})[id(context)] = context
+        uses: dict[int, list[_Use]] = {}
+        for use in self.uses:
+            uses.setdefault(id(use.parameter), []).append(use)
         # Most parameters exist exactly where others do: those go together.
-        together: dict[tuple[int, ...], tuple[int, list[Context]]] = {}
-        for key, where in contexts.items():
-            known = together.get(tuple(where), (0, []))[0]
-            together[tuple(where)] = (known + extents[key], list(where.values()))
+        together: dict[tuple[_Place, ...], list[Array]] = {}
+        for group in uses.values():
+            for found in _different(group):
+                places, numbers = tuple(found), list(found.values())
+                known = together.get(places)
+                if known is not None:
+                    numbers = [one + more for one, more in zip(known, numbers, strict=True)]
+                together[places] = numbers
         tables = Tables(space)
-        for extent, group in together.values():
-            tables.add(Context(), *_anywhere(group, extent))
+        for places, numbers in together.items():
+            if len(places) == 1:
+                tables.add(*places[0], numbers[0])
+            else:
+                tables.add(Context(), *_anywhere(places, numbers))
         return tables.sum()
 
 
-def _anywhere(contexts: list[Context], number: int) -> tuple[Any, Array]:
-    """A number where any of some contexts holds, else 0."""
-    labels = ordered(*(context.labels for context in contexts))
-    found: Array = np.zeros(sizes(labels), dtype=np.bool_)
-    for context in contexts:
-        mine, mask = context.exact(())
-        found = found | spread(mask, mine, labels)
-    return labels, np.where(found, number, 0)
+def _different(uses: list[_Use]) -> Iterator[dict[_Place, Array]]:
+    """How many numbers a parameter is, and where: parts that differ are told apart."""
+    if all(use.rule == uses[0].rule for use in uses):
+        yield {(use.context, use.shapes.labels): use.numbers() for use in uses}
+        return
+    parts: dict[Any, dict[_Place, Array]] = {}
+    for use in uses:
+        for key, context, number in use.parts():
+            parts.setdefault(key, {})[context, ()] = np.array(number)
+    yield from parts.values()
+
+
+def _anywhere(places: tuple[_Place, ...], numbers: list[Array]) -> tuple[Labels, Array]:
+    """Numbers that count once, in whichever of some places; where several hold, they agree."""
+    exact = []
+    for (context, labels), table in zip(places, numbers, strict=True):
+        joint, mask = context.exact(labels)
+        exact.append((joint, np.where(mask, spread(table, labels, joint), 0)))
+    labels = ordered(*(joint for joint, _ in exact))
+    found: Array = np.zeros(sizes(labels), dtype=np.int64)
+    for joint, table in exact:
+        found = np.maximum(found, spread(table, joint, labels))
+    return labels, found
 
 
 class _Counting(Freezer):
@@ -156,6 +226,35 @@ class _Counting(Freezer):
         finally:
             self.cloned.pop()
 
+    def elastic(self, layer: ElasticModule) -> nn.Module:
+        """Counts for all values of the layer's arguments at once: there may be many."""
+        census = self.census
+        cases = census.cases(apply("tuple", *layer.wanted))
+        found: dict[int, dict[str, tuple[int, ...] | None]] = {}
+        for place in cases.present(census.context):
+            chosen = dict(zip(layer.wanted, cases.values[place], strict=True))
+            try:
+                found[place] = layer.extents(chosen.__getitem__)
+            except NasSpaceError as error:  # torch refuses these arguments
+                census.fail("", error, cases.where(place))
+        if not found:
+            raise Dead
+        places = np.full(len(cases.values) + 1, NONE)
+        places[list(found)] = np.arange(len(found))
+        ids = places[cases.ids]
+        named = found[next(iter(found))].keys()
+        for prefix, holder in (("", layer), *layer._modules.items()):
+            for leaf, parameter in () if holder is None else holder._parameters.items():
+                if parameter is None or isinstance(holder, census.ignored):
+                    continue
+                name = f"{prefix}.{leaf}" if prefix else leaf
+                if name not in named:
+                    self._note(parameter)
+                    continue
+                shapes = Cases(cases.labels, ids, [of[name] for of in found.values()]).map(_plain)
+                self._note(parameter, (id(layer), name), partial(layer.cut, name), shapes)
+        return self.stub
+
     def clone(
         self,
         module: nn.Module,
@@ -163,27 +262,50 @@ class _Counting(Freezer):
         attributes: Mapping[str, Any] | None = None,
         cuts: Mapping[str, Cut] | None = None,
     ) -> nn.Module:
-        context = self.census.context
         self.cloned[-1].add(id(module))
         ignored = isinstance(module, self.census.ignored)
-        for name, parameter in module._parameters.items():
-            if parameter is None or ignored:
+        for name, parameter in () if ignored else module._parameters.items():
+            if parameter is None:
                 continue
             cut = None if cuts is None else cuts.get(name)
-            key: Any = id(parameter)
-            extent = parameter.numel()
-            if cut is not None:
-                part = cut(torch.empty_like(parameter, device="meta"))
-                if part is None:
-                    continue
-                if part.shape != parameter.shape:
-                    key, extent = (key, part.storage_offset(), part.shape), part.numel()
-            self.census.uses.append((key, extent, context))
+            part = parameter if cut is None else cut(torch.empty_like(parameter, device="meta"))
+            if part is None:
+                continue
+            if cut is None or part.shape == parameter.shape:
+                self._note(parameter)
+            else:
+                shapes = Cases.constant(tuple(part.shape))
+                self._note(parameter, object(), partial(_whatever_shape, cut), shapes)
         for name, child in module._modules.items():
             if child is not None and id(child) not in self.cloned[-1]:
                 self.child(name, child)
         return self.stub
 
+    def _note(
+        self,
+        parameter: nn.Parameter,
+        rule: object = "all of it",
+        cut: _Cut | None = None,
+        shapes: Cases | None = None,
+    ) -> None:
+        if cut is None or shapes is None:
+            cut, shapes = _all_of_it, Cases.constant(tuple(parameter.shape))
+        self.census.uses.append(_Use(parameter, rule, cut, shapes, self.census.context))
+
     def substitute(self, module: nn.Module, new: Any) -> Any:
         del module  # whose hooks it would get
         return new
+
+
+def _plain(shape: Any) -> tuple[int, ...] | None:
+    return None if shape is None else tuple(shape)
+
+
+def _all_of_it(tensor: torch.Tensor, shape: Any) -> torch.Tensor:
+    del shape
+    return tensor
+
+
+def _whatever_shape(cut: Cut, tensor: torch.Tensor, shape: Any) -> torch.Tensor | None:
+    del shape
+    return cut(tensor)

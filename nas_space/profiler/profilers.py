@@ -123,10 +123,8 @@ class FlopsParamsProfiler(Profiler):
     def __init__(self, model_space: nn.Module, args: Any, **config: bool) -> None:
         super().__init__(model_space)
         self.config = _config(config)
-        one = tree_map_only(torch.Tensor, lambda tensor: tensor[:1], args)
         self.flops_result = FlopsResult(
-            counted(profile(model_space, inputs=one), self.config, config=self.config),
-            count_parameters(model_space, normalization=self.config.count_normalization),
+            _flops(model_space, args, self.config), _params(model_space, self.config)
         )
 
     def profile(self, sample: Mapping[str, Any]) -> FlopsResult:
@@ -139,7 +137,7 @@ class FlopsProfiler(ExpressionProfiler):
 
     def __init__(self, model_space: nn.Module, args: Any, **config: bool) -> None:
         super().__init__(model_space)
-        self.expression = FlopsParamsProfiler(model_space, args, **config).flops_result.flops
+        self.expression = _flops(model_space, args, _config(config))
 
 
 class NumParamsProfiler(ExpressionProfiler):
@@ -148,9 +146,16 @@ class NumParamsProfiler(ExpressionProfiler):
     def __init__(self, model_space: nn.Module, args: Any = None, **config: bool) -> None:
         super().__init__(model_space)
         del args  # NNI needs them, to follow the space; parameters need no inputs
-        self.expression = count_parameters(
-            model_space, normalization=_config(config).count_normalization
-        )
+        self.expression = _params(model_space, _config(config))
+
+
+def _flops(space: nn.Module, args: Any, config: FlopsParamsCounterConfig) -> Any:
+    one = tree_map_only(torch.Tensor, lambda tensor: tensor[:1], args)
+    return counted(profile(space, inputs=one), config, config=config)
+
+
+def _params(space: nn.Module, config: FlopsParamsCounterConfig) -> Any:
+    return count_parameters(space, normalization=config.count_normalization)
 
 
 def _config(fields: dict[str, bool]) -> FlopsParamsCounterConfig:

@@ -9,7 +9,7 @@ ours.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 import numpy as np
@@ -19,7 +19,8 @@ from torch.overrides import TorchFunctionMode, resolve_name
 
 from ..errors import NasSpaceError, SpaceError
 from ..mutable.expression import apply as expression
-from ..mutable.node import Node, key_of
+from ..mutable.node import key_of
+from ..nn.parametrized import evaluated
 from ..nn.structure import Survey
 from .cases import NONE, Array, Cases, Guard, Joint, Labels, joint, ordered, selected, sizes, spread
 from .evaluation import Evaluator, Outcome
@@ -116,7 +117,7 @@ class Recorder(Explorer):
 
     def elastic(self, layer: Any, *args: Any, **kwargs: Any) -> Any:
         # The plain layer of each combination of arguments is one more thing that differs.
-        wanted = expression("tuple", *_nodes(tuple(layer.args.values())))
+        wanted = expression("tuple", *layer.wanted)
         cases = self.cases(wanted)
         ids: Array = np.full(len(cases.values) + 1, NONE)
         stand_ins: list[nn.Module] = []
@@ -138,7 +139,7 @@ class Recorder(Explorer):
 
     def _stand_in(self, layer: Any, wanted: Any, values: tuple[Any, ...]) -> nn.Module:
         chosen = dict(zip(wanted.arguments, values, strict=True)).__getitem__
-        plain = tuple(_evaluated(argument, chosen) for argument in layer.args.values())
+        plain = tuple(evaluated(argument, chosen) for argument in layer.args.values())
         tensors = tuple(name for name, _ in (*layer.named_parameters(), *layer.named_buffers()))
         key = (layer.plain, tuple(layer.args), key_of(plain), tensors)
         found: nn.Module | None = self._stand_ins.get(key)
@@ -438,22 +439,6 @@ class _Mode(TorchFunctionMode):
 _DIFFERING = frozenset({CaseTensor, CaseNumber, CaseObject})
 
 _ONLY: Array = np.zeros((), dtype=np.int64)
-
-
-def _nodes(value: Any) -> Iterator[Node]:
-    if isinstance(value, Node):
-        yield value
-    elif isinstance(value, (tuple, list)):
-        for item in value:
-            yield from _nodes(item)
-
-
-def _evaluated(value: Any, values: Callable[[Any], Any]) -> Any:
-    if isinstance(value, Node):
-        return values(value)
-    if isinstance(value, (tuple, list)):
-        return tuple(_evaluated(item, values) for item in value)
-    return value
 
 
 def _itself(value: Any) -> Any:

@@ -228,6 +228,31 @@ def test_a_tied_parameter_counts_once_wherever_it_is_used():
     assert cost.evaluate({"op": 0, "last": 0}) == 16
 
 
+class Tied(ModelSpace):
+    """Elastic layers that own one tensor, of which each takes a part of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        width, other = Categorical([2, 4], label="width"), Categorical([2, 3, 4], label="other")
+        bias = Categorical([True, False], label="bias")
+        linears = [MutableLinear(4, width, bias=bias), MutableLinear(4, other, bias=bias)]
+        conv = MutableConv2d(4, 4, Categorical([1, 3], label="kernel"))
+        other_conv = MutableConv2d(4, 4, Categorical([1, 3], label="other_kernel"))
+        linears[1].weight = linears[0].weight
+        other_conv.weight = conv.weight
+        # Twice under one choice, and once more under another.
+        self.first = LayerChoice([linears[0], nn.Sequential(*linears)], label="first")
+        self.second = LayerChoice([linears[0], conv, other_conv, nn.Identity()], label="second")
+        self.third = LayerChoice([nn.Identity(), nn.Sequential(conv, linears[1])], label="third")
+
+
+def test_a_tied_parameter_of_elastic_layers_counts_once_for_each_part():
+    space = Tied()
+    cost = params(space)
+    for arch in oracle.architectures(space):
+        assert cost.evaluate(arch) == oracle.params(space.freeze(arch)), arch
+
+
 # -- inputs -------------------------------------------------------------------------------------
 
 

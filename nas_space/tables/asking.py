@@ -163,10 +163,12 @@ class Question:
             found = list(islice(self._allowed(priced.tree, chosen, order.tolist()), k))
             if len(found) == k or (gap > span and len(order) < wanted):
                 return found
-            if len(order) == wanted:
-                wanted *= 4
+            if len(order) < wanted:
+                gap *= 2
+            elif wanted > _MOST_TRIED:
+                return None
             else:
-                gap *= 4
+                wanted *= 4
 
     def _by_keys(self, k: int) -> list[tuple[list[Any], Sample]]:
         limit, wanted = 1, k

@@ -4,11 +4,17 @@ With a price on each unit of a cost, the objective plus what the costs come to i
 least value is quickly known, overall and given any part of a combination (Lagrangian relaxation;
 Geoffrion, 1974).  At good prices, it is nearly the best value within the windows.  So few parts
 are left that may still lead to one of the best, however varied the costs are.
+
+Of a window, one end matters: that which the best is about to leave.  With the other end given up,
+a part that costs more than others and is worth less leads nowhere (dominance, as in knapsacks:
+Kellerer, Pferschy and Pisinger, 2004).  What is found then, from the best on, includes the best
+that keep to both ends.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -18,11 +24,14 @@ from .rows import CHUNK, Rows
 from .selection import Chosen
 from .tree import Given, Join, Tree, runs
 
-_MOST = 2**19
+_MOST = 2**20
 """How many rows of a vertex may be worth keeping."""
 
-_MOST_PAIRS = 2**25
+_MOST_PAIRS = 2**28
 """How many pairs of rows may be looked at in one join."""
+
+_SHARES = (0.25, 0.5, 0.7, 0.85, 1.2, 1.5, 2.0, 4.0)
+"""Further prices, relative to the best: for parts of combinations, others may say more."""
 
 _HALVINGS = 30
 """How closely a price is looked for."""
@@ -33,6 +42,24 @@ _ROUNDING = 1e-9
 
 class TooMany(Exception):  # noqa: N818 - caught within this part of the library, not an error yet
     """More rows are worth keeping than there may be."""
+
+
+class _Bound(NamedTuple):
+    """What some prices say.
+
+    Attributes
+    ----------
+    prices
+        For one unit of each cost.
+    offset
+        What the ends of the windows cost.
+    rest
+        For each vertex and state, the least that all the rest adds to the sum.
+    """
+
+    prices: Array
+    offset: float
+    rest: list[Array]
 
 
 class Priced:
@@ -70,10 +97,10 @@ class Priced:
         for _ in range(1 if len(windows) < 2 else 3):
             for number in range(len(windows)):
                 self.prices[number] = self._price(number)
-        self.offset, self.bound = self._bound(self.prices)
+        self.bound = self._bound(self.prices)[1]
         if self._bound(nothing)[1] > self.bound:
             self.prices = nothing
-            self.offset, self.bound = self._bound(nothing)
+            self.bound = self._bound(nothing)[1]
         self._reach()
 
     # -- prices -------------------------------------------------------------------------------
@@ -138,13 +165,18 @@ class Priced:
     # -- what is left ---------------------------------------------------------------------------
 
     def _reach(self) -> None:
-        """For each state: the least, with prices, of all the rest; and the range of each cost."""
-        signed = [(self.prices, 1.0)]
-        for number in range(len(self.low)):
+        """For each state: the least, with prices, of all the rest; and how far each cost is off."""
+        self.bounds: list[_Bound] = []
+        for share in (1.0, *_SHARES) if self.prices.any() else (1.0,):
+            prices = share * self.prices
+            self.bounds.append(_Bound(prices, self._bound(prices)[0], self._rest(prices, 1.0)))
+        self.ends: list[tuple[int, float, float, list[Array]]] = []
+        for number in np.flatnonzero(self.prices).tolist():
+            way = 1.0 if self.prices[number] > 0 else -1.0
             only = np.zeros(len(self.low))
-            only[number] = 1
-            signed += [(only, 0.0), (-only, 0.0)]
-        self.rest = [self._rest(prices, share) for prices, share in signed]
+            only[number] = way
+            end = self.high[number] if way > 0 else -self.low[number]
+            self.ends.append((number, way, end, self._rest(only, 0.0)))
 
     def _rest(self, prices: Array, share: float) -> list[Array]:
         """For each state: the least that all the rest adds to a sum."""
@@ -184,27 +216,32 @@ class Priced:
         TooMany
             If there are more than can be looked at.
         """
-        limit = most + self.offset
-        limit += _ROUNDING * (abs(most) + abs(self.offset) + abs(self.bound) + 1)
         found: list[Chosen] = []
         for place, vertex in enumerate(self.tree.vertices):
             if isinstance(vertex, Join):
-                found.append(self._joined(place, vertex, found, limit, wanted))
+                found.append(self._joined(place, vertex, found, most, wanted))
             else:
                 states = np.arange(len(vertex.states))
-                alive = self._alive(place, states, self.own[place], limit)
+                alive = self._alive(place, states, np.stack(self.own[place]), most)
                 costs = [cost[alive] for cost in self.own[place]]
-                own = np.arange(int(alive.sum()))
+                own = np.arange(len(alive))
                 found.append(self._sorted(place, states[alive], costs, own, own))
         return found
 
-    def _alive(self, place: int, states: Array, costs: Sequence[Array], limit: float) -> Array:
-        rest = self.rest[0][place][states]
-        alive: Array = self._total(costs, self.prices) + rest <= limit
-        for k, cost in enumerate(costs[1:]):
-            alive &= cost + self.rest[1 + 2 * k][place][states] <= self.high[k]
-            alive &= cost - self.rest[2 + 2 * k][place][states] >= self.low[k]
+    def _alive(self, place: int, states: Array, costs: Array, most: float) -> Array:
+        """Which rows may lead to what is wanted."""
+        alive = np.arange(len(states))
+        for number, way, end, rest in self.ends:
+            within = way * costs[1 + number, alive] + rest[place][states[alive]] <= end
+            alive = alive[within]
+        for bound in self.bounds:
+            total = self._total(costs[:, alive], bound.prices)  # type: ignore[arg-type]
+            alive = alive[total + bound.rest[place][states[alive]] <= self._limit(bound, most)]
         return alive
+
+    def _limit(self, bound: _Bound, most: float) -> float:
+        rounding = _ROUNDING * (abs(most) + abs(bound.offset) + abs(self.bound) + 1)
+        return most + bound.offset + rounding
 
     def _sorted(
         self, place: int, states: Array, costs: Sequence[Array], left: Array, right: Array
@@ -218,7 +255,7 @@ class Priced:
         return Chosen(rows, np.stack([c[order] for c in costs]), left[order], right[order])
 
     def _joined(
-        self, place: int, join: Join, found: list[Chosen], limit: float, wanted: int
+        self, place: int, join: Join, found: list[Chosen], most: float, wanted: int
     ) -> Chosen:
         left, right = found[join.left], found[join.right]
         a, b = join.pairs
@@ -227,7 +264,8 @@ class Priced:
         row = runs(left.rows.starts[a], lengths)
         result = np.repeat(np.arange(len(join.states)), np.diff(join.starts))[pair]
         begin = right.rows.starts[b][pair]
-        room = limit - left.rows.keys[row] - self.rest[0][place][result]
+        first = self.bounds[0]
+        room = self._limit(first, most) - left.rows.keys[row] - first.rest[place][result]
         width = np.maximum(0, _first_above(right.rows, b[pair], room) - begin)
         ends = np.cumsum(width)
         if len(ends) and ends[-1] > _MOST_PAIRS:
@@ -240,17 +278,35 @@ class Priced:
             which = np.repeat(np.arange(start, stop), width[start:stop])
             one, two = row[which], runs(begin[start:stop], width[start:stop])
             states, costs = result[which], left.costs[:, one] + right.costs[:, two]
-            alive = self._alive(place, states, list(costs), limit)
+            alive = self._alive(place, states, costs, most)
             parts.append((states[alive], one[alive], two[alive], costs[:, alive]))
-            collected += int(alive.sum())
+            collected += len(alive)
             if collected > 2 * _MOST:
-                parts = [_distinct(parts, wanted)]
+                parts = [self._worth(parts, wanted)]
                 collected = len(parts[0][0])
                 if collected > _MOST:
                     raise TooMany
             start, done = stop, int(ends[stop - 1])
-        states, one, two, costs = _distinct(parts, wanted)
+        states, one, two, costs = self._worth(parts, wanted)
         return self._sorted(place, states, list(costs), one, two)
+
+    def _worth(self, parts: list[tuple[Array, ...]], wanted: int) -> tuple[Array, ...]:
+        """The rows that do not have so many others of their state that are as good in all.
+
+        A cost without a price does not matter; of several that matter, all but one must agree.
+        """
+        columns: list[Array] = [np.concatenate(part, axis=-1) for part in zip(*parts, strict=True)]
+        states, costs = columns[0], columns[3]
+        if not len(states):
+            return tuple(columns)
+        matter = [way * costs[1 + number] for number, way, _, _ in self.ends]
+        cost = matter.pop(0) if matter else np.zeros(len(states), np.int64)
+        order = np.lexsort((costs[0], cost, *matter, states))
+        new = np.zeros(len(order), np.bool_)
+        for same in (states, *matter):
+            new[1:] |= np.diff(same[order]) != 0
+        kept = order[_in_front(np.cumsum(new), costs[0][order], wanted)]
+        return tuple(column[..., kept] for column in columns)
 
 
 def _first_above(rows: Rows, states: Array, keys: Array) -> Array:
@@ -262,18 +318,26 @@ def _first_above(rows: Rows, states: Array, keys: Array) -> Array:
     return found
 
 
-def _distinct(parts: list[tuple[Array, ...]], wanted: int) -> tuple[Array, ...]:
-    """Of rows that agree in state and costs, those with the lowest objective."""
-    columns: list[Array] = [np.concatenate(part, axis=-1) for part in zip(*parts, strict=True)]
-    states, costs = columns[0], columns[3]
-    order = np.lexsort((costs[0], *costs[1:], states))
-    if not len(order):
-        return tuple(columns)
-    states, costs = states[order], costs[:, order]
-    new = np.append(True, np.diff(states) != 0)
-    for cost in costs[1:]:
-        new[1:] |= np.diff(cost) != 0
-    begin = np.flatnonzero(new)
-    rank = np.arange(len(order)) - np.repeat(begin, np.diff(np.append(begin, len(order))))
-    kept = order[rank < wanted]
-    return tuple(column[..., kept] for column in columns)
+def _in_front(groups: Array, values: Array, most: int) -> Array:
+    """The rows that have fewer than so many before them, each below the one before, in a group.
+
+    Parameters
+    ----------
+    groups
+        The group of each row, ascending.
+    values
+        What is to be low; what comes first in a group is better otherwise.
+    """
+    _, ranks = np.unique(values, return_inverse=True)
+    lifted = ranks - groups * (int(ranks.max()) + 1)  # earlier groups are out of the way
+    left = np.arange(len(lifted))
+    kept = [left[:0]]
+    for _ in range(most):
+        if not len(left):
+            break
+        own = lifted[left]
+        before = np.append(np.iinfo(np.int64).max, np.minimum.accumulate(own)[:-1])
+        front = own < before
+        kept.append(left[front])
+        left = left[~front]
+    return np.sort(np.concatenate(kept))

@@ -7,6 +7,7 @@ import pickle
 from itertools import pairwise
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
@@ -122,6 +123,58 @@ def test_the_best_are_the_best(drawn: Restriction, k: int, maximize: bool) -> No
     assert [scored.value for scored in found] == values[:k]
     assert [value(cost, scored.arch) for scored in found] == values[:k]
     assert len({key(scored.arch) for scored in found} & set(drawn.left)) == min(k, len(values))
+
+
+LAYERS = [Categorical(range(3), label=f"layer{i}") for i in range(6)]
+
+
+def chained(tables: np.ndarray) -> Any:
+    """A cost with a table for each two neighbours of :data:`LAYERS`."""
+    return ME.sum(
+        ME.switch_case(
+            one, {i: ME.switch_case(other, dict(enumerate(row))) for i, row in enumerate(table)}
+        )
+        for (one, other), table in zip(pairwise(LAYERS), tables.tolist(), strict=True)
+    )
+
+
+@unhurried
+@given(
+    st.integers(0, 2**32 - 1),
+    st.integers(1, 2),
+    st.tuples(st.integers(0, 95), st.integers(1, 60)),
+    st.sampled_from([1, 4, 30]),
+    st.booleans(),
+    st.sampled_from(["windows", "arrays", "portions"]),
+)
+def test_the_best_by_one_cost_within_windows_of_others(seed, windows, window, k, maximize, way):
+    random = np.random.default_rng(seed)
+    tables = random.integers(0, 40, (1 + windows, 5, 3, 3))
+    # What costs more is often worth more: so the best is at an end of a window.
+    tables[0] += tables[1:].sum(0) * random.integers(-1, 3)
+    codes = np.stack(np.meshgrid(*[range(3)] * 6, indexing="ij")).reshape(6, -1)
+    worth, *sums = [sum(t[i][codes[i], codes[i + 1]] for i in range(5)) for t in tables]
+    ends = [np.percentile(each, [window[0], min(100, sum(window))]) for each in sums]
+    inside = np.all(
+        [(low <= each) & (each <= high) for each, (low, high) in zip(sums, ends, strict=True)], 0
+    )
+    assume(inside.any())
+    objective, *costs = map(chained, tables)
+    conditions = [
+        condition
+        for cost, (low, high) in zip(costs, ends, strict=True)
+        for condition in (cost >= low, cost <= high)
+    ]
+    with limits(way):
+        found = best(restrict(MutableList(LAYERS), *conditions), objective, k, maximize=maximize)
+    places = [
+        int("".join(str(scored.arch[layer.name]) for layer in LAYERS), base=3) for scored in found
+    ]
+    values = [scored.value for scored in found]
+    assert values == sorted(worth[inside].tolist(), reverse=maximize)[:k]
+    assert values == worth[places].tolist()
+    assert inside[places].all()
+    assert len(set(places)) == len(places)
 
 
 @unhurried

@@ -13,6 +13,7 @@
 from .model import Over
 from .questions import Scored, Tradeoff, best, bounds, count, default, grid, pareto
 from .restriction import Restricted, restrict
+from .rounded import rounded
 from .sampling import sample
 from .table import Bounds, Table
 from .tabulation import tabulate
@@ -31,6 +32,7 @@ __all__ = [
     "grid",
     "pareto",
     "restrict",
+    "rounded",
     "sample",
     "tabulate",
 ]

@@ -13,10 +13,11 @@ import numpy as np
 from ..errors import DecompositionError
 from ..mutable import Mutable, Sample, SampleBatch
 from ..mutable.node import Node
+from ..mutable.randomness import unit, words
 from .arithmetic import Real
 from .conditions import Window
 from .coverage import check_covered
-from .drawing import classes_of
+from .drawing import Drawer, classes_of
 from .lists import Lists
 from .model import Model, Whole, root_of
 from .priced import Priced, TooMany
@@ -36,7 +37,7 @@ _FINER = 8
 _FIRST = 2**14
 """At least which part of its range an objective may be above what prices say is possible."""
 
-_MOST_TRIED = 2**14
+_MOST_TRIED = 2**12
 """How many combinations of one cost are looked at for some that other windows allow."""
 
 _PARTS = 32
@@ -124,9 +125,10 @@ class Question:
                 inner, high = ([key + 1], [high]), key - 1
             # What is on the edge has one value; what is beyond is less than wanted.
             beyond = sorted(self._combinations(lists, *inner), key=self._value)
-            edge = islice(self._combinations(lists, [key], [key]), _MOST_TRIED)
+            few = _weight(lists, key, key) <= _MOST_TRIED
+            edge = self._combinations(lists, [key], [key]) if few else _drawn(lists, key)
             found += islice(self._scored(chain(beyond, edge)), k - len(found))
-            if len(found) < k and _weight(lists, key, key) > _MOST_TRIED:
+            if len(found) < k and not few:
                 return None
             wanted *= 4
         return found
@@ -151,12 +153,16 @@ class Question:
         priced = Priced(Tree(self.problem), len(self.windows), self.signs[0], self.windows)
         ends = self.tables[0].interval()
         least, span = priced.bound, float(ends[1] - ends[0])
-        gap, wanted = span / _FIRST or 1.0, k
+        near, gap, far, wanted = 0.0, span / _FIRST or 1.0, math.inf, k
         while True:
             try:
                 chosen = priced.within(least + gap, wanted)
             except TooMany:
-                return None
+                far = gap
+                if far < 1.05 * near or not near:
+                    return None
+                gap = math.sqrt(near * far)
+                continue
             objective = chosen[-1].costs[0]
             order = np.argsort(objective, kind="stable")
             order = order[objective[order] <= least + gap][:wanted]
@@ -164,11 +170,11 @@ class Question:
             if len(found) == k or (gap > span and len(order) < wanted):
                 return found
             if len(order) < wanted:
-                gap *= 2
-            elif wanted > _MOST_TRIED:
-                return None
-            else:
+                near, gap = gap, min(2 * gap, math.sqrt(gap * far))
+            elif wanted < _MOST_TRIED:
                 wanted *= 4
+            else:
+                return None
 
     def _by_keys(self, k: int) -> list[tuple[list[Any], Sample]]:
         limit, wanted = 1, k
@@ -177,14 +183,19 @@ class Question:
                 self.tree, self.windows, most_rows=limit * _ROWS, most_work=limit * _WORK
             )
             selection = self._select(scale, best_of(wanted))
+            rows = sum(len(chosen.left) for chosen in selection.found)
             order = np.argsort(selection.ends.costs[0], kind="stable")[:wanted]
             found = list(islice(self._allowed(self.tree, selection.found, order.tolist()), k))
             if len(found) == k or len(order) < wanted:
                 return found
-            if wanted >= 4**6 * k:
+            if wanted >= 4**6 * k or rows > _FINER * _ROWS / 8:  # each time, up to 8 times as many
+                conditions = " and ".join(
+                    [*(window.text for window in self.windows), *map(str, self.model.others)]
+                )
                 raise DecompositionError(
-                    f"only {len(found)} of the {len(order)} best architectures meet the "
-                    "constraints that cannot be taken apart, or whose costs are too varied"
+                    f"of the {len(order)} architectures that are best as far as costs can be told "
+                    f"apart, only {len(found)} meet {conditions}; draw samples and compare them, "
+                    "or round the costs to a coarser unit with nas_space.tables.rounded"
                 )
             wanted, limit = wanted * 4, min(limit * 2, _FINER)
 
@@ -224,7 +235,8 @@ class Question:
             texts = " and ".join(window.text for window in windows)
             raise DecompositionError(
                 f"the front would have to tell up to {estimate.total:.1e} costs apart for {texts}, "
-                f"at most {_FINER * _ROWS:.1e} can be; round these costs to a coarser unit"
+                f"at most {_FINER * _ROWS:.1e} can be; round these costs to a coarser unit with "
+                "nas_space.tables.rounded"
             )
         selection = self._select(scale, undominated)
         costs = selection.ends.costs
@@ -362,6 +374,15 @@ def _from_the_middle(low: int, high: int) -> list[tuple[list[int], list[int]]]:
     ends = np.unique(np.linspace(low, high + 1, 2 * _PARTS).astype(np.int64)).tolist()
     parts = [([begin], [end - 1]) for begin, end in pairwise(ends)]
     return sorted(parts, key=lambda part: abs(part[0][0] + part[1][0] - low - high))
+
+
+def _drawn(lists: Lists, key: int) -> Iterator[Classes]:
+    """Some combinations with a key, at random: those that follow each other are much alike."""
+    drawer = Drawer(lists, [key], [key])
+    raw = words(0)(_MOST_TRIED * drawer.words).reshape(_MOST_TRIED, drawer.words)
+    drawn = drawer.draw(unit(raw))
+    for row in np.unique(np.stack(list(drawn.values()), axis=1), axis=0).tolist():
+        yield dict(zip(drawn, row, strict=True))
 
 
 def _weight(lists: Lists, low: int, high: int) -> int:

@@ -19,6 +19,8 @@ class Drawer:
     ----------
     lists
         In floats, with all rows kept.
+    low, high
+        Bounds on keys, both included; by default those of the lists' scale.
 
     Attributes
     ----------
@@ -28,10 +30,14 @@ class Drawer:
         The weight of everything that can be drawn.
     """
 
-    def __init__(self, lists: Lists) -> None:
+    def __init__(
+        self, lists: Lists, low: list[int] | None = None, high: list[int] | None = None
+    ) -> None:
         self.lists, self.tree = lists, lists.tree
         scale = lists.scale
-        self.endings = lists.endings(scale.low, scale.high)
+        self.endings = lists.endings(
+            scale.low if low is None else low, scale.high if high is None else high
+        )
         self.weight = float(self.endings.weights.sum())
         joins = [p for p, v in enumerate(self.tree.vertices[:-1]) if isinstance(v, Join)]
         self.column = {place: 2 + number for number, place in enumerate(joins)}

@@ -24,11 +24,14 @@ from .rows import CHUNK, Rows
 from .selection import Chosen
 from .tree import Given, Join, Tree, runs
 
-_MOST = 2**20
+_MOST = 2**19
 """How many rows of a vertex may be worth keeping."""
 
-_MOST_PAIRS = 2**28
+_MOST_PAIRS = 2**27
 """How many pairs of rows may be looked at in one join."""
+
+_MOST_WEIGHED = 2**24
+"""How many rows may be weighed against each other in all."""
 
 _SHARES = (0.25, 0.5, 0.7, 0.85, 1.2, 1.5, 2.0, 4.0)
 """Further prices, relative to the best: for parts of combinations, others may say more."""
@@ -84,6 +87,7 @@ class Priced:
 
     def __init__(self, tree: Tree, objective: int, sign: int, windows: Sequence[Window]) -> None:
         self.tree = tree
+        self.weighed = 0
         constants = tree.problem.constants
         self.low = [w.low - c for w, c in zip(windows, constants, strict=False)]
         self.high = [w.high - c for w, c in zip(windows, constants, strict=False)]
@@ -214,7 +218,7 @@ class Priced:
         Raises
         ------
         TooMany
-            If there are more than can be looked at.
+            If there are more than can be looked at, here or in all that was asked so far.
         """
         found: list[Chosen] = []
         for place, vertex in enumerate(self.tree.vertices):
@@ -297,6 +301,9 @@ class Priced:
         """
         columns: list[Array] = [np.concatenate(part, axis=-1) for part in zip(*parts, strict=True)]
         states, costs = columns[0], columns[3]
+        self.weighed += len(states)
+        if self.weighed > _MOST_WEIGHED:
+            raise TooMany
         if not len(states):
             return tuple(columns)
         matter = [way * costs[1 + number] for number, way, _, _ in self.ends]
@@ -319,7 +326,7 @@ def _first_above(rows: Rows, states: Array, keys: Array) -> Array:
 
 
 def _in_front(groups: Array, values: Array, most: int) -> Array:
-    """The rows that have fewer than so many before them, each below the one before, in a group.
+    """Which rows have fewer than so many before them in their group that are not above them.
 
     Parameters
     ----------
@@ -328,16 +335,27 @@ def _in_front(groups: Array, values: Array, most: int) -> Array:
     values
         What is to be low; what comes first in a group is better otherwise.
     """
-    _, ranks = np.unique(values, return_inverse=True)
-    lifted = ranks - groups * (int(ranks.max()) + 1)  # earlier groups are out of the way
-    left = np.arange(len(lifted))
-    kept = [left[:0]]
-    for _ in range(most):
-        if not len(left):
-            break
-        own = lifted[left]
-        before = np.append(np.iinfo(np.int64).max, np.minimum.accumulate(own)[:-1])
-        front = own < before
-        kept.append(left[front])
-        left = left[~front]
-    return np.sort(np.concatenate(kept))
+    ranks = np.empty(len(values), np.int64)
+    ranks[np.lexsort((values, groups))] = np.arange(len(values))
+    begin = np.searchsorted(groups, groups)  # all of the groups before are before, and below
+    return _smaller_before(ranks) - begin < most
+
+
+def _smaller_before(ranks: Array) -> Array:
+    """For each number of a permutation, how many smaller ones stand before it.
+
+    Bit by bit, from the highest: of those that agree so far, in the order in which they stand,
+    a number with a 1 has as many smaller ones before it as there are with a 0.
+    """
+    counts = np.zeros_like(ranks)
+    order = places = np.arange(len(ranks))
+    for bit in reversed(range(len(ranks).bit_length())):
+        numbers = ranks[order]
+        high, begin = numbers >> bit & 1, numbers >> bit + 1 << bit + 1
+        zeros = np.cumsum(1 - high) - (1 - high)
+        zeros -= zeros[begin]
+        counts[order] += high * zeros
+        after = np.empty_like(order)
+        after[(numbers >> bit << bit) + np.where(high, places - begin - zeros, zeros)] = order
+        order = after
+    return counts

@@ -88,7 +88,7 @@ def _count(root: Node) -> int:
         raise DecompositionError(
             f"counting would have to tell up to {estimate.longest:.1e} sums apart for "
             f"{' and '.join(window.text for window in model.windows)}, at most {_LONGEST} can be; "
-            "sample instead, or round the costs to a coarser unit"
+            "sample instead, or round the costs to a coarser unit with nas_space.tables.rounded"
         )
     return exactly(total, lambda modular: _total(scale, modular))
 

@@ -27,7 +27,6 @@ from .problem import Problem
 from .questions import Scored, Tradeoff
 from .refusal import extremes, refusal
 from .sampling import any_within, sample
-from .scale import tree_for
 from .table import Bounds
 from .tree import Tree
 
@@ -260,12 +259,11 @@ def _expression(constraint: Constraint) -> Node:
 
 def _check_possible(model: Model, attempts: int | None) -> None:
     """Finds out at once whether any architecture meets the conditions."""
-    problem = Problem(model.draft())
-    possible = Tree(problem).possible
+    possible = Tree(Problem(model.draft())).possible
     for window in model.windows if possible else ():
         low, high = extremes(model, window.table)
         possible &= low <= window.high and high >= window.low
     if possible and attempts is None:
-        possible = any_within(tree_for(problem, model.windows), model.windows)
+        possible = any_within(model.root)
     if not possible:
         raise refusal(model.root)

@@ -58,7 +58,7 @@ class Sampler:
     Attributes
     ----------
     rate
-        At least this share of draws meets all windows.
+        About this share of draws meets all windows, if not more.
 
     Raises
     ------
@@ -77,7 +77,8 @@ class Sampler:
         if over == "labels" and not model.allowed and not model.windows:
             return  # each label on its own, and what constraints refuse is drawn again
         self.problem = Problem(model.draft(over=over), counted=True)
-        self.drawer, self.rate = self._finest(tree_for(self.problem, model.windows))
+        tree = tree_for(self.problem, model.windows)
+        self.drawer, self.rate = self._finest(tree)
         self.columns = [_Members(classes) for classes in self.problem.classes]
         self.loose: list[Any] = [s for s in model.labels if s not in self.problem.place]
         self.draws = [_Codes(label, over) for label in self.loose]
@@ -86,6 +87,11 @@ class Sampler:
             *(1 for column in self.columns if column.several),
             *(draw.words for draw in self.draws),
         ]
+        if self.rate < _GOOD:  # all that is proven; there may be far more
+            found = self._within(self._some(_AT_ONCE, words(0)))
+            self.rate = max(self.rate, float(found.mean()), 1 / _AT_ONCE)
+            if not (attempts or (found.any() and self.rate > _RATE)):
+                raise _too_narrow(tree, model.windows)
 
     def _finest(self, tree: Tree) -> tuple[Drawer, float]:
         try:
@@ -94,9 +100,7 @@ class Sampler:
                     break
         except InfeasibleError:
             raise refusal(self.model.root) from None
-        if not rate > (0 if self.attempts else _RATE):
-            raise _too_narrow(tree, self.model.windows)
-        return Drawer(lists), max(rate, 1 / _AT_ONCE)
+        return Drawer(lists), rate
 
     # -- drawing ------------------------------------------------------------------------------
 
@@ -141,13 +145,18 @@ class Sampler:
 
     def meets(self, batch: SampleBatch) -> Array:
         """Which architectures meet what the drawing did not see to."""
+        good = self._within(batch)
+        if self.model.others:
+            good[good] = [self.space.contains(arch) for arch in batch[np.flatnonzero(good)]]
+        return good
+
+    def _within(self, batch: SampleBatch) -> Array:
+        """Which architectures are within all windows."""
         good = np.ones(len(batch), np.bool_)
         if self.drawer is not None and not self.drawer.lists.scale.exact:
             for window in self.model.windows:
                 cost = window.table.evaluate(batch)
                 good &= (window.low <= cost) & (cost <= window.high)
-        if self.model.others:
-            good[good] = [self.space.contains(arch) for arch in batch[np.flatnonzero(good)]]
         return good
 
 
@@ -183,20 +192,23 @@ def refined(tree: Tree, windows: Sequence[Window], *, keep: bool) -> Iterator[tu
         limit *= 8
 
 
-def any_within(tree: Tree, windows: Sequence[Window]) -> bool:
-    """Whether some architecture is within all windows.
+def any_within(root: Node) -> bool:
+    """Whether some architecture is within all windows of a structure.
 
     Raises
     ------
     DecompositionError
-        If the costs are too varied to tell.
+        If the costs are too varied to tell, and none of some random ones is.
     """
+    model = Model.of(root)
+    tree = tree_for(Problem(model.draft()), model.windows)
     try:
-        if any(rate for _, rate in refined(tree, windows, keep=False)):
+        if any(rate for _, rate in refined(tree, model.windows, keep=False)):
             return True
+        sampler_of(root, "labels")
     except InfeasibleError:
         return False
-    raise _too_narrow(tree, windows)
+    return True
 
 
 def _too_narrow(tree: Tree, windows: Sequence[Window]) -> DecompositionError:
@@ -204,8 +216,10 @@ def _too_narrow(tree: Tree, windows: Sequence[Window]) -> DecompositionError:
     return DecompositionError(
         "the conditions are too narrow, on costs that are too varied, to be met exactly: up to "
         f"{scale.estimate().total:.1e} sums of {' and '.join(w.text for w in windows)} would have "
-        f"to be told apart, at most {_FINE * _ROWS:.1e} can be; round the costs to a coarser unit, "
-        "loosen the conditions, or give attempts=... to draw until one is met"
+        f"to be told apart, at most {_FINE * _ROWS:.1e} can be, and of {_AT_ONCE} architectures "
+        f"drawn near them, {_RATE:.1%} at most meet them; round the costs to a coarser unit with "
+        "nas_space.tables.rounded, loosen the conditions, or give attempts=... to draw until one "
+        "is met"
     )
 
 

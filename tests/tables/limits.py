@@ -44,6 +44,7 @@ _WAYS: dict[str, list[tuple[ModuleType, str, Any]]] = {
         (drawing, "CHUNK", 3),
         (selection, "_MANY", 3),
         (priced, "CHUNK", 3),
+        (asking, "_MOST_TRIED", 8),
     ],
     # Lists are joined in small portions, by sorting; numbers are residues; prices leave too much.
     "portions": [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import pickle
-from itertools import pairwise
+from itertools import pairwise, product
 from typing import Any
 
 import numpy as np
@@ -43,9 +43,11 @@ from nas_space.tables import (
     grid,
     pareto,
     restrict,
+    rounded,
     sample,
     tabulate,
 )
+from nas_space.tables.factors import brief
 from tests.strategies import pools, structures
 from tests.strategies import symbols as any_symbols
 from tests.tables.brute import architectures, front, key, probabilities
@@ -145,9 +147,10 @@ def chained(tables: np.ndarray) -> Any:
     st.tuples(st.integers(0, 95), st.integers(1, 60)),
     st.sampled_from([1, 4, 30]),
     st.booleans(),
+    st.booleans(),
     st.sampled_from(["windows", "arrays", "portions"]),
 )
-def test_the_best_by_one_cost_within_windows_of_others(seed, windows, window, k, maximize, way):
+def test_the_best_by_one_cost_within_windows(seed, windows, window, k, maximize, own, way):
     random = np.random.default_rng(seed)
     tables = random.integers(0, 40, (1 + windows, 5, 3, 3))
     # What costs more is often worth more: so the best is at an end of a window.
@@ -160,6 +163,8 @@ def test_the_best_by_one_cost_within_windows_of_others(seed, windows, window, k,
     )
     assume(inside.any())
     objective, *costs = map(chained, tables)
+    if own:  # by a cost that has a window itself
+        objective, worth = costs[0], sums[0]
     conditions = [
         condition
         for cost, (low, high) in zip(costs, ends, strict=True)
@@ -175,6 +180,38 @@ def test_the_best_by_one_cost_within_windows_of_others(seed, windows, window, k,
     assert values == worth[places].tolist()
     assert inside[places].all()
     assert len(set(places)) == len(places)
+
+
+@unhurried
+@given(
+    st.integers(0, 2**32 - 1),
+    st.sampled_from([1, 3, 10, 2.5, 0.25]),
+    st.sampled_from([1, -1, 3, 0.5]),
+)
+def test_a_rounded_cost_is_off_by_half_a_unit_for_each_term(seed, unit, factor):
+    tables = np.random.default_rng(seed).integers(-40, 40, (3, 5, 3, 3))
+    one, other, more = map(chained, tables)
+    cost = factor * (one - other) + (more + 7)
+    coarse = rounded(cost, unit)
+    assert str(coarse) == f"rounded({brief(cost)}, {unit})"
+    archs = list(sample(MutableList(LAYERS), 20, seed=seed))
+    for arch in archs:
+        assert type(coarse.evaluate(arch)) is int
+        assert abs(coarse.evaluate(arch) * unit - cost.evaluate(arch)) <= 16 * unit / 2
+    few = restrict(MutableList(LAYERS), coarse <= coarse.evaluate(archs[0]))
+    everything = [
+        dict(zip(few.symbols(), codes, strict=True)) for codes in product(range(3), repeat=6)
+    ]
+    limit = coarse.evaluate(archs[0])
+    assert few.count() == sum(coarse.evaluate(arch) <= limit for arch in everything)
+
+
+def test_what_is_rounded_needs_a_unit() -> None:
+    assert [rounded(7, 2), rounded(-7, 2), rounded(1e9, 1e6)] == [4, -3, 1000]
+    units: list[Any] = [0, -1, math.nan, math.inf, "1e6", True]
+    for unit in units:
+        with pytest.raises(UsageError, match="unit"):
+            rounded(LAYERS[0] * 2, unit)
 
 
 @unhurried

@@ -1,0 +1,71 @@
+"""`rounded`: a cost in a coarser unit, of which fewer sums are to be told apart."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from ..errors import UsageError
+from ..mutable import MutableExpression
+from ..mutable.node import Node
+from .factors import brief
+
+
+def rounded(cost: Any, unit: float) -> Any:
+    """A sum in a coarser unit: each of its terms rounded to whole numbers of it.
+
+    Questions that would have to tell too many sums apart for exact answers can be asked of a
+    rounded cost instead, and are answered exactly for that.  It differs from the cost by half
+    a unit for each term, at most.
+
+    Parameters
+    ----------
+    cost
+        An expression that is a sum, or a plain number.
+    unit
+        In the cost's own: 1e6 counts multiply-adds in millions.
+
+    Returns
+    -------
+    MutableExpression[int]
+        In that unit; a plain ``int`` for a plain number.
+
+    Raises
+    ------
+    UsageError
+        If the unit is no positive number.
+
+    Examples
+    --------
+    >>> from nas_space.mutable import Categorical, MutableList
+    >>> from nas_space.tables import restrict
+    >>> digits = [Categorical(range(10), label=f"d{i}") for i in range(12)]
+    >>> cost = MutableExpression.sum(digit * 10**i for i, digit in enumerate(digits))
+    >>> coarse = rounded(cost, 10**8)
+    >>> restrict(MutableList(digits), coarse >= 2000, coarse <= 2003).count()
+    400000000
+    """
+    if isinstance(unit, bool) or not isinstance(unit, (int, float)) or not 0 < unit < math.inf:
+        raise UsageError(f"a unit must be a positive number, but got {unit!r}")
+    if not isinstance(cost, Node):
+        return math.floor(cost / unit + 0.5)
+    terms: list[Any] = []
+    waiting: list[tuple[Any, Any]] = [(1, cost)]
+    while waiting:
+        factor, node = waiting.pop()
+        operator = node.operator if isinstance(node, Node) else None
+        name = operator.name if operator else ""
+        arguments = node.arguments if isinstance(node, Node) else ()
+        if name in ("sum", "add", "pos"):
+            waiting += [(factor, argument) for argument in arguments]
+        elif name in ("sub", "neg"):
+            waiting += [(factor, argument) for argument in arguments[:-1]]
+            waiting.append((-factor, arguments[-1]))
+        elif name == "mul" and not all(isinstance(argument, Node) for argument in arguments):
+            number, inner = sorted(arguments, key=lambda argument: isinstance(argument, Node))
+            waiting.append((factor * number, inner))
+        else:
+            share = factor * node / unit + 0.5
+            floor: Any = share // 1
+            terms.append(floor.int() if isinstance(floor, MutableExpression) else int(floor))
+    return MutableExpression.sum(terms).titled(f"rounded({brief(cost)}, {unit})")

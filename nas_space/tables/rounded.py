@@ -45,7 +45,8 @@ def rounded(cost: Any, unit: float) -> Any:
     >>> restrict(MutableList(digits), coarse >= 2000, coarse <= 2003).count()
     400000000
     """
-    if isinstance(unit, bool) or not isinstance(unit, (int, float)) or not 0 < unit < math.inf:
+    given: Any = unit
+    if not isinstance(given, (int, float)) or not 0 < given < math.inf:
         raise UsageError(f"a unit must be a positive number, but got {unit!r}")
     if not isinstance(cost, Node):
         return math.floor(cost / unit + 0.5)

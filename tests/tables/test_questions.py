@@ -208,7 +208,7 @@ def test_a_rounded_cost_is_off_by_half_a_unit_for_each_term(seed, unit, factor):
 
 def test_what_is_rounded_needs_a_unit() -> None:
     assert [rounded(7, 2), rounded(-7, 2), rounded(1e9, 1e6)] == [4, -3, 1000]
-    units: list[Any] = [0, -1, math.nan, math.inf, "1e6", True]
+    units: list[Any] = [0, -1, math.nan, math.inf, "1e6"]
     for unit in units:
         with pytest.raises(UsageError, match="unit"):
             rounded(LAYERS[0] * 2, unit)

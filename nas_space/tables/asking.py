@@ -20,10 +20,18 @@ from .coverage import check_covered
 from .drawing import Drawer, classes_of
 from .lists import Lists
 from .model import Model, Whole, root_of
-from .priced import Priced, TooMany
+from .priced import Priced
 from .problem import Problem
 from .scale import Scale, finest, tree_for
-from .selection import Chosen, Keep, Selection, best_of, classes_at, undominated
+from .selection import (
+    Chosen,
+    Keep,
+    Selection,
+    TooMany,
+    best_of,
+    classes_at,
+    undominated,
+)
 from .table import Table
 from .tabulation import tabulate
 from .tree import Join, Tree
@@ -153,7 +161,9 @@ class Question:
         priced = Priced(Tree(self.problem), len(self.windows), self.signs[0], self.windows)
         ends = self.tables[0].interval()
         least, span = priced.bound, float(ends[1] - ends[0])
-        near, gap, far, wanted = 0.0, span / _FIRST or 1.0, math.inf, k
+        # First the best on its own: the others are not much further off than it is.
+        step = span / _FIRST or 1.0
+        near, gap, far, wanted = 0.0, step, math.inf, 1
         while True:
             try:
                 chosen = priced.within(least + gap, wanted)
@@ -171,38 +181,43 @@ class Question:
                 return found
             if len(order) < wanted:
                 near, gap = gap, min(2 * gap, math.sqrt(gap * far))
+            elif wanted < k:
+                gap = min(gap, max(step, 1.05 * float(objective[order[0]] - least)))
+                wanted = k
             elif wanted < _MOST_TRIED:
                 wanted *= 4
             else:
                 return None
 
     def _by_keys(self, k: int) -> list[tuple[list[Any], Sample]]:
-        limit, wanted = 1, k
-        while True:
+        found: list[tuple[list[Any], Sample]] = []
+        limit, wanted, tried = 1, k, 0
+        while wanted <= 4**6 * k:
             scale = finest(
                 self.tree, self.windows, most_rows=limit * _ROWS, most_work=limit * _WORK
             )
-            selection = self._select(scale, best_of(wanted))
-            rows = sum(len(chosen.left) for chosen in selection.found)
+            try:
+                selection = self._select(scale, best_of(wanted), _FINER * _ROWS / 2)
+            except TooMany:
+                break
             order = np.argsort(selection.ends.costs[0], kind="stable")[:wanted]
             found = list(islice(self._allowed(self.tree, selection.found, order.tolist()), k))
             if len(found) == k or len(order) < wanted:
                 return found
-            if wanted >= 4**6 * k or rows > _FINER * _ROWS / 8:  # each time, up to 8 times as many
-                conditions = " and ".join(
-                    [*(window.text for window in self.windows), *map(str, self.model.others)]
-                )
-                raise DecompositionError(
-                    f"of the {len(order)} architectures that are best as far as costs can be told "
-                    f"apart, only {len(found)} meet {conditions}; draw samples and compare them, "
-                    "or round the costs to a coarser unit with nas_space.tables.rounded"
-                )
+            tried = len(order)
             wanted, limit = wanted * 4, min(limit * 2, _FINER)
+        conditions = [*(window.text for window in self.windows), *map(str, self.model.others)]
+        raise DecompositionError(
+            f"too many costs would have to be told apart to find the best that have "
+            f"{' and '.join(conditions)}: of the {tried} best as far as that was done, "
+            f"{len(found)} do; draw samples and compare them, or round the costs to a coarser "
+            "unit with nas_space.tables.rounded"
+        )
 
-    def _select(self, scale: Scale, keep: Keep) -> Selection:
+    def _select(self, scale: Scale, keep: Keep, most: float = math.inf) -> Selection:
         first = len(self.model.windows)
         costs = list(range(first, first + len(self.tables)))
-        return Selection(scale, costs, self.signs, keep)
+        return Selection(scale, costs, self.signs, keep, most)
 
     def _allowed(
         self, tree: Tree, found: Sequence[Chosen], rows: Iterable[int]

@@ -21,7 +21,7 @@ import numpy as np
 from .conditions import Window
 from .factors import Array
 from .rows import CHUNK, Rows
-from .selection import Chosen
+from .selection import Chosen, TooMany
 from .tree import Given, Join, Tree, runs
 
 _MOST = 2**19
@@ -30,7 +30,7 @@ _MOST = 2**19
 _MOST_PAIRS = 2**27
 """How many pairs of rows may be looked at in one join."""
 
-_MOST_WEIGHED = 2**24
+_MOST_WEIGHED = 2**25
 """How many rows may be weighed against each other in all."""
 
 _SHARES = (0.25, 0.5, 0.7, 0.85, 1.2, 1.5, 2.0, 4.0)
@@ -41,10 +41,6 @@ _HALVINGS = 30
 
 _ROUNDING = 1e-9
 """Relative to its parts, how far off a sum with prices may be."""
-
-
-class TooMany(Exception):  # noqa: N818 - caught within this part of the library, not an error yet
-    """More rows are worth keeping than there may be."""
 
 
 class _Bound(NamedTuple):

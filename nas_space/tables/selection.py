@@ -6,6 +6,7 @@ combination.  What another row of the same state and the same keys makes superfl
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -19,6 +20,10 @@ from .tree import Given, Join, Tree
 
 _MANY = 2**22
 """Rows that are collected before what is superfluous is dropped."""
+
+
+class TooMany(Exception):  # noqa: N818 - caught within this part of the library, not an error yet
+    """More rows are worth keeping than there may be."""
 
 
 class Chosen(NamedTuple):
@@ -87,11 +92,20 @@ class Selection:
         1 for each that is minimised, -1 for each that is maximised.
     keep
         What to keep of rows that agree in state and keys.
+    most
+        How many rows there may be in all.
 
     Attributes
     ----------
     found
         The rows of each vertex; those of the root are within the windows as far as the keys say.
+    rows
+        How many there are.
+
+    Raises
+    ------
+    TooMany
+        If there are more than there may be.
     """
 
     def __init__(
@@ -100,15 +114,18 @@ class Selection:
         costs: Sequence[int],
         signs: Sequence[int],
         keep: Keep,
+        most: float = math.inf,
     ) -> None:
         self.scale, self.tree = scale, scale.tree
         self.costs, self.signs, self.keep = costs, signs, keep
         self.found: list[Chosen] = []
+        self.rows, self.most = 0, most
         for place, vertex in enumerate(self.tree.vertices):
             if isinstance(vertex, Join):
                 self.found.append(self._joined(place, vertex))
             elif isinstance(vertex, Given):
                 self.found.append(self._given(place, vertex))
+            self.rows += len(self.found[-1].left)
 
     def _given(self, place: int, vertex: Given) -> Chosen:
         states = np.arange(len(vertex.states))
@@ -139,6 +156,8 @@ class Selection:
             if collected > _MANY:
                 parts = [self._kept(parts)]
                 collected = len(parts[0][0])
+                if self.rows + collected > self.most:
+                    raise TooMany
         if not parts:
             nothing = np.zeros(0, np.int64)
             parts = [(nothing, nothing, nothing, nothing, left.costs[:, :0])]

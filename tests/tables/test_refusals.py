@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
+from collections import Counter
+from itertools import pairwise, product
 from typing import Any
 
 import pytest
+import scipy.stats
 
-from nas_space.errors import InfeasibleError
+from nas_space.errors import DecompositionError, InfeasibleError
 from nas_space.mutable import Categorical, ExpressionConstraint, MutableExpression, MutableList
-from nas_space.tables import best, bounds, grid, restrict, sample
+from nas_space.tables import (
+    asking,
+    best,
+    bounds,
+    conditions,
+    grid,
+    priced,
+    restrict,
+    sample,
+    sampling,
+    selection,
+)
 
 ME = MutableExpression
 WIDTHS = [Categorical([8, 16, 24], label=f"w{i}") for i in range(4)]
@@ -87,3 +100,42 @@ def test_constraints_of_the_space_itself_are_named_whatever_is_asked() -> None:
         with pytest.raises(InfeasibleError, match=f"the smallest is {LEAST}"):
             ask()
     assert list(grid(space)) == []
+
+
+def test_what_would_take_too_long_is_refused_with_what_to_do_instead(monkeypatch) -> None:
+    value = ME.sum([a * 7 + (b == 8) * a for a, b in pairwise(WIDTHS)])
+    for module, name, number in (
+        (conditions, "_FEW", 0),
+        (priced, "_MOST_WEIGHED", 0),
+        (selection, "_MANY", 0),
+        (asking, "_FINER", 0),
+    ):
+        monkeypatch.setattr(module, name, number)
+    space = restrict(SPACE, COST <= 1000)
+    with pytest.raises(DecompositionError, match=r"too many costs .* <= 1000.*tables\.rounded"):
+        best(space, value, maximize=True)
+
+
+def test_budgets_too_varied_to_prove_a_share_are_met_by_drawing(monkeypatch) -> None:
+    # Costs are told apart so coarsely that no sum is known to be within both budgets.
+    for module, name, number in (
+        (conditions, "_FEW", 0),
+        (sampling, "_ROWS", 0),
+        (sampling, "_FINE", 1),
+    ):
+        monkeypatch.setattr(module, name, number)
+    other = ME.sum([(a == 8) * 5 + b for a, b in pairwise(WIDTHS)])
+    space = restrict(SPACE, COST <= 1000, other <= 60)
+    batch = sample(space, 2000, over="architectures", seed=0)
+    found = Counter(tuple(arch.values()) for arch in batch)
+    wanted = {
+        codes
+        for codes in product(WIDTHS[0].values, repeat=4)
+        if COST.evaluate(codes) <= 1000 and other.evaluate(codes) <= 60
+    }
+    assert found.keys() == wanted
+    assert scipy.stats.chisquare(list(found.values())).pvalue > 1e-4
+    # The share that counts as enough is out of reach now.
+    monkeypatch.setattr(sampling, "_RATE", 1.0)
+    with pytest.raises(DecompositionError, match="drawn near them"):
+        restrict(SPACE, COST <= 1001, other <= 61)

@@ -209,7 +209,7 @@ class Priced:
         most
             The objective, constants left out.
         wanted
-            How many rows that agree in state and costs are kept: the best.
+            How many of the best there are to be: what has as many others before it is dropped.
 
         Raises
         ------

@@ -167,6 +167,14 @@ def row(
     )
 
 
+def ratio_row(
+    what: str, times: Mapping[str, list[float]], other: str, aim: Aim, ours: str = "ours"
+) -> Row:
+    """A line for two contestants that took turns: see :func:`take_turns`."""
+    one, two = times[ours], times[other]
+    return row(what, Spread.of(one), Spread.of(two), ratios(one, two), aim)
+
+
 def show_seconds(value: float) -> str:
     """Seconds for people: ``'3.21 ms'``."""
     for unit, size in (("s", 1.0), ("ms", 1e-3), ("µs", 1e-6)):

@@ -30,7 +30,7 @@ from benchmarks._measure import (
     Row,
     Spread,
     print_table,
-    ratios,
+    ratio_row,
     row,
     show_seconds,
     take_turns,
@@ -101,11 +101,10 @@ def path(kind: Any, limit: float) -> Iterator[Row]:
         ours(case)()
         plain(case)()
     times = take_turns({"ours": ours, "plain": plain}, cases, rounds=4)
-    yield row(
+    yield ratio_row(
         f"random path on {kind.__name__}, a whole step / of the network alone",
-        Spread.of(times["ours"]),
-        Spread.of(times["plain"]),
-        ratios(times["ours"], times["plain"]),
+        times,
+        "plain",
         Aim("≤", limit),
     )
 
@@ -122,11 +121,10 @@ def compiled() -> Iterator[Row]:
         runs[name].advance()  # compiles
     contestants: Any = {name: lambda _, run=run: run.advance for name, run in runs.items()}
     times = take_turns(contestants, range(12), rounds=4)
-    yield row(
+    yield ratio_row(
         "random path of seven blocks on ProxylessNAS, a whole step, compiled / eager",
-        Spread.of(times["ours"]),
-        Spread.of(times["eager"]),
-        ratios(times["ours"], times["eager"]),
+        times,
+        "eager",
         Aim("≤", 1.0),
     )
 
@@ -148,11 +146,10 @@ def proxyless(kind: Any) -> Iterator[Row]:
         return partial(passes, space.freeze(space.canonical(arch)), x, y)
 
     times = take_turns({"ours": ours, "plain": plain}, range(12), rounds=4)
-    yield row(
+    yield ratio_row(
         f"Proxyless on {kind.__name__}, a step of the policy / passes of its active path",
-        Spread.of(times["ours"]),
-        Spread.of(times["plain"]),
-        ratios(times["ours"], times["plain"]),
+        times,
+        "plain",
         Aim("≤", 2.3),
     )
 
@@ -212,11 +209,10 @@ def darts_candidates() -> Iterator[Row]:
         rounds=2,
     )
     space.zero_grad()
-    yield row(
+    yield ratio_row(
         f"DARTS on ProxylessNAS, one pass / passes of its {len(parts)} parts, one by one",
-        Spread.of(times["ours"]),
-        Spread.of(times["plain"]),
-        ratios(times["ours"], times["plain"]),
+        times,
+        "plain",
         Aim("≤", 1.05),
     )
 
@@ -242,11 +238,10 @@ def darts_largest() -> Iterator[Row]:
         rounds=2,
     )
     space.zero_grad()
-    yield row(
+    yield ratio_row(
         "DARTS on MobileNetV3Space, one pass / passes of the largest network",
-        Spread.of(times["ours"]),
-        Spread.of(times["plain"]),
-        ratios(times["ours"], times["plain"]),
+        times,
+        "plain",
         Aim("≤", 1.5),
     )
 

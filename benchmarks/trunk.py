@@ -31,6 +31,7 @@ from benchmarks._measure import (
     Row,
     Spread,
     print_table,
+    ratio_row,
     ratios,
     row,
     seconds,
@@ -112,13 +113,12 @@ def freeze() -> Iterator[Row]:
         ARCHITECTURES,
         rounds=4,
     )
-    ours = Spread.of(times["ours"])
     for what, other, aim in (
         ("freeze(arch) / by hand, initialised", "hand", Aim("≤", 0.35)),
         ("freeze(arch) / by hand, torch's own initialisation only", "bare", Aim("≤", 0.35)),
         ("freeze(arch) / by hand on meta + copied weights", "meta", Aim("≤", 0.6)),
     ):
-        yield row(what, ours, Spread.of(times[other]), ratios(times["ours"], times[other]), aim)
+        yield ratio_row(what, times, other, aim)
 
 
 def random() -> Iterator[Row]:
@@ -143,13 +143,7 @@ def frozen_factory() -> Iterator[Row]:
         ARCHITECTURES,
         rounds=4,
     )
-    yield row(
-        "frozen_factory(arch)() / by hand",
-        Spread.of(times["ours"]),
-        Spread.of(times["hand"]),
-        ratios(times["ours"], times["hand"]),
-        Aim("≤", 1.15),
-    )
+    yield ratio_row("frozen_factory(arch)() / by hand", times, "hand", Aim("≤", 1.15))
 
 
 def build() -> Iterator[Row]:
@@ -157,13 +151,7 @@ def build() -> Iterator[Row]:
     times = take_turns(
         {"ours": lambda _: ProxylessNAS, "hand": lambda _: ProxylessModules}, range(10), rounds=1
     )
-    yield row(
-        "ProxylessNAS() / the same modules by hand",
-        Spread.of(times["ours"]),
-        Spread.of(times["hand"]),
-        ratios(times["ours"], times["hand"]),
-        Aim("≤", 1.15),
-    )
+    yield ratio_row("ProxylessNAS() / the same modules by hand", times, "hand", Aim("≤", 1.15))
 
 
 def sample() -> Iterator[Row]:
@@ -278,12 +266,12 @@ def active_path() -> Iterator[Row]:
     cases = [(a, space.freeze(a).train()) for a in ARCHITECTURES[:6]]
     times = take_turns({"active": prepare_active, "frozen": prepare_frozen}, cases, rounds=6)
     space.zero_grad()
-    yield row(
+    yield ratio_row(
         "forward and backward of the active path / of the frozen network",
-        Spread.of(times["active"]),
-        Spread.of(times["frozen"]),
-        ratios(times["active"], times["frozen"]),
+        times,
+        "frozen",
         Aim("≤", 1.05),
+        ours="active",
     )
 
 

@@ -213,6 +213,11 @@ class Context:
             found = self._exact[labels] = (joint, mask)
         return found
 
+    def table(self, labels: Labels, table: Array) -> tuple[Labels, Array]:
+        """A table, 0 for architectures that are not in this context."""
+        joint, mask = self.exact(labels)
+        return joint, np.where(mask, spread(table, labels, joint), 0)
+
 
 def _same(one: Guard, other: Guard) -> bool:
     return one is other

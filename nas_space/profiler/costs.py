@@ -14,7 +14,7 @@ from .cases import Array, Context, Labels, ordered, spread
 from .evaluation import Outcome
 from .formulas import covered
 from .profile import InputShape, Profile, Space, profile
-from .terms import Tables, titled, total
+from .terms import Tables, largest, titled, total
 from .trace import Claim, Held
 
 _TABLE = 2**16
@@ -227,17 +227,8 @@ def _held(
             parts = [
                 held.exact(()) if len(key) == 1 else held.exact(claim.guards) for claim in group
             ]
-            part = known[key] = parts[0] if len(key) == 1 else _largest(parts)
+            part = known[key] = parts[0] if len(key) == 1 else largest(*parts)
         yield part
-
-
-def _largest(parts: list[tuple[Labels, Array]]) -> tuple[Labels, Array]:
-    labels, table = parts[0]
-    for other, more in parts[1:]:
-        both = ordered(labels, other)
-        table = np.maximum(spread(table, labels, both), spread(more, other, both))
-        labels = both
-    return labels, table
 
 
 def _own_peak(outcome: Outcome) -> int:

@@ -13,11 +13,15 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NoReturn
 
-from ..errors import DecompositionError
+import numpy as np
+
+from ..errors import DecompositionError, NasSpaceError
 from ..mutable import Values
+from ..mutable.expression import apply
 from ..mutable.node import Node
 from ..nn.activation import Activation
-from .cases import Cases, Context, Guard, cases_of
+from ..nn.elastic import ElasticModule
+from .cases import NONE, Cases, Context, Guard, cases_of
 
 _MOST_RUNS = 20_000
 """How often code is run again, because it needs plain values, until giving up."""
@@ -198,6 +202,33 @@ class Explorer(Activation):
         """Notes that the architectures of the context, under further conditions, do not run."""
         which = (*self.context.guards, *(guard for guard in guards if guard.labels))
         self.failures.append(Failure(which, self.path, what, error))
+
+    def over_arguments(self, layer: ElasticModule, make: Callable[[int, Any], Any]) -> Cases:
+        """What a function makes of each combination of a layer's arguments.
+
+        Parameters
+        ----------
+        layer
+            Whose arguments.
+        make
+            Given the place of a combination, and the values of the expressions in it.  What torch
+            refuses are failures.
+        """
+        cases = self.cases(apply("tuple", *layer.wanted))
+        ids = np.full(len(cases.values) + 1, NONE)
+        made: list[Any] = []
+        for place in cases.present(self.context):
+            chosen = dict(zip(layer.wanted, cases.values[place], strict=True))
+            try:
+                found = make(place, chosen.__getitem__)
+            except NasSpaceError as error:
+                self.fail("", error, cases.where(place))
+                continue
+            ids[place] = len(made)
+            made.append(found)
+        if not made:
+            raise Dead
+        return Cases(cases.labels, ids[cases.ids], made)
 
     # -- running --------------------------------------------------------------------------------
 

@@ -12,16 +12,14 @@ import numpy as np
 import torch
 from torch import nn
 
-from ..errors import NasSpaceError
-from ..mutable.expression import apply
 from ..nn.elastic import ElasticModule
 from ..nn.freezing import Cut, Freezer
 from ..nn.module import MutableModule
-from .cases import NONE, Array, Cases, Context, Guard, Labels, ordered, sizes, spread
+from .cases import Array, Cases, Context, Guard, Labels
 from .explore import Dead, Explorer
 from .failures import check
 from .profile import Space, module_of
-from .terms import Tables, titled
+from .terms import Tables, largest, titled
 
 
 def params(space: Space) -> Any:
@@ -165,10 +163,16 @@ class _Census(Explorer):
                 together[places] = numbers
         tables = Tables(space)
         for places, numbers in together.items():
-            if len(places) == 1:
-                tables.add(*places[0], numbers[0])
-            else:
-                tables.add(Context(), *_anywhere(places, numbers))
+            # Each part counts once, in whichever of its places; where several hold, they agree.
+            tables.add(
+                Context(),
+                *largest(
+                    *(
+                        context.table(labels, table)
+                        for (context, labels), table in zip(places, numbers, strict=True)
+                    )
+                ),
+            )
         return tables.sum()
 
 
@@ -182,19 +186,6 @@ def _different(uses: list[_Use]) -> Iterator[dict[_Place, Array]]:
         for key, context, number in use.parts():
             parts.setdefault(key, {})[context, ()] = np.array(number)
     yield from parts.values()
-
-
-def _anywhere(places: tuple[_Place, ...], numbers: list[Array]) -> tuple[Labels, Array]:
-    """Numbers that count once, in whichever of some places; where several hold, they agree."""
-    exact = []
-    for (context, labels), table in zip(places, numbers, strict=True):
-        joint, mask = context.exact(labels)
-        exact.append((joint, np.where(mask, spread(table, labels, joint), 0)))
-    labels = ordered(*(joint for joint, _ in exact))
-    found: Array = np.zeros(sizes(labels), dtype=np.int64)
-    for joint, table in exact:
-        found = np.maximum(found, spread(table, joint, labels))
-    return labels, found
 
 
 class _Counting(Freezer):
@@ -229,29 +220,16 @@ class _Counting(Freezer):
     def elastic(self, layer: ElasticModule) -> nn.Module:
         """Counts for all values of the layer's arguments at once: there may be many."""
         census = self.census
-        cases = census.cases(apply("tuple", *layer.wanted))
-        found: dict[int, dict[str, tuple[int, ...] | None]] = {}
-        for place in cases.present(census.context):
-            chosen = dict(zip(layer.wanted, cases.values[place], strict=True))
-            try:
-                found[place] = layer.extents(chosen.__getitem__)
-            except NasSpaceError as error:  # torch refuses these arguments
-                census.fail("", error, cases.where(place))
-        if not found:
-            raise Dead
-        places = np.full(len(cases.values) + 1, NONE)
-        places[list(found)] = np.arange(len(found))
-        ids = places[cases.ids]
-        named = found[next(iter(found))].keys()
+        extents = census.over_arguments(layer, lambda _, chosen: layer.extents(chosen))
         for prefix, holder in (("", layer), *layer._modules.items()):
             for leaf, parameter in () if holder is None else holder._parameters.items():
                 if parameter is None or isinstance(holder, census.ignored):
                     continue
                 name = f"{prefix}.{leaf}" if prefix else leaf
-                if name not in named:
+                if name not in extents.values[0]:
                     self._note(parameter)
                     continue
-                shapes = Cases(cases.labels, ids, [of[name] for of in found.values()]).map(_plain)
+                shapes = extents.map(partial(_plain, name))
                 self._note(parameter, (id(layer), name), partial(layer.cut, name), shapes)
         return self.stub
 
@@ -297,7 +275,8 @@ class _Counting(Freezer):
         return new
 
 
-def _plain(shape: Any) -> tuple[int, ...] | None:
+def _plain(name: str, extents: Mapping[str, Any]) -> tuple[int, ...] | None:
+    shape = extents[name]
     return None if shape is None else tuple(shape)
 
 

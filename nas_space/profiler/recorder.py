@@ -17,8 +17,7 @@ import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode, resolve_name
 
-from ..errors import NasSpaceError, SpaceError
-from ..mutable.expression import apply as expression
+from ..errors import SpaceError
 from ..mutable.node import key_of
 from ..nn.parametrized import evaluated
 from ..nn.structure import Survey
@@ -117,28 +116,16 @@ class Recorder(Explorer):
 
     def elastic(self, layer: Any, *args: Any, **kwargs: Any) -> Any:
         # The plain layer of each combination of arguments is one more thing that differs.
-        wanted = expression("tuple", *layer.wanted)
-        cases = self.cases(wanted)
-        ids: Array = np.full(len(cases.values) + 1, NONE)
-        stand_ins: list[nn.Module] = []
-        for place in cases.present(self.context):
-            stand_in = self._plain_layers.get((id(layer), place))
-            if stand_in is None:
-                try:
-                    stand_in = self._stand_in(layer, wanted, cases.values[place])
-                except NasSpaceError as error:  # torch refuses these arguments
-                    self.fail("", error, cases.where(place))
-                    continue
-                self._plain_layers[id(layer), place] = stand_in
-            ids[place] = len(stand_ins)
-            stand_ins.append(stand_in)
-        if not stand_ins:
-            raise Dead
-        plain = CaseObject(self, Cases(cases.labels, ids[cases.ids], stand_ins).map(_itself))
+        def stand_in(place: int, chosen: Any) -> nn.Module:
+            known = self._plain_layers.get((id(layer), place))
+            if known is None:
+                known = self._plain_layers[id(layer), place] = self._stand_in(layer, chosen)
+            return known
+
+        plain = CaseObject(self, self.over_arguments(layer, stand_in).map(_itself))
         return self.apply(plain_forward, (plain, *args), kwargs)
 
-    def _stand_in(self, layer: Any, wanted: Any, values: tuple[Any, ...]) -> nn.Module:
-        chosen = dict(zip(wanted.arguments, values, strict=True)).__getitem__
+    def _stand_in(self, layer: Any, chosen: Any) -> nn.Module:
         plain = tuple(evaluated(argument, chosen) for argument in layer.args.values())
         tensors = tuple(name for name, _ in (*layer.named_parameters(), *layer.named_buffers()))
         key = (layer.plain, tuple(layer.args), key_of(plain), tensors)

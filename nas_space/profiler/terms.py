@@ -29,15 +29,13 @@ class Tables:
         """Adds a table for the architectures of a context, and nothing for others."""
         if not table.any():
             return
-        joint, mask = context.exact(labels)
-        part = np.where(mask, spread(table, labels, joint), 0)
+        joint, part = context.table(labels, table)
         known = self.tables.get(joint)
         self.tables[joint] = part if known is None else known + part
 
     def raise_to(self, context: Context, labels: Labels, table: Array) -> None:
         """Takes a table where it exceeds what is known, for the architectures of a context."""
-        joint, mask = context.exact(labels)
-        part = np.where(mask, spread(table, labels, joint), 0)
+        joint, part = context.table(labels, table)
         known = self.tables.get(joint)
         self.tables[joint] = part if known is None else np.maximum(known, part)
 
@@ -161,3 +159,13 @@ def total(*parts: tuple[Labels, Array]) -> tuple[Labels, Array]:
     for mine, table in parts:
         result = result + spread(table, mine, labels)
     return labels, result
+
+
+def largest(*parts: tuple[Labels, Array]) -> tuple[Labels, Array]:
+    """The largest of several tables, over all of their labels."""
+    labels, table = parts[0]
+    for other, more in parts[1:]:
+        both = ordered(labels, other)
+        table = np.maximum(spread(table, labels, both), spread(more, other, both))
+        labels = both
+    return labels, table

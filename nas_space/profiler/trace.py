@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .cases import Array, Context, Guard, Labels, chained, sizes, spread
+from .cases import Array, Context, Guard, Labels
 from .evaluation import Outcome
 
 
@@ -132,14 +132,9 @@ def _exact(
     context: Context, labels: Labels, table: Array, guards: tuple[Guard, ...]
 ) -> tuple[Labels, Array]:
     """A table, 0 for architectures that are not in a context or do not meet conditions."""
-    joint, mask = context.exact(labels)
     if guards:
-        outer = joint
-        joint = chained(context.labels, *(guard.labels for guard in guards), labels)
-        mask = np.broadcast_to(spread(mask, outer, joint), sizes(joint))
-        for guard in guards:
-            mask = mask & spread(guard.mask, guard.labels, joint)
-    return joint, np.where(mask, spread(table, labels, joint), 0)
+        context = Context((*context.guards, *guards))
+    return context.table(labels, table)
 
 
 class Call:

@@ -259,11 +259,12 @@ def _expression(constraint: Constraint) -> Node:
 
 def _check_possible(model: Model, attempts: int | None) -> None:
     """Finds out at once whether any architecture meets the conditions."""
-    possible = Tree(Problem(model.draft())).possible
+    problem = Problem(model.draft())
+    possible = Tree(problem).possible
     for window in model.windows if possible else ():
         low, high = extremes(model, window.table)
         possible &= low <= window.high and high >= window.low
     if possible and attempts is None:
-        possible = any_within(model.root)
+        possible = any_within(model, problem)
     if not possible:
         raise refusal(model.root)

@@ -192,20 +192,26 @@ def refined(tree: Tree, windows: Sequence[Window], *, keep: bool) -> Iterator[tu
         limit *= 8
 
 
-def any_within(root: Node) -> bool:
-    """Whether some architecture is within all windows of a structure.
+def any_within(model: Model, problem: Problem) -> bool:
+    """Whether some architecture is within all windows.
+
+    Parameters
+    ----------
+    model
+        Of the structure.
+    problem
+        The model's own, with nothing asked beside the windows.
 
     Raises
     ------
     DecompositionError
         If the costs are too varied to tell, and none of some random ones is.
     """
-    model = Model.of(root)
-    tree = tree_for(Problem(model.draft()), model.windows)
+    tree = tree_for(problem, model.windows)
     try:
         if any(rate for _, rate in refined(tree, model.windows, keep=False)):
             return True
-        sampler_of(root, "labels")
+        sampler_of(model.root, "labels")
     except InfeasibleError:
         return False
     return True

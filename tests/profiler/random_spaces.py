@@ -23,9 +23,10 @@ from nas_space.nn import (
     MutableConv2d,
     MutableGroupNorm,
     MutableLinear,
-    MutableModule,
     Repeat,
 )
+
+from .spaces import Times
 
 CHANNELS = 4
 SIZE = 6
@@ -82,20 +83,6 @@ class Halves(nn.Module):
         if x.shape[-1] > 3:
             return F.max_pool2d(x, 2)
         return x.relu_()
-
-
-class Times(MutableModule):
-    """A loop over an expression."""
-
-    def __init__(self, times: Any, block: nn.Module) -> None:
-        super().__init__()
-        self.times = times
-        self.block = block
-
-    def forward(self, x: Any) -> Any:
-        for _ in range(self.times):
-            x = self.block(x)
-        return x * self.times
 
 
 class Builder:

@@ -301,7 +301,9 @@ class Upsampling(ModelSpace):
         return F.interpolate(self.out(z), size=x.shape[-2:])
 
 
-class _Times(MutableModule):
+class Times(MutableModule):
+    """A loop over an expression."""
+
     def __init__(self, times: Any, block: nn.Module) -> None:
         super().__init__()
         self.times = times
@@ -323,7 +325,7 @@ class Reasons(ModelSpace):
         norms = [MutableBatchNorm2d(2), MutableGroupNorm(number, 2)]
         times = MutableExpression.condition(kernel == 1, number, 1)
         self.stem = MutableConv2d(3, 2, kernel, padding=kernel // 2)
-        self.body = _Times(times, LayerChoice(norms, label="op"))
+        self.body = Times(times, LayerChoice(norms, label="op"))
 
     def forward(self, x: Any) -> Any:
         return self.body(self.stem(x))

@@ -169,25 +169,26 @@ class Question:
                 chosen = priced.within(least + gap, wanted)
             except TooMany:
                 far = gap
-                if far < 1.05 * near or not near:
-                    return None
-                gap = math.sqrt(near * far)
-                continue
-            objective = chosen[-1].costs[0]
-            order = np.argsort(objective, kind="stable")
-            order = order[objective[order] <= least + gap][:wanted]
-            found = list(islice(self._allowed(priced.tree, chosen, order.tolist()), k))
-            if len(found) == k or (gap > span and len(order) < wanted):
-                return found
-            if len(order) < wanted:
-                near, gap = gap, min(2 * gap, math.sqrt(gap * far))
-            elif wanted < k:
-                gap = min(gap, max(step, 1.05 * float(objective[order[0]] - least)))
-                wanted = k
-            elif wanted < _MOST_TRIED:
-                wanted *= 4
             else:
+                objective = chosen[-1].costs[0]
+                order = np.argsort(objective, kind="stable")
+                order = order[objective[order] <= least + gap][:wanted]
+                found = list(islice(self._allowed(priced.tree, chosen, order.tolist()), k))
+                if len(found) == k or (gap > span and len(order) < wanted):
+                    return found
+                if len(order) == wanted:
+                    if wanted < k:
+                        gap = min(gap, max(step, 1.05 * float(objective[order[0]] - least)))
+                        wanted = k
+                    elif wanted < _MOST_TRIED:
+                        wanted *= 4
+                    else:
+                        return None
+                    continue
+                near = gap
+            if far < 1.05 * near or not near:
                 return None
+            gap = min(2 * near, math.sqrt(near * far))
 
     def _by_keys(self, k: int) -> list[tuple[list[Any], Sample]]:
         found: list[tuple[list[Any], Sample]] = []

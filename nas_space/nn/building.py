@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from contextvars import ContextVar
 from typing import Any
 
 from ..mutable import MutableSymbol, bounds
+from ..mutable.entered import Entered
 from ..mutable.evaluation import evaluate
 from ..mutable.node import Node
 
@@ -43,55 +43,46 @@ class Slim:
         return leaf.coerce(leaf.take(self.arch))
 
 
-_SLIM: ContextVar[Slim | None] = ContextVar("building_slim", default=None)
-_INSIDE: ContextVar[bool] = ContextVar("building_inside", default=False)
-_ALONE: ContextVar[dict[str, Any] | None] = ContextVar("building_alone", default=None)
+_SLIM: Entered[Slim | None] = Entered("building_slim")
+_INSIDE: Entered[bool] = Entered("building_inside")
+_ALONE: Entered[dict[str, Any] | None] = Entered("building_alone")
 
 
 def slim() -> Slim | None:
     """The architecture that is built for; ``None`` while a whole space is built."""
-    return _SLIM.get()
+    return _SLIM.last()
 
 
 @contextmanager
 def building_for(arch: Slim | None) -> Iterator[None]:
     """A context in which primitives build only what one architecture needs."""
-    token = _SLIM.set(arch)
-    try:
+    with _SLIM.entering(arch):
         yield
-    finally:
-        _SLIM.reset(token)
 
 
 def alone() -> dict[str, Any] | None:
     """The architecture of which whatever is built next becomes a part at once, if any."""
-    return _ALONE.get()
+    return _ALONE.last()
 
 
 @contextmanager
 def building_alone(arch: dict[str, Any] | None) -> Iterator[None]:
     """A context in which what is built is frozen at once, as one architecture has it."""
-    token = _ALONE.set(arch)
-    try:
+    with _ALONE.entering(arch):
         yield
-    finally:
-        _ALONE.reset(token)
 
 
 @contextmanager
 def inside_space() -> Iterator[bool]:
     """A context around the constructor of a space; gives whether it is the outermost one."""
-    outermost = not _INSIDE.get()
-    token = _INSIDE.set(True)
-    try:
+    outermost = not _INSIDE.last(False)
+    with _INSIDE.entering(True):
         yield outermost
-    finally:
-        _INSIDE.reset(token)
 
 
 def extent(expression: Any) -> Any:
     """How large something that an expression sizes must be built: the most it can need."""
     if not isinstance(expression, Node):
         return expression
-    only = _SLIM.get()
+    only = _SLIM.last()
     return bounds(expression)[1] if only is None else only(expression)

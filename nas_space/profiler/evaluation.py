@@ -216,7 +216,8 @@ class Evaluator:
         )
         self._compare(given, before, owners, outcome)
         del storages
-        flatten((args, kwargs), again := [])
+        again: list[Any] = []
+        flatten((args, kwargs), again)
         if list(map(_identity, again)) != list(map(_identity, given)):
             outcome.error = SpaceError(
                 "it changes a list or dictionary that it is given, where it cannot be followed; "

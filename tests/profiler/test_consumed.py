@@ -241,7 +241,8 @@ def test_what_is_put_into_a_list_out_of_sight_is_refused():
             self.counting = Counting()
 
         def forward(self, x: Any) -> Any:
-            self.counting(x, seen := [])
+            seen: list[Any] = []
+            self.counting(x, seen)
             return seen[0]
 
     with pytest.raises(SpaceError, match="changes a list or dictionary that it is given"):

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from .factors import Array
+from ..mutable.factors import Array
 from .lists import Lists
 from .rows import CHUNK
 from .tree import Given, Join, Tree

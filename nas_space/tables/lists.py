@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..mutable.factors import Array
 from .arithmetic import Arithmetic, Modular
-from .factors import Array
 from .rows import Meeting, Rows, joined
 from .scale import Scale
 from .tree import Given, Join, runs

@@ -11,12 +11,12 @@ from ..errors import DecompositionError, DomainError
 from ..mutable import Mutable, MutableExpression
 from ..mutable.bounds import combinations_of
 from ..mutable.constraints import Constraint, ExpressionConstraint, Marker
+from ..mutable.factors import Factor
 from ..mutable.node import Node, leaves
 from ..mutable.operators import OPERATORS
 from .activity import Activity
 from .conditions import Conditions, Window
 from .coverage import check_covered
-from .factors import Factor
 from .problem import Draft, Problem
 from .table import Table
 from .tree import Tree

@@ -18,8 +18,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..mutable.factors import Array
 from .conditions import Window
-from .factors import Array
 from .rows import CHUNK, Rows
 from .selection import Chosen, TooMany
 from .tree import Given, Join, Tree, runs

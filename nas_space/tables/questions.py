@@ -10,10 +10,10 @@ import numpy as np
 
 from ..errors import DecompositionError, DomainError, UsageError
 from ..mutable import Mutable, Sample
+from ..mutable.factors import LIMIT, Factor
 from ..mutable.node import Node
 from .arithmetic import Modular, exactly
 from .asking import Question, default_code
-from .factors import LIMIT, Factor
 from .lists import Lists
 from .model import Model, root_of
 from .problem import Problem

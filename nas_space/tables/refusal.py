@@ -10,7 +10,7 @@ from ..errors import DecompositionError, InfeasibleError
 from ..mutable.constraints import Constraint, ExpressionConstraint, Marker
 from ..mutable.expression import apply
 from ..mutable.node import Node
-from .factors import brief
+from ..mutable.printing import brief
 from .model import Model
 from .problem import Problem
 from .scale import Scale

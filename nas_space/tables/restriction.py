@@ -18,10 +18,10 @@ from ..mutable import (
 from ..mutable.expression import apply
 from ..mutable.labels import label
 from ..mutable.node import Node
+from ..mutable.printing import brief
 from ..mutable.randomness import RandomState
 from . import questions
 from .coverage import check_covered
-from .factors import brief
 from .model import Model, Over, root_of
 from .problem import Problem
 from .questions import Scored, Tradeoff

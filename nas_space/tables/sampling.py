@@ -10,12 +10,12 @@ import numpy as np
 
 from ..errors import DecompositionError, InfeasibleError, UsageError
 from ..mutable import Mutable, Sample, SampleBatch
+from ..mutable.factors import Array
 from ..mutable.node import Node
 from ..mutable.randomness import RandomState, Words, unit, words
 from .arithmetic import Real
 from .conditions import Window
 from .drawing import Drawer
-from .factors import Array
 from .lists import Lists
 from .model import Model, Over, Whole
 from .problem import Problem

@@ -13,8 +13,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..mutable.factors import Array
 from .conditions import Window
-from .factors import Array
 from .plan import CALL, LOOKUP, PLACE, ROW
 from .problem import Problem
 from .tree import Given, Join, Tree

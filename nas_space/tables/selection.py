@@ -12,8 +12,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..mutable.factors import Array
 from .drawing import classes_of
-from .factors import Array
 from .rows import Meeting, Rows
 from .scale import Scale
 from .tree import Given, Join, Tree

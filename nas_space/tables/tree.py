@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..errors import DecompositionError
-from .factors import Array
+from ..mutable.factors import Array
 from .plan import Item, planned
 from .problem import Clique, Problem
 

@@ -16,8 +16,8 @@ import numpy as np
 from ..errors import DecompositionError, NasSpaceError
 from .bounds import all_combinations, combinations_of
 from .columns import python_values
-from .evaluation import evaluate
 from .factors import EXACT, TRUE, Array, Factor, Scope, TooLargeError, joint_scope, whole
+from .lazy import evaluate
 from .node import Node, key_of, leaves
 from .printing import brief
 

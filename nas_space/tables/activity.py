@@ -11,7 +11,7 @@ from ..errors import DecompositionError
 from ..mutable.factors import FALSE, LIMIT, TRUE, Auxiliary, Factor, TooLargeError
 from ..mutable.node import Leaf, Node, postorder
 from ..mutable.printing import brief
-from .guards import Guards
+from .path_conditions import PathConditions
 
 _EASY = 2**12
 """Conditions with more entries than this are named by an auxiliary variable."""
@@ -68,7 +68,7 @@ class Activity:
         if not node.operator.lazy:
             return [(here, child) for child in node.children]
         try:
-            guards = Guards.of(node)
+            guards = PathConditions.of(node)
         except TooLargeError as error:
             raise DecompositionError(
                 f"the ways of {brief(node)} depend on {len(error.scope)} labels at once, whose "

@@ -16,7 +16,7 @@ from ..mutable.factors import LIMIT, TRUE, Factor, TooLargeError
 from ..mutable.node import Node, leaves
 from ..mutable.piecewise import Piecewise
 from ..mutable.printing import brief
-from .guards import Guards
+from .path_conditions import PathConditions
 from .table import Table
 from .tabulation import split, table_of_terms, tabulate
 
@@ -96,7 +96,7 @@ class Conditions:
                 for part in parts:
                     self.add(part, guard)
             elif operator is not None and operator.lazy:
-                guards = Guards.of(condition)
+                guards = PathConditions.of(condition)
                 self.factors.append(~(guard & guards.lost))
                 for taken, part in guards.taken:
                     self.add(part, guard & taken)

@@ -19,7 +19,7 @@ from ..mutable.factors import LIMIT, Factor, TooLargeError, absorbed, whole
 from ..mutable.node import Leaf, Node, leaves, postorder
 from ..mutable.piecewise import Piecewise
 from ..mutable.printing import brief
-from .guards import Guards
+from .path_conditions import PathConditions
 from .table import Table
 
 _SUMS = frozenset({"add", "sub", "sum", "neg", "pos", "float"})
@@ -199,7 +199,7 @@ class _Splitting:
 
     def branch(self, node: Node, coefficient: Factor) -> None:
         try:
-            guards = Guards.of(node)
+            guards = PathConditions.of(node)
             given = [(coefficient * guard, part) for guard, part in guards.taken]
             lost = coefficient * guards.lost
         except TooLargeError as error:

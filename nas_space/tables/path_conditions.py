@@ -1,16 +1,16 @@
-"""Guards: where the ways of a lazy operator lead, as factors."""
+"""Path conditions: which way a lazy operator takes, as factors."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from ..mutable.evaluation import Condition, Fork, LastCase, Switch, way
 from ..mutable.factors import FALSE, TRUE, Factor
+from ..mutable.lazy import Branch, Condition, LastCase, Switch, way
 from ..mutable.node import Node
 from ..mutable.piecewise import Piecewise
 
 
-class Guards:
+class PathConditions:
     """Under which codes each argument of a lazy node is evaluated.
 
     Parameters
@@ -44,7 +44,7 @@ class Guards:
             guard, further = open_.pop()
             if guard.never:
                 continue
-            if not isinstance(further, Fork):
+            if not isinstance(further, Branch):
                 self.taken.append((guard, further))
                 continue
             self.asked.append((guard, further.selector))
@@ -55,12 +55,12 @@ class Guards:
             self.lost = self.lost | (guard & ~reached)
 
     @staticmethod
-    def of(node: Node) -> Guards:
+    def of(node: Node) -> PathConditions:
         """The guards of a node; worked out once."""
-        return node.remember("_guards", Guards)
+        return node.remember("_guards", PathConditions)
 
 
-def _choices(fork: Fork) -> list[tuple[Factor, Any]]:
+def _choices(fork: Branch) -> list[tuple[Factor, Any]]:
     """Where each way of a fork is taken; nowhere, where the selector has no value."""
     found = Piecewise.of(fork.selector)
     if isinstance(fork, Condition):

@@ -14,7 +14,7 @@ from ...errors import UsageError
 from ...mutable import Sample
 from ...training.distillation import distillation_of, relative_error
 from ...training.forward import recorded_calls, tensors_of
-from .base import OneShot
+from .algorithm import OneShot
 from .run import Run
 
 __all__ = ["RandomOneShot", "Sandwich"]

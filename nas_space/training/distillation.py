@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..errors import DataError, UsageError
-from .evaluation import preserved_modes
+from .scoring import preserved_modes
 from .fabric import device_of, unwrapped
 from .forward import Call, forward, recorded_calls, tensors_of
 

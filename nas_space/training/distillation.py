@@ -17,9 +17,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..errors import DataError, UsageError
-from .scoring import preserved_modes
 from .fabric import device_of, unwrapped
 from .forward import Call, forward, recorded_calls, tensors_of
+from .scoring import preserved_modes
 
 if TYPE_CHECKING:
     from .task import Metric, Task

@@ -144,7 +144,7 @@ class NasBench201(ModelSpace):
         self, stem_out_channels: int = 16, num_modules_per_stack: int = 5, num_labels: int = 10
     ) -> None:
         super().__init__()
-        given = {
+        given: dict[str, Any] = {
             "stem_out_channels": stem_out_channels,
             "num_modules_per_stack": num_modules_per_stack,
             "num_labels": num_labels,

@@ -71,12 +71,14 @@ class NasBenchMacro(ModelSpace):
 
     def __init__(self, num_labels: int = 10, init_channels: int = 32) -> None:
         super().__init__()
-        for name, number in (("num_labels", num_labels), ("init_channels", init_channels)):
+        given: dict[str, Any] = {"num_labels": num_labels, "init_channels": init_channels}
+        for name, number in given.items():
             if isinstance(number, bool) or not isinstance(number, int) or number < 1:
                 raise UsageError(f"{name} must be a positive whole number, but got {number!r}")
         self.num_labels = num_labels
         self.stem = ConvBNReLU(3, init_channels, activation_layer=nn.ReLU)
-        width, layers = init_channels, []
+        width = init_channels
+        layers: list[nn.Module] = []
         for depth in _STAGES:
             for index in range(depth):
                 source, width = width, width if index else 2 * width
@@ -127,12 +129,13 @@ class NasBenchMacro(ModelSpace):
         UsageError
             If the name is not eight digits from 0 to 2.
         """
-        if not isinstance(name, str) or len(name) != sum(_STAGES) or set(name) - set("012"):
+        digits = str(name)
+        if len(digits) != sum(_STAGES) or set(digits) - set("012"):
             raise UsageError(
                 f"NAS-Bench-Macro names a network by {sum(_STAGES)} digits from 0 to "
                 f"{len(_OPERATIONS) - 1}, first layer first, but got {name!r}"
             )
-        return {f"op{layer}": _OPERATIONS[int(digit)] for layer, digit in enumerate(name)}
+        return {f"op{layer}": _OPERATIONS[int(digit)] for layer, digit in enumerate(digits)}
 
 
 def _layer(number: int, in_channels: int, out_channels: int, stride: int) -> LayerChoice:

@@ -25,7 +25,7 @@ MACRO = {
     "00000002": (20_910_592, 1_219_370),
 }
 
-# From the documentation of NAS-Bench-201's API, for CIFAR-10: millions, to six digits.
+# An architecture of the README of NAS-Bench-201, which tells 113.95 million and 0.802 million.
 STRING = (
     "|nor_conv_3x3~0|+|nor_conv_3x3~0|avg_pool_3x3~1|"
     "+|skip_connect~0|nor_conv_3x3~1|skip_connect~2|"

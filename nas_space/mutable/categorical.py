@@ -10,11 +10,11 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import DomainError, suggest
-from .base import Mutable, Values
 from .columns import Column, as_column
 from .intervals import EVERYTHING, Interval
+from .mutable import Mutable, Values
 from .node import fresh, key_of
-from .randomness import below, weighted
+from .random_words import below, weighted
 from .symbols import MISSING, Drawer, MutableSymbol
 
 Choice = TypeVar("Choice", covariant=True)  # noqa: PLC0105 - NNI's name

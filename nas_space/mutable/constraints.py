@@ -6,10 +6,10 @@ from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from typing import Any
 
 from ..errors import ConstraintViolation, ExpressionError, SampleValidationError
-from .base import LabeledMutable, Mutable, Values
 from .containers import joint_structure
 from .expression import MutableExpression, apply
 from .labels import auto_label
+from .mutable import LabeledMutable, Mutable, Values
 from .node import Leaf, Node
 from .symbols import MutableSymbol
 

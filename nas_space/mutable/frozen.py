@@ -8,7 +8,7 @@ from contextvars import ContextVar
 from typing import Any, Generic, TypeVar
 
 from ..errors import SampleMissingError, SpaceError
-from .base import Mutable, Sample
+from .mutable import Mutable, Sample
 
 T = TypeVar("T")
 

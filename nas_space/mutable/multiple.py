@@ -11,7 +11,6 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import DomainError
-from .base import LabeledMutable, Mutable
 from .categorical import (
     Categorical,
     Choice,
@@ -23,8 +22,9 @@ from .categorical import (
 from .columns import Column
 from .expression import MutableExpression
 from .labels import label_scope
+from .mutable import LabeledMutable, Mutable
 from .node import fresh, key_of
-from .randomness import unit
+from .random_words import unit
 from .symbols import MISSING, MutableSymbol
 
 _LISTED = 2**20

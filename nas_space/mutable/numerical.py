@@ -15,7 +15,7 @@ from .categorical import plain
 from .columns import Column
 from .intervals import Interval
 from .node import key_of
-from .randomness import unit
+from .random_words import unit
 from .symbols import MISSING, MutableSymbol
 
 _LARGEST_SUPPORT = 2**20

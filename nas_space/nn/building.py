@@ -12,7 +12,7 @@ from contextvars import ContextVar
 from typing import Any
 
 from ..mutable import MutableSymbol, bounds
-from ..mutable.evaluation import evaluate
+from ..mutable.lazy import evaluate
 from ..mutable.node import Node
 
 

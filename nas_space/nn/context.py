@@ -87,12 +87,12 @@ def recursive_freeze(
     structure = survey.contents(module)
     if structure is None:
         return module, False
-    freezer = Freezer(Reading(structure).read(sample))
+    freezer = Freezer(StructureReader(structure).read(sample))
     freezer.root = module
     return freezer.clone(module), True
 
 
-class Reading(Mutable):
+class StructureReader(Mutable):
     """What reads the labels that a structure needs.
 
     Parameters

@@ -14,7 +14,7 @@ from ..mutable import Mutable, Sample, frozen_context
 from .building import Slim, building_for
 from .freezing import Freezer
 from .module import MutableModule
-from .reading import is_retired
+from .validation import is_retired
 
 
 class BuiltForOne(MutableModule):

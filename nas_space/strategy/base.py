@@ -13,7 +13,7 @@ import numpy as np
 from ..errors import UsageError
 from ..mutable import Sample
 from ..mutable.node import Node
-from ..mutable.randomness import RandomState, Words, words
+from ..mutable.random_words import RandomState, Words, words
 
 __all__ = ["Evaluated", "Round", "Searchable", "Strategy", "check_dedup"]
 

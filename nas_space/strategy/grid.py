@@ -8,8 +8,8 @@ from typing import Any, cast
 
 from ..errors import DecompositionError
 from ..mutable import Mutable, MutableSymbol, Sample, Values
-from ..mutable.plan import Plan
-from ..mutable.randomness import words
+from ..mutable.layout import Layout
+from ..mutable.random_words import words
 from ..tables import grid
 from .base import Round, Searchable, Strategy, check_dedup
 from .draws import shuffled
@@ -117,12 +117,12 @@ def samples(space: Searchable, granularity: int) -> Iterator[Sample]:
     >>> first["s2_depth"], len(first)
     (1, 11)
     """
-    plan = Plan.of(space.structure())
+    layout = Layout.of(space.structure())
     chosen: Sample = {}
     turning: list[tuple[str, Iterator[Any]]] = []
     while True:
         values = Values()
-        for leaf in plan.needed(values.known):
+        for leaf in layout.needed(values.known):
             if isinstance(leaf, MutableSymbol) and leaf.is_missing(chosen):
                 options = iter(leaf.grid_choices(granularity))
                 chosen[leaf.name] = next(options)

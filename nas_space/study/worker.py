@@ -16,7 +16,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 
 from ..errors import TrialError, UsageError
 from ..mutable import Sample
-from ..mutable.randomness import words
+from ..mutable.random_words import words
 from ..strategy import Round, Strategy
 from ..strategy.neighbours import nearest
 from ..training.fabric import device_of

@@ -13,7 +13,7 @@ import numpy as np
 from ..errors import DecompositionError
 from ..mutable import Mutable, Sample, SampleBatch
 from ..mutable.node import Node
-from ..mutable.randomness import unit, words
+from ..mutable.random_words import unit, words
 from .arithmetic import Real
 from .conditions import Window
 from .coverage import check_covered

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from ..errors import DecompositionError
 from ..mutable.bounds import all_combinations, combinations_of
 from ..mutable.columns import as_column
-from ..mutable.evaluation import evaluate
+from ..mutable.lazy import evaluate
 from ..mutable.node import Node, leaves
 
 Array: TypeAlias = "npt.NDArray[Any]"

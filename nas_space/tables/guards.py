@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ..mutable.evaluation import Condition, Fork, LastCase, Switch, way
+from ..mutable.lazy import Branch, Condition, LastCase, Switch, way
 from ..mutable.node import Node
 from .factors import FALSE, TRUE, Enumerated, Factor
 
@@ -45,7 +45,7 @@ class Guards:
             guard, further = open_.pop()
             if guard.never:
                 continue
-            if not isinstance(further, Fork):
+            if not isinstance(further, Branch):
                 self.taken.append((guard, further))
                 continue
             self.asked.append((guard, further.selector))
@@ -61,7 +61,7 @@ class Guards:
         return node.remember("_guards", Guards)
 
 
-def _choices(fork: Fork) -> list[tuple[Factor, Any]]:
+def _choices(fork: Branch) -> list[tuple[Factor, Any]]:
     """Where each way of a fork is taken; nowhere, where the selector has no value."""
     found = Enumerated(fork.selector)
     if isinstance(fork, Condition):

@@ -18,7 +18,7 @@ from ..mutable import (
 from ..mutable.expression import apply
 from ..mutable.labels import label
 from ..mutable.node import Node
-from ..mutable.randomness import RandomState
+from ..mutable.random_words import RandomState
 from . import questions
 from .coverage import check_covered
 from .factors import brief

@@ -11,7 +11,7 @@ import numpy as np
 from ..errors import DecompositionError, InfeasibleError, UsageError
 from ..mutable import Mutable, Sample, SampleBatch
 from ..mutable.node import Node
-from ..mutable.randomness import RandomState, Words, unit, words
+from ..mutable.random_words import RandomState, Words, unit, words
 from .arithmetic import Real
 from .conditions import Window
 from .drawing import Drawer

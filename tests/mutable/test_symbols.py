@@ -34,7 +34,7 @@ from nas_space.mutable import (
 )
 from nas_space.mutable.columns import python_values
 from nas_space.mutable.node import key_of
-from nas_space.mutable.randomness import words
+from nas_space.mutable.random_words import words
 from tests import strategies
 
 listed = strategies.symbols(listed=True)

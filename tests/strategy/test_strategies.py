@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 import nas_space as ns
 from nas_space.errors import UsageError
-from nas_space.mutable.randomness import words
+from nas_space.mutable.random_words import words
 from nas_space.strategy import (
     GP,
     QMC,

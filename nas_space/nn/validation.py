@@ -1,15 +1,13 @@
-"""What an architecture says beside its active labels, and what it is called."""
+"""Checks of the labels that an architecture carries beside its active ones."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping
 from typing import Any
 
 from ..errors import SampleValidationError, suggest
-from ..mutable import CategoricalMultiple, MutableSymbol, Sample
-from ..mutable.base import listed
+from ..mutable import CategoricalMultiple, MutableSymbol
+from ..mutable.mutable import listed
 
 Symbols = Mapping[str, MutableSymbol[Any]]
 
@@ -69,19 +67,3 @@ def _is_flag(name: str, known: Symbols) -> bool:
         and place.isdigit()
         and int(place) < len(several.values)
     )
-
-
-def digest(canonical: Sample, known: Symbols) -> str:
-    """Sixteen hex digits that tell architectures of one space apart."""
-    plain = {name: _plain(value, known[name]) for name, value in canonical.items()}
-    text = json.dumps(plain, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def _plain(value: Any, symbol: MutableSymbol[Any]) -> Any:
-    """A value as JSON can hold it: itself, or else its number among those of the symbol."""
-    try:
-        json.dumps(value)
-    except TypeError:
-        return ["code", symbol.code(value)]
-    return value

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from nas_space.errors import SampleMissingError, SampleValidationError
 from nas_space.mutable import Categorical, MutableExpression, MutableSymbol, SampleBatch, Values
 from nas_space.mutable.columns import Columns, as_column
-from nas_space.mutable.evaluation import Walk, evaluate, needed
 from nas_space.mutable.expression import apply
+from nas_space.mutable.lazy import Walk, evaluate, needed
 from nas_space.mutable.node import Leaf, Node, key_of, leaves
 from nas_space.mutable.operators import OPERATORS
 from tests import strategies

@@ -1,4 +1,4 @@
-"""What drawing from a structure needs to know, worked out once."""
+"""Layout of random words: which words of a row draw which symbol of a structure."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from typing import Any
 
 from ..errors import LabelError
-from .evaluation import needed
+from .lazy import needed
 from .node import Leaf, Node, leaves
 
 
-class Plan:
+class Layout:
     """The leaves of a structure in order, and where in a row of words each finds its own.
 
     Parameters
@@ -54,16 +54,16 @@ class Plan:
             self.words += leaf.words
 
     def needed(self, known: dict[Node, Any]) -> Iterator[Leaf]:
-        """The leaves that an architecture needs; see :func:`.evaluation.needed`."""
+        """The leaves that an architecture needs; see :func:`.lazy.needed`."""
         return iter(()) if self.root is None else needed(self.root, known)
 
     @staticmethod
-    def of(root: Node | None) -> Plan:
-        """The plan of a structure; made once."""
-        return _NO_PLAN if root is None else root.remember("_plan", Plan)
+    def of(root: Node | None) -> Layout:
+        """Return the layout of a structure; made once."""
+        return _EMPTY if root is None else root.remember("_layout", Layout)
 
 
-_NO_PLAN = Plan(None)
+_EMPTY = Layout(None)
 
 
 def two_of_one_label(one: Any, other: Any) -> LabelError:

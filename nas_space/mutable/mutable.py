@@ -20,11 +20,11 @@ from ..errors import (
     UsageError,
     suggest,
 )
-from .evaluation import Walk
 from .labels import label
+from .layout import Layout, two_of_one_label
+from .lazy import Walk
 from .node import Leaf, Node, leaves
-from .plan import Plan, two_of_one_label
-from .randomness import RandomState, words
+from .random_words import RandomState, words
 
 if TYPE_CHECKING:
     from .constraints import Constraint
@@ -122,7 +122,7 @@ class Mutable:
         values = Values()
         known = values.known
         try:
-            for leaf in Plan.of(self.structure()).needed(known):
+            for leaf in Layout.of(self.structure()).needed(known):
                 known[leaf] = leaf.visit(sample, values)
             values.check_constraints(sample)
         except SampleValidationError as error:
@@ -199,7 +199,7 @@ class Mutable:
         chosen = dict(sample)
         values = Values()
         known = values.known
-        for leaf in Plan.of(self.structure()).needed(known):
+        for leaf in Layout.of(self.structure()).needed(known):
             if leaf.is_missing(chosen):
                 chosen[leaf.name] = choose(cast("MutableSymbol[Any]", leaf))
             known[leaf] = leaf.visit(chosen, values)
@@ -254,11 +254,11 @@ class Mutable:
         ConstraintViolation
             If the values drawn violate a constraint.
         """
-        plan = Plan.of(self.structure())
-        raw = words(random_state)(plan.words)
+        layout = Layout.of(self.structure())
+        raw = words(random_state)(layout.words)
 
         def draw(symbol: MutableSymbol[Any]) -> Any:
-            start = plan.offsets[symbol]
+            start = layout.offsets[symbol]
             return symbol.draw(raw[start : start + symbol.words])
 
         return self.freeze_values(self.fill({} if memo is None else memo, draw))
@@ -289,11 +289,11 @@ class Mutable:
         """
         if granularity < 1:
             raise UsageError(f"granularity must be at least 1, but got {granularity}")
-        plan = Plan.of(self.structure())
+        layout = Layout.of(self.structure())
         turning: list[tuple[str, Iterator[Any]]] = []  # labels chosen here; what is left of each
         while True:
             values = Values()
-            for leaf in plan.needed(values.known):
+            for leaf in layout.needed(values.known):
                 if leaf.is_missing(sample):
                     options = iter(leaf.grid_choices(granularity))
                     sample[leaf.name] = next(options)

@@ -23,7 +23,7 @@ from nas_space.mutable import (
     SampleBatch,
 )
 from nas_space.mutable.batch import draw_one
-from nas_space.mutable.randomness import words
+from nas_space.mutable.random_words import words
 
 
 def pinned_space() -> MutableList:

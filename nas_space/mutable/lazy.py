@@ -1,8 +1,8 @@
-"""Evaluation of one architecture, which visits only the branches that are taken.
+"""Lazy evaluation of one architecture, which visits only the branches that are taken.
 
 Two questions are asked of an expression.  Its *value* is what :class:`Walk` finds.  What it
 *needs*, the labels that an architecture decides, is what :func:`needed` lists: a label is
-active exactly when its leaf is needed.  Both take the same way at the same forks.
+active exactly when its leaf is needed.  Both take the same way at the same branches.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ Lookup = Callable[[Any], Any]
 """Gives the value of a leaf; raises where there is none."""
 
 
-class Fork:
-    """A point of an evaluation where the way on depends on a value.
+class Branch:
+    """A branch point of an evaluation: its selector's value decides how it goes on.
 
     Attributes
     ----------
@@ -33,11 +33,11 @@ class Fork:
         self.selector = selector
 
     def choose(self, value: Any) -> Any:
-        """Where a value leads: an argument of the lazy node, or a further fork."""
+        """Where a value leads: an argument of the lazy node, or a further branch."""
         raise NotImplementedError
 
 
-class Condition(Fork):
+class Condition(Branch):
     """Two ways, by truth."""
 
     __slots__ = ("no", "yes")
@@ -61,7 +61,7 @@ class LastCase(Condition):
         raise _no_case(self.no)
 
 
-class Switch(Fork):
+class Switch(Branch):
     """A way for each of some values."""
 
     __slots__ = ("ways",)
@@ -84,7 +84,7 @@ _NOTHING = object()
 
 
 def way(node: Node) -> Any:
-    """Where a lazy node leads: a fork, or an argument where nothing is to decide."""
+    """Where a lazy node leads: a branch, or an argument where there is nothing to decide."""
     return node.remember("_way", _find_way)
 
 
@@ -147,9 +147,9 @@ class Walk:
                 return cast(Leaf, node)
             if operator.lazy:
                 found = way(node)
-                while isinstance(found, Fork) and found.selector in known:
+                while isinstance(found, Branch) and found.selector in known:
                     found = found.choose(known[found.selector])
-                if isinstance(found, Fork):
+                if isinstance(found, Branch):
                     stack.append(found.selector)
                 elif not isinstance(found, Node):
                     known[node] = found
@@ -198,7 +198,7 @@ def evaluate(root: Any, lookup: Lookup, known: dict[Node, Any] | None = None) ->
 def needed(root: Node, known: dict[Node, Any]) -> Iterator[Leaf]:
     """Each leaf that an architecture needs, once, in the order in which it is needed.
 
-    Evaluates nothing but what decides at forks, so it is much faster than a walk.
+    Evaluates nothing but what decides at branches, so it is much faster than a walk.
 
     Parameters
     ----------
@@ -207,11 +207,11 @@ def needed(root: Node, known: dict[Node, Any]) -> Iterator[Leaf]:
     known
         Values of leaves.  The caller adds that of each leaf before asking for the next one.
     """
-    passed: set[Fork] = set()
+    passed: set[Branch] = set()
     trail = [iter(stops(root))]
     while trail:
         for stop in trail[-1]:
-            if not isinstance(stop, Fork):
+            if not isinstance(stop, Branch):
                 if stop not in known:
                     yield stop
                 continue
@@ -230,20 +230,20 @@ def needed(root: Node, known: dict[Node, Any]) -> Iterator[Leaf]:
             if isinstance(further, Node):
                 trail.append(iter(stops(further)))
                 break
-            if isinstance(further, Fork):
+            if isinstance(further, Branch):
                 trail.append(iter((further,)))
                 break
         else:
             trail.pop()
 
 
-def stops(root: Node) -> tuple[Leaf | Fork, ...]:
-    """The leaves and forks that a node leads to without anything to decide, in order."""
+def stops(root: Node) -> tuple[Leaf | Branch, ...]:
+    """The leaves and branches that a node leads to without anything to decide, in order."""
     return root.remember("_stops", _find_stops)
 
 
-def _find_stops(root: Node) -> tuple[Leaf | Fork, ...]:
-    found: list[Leaf | Fork] = []
+def _find_stops(root: Node) -> tuple[Leaf | Branch, ...]:
+    found: list[Leaf | Branch] = []
     seen: set[Node] = set()
     stack = [root]
     while stack:
@@ -255,7 +255,7 @@ def _find_stops(root: Node) -> tuple[Leaf | Fork, ...]:
             found.append(node)
         elif node.operator is not None and node.operator.lazy:
             further = way(node)
-            if isinstance(further, Fork):
+            if isinstance(further, Branch):
                 found.append(further)
             elif isinstance(further, Node):
                 stack.append(further)

@@ -13,9 +13,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..errors import DataError, UsageError
 from .batches import Source, length_of, training_batches
-from .evaluation import preserved_modes
 from .fabric import device_of, make_fabric
 from .randomness import generator_of, preserved_randomness
+from .scoring import preserved_modes
 from .task import Task
 
 if TYPE_CHECKING:

@@ -292,14 +292,14 @@ class Task:
         """The name of the metric that searches go by."""
         return next(iter(self.metrics))
 
-    def goodness(self, scores: Mapping[str, float]) -> float:
+    def fitness(self, scores: Mapping[str, float]) -> float:
         """The main metric of `scores`, its sign such that more is better.
 
         Examples
         --------
         >>> from torch.utils.data import TensorDataset
         >>> task = Task.regression(TensorDataset(torch.rand(8, 3), torch.rand(8, 1)))
-        >>> task.goodness({"rmse": 0.5, "mae": 0.4})
+        >>> task.fitness({"rmse": 0.5, "mae": 0.4})
         -0.5
         """
         score = scores[self.main_metric]

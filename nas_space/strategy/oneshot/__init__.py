@@ -2,15 +2,15 @@
 
 from typing import Literal
 
-from .base import OneShot
+from .algorithm import OneShot
 from .differentiable import DARTS, GumbelDARTS
 from .enas import ENAS
 from .penalty import Penalty
 from .policy import Policy, most_likely
 from .proxyless import Proxyless
+from .random_path import RandomOneShot
 from .rewards import advantage
 from .run import OneShotProgress, Run
-from .sampling import RandomOneShot
 
 __all__ = [
     "DARTS",

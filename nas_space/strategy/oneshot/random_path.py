@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from ...errors import UsageError
 from ...mutable import Sample
-from .base import OneShot
+from .algorithm import OneShot
 from .run import Run
 
 __all__ = ["RandomOneShot"]

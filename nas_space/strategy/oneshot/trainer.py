@@ -1,4 +1,4 @@
-"""`Weights`: training the shared weights, a step at a time, and only those that took part."""
+"""`SharedWeightsTrainer`: train the shared weights, and of them only those that took part."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from .slices import used_slices
 if TYPE_CHECKING:
     from .run import Run
 
-__all__ = ["Weights"]
+__all__ = ["SharedWeightsTrainer"]
 
 
-class Weights(Trainer):
-    """Trains the weights of a space as the algorithm says, and only those that took part."""
+class SharedWeightsTrainer(Trainer):
+    """Train the weights of a space as the algorithm says, and only those that took part."""
 
     def __init__(self, run: Run, **arguments: Any) -> None:
         super().__init__(run.network, run.task, seed=run.seed, **arguments)

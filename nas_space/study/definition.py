@@ -1,4 +1,4 @@
-"""`Problem`: what a study is about, kept in the study itself: a space, and objectives."""
+"""`SearchDefinition`: the space and the objectives of a search, kept in its study."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from .fingerprint import describe, differences, digest, fingerprint
 from .objectives import Objective
 from .storage import Storage, unwarned
 
-__all__ = ["Problem"]
+__all__ = ["SearchDefinition"]
 
-_PROBLEM = "search"
-"""The attribute of a study that holds it."""
+_ATTRIBUTE = "search"
+"""The attribute of a study that holds its definition."""
 
 
 @dataclass(frozen=True)
-class Problem:
-    """What is searched, and for what.
+class SearchDefinition:
+    """The space that is searched, and the objectives.
 
     Attributes
     ----------
@@ -38,8 +38,8 @@ class Problem:
     objectives: list[list[Any]]
 
     @classmethod
-    def of(cls, space: Any, objectives: Sequence[Objective]) -> Problem:
-        """That of a search."""
+    def of(cls, space: Any, objectives: Sequence[Objective]) -> SearchDefinition:
+        """Return the definition of a search."""
         return cls(
             describe(space),
             fingerprint(space),
@@ -50,33 +50,33 @@ class Problem:
         )
 
     @classmethod
-    def in_study(cls, study: optuna.Study) -> Problem | None:
-        """That of a study; ``None`` if it is not of ours."""
-        there = study.user_attrs.get(_PROBLEM)
+    def in_study(cls, study: optuna.Study) -> SearchDefinition | None:
+        """Return the definition that a study holds; ``None`` if this library did not make it."""
+        there = study.user_attrs.get(_ATTRIBUTE)
         return None if there is None else cls(**there)
 
     def measured(self) -> tuple[Objective, ...]:
-        """The objectives, without their expressions."""
+        """Return the objectives, without their expressions."""
         return tuple(Objective(name, direction) for name, direction, _ in self.objectives)
 
     def claim(self, study: optuna.Study, storage: Storage, *, resume: bool) -> None:
-        """Makes a new study one of this problem, or finds out whether an old one is.
+        """Write the definition to a new study, or compare it with that of an old one.
 
         Raises
         ------
         StorageError
-            If it is of another problem; what differs is named.
+            If the study has another definition; what differs is named.
         UsageError
             If it has trials already, and `resume` is not given.
         """
         where = _where(study, storage)
         trials = len(study.get_trials(deepcopy=False))
-        if _PROBLEM not in study.user_attrs:
+        if _ATTRIBUTE not in study.user_attrs:
             if trials:
                 raise StorageError(
                     f"{where} holds {trials} trials of something else; give another name"
                 )
-            study.set_user_attr(_PROBLEM, vars(self))
+            study.set_user_attr(_ATTRIBUTE, vars(self))
             with unwarned():
                 study.set_metric_names([name for name, *_ in self.objectives])
             return
@@ -88,14 +88,14 @@ class Problem:
             )
 
     def compare(self, study: optuna.Study, storage: Storage) -> None:
-        """Finds out whether a study is of this problem.
+        """Compare with the definition of a study.
 
         Raises
         ------
         StorageError
             If it is not; what differs is named.
         """
-        where, there = _where(study, storage), Problem.in_study(study)
+        where, there = _where(study, storage), SearchDefinition.in_study(study)
         if there is None:
             raise StorageError(f"{where} is of something else")
         if there.fingerprint != self.fingerprint:

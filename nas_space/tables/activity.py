@@ -10,7 +10,7 @@ import numpy as np
 from ..errors import DecompositionError
 from ..mutable.node import Leaf, Node, postorder
 from .factors import FALSE, LIMIT, TRUE, Auxiliary, Factor, TooLarge, brief
-from .guards import Guards
+from .path_conditions import PathConditions
 
 _EASY = 2**12
 """Conditions with more entries than this are named by an auxiliary variable."""
@@ -67,7 +67,7 @@ class Activity:
         if not node.operator.lazy:
             return [(here, child) for child in node.children]
         try:
-            guards = Guards.of(node)
+            guards = PathConditions.of(node)
         except TooLarge as error:
             raise DecompositionError(
                 f"the ways of {brief(node)} depend on {len(error.scope)} labels at once, whose "

@@ -14,7 +14,7 @@ from ..mutable.bounds import combinations_of
 from ..mutable.expression import apply
 from ..mutable.node import Node, leaves
 from .factors import LIMIT, TRUE, Enumerated, Factor, TooLarge, brief
-from .guards import Guards
+from .path_conditions import PathConditions
 from .table import Table
 from .tabulation import split, table_of_terms, tabulate
 
@@ -94,7 +94,7 @@ class Conditions:
                 for part in parts:
                     self.add(part, guard)
             elif operator is not None and operator.lazy:
-                guards = Guards.of(condition)
+                guards = PathConditions.of(condition)
                 self.factors.append(~(guard & guards.lost))
                 for taken, part in guards.taken:
                     self.add(part, guard & taken)

@@ -210,7 +210,7 @@ class Table:
         The architectures are over the labels of the expression.  Within a space that does not
         allow everything, ask the space.
         """
-        from .questions import bounds
+        from .queries import bounds
 
         if not isinstance(self.expression, Node):
             return Bounds(self.constant, self.constant, {}, {})

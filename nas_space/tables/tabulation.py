@@ -17,7 +17,7 @@ from ..errors import DecompositionError, ExpressionError, UsageError
 from ..mutable.bounds import combinations_of
 from ..mutable.node import Leaf, Node, leaves, postorder
 from .factors import LIMIT, Enumerated, Factor, TooLarge, brief, whole
-from .guards import Guards
+from .path_conditions import PathConditions
 from .table import Table
 
 _SUMS = frozenset({"add", "sub", "sum", "neg", "pos", "float"})
@@ -210,7 +210,7 @@ class _Splitting:
 
     def branch(self, node: Node, coefficient: Factor) -> None:
         try:
-            guards = Guards.of(node)
+            guards = PathConditions.of(node)
             given = [(coefficient * guard, part) for guard, part in guards.taken]
             lost = coefficient * guards.lost
         except TooLarge as error:

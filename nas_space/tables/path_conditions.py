@@ -1,4 +1,4 @@
-"""Guards: where the ways of a lazy operator lead, as factors."""
+"""Path conditions: which way a lazy operator takes, as factors."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ..mutable.node import Node
 from .factors import FALSE, TRUE, Enumerated, Factor
 
 
-class Guards:
+class PathConditions:
     """Under which codes each argument of a lazy node is evaluated.
 
     Parameters
@@ -56,9 +56,9 @@ class Guards:
             self.lost = self.lost | (guard & ~reached)
 
     @staticmethod
-    def of(node: Node) -> Guards:
+    def of(node: Node) -> PathConditions:
         """The guards of a node; worked out once."""
-        return node.remember("_guards", Guards)
+        return node.remember("_guards", PathConditions)
 
 
 def _choices(fork: Branch) -> list[tuple[Factor, Any]]:

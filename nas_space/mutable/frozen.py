@@ -7,15 +7,15 @@ from contextlib import contextmanager
 from typing import Any, Generic, TypeVar
 
 from ..errors import SampleMissingError, SpaceError
-from .base import Mutable, Sample
 from .entered import Entered
+from .mutable import Mutable, Sample
 
 T = TypeVar("T")
 
 _CONTEXTS: Entered[Sample | _Aside] = Entered("frozen_contexts")
 
 
-class frozen_context:  # noqa: N801 - NNI's name
+class frozen_context:  # noqa: N801 - called like a function
     """A context that says what is chosen; nested contexts add to the ones around.
 
     Parameters
@@ -148,7 +148,7 @@ def dry_run() -> Iterator[None]:
         yield
 
 
-class frozen_factory(Generic[T]):  # noqa: N801 - NNI's name
+class frozen_factory(Generic[T]):  # noqa: N801 - called like a function
     """A callable that calls another one inside a :class:`frozen_context`.
 
     Parameters
@@ -161,7 +161,7 @@ class frozen_factory(Generic[T]):  # noqa: N801 - NNI's name
 
     def __init__(
         self,
-        callable: Callable[..., T],  # noqa: A002 - NNI's name
+        callable: Callable[..., T],  # noqa: A002 - it takes any callable
         sample: Mapping[str, Any] | frozen_context,
     ) -> None:
         self.callable = callable

@@ -6,13 +6,13 @@ expressions; only primitives ask this module how much of themselves to build.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 from ..mutable import MutableSymbol, bounds
 from ..mutable.entered import Entered
-from ..mutable.evaluation import evaluate
+from ..mutable.lazy import evaluate
 from ..mutable.node import Node
 
 
@@ -45,7 +45,11 @@ class Slim:
 
 _SLIM: Entered[Slim | None] = Entered("building_slim")
 _INSIDE: Entered[bool] = Entered("building_inside")
-_ALONE: Entered[dict[str, Any] | None] = Entered("building_alone")
+
+Constructor = Callable[[Any, tuple[Any, ...], dict[str, Any]], Any]
+"""Makes what stands in the place of an instance of a class, given its arguments."""
+
+_CONSTRUCTOR: Entered[Constructor | None] = Entered("building_constructor")
 
 
 def slim() -> Slim | None:
@@ -60,15 +64,15 @@ def building_for(arch: Slim | None) -> Iterator[None]:
         yield
 
 
-def alone() -> dict[str, Any] | None:
-    """The architecture of which whatever is built next becomes a part at once, if any."""
-    return _ALONE.last()
+def constructor() -> Constructor | None:
+    """Return what constructs here in the place of the classes themselves, if anything does."""
+    return _CONSTRUCTOR.last()
 
 
 @contextmanager
-def building_alone(arch: dict[str, Any] | None) -> Iterator[None]:
-    """A context in which what is built is frozen at once, as one architecture has it."""
-    with _ALONE.entering(arch):
+def constructing_by(how: Constructor | None) -> Iterator[None]:
+    """Enter a context in which calling the class of a mutable module is calling ``how``."""
+    with _CONSTRUCTOR.entering(how):
         yield
 
 

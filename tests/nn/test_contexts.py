@@ -13,10 +13,11 @@ from typing import Any
 import pytest
 import torch
 
+from nas_space.interop.nni_compat import current_model, model_context
 from nas_space.mutable import Categorical, frozen_context, label_scope
 from nas_space.mutable.frozen import _DEFAULTING, dry_run
 from nas_space.mutable.labels import strict_label_scope
-from nas_space.nn import LayerChoice, ModelSpace, MutableLinear, current_model, model_context
+from nas_space.nn import LayerChoice, ModelSpace, MutableLinear
 from nas_space.nn.activation import current
 from nas_space.nn.building import Slim, building_for, inside_space, slim
 from nas_space.nn.decisions import Gated, Traced, Weighted

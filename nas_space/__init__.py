@@ -42,7 +42,7 @@ if TYPE_CHECKING:
         uniform,
     )
     from .nn import ModelSpace, active, choice
-    from .report import explain
+    from .report.explanation import explain
     from .study import search
 
 __version__ = "0.1.0"

@@ -141,7 +141,7 @@ class RootModule(MutableModule):
         return super().add_mutable(mutable)
 
     def __getstate__(self) -> dict[str, Any]:
-        state = super().__getstate__()
+        state: dict[str, Any] = super().__getstate__()  # type: ignore[no-untyped-call]
         return {key: value for key, value in state.items() if key not in _REMEMBERED}
 
     def require(self, *conditions: MutableExpression[Any] | Constraint) -> Self:

@@ -9,8 +9,8 @@ from typing import Any, ClassVar, Literal, Self, cast, overload
 import torch
 from torch import nn
 
-from .. import extensions
 from ..errors import DecompositionError, DomainError, SampleValidationError, SpaceError, UsageError
+from ..extensions import call as call_registered
 from ..mutable import Sample, SampleBatch, Values
 from ..mutable.bounds import combinations_of
 from ..mutable.random_words import RandomState, words
@@ -143,7 +143,7 @@ class ModelSpace(SharedWeights, Queryable, RootModule):
         Costs are known above this layer, which registers the function that is called here; see
         :mod:`nas_space.extensions`.
         """
-        return extensions.call("explain", self, arch, input_shape)
+        return call_registered("explain", self, arch, input_shape)
 
     # -- choosing architectures ----------------------------------------------------------------
 

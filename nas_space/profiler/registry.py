@@ -95,9 +95,7 @@ def register_cost(
     >>> del COSTS["weights"]
     """
     if not re.fullmatch(r"[a-z0-9]+([-_.][a-z0-9]+)*", name):
-        raise UsageError(
-            f"a name of small letters, digits and hyphens is needed, but got {name!r}"
-        )
+        raise UsageError(f"a name of small letters, digits and hyphens is needed, but got {name!r}")
     COSTS[name] = RegisteredCost(name, build, unit, needs)
     return COSTS[name]
 

@@ -17,6 +17,7 @@ from .mobilenetv3 import (
 )
 from .proxylessnas import ProxylessNAS
 from .searched import SearchedSpace
+from .shufflenet import ShuffleNetBlock, ShuffleNetSpace
 
 __all__ = [
     "CompactDepthwiseSeparableConv",
@@ -27,6 +28,8 @@ __all__ = [
     "MobileNetV3Space",
     "ProxylessNAS",
     "SearchedSpace",
+    "ShuffleNetBlock",
+    "ShuffleNetSpace",
     "SqueezeExcite",
     "inverted_residual_choice_builder",
     "reset_parameters",

@@ -12,6 +12,7 @@ from ..nn import ModelSpace
 from .mobilenetv3 import MobileNetV3Space
 from .proxylessnas import ProxylessNAS
 from .published import Published
+from .shufflenet import ShuffleNetSpace
 
 __all__ = ["SPACES", "Entry", "find_space"]
 
@@ -46,6 +47,10 @@ SPACES: dict[str, Entry] = {
             "depth_range": (1, 2),
             "expand_ratios": (1.0, 2.0, 3.0),
         },
+    ),
+    "shufflenet": Entry(
+        ShuffleNetSpace,
+        {"base_widths": (8, 16, 32, 64, 128, 256), "stage_depths": (1, 2, 3, 2)},
     ),
 }
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
@@ -24,8 +26,9 @@ def test_there_are_four_layers_for_each_of_twenty_blocks_and_eight_widths():
     assert ShuffleNetSpace().count() == 4**20
     space = ShuffleNetSpace(channel_search=True)
     assert space.count() == 32**20
-    assert list(space.symbols()["channel_1"].values) == [6, 12, 19, 25, 32, 38, 44, 51]
-    assert list(space.symbols()["layer_20"].values) == ["k3", "k5", "k7", "xcep"]
+    symbols: Any = space.symbols()
+    assert list(symbols["channel_1"].values) == [6, 12, 19, 25, 32, 38, 44, 51]
+    assert list(symbols["layer_20"].values) == ["k3", "k5", "k7", "xcep"]
 
 
 def test_half_of_the_channels_pass_through_a_block_and_are_shuffled():

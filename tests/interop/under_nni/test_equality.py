@@ -79,7 +79,7 @@ def test_a_network_frozen_out_of_the_space_is_nnis_too() -> None:
 @pytest.mark.parametrize("channel_search", [False, True])
 def test_random_networks_of_shufflenet(channel_search: bool) -> None:
     arguments: dict[str, Any] = {"num_labels": 10, "channel_search": channel_search}
-    space = ours.ShuffleNetSpace(**arguments)
+    space: Any = ours.ShuffleNetSpace(**arguments)
     assert {label: list(symbol.values) for label, symbol in space.symbols().items()} == {
         label: list(symbol.values)
         for label, symbol in theirs.ShuffleNetSpace(**arguments).simplify().items()

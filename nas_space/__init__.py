@@ -88,6 +88,7 @@ _PARTS = frozenset(
         "nn",
         "profiler",
         "report",
+        "runs",
         "strategy",
         "study",
         "tables",

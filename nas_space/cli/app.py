@@ -9,10 +9,10 @@ from typing import Annotated, Any
 import typer
 
 from ..errors import UsageError
-from .costs import latency, profile
+from .begin import resume, search
 from .options import ArgumentOption, MacsOption, SeedOption, SpaceOption
+from .profiling import latency, profile
 from .runs import report, runs, show
-from .search import resume, search
 from .values import amount, architecture, arguments_of, build, shape_of, shown
 
 __all__ = ["app"]
@@ -79,7 +79,7 @@ def freeze(
     """Write the network of an architecture: its weights, and a program that needs no library."""
     import torch
 
-    from ..study.finished import load_either, write_network
+    from ..runs.files import load_either, write_network
 
     facts = architecture(arch)
     name = space or facts.get("space", "proxylessnas")
@@ -106,7 +106,7 @@ def strategies(
     why: Annotated[bool, typer.Option("--why", help="Say why something is refused.")] = False,
 ) -> None:
     """Try every strategy on every primitive, and print which go together."""
-    from ..study.support import tries
+    from ..runs.support import tries
     from .display import show_support
 
     show_support(dict(tries()), why=why)

@@ -78,7 +78,7 @@ class Constraint(MutableAnnotation):
     def check_contains(self, sample: Mapping[str, Any]) -> SampleValidationError | None:
         """The error if the condition is not met.
 
-        Subclasses may override this instead of :meth:`violation`, as they do in NNI.
+        Subclasses may override this instead of :meth:`violation`.
         """
         reason = self.violation(sample)
         return None if reason is None else ConstraintViolation(reason)

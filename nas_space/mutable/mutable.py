@@ -317,10 +317,6 @@ class Mutable:
         """Whether two mutables describe the same space.  ``==`` builds an expression instead."""
         return type(self) is type(other) and self.structure() is other.structure()
 
-    def as_legacy_dict(self) -> dict[str, Any]:
-        """The description of NNI 2: ``{'_type': 'choice', '_value': [...]}``."""
-        raise NotImplementedError(f"{type(self).__name__} has no form in the legacy description")
-
     def extra_repr(self) -> str:
         """What stands between the brackets of ``repr``."""
         return ""

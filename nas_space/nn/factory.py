@@ -51,10 +51,6 @@ class BuiltForOne(MutableModule):
         return partial(cls._frozen_for, dict(arch))
 
     @classmethod
-    def construct_for(cls, arch: Sample, /, *args: Any, **kwargs: Any) -> nn.Module:
-        return cls._frozen_for(arch, *args, **kwargs)
-
-    @classmethod
     def _frozen_for(cls, arch: Sample, /, *args: Any, **kwargs: Any) -> Self:
         def check_with_whole_space() -> None:
             with building_for(None), torch.device("meta"):

@@ -20,27 +20,13 @@ from .measuring import measure_latency
 from .onnx_blocks import export_blocks
 from .parameters import params
 from .profile import ModuleCost, Profile, profile
-from .profilers import (
-    ExpressionProfiler,
-    FlopsParamsCounterConfig,
-    FlopsParamsProfiler,
-    FlopsProfiler,
-    NumParamsProfiler,
-    Profiler,
-)
 
 __all__ = [
     "Block",
-    "ExpressionProfiler",
-    "FlopsParamsCounterConfig",
-    "FlopsParamsProfiler",
-    "FlopsProfiler",
     "FlopsResult",
     "LatencyTable",
     "ModuleCost",
-    "NumParamsProfiler",
     "Profile",
-    "Profiler",
     "blocks",
     "export_blocks",
     "flops",

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from .factors import Array, Factor
+from ..mutable.factors import Array, Factor
 from .table import Table
 
 
@@ -35,7 +35,7 @@ class Clique:
 
 
 @dataclass
-class Draft:
+class FactorList:
     """The factors of a question, over codes.
 
     Attributes
@@ -46,26 +46,26 @@ class Draft:
         Numbers that are multiplied; object arrays hold integers of any size.
     costs
         Tables, of which each is summed.
-    told
+    distinguishing
         What does not enter, but must be the same for all that is treated alike.
     """
 
     allowed: list[Factor] = field(default_factory=list)
     weights: list[Factor] = field(default_factory=list)
     costs: list[Table] = field(default_factory=list)
-    told: list[Factor] = field(default_factory=list)
+    distinguishing: list[Factor] = field(default_factory=list)
 
     def factors(self) -> list[Factor]:
         """All of them."""
         terms = [term for table in self.costs for term in table.terms]
-        return [*self.allowed, *self.weights, *self.told, *terms]
+        return [*self.allowed, *self.weights, *self.distinguishing, *terms]
 
     def scope(self) -> dict[Any, None]:
         """The variables that occur, in order."""
         return dict.fromkeys(v for factor in self.factors() for v in factor.scope)
 
 
-class Problem:
+class FactorGraph:
     """Variables, whose codes are merged into classes where nothing tells them apart, and cliques.
 
     Parameters
@@ -87,7 +87,7 @@ class Problem:
         What is added to each cost.
     """
 
-    def __init__(self, draft: Draft, *, counted: bool = False) -> None:
+    def __init__(self, draft: FactorList, *, counted: bool = False) -> None:
         self.variables = list(draft.scope())
         self.place = {variable: place for place, variable in enumerate(self.variables)}
         factors = draft.factors()
@@ -114,7 +114,7 @@ class Problem:
             clique.weights = np.broadcast_to(clique.weights, shape)
             clique.costs = [np.broadcast_to(cost, shape) for cost in clique.costs]
 
-    def _add_cliques(self, draft: Draft) -> None:
+    def _add_cliques(self, draft: FactorList) -> None:
         tables = [term for table in draft.costs for term in table.terms]
         scopes = {
             tuple(sorted(self.place[v] for v in factor.scope if self.sizes[self.place[v]] > 1))

@@ -7,9 +7,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..mutable.factors import Array
 from .arithmetic import Arithmetic
-from .factors import Array
-from .tree import Join, runs
+from .join_tree import Join, runs
 
 CHUNK = 2**20
 """Rows that are put together at a time, so that they stay in memory, and mostly in the cache."""
@@ -24,7 +24,7 @@ _LONGEST = 2**25
 """The longest array with a place for each cost."""
 
 
-class Rows(NamedTuple):
+class Histograms(NamedTuple):
     """For each state, the keys (costs) that occur, and their weights.
 
     Attributes
@@ -42,7 +42,7 @@ class Rows(NamedTuple):
     weights: Array
 
     @classmethod
-    def of(cls, count: int, states: Array, keys: Array, weights: Array) -> Rows:
+    def of(cls, count: int, states: Array, keys: Array, weights: Array) -> Histograms:
         """Rows in order of their states, of which there are so many."""
         lengths = np.bincount(states, minlength=count)
         return cls(np.concatenate([[0], np.cumsum(lengths)]), keys, weights)
@@ -63,7 +63,7 @@ class Rows(NamedTuple):
         return self.keys[rows], self.weights[rows]
 
 
-class Meeting:
+class RowPairs:
     """The rows of two relations that meet: each row of a left state with each of a right one.
 
     Parameters
@@ -74,7 +74,7 @@ class Meeting:
         Which states meet, pair by pair.
     """
 
-    def __init__(self, left: Rows, right: Rows, a: Array, b: Array) -> None:
+    def __init__(self, left: Histograms, right: Histograms, a: Array, b: Array) -> None:
         self.left, self.right = left, right
         lengths = left.lengths[a]
         self.pair = np.repeat(np.arange(len(a)), lengths)
@@ -124,8 +124,8 @@ def merged(states: Array, keys: Array, weights: Array) -> tuple[Array, Array, Ar
 
 
 def convolved(
-    left: Rows,
-    right: Rows,
+    left: Histograms,
+    right: Histograms,
     a: Array,
     b: Array,
     numbers: Arithmetic,
@@ -148,7 +148,7 @@ def convolved(
     total = int((la * lb).sum())
     shifts = int(np.minimum(la, lb).sum())
     if size > _LONGEST or size > 16 * total or SHORT * shifts > total:
-        return _collected(Meeting(left, right, a, b), numbers)
+        return _collected(RowPairs(left, right, a, b), numbers)
     sums: Array = np.zeros(size, numbers.dtype)
     for one, other in zip(a.tolist(), b.tolist(), strict=True):
         long, short, key_ = left.block(one), right.block(other), (True, one)
@@ -169,7 +169,7 @@ def convolved(
     return found * step + low, numbers.reduced(sums[found])
 
 
-def _collected(meeting: Meeting, numbers: Arithmetic) -> tuple[Array, Array]:
+def _collected(meeting: RowPairs, numbers: Arithmetic) -> tuple[Array, Array]:
     """As :func:`convolved`, by sorting."""
     left, right = meeting.left, meeting.right
     keys: list[Array] = []
@@ -206,7 +206,7 @@ def _spread(keys: Array, weights: Array, step: int) -> tuple[Array | None, Array
 
 
 def joined(
-    join: Join, left: Rows, right: Rows, numbers: Arithmetic, step: int
+    join: Join, left: Histograms, right: Histograms, numbers: Arithmetic, step: int
 ) -> Iterator[tuple[Array, Array, Array]]:
     """State, key and weight of the rows that result, in order, some states at a time.
 
@@ -238,7 +238,7 @@ def joined(
         elif ends[stop] > ends[start]:
             result = np.repeat(np.arange(start, stop), np.diff(join.starts[start : stop + 1]))
             parts = []
-            for pair, row, other in Meeting(left, right, a[pairs], b[pairs]).chunks():
+            for pair, row, other in RowPairs(left, right, a[pairs], b[pairs]).chunks():
                 weights = numbers.times(left.weights[row], right.weights[other])
                 parts.append((result[pair], left.keys[row] + right.keys[other], weights))
             states, keys, weights = (np.concatenate(part) for part in zip(*parts, strict=True))

@@ -16,7 +16,7 @@ ROW, CALL, PLACE, LOOKUP = 60.0, 3000.0, 1.0, 100.0
 """Nanoseconds: to join two rows; to add a list, and for each place in it; to find a row."""
 
 
-class Item(NamedTuple):
+class CliqueSize(NamedTuple):
     """A relation, as far as its size matters.
 
     Attributes
@@ -34,7 +34,7 @@ class Item(NamedTuple):
     spans: tuple[tuple[int, int], ...]
 
 
-class Step(NamedTuple):
+class JoinStep(NamedTuple):
     """A join: the numbers of two relations, and the variables that stay."""
 
     left: int
@@ -42,7 +42,7 @@ class Step(NamedTuple):
     scope: frozenset[int]
 
 
-class Plan:
+class EliminationOrder:
     """Joins that lead from cliques to a single relation without variables.
 
     Parameters
@@ -64,11 +64,13 @@ class Plan:
         How many nanoseconds they may take.
     """
 
-    def __init__(self, sizes: Sequence[int], items: Sequence[Item], rooms: Sequence[int]) -> None:
+    def __init__(
+        self, sizes: Sequence[int], items: Sequence[CliqueSize], rooms: Sequence[int]
+    ) -> None:
         self.sizes, self.rooms = sizes, list(rooms)
         self.cliques = len(items)
-        self.items = [*items, Item(frozenset(), 1.0, ((0, 0),) * len(self.rooms))]
-        self.steps: list[Step] = []
+        self.items = [*items, CliqueSize(frozenset(), 1.0, ((0, 0),) * len(self.rooms))]
+        self.steps: list[JoinStep] = []
         self.work = 0.0
 
     @property
@@ -80,7 +82,9 @@ class Plan:
         """How many states there are."""
         return math.prod(float(self.sizes[place]) for place in scope)
 
-    def joined(self, left: Item, right: Item, needed: frozenset[int]) -> tuple[Item, float]:
+    def joined(
+        self, left: CliqueSize, right: CliqueSize, needed: frozenset[int]
+    ) -> tuple[CliqueSize, float]:
         """What a join makes, and the work it is."""
         everything = left.scope | right.scope
         scope = everything & needed
@@ -95,13 +99,15 @@ class Plan:
         products = left.rows * right.rows
         rows = min(products * self.entries(everything - scope), most)
         adding = min(left.rows, right.rows) * (CALL + PLACE * most)
-        return Item(scope, rows, spans), self.entries(everything) * min(ROW * products, adding)
+        return CliqueSize(scope, rows, spans), self.entries(everything) * min(
+            ROW * products, adding
+        )
 
     def join(self, left: int, right: int, needed: frozenset[int]) -> int:
         """Adds a join; gives the number of what it makes."""
         item, work = self.joined(self.items[left], self.items[right], needed)
         self.work += work
-        self.steps.append(Step(left, right, item.scope))
+        self.steps.append(JoinStep(left, right, item.scope))
         self.items.append(item)
         return len(self.items) - 1
 
@@ -111,16 +117,21 @@ class Plan:
         pairs = self.entries(one.scope | other.scope)
         fewer = min(one.rows, other.rows) if len(self.rooms) < 2 else one.rows * other.rows
         self.work += pairs * fewer * LOOKUP
-        self.steps.append(Step(left, right, frozenset()))
+        self.steps.append(JoinStep(left, right, frozenset()))
 
 
-def planned(sizes: Sequence[int], items: Sequence[Item], rooms: Sequence[int]) -> Plan:
+def planned(
+    sizes: Sequence[int], items: Sequence[CliqueSize], rooms: Sequence[int]
+) -> EliminationOrder:
     """The plan that is likely to be less work."""
-    plans = [by_elimination(Plan(sizes, items, rooms)), by_sweeping(Plan(sizes, items, rooms))]
+    plans = [
+        by_elimination(EliminationOrder(sizes, items, rooms)),
+        by_sweeping(EliminationOrder(sizes, items, rooms)),
+    ]
     return min(plans, key=lambda plan: plan.work)
 
 
-def union(plan: Plan, numbers: Sequence[int]) -> frozenset[int]:
+def union(plan: EliminationOrder, numbers: Sequence[int]) -> frozenset[int]:
     """The variables of several relations."""
     return frozenset[int]().union(*(plan.items[number].scope for number in numbers))
 
@@ -128,7 +139,7 @@ def union(plan: Plan, numbers: Sequence[int]) -> frozenset[int]:
 # -- eliminating the cheapest variable ------------------------------------------------------------
 
 
-def by_elimination(plan: Plan) -> Plan:
+def by_elimination(plan: EliminationOrder) -> EliminationOrder:
     """Eliminates the variable next whose cliques are the least work to join."""
     items = list(range(plan.cliques))
     while variables := union(plan, items):
@@ -142,13 +153,15 @@ def by_elimination(plan: Plan) -> Plan:
     return _fold(plan, items, frozenset(), 2)
 
 
-def _effort(plan: Plan, items: Sequence[int], variable: int) -> float:
+def _effort(plan: EliminationOrder, items: Sequence[int], variable: int) -> float:
     group = [item for item in items if variable in plan.items[item].scope]
     rows = math.prod(plan.items[item].rows for item in group)
     return plan.entries(union(plan, group)) * rows
 
 
-def _fold(plan: Plan, group: list[int], elsewhere: frozenset[int], until: int) -> Plan:
+def _fold(
+    plan: EliminationOrder, group: list[int], elsewhere: frozenset[int], until: int
+) -> EliminationOrder:
     """Joins a group, the smallest first; of the last group, the last two finish the plan."""
     waiting = list(group)
 
@@ -169,7 +182,7 @@ def _fold(plan: Plan, group: list[int], elsewhere: frozenset[int], until: int) -
 # -- sweeping along a line ----------------------------------------------------------------------
 
 
-def by_sweeping(plan: Plan) -> Plan:
+def by_sweeping(plan: EliminationOrder) -> EliminationOrder:
     """Joins cliques one by one from both ends of a line, to where the two meet at least cost."""
     there = _line(plan, 0)
     line = _line(plan, there[-1])
@@ -186,7 +199,7 @@ def by_sweeping(plan: Plan) -> Plan:
     return plan
 
 
-def _line(plan: Plan, start: int) -> list[int]:
+def _line(plan: EliminationOrder, start: int) -> list[int]:
     """Cliques in an order in which few variables are under way at a time."""
     left = dict.fromkeys(range(plan.cliques))
     uses: dict[int, int] = {}
@@ -210,7 +223,7 @@ def _line(plan: Plan, start: int) -> list[int]:
 
 
 def _front(
-    plan: Plan, under_way: frozenset[int], number: int, uses: dict[int, int]
+    plan: EliminationOrder, under_way: frozenset[int], number: int, uses: dict[int, int]
 ) -> tuple[float, float]:
     scope = plan.items[number].scope
     everything = under_way | scope
@@ -218,7 +231,7 @@ def _front(
     return plan.entries(staying), plan.entries(everything)
 
 
-def _swept(plan: Plan, line: Sequence[int]) -> list[tuple[Item, float]]:
+def _swept(plan: EliminationOrder, line: Sequence[int]) -> list[tuple[CliqueSize, float]]:
     """What joining the first so many of a line makes, and how much work it is."""
     later = _later(plan, line)
     item, work = plan.items[line[0]], 0.0
@@ -230,7 +243,7 @@ def _swept(plan: Plan, line: Sequence[int]) -> list[tuple[Item, float]]:
     return result
 
 
-def _later(plan: Plan, line: Sequence[int]) -> list[frozenset[int]]:
+def _later(plan: EliminationOrder, line: Sequence[int]) -> list[frozenset[int]]:
     """For each clique of a line, the variables of those that follow."""
     later = [frozenset[int]()]
     for number in reversed(line[1:]):
@@ -238,13 +251,15 @@ def _later(plan: Plan, line: Sequence[int]) -> list[frozenset[int]]:
     return later[::-1]
 
 
-def _meeting(plan: Plan, one: tuple[Item, float], other: tuple[Item, float]) -> float:
-    trial = Plan(plan.sizes, [one[0], other[0]], plan.rooms)
+def _meeting(
+    plan: EliminationOrder, one: tuple[CliqueSize, float], other: tuple[CliqueSize, float]
+) -> float:
+    trial = EliminationOrder(plan.sizes, [one[0], other[0]], plan.rooms)
     trial.finish(0, 1)
     return one[1] + other[1] + trial.work
 
 
-def _walk(plan: Plan, line: Sequence[int], length: int) -> int:
+def _walk(plan: EliminationOrder, line: Sequence[int], length: int) -> int:
     """Adds the joins of the first so many of a line; gives the number of what they make."""
     later = _later(plan, line)
     number = line[0]

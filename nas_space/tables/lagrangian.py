@@ -18,11 +18,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..mutable.factors import Array
 from .conditions import Window
-from .factors import Array
-from .rows import CHUNK, Rows
-from .selection import Chosen, TooMany
-from .tree import Given, Join, Tree, runs
+from .histograms import CHUNK, Histograms
+from .join_tree import CliqueVertex, Join, JoinTree, runs
+from .k_best import Selected, TooManyRows
 
 _MOST = 2**19
 """How many rows of a vertex may be worth keeping."""
@@ -43,7 +43,7 @@ _ROUNDING = 1e-9
 """Relative to its parts, how far off a sum with prices may be."""
 
 
-class _Bound(NamedTuple):
+class _LagrangianBound(NamedTuple):
     """What some prices say.
 
     Attributes
@@ -61,7 +61,7 @@ class _Bound(NamedTuple):
     rest: list[Array]
 
 
-class Priced:
+class LagrangianSearch:
     """An objective within windows, and prices for what these bound.
 
     Parameters
@@ -81,7 +81,9 @@ class Priced:
         No combination within the windows has a lower objective, constants left out.
     """
 
-    def __init__(self, tree: Tree, objective: int, sign: int, windows: Sequence[Window]) -> None:
+    def __init__(
+        self, tree: JoinTree, objective: int, sign: int, windows: Sequence[Window]
+    ) -> None:
         self.tree = tree
         self.weighed = 0
         constants = tree.problem.constants
@@ -89,7 +91,7 @@ class Priced:
         self.high = [w.high - c for w, c in zip(windows, constants, strict=False)]
         self.own: dict[int, list[Array]] = {}
         for place, vertex in enumerate(tree.vertices):
-            if isinstance(vertex, Given):
+            if isinstance(vertex, CliqueVertex):
                 costs = [cost.reshape(-1)[vertex.states] for cost in vertex.clique.costs]
                 self.own[place] = [sign * costs[objective], *costs[: len(windows)]]
         nothing = np.zeros(len(windows))
@@ -166,10 +168,12 @@ class Priced:
 
     def _reach(self) -> None:
         """For each state: the least, with prices, of all the rest; and how far each cost is off."""
-        self.bounds: list[_Bound] = []
+        self.bounds: list[_LagrangianBound] = []
         for share in (1.0, *_SHARES) if self.prices.any() else (1.0,):
             prices = share * self.prices
-            self.bounds.append(_Bound(prices, self._bound(prices)[0], self._rest(prices, 1.0)))
+            self.bounds.append(
+                _LagrangianBound(prices, self._bound(prices)[0], self._rest(prices, 1.0))
+            )
         self.ends: list[tuple[int, float, float, list[Array]]] = []
         for number in np.flatnonzero(self.prices).tolist():
             way = 1.0 if self.prices[number] > 0 else -1.0
@@ -201,7 +205,7 @@ class Priced:
                 np.minimum.at(rest[vertex.right], b, outside + least[vertex.left][a])
         return rest
 
-    def within(self, most: float, wanted: int) -> list[Chosen]:
+    def within(self, most: float, wanted: int) -> list[Selected]:
         """The rows of each vertex that may lead to an objective of at most so much.
 
         Parameters
@@ -213,10 +217,10 @@ class Priced:
 
         Raises
         ------
-        TooMany
+        TooManyRows
             If there are more than can be looked at, here or in all that was asked so far.
         """
-        found: list[Chosen] = []
+        found: list[Selected] = []
         for place, vertex in enumerate(self.tree.vertices):
             if isinstance(vertex, Join):
                 found.append(self._joined(place, vertex, found, most, wanted))
@@ -239,24 +243,24 @@ class Priced:
             alive = alive[total + bound.rest[place][states[alive]] <= self._limit(bound, most)]
         return alive
 
-    def _limit(self, bound: _Bound, most: float) -> float:
+    def _limit(self, bound: _LagrangianBound, most: float) -> float:
         rounding = _ROUNDING * (abs(most) + abs(bound.offset) + abs(self.bound) + 1)
         return most + bound.offset + rounding
 
     def _sorted(
         self, place: int, states: Array, costs: Sequence[Array], left: Array, right: Array
-    ) -> Chosen:
+    ) -> Selected:
         """Rows by state, and by their sum with prices, which stands where keys do."""
         total = self._total(costs, self.prices)
         order = np.lexsort((total, states))
-        rows = Rows.of(
+        rows = Histograms.of(
             len(self.tree.vertices[place].states), states[order], total[order], np.zeros(0)
         )
-        return Chosen(rows, np.stack([c[order] for c in costs]), left[order], right[order])
+        return Selected(rows, np.stack([c[order] for c in costs]), left[order], right[order])
 
     def _joined(
-        self, place: int, join: Join, found: list[Chosen], most: float, wanted: int
-    ) -> Chosen:
+        self, place: int, join: Join, found: list[Selected], most: float, wanted: int
+    ) -> Selected:
         left, right = found[join.left], found[join.right]
         a, b = join.pairs
         lengths = left.rows.lengths[a]
@@ -269,7 +273,7 @@ class Priced:
         width = np.maximum(0, _first_above(right.rows, b[pair], room) - begin)
         ends = np.cumsum(width)
         if len(ends) and ends[-1] > _MOST_PAIRS:
-            raise TooMany
+            raise TooManyRows
         nothing = np.zeros(0, np.int64)
         parts: list[tuple[Array, ...]] = [(nothing, nothing, nothing, left.costs[:, :0])]
         start = done = collected = 0
@@ -285,7 +289,7 @@ class Priced:
                 parts = [self._worth(parts, wanted)]
                 collected = len(parts[0][0])
                 if collected > _MOST:
-                    raise TooMany
+                    raise TooManyRows
             start, done = stop, int(ends[stop - 1])
         states, one, two, costs = self._worth(parts, wanted)
         return self._sorted(place, states, list(costs), one, two)
@@ -299,7 +303,7 @@ class Priced:
         states, costs = columns[0], columns[3]
         self.weighed += len(states)
         if self.weighed > _MOST_WEIGHED:
-            raise TooMany
+            raise TooManyRows
         if not len(states):
             return tuple(columns)
         matter = [way * costs[1 + number] for number, way, _, _ in self.ends]
@@ -312,7 +316,7 @@ class Priced:
         return tuple(column[..., kept] for column in columns)
 
 
-def _first_above(rows: Rows, states: Array, keys: Array) -> Array:
+def _first_above(rows: Histograms, states: Array, keys: Array) -> Array:
     """The first row of each given state with a key above a given one; the end if there is none."""
     values = np.sort(rows.keys)
     span = len(values) + 1

@@ -6,13 +6,13 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from .factors import Array
-from .lists import Lists
-from .rows import CHUNK
-from .tree import Given, Join, Tree
+from ..mutable.factors import Array
+from .histograms import CHUNK
+from .join_tree import CliqueVertex, Join, JoinTree
+from .message_passing import Messages
 
 
-class Drawer:
+class BackwardSampler:
     """Draws combinations in proportion to their weights.
 
     Parameters
@@ -31,7 +31,7 @@ class Drawer:
     """
 
     def __init__(
-        self, lists: Lists, low: list[int] | None = None, high: list[int] | None = None
+        self, lists: Messages, low: list[int] | None = None, high: list[int] | None = None
     ) -> None:
         self.lists, self.tree = lists, lists.tree
         scale = lists.scale
@@ -58,7 +58,7 @@ class Drawer:
             if isinstance(vertex, Join):
                 chance = uniform[:, self.column[place]]
                 at[vertex.left], at[vertex.right] = self._origins(place, rows, chance)
-            elif isinstance(vertex, Given):
+            elif isinstance(vertex, CliqueVertex):
                 classes.update(classes_of(self.tree, place, self.lists.rows[place].starts, rows))
         return classes
 
@@ -112,7 +112,7 @@ def _pick(weights: Array, uniform: Array) -> Array:
     return picked
 
 
-def classes_of(tree: Tree, place: int, starts: Array, rows: Array) -> dict[int, Array]:
+def classes_of(tree: JoinTree, place: int, starts: Array, rows: Array) -> dict[int, Array]:
     """The classes of the variables that rows of a clique stand for."""
     vertex = tree.vertices[place]
     shape = [tree.problem.sizes[variable] for variable in vertex.scope]

@@ -12,21 +12,21 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .drawing import classes_of
-from .factors import Array
-from .rows import Meeting, Rows
-from .scale import Scale
-from .tree import Given, Join, Tree
+from ..mutable.factors import Array
+from .backward_sampling import classes_of
+from .histograms import Histograms, RowPairs
+from .join_tree import CliqueVertex, Join, JoinTree
+from .quantisation import Quantisation
 
 _MANY = 2**22
 """Rows that are collected before what is superfluous is dropped."""
 
 
-class TooMany(Exception):  # noqa: N818 - caught within this part of the library, not an error yet
+class TooManyRows(Exception):  # noqa: N818 - caught within this part of the library, not an error yet
     """More rows are worth keeping than there may be."""
 
 
-class Chosen(NamedTuple):
+class Selected(NamedTuple):
     """Rows of one vertex, in order of their states.
 
     Attributes
@@ -39,7 +39,7 @@ class Chosen(NamedTuple):
         The rows of the children; for a clique, twice the row itself.
     """
 
-    rows: Rows
+    rows: Histograms
     costs: Array
     left: Array
     right: Array
@@ -79,7 +79,7 @@ def undominated(groups: Array, costs: Array) -> Array:
     return kept
 
 
-class Selection:
+class KBest:
     """The rows worth keeping, for each vertex and state.
 
     Parameters
@@ -104,13 +104,13 @@ class Selection:
 
     Raises
     ------
-    TooMany
+    TooManyRows
         If there are more than there may be.
     """
 
     def __init__(
         self,
-        scale: Scale,
+        scale: Quantisation,
         costs: Sequence[int],
         signs: Sequence[int],
         keep: Keep,
@@ -118,16 +118,16 @@ class Selection:
     ) -> None:
         self.scale, self.tree = scale, scale.tree
         self.costs, self.signs, self.keep = costs, signs, keep
-        self.found: list[Chosen] = []
+        self.found: list[Selected] = []
         self.rows, self.most = 0, most
         for place, vertex in enumerate(self.tree.vertices):
             if isinstance(vertex, Join):
                 self.found.append(self._joined(place, vertex))
-            elif isinstance(vertex, Given):
+            elif isinstance(vertex, CliqueVertex):
                 self.found.append(self._given(place, vertex))
             self.rows += len(self.found[-1].left)
 
-    def _given(self, place: int, vertex: Given) -> Chosen:
+    def _given(self, place: int, vertex: CliqueVertex) -> Selected:
         states = np.arange(len(vertex.states))
         keys = self.scale.single(self.scale.keys[place])
         chosen = [
@@ -136,17 +136,17 @@ class Selection:
         ]
         costs = np.stack(chosen) if chosen else np.zeros((0, len(states)))
         alive = self.scale.alive(place, states, keys)
-        rows = Rows.of(len(states), states[alive], keys[alive], np.zeros(0))
+        rows = Histograms.of(len(states), states[alive], keys[alive], np.zeros(0))
         own = np.arange(int(alive.sum()))
-        return Chosen(rows, costs[:, alive], own, own)
+        return Selected(rows, costs[:, alive], own, own)
 
-    def _joined(self, place: int, join: Join) -> Chosen:
+    def _joined(self, place: int, join: Join) -> Selected:
         left, right = self.found[join.left], self.found[join.right]
         a, b = join.pairs
         result = np.repeat(np.arange(len(join.states)), np.diff(join.starts))
         parts: list[tuple[Array, ...]] = []
         collected = 0
-        for pair, row, other in Meeting(left.rows, right.rows, a, b).chunks():
+        for pair, row, other in RowPairs(left.rows, right.rows, a, b).chunks():
             states, keys = result[pair], left.rows.keys[row] + right.rows.keys[other]
             alive = self.scale.alive(place, states, keys)
             one, two = row[alive], other[alive]
@@ -157,12 +157,14 @@ class Selection:
                 parts = [self._kept(parts)]
                 collected = len(parts[0][0])
                 if self.rows + collected > self.most:
-                    raise TooMany
+                    raise TooManyRows
         if not parts:
             nothing = np.zeros(0, np.int64)
             parts = [(nothing, nothing, nothing, nothing, left.costs[:, :0])]
         states, keys, row, other, costs = self._kept(parts)
-        return Chosen(Rows.of(len(join.states), states, keys, np.zeros(0)), costs, row, other)
+        return Selected(
+            Histograms.of(len(join.states), states, keys, np.zeros(0)), costs, row, other
+        )
 
     def _kept(self, parts: list[tuple[Array, ...]]) -> tuple[Array, ...]:
         columns = [np.concatenate(part, axis=-1) for part in zip(*parts, strict=True)]
@@ -173,12 +175,12 @@ class Selection:
         return tuple(column[..., kept] for column in columns)
 
     @property
-    def ends(self) -> Chosen:
+    def ends(self) -> Selected:
         """The rows of the root."""
         return self.found[-1]
 
 
-def classes_at(tree: Tree, found: Sequence[Chosen], row: int) -> dict[int, int]:
+def classes_at(tree: JoinTree, found: Sequence[Selected], row: int) -> dict[int, int]:
     """The class of each variable in the combination that a row of the root stands for.
 
     Parameters

@@ -10,18 +10,18 @@ import numpy as np
 
 from ..errors import DecompositionError, InfeasibleError, UsageError
 from ..mutable import Mutable, Sample, SampleBatch
+from ..mutable.factors import Array
 from ..mutable.node import Node
 from ..mutable.random_words import RandomState, Words, unit, words
 from .arithmetic import Real
+from .backward_sampling import BackwardSampler
 from .conditions import Window
-from .drawing import Drawer
-from .factors import Array
-from .lists import Lists
-from .model import Model, Over, Whole
-from .problem import Problem
-from .refusal import refusal
-from .scale import finest, tree_for
-from .tree import Tree
+from .factor_graph import FactorGraph
+from .infeasibility import refusal
+from .join_tree import JoinTree
+from .message_passing import Messages
+from .model import BareStructure, Model, Over
+from .quantisation import finest, tree_for
 
 _ROWS, _WORK = 2**18, 6e7
 """How many rows lists of costs may have in all, and how many nanoseconds they may take."""
@@ -71,17 +71,17 @@ class Sampler:
     def __init__(self, root: Node, over: Over, attempts: int | None = None) -> None:
         self.model = model = Model.of(root)
         self.attempts = attempts
-        self.space = Whole(root)
+        self.space = BareStructure(root)
         self.rate = 1.0
-        self.drawer: Drawer | None = None
+        self.drawer: BackwardSampler | None = None
         if over == "labels" and not model.allowed and not model.windows:
             return  # each label on its own, and what constraints refuse is drawn again
-        self.problem = Problem(model.draft(over=over), counted=True)
+        self.problem = FactorGraph(model.draft(over=over), counted=True)
         tree = tree_for(self.problem, model.windows)
         self.drawer, self.rate = self._finest(tree)
-        self.columns = [_Members(classes) for classes in self.problem.classes]
+        self.columns = [_ClassMembers(classes) for classes in self.problem.classes]
         self.loose: list[Any] = [s for s in model.labels if s not in self.problem.place]
-        self.draws = [_Codes(label, over) for label in self.loose]
+        self.draws = [_LooseLabel(label, over) for label in self.loose]
         self.words = [
             self.drawer.words,
             *(1 for column in self.columns if column.several),
@@ -93,14 +93,14 @@ class Sampler:
             if not (attempts or (found.any() and self.rate > _RATE)):
                 raise _too_narrow(tree, model.windows)
 
-    def _finest(self, tree: Tree) -> tuple[Drawer, float]:
+    def _finest(self, tree: JoinTree) -> tuple[BackwardSampler, float]:
         try:
             for lists, rate in refined(tree, self.model.windows, keep=True):  # noqa: B007
                 if rate > _GOOD:
                     break
         except InfeasibleError:
             raise refusal(self.model.root) from None
-        return Drawer(lists), rate
+        return BackwardSampler(lists), rate
 
     # -- drawing ------------------------------------------------------------------------------
 
@@ -160,7 +160,9 @@ class Sampler:
         return good
 
 
-def refined(tree: Tree, windows: Sequence[Window], *, keep: bool) -> Iterator[tuple[Lists, float]]:
+def refined(
+    tree: JoinTree, windows: Sequence[Window], *, keep: bool
+) -> Iterator[tuple[Messages, float]]:
     """Lists in ever finer units, and at least which share of what they let through is good.
 
     Parameters
@@ -182,7 +184,7 @@ def refined(tree: Tree, windows: Sequence[Window], *, keep: bool) -> Iterator[tu
     limit, exact = _COARSE, False
     while not exact and limit <= _FINE:
         scale = finest(tree, windows, most_rows=limit * _ROWS, most_work=limit * _WORK)
-        lists = Lists(scale, Real(), keep=keep)
+        lists = Messages(scale, Real(), keep=keep)
         allowed = float(lists.endings(scale.low, scale.high).weights.sum())
         if not allowed:
             raise InfeasibleError("no architecture meets the conditions together")
@@ -192,7 +194,7 @@ def refined(tree: Tree, windows: Sequence[Window], *, keep: bool) -> Iterator[tu
         limit *= 8
 
 
-def any_within(model: Model, problem: Problem) -> bool:
+def any_within(model: Model, problem: FactorGraph) -> bool:
     """Whether some architecture is within all windows.
 
     Parameters
@@ -217,7 +219,7 @@ def any_within(model: Model, problem: Problem) -> bool:
     return True
 
 
-def _too_narrow(tree: Tree, windows: Sequence[Window]) -> DecompositionError:
+def _too_narrow(tree: JoinTree, windows: Sequence[Window]) -> DecompositionError:
     scale = finest(tree, windows, most_rows=math.inf, most_work=math.inf)
     return DecompositionError(
         "the conditions are too narrow, on costs that are too varied, to be met exactly: up to "
@@ -229,7 +231,7 @@ def _too_narrow(tree: Tree, windows: Sequence[Window]) -> DecompositionError:
     )
 
 
-class _Members:
+class _ClassMembers:
     """The codes of a variable, class by class."""
 
     def __init__(self, classes: Array) -> None:
@@ -247,7 +249,7 @@ class _Members:
         return found
 
 
-class _Codes:
+class _LooseLabel:
     """Draws of a label that nothing else depends on."""
 
     def __init__(self, label: Any, over: Over) -> None:

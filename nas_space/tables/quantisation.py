@@ -13,14 +13,14 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..mutable.factors import Array
 from .conditions import Window
-from .factors import Array
-from .plan import CALL, LOOKUP, PLACE, ROW
-from .problem import Problem
-from .tree import Given, Join, Tree
+from .elimination_order import CALL, LOOKUP, PLACE, ROW
+from .factor_graph import FactorGraph
+from .join_tree import CliqueVertex, Join, JoinTree
 
 
-class Scale:
+class Quantisation:
     """The keys of a problem's costs.
 
     Parameters
@@ -52,7 +52,7 @@ class Scale:
 
     def __init__(
         self,
-        tree: Tree,
+        tree: JoinTree,
         windows: Sequence[Window],
         units: Sequence[int],
         costs: Sequence[int] | None = None,
@@ -69,7 +69,7 @@ class Scale:
             if isinstance(vertex, Join):
                 both = zip(self.steps[vertex.left], self.steps[vertex.right], strict=True)
                 self.steps.append([math.gcd(*pair) for pair in both])
-            if not isinstance(vertex, Given):
+            if not isinstance(vertex, CliqueVertex):
                 continue
             keys = np.zeros((number, len(vertex.states)), np.int64)
             for k, (cost, unit) in enumerate(zip(self.costs, units, strict=True)):
@@ -218,8 +218,8 @@ class Estimate(NamedTuple):
 
 
 def tree_for(
-    problem: Problem, windows: Sequence[Window], costs: Sequence[int] | None = None
-) -> Tree:
+    problem: FactorGraph, windows: Sequence[Window], costs: Sequence[int] | None = None
+) -> JoinTree:
     """The order in which to join the cliques of a problem, given bounds on some of its costs."""
     chosen = range(len(windows)) if costs is None else costs
     rooms = []
@@ -229,33 +229,33 @@ def tree_for(
             values = clique.costs[cost][clique.allowed]
             low += int(values.min()) if values.size else 0
         rooms.append(max(0, window.high - low))
-    return Tree(problem, chosen, rooms)
+    return JoinTree(problem, chosen, rooms)
 
 
 def finest(
-    tree: Tree,
+    tree: JoinTree,
     windows: Sequence[Window],
     costs: Sequence[int] | None = None,
     *,
     most_rows: float,
     most_work: float,
-) -> Scale:
+) -> Quantisation:
     """Keys in the finest units in which lists stay within limits; exact ones if possible."""
     chosen = range(len(windows)) if costs is None else costs
-    scale = Scale(tree, windows, [_common_step(tree, cost) for cost in chosen], chosen)
+    scale = Quantisation(tree, windows, [_common_step(tree, cost) for cost in chosen], chosen)
     while max(scale.most, default=1) > 1:  # else all keys are zero, and no unit is coarser
         estimate = scale.estimate() if scale.fits else None
         if estimate and estimate.total <= most_rows and estimate.work <= most_work:
             break
-        scale = Scale(tree, windows, [unit * 2 for unit in scale.units], chosen)
+        scale = Quantisation(tree, windows, [unit * 2 for unit in scale.units], chosen)
     return scale
 
 
-def _common_step(tree: Tree, cost: int) -> int:
+def _common_step(tree: JoinTree, cost: int) -> int:
     """What divides all differences of a cost."""
     step = 0
     for vertex in tree.vertices:
-        if isinstance(vertex, Given):
+        if isinstance(vertex, CliqueVertex):
             costs = vertex.clique.costs[cost].reshape(-1)[vertex.states]
             if len(costs):
                 step = math.gcd(step, int(np.gcd.reduce(costs - costs.min())))

@@ -15,26 +15,26 @@ from ..mutable import Mutable, Sample, SampleBatch
 from ..mutable.node import Node
 from ..mutable.random_words import unit, words
 from .arithmetic import Real
+from .backward_sampling import BackwardSampler, classes_of
 from .conditions import Window
 from .coverage import check_covered
-from .drawing import Drawer, classes_of
-from .lists import Lists
-from .model import Model, Whole, root_of
-from .priced import Priced
-from .problem import Problem
-from .scale import Scale, finest, tree_for
-from .selection import (
-    Chosen,
+from .factor_graph import FactorGraph
+from .join_tree import Join, JoinTree
+from .k_best import (
+    KBest,
     Keep,
-    Selection,
-    TooMany,
+    Selected,
+    TooManyRows,
     best_of,
     classes_at,
     undominated,
 )
+from .lagrangian import LagrangianSearch
+from .message_passing import Messages
+from .model import BareStructure, Model, root_of
+from .quantisation import Quantisation, finest, tree_for
 from .table import Table
 from .tabulation import tabulate
-from .tree import Join, Tree
 
 _ROWS, _WORK = 2**21, 2e9
 """How many rows, and nanoseconds of work, telling costs apart may take before it gets coarser."""
@@ -58,7 +58,7 @@ Classes = dict[int, int]
 """The class of each variable, by its place."""
 
 
-class Question:
+class Solver:
     """Objectives over the architectures of a space.
 
     Parameters
@@ -78,14 +78,14 @@ class Question:
 
     def __init__(self, space: Mutable, objectives: Sequence[Any], signs: Sequence[int]) -> None:
         root = root_of(space)
-        self.space, self.model = Whole(root), Model.of(root)
+        self.space, self.model = BareStructure(root), Model.of(root)
         self.tables = [tabulate(objective) for objective in objectives]
         self.signs = list(signs)
         for table in self.tables:
             if isinstance(table.expression, Node):
                 check_covered(root, table.expression)
         self.windows = self.model.windows
-        self.problem = Problem(self.model.draft(self.tables))
+        self.problem = FactorGraph(self.model.draft(self.tables))
         self.tree = tree_for(self.problem, self.windows)
 
     @property
@@ -118,7 +118,7 @@ class Question:
         scale = finest(tree, window, costs, most_rows=_ROWS, most_work=_WORK)
         if not scale.exact:
             return None
-        lists = Lists(scale, Real(), keep=True)
+        lists = Messages(scale, Real(), keep=True)
         (low,), (high,) = scale.low, scale.high
         found: list[tuple[list[Any], Sample]] = []
         wanted = k
@@ -158,7 +158,9 @@ class Question:
 
     def _by_prices(self, k: int) -> list[tuple[list[Any], Sample]] | None:
         """Those whose objective is near what prices say is possible; ``None`` if they are many."""
-        priced = Priced(Tree(self.problem), len(self.windows), self.signs[0], self.windows)
+        priced = LagrangianSearch(
+            JoinTree(self.problem), len(self.windows), self.signs[0], self.windows
+        )
         ends = self.tables[0].interval()
         least, span = priced.bound, float(ends[1] - ends[0])
         # First the best on its own: the others are not much further off than it is.
@@ -167,7 +169,7 @@ class Question:
         while True:
             try:
                 chosen = priced.within(least + gap, wanted)
-            except TooMany:
+            except TooManyRows:
                 far = gap
             else:
                 objective = chosen[-1].costs[0]
@@ -199,7 +201,7 @@ class Question:
             )
             try:
                 selection = self._select(scale, best_of(wanted), _FINER * _ROWS / 2)
-            except TooMany:
+            except TooManyRows:
                 break
             order = np.argsort(selection.ends.costs[0], kind="stable")[:wanted]
             found = list(islice(self._allowed(self.tree, selection.found, order.tolist()), k))
@@ -215,13 +217,13 @@ class Question:
             "unit with nas_space.tables.rounded"
         )
 
-    def _select(self, scale: Scale, keep: Keep, most: float = math.inf) -> Selection:
+    def _select(self, scale: Quantisation, keep: Keep, most: float = math.inf) -> KBest:
         first = len(self.model.windows)
         costs = list(range(first, first + len(self.tables)))
-        return Selection(scale, costs, self.signs, keep, most)
+        return KBest(scale, costs, self.signs, keep, most)
 
     def _allowed(
-        self, tree: Tree, found: Sequence[Chosen], rows: Iterable[int]
+        self, tree: JoinTree, found: Sequence[Selected], rows: Iterable[int]
     ) -> Iterator[tuple[list[Any], Sample]]:
         """The architectures that rows of the root stand for, and their values."""
         for row in rows:
@@ -279,14 +281,14 @@ class Question:
         if not self.possible:
             return
         scale = finest(self.tree, self.windows, most_rows=_ROWS, most_work=_WORK)
-        lists = Lists(scale, Real(), keep=True)
+        lists = Messages(scale, Real(), keep=True)
         ranges = [(scale.low, scale.high)]
         if len(scale.low) == 1 and not scale.exact:
             ranges = _from_the_middle(scale.low[0], scale.high[0])
         for bounds in ranges:
             yield from self._architectures(self._combinations(lists, *bounds))
 
-    def _combinations(self, lists: Lists, low: list[int], high: list[int]) -> Iterator[Classes]:
+    def _combinations(self, lists: Messages, low: list[int], high: list[int]) -> Iterator[Classes]:
         """Every combination of classes that ends with keys between bounds, both included."""
         endings = lists.endings(low, high)
         first: Iterator[_Partial] = (
@@ -358,7 +360,7 @@ _Partial = tuple[list[tuple[int, int]], Classes]
 
 
 def _origins(
-    lists: Lists, place: int, row: int, waiting: list[tuple[int, int]], classes: Classes
+    lists: Messages, place: int, row: int, waiting: list[tuple[int, int]], classes: Classes
 ) -> Iterator[_Partial]:
     join = lists.tree.vertices[place]
     assert isinstance(join, Join)
@@ -392,16 +394,16 @@ def _from_the_middle(low: int, high: int) -> list[tuple[list[int], list[int]]]:
     return sorted(parts, key=lambda part: abs(part[0][0] + part[1][0] - low - high))
 
 
-def _drawn(lists: Lists, key: int) -> Iterator[Classes]:
+def _drawn(lists: Messages, key: int) -> Iterator[Classes]:
     """Some combinations with a key, at random: those that follow each other are much alike."""
-    drawer = Drawer(lists, [key], [key])
+    drawer = BackwardSampler(lists, [key], [key])
     raw = words(0)(_MOST_TRIED * drawer.words).reshape(_MOST_TRIED, drawer.words)
     drawn = drawer.draw(unit(raw))
     for row in np.unique(np.stack(list(drawn.values()), axis=1), axis=0).tolist():
         yield dict(zip(drawn, row, strict=True))
 
 
-def _weight(lists: Lists, low: int, high: int) -> int:
+def _weight(lists: Messages, low: int, high: int) -> int:
     return int(lists.endings([low], [high]).weights.sum())
 
 

@@ -10,15 +10,15 @@ import numpy as np
 
 from ..errors import DecompositionError, DomainError, UsageError
 from ..mutable import Mutable, Sample
+from ..mutable.factors import LIMIT, Factor
 from ..mutable.node import Node
 from .arithmetic import Modular, exactly
-from .asking import Question, default_code
-from .factors import LIMIT, Factor
-from .lists import Lists
+from .factor_graph import FactorGraph
+from .infeasibility import refusal
+from .message_passing import Messages
 from .model import Model, root_of
-from .problem import Problem
-from .refusal import refusal
-from .scale import Scale, finest, tree_for
+from .quantisation import Quantisation, finest, tree_for
+from .solver import Solver, default_code
 from .table import Bounds, Table
 
 _LONGEST = 2**24
@@ -74,12 +74,12 @@ def _count(root: Node) -> int:
     model = Model.of(root)
     for error in model.others.values():
         raise error
-    problem = Problem(model.draft(over="architectures"), counted=True)
+    problem = FactorGraph(model.draft(over="architectures"), counted=True)
     tree = tree_for(problem, model.windows)
     if not tree.possible:
         return 0
     numbers = math.prod(label.size for label in model.labels)
-    total = exactly(numbers, lambda modular: _total(Scale(tree, (), ()), modular))
+    total = exactly(numbers, lambda modular: _total(Quantisation(tree, (), ()), modular))
     if not model.windows:
         return total
     scale = finest(tree, model.windows, most_rows=math.inf, most_work=math.inf)
@@ -93,8 +93,8 @@ def _count(root: Node) -> int:
     return exactly(total, lambda modular: _total(scale, modular))
 
 
-def _total(scale: Scale, modular: Modular) -> int:
-    lists = Lists(scale, modular, keep=False)
+def _total(scale: Quantisation, modular: Modular) -> int:
+    lists = Messages(scale, modular, keep=False)
     return modular.total(lists.endings(scale.low, scale.high).weights)
 
 
@@ -164,7 +164,7 @@ def best(space: Mutable, objective: Any, k: int = 1, *, maximize: bool = False) 
     """
     if k < 1:
         raise UsageError(f"k must be a whole number, 1 or more, but got {k!r}")
-    found = Question(space, [objective], [-1 if maximize else 1]).least(k)
+    found = Solver(space, [objective], [-1 if maximize else 1]).least(k)
     return [Scored(values[0], arch) for values, arch in _any(space, found)]
 
 
@@ -204,7 +204,7 @@ def pareto(
     [(1, -5), (2, -10)]
     """
     signs = [-1 if high else 1 for high in maximize]
-    found = Question(space, [first, second], signs).front()
+    found = Solver(space, [first, second], signs).front()
     return [Tradeoff(values[0], values[1], arch) for values, arch in _any(space, found)]
 
 
@@ -262,4 +262,4 @@ def grid(space: Mutable) -> Iterator[Sample]:
                 f"{label.name!r} is continuous, so there are infinitely many architectures; give "
                 "it a step (quantize=...) and finite bounds"
             )
-    yield from Question(space, [], []).everything()
+    yield from Solver(space, [], []).everything()

@@ -6,14 +6,14 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..mutable.factors import Array
 from .arithmetic import Arithmetic, Modular
-from .factors import Array
-from .rows import Meeting, Rows, joined
-from .scale import Scale
-from .tree import Given, Join, runs
+from .histograms import Histograms, RowPairs, joined
+from .join_tree import CliqueVertex, Join, runs
+from .quantisation import Quantisation
 
 
-class Endings(NamedTuple):
+class RootPairs(NamedTuple):
     """What meets at the root within a window: a row of one side with a range of the other.
 
     Attributes
@@ -36,7 +36,7 @@ class Endings(NamedTuple):
     weights: Array
 
 
-class Candidates(NamedTuple):
+class BackPointers(NamedTuple):
     """What rows of a join can have come from.
 
     Attributes
@@ -55,7 +55,7 @@ class Candidates(NamedTuple):
     weights: Array
 
 
-class Lists:
+class Messages:
     """For each vertex and state: which keys the variables below can give, and how often.
 
     Parameters
@@ -68,9 +68,9 @@ class Lists:
         Whether rows are kept after they were joined, to find out later what they came from.
     """
 
-    def __init__(self, scale: Scale, numbers: Arithmetic, *, keep: bool) -> None:
+    def __init__(self, scale: Quantisation, numbers: Arithmetic, *, keep: bool) -> None:
         self.scale, self.numbers, self.tree = scale, numbers, scale.tree
-        self.rows: list[Rows] = []
+        self.rows: list[Histograms] = []
         self._places: dict[int, tuple[Array, Array, int]] = {}
         for place, vertex in enumerate(self.tree.vertices[:-1]):
             if isinstance(vertex, Join):
@@ -78,17 +78,17 @@ class Lists:
                 for child in (vertex.left, vertex.right):
                     if not keep and isinstance(self.tree.vertices[child], Join):
                         self.rows[child] = _NONE
-            elif isinstance(vertex, Given):
+            elif isinstance(vertex, CliqueVertex):
                 self.rows.append(self._given(place, vertex))
 
-    def _given(self, place: int, vertex: Given) -> Rows:
+    def _given(self, place: int, vertex: CliqueVertex) -> Histograms:
         states = np.arange(len(vertex.states))
         keys = self.scale.single(self.scale.keys[place])
         weights = self.numbers.of(vertex.clique.weights.reshape(-1)[vertex.states])
         alive = self.scale.alive(place, states, keys)
-        return Rows.of(len(states), states[alive], keys[alive], weights[alive])
+        return Histograms.of(len(states), states[alive], keys[alive], weights[alive])
 
-    def _joined(self, place: int, join: Join) -> Rows:
+    def _joined(self, place: int, join: Join) -> Histograms:
         nothing = np.zeros(0, np.int64)
         parts = [(nothing, nothing, np.zeros(0, self.numbers.dtype))]
         left, right = self.rows[join.left], self.rows[join.right]
@@ -96,11 +96,11 @@ class Lists:
             alive = self.scale.alive(place, part[0], part[1])
             parts.append(part if alive.all() else (part[0][alive], part[1][alive], part[2][alive]))
         states, keys, weights = (np.concatenate(part) for part in zip(*parts, strict=True))
-        return Rows.of(len(join.states), states, keys, weights)
+        return Histograms.of(len(join.states), states, keys, weights)
 
     # -- the root -----------------------------------------------------------------------------
 
-    def endings(self, low: list[int], high: list[int]) -> Endings:
+    def endings(self, low: list[int], high: list[int]) -> RootPairs:
         """What meets at the root with keys between bounds, both included."""
         root = self.tree.root
         one, other = root.left, root.right
@@ -108,7 +108,7 @@ class Lists:
         if len(self.rows[one].keys) > len(self.rows[other].keys):
             one, other, a, b = other, one, b, a
         left, right = self.rows[one], self.rows[other]
-        meeting = Meeting(left, right, a, b)
+        meeting = RowPairs(left, right, a, b)
         row, begin, end = meeting.row, meeting.begin, meeting.begin + meeting.width
         if len(low) == 1:
             states = b[meeting.pair]
@@ -118,9 +118,9 @@ class Lists:
             row, begin = self._within(meeting, low, high)
             end = begin + 1
         weights = self.numbers.times(left.weights[row], self._between(right, begin, end))
-        return Endings(one, other, row, begin, end, weights)
+        return RootPairs(one, other, row, begin, end, weights)
 
-    def _within(self, meeting: Meeting, low: list[int], high: list[int]) -> tuple[Array, Array]:
+    def _within(self, meeting: RowPairs, low: list[int], high: list[int]) -> tuple[Array, Array]:
         """As for a single cost, but one by one: there is no order in which several ascend."""
         rows = [np.zeros((2, 0), np.int64)]
         for _, row, other in meeting.chunks():
@@ -132,7 +132,7 @@ class Lists:
         found = np.concatenate(rows, axis=1)
         return found[0], found[1]
 
-    def _between(self, rows: Rows, begin: Array, end: Array) -> Array:
+    def _between(self, rows: Histograms, begin: Array, end: Array) -> Array:
         """The weight of ranges of rows."""
         zero = np.zeros(1, rows.weights.dtype)
         before = np.concatenate([zero, np.cumsum(rows.weights)])
@@ -168,7 +168,7 @@ class Lists:
         found: Array = np.searchsorted(places, states * span + np.clip(keys, 0, span - 1), "left")
         return found
 
-    def candidates(self, place: int, rows: Array) -> Candidates:
+    def candidates(self, place: int, rows: Array) -> BackPointers:
         """Which rows of its children each given row of a join can have come from."""
         join = self.tree.vertices[place]
         assert isinstance(join, Join)
@@ -192,7 +192,7 @@ class Lists:
         owner, row, other = owner[hit], row[hit], other[hit]
         weights = self.numbers.times(few.weights[row], many.weights[other])
         left, right = (other, row) if swap else (row, other)
-        return Candidates(owner, left, right, weights)
+        return BackPointers(owner, left, right, weights)
 
     def burden(self, place: int) -> Array:
         """For each state of a join, about how many candidates its rows have."""
@@ -206,4 +206,4 @@ class Lists:
         return burden
 
 
-_NONE = Rows(np.zeros(1, np.int64), np.zeros(0, np.int64), np.zeros(0))
+_NONE = Histograms(np.zeros(1, np.int64), np.zeros(0, np.int64), np.zeros(0))

@@ -11,9 +11,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..errors import DecompositionError
-from .factors import Array
-from .plan import Item, planned
-from .problem import Clique, Problem
+from ..mutable.factors import Array
+from .elimination_order import CliqueSize, planned
+from .factor_graph import Clique, FactorGraph
 
 _MOST_PAIRS = 2**24
 """How many pairs of states may meet in one join."""
@@ -34,7 +34,7 @@ class Vertex:
     states: Array
 
 
-class Given(Vertex):
+class CliqueVertex(Vertex):
     """A clique of the problem."""
 
     def __init__(self, clique: Clique) -> None:
@@ -70,7 +70,7 @@ class Join(Vertex):
         self.pairs, self.starts = pairs, starts
 
 
-class Tree:
+class JoinTree:
     """The joins of a problem's cliques.
 
     Parameters
@@ -94,16 +94,16 @@ class Tree:
     """
 
     def __init__(
-        self, problem: Problem, keyed: Sequence[int] = (), rooms: Sequence[int] = ()
+        self, problem: FactorGraph, keyed: Sequence[int] = (), rooms: Sequence[int] = ()
     ) -> None:
         self.problem = problem
         nothing = [np.zeros((), np.int64)] * len(problem.constants)
         unit = Clique((), np.ones((), np.bool_), np.ones((), np.int64), nothing)
-        self.vertices: list[Vertex] = [Given(clique) for clique in (*problem.cliques, unit)]
+        self.vertices: list[Vertex] = [CliqueVertex(clique) for clique in (*problem.cliques, unit)]
         items = []
         for vertex, clique in zip(self.vertices, problem.cliques, strict=False):
             costs = [clique.costs[k].reshape(-1)[vertex.states] for k in keyed]
-            items.append(Item(frozenset(vertex.scope), 1.0, tuple(map(_span, costs))))
+            items.append(CliqueSize(frozenset(vertex.scope), 1.0, tuple(map(_span, costs))))
         for step in planned(problem.sizes, items, rooms).steps:
             self.vertices.append(self._meet(step.left, step.right, tuple(sorted(step.scope))))
 

@@ -10,14 +10,14 @@ from ..errors import DecompositionError, InfeasibleError
 from ..mutable.constraints import Constraint, ExpressionConstraint, Marker
 from ..mutable.expression import apply
 from ..mutable.node import Node
-from .factors import brief
+from ..mutable.printing import brief
+from .factor_graph import FactorGraph
+from .join_tree import JoinTree
+from .k_best import KBest, best_of
 from .model import Model
-from .problem import Problem
-from .scale import Scale
-from .selection import Selection, best_of
+from .quantisation import Quantisation
 from .table import Table
 from .tabulation import tabulate
-from .tree import Tree
 
 _TURNED = {"lt": "gt", "le": "ge", "eq": "eq", "ge": "le", "gt": "lt"}
 
@@ -79,14 +79,13 @@ def extremes(model: Model, table: Table) -> tuple[Any, Any]:
     InfeasibleError
         If it allows nothing.
     """
-    tree = Tree(Problem(model.draft([table])))
+    tree = JoinTree(FactorGraph(model.draft([table])))
     if not tree.possible:
         raise InfeasibleError("no architecture is possible: what decides leads nowhere")
-    scale = Scale(tree, (), ())
+    scale = Quantisation(tree, (), ())
     number = len(model.windows)
     low, high = (
-        sign * Selection(scale, [number], [sign], best_of(1)).ends.costs[0, 0].item()
-        + table.constant
+        sign * KBest(scale, [number], [sign], best_of(1)).ends.costs[0, 0].item() + table.constant
         for sign in (1, -1)
     )
     return low, high

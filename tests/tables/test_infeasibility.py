@@ -12,16 +12,16 @@ import scipy.stats
 from nas_space.errors import DecompositionError, InfeasibleError
 from nas_space.mutable import Categorical, ExpressionConstraint, MutableExpression, MutableList
 from nas_space.tables import (
-    asking,
     best,
     bounds,
     conditions,
     grid,
-    priced,
+    k_best,
+    lagrangian,
     restrict,
     sample,
-    sampling,
-    selection,
+    sampler,
+    solver,
 )
 
 ME = MutableExpression
@@ -106,9 +106,9 @@ def test_what_would_take_too_long_is_refused_with_what_to_do_instead(monkeypatch
     value = ME.sum([a * 7 + (b == 8) * a for a, b in pairwise(WIDTHS)])
     for module, name, number in (
         (conditions, "_FEW", 0),
-        (priced, "_MOST_WEIGHED", 0),
-        (selection, "_MANY", 0),
-        (asking, "_FINER", 0),
+        (lagrangian, "_MOST_WEIGHED", 0),
+        (k_best, "_MANY", 0),
+        (solver, "_FINER", 0),
     ):
         monkeypatch.setattr(module, name, number)
     space = restrict(SPACE, COST <= 1000)
@@ -120,8 +120,8 @@ def test_budgets_too_varied_to_prove_a_share_are_met_by_drawing(monkeypatch) -> 
     # Costs are told apart so coarsely that no sum is known to be within both budgets.
     for module, name, number in (
         (conditions, "_FEW", 0),
-        (sampling, "_ROWS", 0),
-        (sampling, "_FINE", 1),
+        (sampler, "_ROWS", 0),
+        (sampler, "_FINE", 1),
     ):
         monkeypatch.setattr(module, name, number)
     other = ME.sum([(a == 8) * 5 + b for a, b in pairwise(WIDTHS)])
@@ -136,6 +136,6 @@ def test_budgets_too_varied_to_prove_a_share_are_met_by_drawing(monkeypatch) -> 
     assert found.keys() == wanted
     assert scipy.stats.chisquare(list(found.values())).pvalue > 1e-4
     # The share that counts as enough is out of reach now.
-    monkeypatch.setattr(sampling, "_RATE", 1.0)
+    monkeypatch.setattr(sampler, "_RATE", 1.0)
     with pytest.raises(DecompositionError, match="drawn near them"):
         restrict(SPACE, COST <= 1001, other <= 61)

@@ -33,8 +33,8 @@ MaxOption = Annotated[
     list[str] | None,
     typer.Option(
         "--max",
-        help="Budget of any cost, as name=value: macs=320M, params=5M, latency=60ms, or one of "
-        "--cost; may be given repeatedly.",
+        help="Budget of any cost, as name=value: macs=320M, memory=2M, latency=60ms, or of your "
+        "own, as module:name=value; may be given repeatedly.",
     ),
 ]
 MacsOption = Annotated[str | None, typer.Option(help="As --max macs=..., such as 320M.")]
@@ -44,8 +44,7 @@ CostOption = Annotated[
     list[str] | None,
     typer.Option(
         "--cost",
-        help="A cost of your own, as module:name; its name can be used as those of others. May be "
-        "given repeatedly.",
+        help="A cost to report as well: a name as for --max. May be given repeatedly.",
     ),
 ]
 TableOption = Annotated[

@@ -62,12 +62,11 @@ def profile(
     shape = shape_of(input_shape) if input_shape else built.example_shape or (3, 224, 224)
     limits = budgets_of(most, macs=max_macs, params=max_params, latency=max_latency) or {}
     costs = Costs(built, shape, latency_table, tuple(cost or ()))
-    conditions = [costs[name] <= limit for name, limit in limits.items()]
-    within = built.where(*conditions) if conditions else built
+    within = costs.within(limits)
     drawn = within.sample(_DRAWN, over="architectures", seed=0)
-    values = {name: costs[name].evaluate(drawn) for name in costs.shown}
+    values = {name: costs.values(name, drawn) for name in costs.shown}
     console = Console()
-    console.print(_counted(built, within, conditions), highlight=False)
+    console.print(_counted(built, within, costs, limits), highlight=False)
     console.print(_ranges(within, costs), highlight=False)
     for name, found in values.items():
         console.print(_histogram(name, found), highlight=False)
@@ -92,22 +91,22 @@ def _check_picture(file: Path) -> None:
         raise UsageError(f"there is no folder {file.parent} to draw {file.name} into")
 
 
-def _counted(space: Any, within: Any, conditions: list[Any]) -> str:
+def _counted(space: Any, within: Any, costs: Costs, limits: dict[str, float]) -> str:
     total = space.count()
     text = f"{total:,} architectures"
-    if not conditions:
+    if within is space:
         return text
     try:
         fitting = within.count()
         return f"{text}, of which {fitting:,} ({fitting / total:.3%}) are within the budget"
     except DecompositionError:  # too many different costs to count exactly, so it is estimated
         batch = space.sample(_DRAWN, over="architectures", seed=0)
-        good = 1
-        for condition in conditions:
-            good = good * condition.evaluate(batch)
-        share = float(good.mean())  # type: ignore[attr-defined]
+        good: Any = True
+        for name, limit in limits.items():
+            good = good & (costs.values(name, batch) <= limit)
         return (
-            f"{text}, of which about {share:.1%} are within the budget, by {_DRAWN:,} random ones"
+            f"{text}, of which about {float(good.mean()):.1%} are within the budget, by "
+            f"{_DRAWN:,} random ones"
         )
 
 
@@ -118,8 +117,8 @@ def _ranges(within: Any, costs: Costs) -> Any:
 
     table = Table("", "smallest", "largest", box=None)
     for name in costs.shown:
-        ends = within.bounds(costs[name])
-        table.add_row(title_of(name), written(name, ends.minimum), written(name, ends.maximum))
+        ends = costs.range(name, within)
+        table.add_row(title_of(name), *(written(name, end) for end in ends))
     return table
 
 

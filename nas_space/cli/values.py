@@ -98,16 +98,18 @@ def budgets_of(pairs: list[str] | None, **single: str | None) -> dict[str, float
     >>> budgets_of(["params=5M", "latency=60ms"], macs="320M")
     {'params': 5000000.0, 'latency': 60000.0, 'macs': 320000000.0}
     """
-    given = [pair.partition("=")[::2] for pair in pairs or ()]
+    from ..profiler.registry import find_cost
+
+    given = [pair.rpartition("=")[::2] for pair in pairs or ()]
     given += [(name, text) for name, text in single.items() if text is not None]
     found: dict[str, float] = {}
     for name, text in given:
-        if not name.isidentifier() or not text:
+        if not name or not text:
             raise UsageError(f"--max takes name=value, such as macs=320M, but got {name!r}")
         if name in found:
             raise UsageError(f"there are two budgets of {name}; give one")
         if text.lower() not in ("none", "0"):
-            value = duration(text) if name == "latency" else amount(text)
+            value = duration(text) if find_cost(name).unit == "us" else amount(text)
             assert value is not None
             found[name] = value
     return found if given else None
@@ -136,8 +138,10 @@ def shown(number: float) -> str:
 
 
 def written(cost: str, value: float) -> str:
-    """Return a value of a cost with a unit: milliseconds for ``latency``, which is in µs."""
-    return f"{value / 1000:.4g} ms" if cost == "latency" else shown(float(value))
+    """Return a value of a cost for people: a time in milliseconds, not in µs."""
+    from ..profiler.registry import find_cost
+
+    return f"{value / 1000:.4g} ms" if find_cost(cost).unit == "us" else shown(float(value))
 
 
 def architecture(file: Path) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from ..mutable import Sample
 from ..nn import LayerChoice
 
-__all__ = ["zero_last_norms", "copy_to_candidates"]
+__all__ = ["copy_to_candidates", "zero_last_norms"]
 
 
 def zero_last_norms(space: nn.Module) -> None:

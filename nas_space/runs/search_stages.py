@@ -8,7 +8,7 @@ from typing import Any
 import optuna
 
 from ..errors import UsageError, suggest
-from ..mutable import Sample
+from ..mutable import MutableExpression, Sample
 from ..strategy import RegularizedEvolution, Strategy, get_strategy
 from ..strategy.oneshot import OneShot, OneShotProgress, Penalty
 from ..study import Outcome, SearchProgress, SearchResult, ShowProgress, from_scratch, inherited
@@ -249,22 +249,24 @@ def _penalty(run: Workspace) -> Penalty | None:
     kept by the restriction of the space, so a policy need only be drawn towards them: what is
     below counts nothing, unless a cost is to be small.
     """
-    if run.plan.minimize:
-        run.objectives  # noqa: B018 - refuses what is no cost of this run
-        metrics = [name for name in run.plan.minimize if name not in run.costs]
-        if metrics:
+    expressions = {o.name: o.expression for o in run.objectives[1:]}
+    for name, expression in expressions.items():
+        if expression is None:
             raise UsageError(
-                f"a one-shot search makes costs small, but {metrics[0]!r} is a metric; "
-                f"there are the costs {', '.join(run.costs)}"
+                f"a one-shot search makes costs small, but {name!r} is a metric of the task"
             )
+    if expressions:
         drawn = run.within.sample(1001, seed=0)
-        scales = {
-            name: float(run.costs[name].evaluate(drawn).mean()) for name in run.plan.minimize
-        }
+        scales = {name: float(run.costs.values(name, drawn).mean()) for name in expressions}
         return _joint(run, scales, "linear")
     if run.plan.strategy == "random-path":  # draws within the budgets, and learns nothing
         return None
-    return _joint(run, run.budgets, "positive") if run.budgets else None
+    limits = {
+        name: limit
+        for name, limit in run.budgets.items()
+        if isinstance(run.costs[name], MutableExpression)
+    }
+    return _joint(run, limits, "positive") if limits else None
 
 
 def _joint(run: Workspace, scales: dict[str, float], nonlinear: Any) -> Penalty:

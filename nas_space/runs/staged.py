@@ -65,9 +65,7 @@ class StagedRun:
         self.stages = self.kind.stages(self.workspace, limits or Limits())
         heeded = {k: v for k, v in asdict(self.plan).items() if k in self.kind.defaults}
         self.settings = {**self.workspace.settings, "strategy": self.plan.strategy, **heeded}
-        folder.claim(
-            self.settings, describe(self.workspace.space), {"device", *self.kind.flexible}
-        )
+        folder.claim(self.settings, describe(self.workspace.space), {"device", *self.kind.flexible})
 
     def run(self, on_progress: OnProgress = lambda *_: None) -> Findings:
         """Do what is left to do."""

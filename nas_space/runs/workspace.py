@@ -11,14 +11,15 @@ import numpy as np
 import torch
 from torch import nn
 
-from ..errors import InfeasibleError, UsageError, suggest
+from ..errors import UsageError, suggest
 from ..hub.registry import find_space
-from ..mutable import Sample
+from ..mutable import MutableExpression, Sample
+from ..profiler.registry import COSTS
 from ..study import Objective, OneShotResult, SearchResult, fingerprint, minimize
 from ..study.evaluators import main_objective
 from ..training import Progress, Splits, Task, fit, load_data, make_fabric
 from ..training.randomness import preserved_randomness, seed_globally
-from .costs import Costs, title_of
+from .costs import Costs
 from .folder import RunFolder
 from .plan import Plan
 from .record import Record
@@ -67,10 +68,10 @@ class Workspace:
     data
         As for :func:`~nas_space.training.load_data`.
     budgets
-        The largest value of each cost, by its name. ``'median'`` allows what half of random
-        architectures need of multiply-adds.
+        The largest value of each cost, by its name, as :func:`~nas_space.profiler.find_cost`
+        takes it. ``'median'`` allows what half of random architectures need of multiply-adds.
     costs
-        Costs of one's own, as ``module:name``; see :class:`~nas_space.runs.costs.Costs`.
+        The names of further costs, which are only reported.
     latency_table
         The file with the times of blocks; see :func:`nas_space.profiler.latency`.
     device
@@ -130,7 +131,7 @@ class Workspace:
         if budgets == "median":
             budgets = {"macs": self._median("macs")}
         self.budgets = dict(budgets)
-        self.within = self.restricted(self.budgets)
+        self.within = self.costs.within(self.budgets)
         self.result: SearchResult | OneShotResult | None = None
         self.candidates: dict[str, Candidate] = {}
         self.settings: dict[str, Any] = {
@@ -159,28 +160,8 @@ class Workspace:
 
     def _median(self, cost: str) -> float:
         """Return what half of random architectures cost at most, to two digits."""
-        values = self.costs[cost].evaluate(self.space.sample(1001, seed=0))
+        values = self.costs.values(cost, self.space.sample(1001, seed=0))
         return float(f"{float(np.median(values)):.1e}")
-
-    def restricted(self, budgets: Mapping[str, float]) -> Any:
-        """Return the part of the space that is within budgets.
-
-        Raises
-        ------
-        InfeasibleError
-            No architecture is within one of the budgets; the error names the smallest possible.
-        """
-        for name, limit in budgets.items():
-            smallest = self.space.bounds(self.costs[name]).minimum
-            if limit < smallest:
-                what = "µs" if name == "latency" else title_of(name)
-                raise InfeasibleError(
-                    f"no architecture is within {limit:,.10g} {what} for one sample; the smallest "
-                    f"budget possible is {smallest:,.10g}",
-                    smallest=smallest,
-                )
-        conditions = [self.costs[name] <= limit for name, limit in budgets.items()]
-        return self.space.where(*conditions) if conditions else self.space
 
     @property
     def objectives(self) -> list[Objective]:
@@ -193,16 +174,22 @@ class Workspace:
         """
         task = self.task(self.plan.learning_rate)
         metrics = [name for name in task.metrics if name != task.main_metric]
-        known = [*self.costs, *metrics]
+        found = [main_objective(task)]
         for name in self.plan.minimize:
-            if name not in known:
+            if name in metrics:
+                found.append(minimize(name))
+            elif self.costs.are_named(name):
+                cost = self.costs[name]
+                if not isinstance(cost, MutableExpression):
+                    raise UsageError(f"all architectures have the same {name}: {cost}")
+                found.append(minimize(name, cost))
+            else:
+                known = [*COSTS, *metrics]
                 raise UsageError(
                     f"there is nothing called {name!r} to be small{suggest(name, known)}; there "
-                    f"are {', '.join(known)}"
+                    f"are {', '.join(known)}, and costs of your own as module:name"
                 )
-        expressions = {n: self.costs[n] for n in self.plan.minimize if n in self.costs}
-        small = [minimize(name, expressions.get(name)) for name in self.plan.minimize]
-        return [main_objective(task), *small]
+        return found
 
     # -- training -------------------------------------------------------------------------------
 

@@ -98,7 +98,7 @@ def budgets_of(pairs: list[str] | None, **single: str | None) -> dict[str, float
     >>> budgets_of(["params=5M", "latency=60ms"], macs="320M")
     {'params': 5000000.0, 'latency': 60000.0, 'macs': 320000000.0}
     """
-    from ..profiler.registry import find_cost
+    from ..profiler import find_cost
 
     given = [pair.rpartition("=")[::2] for pair in pairs or ()]
     given += [(name, text) for name, text in single.items() if text is not None]
@@ -139,7 +139,7 @@ def shown(number: float) -> str:
 
 def written(cost: str, value: float) -> str:
     """Return a value of a cost for people: a time in milliseconds, not in µs."""
-    from ..profiler.registry import find_cost
+    from ..profiler import find_cost
 
     return f"{value / 1000:.4g} ms" if find_cost(cost).unit == "us" else shown(float(value))
 

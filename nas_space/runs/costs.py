@@ -10,7 +10,7 @@ import numpy as np
 
 from ..errors import InfeasibleError, UsageError
 from ..mutable import MutableExpression
-from ..profiler.registry import COSTS, find_cost
+from ..profiler import COSTS, find_cost
 
 __all__ = ["Costs", "title_of"]
 

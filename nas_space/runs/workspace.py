@@ -14,7 +14,7 @@ from torch import nn
 from ..errors import UsageError, suggest
 from ..hub.registry import find_space
 from ..mutable import MutableExpression, Sample
-from ..profiler.registry import COSTS
+from ..profiler import COSTS
 from ..study import Objective, OneShotResult, SearchResult, fingerprint, minimize
 from ..study.evaluators import main_objective
 from ..training import Progress, Splits, Task, fit, load_data, make_fabric

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from inspect import signature
 from typing import Any
 
 import optuna
 
 from ..errors import UsageError, suggest
 from ..mutable import MutableExpression, Sample
-from ..strategy import RegularizedEvolution, Strategy, get_strategy
+from ..strategy import ONE_SHOT, RegularizedEvolution, Strategy, get_strategy
 from ..strategy.oneshot import OneShot, OneShotProgress, Penalty
 from ..study import Outcome, SearchProgress, SearchResult, ShowProgress, from_scratch, inherited
 from ..study.intermediate import check_pruner
@@ -250,6 +251,14 @@ def _penalty(run: Workspace) -> Penalty | None:
     below counts nothing, unless a cost is to be small.
     """
     expressions = {o.name: o.expression for o in run.objectives[1:]}
+    if "penalty" not in _arguments(run.plan.strategy):  # it draws within the budgets, and learns
+        if expressions:  # no policy that could prefer what costs less
+            raise UsageError(
+                f"the strategy {run.plan.strategy!r} learns no policy, so it cannot make "
+                f"{', '.join(expressions)} small; give a budget by --max, or take proxyless, spos "
+                "or a strategy over trials"
+            )
+        return None
     for name, expression in expressions.items():
         if expression is None:
             raise UsageError(
@@ -259,14 +268,18 @@ def _penalty(run: Workspace) -> Penalty | None:
         drawn = run.within.sample(1001, seed=0)
         scales = {name: float(run.costs.values(name, drawn).mean()) for name in expressions}
         return _joint(run, scales, "linear")
-    if run.plan.strategy == "random-path":  # draws within the budgets, and learns nothing
-        return None
     limits = {
         name: limit
         for name, limit in run.budgets.items()
         if isinstance(run.costs[name], MutableExpression)
     }
     return _joint(run, limits, "positive") if limits else None
+
+
+def _arguments(strategy: str) -> set[str]:
+    """Return the arguments that the constructor of a one-shot strategy and its bases take."""
+    bases = ONE_SHOT[strategy].__mro__
+    return {name for base in bases for name in signature(base.__init__).parameters}
 
 
 def _joint(run: Workspace, scales: dict[str, float], nonlinear: Any) -> Penalty:

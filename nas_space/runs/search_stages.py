@@ -279,7 +279,7 @@ def _penalty(run: Workspace) -> Penalty | None:
 def _arguments(strategy: str) -> set[str]:
     """Return the arguments that the constructor of a one-shot strategy and its bases take."""
     bases = ONE_SHOT[strategy].__mro__
-    return {name for base in bases for name in signature(base.__init__).parameters}
+    return {name for base in bases for name in signature(base).parameters}
 
 
 def _joint(run: Workspace, scales: dict[str, float], nonlinear: Any) -> Penalty:

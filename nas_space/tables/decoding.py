@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from ..mutable import SampleBatch
+from ..mutable.factors import Array
 from .factor_graph import FactorGraph
-from .factors import Array
 from .model import BareStructure, Model
 
 _AT_ONCE = 64

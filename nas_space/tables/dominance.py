@@ -21,8 +21,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..mutable.factors import Array
 from .effort import ROW, WEIGH, Meter
-from .factors import Array
 from .histograms import CHUNK, Histograms
 from .join_tree import CliqueVertex, Join, JoinTree, runs
 from .lagrangian import Relaxation
@@ -37,7 +37,7 @@ _ROUNDING = 1e-9
 """Relative to its parts, how far off a sum with prices may be."""
 
 
-class TooManyRows(Exception):  # noqa: N818 - caught within this part of the library, not an error yet
+class TooManyRowsError(Exception):
     """More rows are worth keeping than there may be."""
 
 
@@ -150,9 +150,9 @@ class DominanceSearch:
 
         Raises
         ------
-        TooManyRows
+        TooManyRowsError
             If there are more than can be looked at.
-        TooMuchWork
+        TooMuchWorkError
             If that takes more than the meter allows.
         """
 
@@ -229,7 +229,7 @@ class DominanceSearch:
             width = right.rows.lengths[b][pair]
         ends = np.cumsum(width)
         if len(ends) and ROW * ends[-1] > self.meter.left:
-            raise TooManyRows
+            raise TooManyRowsError
         nothing = np.zeros(0, np.int64)
         parts: list[tuple[Array, ...]] = [(nothing, nothing, nothing, left.costs[:, :0])]
         start = done = collected = 0
@@ -246,7 +246,7 @@ class DominanceSearch:
                 parts = [self._undominated(parts, wanted)]
                 collected = len(parts[0][0])
                 if collected > _MOST:
-                    raise TooManyRows
+                    raise TooManyRowsError
             start, done = stop, int(ends[stop - 1])
         states, one, two, costs = self._undominated(parts, wanted)
         return self._sorted(place, states, costs, one, two)

@@ -15,7 +15,7 @@ ROW, CALL, PLACE, LOOKUP, WEIGH = 60.0, 3000.0, 1.0, 100.0, 250.0
 compare a row with the others of its state."""
 
 
-class TooMuchWork(Exception):  # noqa: N818 - caught within this part of the library, not an error yet
+class TooMuchWorkError(Exception):
     """A query has used up its effort, or more rows are worth keeping than memory should hold."""
 
 
@@ -83,9 +83,9 @@ class Meter:
 
         Raises
         ------
-        TooMuchWork
+        TooMuchWorkError
             If it is more than is left.
         """
         self.left -= work
         if self.left < 0:
-            raise TooMuchWork
+            raise TooMuchWorkError

@@ -15,10 +15,10 @@ from typing import Any, TypeVar
 import numpy as np
 
 from ..errors import DecompositionError
+from ..mutable.factors import Array
 from .effort import CALL, LOOKUP
 from .elimination_order import CliqueSize, planned
 from .factor_graph import Clique, FactorGraph
-from .factors import Array
 
 T = TypeVar("T")
 

@@ -23,8 +23,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from ..mutable.factors import Array
 from .effort import Meter
-from .factors import Array
 from .join_tree import CliqueVertex, Join, JoinTree
 
 _CUTS = 40

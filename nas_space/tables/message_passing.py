@@ -20,8 +20,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..mutable.factors import Array
 from .arithmetic import Arithmetic, MinPlus, Modular
-from .factors import Array
 from .histograms import CHUNK, Histograms, RowPairs, joined
 from .join_tree import CliqueVertex, Join, runs
 from .quantisation import Quantisation

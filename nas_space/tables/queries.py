@@ -10,12 +10,12 @@ import numpy as np
 
 from ..errors import DecompositionError, DomainError, UsageError
 from ..mutable import Mutable, Sample
+from ..mutable.factors import LIMIT, Factor
 from ..mutable.node import Node
 from .arithmetic import Modular, exactly
 from .decoding import default_code
 from .effort import allowed
 from .factor_graph import FactorGraph
-from .factors import LIMIT, Factor
 from .infeasibility import refusal
 from .message_passing import Messages
 from .model import Model, root_of
@@ -159,7 +159,7 @@ def best(space: Mutable, objective: Any, k: int = 1, *, maximize: bool = False) 
     >>> for value, arch in best(sum(width), sum(width), k=2, maximize=True):
     ...     print(value, arch)
     72 {'w0': 24, 'w1': 24, 'w2': 24}
-    64 {'w0': 24, 'w1': 16, 'w2': 24}
+    64 {'w0': 16, 'w1': 24, 'w2': 24}
     """
     if k < 1:
         raise UsageError(f"k must be a whole number, 1 or more, but got {k!r}")

@@ -17,15 +17,15 @@ import numpy as np
 
 from ..errors import DecompositionError
 from ..mutable import Mutable, Sample
+from ..mutable.factors import Array
 from ..mutable.node import Node
 from .arithmetic import MinPlus, Real
 from .conditions import Window
 from .coverage import check_covered
 from .decoding import Decoder
-from .dominance import DominanceSearch, TooManyRows, undominated
-from .effort import Meter, TooMuchWork, allowed
+from .dominance import DominanceSearch, TooManyRowsError, undominated
+from .effort import Meter, TooMuchWorkError, allowed
 from .factor_graph import FactorGraph
-from .factors import Array
 from .join_tree import CliqueVertex, JoinTree
 from .message_passing import Messages
 from .model import Model, root_of
@@ -114,7 +114,7 @@ class Solver:
             return self._enough(k, self._by_messages(exact), excluded)
         try:
             return self._enough(k, self._by_dominance(), excluded)
-        except TooMuchWork:
+        except TooMuchWorkError:
             if estimate and estimate.total <= _MOST_ROWS and estimate.work <= allowed():
                 return self._enough(k, self._by_messages(exact), excluded)
         raise self._refusal("finding the best", estimate)
@@ -149,7 +149,8 @@ class Solver:
         (sign,), number = self.signs, len(self.windows)
 
         def objective(vertex: CliqueVertex) -> Array:
-            return sign * vertex.costs[number]
+            signed: Array = sign * vertex.costs[number]
+            return signed
 
         dtype = np.int64 if self.tables[0].whole else np.float64
         return Messages(exact, MinPlus(dtype), objective).least
@@ -172,7 +173,7 @@ class Solver:
             while True:
                 try:
                     found = search.within(search.bound + gap, wanted)
-                except TooManyRows:
+                except TooManyRowsError:
                     far = gap
                 else:
                     objective = found[-1].costs[0]
@@ -182,7 +183,7 @@ class Solver:
                         return search.classes(found, order)
                     near = gap
                 if far < max(1.05 * near, span * 2.0**-40):
-                    raise TooMuchWork
+                    raise TooMuchWorkError
                 gap = min(2 * near or gap / 4, math.sqrt(near * far) if near else math.inf)
 
         return find
@@ -234,7 +235,7 @@ class Solver:
         try:
             search = DominanceSearch(self.tree, own, windows, self.meter, front=True)
             found = search.within(math.inf)
-        except (TooManyRows, TooMuchWork):
+        except (TooManyRowsError, TooMuchWorkError):
             exact = finest(self.tree, self.windows, most_rows=math.inf, most_work=math.inf)
             raise self._refusal("the front", exact.estimate()) from None
         first, second = found[-1].costs[:2]
@@ -273,7 +274,7 @@ class Solver:
         for batch in self.decoder.architectures(combinations):
             try:
                 self.meter.spend(_DECODED * 64)
-            except TooMuchWork:
+            except TooMuchWorkError:
                 raise self._refusal("the next architecture", None) from None
             if len(batch):
                 self.meter = Meter()

@@ -1,4 +1,4 @@
-"""What NNI's code asks of the architecture that is built for, under its names."""
+"""Contexts that say which architecture constructors are run for, and freezing of any module."""
 
 from __future__ import annotations
 
@@ -8,13 +8,18 @@ from typing import Any
 
 from torch import nn
 
-from ..mutable import Mutable, Sample
-from .building import alone, building_alone, slim
+from ...mutable import Mutable, Sample, frozen_context
+from ...nn import ModelSpace
+from ...nn.building import Slim, building_for, constructing_by, constructor, slim
+from ...nn.freezing import Freezer
+from ...nn.structure import Survey
+
+__all__ = ["current_model", "model_context", "recursive_freeze"]
 
 
 @contextmanager
 def model_context(sample: Mapping[str, Any]) -> Iterator[Sample]:
-    """A context in which calling the class of a space, or of a part of one, makes a network.
+    """Enter a context in which calling the class of a space, or of a part of one, makes a network.
 
     The network is the one of an architecture, with fresh weights; as
     :meth:`ModelSpace.frozen_factory` makes it.
@@ -32,12 +37,12 @@ def model_context(sample: Mapping[str, Any]) -> Iterator[Sample]:
     Identity()
     """
     arch = dict(sample)
-    with building_alone(arch):
+    with constructing_by(_FrozenConstructor(arch)):
         yield arch
 
 
 def current_model() -> Sample | None:
-    """The architecture that is built for; ``None`` while a whole space is built.
+    """Return the architecture that is built for; ``None`` while a whole space is built.
 
     Examples
     --------
@@ -45,15 +50,35 @@ def current_model() -> Sample | None:
     ...     current_model()
     {'op': 'skip'}
     """
-    only = slim()
-    found = alone() if only is None else only.arch
-    return None if found is None else dict(found)
+    only, how = slim(), constructor()
+    if only is not None:
+        return dict(only.arch)
+    return dict(how.arch) if isinstance(how, _FrozenConstructor) else None
+
+
+class _FrozenConstructor:
+    """Makes what one architecture has in the place of an instance."""
+
+    def __init__(self, arch: Sample) -> None:
+        self.arch = arch
+
+    def __call__(self, cls: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> nn.Module:
+        arch = self.arch
+        if issubclass(cls, ModelSpace):
+            network: nn.Module = cls.frozen_factory(arch)(*args, **kwargs)
+            return network
+        with building_for(Slim(arch)), frozen_context(arch):
+            built = cls.construct(*args, **kwargs)
+        freezer = Freezer(Mutable.read(built, arch), "move")
+        freezer.root = built
+        made: nn.Module = built.freeze_module(freezer)
+        return made
 
 
 def recursive_freeze(
     module: nn.Module, sample: Mapping[str, Any], include_root: bool = True
 ) -> tuple[nn.Module, bool]:
-    """The frozen form of a module that holds mutable ones, and whether anything was.
+    """Return the frozen form of a module that holds mutable ones, and whether anything was.
 
     Parameters
     ----------
@@ -78,28 +103,19 @@ def recursive_freeze(
       (0): Tanh()
     ), True)
     """
-    from .freezing import Freezer
-    from .structure import Survey
-
     if include_root and isinstance(module, Mutable):
         return module.freeze(sample), True
     survey = Survey()
     structure = survey.contents(module)
     if structure is None:
         return module, False
-    freezer = Freezer(StructureReader(structure).read(sample))
+    freezer = Freezer(_StructureReader(structure).read(sample))
     freezer.root = module
     return freezer.clone(module), True
 
 
-class StructureReader(Mutable):
-    """What reads the labels that a structure needs.
-
-    Parameters
-    ----------
-    structure
-        Of what is to be frozen.
-    """
+class _StructureReader(Mutable):
+    """Reads the labels that a structure needs."""
 
     def __init__(self, structure: Any) -> None:
         self._structure = structure

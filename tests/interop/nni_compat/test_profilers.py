@@ -11,18 +11,16 @@ from torch import nn
 
 from nas_space.errors import UsageError
 from nas_space.hub import ProxylessNAS
-from nas_space.mutable import MutableExpression
-from nas_space.profiler import (
+from nas_space.interop.nni_compat import (
     ExpressionProfiler,
     FlopsParamsCounterConfig,
     FlopsParamsProfiler,
     FlopsProfiler,
-    FlopsResult,
     NumParamsProfiler,
     Profiler,
-    macs,
-    register_flops_formula,
 )
+from nas_space.mutable import MutableExpression
+from nas_space.profiler import FlopsResult, macs, register_flops_formula
 from nas_space.profiler import formulas as formulas_module
 
 IMAGE = torch.zeros(1, 3, 224, 224)

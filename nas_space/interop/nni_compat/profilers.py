@@ -10,13 +10,13 @@ import torch
 from torch import nn
 from torch.utils._pytree import tree_map_only
 
-from ..errors import UsageError, suggest
-from ..mutable import MutableExpression
-from .costs import counted
-from .evaluation import Outcome
-from .formulas import FlopsResult
-from .parameters import count_parameters
-from .profile import profile
+from ...errors import UsageError, suggest
+from ...mutable import MutableExpression
+from ...profiler.costs import counted
+from ...profiler.evaluation import Outcome
+from ...profiler.formulas import FlopsResult
+from ...profiler.parameters import count_parameters
+from ...profiler.profile import profile
 
 
 class Profiler:

@@ -43,6 +43,7 @@ from .layers import (
 from .module import MutableModule
 from .parametrized import ParametrizedModule
 from .repeat import Repeat
+from .segments import flattened
 from .space import ModelSpace
 
 MaybeIntChoice: TypeAlias = "int | MutableExpression[int]"
@@ -87,6 +88,7 @@ __all__ = [
     "active",
     "choice",
     "current_model",
+    "flattened",
     "model_context",
     "recursive_freeze",
 ]

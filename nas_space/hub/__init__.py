@@ -15,8 +15,11 @@ from .mobilenetv3 import (
     MobileNetV3Space,
     SqueezeExcite,
 )
+from .nas_bench_201 import NasBench201
+from .nas_bench_macro import NasBenchMacro
 from .proxylessnas import ProxylessNAS
 from .searched import SearchedSpace
+from .shufflenet import ShuffleNetBlock, ShuffleNetSpace
 
 __all__ = [
     "CompactDepthwiseSeparableConv",
@@ -25,8 +28,12 @@ __all__ = [
     "DepthwiseSeparableConv",
     "InvertedResidual",
     "MobileNetV3Space",
+    "NasBench201",
+    "NasBenchMacro",
     "ProxylessNAS",
     "SearchedSpace",
+    "ShuffleNetBlock",
+    "ShuffleNetSpace",
     "SqueezeExcite",
     "inverted_residual_choice_builder",
     "reset_parameters",

@@ -10,8 +10,11 @@ from typing import Any
 from ..errors import UsageError, suggest
 from ..nn import ModelSpace
 from .mobilenetv3 import MobileNetV3Space
+from .nas_bench_201 import NasBench201
+from .nas_bench_macro import NasBenchMacro
 from .proxylessnas import ProxylessNAS
 from .published import Published
+from .shufflenet import ShuffleNetSpace
 
 __all__ = ["SPACES", "Entry", "find_space"]
 
@@ -46,6 +49,12 @@ SPACES: dict[str, Entry] = {
             "depth_range": (1, 2),
             "expand_ratios": (1.0, 2.0, 3.0),
         },
+    ),
+    "nas-bench-201": Entry(NasBench201, {"num_modules_per_stack": 1}),
+    "nas-bench-macro": Entry(NasBenchMacro, {"init_channels": 8}),
+    "shufflenet": Entry(
+        ShuffleNetSpace,
+        {"base_widths": (8, 16, 32, 64, 128, 256), "stage_depths": (1, 2, 3, 2)},
     ),
 }
 

@@ -300,16 +300,6 @@ class Numerical(MutableSymbol[float]):
         parts = 2**granularity
         return dict.fromkeys(self.quantile(step / parts) for step in range(1, parts))
 
-    def as_legacy_dict(self) -> dict[str, Any]:
-        if self.distribution is not None:
-            return super().as_legacy_dict()
-        prefix = "q" if self.quantize is not None else ""
-        prefix += "log" if self.log_distributed else ""
-        tail = [] if self.quantize is None else [self.quantize]
-        if self.mu is not None:
-            return {"_type": f"{prefix}normal", "_value": [self.mu, self.sigma, *tail]}
-        return {"_type": f"{prefix}uniform", "_value": [self.low, self.high, *tail]}
-
 
 def _share(part: float, whole: float) -> float:
     """How much of a width lies below a point, from 0 to 1."""

@@ -10,10 +10,8 @@ from typing import Any, TypeAlias
 from ..mutable import MutableExpression
 from .activation import Activation, active
 from .cell import Cell
-from .choice import ChosenInputs, InputChoice, LayerChoice, ValueChoice
-from .context import current_model, model_context, recursive_freeze
+from .choice import ChosenInputs, InputChoice, LayerChoice
 from .elastic import ElasticModule
-from .explanation import Explanation
 from .layers import (
     MutableBatchNorm1d,
     MutableBatchNorm2d,
@@ -54,7 +52,6 @@ __all__ = [
     "Cell",
     "ChosenInputs",
     "ElasticModule",
-    "Explanation",
     "InputChoice",
     "LayerChoice",
     "MaybeIntChoice",
@@ -84,13 +81,9 @@ __all__ = [
     "MutableSyncBatchNorm",
     "ParametrizedModule",
     "Repeat",
-    "ValueChoice",
     "active",
     "choice",
-    "current_model",
     "flattened",
-    "model_context",
-    "recursive_freeze",
 ]
 
 

@@ -142,7 +142,7 @@ def test_words_are_pinned() -> None:
 def test_the_hash_seed_plays_no_role() -> None:
     script = (
         "import json\n"
-        "from tests.mutable.test_randomness import *\n"
+        "from tests.mutable.test_random_words import *\n"
         "print(json.dumps([draw_one(pinned_space(), words(seed)) for seed in range(20)]))"
     )
     outputs = []

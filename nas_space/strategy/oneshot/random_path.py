@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from typing import Any, Literal
 
@@ -12,10 +12,12 @@ from torch.nn import functional as F
 
 from ...errors import UsageError
 from ...mutable import Sample
+from ...training.distillation import distillation_of, relative_error
+from ...training.forward import recorded_calls, tensors_of
 from .algorithm import OneShot
 from .run import Run
 
-__all__ = ["RandomOneShot"]
+__all__ = ["RandomOneShot", "Sandwich"]
 
 Rule = Literal["uniform", "fair", "sandwich"]
 
@@ -134,34 +136,15 @@ class RandomOneShot(OneShot):
         return super().train(run, batch)
 
     def _sandwich(self, run: Run, batch: Any) -> Tensor:
-        if run.task.step is not None:
-            raise UsageError(
-                "the sandwich rule compares outputs with those of the largest architecture, which "
-                "a task with a step of its own does not have; take paths='uniform'"
-            )
         if "largest" not in run.notes:
             run.notes["largest"], run.notes["smallest"] = extremes(run)
-        teacher: list[Tensor] = []
-
-        def first() -> Tensor:
-            output, target = run.task.outputs(run.trainer.wrapped, batch)
-            teacher.append(output.detach())
-            assert run.task.loss is not None
-            return run.task.loss(output, target)
-
-        def further() -> Tensor:
-            output, target = run.task.outputs(run.trainer.wrapped, batch)
-            if target.is_floating_point():
-                assert run.task.loss is not None
-                return run.task.loss(output, teacher[0])
-            return F.cross_entropy(output, teacher[0].softmax(1))
-
         others = [run.notes["smallest"]]
         others += [self._drawn(run, f"path/{place}") for place in range(self.between)]
+        taught = taught_losses(run, batch)
         share = 1 / (1 + len(others))
-        loss = run.descend(run.along(run.notes["largest"]), lambda: first() * share)
+        loss = run.descend(run.along(run.notes["largest"]), lambda: next(taught) * share)
         for arch in others:
-            run.descend(run.along(arch), lambda: further() * share)
+            run.descend(run.along(arch), lambda: next(taught) * share)
         return loss / share
 
     def rank(self, run: Run, k: int) -> list[Sample]:
@@ -175,7 +158,82 @@ class RandomOneShot(OneShot):
         return run.by_evaluation(list(found.values()), self.calibration_batches)
 
 
+class Sandwich(RandomOneShot):
+    """Trains the largest architecture, the smallest, and random ones between, at every step.
+
+    Of a network made elastic, the largest is the network itself.  All others learn to do what the
+    largest does; or all learn from the teacher, if the task has one.
+
+    Parameters
+    ----------
+    filter, between, arguments
+        As of :class:`RandomOneShot`.
+
+    References
+    ----------
+    Yu and Huang, *Universally slimmable networks*, arXiv 1903.05134; Yu et al., *BigNAS*,
+    arXiv 2003.11142.
+    """
+
+    def __init__(
+        self,
+        filter: Callable[[Sample], bool] | None = None,  # noqa: A002 - as in the base class
+        *,
+        between: int = 2,
+        **arguments: Any,
+    ) -> None:
+        super().__init__(filter, paths="sandwich", between=between, **arguments)
+
+
 _TRIES = 1000
+
+
+def taught_losses(run: Run, batch: Any) -> Iterator[Tensor]:
+    """Yield the loss of what is active, again and again: first its own, then one by the first.
+
+    With targets the first is compared as the task compares with targets.  A task with a step of
+    its own may call the network on anything, so there the outputs of its calls are compared.  One
+    with a teacher outside of the space compares with that at all times.
+    """
+    network, task = run.trainer.wrapped, run.task
+    if distillation_of(task) is not None:
+        while True:
+            yield run.loss(batch)
+    if task.step is None:
+        assert task.loss is not None
+        output, target = task.outputs(network, batch)
+        teacher = output.detach()
+        yield task.loss(output, target)
+        while True:
+            output, target = task.outputs(network, batch)
+            if target.is_floating_point():
+                yield task.loss(output, teacher)
+            else:
+                yield F.cross_entropy(output, teacher.softmax(1))
+    with recorded_calls(network) as calls:
+        loss = run.loss(batch)
+    answers = [[t.detach() for t in tensors_of(call.output).values()] for call in calls]
+    if not any(answers):
+        raise UsageError(
+            "the step of the task does not call the network, or gets no tensors from it, so that "
+            "no architecture can learn from the largest; take paths='uniform'"
+        )
+    yield loss
+    while True:
+        with recorded_calls(network) as calls:
+            run.loss(batch)
+        errors = [
+            relative_error(mine, theirs)
+            for call, answer in zip(calls, answers, strict=True)
+            for mine, theirs in zip(tensors_of(call.output).values(), answer, strict=True)
+            if mine.shape == theirs.shape
+        ]
+        if not errors:
+            raise UsageError(
+                "no output of the network has the same shape in all architectures, so that none "
+                "can learn from the largest; fix the outputs, or take paths='uniform'"
+            )
+        yield torch.stack(errors).mean()
 
 
 def fair_paths(run: Run) -> list[Sample]:
@@ -198,9 +256,12 @@ def fair_paths(run: Run) -> list[Sample]:
 def extremes(run: Run) -> tuple[Sample, Sample]:
     """The architectures with the most and the fewest parameters, choice by choice.
 
-    Labels with infinitely many values are left as they are drawn.
+    Labels with infinitely many values are left as they are drawn.  A space made of a network has
+    that network as its largest.
     """
-    return _extreme(run, 1), _extreme(run, -1)
+    original = getattr(run.network, "original", None)
+    whole = original if isinstance(original, Mapping) and run.space.contains(original) else None
+    return _extreme(run, 1) if whole is None else dict(whole), _extreme(run, -1)
 
 
 def _extreme(run: Run, sign: int) -> Sample:

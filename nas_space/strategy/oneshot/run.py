@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
@@ -440,6 +441,26 @@ class Run:
                 self._seed("rank")
                 known = self._ranked = self.step, k, self.strategy.rank(self, k)
         return [dict(arch) for arch in known[2][:k]]
+
+    def within(self, space: Any) -> Run:
+        """Return this run as it stands, for what is best in a restriction of its space.
+
+        Nothing more is trained: it ranks by the same weights and the same policy.
+
+        Raises
+        ------
+        UsageError
+            If it is not a restriction of the run's own space.
+        """
+        if getattr(space, "space", space) is not self.network:
+            raise UsageError(
+                f"within= takes the space that was trained, or a restriction of it by "
+                f"where(...), but got a {type(space).__name__} of another"
+            )
+        run = copy.copy(self)
+        run.space, run.allowed = space, allowed_codes(space)
+        run.notes, run._ranked = {}, None
+        return run
 
     def frozen(self, arch: Mapping[str, Any] | None = None) -> Any:
         """The network of an architecture, by default the best, with its trained weights."""

@@ -1,0 +1,324 @@
+"""``nas-space search`` and ``nas-space resume``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ..errors import UsageError
+from .options import (
+    ArgumentOption,
+    CostOption,
+    LatencyOption,
+    MaxOption,
+    ParamsOption,
+    TableOption,
+)
+from .values import arguments_of, budgets_of, shown
+
+__all__ = ["resume", "search"]
+
+SETTINGS = ("space", "arguments", "data", "budgets", "costs", "latency_table", "device", "seed")
+"""What a run keeps of the command line that began it, beside its plan."""
+
+_SHARED, _SINGLY = "With shared weights", "With each candidate trained by itself"
+
+WorkersOption = Annotated[int, typer.Option(min=1, help="Processes that evaluate side by side.")]
+TrialsOption = Annotated[
+    int | None,
+    typer.Option(
+        min=1, help="Architectures to try.", show_default="100 with shared weights, otherwise 30"
+    ),
+]
+TimeoutOption = Annotated[
+    float | None,
+    typer.Option(help="Seconds after which no further trial begins.", rich_help_panel=_SINGLY),
+]
+FailuresOption = Annotated[
+    int | None,
+    typer.Option(
+        min=1, help="With how many failed trials to give up.", rich_help_panel=_SINGLY,
+        show_default="a tenth, at least 10",
+    ),
+]  # fmt: skip
+QuietOption = Annotated[bool, typer.Option("--quiet", help="No progress.")]
+
+
+def search(
+    space: Annotated[
+        str | None,
+        typer.Option(
+            help="A space of the hub (see `nas-space spaces`), or module:Class.",
+            show_default="proxylessnas",
+        ),
+    ] = None,
+    data: Annotated[
+        str | None,
+        typer.Option(
+            help="'digits', an .npz of x and y, or module:function.", show_default="digits"
+        ),
+    ] = None,
+    most: MaxOption = None,
+    max_macs: Annotated[
+        str | None,
+        typer.Option(
+            help="As --max macs=..., such as 320M; or none.",
+            show_default="what half of random architectures need, unless there is another budget",
+        ),
+    ] = None,
+    max_params: ParamsOption = None,
+    max_latency: LatencyOption = None,
+    latency_table: TableOption = None,
+    cost: CostOption = None,
+    strategy: Annotated[
+        str | None,
+        typer.Option(
+            help="spos trains shared weights first; random-path, darts, gumbel, proxyless and enas "
+            "search while they train them; random, grid, evolution, tpe, gp, qmc, nsga2, ... "
+            "train each candidate by itself.",
+            show_default="spos",
+        ),
+    ] = None,
+    trials: TrialsOption = None,
+    workers: WorkersOption = 1,
+    device: Annotated[
+        str | None, typer.Option(help="auto, cpu, cuda, cuda:0, ...", show_default="auto")
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="Of everything random.", show_default="0")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="The folder for all that is written.")] = Path(
+        "runs/search"
+    ),
+    again: Annotated[
+        bool, typer.Option("--resume", help="Go on with the run in --out, with its settings.")
+    ] = False,
+    arg: ArgumentOption = None,
+    quiet: QuietOption = False,
+    first_steps: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Of training one path.", show_default="150", rich_help_panel=_SHARED
+        ),
+    ] = None,
+    steps: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Of training the weights.", rich_help_panel=_SHARED,
+            show_default="1200, or 600 where that is the search",
+        ),
+    ] = None,
+    finalists: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Of those found, how many are fine-tuned.", show_default="5",
+            rich_help_panel=_SHARED,
+        ),
+    ] = None,
+    fine_tuning: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Steps for each finalist.", show_default="120", rich_help_panel=_SHARED
+        ),
+    ] = None,
+    rivals: Annotated[
+        int | None,
+        typer.Option(
+            min=0, help="Random architectures to compare with.", show_default="5",
+            rich_help_panel=_SHARED,
+        ),
+    ] = None,
+    epochs: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Of training each candidate.", show_default="5", rich_help_panel=_SINGLY
+        ),
+    ] = None,
+    final_epochs: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Of training the best.", show_default="15", rich_help_panel=_SINGLY
+        ),
+    ] = None,
+    minimize: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="What to make small as well: a cost as for --max, or loss; may be given "
+            "repeatedly.",
+        ),
+    ] = None,
+    option: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="An argument of the strategy, as name=value; may be given repeatedly.",
+        ),
+    ] = None,
+    pruner: Annotated[
+        str | None,
+        typer.Option(
+            help="What ends poor trials early: median, halving, hyperband or none.",
+            show_default="none", rich_help_panel=_SINGLY,
+        ),
+    ] = None,
+    storage: Annotated[
+        str | None,
+        typer.Option(
+            help="Where trials are kept: a file, or the address of a database that several "
+            "machines share.",
+            show_default="study.db in --out", rich_help_panel=_SINGLY,
+        ),
+    ] = None,
+    name: Annotated[
+        str | None,
+        typer.Option(
+            help="Of the study in the storage.", show_default="search", rich_help_panel=_SINGLY
+        ),
+    ] = None,
+    timeout: TimeoutOption = None,
+    failures: FailuresOption = None,
+) -> None:  # fmt: skip
+    """Search a space for its best architecture, train it, and save the network.
+
+    Interrupted at any point, the same command with --resume goes on to the same result.
+    """
+    given: dict[str, Any] = {
+        "space": space,
+        "arguments": arguments_of(arg) or None,
+        "data": data,
+        "budgets": budgets_of(most, macs=max_macs, params=max_params, latency=max_latency),
+        "costs": tuple(cost or ()) or None,
+        "latency_table": None if latency_table is None else str(latency_table),
+        "device": device,
+        "seed": seed,
+    }
+    plan: dict[str, Any] = {
+        "strategy": strategy,
+        "trials": trials,
+        "first_steps": first_steps,
+        "steps": steps,
+        "finalists": finalists,
+        "fine_tuning": fine_tuning,
+        "rivals": rivals,
+        "epochs": epochs,
+        "final_epochs": final_epochs,
+        "minimize": None if minimize is None else tuple(minimize),
+        "options": arguments_of(option, "--option") or None,
+        "pruner": pruner,
+        "storage": storage,
+        "name": name,
+    }
+    given, plan = ({k: v for k, v in d.items() if v is not None} for d in (given, plan))
+    limits = {"workers": workers, "timeout": timeout, "failures": failures}
+    _go(out, given, plan, limits, resume=again, quiet=quiet)
+
+
+def resume(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of the run.")],
+    trials: Annotated[
+        int | None,
+        typer.Option(min=1, help="In all, those that are done included.", show_default="as before"),
+    ] = None,
+    workers: WorkersOption = 1,
+    device: Annotated[
+        str | None, typer.Option(help="auto, cpu, cuda, cuda:0, ...", show_default="as before")
+    ] = None,
+    timeout: TimeoutOption = None,
+    failures: FailuresOption = None,
+    quiet: QuietOption = False,
+) -> None:
+    """Go on with a run that was interrupted, by its own settings."""
+    from ..runs import open_run
+
+    if open_run(run).folder is None:
+        raise UsageError(
+            f"{run} was begun by a script: only that knows how to evaluate; there, "
+            "ns.search(..., resume=True) goes on"
+        )
+    given, plan = ({} if value is None else {key: value} for key, value in (
+        ("device", device), ("trials", trials),
+    ))  # fmt: skip
+    limits = {"workers": workers, "timeout": timeout, "failures": failures}
+    _go(run, given, plan, limits, resume=True, quiet=quiet)
+
+
+def _go(
+    out: Path,
+    given: dict[str, Any],
+    plan: dict[str, Any],
+    limits: dict[str, Any],
+    *,
+    resume: bool,
+    quiet: bool,
+) -> None:
+    """Begin a run, or go on with one, and show what it found."""
+    from ..runs import Limits, StagedRun, plan_of
+    from ..runs.folder import settings_of
+    from ..runs.kinds import kind_of
+    from .display import show_progress
+
+    there = (settings_of(out) or {}) if resume else {}
+    strategy = plan.setdefault("strategy", there.get("strategy", "spos"))
+    kind = kind_of(strategy)
+    given = {key: there[key] for key in SETTINGS if key in there} | given
+    foreign = sorted(plan.keys() - kind.defaults.keys() - {"strategy"})
+    usual = vars(Limits())
+    foreign += [key for key in limits if key not in kind.limits and limits[key] != usual[key]]
+    if foreign:
+        names = ", ".join(f"--{key.replace('_', '-')}" for key in foreign)
+        raise UsageError(
+            f"{names.replace('--options', '--option')}: the strategy {strategy!r} has no use for it"
+        )
+    plan = {key: there[key] for key in kind.defaults if key in there} | plan
+    plan["minimize"] = tuple(plan.get("minimize", ()))
+    given["costs"] = tuple(given.get("costs", ()))
+    try:
+        run = StagedRun(out, plan=plan_of(**plan), limits=Limits(**limits), resume=resume, **given)
+        with show_progress(run.stages, quiet=quiet) as on_progress:
+            findings = run.run(on_progress)
+        _conclude(run, findings)
+    except KeyboardInterrupt:
+        typer.echo(f"interrupted; nas-space search --resume --out {out} goes on", err=True)
+        raise typer.Exit(130) from None
+
+
+def _conclude(run: Any, findings: Any) -> None:
+    """Draw and say what was found."""
+    from ..report import architecture_picture
+    from .display import show_findings
+
+    work, winner = run.workspace, findings.winner
+    pictures = [work.folder.path / "architecture.png"]
+    title = (
+        f"{type(work.space).__name__}: {shown(winner.costs['macs'])} MACs, "
+        f"{shown(winner.costs['params'])} parameters, test accuracy {winner.test:.1%}"
+    )
+    architecture_picture(work.space, winner.arch, work.splits.input_shape, pictures[0], title)
+    if findings.rivals:
+        pictures.insert(0, work.folder.path / "search.png")
+        _draw_search(work, findings, pictures[0])
+    show_findings(run, findings, pictures)
+
+
+def _draw_search(work: Any, findings: Any, file: Path) -> None:
+    """Draw what was tried with shared weights, and the finalists, against the first budget."""
+    from ..report import SearchPoint, search_picture
+    from ..runs.costs import title_of
+
+    cost = next(iter(work.budgets), "macs")
+    finalists = [findings.winner, *findings.rivals]
+    millions = max(one.costs[cost] for one in finalists) >= 1e5
+    unit = 1e6 if millions else 1.0
+    metric = work.objectives[0].name
+    rows = [row for row in work.record.rows("search") if row["state"] == "complete"]
+    winner, *rivals = [SearchPoint(one.costs[cost] / unit, one.validation) for one in finalists]
+    search_picture(
+        [SearchPoint(row[cost] / unit, row[metric]) for row in rows],
+        winner,
+        rivals,
+        file,
+        budget=work.budgets[cost] / unit if cost in work.budgets else None,
+        cost_name=f"{title_of(cost)} (millions)" if millions else title_of(cost),
+        score_name=metric,
+    )

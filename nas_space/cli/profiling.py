@@ -1,0 +1,246 @@
+"""``nas-space profile`` and ``nas-space latency``: what the architectures of a space cost."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ..errors import DecompositionError, UsageError
+from .options import (
+    ArgumentOption,
+    CostOption,
+    LatencyOption,
+    MacsOption,
+    MaxOption,
+    ParamsOption,
+    ShapeOption,
+    SpaceOption,
+    TableOption,
+)
+from .values import arguments_of, budgets_of, build, shape_of, written
+
+if TYPE_CHECKING:
+    from ..runs.costs import Costs
+
+__all__ = ["latency", "profile"]
+
+_DRAWN = 100_000
+"""Random architectures behind a histogram."""
+
+_BARS = 16
+"""Bars of a histogram."""
+
+latency = typer.Typer(
+    invoke_without_command=True, help="Measure how long each block of a space takes on a device."
+)
+
+
+def profile(
+    space: SpaceOption = "proxylessnas",
+    most: MaxOption = None,
+    max_macs: MacsOption = None,
+    max_params: ParamsOption = None,
+    max_latency: LatencyOption = None,
+    latency_table: TableOption = None,
+    cost: CostOption = None,
+    input_shape: ShapeOption = None,
+    plot: Annotated[
+        Path | None, typer.Option(help="Also draw the histograms into this file.")
+    ] = None,
+    arg: ArgumentOption = None,
+) -> None:
+    """Say how many architectures fit a budget, what they cost, and where known networks stand."""
+    from rich.console import Console
+
+    from ..runs.costs import Costs
+
+    if plot is not None:
+        _check_picture(plot)
+    built = build(space, arguments_of(arg))
+    shape = shape_of(input_shape) if input_shape else built.example_shape or (3, 224, 224)
+    limits = budgets_of(most, macs=max_macs, params=max_params, latency=max_latency) or {}
+    costs = Costs(built, shape, latency_table, tuple(cost or ()))
+    within = costs.within(limits)
+    drawn = within.sample(_DRAWN, over="architectures", seed=0)
+    values = {name: costs.values(name, drawn) for name in costs.shown}
+    console = Console()
+    console.print(_counted(built, within, costs, limits), highlight=False)
+    console.print(_ranges(within, costs), highlight=False)
+    for name, found in values.items():
+        console.print(_histogram(name, found), highlight=False)
+    named = _named(space, arguments_of(arg), costs)
+    if named:
+        console.print(_beside(named, costs, limits), highlight=False)
+    if plot is not None:
+        from ..report.histograms import costs_picture
+
+        costs_picture(values, named, limits, plot)
+        console.print(f"in {plot}", highlight=False)
+
+
+def _check_picture(file: Path) -> None:
+    """Refuses what no picture can be drawn into, before all the work for it is done."""
+    from matplotlib.backend_bases import FigureCanvasBase
+
+    known = FigureCanvasBase.get_supported_filetypes()
+    if file.suffix.lower().removeprefix(".") not in known:
+        raise UsageError(f"--plot needs a file that ends in one of {sorted(known)}, not {file}")
+    if not file.parent.is_dir():
+        raise UsageError(f"there is no folder {file.parent} to draw {file.name} into")
+
+
+def _counted(space: Any, within: Any, costs: Costs, limits: dict[str, float]) -> str:
+    total = space.count()
+    text = f"{total:,} architectures"
+    if within is space:
+        return text
+    try:
+        fitting = within.count()
+        return f"{text}, of which {fitting:,} ({fitting / total:.3%}) are within the budget"
+    except DecompositionError:  # too many different costs to count exactly, so it is estimated
+        batch = space.sample(_DRAWN, over="architectures", seed=0)
+        good: Any = True
+        for name, limit in limits.items():
+            good = good & (costs.values(name, batch) <= limit)
+        return (
+            f"{text}, of which about {float(good.mean()):.1%} are within the budget, by "
+            f"{_DRAWN:,} random ones"
+        )
+
+
+def _ranges(within: Any, costs: Costs) -> Any:
+    from rich.table import Table
+
+    from ..runs.costs import title_of
+
+    table = Table("", "smallest", "largest", box=None)
+    for name in costs.shown:
+        ends = costs.range(name, within)
+        table.add_row(title_of(name), *(written(name, end) for end in ends))
+    return table
+
+
+def _histogram(name: str, values: Any) -> str:
+    import numpy as np
+
+    from ..runs.costs import title_of
+
+    counts, edges = np.histogram(values, bins=_BARS)
+    lines = [f"\n{title_of(name)} of {len(values):,} random architectures"]
+    for count, low in zip(counts.tolist(), edges.tolist(), strict=False):
+        lines.append(f"{written(name, low):>10}  {'█' * round(40 * count / max(counts.tolist()))}")
+    return "\n".join(lines)
+
+
+def _named(name: str, given: dict[str, Any], costs: Costs) -> dict[str, dict[str, Any]]:
+    """Return the costs of the published networks of a space of the hub, by name."""
+    import json
+
+    from ..hub.registry import find_space
+
+    known: dict[str, tuple[Any, Costs]] = {}
+    found = {}
+    for network, published in find_space(name).published.items():
+        arguments = {**given, **published.arguments}
+        key = json.dumps(arguments, sort_keys=True, default=str)
+        if key not in known:
+            space = build(name, arguments)
+            known[key] = space, costs.of_another(space, latency=arguments == given)
+        space, theirs = known[key]
+        found[network] = theirs.of(space.canonical(published.architecture))
+    return found
+
+
+def _beside(named: dict[str, dict[str, Any]], costs: Costs, limits: dict[str, float]) -> Any:
+    from rich.table import Table
+
+    from ..runs.costs import title_of
+
+    titles = [f"\n{title_of(name)}" for name in costs.shown]
+    table = Table("\npublished", *titles, "\nwithin", box=None)
+    for network, values in named.items():
+        fits = all(values.get(name, limit) <= limit for name, limit in limits.items())
+        cells = [written(name, values[name]) if name in values else "" for name in costs.shown]
+        table.add_row(network, *cells, "yes" if fits else "no")
+    return table
+
+
+# -- latency --------------------------------------------------------------------------------------
+
+
+@latency.callback()
+def measure(
+    context: typer.Context,
+    space: SpaceOption = "proxylessnas",
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:0, ...")] = "cpu",
+    input_shape: ShapeOption = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Images at a time.")] = 1,
+    repeats: Annotated[int, typer.Option(min=1, help="Readings of each block.")] = 30,
+    out: Annotated[Path, typer.Option(help="The table; blocks in it are kept.")] = Path(
+        "latency.yaml"
+    ),
+    arg: ArgumentOption = None,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
+) -> None:
+    """Measure each different block once, and write a table of the times."""
+    if context.invoked_subcommand is not None:
+        return
+    from ..profiler import LatencyTable, measure_latency
+
+    built = build(space, arguments_of(arg))
+    shape = shape_of(input_shape) if input_shape else built.example_shape or (3, 224, 224)
+    known = LatencyTable.read(out) if out.exists() else None
+    table = measure_latency(
+        built, device, shape, batch_size=batch_size, repeats=repeats, known=known,
+        progress=not quiet,
+    )  # fmt: skip
+    table.write(out)
+    typer.echo(f"{len(table)} blocks in {out}")
+
+
+@latency.command()
+def export(
+    folder: Annotated[Path, typer.Argument(help="Where the files go.")],
+    space: SpaceOption = "proxylessnas",
+    input_shape: ShapeOption = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Images at a time.")] = 1,
+    arg: ArgumentOption = None,
+) -> None:
+    """Write each different block as ONNX, to be timed elsewhere, and a list to fill in."""
+    from ..profiler import export_blocks
+
+    built = build(space, arguments_of(arg))
+    shape = shape_of(input_shape) if input_shape else built.example_shape or (3, 224, 224)
+    typer.echo(export_blocks(built, shape, folder, batch_size=batch_size))
+
+
+@latency.command()
+def diff(
+    one: Annotated[Path, typer.Argument(help="A table.")],
+    other: Annotated[Path, typer.Argument(help="Another one.")],
+) -> None:
+    """Print the blocks of which two tables say something else, in milliseconds."""
+    from ..profiler import LatencyTable
+
+    differing = LatencyTable.read(one).diff(LatencyTable.read(other))
+    for key, times in differing.items():
+        left, right = ("-" if time is None else f"{time:g}" for time in times)
+        typer.echo(f"{left:>12} {right:>12}  {key}")
+    typer.echo(f"{len(differing)} blocks differ")
+
+
+@latency.command()
+def merge(
+    tables: Annotated[list[Path], typer.Argument(help="Tables of one device.")],
+    out: Annotated[Path, typer.Option(help="The table that holds all blocks.")],
+) -> None:
+    """Write one table of the blocks of several; where two disagree, the later one counts."""
+    from functools import reduce
+
+    from ..profiler import LatencyTable
+
+    table = reduce(LatencyTable.merge, [LatencyTable.read(path) for path in tables])
+    table.write(out)
+    typer.echo(f"{len(table)} blocks in {out}")

@@ -1,0 +1,292 @@
+"""Explanations: an architecture module by module, with what decided it and what it costs."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from torch import nn
+
+from ..mutable import Mutable, Sample
+from ..mutable.node import Node, leaves
+from ..nn import LayerChoice, MutableModule, Repeat
+from ..profiler import ModuleCost, profile
+from ..tables import Restricted
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+__all__ = ["ExplainedModule", "Explanation", "explain"]
+
+_PALETTE = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442")
+"""Colours of Okabe and Ito, which colour-blind readers can tell apart."""
+
+
+@dataclass(frozen=True)
+class ExplainedModule:
+    """A module of a network.
+
+    Attributes
+    ----------
+    path
+        Where it is in the network.
+    kind
+        Its class.
+    decided
+        The labels that decided what it is, and their values.
+    inputs, outputs
+        Shapes of the tensors it is given and gives, the batch included; empty if it did not run.
+    macs
+        Multiply-adds for one sample, those of the modules in it included.
+    params
+        Parameters, likewise.
+    """
+
+    path: str
+    kind: str
+    decided: dict[str, Any]
+    inputs: list[tuple[int, ...]]
+    outputs: list[tuple[int, ...]]
+    macs: int
+    params: int
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """An architecture, explained; what :func:`explain` gives.
+
+    Printed, it is a table; so it is by Rich, in colour.
+
+    Attributes
+    ----------
+    space
+        The class of the space.
+    arch_id
+        Of the architecture.
+    arch
+        Its active labels.
+    inactive
+        The labels that it does not need.
+    parts
+        The network itself and the modules in it, each before those in it.
+    """
+
+    space: str
+    arch_id: str
+    arch: Sample
+    inactive: list[str]
+    parts: list[ExplainedModule]
+
+    @property
+    def macs(self) -> int:
+        """Multiply-adds of the whole network for one sample."""
+        return self.parts[0].macs
+
+    @property
+    def params(self) -> int:
+        """Parameters of the whole network."""
+        return self.parts[0].params
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything as plain lists and dictionaries, for JSON."""
+        told = {**asdict(self), "macs": self.macs, "params": self.params}
+        plain: dict[str, Any] = json.loads(json.dumps(told))
+        return plain
+
+    def rows(self, depth: int | None = None) -> Iterator[tuple[str, ...]]:
+        """Path, class, deciding labels, shapes, multiply-adds and parameters, in words.
+
+        Parameters
+        ----------
+        depth
+            How deep to look into modules; to the end by default.
+        """
+        for part in self.parts:
+            if depth is not None and part.path.count(".") >= depth:
+                continue
+            decided = ", ".join(f"{label}={value}" for label, value in part.decided.items())
+            shapes = (
+                "" if not part.outputs else f"{_written(part.inputs)} → {_written(part.outputs)}"
+            )
+            macs, params = (f"{number:,}" if number else "" for number in (part.macs, part.params))
+            yield part.path or f"({self.space})", part.kind, decided, shapes, macs, params
+
+    def table(self, depth: int | None = None) -> Table:
+        """The same as a table of Rich."""
+        from rich.table import Table
+
+        left = f"not used: {', '.join(self.inactive)}" if self.inactive else None
+        table = Table(title=f"{self.space} {self.arch_id}", caption=left, box=None)
+        for name in ("module", "class", "decided by", "shapes"):
+            table.add_column(name, overflow="fold")
+        for name in ("MACs", "parameters"):
+            table.add_column(name, justify="right", no_wrap=True)
+        for row in self.rows(depth):
+            table.add_row(*row)
+        return table
+
+    def __rich__(self) -> Table:
+        return self.table()
+
+    def __str__(self) -> str:
+        rows = [("module", "class", "decided by", "shapes", "MACs", "parameters"), *self.rows()]
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        lines = [
+            "  ".join(
+                cell.ljust(width) if place < 4 else cell.rjust(width)
+                for place, (cell, width) in enumerate(zip(row, widths, strict=True))
+            ).rstrip()
+            for row in rows
+        ]
+        left = [f"not used: {', '.join(self.inactive)}"] if self.inactive else []
+        return "\n".join([f"{self.space} {self.arch_id}", *lines, *left])
+
+    def picture(self, path: str | os.PathLike[str], depth: int = 2) -> None:
+        """Draws the modules that cost something: a bar for each, as long as its multiply-adds.
+
+        Parameters
+        ----------
+        path
+            The file; its ending says which format.
+        depth
+            How deep to look into modules.
+        """
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+
+        shown = [p for p in self.parts if p.path and p.path.count(".") < depth]
+        inner = {p.path.rpartition(".")[0] for p in shown}
+        shown = [p for p in shown if p.path not in inner and (p.macs or p.params)]
+        figure = Figure(figsize=(9, 1.5 + 0.24 * len(shown)), layout="constrained")
+        FigureCanvasAgg(figure)
+        axes, second = figure.subplots(1, 2, sharey=True)
+        kinds = list(dict.fromkeys(part.kind for part in shown))
+        colours = [_PALETTE[kinds.index(part.kind) % len(_PALETTE)] for part in shown]
+        for each, title, sizes in (
+            (axes, "multiply-adds", [part.macs for part in shown]),
+            (second, "parameters", [part.params for part in shown]),
+        ):
+            each.barh(range(len(shown)), sizes, color=colours)
+            each.set_title(title, loc="left", fontsize=9)
+            each.tick_params(labelsize=7)
+            each.spines[["top", "right"]].set_visible(False)
+        axes.set_yticks(range(len(shown)), [_caption(part) for part in shown])
+        axes.invert_yaxis()
+        figure.suptitle(f"{self.space} {self.arch_id}", x=0.01, ha="left")
+        figure.savefig(path, dpi=120)
+
+
+def _caption(part: ExplainedModule) -> str:
+    decided = ", ".join(map(str, part.decided.values()))
+    return f"{part.path}  {decided or part.kind}"
+
+
+def _written(shapes: list[tuple[int, ...]]) -> str:
+    return ", ".join("×".join(map(str, shape)) for shape in shapes)
+
+
+def explain(
+    space: Any, arch: Mapping[str, Any], input_shape: tuple[int, ...] | None = None
+) -> Explanation:
+    """Say what an architecture is, module by module: what decided it, its shapes, its costs.
+
+    It is what ``space.explain(arch)`` calls.
+
+    Parameters
+    ----------
+    space
+        A space, or a restriction of one.
+    arch
+        The architecture.
+    input_shape
+        The shape of one sample, without the batch; by default ``example_shape`` of the space's
+        class.  Without either, there are neither shapes nor multiply-adds.
+
+    Raises
+    ------
+    SampleValidationError
+        If the architecture is not in the space.
+    SpaceError
+        If the network does not run on such an input, or calls what nobody knows the cost of.
+
+    Examples
+    --------
+    >>> from nas_space.hub import ProxylessNAS
+    >>> space = ProxylessNAS(width_mult=0.25)
+    >>> told = explain(space, space.sample(seed=0), (3, 32, 32))
+    >>> told.parts[0].kind, told.parts[0].outputs
+    ('ProxylessNAS', [(1, 1000)])
+    """
+    space.validate(arch)
+    while isinstance(space, Restricted):
+        space = space.space
+    shape = space.example_shape if input_shape is None else input_shape
+    active = space.canonical(arch)
+    network = space.freeze(active, device="meta").eval()
+    ran = {} if shape is None else _followed(network, shape)
+    unknown = ModuleCost("", "", 0, [], [], 0)
+    parts = []
+    for path, module, decided in _decided(space, network, active):
+        cost = ran.get(path, unknown)
+        parts.append(
+            ExplainedModule(
+                path,
+                type(module).__name__,
+                decided,
+                cost.inputs,
+                cost.outputs,
+                cost.macs,
+                sum(parameter.numel() for parameter in module.parameters()),
+            )
+        )
+    inactive = [label for label in space.symbols() if label not in active]
+    return Explanation(type(space).__name__, space.arch_id(active), active, inactive, parts)
+
+
+def _followed(network: nn.Module, input_shape: tuple[int, ...]) -> dict[str, ModuleCost]:
+    """What the modules of a network are given, give and cost, by path; of several runs, in all."""
+    found: dict[str, ModuleCost] = {}
+    dtype = next((parameter.dtype for parameter in network.parameters()), None)
+    for row in profile(network, input_shape, dtype=dtype).modules({}):
+        before = found.get(row.path)
+        found[row.path] = row if before is None else replace(row, macs=row.macs + before.macs)
+    return found
+
+
+def _decided(
+    space: nn.Module, network: nn.Module, active: Mapping[str, Any]
+) -> Iterator[tuple[str, nn.Module, dict[str, Any]]]:
+    """The modules of a network, beside those of the space that they come from."""
+    waiting: list[tuple[str, nn.Module | None, nn.Module, dict[str, Any]]] = [
+        ("", space, network, {})
+    ]
+    while waiting:
+        path, origin, module, decided = waiting.pop()
+        while isinstance(origin, LayerChoice):
+            own = _labels(origin, active)
+            decided = {**decided, **own}
+            name = origin.expression("choice").evaluate(active)
+            origin = origin[name]
+        blocks: nn.Module | None = None
+        if isinstance(origin, MutableModule):
+            decided = {**decided, **_labels(origin, active)}
+            blocks = origin.blocks if isinstance(origin, Repeat) else None
+        yield path, module, decided
+        for name, child in reversed(list(module.named_children())):
+            below = blocks if blocks is not None else origin
+            own_child = None if below is None else below._modules.get(name)
+            waiting.append((f"{path}.{name}".lstrip("."), own_child, child, {}))
+
+
+def _labels(module: MutableModule, active: Mapping[str, Any]) -> dict[str, Any]:
+    """The labels that a module's own attributes depend on, as far as they are active."""
+    found: dict[str, Any] = {}
+    for mutable in module.__dict__.get("_expressions", {}).values():
+        structure = mutable.structure() if isinstance(mutable, Mutable) else None
+        for leaf in leaves(structure) if isinstance(structure, Node) else ():
+            if leaf.name in active:
+                found[leaf.name] = active[leaf.name]
+    return found

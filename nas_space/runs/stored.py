@@ -1,0 +1,178 @@
+"""`StoredRun`: a search that is stored, looked at without doing anything of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from optuna.trial import TrialState
+
+from ..errors import UsageError, suggest
+from ..hub.registry import find_space
+from ..strategy import ONE_SHOT
+from ..strategy.oneshot.policy import over_time
+from ..study import SearchResult, describe, load_search, signs
+from ..study.definition import SearchDefinition
+from ..study.fingerprint import differences, unrestricted
+from ..study.ledger import WORKER
+from ..study.storage import is_file
+from ..training import load_state
+from .folder import ONE_SHOT_STATE, STUDY, WORKER_FILE, settings_of
+from .record import rows_of
+
+__all__ = ["StoredRun", "find_runs", "open_run"]
+
+
+@dataclass(frozen=True)
+class StoredRun:
+    """A search that is stored: a folder of the shell's, or a storage of a script's.
+
+    Attributes
+    ----------
+    place
+        The folder, or the address of the storage.
+    settings
+        Of the run, where it is a folder.
+    """
+
+    place: str
+    settings: Mapping[str, Any]
+
+    @property
+    def folder(self) -> Path | None:
+        """The folder, if it is one."""
+        return Path(self.place) if self.settings else None
+
+    @cached_property
+    def result(self) -> SearchResult | None:
+        """What it has found; ``None`` if it has not come to its trials.
+
+        Raises
+        ------
+        StorageError
+            If the storage cannot be reached.
+        """
+        if self.folder is None:
+            return load_search(self.place)
+        storage = self.settings.get("storage") or self.folder / STUDY
+        if is_file(storage) and not Path(storage).exists():
+            return None
+        return load_search(storage, self.settings.get("name"))
+
+    @property
+    def strategy(self) -> str:
+        """The name of the strategy, as far as it is known."""
+        return str(self.settings.get("strategy", "")) or "?"
+
+    @property
+    def trials(self) -> int | None:
+        """How many trials there shall be, if that is known."""
+        trials = self.settings.get("trials")
+        return None if trials is None else int(trials)
+
+    @property
+    def steps(self) -> tuple[int, int] | None:
+        """Of a one-shot run how many steps are done, of how many; ``None`` of one over trials."""
+        if self.folder is None or self.strategy not in ONE_SHOT:
+            return None
+        rows = rows_of(self.folder / "metrics.jsonl", "search")
+        return (int(rows[-1]["at"]) if rows else 0), int(self.settings["steps"])
+
+    @cached_property
+    def policy(self) -> dict[str, list[tuple[int, list[float]]]]:
+        """Of a one-shot run for each label, steps and the probability of each value then."""
+        file = None if self.steps is None else Path(self.place) / ONE_SHOT_STATE
+        if file is None or not file.exists():
+            return {}
+        state: Any = load_state(file)
+        return over_time(state["run"]["history"])
+
+    @property
+    def space_name(self) -> str:
+        """The class of the space."""
+        if self.settings:
+            return str(self.settings["space"])
+        definition = (
+            SearchDefinition.in_study(self.result.study) if self.result is not None else None
+        )
+        return str(definition.space["space"]) if definition is not None else "?"
+
+    @property
+    def state(self) -> str:
+        """'finished', 'running', 'interrupted', or 'stored' where the end is not known."""
+        if self.folder is not None:
+            worker = self.folder / WORKER_FILE
+            if worker.exists() and signs.lives(worker.read_text(encoding="utf-8")):
+                return "running"
+            if (self.folder / "architecture.json").exists():
+                return "finished"
+        trials = [] if self.result is None else self.result.study.get_trials(deepcopy=False)
+        if any(
+            WORKER not in trial.user_attrs or signs.lives(trial.user_attrs[WORKER]) is not False
+            for trial in trials
+            if trial.state == TrialState.RUNNING
+        ):
+            return "running"
+        return "stored" if self.folder is None else "interrupted"
+
+    @property
+    def conclusion(self) -> dict[str, Any]:
+        """What the run ended with: the architecture and its scores; empty before its end."""
+        file = None if self.folder is None else self.folder / "architecture.json"
+        if file is None or not file.exists():
+            return {}
+        found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        return found
+
+    def make_space(self) -> Any:
+        """The space, with fresh weights; ``None`` for a storage, which has its description only.
+
+        Raises
+        ------
+        UsageError
+            If it is another one by now.
+        """
+        if not self.settings:
+            return None
+        space = find_space(self.settings["space"]).space(**self.settings["arguments"])
+        what = differences(self.settings["described"], describe(unrestricted(space)))
+        if what:
+            raise UsageError(f"the run in {self.place} is of another space: {'; '.join(what)}")
+        return space
+
+
+def open_run(place: str | Path) -> StoredRun:
+    """The run in a folder, or the search in a storage.
+
+    Raises
+    ------
+    UsageError
+        If there is none.
+    StorageError
+        If the storage cannot be reached, or holds no search.
+    """
+    name = str(place)
+    if "://" not in name and not Path(name).is_file():
+        settings = settings_of(Path(name))
+        if settings is None:
+            near = suggest(name, [run.place for run in find_runs(Path(name).parent)])
+            raise UsageError(f"there is no run in {name!r}{near}; `nas-space runs` lists them")
+        return StoredRun(name, settings)
+    run = StoredRun(name, {})
+    assert run.result is not None  # or it raises
+    return run
+
+
+def find_runs(root: Path) -> Iterator[StoredRun]:
+    """The runs in the folders of a folder, the latest first."""
+    if not root.is_dir():
+        return
+    files = sorted(root.glob("*/run.json"), key=lambda file: -file.stat().st_mtime)
+    for file in files:
+        settings = settings_of(file.parent)
+        if settings:
+            yield StoredRun(str(file.parent), settings)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ..errors import LabelError, SampleMissingError, suggest
+from ..mutable.factor_sum import covered_by
 from ..mutable.factors import TRUE, Factor
 from ..mutable.node import Leaf, Node
 from ..mutable.printing import brief
@@ -28,8 +29,7 @@ def check_covered(root: Node, expression: Node, guard: Factor = TRUE) -> None:
     SampleMissingError
         If a label is needed where it is not active.
     """
-    checked: set[Node] = root.remember("_covers", lambda _: {root})
-    if expression in checked:
+    if expression in covered_by(root):
         return
     space, here = Activity.of(root), Activity.of(expression)
     known = {leaf.name: leaf for leaf in space.reach if leaf.words}
@@ -49,7 +49,7 @@ def check_covered(root: Node, expression: Node, guard: Factor = TRUE) -> None:
             )
         _check_active(leaf, space, here, expression, guard)
     if guard.always:
-        checked.add(expression)
+        covered_by(root).add(expression)
 
 
 def _check_active(

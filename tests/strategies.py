@@ -252,15 +252,15 @@ def _lookups(draw: st.DrawFn, pool: list[MutableSymbol[Any]]) -> tuple[str, Fact
         here = draw(hnp.arrays(np.bool_, deciding.size or 0))
         activity[symbol] = draw(st.sampled_from([TRUE, Factor([deciding], here)]))
     kind = draw(st.sampled_from(["whole", "number"]))
-    elements = small if kind == "whole" else st.sampled_from([0.5, -1.5, 3.0])
+    elements: st.SearchStrategy[Any] = (
+        small if kind == "whole" else st.sampled_from([0.5, -1.5, 3.0])
+    )
     terms = []
     for _ in range(draw(st.integers(1, 2))):
         scope = draw(st.lists(st.sampled_from(pool), min_size=1, max_size=2, unique_by=id))
         shape = [symbol.size or 0 for symbol in scope]
-        term = Factor(
-            scope,
-            draw(hnp.arrays(np.int64 if kind == "whole" else np.float64, shape, elements=elements)),
-        )
+        dtype: np.dtype[Any] = np.dtype(np.int64 if kind == "whole" else np.float64)
+        term = Factor(scope, draw(hnp.arrays(dtype, shape, elements=elements)))
         for symbol in scope:
             # The same where the symbol is not active, whatever its code.
             term = term.combine(activity[symbol], lambda values, here: np.where(here, values, 0))

@@ -258,7 +258,7 @@ def _lookups(draw: st.DrawFn, pool: list[MutableSymbol[Any]]) -> tuple[str, Fact
     terms = []
     for _ in range(draw(st.integers(1, 2))):
         scope = draw(st.lists(st.sampled_from(pool), min_size=1, max_size=2, unique_by=id))
-        shape = [symbol.size or 0 for symbol in scope]
+        shape = tuple(symbol.size or 0 for symbol in scope)
         dtype: np.dtype[Any] = np.dtype(np.int64 if kind == "whole" else np.float64)
         term = Factor(scope, draw(hnp.arrays(dtype, shape, elements=elements)))
         for symbol in scope:

@@ -15,6 +15,8 @@ from .intervals import EVERYTHING, Interval, hull
 from .node import Node, key_of, leaves, postorder
 from .operators import CASE, CONDITION, LOOKUP, SWITCH
 
+__all__ = ["all_combinations", "bounds", "combinations_of", "distinct_values"]
+
 _ENUMERATED = 2**16
 """Up to how many combinations of labels are enumerated."""
 

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from ..errors import DecompositionError
+from ..mutable.factors import FALSE, LIMIT, TRUE, Auxiliary, Factor, TooLargeError
 from ..mutable.node import Leaf, Node, postorder
-from .factors import FALSE, LIMIT, TRUE, Auxiliary, Factor, TooLarge, brief
+from ..mutable.printing import brief
 from .path_conditions import PathConditions
 
 _EASY = 2**12
@@ -68,7 +69,7 @@ class Activity:
             return [(here, child) for child in node.children]
         try:
             guards = PathConditions.of(node)
-        except TooLarge as error:
+        except TooLargeError as error:
             raise DecompositionError(
                 f"the ways of {brief(node)} depend on {len(error.scope)} labels at once, whose "
                 f"combinations exceed {LIMIT}",

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from .factors import Array
+from ..mutable.factors import Array
 from .histograms import CHUNK
 from .join_tree import CliqueVertex, Join, JoinTree
 from .message_passing import Messages

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from .factors import Array, Factor
+from ..mutable.factors import Array, Factor
 from .table import Table
 
 

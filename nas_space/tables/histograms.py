@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..mutable.factors import Array
 from .arithmetic import Arithmetic
-from .factors import Array
 from .join_tree import Join, runs
 
 CHUNK = 2**20

@@ -10,8 +10,8 @@ from ..errors import DecompositionError, InfeasibleError
 from ..mutable.constraints import Constraint, ExpressionConstraint, Marker
 from ..mutable.expression import apply
 from ..mutable.node import Node
+from ..mutable.printing import brief
 from .factor_graph import FactorGraph
-from .factors import brief
 from .join_tree import JoinTree
 from .k_best import KBest, best_of
 from .model import Model

@@ -11,9 +11,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..errors import DecompositionError
+from ..mutable.factors import Array
 from .elimination_order import CliqueSize, planned
 from .factor_graph import Clique, FactorGraph
-from .factors import Array
 
 _MOST_PAIRS = 2**24
 """How many pairs of states may meet in one join."""

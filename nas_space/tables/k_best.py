@@ -12,8 +12,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..mutable.factors import Array
 from .backward_sampling import classes_of
-from .factors import Array
 from .histograms import Histograms, RowPairs
 from .join_tree import CliqueVertex, Join, JoinTree
 from .quantisation import Quantisation

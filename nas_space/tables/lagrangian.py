@@ -18,8 +18,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..mutable.factors import Array
 from .conditions import Window
-from .factors import Array
 from .histograms import CHUNK, Histograms
 from .join_tree import CliqueVertex, Join, JoinTree, runs
 from .k_best import Selected, TooManyRows

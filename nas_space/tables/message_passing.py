@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..mutable.factors import Array
 from .arithmetic import Arithmetic, Modular
-from .factors import Array
 from .histograms import Histograms, RowPairs, joined
 from .join_tree import CliqueVertex, Join, runs
 from .quantisation import Quantisation

@@ -11,13 +11,13 @@ from ..errors import DecompositionError, DomainError
 from ..mutable import Mutable, MutableExpression
 from ..mutable.bounds import combinations_of
 from ..mutable.constraints import Constraint, ExpressionConstraint, Marker
+from ..mutable.factors import Factor
 from ..mutable.node import Node, leaves
 from ..mutable.operators import OPERATORS
 from .activity import Activity
 from .conditions import Conditions, Window
 from .coverage import check_covered
 from .factor_graph import FactorGraph, FactorList
-from .factors import Factor
 from .join_tree import JoinTree
 from .table import Table
 

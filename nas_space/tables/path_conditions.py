@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
+from ..mutable.factors import FALSE, TRUE, Factor
 from ..mutable.lazy import Branch, Condition, LastCase, Switch, way
 from ..mutable.node import Node
-from .factors import FALSE, TRUE, Enumerated, Factor
+from ..mutable.piecewise import Piecewise
 
 
 class PathConditions:
@@ -32,7 +31,7 @@ class PathConditions:
     ------
     DecompositionError
         If what decides depends on too many labels.
-    TooLarge
+    TooLargeError
         If all that decides does so together.
     """
 
@@ -63,27 +62,23 @@ class PathConditions:
 
 def _choices(fork: Branch) -> list[tuple[Factor, Any]]:
     """Where each way of a fork is taken; nowhere, where the selector has no value."""
-    found = Enumerated(fork.selector)
+    found = Piecewise.of(fork.selector)
     if isinstance(fork, Condition):
         truth = found.truth()
         if isinstance(fork, LastCase):
             return [(truth, fork.yes)]
-        falsehood = ~truth if found.defined is None else ~truth & found.defined
-        return [(truth, fork.yes), (falsehood, fork.no)]
+        return [(truth, fork.yes), (~truth & found.defined, fork.no)]
     ways = fork.ways if isinstance(fork, Switch) else {}
-    place = {key: number for number, key in enumerate(ways)}
-    numbers = np.array([_place(place, value) for value in found.column.tolist()])
-    parts = [
-        (found.factor(numbers == number).reduced(), beyond)
+    number_of = {key: number for number, key in enumerate(ways)}
+    numbers = found.quantity(lambda value: _number(number_of, value) + 1)
+    return [
+        (Factor(found.scope, numbers.values == number + 1).reduced(), beyond)
         for number, beyond in enumerate(ways.values())
     ]
-    if found.defined is None:
-        return parts
-    return [(guard & found.defined, beyond) for guard, beyond in parts]
 
 
-def _place(place: dict[Any, int], value: Any) -> int:
+def _number(number_of: dict[Any, int], value: Any) -> int:
     try:
-        return place.get(value, -1)
+        return number_of.get(value, -1)
     except TypeError:  # a list cannot be a key
         return -1

@@ -13,10 +13,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..mutable.factors import Array
 from .conditions import Window
 from .elimination_order import CALL, LOOKUP, PLACE, ROW
 from .factor_graph import FactorGraph
-from .factors import Array
 from .join_tree import CliqueVertex, Join, JoinTree
 
 

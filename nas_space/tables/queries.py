@@ -10,10 +10,10 @@ import numpy as np
 
 from ..errors import DecompositionError, DomainError, UsageError
 from ..mutable import Mutable, Sample
+from ..mutable.factors import LIMIT, Factor
 from ..mutable.node import Node
 from .arithmetic import Modular, exactly
 from .factor_graph import FactorGraph
-from .factors import LIMIT, Factor
 from .infeasibility import refusal
 from .message_passing import Messages
 from .model import Model, root_of

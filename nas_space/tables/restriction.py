@@ -18,11 +18,11 @@ from ..mutable import (
 from ..mutable.expression import apply
 from ..mutable.labels import label
 from ..mutable.node import Node
+from ..mutable.printing import brief
 from ..mutable.random_words import RandomState
 from . import queries
 from .coverage import check_covered
 from .factor_graph import FactorGraph
-from .factors import brief
 from .infeasibility import extremes, refusal
 from .join_tree import JoinTree
 from .model import Model, Over, root_of

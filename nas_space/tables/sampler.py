@@ -10,13 +10,13 @@ import numpy as np
 
 from ..errors import DecompositionError, InfeasibleError, UsageError
 from ..mutable import Mutable, Sample, SampleBatch
+from ..mutable.factors import Array
 from ..mutable.node import Node
 from ..mutable.random_words import RandomState, Words, unit, words
 from .arithmetic import Real
 from .backward_sampling import BackwardSampler
 from .conditions import Window
 from .factor_graph import FactorGraph
-from .factors import Array
 from .infeasibility import refusal
 from .join_tree import JoinTree
 from .message_passing import Messages

@@ -10,8 +10,8 @@ import numpy as np
 
 from ..errors import LabelError, UsageError, suggest
 from ..mutable import Sample, SampleBatch
+from ..mutable.factors import Array, Factor
 from ..mutable.node import Node
-from .factors import Array, Factor
 
 if TYPE_CHECKING:
     from ..mutable import MutableSymbol

@@ -33,6 +33,7 @@ from nas_space.mutable import (
     Numerical,
     SampleBatch,
 )
+from nas_space.mutable.printing import brief
 from nas_space.tables import (
     Over,
     Restricted,
@@ -47,7 +48,6 @@ from nas_space.tables import (
     sample,
     tabulate,
 )
-from nas_space.tables.factors import brief
 from tests.strategies import pools, structures
 from tests.strategies import symbols as any_symbols
 from tests.tables.brute import architectures, front, key, probabilities

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ...errors import UsageError
 from ...mutable import MutableSymbol, Sample
-from ...tables.factors import Factor
+from ...mutable.factors import Factor
 from ...tables.model import Model, root_of
 from ...tables.queries import best
 from ...tables.table import Table

@@ -13,6 +13,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from . import extensions
+
 if TYPE_CHECKING:
     from .errors import NasSpaceError
     from .mutable import (
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
         uniform,
     )
     from .nn import ModelSpace, active, choice
+    from .report.explanation import explain
     from .study import search
 
 __version__ = "0.1.0"
@@ -75,6 +78,7 @@ _HOME = {
         "active",
         "choice",
     ),
+    "report": ("explain",),
     "study": ("search",),
 }
 _ORIGIN = {name: home for home, names in _HOME.items() for name in names}
@@ -82,6 +86,7 @@ _PARTS = frozenset(
     {
         "cli",
         "errors",
+        "extensions",
         "hub",
         "interop",
         "mutable",
@@ -110,6 +115,7 @@ __all__ = [
     "active",
     "choice",
     "ensure_frozen",
+    "explain",
     "frozen_context",
     "label_scope",
     "lognormal",
@@ -124,6 +130,9 @@ __all__ = [
     "search",
     "uniform",
 ]
+
+# Spaces are explained above the layer that defines them.
+extensions.register("explain", "nas_space.report.explanation:explain")
 
 
 def __getattr__(name: str) -> Any:

@@ -12,7 +12,6 @@ from .activation import Activation, active
 from .cell import Cell
 from .choice import ChosenInputs, InputChoice, LayerChoice
 from .elastic import ElasticModule
-from .explanation import Explanation
 from .layers import (
     MutableBatchNorm1d,
     MutableBatchNorm2d,
@@ -52,7 +51,6 @@ __all__ = [
     "Cell",
     "ChosenInputs",
     "ElasticModule",
-    "Explanation",
     "InputChoice",
     "LayerChoice",
     "MaybeIntChoice",

@@ -25,7 +25,7 @@ from .parametrized import ParametrizedModule, expressions_in
 from .repeat import Repeat
 from .structure import Survey, is_plain_layer
 
-__all__ = ["Compilable"]
+__all__ = ["compile_regions"]
 
 MOST_FORMS = 16
 """A part that has more is compiled in smaller parts."""
@@ -45,41 +45,33 @@ _SIZES: dict[type[nn.Module], frozenset[str]] = {
 Found: TypeAlias = "Plain | Elastic"
 
 
-class Compilable(nn.Module):
-    """What can be compiled part by part."""
+def compile_regions(space: nn.Module, **options: Any) -> list[str]:
+    """Compile the parts of a space, each when it is first run.
 
-    def compile_regions(self, **options: Any) -> list[str]:
-        """Has the parts of the space compiled, each when it is first run.
+    A part is compiled once if it is the same in every architecture, and otherwise once for each
+    value of what is more than a width: a kernel, or what is chosen within.  So after every part
+    has run, no further architecture compiles anything.  Single layers are left as they are;
+    elastic ones run as ever in a strategy that mixes architectures.
 
-        A part is compiled once if it is the same in every architecture, and otherwise once for
-        each value of what is more than a width: a kernel, or what is chosen within.  So after
-        every part has run, no further architecture compiles anything.  Single layers are left
-        as they are; elastic ones run as ever in a strategy that mixes architectures.
+    Compiled code rounds otherwise than what ``freeze`` makes, which is not compiled.  What a
+    module counts or remembers in its ``forward``, beside tensors, may be lost.
 
-        Compiled code rounds otherwise than what :meth:`freeze` makes, which is not compiled.
-        What a module counts or remembers in its ``forward``, beside tensors, may be lost.
+    Parameters
+    ----------
+    space
+        The space.
+    options
+        For ``torch.compile``.
 
-        Parameters
-        ----------
-        options
-            For ``torch.compile``.
-
-        Returns
-        -------
-        list of str
-            The paths of the parts.
-
-        Examples
-        --------
-        >>> from nas_space.hub import ProxylessNAS
-        >>> space = ProxylessNAS(width_mult=0.25)
-        >>> len(space.compile_regions())
-        129
-        """
-        found = dict(regions_of(self, options))
-        for region in found.values():
-            region.module.__dict__["_compiled_call_impl"] = region
-        return list(found)
+    Returns
+    -------
+    list of str
+        The paths of the parts.
+    """
+    found = dict(regions_of(space, options))
+    for region in found.values():
+        region.module.__dict__["_compiled_call_impl"] = region
+    return list(found)
 
 
 def regions_of(root: nn.Module, options: dict[str, Any]) -> Iterator[tuple[str, Found]]:

@@ -63,4 +63,5 @@ class SharedWeights(nn.Module):
         return super(SharedWeights, self.own_weights()).load_state_dict(*args, **kwargs)
 
     def __getstate__(self) -> dict[str, Any]:
-        return dict(self.own_weights().__dict__)
+        state: dict[str, Any] = super(SharedWeights, self.own_weights()).__getstate__()  # type: ignore[no-untyped-call]
+        return dict(state)

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 import torch
@@ -20,6 +19,7 @@ from torch import Tensor, nn
 
 from ..errors import DomainError
 from ..mutable import bounds, distinct_values
+from ..mutable.entered import Entered
 from ..mutable.node import Node
 from .activation import required
 from .blueprint import (
@@ -164,7 +164,7 @@ class ElasticModule(ParametrizedModule):
 
     def reset_parameters(self) -> None:
         """Draws initial weights, as the plain layer does."""
-        if not _BLANK.get():
+        if not _BLANK.last(False):
             getattr(self.plain, "reset_parameters", _nothing_to_reset)(self)
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -263,7 +263,7 @@ class ElasticModule(ParametrizedModule):
 _MUTABLE_BY = frozenset({"args", "_expressions", "_mutables"})
 """Attributes that only a layer has which differs between architectures."""
 
-_BLANK: ContextVar[bool] = ContextVar("blank", default=False)
+_BLANK: Entered[bool] = Entered("blank")
 
 
 @contextmanager
@@ -272,11 +272,8 @@ def blank_layers() -> Iterator[None]:
 
     Layers built in it leave the drawing of initial weights to them.
     """
-    token = _BLANK.set(True)
-    try:
+    with _BLANK.entering(True):
         yield
-    finally:
-        _BLANK.reset(token)
 
 
 def _nothing_to_reset(*_: Any) -> None:

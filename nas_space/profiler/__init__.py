@@ -20,15 +20,19 @@ from .measuring import measure_latency
 from .onnx_blocks import export_blocks
 from .parameters import params
 from .profile import ModuleCost, Profile, profile
+from .registry import COSTS, RegisteredCost, find_cost, register_cost
 
 __all__ = [
+    "COSTS",
     "Block",
     "FlopsResult",
     "LatencyTable",
     "ModuleCost",
     "Profile",
+    "RegisteredCost",
     "blocks",
     "export_blocks",
+    "find_cost",
     "flops",
     "latency",
     "macs",
@@ -36,5 +40,6 @@ __all__ = [
     "memory",
     "params",
     "profile",
+    "register_cost",
     "register_flops_formula",
 ]

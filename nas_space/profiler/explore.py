@@ -92,11 +92,14 @@ class Frame:
         Set when a :class:`Refusal` is raised, likewise.
     lazy
         The first number that was made in it without being plain.
+    once
+        How many modules run in it, each inside of another, that were given an iterator.
     """
 
-    __slots__ = ("lazy", "refused", "wanted")
+    __slots__ = ("lazy", "once", "refused", "wanted")
 
     def __init__(self) -> None:
+        self.once = 0
         self.refused: str | None = None
         self.wanted: Sequence[Guard] | None = None
         self.lazy: Cases | None = None

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from ..errors import CheckpointError
-from .published import PROXYLESSNAS, find
+from .published import PROXYLESSNAS, SHUFFLENET, find
 from .published_mobilenetv3 import MOBILENETV3
 
 BASE_ADDRESS = "https://nni.blob.core.windows.net/nashub"
@@ -98,7 +98,7 @@ def load_pretrained_weight(name: str, *, download: bool = False, progress: bool 
     CheckpointError
         As :func:`checkpoint_file`.
     """
-    published = find(name, PROXYLESSNAS | MOBILENETV3, "the hub")
+    published = find(name, PROXYLESSNAS | MOBILENETV3 | SHUFFLENET, "the hub")
     return str(checkpoint_file(published.checkpoint, download=download, progress=progress))
 
 

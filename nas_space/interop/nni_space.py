@@ -31,9 +31,9 @@ from ..nn.freezing import Freezer, freezes_itself
 from ..nn.parametrized import evaluated
 from ..nn.structure import modules_using
 from ..tables.restriction import Restricted
-from .nni import load_supernet
 from .nni_expressions import Expressions, Unreadable, subsets_class
 from .nni_hooks import hooks_for, unconditional
+from .nni_weights import load_supernet
 
 _REFUSALS = (AssertionError, KeyError, TypeError, ValueError, RuntimeError, NotImplementedError)
 """What NNI's constructors raise."""

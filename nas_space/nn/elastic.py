@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
+from typing import Any, ClassVar, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -33,12 +33,9 @@ from .blueprint import (
     refusal,
 )
 from .building import extent, slim
-from .freezing import dense
+from .freezing import Freezer, dense
 from .parametrized import ParametrizedModule, evaluated, expressions_in, signature_of
 from .structure import ATOMS, Survey
-
-if TYPE_CHECKING:
-    from .freezing import Freezer
 
 Shape: TypeAlias = tuple[Any, ...]
 

@@ -51,7 +51,11 @@ from nas_space.strategy import (
     QMC,
     TPE,
     GridSearch,
+    LinearThompson,
+    LocalSearch,
+    OptunaGP,
     PolicyBasedRL,
+    Predictor,
     Random,
     RegularizedEvolution,
     Strategy,
@@ -75,6 +79,10 @@ STRATEGIES: dict[str, Callable[[], Strategy]] = {
     "NSGA-II (20)": lambda: NSGAII(population_size=20),
     "NSGA-III (20)": lambda: NSGAIII(population_size=20),
     "GP": GP,
+    "OptunaGP": OptunaGP,
+    "LocalSearch": LocalSearch,
+    "Predictor": Predictor,
+    "LinearThompson": LinearThompson,
 }
 
 

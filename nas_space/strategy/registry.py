@@ -7,11 +7,15 @@ from typing import Any
 from ..errors import UsageError, suggest
 from .base import Strategy
 from .evolution import RegularizedEvolution
+from .gaussian_process import GP
 from .grid import GridSearch
+from .local_search import LocalSearch
 from .oneshot import ONE_SHOT, OneShot
 from .policy_based import PolicyBasedRL
+from .predictor import Predictor
 from .random import Random
-from .samplers import GP, NSGAII, NSGAIII, QMC, TPE
+from .samplers import NSGAII, NSGAIII, QMC, TPE, OptunaGP
+from .thompson import LinearThompson
 
 __all__ = ["STRATEGIES", "get_strategy"]
 
@@ -19,11 +23,15 @@ STRATEGIES: dict[str, type[Strategy]] = {
     "evolution": RegularizedEvolution,
     "gp": GP,
     "grid": GridSearch,
+    "local": LocalSearch,
     "nsga2": NSGAII,
     "nsga3": NSGAIII,
+    "optuna-gp": OptunaGP,
     "policy": PolicyBasedRL,
+    "predictor": Predictor,
     "qmc": QMC,
     "random": Random,
+    "thompson": LinearThompson,
     "tpe": TPE,
 }
 """Name to class of the strategies that propose one architecture at a time."""

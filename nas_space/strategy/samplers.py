@@ -19,7 +19,7 @@ from .base import Evaluated, Searchable, SearchState, Strategy
 from .dimensions import Dimension, dimension_of
 from .neighbours import decide, symbols_of
 
-__all__ = ["GP", "NSGAII", "NSGAIII", "QMC", "TPE", "OptunaSampler"]
+__all__ = ["NSGAII", "NSGAIII", "QMC", "TPE", "OptunaGP", "OptunaSampler"]
 
 
 class OptunaSampler(Strategy):
@@ -181,7 +181,7 @@ class TPE(OptunaSampler):
         return optuna.samplers.TPESampler(seed=seed, **self.arguments)
 
 
-class GP(OptunaSampler):
+class OptunaGP(OptunaSampler):
     """A Gaussian process as a model of the objectives, and its expected improvement.
 
     Parameters

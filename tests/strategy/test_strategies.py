@@ -14,11 +14,11 @@ import nas_space as ns
 from nas_space.errors import UsageError
 from nas_space.mutable.random_words import words
 from nas_space.strategy import (
-    GP,
     QMC,
     TPE,
     Evaluated,
     GridSearch,
+    OptunaGP,
     OptunaSampler,
     PolicyBasedRL,
     RegularizedEvolution,
@@ -234,7 +234,7 @@ class TestSamplers:
         with pytest.raises(UsageError, match="did you mean 'n_startup_trials'"):
             TPE(n_startup_trial=3)
         with pytest.raises(UsageError, match="the seed is that of the search"):
-            GP(seed=3)
+            OptunaGP(seed=3)
 
     def test_a_sequence_goes_on_where_it_was_in_another_process(self):
         space = Various()

@@ -48,7 +48,6 @@ from nas_space.strategy import (
     GP,
     NSGAII,
     NSGAIII,
-    QMC,
     TPE,
     GridSearch,
     LinearThompson,
@@ -69,7 +68,6 @@ TRIALS = 100
 STRATEGIES: dict[str, Callable[[], Strategy]] = {
     "Random": Random,
     "GridSearch": GridSearch,
-    "QMC": QMC,
     "RegularizedEvolution": RegularizedEvolution,
     "RegularizedEvolution (20, 10)": lambda: RegularizedEvolution(
         population_size=20, sample_size=10

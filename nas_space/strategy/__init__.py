@@ -24,7 +24,7 @@ from .policy_based import PolicyBasedRL
 from .predictor import Predictor
 from .random import Random
 from .registry import STRATEGIES, get_strategy
-from .samplers import NSGAII, NSGAIII, QMC, TPE, OptunaGP, OptunaSampler
+from .samplers import NSGAII, NSGAIII, TPE, OptunaGP, OptunaSampler
 from .thompson import LinearThompson
 
 __all__ = [
@@ -34,7 +34,6 @@ __all__ = [
     "NSGAII",
     "NSGAIII",
     "ONE_SHOT",
-    "QMC",
     "STRATEGIES",
     "TPE",
     "Evaluated",

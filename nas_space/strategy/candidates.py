@@ -111,7 +111,7 @@ def beginning(number: int) -> int:
     Examples
     --------
     >>> [beginning(number) for number in (2, 5, 6, 7, 8, 9, 10, 100)]
-    [2, 5, 5, 7, 7, 9, 9, 96]
+    [2, 5, 5, 7, 7, 9, 9, 100]
     """
     size = min(number, 5)
     while (larger := int(size * _GROWTH) + 1) <= number and size >= 5:

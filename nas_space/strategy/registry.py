@@ -14,7 +14,7 @@ from .oneshot import ONE_SHOT, OneShot
 from .policy_based import PolicyBasedRL
 from .predictor import Predictor
 from .random import Random
-from .samplers import NSGAII, NSGAIII, QMC, TPE, OptunaGP
+from .samplers import NSGAII, NSGAIII, TPE, OptunaGP
 from .thompson import LinearThompson
 
 __all__ = ["STRATEGIES", "get_strategy"]
@@ -29,7 +29,6 @@ STRATEGIES: dict[str, type[Strategy]] = {
     "optuna-gp": OptunaGP,
     "policy": PolicyBasedRL,
     "predictor": Predictor,
-    "qmc": QMC,
     "random": Random,
     "thompson": LinearThompson,
     "tpe": TPE,
@@ -60,8 +59,8 @@ def get_strategy(name: str, **arguments: Any) -> Any:
     Traceback (most recent call last):
     ...
     nas_space.errors.UsageError: there is no strategy 'evolutoin' (did you mean 'evolution'?); \
-there are darts, enas, evolution, gp, grid, gumbel, nsga2, nsga3, policy, proxyless, qmc, random, \
-random-path, sandwich, tpe
+there are darts, enas, evolution, gp, grid, gumbel, local, nsga2, nsga3, optuna-gp, policy, \
+predictor, proxyless, random, random-path, sandwich, thompson, tpe
     """
     known: dict[str, type[Strategy] | type[OneShot]] = {**STRATEGIES, **ONE_SHOT}
     names = {kind.__name__: kind for kind in known.values()} | known

@@ -17,6 +17,8 @@ from .operators import ATOM, OPERATORS, Operator
 from .pickling import flatten, rebuild
 from .printing import show
 
+__all__ = ["Batch", "MutableExpression", "apply", "refuse_hidden"]
+
 T_co = TypeVar("T_co", covariant=True)
 
 _LONGEST = 2000

@@ -26,6 +26,8 @@ from .lazy import Walk
 from .node import Leaf, Node, leaves
 from .random_words import RandomState, words
 
+__all__ = ["LabeledMutable", "Mutable", "Sample", "Values", "listed"]
+
 Sample = dict[str, Any]
 """An architecture: label to value."""
 

@@ -25,7 +25,7 @@ def executed(page: str) -> dict[str, Any]:
 def told(page: str) -> list[str]:
     """Return the comments of a page behind what is printed: what it says comes out."""
     text = (PAGES / f"{page}.md").read_text(encoding="utf-8")
-    return re.findall(r"^print\(.*\)  # ([^,\n]*)", text, re.MULTILINE)
+    return re.findall(r"^print\(.*\)  # ([^;\n]*)", text, re.MULTILINE)
 
 
 def test_every_page_is_listed() -> None:

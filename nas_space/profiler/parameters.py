@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
@@ -57,27 +56,14 @@ def params(space: Space) -> Any:
     return titled(count_parameters(space), "params")
 
 
-def count_parameters(space: Space, *, normalization: bool = True) -> Any:
-    """As :func:`params`; those of normalisations may be left out."""
+def count_parameters(space: Space, *, counts: Callable[[nn.Module], bool] = lambda _: True) -> Any:
+    """As :func:`params`, of the modules that ``counts`` says count."""
     space = module_of(space)
-    census = _Census(() if normalization else _NORMALIZATIONS, _tied(space))
+    census = _Census(counts)
     with suppress(Dead):
         census.attempt(lambda: census.freezer.module(space))
     check(space, census.failures, "any inputs")
     return census.total(space)
-
-
-def _tied(space: nn.Module) -> frozenset[int]:
-    found = Counter(id(p) for module in space.modules() for p in module._parameters.values())
-    return frozenset(key for key, number in found.items() if number > 1)
-
-
-_NORMALIZATIONS: tuple[type[nn.Module], ...] = (
-    nn.modules.batchnorm._NormBase,
-    nn.LayerNorm,
-    nn.GroupNorm,
-    nn.RMSNorm,
-)
 
 
 _Place: TypeAlias = tuple[Context, Labels]
@@ -130,8 +116,8 @@ class _Census(Explorer):
 
     Parameters
     ----------
-    ignored
-        Classes of modules whose own parameters do not count.
+    counts
+        Whether the own parameters of a module count.
     tied
         The identities of parameters that several modules have.
     """
@@ -235,7 +221,7 @@ class _Counting(Freezer):
         placed: Cases | None = None
         for prefix, holder in (("", layer), *layer._modules.items()):
             for leaf, parameter in () if holder is None else holder._parameters.items():
-                if parameter is None or isinstance(holder, census.ignored):
+                if parameter is None or not census.counts(holder):
                     continue
                 name = f"{prefix}.{leaf}" if prefix else leaf
                 if name not in extents.values[0]:
@@ -261,7 +247,7 @@ class _Counting(Freezer):
         cuts: Mapping[str, Cut] | None = None,
     ) -> nn.Module:
         self.cloned[-1].add(id(module))
-        ignored = isinstance(module, self.census.ignored)
+        ignored = not self.census.counts(module)
         for name, parameter in () if ignored else module._parameters.items():
             if parameter is None:
                 continue

@@ -114,7 +114,10 @@ def test_gradients_along_a_path_are_those_of_the_network() -> None:
         found |= {name: p.grad for name, p in space.named_parameters() if p.grad is not None}
         assert found.keys() == expected.keys()
         for name, gradient in expected.items():
-            assert torch.equal(found[name], gradient), name
+            mine = found[name]
+            assert mine is not None
+            assert gradient is not None
+            assert torch.equal(mine, gradient), name
         space.zero_grad()
 
 

@@ -72,7 +72,7 @@ class ElasticModule(ParametrizedModule):
     kept: ClassVar[frozenset[str]] = frozenset()
     """Attributes that all architectures have in common, though torch derives them."""
     sizes: ClassVar[frozenset[str]] = frozenset()
-    """Arguments that are nothing but sizes of tensors, which the plain ``forward`` does not read."""
+    """Arguments that are only sizes of tensors, which the plain ``forward`` does not read."""
     is_normalization: ClassVar[bool] = False
     """Whether it normalises, for who counts normalisations apart."""
     derived: ClassVar[frozenset[str]] = frozenset()

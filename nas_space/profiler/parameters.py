@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
@@ -56,14 +57,19 @@ def params(space: Space) -> Any:
     return titled(count_parameters(space), "params")
 
 
-def count_parameters(space: Space, *, counts: Callable[[nn.Module], bool] = lambda _: True) -> Any:
-    """As :func:`params`, of the modules that ``counts`` says count."""
+def count_parameters(space: Space, counts: Callable[[nn.Module], bool] = lambda _: True) -> Any:
+    """As :func:`params`, of the modules whose own parameters ``counts`` says count."""
     space = module_of(space)
-    census = _Census(counts)
+    census = _Census(counts, _tied(space))
     with suppress(Dead):
         census.attempt(lambda: census.freezer.module(space))
     check(space, census.failures, "any inputs")
     return census.total(space)
+
+
+def _tied(space: nn.Module) -> frozenset[int]:
+    found = Counter(id(p) for module in space.modules() for p in module._parameters.values())
+    return frozenset(key for key, number in found.items() if number > 1)
 
 
 _Place: TypeAlias = tuple[Context, Labels]
@@ -122,12 +128,10 @@ class _Census(Explorer):
         The identities of parameters that several modules have.
     """
 
-    def __init__(
-        self, ignored: tuple[type[nn.Module], ...] = (), tied: frozenset[int] = frozenset()
-    ) -> None:
+    def __init__(self, counts: Callable[[nn.Module], bool], tied: frozenset[int]) -> None:
         super().__init__()
         self.tied = tied
-        self.ignored = ignored
+        self.counts = counts
         self.freezer = _Counting(self)
         self.uses: list[_Use] = []
 
@@ -247,8 +251,8 @@ class _Counting(Freezer):
         cuts: Mapping[str, Cut] | None = None,
     ) -> nn.Module:
         self.cloned[-1].add(id(module))
-        ignored = not self.census.counts(module)
-        for name, parameter in () if ignored else module._parameters.items():
+        counts = self.census.counts(module)
+        for name, parameter in module._parameters.items() if counts else ():
             if parameter is None:
                 continue
             cut = None if cuts is None else cuts.get(name)

@@ -166,7 +166,7 @@ def _flops(space: nn.Module, args: Any, config: FlopsParamsCounterConfig) -> Any
 def _params(space: nn.Module, config: FlopsParamsCounterConfig) -> Any:
     if config.count_normalization:
         return count_parameters(space)
-    return count_parameters(space, counts=lambda module: not _normalizes(module))
+    return count_parameters(space, lambda module: not _normalizes(module))
 
 
 _NORMALIZATIONS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)

@@ -224,8 +224,10 @@ class _Counting(Freezer):
         extents = census.over_arguments(layer, lambda _, chosen: blueprint.extents(chosen))
         placed: Cases | None = None
         for prefix, holder in (("", layer), *layer._modules.items()):
-            for leaf, parameter in () if holder is None else holder._parameters.items():
-                if parameter is None or not census.counts(holder):
+            if holder is None or not census.counts(holder):
+                continue
+            for leaf, parameter in holder._parameters.items():
+                if parameter is None:
                     continue
                 name = f"{prefix}.{leaf}" if prefix else leaf
                 if name not in extents.values[0]:

@@ -1,4 +1,4 @@
-"""Operations besides multiply-adds, as NNI counts them: one for each number, where not said otherwise.
+"""Operations besides multiply-adds, as NNI counts them: mostly one for each number.
 
 The library counts as torch does, so these are found by calling each function that a profile
 recorded once more.
@@ -40,7 +40,7 @@ def extras_of(outcome: Outcome) -> Extras:
     return counter.extras
 
 
-class _ExtrasCounter(Counter):
+class _ExtrasCounter(Counter):  # type: ignore[no-untyped-call]
     """Sees the same operators as the library's counter does."""
 
     def __init__(self) -> None:
@@ -70,11 +70,9 @@ def _bias_of_linear(args: Any, out: torch.Tensor) -> Extras:
 
 
 def _normalization(args: Any, _: Any) -> Extras:
-    tensor, weight = (
-        args[0],
-        next((a for a in args[1:] if a is None or isinstance(a, torch.Tensor)), None),
-    )
-    return Extras(normalization=2 * (1 + (weight is not None)) * tensor.numel())
+    tensors = (a for a in args[1:] if a is None or isinstance(a, torch.Tensor))
+    affine = next(tensors, None) is not None
+    return Extras(normalization=2 * (1 + affine) * args[0].numel())
 
 
 def _activation(args: Any, _: Any) -> Extras:

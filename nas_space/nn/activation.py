@@ -16,6 +16,7 @@ from ..errors import SpaceError
 from ..mutable import Mutable, Values
 from ..mutable.containers import frozen
 from ..mutable.entered import Entered
+from .reparametrized import run as run_stand_in
 
 T = TypeVar("T")
 
@@ -84,7 +85,7 @@ class Activation:
 
     def elastic(self, layer: Any, *args: Any, **kwargs: Any) -> Any:
         """The output of an elastic layer: here, of the one shape that is active."""
-        return layer.plain.forward(self.stand_in(layer), *args, **kwargs)
+        return run_stand_in(self.stand_in(layer), *args, **kwargs)
 
     def __enter__(self) -> Activation:
         _ENTERED.enter(self)

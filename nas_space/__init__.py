@@ -93,6 +93,7 @@ _PARTS = frozenset(
         "nn",
         "profiler",
         "report",
+        "runs",
         "strategy",
         "study",
         "tables",

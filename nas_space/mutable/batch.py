@@ -14,6 +14,8 @@ from .mutable import Mutable, Sample, Values, listed
 from .node import Node
 from .random_words import Words
 
+__all__ = ["SampleBatch", "draw_one"]
+
 _CHUNK = 8192
 """Rows drawn at a time: few enough for their words to stay in the processor's cache."""
 

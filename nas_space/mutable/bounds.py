@@ -14,6 +14,8 @@ from .intervals import EVERYTHING, Interval, hull
 from .node import Node, key_of, leaves, postorder
 from .operators import CASE, CONDITION, SWITCH
 
+__all__ = ["all_combinations", "bounds", "combinations_of", "distinct_values"]
+
 _ENUMERATED = 2**16
 """Up to how many combinations of labels are enumerated."""
 

@@ -16,6 +16,18 @@ from .lazy import Branch, Condition, Switch, way
 from .node import Leaf, Node
 from .operators import Operator
 
+__all__ = [
+    "Column",
+    "Columns",
+    "Mask",
+    "Routes",
+    "Source",
+    "activity",
+    "as_column",
+    "partition",
+    "python_values",
+]
+
 Column: TypeAlias = "npt.NDArray[Any]"
 Mask: TypeAlias = "npt.NDArray[np.bool_]"
 Source = Callable[[Any, "Column | None"], "Column"]

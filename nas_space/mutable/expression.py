@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Hashable, Iterable, Mapping
 from types import FrameType
-from typing import Any, Generic, NoReturn, TypeVar, cast
+from typing import Any, Generic, NoReturn, Protocol, TypeVar, cast, runtime_checkable
 
 import numpy as np
 
@@ -14,12 +14,23 @@ from .lazy import evaluate
 from .mutable import Mutable, Values
 from .node import Node, fresh, key_of, leaves, postorder
 from .operators import ATOM, OPERATORS, Operator
+from .pickling import flatten, rebuild
 from .printing import show
+
+__all__ = ["Batch", "MutableExpression", "apply", "refuse_hidden"]
 
 T_co = TypeVar("T_co", covariant=True)
 
 _LONGEST = 2000
 """Sub-expressions that print longer than this are abbreviated, to their title if they have one."""
+
+
+@runtime_checkable
+class Batch(Protocol):
+    """Many architectures; see :class:`.batch.SampleBatch`."""
+
+    def evaluate(self, expression: Any) -> Any:
+        """Return the value of an expression for each architecture."""
 
 
 class MutableExpression(Node, Mutable, Generic[T_co]):
@@ -89,9 +100,7 @@ class MutableExpression(Node, Mutable, Generic[T_co]):
         >>> (a - b).evaluate({"a": 5, "b": 3}), (a - b).evaluate([5, 3])
         (2, 2)
         """
-        from .batch import SampleBatch
-
-        if isinstance(values, SampleBatch):
+        if isinstance(values, Batch):
             return values.evaluate(self)
         if not isinstance(values, Mapping):
             names = [symbol.name for symbol in self.leaf_symbols()]
@@ -163,9 +172,7 @@ class MutableExpression(Node, Mutable, Generic[T_co]):
         )
 
     def __reduce__(self) -> tuple[Any, ...]:
-        from .pickling import flatten, rebuild
-
-        return rebuild, (flatten(self),)
+        return rebuild, (MutableExpression, flatten(self))
 
     # -- the operators --------------------------------------------------------------------
 

@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from ..errors import LabelError
 from .entered import Entered
 
+__all__ = ["auto_label", "label", "label_scope", "strict_label_scope"]
+
 _SCOPES: Entered[label_scope] = Entered("label_scopes")
 
 

@@ -8,17 +8,32 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import cache, lru_cache, partial
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, Protocol, cast
 
 from torch import Tensor, nn
 
 from ..errors import SpaceError
 from ..mutable.node import key_of
+from .freezing import Cut
 from .parametrized import evaluated, expressions_in, signature_of
 
-if TYPE_CHECKING:
-    from .elastic import ElasticModule
-    from .freezing import Cut
+
+class LayerSpec(Protocol):
+    """What a class of elastic layers says; see :class:`.elastic.ElasticModule`."""
+
+    @property
+    def plain(self) -> type[nn.Module]:
+        """The plain layer."""
+
+    @property
+    def kept(self) -> frozenset[str]:
+        """Attributes that all architectures have in common."""
+
+    def shapes(self, arguments: Mapping[str, Any]) -> dict[str, tuple[Any, ...]]:
+        """Return tensor name to shape."""
+
+    def cut(self, name: str, tensor: Tensor, shape: tuple[int, ...]) -> Tensor:
+        """Return the part of a tensor that has a shape."""
 
 
 class ModuleForm:
@@ -71,9 +86,7 @@ class Blueprint:
         What torch gave the layer that owns the weights.
     """
 
-    def __init__(
-        self, layer: type[ElasticModule], arguments: dict[str, Any], reference: Template
-    ) -> None:
+    def __init__(self, layer: LayerSpec, arguments: dict[str, Any], reference: Template) -> None:
         self.layer = layer
         self.arguments = arguments
         self.reference = reference

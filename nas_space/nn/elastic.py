@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
+from typing import Any, ClassVar, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -33,7 +33,7 @@ from .blueprint import (
     refusal,
 )
 from .building import extent, slim
-from .freezing import dense
+from .freezing import Cut, Freezer, dense
 from .parametrized import ParametrizedModule, evaluated, expressions_in, signature_of
 from .reparametrized import (
     Note,
@@ -44,9 +44,6 @@ from .reparametrized import (
     run,
 )
 from .structure import ATOMS, Survey
-
-if TYPE_CHECKING:
-    from .freezing import Cut, Freezer
 
 Shape: TypeAlias = tuple[Any, ...]
 

@@ -15,6 +15,8 @@ from ..mutable.node import Leaf, Node, leaves, postorder
 from ..mutable.operators import CASE, CONDITION, SWITCH
 from ..mutable.random_words import words
 
+__all__ = ["check_reach"]
+
 _EXHAUSTIVE = 2**16
 """Up to how many combinations of the labels that matter are all looked at; else as many draws."""
 

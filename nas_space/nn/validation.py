@@ -9,6 +9,8 @@ from ..errors import SampleValidationError, suggest
 from ..mutable import CategoricalMultiple, MutableSymbol
 from ..mutable.mutable import listed
 
+__all__ = ["Symbols", "check_inactive", "is_retired"]
+
 Symbols = Mapping[str, MutableSymbol[Any]]
 
 

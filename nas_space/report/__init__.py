@@ -2,7 +2,7 @@
 
 from .architecture import architecture_picture
 from .explanation import ExplainedModule, Explanation, explain
-from .search import SearchPoint, search_picture
+from .scatter import SearchPoint, search_picture
 
 __all__ = [
     "ExplainedModule",

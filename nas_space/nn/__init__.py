@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 from ..mutable import MutableExpression
 from .activation import Activation, active
 from .cell import Cell
+from .checkpointing import install
 from .choice import ChosenInputs, InputChoice, LayerChoice
 from .elastic import ElasticModule
 from .layers import (
@@ -42,6 +43,8 @@ from .module import MutableModule
 from .parametrized import ParametrizedModule
 from .repeat import Repeat
 from .space import ModelSpace
+
+install()
 
 MaybeIntChoice: TypeAlias = "int | MutableExpression[int]"
 """A whole number, or an expression of one."""

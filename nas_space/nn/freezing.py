@@ -166,7 +166,8 @@ class Freezer:
         part, reparametrization = form.parts[""], layer.reparametrization
         if reparametrization is None:
             return self.clone(layer, layer.plain, part.attributes, part.cuts)
-        return reparametrization.frozen(self, form)
+        found: nn.Module = reparametrization.frozen(self, form)
+        return found
 
     def substitute(self, module: nn.Module, new: M) -> M:
         """Gives a module that takes the place of another its mode and its hooks."""

@@ -116,6 +116,14 @@ class Recorder(Explorer):
             return self._number(cases)
         return self.plain(cases)
 
+    def for_recomputation(self, *, reentrant: bool) -> Any:
+        if not self.training:
+            return self
+        what = "torch.utils.checkpoint"
+        error = "what it keeps for the backward pass cannot be followed; run the space without it"
+        self.fail(what, SpaceError(error))
+        raise Dead
+
     def mix(self, choice: Any, run: Callable[[Any], Any]) -> Any:
         self.call.decides = True
         if self.frames[-1].once:  # the first branch would use up what the others want

@@ -42,6 +42,7 @@ from .layers import (
 from .module import MutableModule
 from .parametrized import ParametrizedModule
 from .repeat import Repeat
+from .segments import flattened
 from .space import ModelSpace
 
 install()
@@ -85,6 +86,7 @@ __all__ = [
     "Repeat",
     "active",
     "choice",
+    "flattened",
 ]
 
 

@@ -17,7 +17,6 @@ from ..errors import SpaceError
 from ..mutable import Mutable, Values
 from ..mutable.containers import frozen
 from ..mutable.entered import Entered
-from .reparametrized import run as run_stand_in
 
 T = TypeVar("T")
 
@@ -86,7 +85,7 @@ class Activation:
 
     def elastic(self, layer: Any, *args: Any, **kwargs: Any) -> Any:
         """The output of an elastic layer: here, of the one shape that is active."""
-        return run_stand_in(self.stand_in(layer), *args, **kwargs)
+        return layer.run_as(self.stand_in(layer), *args, **kwargs)
 
     def for_recomputation(self, *, reentrant: bool) -> Activation:
         """Return what is entered to run a part of the forward again, for its gradients.

@@ -52,4 +52,4 @@ def _reentrant(ctx: Any, run_function: Callable[..., Any], *args: Any) -> Any:
 def install() -> None:
     """Have ``torch.utils.checkpoint`` keep what is active."""
     checkpoint._CheckpointFrame.__init__ = _frame  # type: ignore[method-assign]
-    checkpoint.CheckpointFunction.forward = staticmethod(_reentrant)  # type: ignore[assignment]
+    checkpoint.CheckpointFunction.forward = staticmethod(_reentrant)  # type: ignore[method-assign]

@@ -192,7 +192,6 @@ class Reparametrization:
         """Give a stand-in the parts, and what computes the rest from them."""
         absent, contents = self.absent(form), stand_in.__dict__
         taken: dict[int, Tensor] = {}
-        copied: list[tuple[Tensor, Cut, Tensor]] = []
         for key, added in self.added.items():
             if added.name in absent:
                 continue
@@ -204,7 +203,7 @@ class Reparametrization:
             else:
                 taken[key] = part
                 if part._base is not added.tensor and part is not added.tensor:
-                    copied.append((added.tensor, cut, part))
+                    contents.setdefault("_copied", []).append((added.tensor, cut, part))
         for tensors in (self.layer._parameters, self.layer._buffers):
             contents |= {k: taken[id(t)] for k, t in tensors.items() if id(t) in taken}
         contents |= dict.fromkeys(absent)
@@ -214,7 +213,7 @@ class Reparametrization:
         for name, computed in sorted(self.lists.items(), key=_after_weight):
             if name not in absent:
                 computing[name] = _Listed(_light(computed, taken))
-        contents["_computing"] = Computing(computing, copied)
+        contents["_computing"] = Computing(computing)
 
     def frozen(self, freezer: Freezer, form: LayerForm) -> nn.Module:
         """Make the plain layer, which computes its tensors as the elastic one does."""
@@ -275,17 +274,10 @@ class Computing:
     ----------
     computing
         Name to what computes it, of the stand-in.
-    copied
-        Buffers of which a stand-in has a copy: what changes there must reach them.
     """
 
-    def __init__(
-        self,
-        computing: dict[str, Callable[[Any], Tensor]],
-        copied: list[tuple[Tensor, Cut, Tensor]],
-    ) -> None:
+    def __init__(self, computing: dict[str, Callable[[Any], Tensor]]) -> None:
         self.computing = computing
-        self.copied = copied
 
     def modules(self) -> Iterator[nn.Module]:
         """Go through the modules that compute."""
@@ -295,15 +287,7 @@ class Computing:
 
     def __call__(self, stand_in: Any) -> dict[str, Tensor]:
         """Return the tensors by name."""
-        versions = [part._version for _, _, part in self.copied]
-        found = {name: compute(stand_in) for name, compute in self.computing.items()}
-        for (buffer, cut, part), version in zip(self.copied, versions, strict=True):
-            if part._version != version:
-                numbers = torch.arange(buffer.numel(), device=buffer.device).view(buffer.shape)
-                places = cast(Tensor, cut(numbers)).flatten()
-                with torch.no_grad():
-                    buffer.view(-1)[places] = part.flatten()
-        return found
+        return {name: compute(stand_in) for name, compute in self.computing.items()}
 
 
 class _Hooked(NamedTuple):

@@ -46,7 +46,8 @@ def in_sequence(function: Any, *args: Any) -> Any:
         def forward(self, x: Any) -> Any:
             return function(x)
 
-    return checkpoint_sequential([Run(), nn.Identity()], 2, *args, use_reentrant=False)
+    sequential: Any = checkpoint_sequential
+    return sequential([Run(), nn.Identity()], 2, *args, use_reentrant=False)
 
 
 CHECKPOINTS: list[Callable[..., Any]] = [
@@ -159,9 +160,10 @@ def test_slices_have_the_gradients_of_the_path_that_ran(run):
         network(x).square().sum().backward()
         by_parameter = {id(part.parameter): part.leaf.grad for part in found}
         for name, parameter in network.named_parameters():
-            whole = space.get_parameter(name.replace("body.", "body.blocks."))
+            whole: Any = space.get_parameter(name.replace("body.", "body.blocks."))
+            found_of: Any = by_parameter.get(id(whole), whole.grad)
             expected: Any = parameter.grad
-            assert torch.allclose(by_parameter.get(id(whole), whole.grad), expected, atol=1e-6)
+            assert torch.allclose(found_of, expected, atol=1e-6)
         space.zero_grad()
 
 
@@ -238,4 +240,5 @@ def test_what_is_not_in_a_space_is_as_ever():
     expected: Any = x.grad
     x.grad = None
     (len(CHECKPOINTS) * net(x).square().sum()).backward()
-    assert torch.allclose(x.grad, expected, atol=1e-5)
+    found: Any = x.grad
+    assert torch.allclose(found, expected, atol=1e-5)

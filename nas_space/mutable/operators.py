@@ -102,6 +102,12 @@ def _switch_text(arguments: Sequence[Any], texts: Texts) -> str:
     return f"switch_case({texts[0]}, {{{', '.join(ways)}}})"
 
 
+def _lookup_text(arguments: Sequence[Any], texts: Texts) -> str:
+    del texts
+    text: str = arguments[0].text()
+    return text
+
+
 # -- what those compute that Python has no function for ---------------------------------------
 
 
@@ -117,6 +123,10 @@ def _invert(value: Any) -> Any:
 
 def _tuple(*items: Any) -> tuple[Any, ...]:
     return items
+
+
+def _look_up(factors: Any, *values: Any) -> Any:
+    return factors.of(*values)
 
 
 def _branch(*_: Any) -> NoReturn:
@@ -200,6 +210,10 @@ _define("max", max, "", ATOM, exact.extreme(np.maximum), intervals.extreme(max))
 _define("min", min, "", ATOM, exact.extreme(np.minimum), intervals.extreme(min))
 _define("getitem", py.getitem, "{}[{}]")
 _define("tuple", _tuple, _tuple_text)
+
+# Lazy as well: a sum of factors (see `factor_sum.py`), and the symbols that it is over.  It looks
+# up the codes of those that are active.
+LOOKUP = _define("lookup", _look_up, _lookup_text, lazy=True)
 
 # Lazy: arguments are (predicate, value if true, value if false); (predicate, value, ...) in
 # pairs, the first that holds; (selector, keys, value, ...), the value at the key's place.

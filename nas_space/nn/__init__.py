@@ -41,6 +41,7 @@ from .layers import (
 from .module import MutableModule
 from .parametrized import ParametrizedModule
 from .repeat import Repeat
+from .segments import flattened
 from .space import ModelSpace
 
 MaybeIntChoice: TypeAlias = "int | MutableExpression[int]"
@@ -82,6 +83,7 @@ __all__ = [
     "Repeat",
     "active",
     "choice",
+    "flattened",
 ]
 
 

@@ -19,7 +19,7 @@ from torch.func import functional_call
 from ..mutable.node import leaves
 from .activation import current
 from .choice import LayerChoice
-from .elastic import ElasticModule
+from .elastic import ElasticModule, put_back
 from .freezing import Freezer
 from .parametrized import ParametrizedModule, expressions_in
 from .repeat import Repeat
@@ -269,8 +269,10 @@ class _Form:
 
     def __call__(self, here: Any, args: Any, kwargs: Any) -> Any:
         tensors = {full: _unowned(held[name]) for held, name, full in self.fixed}
+        stand_ins = []
         for layer, parts in self.elastic:
             stand_in = here.stand_in(layer)
+            stand_ins.append(stand_in)
             for prefix, name, full, symbolic in parts:
                 holder = stand_in.__dict__[prefix] if prefix else stand_in
                 tensor = _unowned(holder.__dict__[name])
@@ -279,7 +281,10 @@ class _Form:
         for each in args:
             if isinstance(each, Tensor) and each.dim() > 1:
                 _mark(each, (1,))
-        return self.run(tensors, args, kwargs)
+        output = self.run(tensors, args, kwargs)
+        for stand_in in stand_ins:
+            put_back(stand_in)
+        return output
 
 
 _Tensor: TypeAlias = tuple[str, str, str, tuple[int, ...]]

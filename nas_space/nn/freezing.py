@@ -195,7 +195,8 @@ class Freezer:
             if part is None:
                 return None
             if part.shape != tensor.shape:
-                key = (key, part.storage_offset(), part.shape, part.stride())
+                place: Any = (part.storage_offset(), part.shape, part.stride())
+                key = (key, place if part._is_view() else _copied_by(cut))
         found = self._tensors.get(key)
         if found is None:
             found = (self._made(tensor, cast(Tensor, part)), tensor)
@@ -405,6 +406,13 @@ def _content(cell: types.CellType) -> Any:
         return cell.cell_contents
     except ValueError:  # not assigned yet
         return None
+
+
+def _copied_by(cut: Cut) -> Any:
+    """What tells one cut from another that takes other elements, where a part is a copy."""
+    function = getattr(cut, "func", cut)
+    shape: Any = getattr(cut, "keywords", {}).get("shape")
+    return getattr(function, "__func__", function), shape
 
 
 def dense(part: Tensor, whole: Tensor) -> Tensor:

@@ -40,6 +40,7 @@ from .layers import (
 )
 from .module import MutableModule
 from .parametrized import ParametrizedModule
+from .recurrent import MutableGRU, MutableLSTM, MutableRNN
 from .repeat import Repeat
 from .segments import flattened
 from .space import ModelSpace
@@ -68,16 +69,19 @@ __all__ = [
     "MutableConvTranspose3d",
     "MutableEmbedding",
     "MutableEmbeddingBag",
+    "MutableGRU",
     "MutableGroupNorm",
     "MutableInstanceNorm1d",
     "MutableInstanceNorm2d",
     "MutableInstanceNorm3d",
+    "MutableLSTM",
     "MutableLayerNorm",
     "MutableLinear",
     "MutableModule",
     "MutableMultiheadAttention",
     "MutablePReLU",
     "MutableRMSNorm",
+    "MutableRNN",
     "MutableSyncBatchNorm",
     "ParametrizedModule",
     "Repeat",

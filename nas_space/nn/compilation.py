@@ -34,13 +34,6 @@ _LISTS = (nn.ModuleList, nn.ModuleDict)
 """They are not run themselves."""
 
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
-_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
-_SIZES: dict[type[nn.Module], frozenset[str]] = {
-    **dict.fromkeys(_CONVOLUTIONS, frozenset({"in_channels", "out_channels"})),
-    **dict.fromkeys(_NORMS, frozenset({"num_features"})),
-    nn.Linear: frozenset({"in_features", "out_features"}),
-}
-"""Arguments that are nothing but sizes of tensors, which torch's forward does not read."""
 
 Found: TypeAlias = "Plain | Elastic"
 
@@ -144,8 +137,7 @@ def _decisive(module: nn.Module, survey: Survey) -> list[Any]:
 
 
 def _sizes(layer: ElasticModule) -> frozenset[str]:
-    sizes = _SIZES.get(layer.plain, frozenset())
-    return sizes | {"groups"} if _is_depthwise(layer) else sizes
+    return layer.sizes | {"groups"} if _is_depthwise(layer) else layer.sizes
 
 
 def _is_depthwise(layer: ElasticModule) -> bool:

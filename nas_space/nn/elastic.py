@@ -71,6 +71,12 @@ class ElasticModule(ParametrizedModule):
     plain: ClassVar[type[nn.Module]]
     kept: ClassVar[frozenset[str]] = frozenset()
     """Attributes that all architectures have in common, though torch derives them."""
+    sizes: ClassVar[frozenset[str]] = frozenset()
+    """Arguments that are only sizes of tensors, which the plain ``forward`` does not read."""
+    is_normalization: ClassVar[bool] = False
+    """Whether it normalises, for who counts normalisations apart."""
+    derived: ClassVar[frozenset[str]] = frozenset()
+    """Attributes that hold the tensors of the plain layer once more; made by :meth:`derive`."""
 
     def __init_subclass__(cls, wraps: type[nn.Module] | None = None, **kwargs: Any) -> None:
         super().__init_subclass__(wraps=wraps, **kwargs)
@@ -103,6 +109,20 @@ class ElasticModule(ParametrizedModule):
         del arguments  # for those to whom it matters which are expressions
         return plain
 
+    @classmethod
+    def derive(cls, layer: Any) -> None:
+        """Make the attributes in :attr:`derived` from the tensors that a layer has.
+
+        Called after these have been made, cut or frozen: on the elastic layer itself, on the
+        stand-in on which torch's ``forward`` runs, which has its tensors as ordinary attributes,
+        and on the plain layer in a network.  Nothing to do for most layers.
+
+        Parameters
+        ----------
+        layer
+            One of these three; attributes other than the derived ones are set.
+        """
+
     # -- building -----------------------------------------------------------------------------
 
     def construct_mutable(self, arguments: dict[str, Any]) -> None:
@@ -119,7 +139,9 @@ class ElasticModule(ParametrizedModule):
         layouts = {
             name: tuple(map(layout_of, shape)) for name, shape in self.shapes(arguments).items()
         }
-        self.__dict__["_blueprint"] = Blueprint(type(self), arguments, Template(self), layouts)
+        self.__dict__["_blueprint"] = Blueprint(
+            type(self), arguments, Template(self, self.derived), layouts
+        )
         device = factory.get("device")
         for name, layout in layouts.items():
             self._allocate(name, tuple([axis.extent for axis in layout]), device)
@@ -129,6 +151,7 @@ class ElasticModule(ParametrizedModule):
         for layer in (*self.children(), self):
             for reset in ("reset_parameters", "_reset_parameters"):
                 getattr(layer, reset, _nothing_to_reset)()
+        self.derive(self)
         for name, value in arguments.items():
             if expressions_in(value) and name in self.__dict__:
                 setattr(self, name, value)
@@ -236,6 +259,7 @@ class ElasticModule(ParametrizedModule):
                 light = stand_in.__dict__[name] = self._light(child, type(child), form.parts[name])
                 if "_copied" in light.__dict__:
                     stand_in.__dict__.setdefault("_copied", []).extend(light.__dict__["_copied"])
+        self.derive(stand_in)
         return stand_in
 
     @staticmethod

@@ -57,10 +57,10 @@ def params(space: Space) -> Any:
     return titled(count_parameters(space), "params")
 
 
-def count_parameters(space: Space, *, normalization: bool = True) -> Any:
-    """As :func:`params`; those of normalisations may be left out."""
+def count_parameters(space: Space, counts: Callable[[nn.Module], bool] = lambda _: True) -> Any:
+    """As :func:`params`, of the modules whose own parameters ``counts`` says count."""
     space = module_of(space)
-    census = _Census(() if normalization else _NORMALIZATIONS, _tied(space))
+    census = _Census(counts, _tied(space))
     with suppress(Dead):
         census.attempt(lambda: census.freezer.module(space))
     check(space, census.failures, "any inputs")
@@ -70,14 +70,6 @@ def count_parameters(space: Space, *, normalization: bool = True) -> Any:
 def _tied(space: nn.Module) -> frozenset[int]:
     found = Counter(id(p) for module in space.modules() for p in module._parameters.values())
     return frozenset(key for key, number in found.items() if number > 1)
-
-
-_NORMALIZATIONS: tuple[type[nn.Module], ...] = (
-    nn.modules.batchnorm._NormBase,
-    nn.LayerNorm,
-    nn.GroupNorm,
-    nn.RMSNorm,
-)
 
 
 _Place: TypeAlias = tuple[Context, Labels]
@@ -130,18 +122,16 @@ class _Census(Explorer):
 
     Parameters
     ----------
-    ignored
-        Classes of modules whose own parameters do not count.
+    counts
+        Whether the own parameters of a module count.
     tied
         The identities of parameters that several modules have.
     """
 
-    def __init__(
-        self, ignored: tuple[type[nn.Module], ...] = (), tied: frozenset[int] = frozenset()
-    ) -> None:
+    def __init__(self, counts: Callable[[nn.Module], bool], tied: frozenset[int]) -> None:
         super().__init__()
         self.tied = tied
-        self.ignored = ignored
+        self.counts = counts
         self.freezer = _Counting(self)
         self.uses: list[_Use] = []
 
@@ -234,8 +224,10 @@ class _Counting(Freezer):
         extents = census.over_arguments(layer, lambda _, chosen: blueprint.extents(chosen))
         placed: Cases | None = None
         for prefix, holder in (("", layer), *layer._modules.items()):
-            for leaf, parameter in () if holder is None else holder._parameters.items():
-                if parameter is None or isinstance(holder, census.ignored):
+            if holder is None or not census.counts(holder):
+                continue
+            for leaf, parameter in holder._parameters.items():
+                if parameter is None:
                     continue
                 name = f"{prefix}.{leaf}" if prefix else leaf
                 if name not in extents.values[0]:
@@ -261,8 +253,8 @@ class _Counting(Freezer):
         cuts: Mapping[str, Cut] | None = None,
     ) -> nn.Module:
         self.cloned[-1].add(id(module))
-        ignored = isinstance(module, self.census.ignored)
-        for name, parameter in () if ignored else module._parameters.items():
+        counts = self.census.counts(module)
+        for name, parameter in module._parameters.items() if counts else ():
             if parameter is None:
                 continue
             cut = None if cuts is None else cuts.get(name)

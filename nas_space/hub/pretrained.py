@@ -15,6 +15,15 @@ from ..errors import CheckpointError
 from .published import PROXYLESSNAS, SHUFFLENET, find
 from .published_mobilenetv3 import MOBILENETV3
 
+__all__ = [
+    "BASE_ADDRESS",
+    "base_address",
+    "cache_folder",
+    "checkpoint_file",
+    "load_checkpoint",
+    "load_pretrained_weight",
+]
+
 BASE_ADDRESS = "https://nni.blob.core.windows.net/nashub"
 """Where NNI published its checkpoints; the environment variable below names another place."""
 

@@ -8,6 +8,8 @@ from typing import Any
 
 from ..errors import UsageError, suggest
 
+__all__ = ["PROXYLESSNAS", "SHUFFLENET", "Published", "find"]
+
 
 @dataclass(frozen=True)
 class Published:

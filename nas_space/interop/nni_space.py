@@ -35,6 +35,20 @@ from .nni_expressions import Expressions, Unreadable, subsets_class
 from .nni_hooks import hooks_for, unconditional
 from .nni_weights import load_supernet
 
+__all__ = [
+    "Converter",
+    "SpaceReference",
+    "constraint_class",
+    "from_supernet",
+    "given_weights",
+    "is_a_primitive",
+    "is_supernet",
+    "nni_space_class",
+    "plain_class",
+    "refuse_lost_labels",
+    "tensor_of",
+]
+
 _REFUSALS = (AssertionError, KeyError, TypeError, ValueError, RuntimeError, NotImplementedError)
 """What NNI's constructors raise."""
 

@@ -17,6 +17,8 @@ from .node import ActiveValues, fresh, key_of
 from .random_words import below, weighted
 from .symbols import MISSING, Drawer, MutableSymbol
 
+__all__ = ["Categorical", "check_distribution", "checked_values", "closest", "plain", "shortened"]
+
 T_co = TypeVar("T_co", covariant=True)
 
 _ATOMS = frozenset({int, str, bool})

@@ -13,6 +13,8 @@ from .mutable import LabeledMutable, Mutable, Values
 from .node import ActiveValues, Leaf, Node
 from .symbols import MutableSymbol
 
+__all__ = ["Constraint", "ExpressionConstraint", "Marker", "MutableAnnotation"]
+
 
 class MutableAnnotation(LabeledMutable):
     """Says something about a space without adding a dimension to it.

@@ -15,6 +15,8 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, Generic, TypeVar
 
+__all__ = ["Entered"]
+
 T = TypeVar("T")
 
 

@@ -10,6 +10,8 @@ from ..errors import SampleMissingError, SpaceError
 from .entered import Entered
 from .mutable import Mutable, Sample
 
+__all__ = ["dry_run", "ensure_frozen", "frozen_context", "frozen_factory"]
+
 T = TypeVar("T")
 
 _CONTEXTS: Entered[Sample | _Aside] = Entered("frozen_contexts")

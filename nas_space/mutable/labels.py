@@ -7,10 +7,12 @@ each count for themselves.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from ..errors import LabelError
 from .entered import Entered
+
+__all__ = ["auto_label", "label", "label_scope", "strict_label_scope"]
 
 _SCOPES: Entered[label_scope] = Entered("label_scopes")
 
@@ -187,3 +189,10 @@ def _checked(name: str) -> str:
 
 
 _GLOBAL = label_scope(label("global"))
+
+
+def listed(names: Iterable[str], most: int = 20) -> str:
+    """Return names for an error message; not all where there are hundreds."""
+    found = [repr(str(name)) for name in names]
+    tail = [f"... ({len(found)} in all)"] if len(found) > most else []
+    return ", ".join(found[:most] + tail) or "none"

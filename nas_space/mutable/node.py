@@ -16,6 +16,8 @@ from typing import Any, Protocol, Self, TypeVar, cast
 from .labels import label
 from .operators import Operator
 
+__all__ = ["ActiveValues", "Interned", "Leaf", "Node", "fresh", "key_of", "leaves", "postorder"]
+
 T = TypeVar("T")
 
 _TABLE: weakref.WeakValueDictionary[Hashable, Node] = weakref.WeakValueDictionary()

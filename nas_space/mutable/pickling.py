@@ -11,6 +11,8 @@ from typing import Any
 from .node import Node, postorder
 from .operators import Operator
 
+__all__ = ["Place", "Step", "flatten", "rebuild"]
+
 Step = tuple[Operator | None, Any]
 """An operator with its arguments, or ``None`` with a leaf."""
 

@@ -40,7 +40,9 @@ from .layers import (
 )
 from .module import MutableModule
 from .parametrized import ParametrizedModule
+from .recurrent import MutableGRU, MutableLSTM, MutableRNN
 from .repeat import Repeat
+from .segments import flattened
 from .space import ModelSpace
 
 MaybeIntChoice: TypeAlias = "int | MutableExpression[int]"
@@ -67,21 +69,25 @@ __all__ = [
     "MutableConvTranspose3d",
     "MutableEmbedding",
     "MutableEmbeddingBag",
+    "MutableGRU",
     "MutableGroupNorm",
     "MutableInstanceNorm1d",
     "MutableInstanceNorm2d",
     "MutableInstanceNorm3d",
+    "MutableLSTM",
     "MutableLayerNorm",
     "MutableLinear",
     "MutableModule",
     "MutableMultiheadAttention",
     "MutablePReLU",
     "MutableRMSNorm",
+    "MutableRNN",
     "MutableSyncBatchNorm",
     "ParametrizedModule",
     "Repeat",
     "active",
     "choice",
+    "flattened",
 ]
 
 

@@ -84,7 +84,7 @@ class Activation:
 
     def elastic(self, layer: Any, *args: Any, **kwargs: Any) -> Any:
         """The output of an elastic layer: here, of the one shape that is active."""
-        return layer.plain.forward(self.stand_in(layer), *args, **kwargs)
+        return layer.run_as(self.stand_in(layer), *args, **kwargs)
 
     def __enter__(self) -> Activation:
         _ENTERED.enter(self)

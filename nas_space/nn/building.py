@@ -15,6 +15,17 @@ from ..mutable.entered import Entered
 from ..mutable.lazy import evaluate
 from ..mutable.node import Node
 
+__all__ = [
+    "Constructor",
+    "Slim",
+    "building_for",
+    "constructing_by",
+    "constructor",
+    "extent",
+    "inside_space",
+    "slim",
+]
+
 
 class Slim:
     """Building for one architecture only.

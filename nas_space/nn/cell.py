@@ -20,6 +20,8 @@ from .freezing import Freezer
 from .module import MutableModule
 from .structure import Survey
 
+__all__ = ["Cell", "CellOp", "CellOps", "PerInput"]
+
 CellOp = nn.Module | Callable[[int, int, "int | None"], nn.Module]
 CellOps = Mapping[str, CellOp] | Sequence[CellOp] | Callable[[], Any]
 

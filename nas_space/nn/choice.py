@@ -17,6 +17,16 @@ from .freezing import Freezer
 from .module import MutableModule
 from .structure import Survey
 
+__all__ = [
+    "Candidate",
+    "Candidates",
+    "ChosenInputs",
+    "InputChoice",
+    "LayerChoice",
+    "ReductionType",
+    "reduce_inputs",
+]
+
 Candidate = nn.Module | Callable[[], nn.Module]
 Candidates = Mapping[str, Candidate] | Sequence[Candidate] | nn.ModuleList | nn.ModuleDict
 ReductionType = Literal["mean", "concat", "sum", "none"]

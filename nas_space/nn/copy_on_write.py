@@ -7,6 +7,8 @@ from typing import Any, Self
 
 from torch import nn
 
+__all__ = ["SharedWeights"]
+
 
 class SharedWeights(nn.Module):
     """What a network does that was frozen with ``weights='share'``: it copies before it changes.

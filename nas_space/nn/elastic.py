@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, ClassVar, TypeAlias
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -27,17 +27,17 @@ from .blueprint import (
     Blueprint,
     LayerForm,
     ModuleForm,
+    Shape,
     Template,
     as_call,
     defaults_of,
     refusal,
 )
-from .building import extent, slim
+from .building import slim
 from .freezing import Freezer, dense
 from .parametrized import ParametrizedModule, evaluated, expressions_in, signature_of
+from .segments import layout_of, leading
 from .structure import ATOMS, Survey
-
-Shape: TypeAlias = tuple[Any, ...]
 
 
 class ElasticModule(ParametrizedModule):
@@ -71,6 +71,12 @@ class ElasticModule(ParametrizedModule):
     plain: ClassVar[type[nn.Module]]
     kept: ClassVar[frozenset[str]] = frozenset()
     """Attributes that all architectures have in common, though torch derives them."""
+    sizes: ClassVar[frozenset[str]] = frozenset()
+    """Arguments that are only sizes of tensors, which the plain ``forward`` does not read."""
+    is_normalization: ClassVar[bool] = False
+    """Whether it normalises, for who counts normalisations apart."""
+    derived: ClassVar[frozenset[str]] = frozenset()
+    """Attributes that hold the tensors of the plain layer once more; made by :meth:`derive`."""
 
     def __init_subclass__(cls, wraps: type[nn.Module] | None = None, **kwargs: Any) -> None:
         super().__init_subclass__(wraps=wraps, **kwargs)
@@ -86,7 +92,10 @@ class ElasticModule(ParametrizedModule):
 
     @classmethod
     def cut(cls, name: str, tensor: Tensor, shape: tuple[int, ...]) -> Tensor:
-        """The part of a tensor that has the given shape: by default, what comes first."""
+        """The part of a tensor that has the given shape: by default, what comes first.
+
+        A size that is :class:`~nas_space.nn.segments.Places` says which elements it is of.
+        """
         del name  # the same for all
         return leading(tensor, shape)
 
@@ -99,6 +108,20 @@ class ElasticModule(ParametrizedModule):
         """The plain arguments with which the tensors are first made, for some arguments."""
         del arguments  # for those to whom it matters which are expressions
         return plain
+
+    @classmethod
+    def derive(cls, layer: Any) -> None:
+        """Make the attributes in :attr:`derived` from the tensors that a layer has.
+
+        Called after these have been made, cut or frozen: on the elastic layer itself, on the
+        stand-in on which torch's ``forward`` runs, which has its tensors as ordinary attributes,
+        and on the plain layer in a network.  Nothing to do for most layers.
+
+        Parameters
+        ----------
+        layer
+            One of these three; attributes other than the derived ones are set.
+        """
 
     # -- building -----------------------------------------------------------------------------
 
@@ -113,16 +136,22 @@ class ElasticModule(ParametrizedModule):
         # tensors are replaced by those of the largest shapes.
         self._init_plain(arguments, factory)
         self.__dict__["args"] = arguments
-        self.__dict__["_blueprint"] = Blueprint(type(self), arguments, Template(self))
+        layouts = {
+            name: tuple(map(layout_of, shape)) for name, shape in self.shapes(arguments).items()
+        }
+        self.__dict__["_blueprint"] = Blueprint(
+            type(self), arguments, Template(self, self.derived), layouts
+        )
         device = factory.get("device")
-        for name, shape in self.shapes(arguments).items():
-            self._allocate(name, tuple(map(extent, shape)), device)
+        for name, layout in layouts.items():
+            self._allocate(name, tuple([axis.extent for axis in layout]), device)
         for name, buffer in self._buffers.items():
             if buffer is not None and buffer.is_meta:  # a counter, the same for every architecture
                 self._buffers[name] = torch.zeros_like(buffer, device=_device(device))
         for layer in (*self.children(), self):
             for reset in ("reset_parameters", "_reset_parameters"):
                 getattr(layer, reset, _nothing_to_reset)()
+        self.derive(self)
         for name, value in arguments.items():
             if expressions_in(value) and name in self.__dict__:
                 setattr(self, name, value)
@@ -179,21 +208,24 @@ class ElasticModule(ParametrizedModule):
 
     # -- running and freezing -------------------------------------------------------------------
 
+    @property
+    def blueprint(self) -> Blueprint:
+        """What makes the layer out of values of the expressions among its arguments."""
+        found: Blueprint = self.__dict__["_blueprint"]
+        return found
+
     def form(self, values: Any) -> LayerForm:
         """What the layer is under some values."""
-        blueprint: Blueprint = self.__dict__["_blueprint"]
-        return blueprint.form(values)
+        return self.blueprint.form(values)
 
-    def extents(self, values: Any) -> dict[str, tuple[int, ...] | None]:
+    def extents(self, values: Any) -> dict[str, Shape | None]:
         """The shapes that its tensors have under some values; ``None`` for those it lacks."""
-        blueprint: Blueprint = self.__dict__["_blueprint"]
-        return blueprint.extents(values)
+        return self.blueprint.extents(values)
 
     @property
     def wanted(self) -> list[Node]:
         """The expressions among its arguments."""
-        blueprint: Blueprint = self.__dict__["_blueprint"]
-        return blueprint.wanted
+        return self.blueprint.wanted
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         if not self.is_parametrized:
@@ -202,20 +234,32 @@ class ElasticModule(ParametrizedModule):
 
     def run(self, values: Any, *args: Any, **kwargs: Any) -> Any:
         """The output of the layer with the shape that it has under some values."""
-        return self.plain.forward(self.stand_in(values), *args, **kwargs)
+        return self.run_as(self.stand_in(values), *args, **kwargs)
+
+    def run_as(self, stand_in: Any, *args: Any, **kwargs: Any) -> Any:
+        """The output of torch's ``forward`` on a stand-in; statistics that it changes are kept."""
+        output = self.plain.forward(stand_in, *args, **kwargs)
+        put_back(stand_in)
+        return output
 
     def stand_in(self, values: Any) -> Any:
         """An object that torch's ``forward`` takes for the plain layer."""
+        return self.shaped(self.form(values))
+
+    def shaped(self, form: LayerForm) -> Any:
+        """An object that torch's ``forward`` takes for a plain layer of some form."""
         if torch.is_inference_mode_enabled():
             # A view of a tensor made there forgets that it wants gradients, by which torch
             # chooses kernels: what is cut has to be as ordinary as the parameters.
             with torch.inference_mode(False), torch.no_grad():
-                return self.stand_in(values)
-        form = self.form(values)
+                return self.shaped(form)
         stand_in = self._light(self, self.plain, form.parts[""])
         for name, child in self._modules.items():
             if child is not None:
-                stand_in.__dict__[name] = self._light(child, type(child), form.parts[name])
+                light = stand_in.__dict__[name] = self._light(child, type(child), form.parts[name])
+                if "_copied" in light.__dict__:
+                    stand_in.__dict__.setdefault("_copied", []).extend(light.__dict__["_copied"])
+        self.derive(stand_in)
         return stand_in
 
     @staticmethod
@@ -236,6 +280,8 @@ class ElasticModule(ParametrizedModule):
                     if tensor.requires_grad and not taken.requires_grad:
                         # Without gradients, too, torch chooses kernels by this.
                         taken = taken.detach().requires_grad_()
+                elif taken is not None and taken is not tensor and not taken._is_view():
+                    contents.setdefault("_copied", []).append((tensor, cut, taken))
                 contents[name] = taken
         return light
 
@@ -304,22 +350,13 @@ def _examples(arguments: Mapping[str, Any]) -> Iterator[Any]:
             yield chosen.__getitem__
 
 
+def put_back(stand_in: Any) -> None:
+    """Write what a forward has made of copied parts of buffers to where these came from."""
+    for buffer, cut, taken in stand_in.__dict__.get("_copied", ()):
+        with torch.no_grad():
+            places = cut(torch.arange(buffer.numel(), device=buffer.device).view(buffer.shape))
+            buffer.view(-1).index_copy_(0, places.flatten(), taken.flatten().to(buffer))
+
+
 def _device(device: Any) -> torch.device:
     return torch.get_default_device() if device is None else torch.device(device)
-
-
-def leading(tensor: Tensor, shape: tuple[int, ...]) -> Tensor:
-    """The first part of a tensor along every dimension."""
-    for dim, size in enumerate(shape):
-        if tensor.shape[dim] != size:
-            tensor = tensor.narrow(dim, 0, size)
-    return tensor
-
-
-def centred(tensor: Tensor, shape: tuple[int, ...], start: int) -> Tensor:
-    """The first part along dimensions before ``start``, the middle along the others."""
-    tensor = leading(tensor, shape[:start])
-    for dim in range(start, len(shape)):
-        if tensor.shape[dim] != shape[dim]:
-            tensor = tensor.narrow(dim, (tensor.shape[dim] - shape[dim]) // 2, shape[dim])
-    return tensor

@@ -17,6 +17,8 @@ from .building import constructing_by, constructor
 from .freezing import Freezer
 from .structure import ATOMS, Survey
 
+__all__ = ["Constructing", "MutableModule"]
+
 M = TypeVar("M", bound=Mutable)
 
 _RESERVED = frozenset(name for name in dir(Mutable) if not name.startswith("_"))

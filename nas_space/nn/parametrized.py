@@ -24,6 +24,8 @@ from .freezing import Freezer
 from .module import MutableModule
 from .structure import ATOMS, Survey, side_by_side
 
+__all__ = ["ParametrizedModule", "bound_arguments", "evaluated", "expressions_in", "signature_of"]
+
 
 def expressions_in(value: Any) -> list[Any]:
     """The expressions that an argument is or holds, tuples and lists included."""

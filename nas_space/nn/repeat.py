@@ -18,6 +18,8 @@ from .freezing import Freezer
 from .module import MutableModule
 from .structure import Survey, side_by_side
 
+__all__ = ["Block", "Repeat"]
+
 Block = nn.Module | Callable[[int], nn.Module]
 
 

@@ -140,7 +140,7 @@ class Recorder(Explorer):
         found: nn.Module | None = self._stand_ins.get(key)
         if found is None:
             with torch._C.DisableTorchFunction():  # its weights are there before the forward
-                found = self._stand_ins[key] = layer.stand_in(chosen)
+                found = self._stand_ins[key] = layer.shaped(layer.blueprint.form_by_size(chosen))
             for module in (found, *vars(found).values()):
                 if isinstance(module, nn.Module):
                     vars(module).pop("forward", None)  # that of the twin, which is followed

@@ -76,4 +76,5 @@ class Traced(Activation):
                 if parameter.requires_grad:
                     leaf = light.__dict__[name] = taken.detach().requires_grad_()
                     self.used.append(Slice(parameter, cut, leaf))
+        layer.derive(stand_in)
         return stand_in

@@ -172,9 +172,10 @@ def test_two_budgets_on_a_space_of_networks_return_or_are_refused() -> None:
     costs = [macs(space, (3, 32, 32)), params(space)]
     low, high = zip(*[bounds(space, cost)[:2] for cost in costs], strict=True)
     rng = np.random.default_rng(0)
+    labels: dict[str, Any] = dict(space.simplify())
     score = (
         ME.sum(
-            ME.condition(space.simplify()[name] == value, float(rng.normal()), 0.0)
+            ME.condition(labels[name] == value, float(rng.normal()), 0.0)
             for name, value in (("s2_depth", 2), ("s3_depth", 3), ("s4_depth", 1), ("s5_depth", 4))
         )
         - costs[0] * 1e-7

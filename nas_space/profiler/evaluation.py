@@ -12,6 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from ..errors import SpaceError
 from ..mutable.node import key_of
+from ..nn.reparametrized import Computing
 from ..nn.structure import ATOMS
 from .counting import Counter
 from .tensors import flatten, unflatten
@@ -301,6 +302,10 @@ def _tensors_of(leaf: Any) -> Iterator[torch.Tensor]:
                 yield value
             else:
                 yield from _tensors_of(value)
+    elif isinstance(leaf, Computing):
+        for module in leaf.modules():
+            yield from (t for t in module._parameters.values() if t is not None)
+            yield from (t for t in module._buffers.values() if t is not None)
 
 
 def _strides(tensor: torch.Tensor) -> tuple[int, ...]:

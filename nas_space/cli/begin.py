@@ -76,7 +76,7 @@ def search(
         str | None,
         typer.Option(
             help="spos trains shared weights first; random-path, darts, gumbel, proxyless and enas "
-            "search while they train them; random, grid, evolution, tpe, gp, qmc, nsga2, ... "
+            "search while they train them; random, grid, evolution, thompson, gp, tpe, nsga2, ... "
             "train each candidate by itself.",
             show_default="spos",
         ),

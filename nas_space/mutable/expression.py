@@ -10,10 +10,11 @@ from typing import Any, Generic, NoReturn, Protocol, TypeVar, cast, runtime_chec
 import numpy as np
 
 from ..errors import ExpressionError, UsageError
+from .factor_sum import FactorSum
 from .lazy import evaluate
 from .mutable import Mutable, Values
 from .node import Node, fresh, key_of, leaves, postorder
-from .operators import ATOM, OPERATORS, Operator
+from .operators import ATOM, LOOKUP, OPERATORS, Operator
 from .pickling import flatten, rebuild
 from .printing import show
 
@@ -106,7 +107,9 @@ class MutableExpression(Node, Mutable, Generic[T_co]):
             names = [symbol.name for symbol in self.leaf_symbols()]
             values = dict(zip(names, values, strict=False))  # if one is missing, evaluation says
         given = values
-        return evaluate(self, lambda leaf: leaf.take(given))
+        if self.operator is LOOKUP:  # without a walk, which takes most of the time
+            return self.arguments[0].at(given)
+        return evaluate(self, lambda leaf: leaf.take(given), None, given)
 
     def equals(self, other: Any) -> bool:
         """Whether two expressions are the same, symbol for symbol.
@@ -131,8 +134,8 @@ class MutableExpression(Node, Mutable, Generic[T_co]):
     def text(self, texts: Mapping[Node, tuple[str, int]]) -> tuple[str, int]:
         operator = cast(Operator, self.operator)
         text = show(self, operator, texts)
-        if len(text) > _LONGEST:
-            return self.__dict__.get("_title", "..."), ATOM
+        if not text or len(text) > _LONGEST:
+            return self.__dict__.get("_title", "..." if text else repr(self.arguments[0])), ATOM
         return text, operator.precedence
 
     # -- what cannot be done with an expression -------------------------------------------
@@ -377,6 +380,22 @@ class MutableExpression(Node, Mutable, Generic[T_co]):
                 )
             return expressions[branch]
         return apply("switch_case", branch, tuple(expressions), *expressions.values())
+
+    @staticmethod
+    def lookup(factors: FactorSum) -> Any:
+        """The sum of some factors, by the codes of those symbols that are active.
+
+        >>> import numpy as np
+        >>> from nas_space.mutable import Categorical
+        >>> from nas_space.mutable.factors import Factor
+        >>> from nas_space.mutable.factor_sum import FactorSum
+        >>> op = Categorical(["conv", "pool"], label="op")
+        >>> MutableExpression.lookup(FactorSum([Factor([op], np.array([9, 0]))], 3))
+        sum([{'conv': 9, 'pool': 0}[op], 3])
+        """
+        if not factors.symbols:
+            return factors.constant
+        return apply("lookup", factors, *factors.symbols)
 
     @staticmethod
     def max(first: Any, *others: Any) -> Any:

@@ -7,7 +7,7 @@ each count for themselves.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from ..errors import LabelError
 from .entered import Entered
@@ -189,3 +189,10 @@ def _checked(name: str) -> str:
 
 
 _GLOBAL = label_scope(label("global"))
+
+
+def listed(names: Iterable[str], most: int = 20) -> str:
+    """Return names for an error message; not all where there are hundreds."""
+    found = [repr(str(name)) for name in names]
+    tail = [f"... ({len(found)} in all)"] if len(found) > most else []
+    return ", ".join(found[:most] + tail) or "none"

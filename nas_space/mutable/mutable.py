@@ -20,7 +20,7 @@ from ..errors import (
     UsageError,
     suggest,
 )
-from .labels import label
+from .labels import label, listed
 from .layout import Layout, two_of_one_label
 from .lazy import Walk
 from .node import Leaf, Node, leaves
@@ -371,7 +371,7 @@ class Values:
         found = self.known.get(expression, self)
         if found is not self:
             return found
-        return Walk(expression, self.known).run(self._inactive)
+        return Walk(expression, self.known, self.active or None).run(self._inactive)
 
     def _inactive(self, leaf: Leaf) -> Any:
         raise SampleMissingError(
@@ -384,13 +384,6 @@ class Values:
         """Raises unless the constraints that were met on the way hold."""
         for constraint in self.pending:
             constraint.check(sample, self)
-
-
-def listed(names: Iterable[str], most: int = 20) -> str:
-    """Names for an error message; not all where there are hundreds."""
-    found = [repr(str(name)) for name in names]
-    tail = [f"... ({len(found)} in all)"] if len(found) > most else []
-    return ", ".join(found[:most] + tail) or "none"
 
 
 def _misspelling(label: str, sample: Iterable[str], root: Node | None) -> str:

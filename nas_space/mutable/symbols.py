@@ -16,8 +16,8 @@ from ..errors import DomainError, SampleMissingError, SampleValidationError
 from .columns import Column, as_column
 from .expression import MutableExpression
 from .intervals import EVERYTHING, Interval
-from .labels import auto_label
-from .mutable import LabeledMutable, Mutable, listed
+from .labels import auto_label, listed
+from .mutable import LabeledMutable, Mutable
 from .node import ActiveValues, Leaf, Node, key_of
 
 T_co = TypeVar("T_co", covariant=True)

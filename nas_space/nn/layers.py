@@ -18,8 +18,10 @@ from torch import nn
 from ..errors import SpaceError, suggest
 from ..mutable import distinct_values
 from ..mutable.node import Node
-from .elastic import ElasticModule, Shape, centred, leading
+from .blueprint import Shape
+from .elastic import ElasticModule
 from .parametrized import ParametrizedModule
+from .segments import Places, centred, flattened, leading
 
 
 def _spread(value: Any, n: int) -> tuple[Any, ...]:
@@ -36,6 +38,7 @@ class _Convolution(ElasticModule):
     """Convolutions: output channels first, kernels cut from the middle."""
 
     dimensions: int
+    sizes = frozenset({"in_channels", "out_channels"})
 
     @classmethod
     def shapes(cls, arguments: Mapping[str, Any]) -> dict[str, Shape]:
@@ -53,6 +56,8 @@ class _Convolution(ElasticModule):
 
 class _TransposedConvolution(_Convolution):
     """Transposed convolutions: input channels first."""
+
+    sizes = frozenset()  # they choose their output padding by shapes
 
     @classmethod
     def shapes(cls, arguments: Mapping[str, Any]) -> dict[str, Shape]:
@@ -117,6 +122,8 @@ class MutableConvTranspose3d(_TransposedConvolution, nn.ConvTranspose3d, wraps=n
 class MutableLinear(ElasticModule, nn.Linear, wraps=nn.Linear):
     """``torch.nn.Linear`` whose arguments may be expressions."""
 
+    sizes = frozenset({"in_features", "out_features"})
+
     @classmethod
     def shapes(cls, arguments: Mapping[str, Any]) -> dict[str, Shape]:
         out = arguments["out_features"]
@@ -139,6 +146,7 @@ class _ChannelNorm(ElasticModule):
     """Normalisation with one number of each kind for each channel."""
 
     channels = "num_features"
+    is_normalization = True
 
     @classmethod
     def shapes(cls, arguments: Mapping[str, Any]) -> dict[str, Shape]:
@@ -150,18 +158,24 @@ class _ChannelNorm(ElasticModule):
         cast(Any, self.plain).reset_parameters(self)
 
 
-class MutableBatchNorm1d(_ChannelNorm, nn.BatchNorm1d, wraps=nn.BatchNorm1d):
+class _BatchNorm(_ChannelNorm):
+    """Normalisation over the batch, whose forward does not read how many channels there are."""
+
+    sizes = frozenset({"num_features"})
+
+
+class MutableBatchNorm1d(_BatchNorm, nn.BatchNorm1d, wraps=nn.BatchNorm1d):
     """``torch.nn.BatchNorm1d`` whose arguments may be expressions."""
 
 
-class MutableBatchNorm2d(_ChannelNorm, nn.BatchNorm2d, wraps=nn.BatchNorm2d):
+class MutableBatchNorm2d(_BatchNorm, nn.BatchNorm2d, wraps=nn.BatchNorm2d):
     """``torch.nn.BatchNorm2d`` whose arguments may be expressions.
 
     Running statistics are shared and updated in place, on the channels that are active.
     """
 
 
-class MutableBatchNorm3d(_ChannelNorm, nn.BatchNorm3d, wraps=nn.BatchNorm3d):
+class MutableBatchNorm3d(_BatchNorm, nn.BatchNorm3d, wraps=nn.BatchNorm3d):
     """``torch.nn.BatchNorm3d`` whose arguments may be expressions."""
 
 
@@ -191,10 +205,13 @@ class MutablePReLU(_ChannelNorm, nn.PReLU, wraps=nn.PReLU):
     """``torch.nn.PReLU`` whose arguments may be expressions."""
 
     channels = "num_parameters"
+    is_normalization = False
 
 
 class _ShapeNorm(ElasticModule):
     """Normalisation over the last dimensions."""
+
+    is_normalization = True
 
     @classmethod
     def shapes(cls, arguments: Mapping[str, Any]) -> dict[str, Shape]:
@@ -244,11 +261,11 @@ class MutableMultiheadAttention(ElasticModule, nn.MultiheadAttention, wraps=nn.M
         key = width if arguments["kdim"] is None else arguments["kdim"]
         value = width if arguments["vdim"] is None else arguments["vdim"]
         return {
-            "in_proj_weight": (width * 3, width),
+            "in_proj_weight": (flattened(3, width), width),
             "q_proj_weight": (width, width),
             "k_proj_weight": (width, key),
             "v_proj_weight": (width, value),
-            "in_proj_bias": (width * 3,),
+            "in_proj_bias": (flattened(3, width),),
             "bias_k": (1, 1, width),
             "bias_v": (1, 1, width),
             "out_proj.weight": (width, width),
@@ -257,8 +274,9 @@ class MutableMultiheadAttention(ElasticModule, nn.MultiheadAttention, wraps=nn.M
 
     @classmethod
     def cut(cls, name: str, tensor: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
-        if not name.startswith("in_proj") or tensor.shape == torch.Size(shape):
+        if not name.startswith("in_proj") or isinstance(shape[0], Places):
             return leading(tensor, shape)
+        # A plain number of rows is a third of it of each of the three projections.
         thirds = tensor.reshape(3, -1, *tensor.shape[1:])
         return leading(thirds, (3, shape[0] // 3, *shape[1:])).flatten(0, 1)
 

@@ -23,9 +23,10 @@ from ..mutable import (
 from ..mutable.frozen import dry_run
 from ..mutable.labels import strict_label_scope
 from ..mutable.node import Leaf, Node, leaves
+from ..tables.coverage import check_constraint
+from ..tables.model import root_of
 from .building import inside_space, slim
 from .module import MutableModule
-from .reach import check_reach
 from .structure import ATOMS, Survey, explain_plain_layer, modules_using, refuse_misplaced
 from .validation import check_inactive, is_retired
 
@@ -100,7 +101,7 @@ class RootModule(MutableModule):
                     "make them the same"
                 )
         for constraint in self.constraints():
-            check_reach(constraint, self)
+            check_constraint(root_of(self), constraint)
 
     def structure(self) -> Node | None:
         # The walk over all modules is made once; whatever changes the space forgets it.
@@ -187,7 +188,7 @@ for {'first': 16, 'second': 8}
         ]
         if "_arguments" in self.__dict__:  # it is built
             for constraint in constraints:
-                check_reach(constraint, self)
+                check_constraint(root_of(self), constraint)
         for constraint in constraints:
             self.add_mutable(constraint)
         return self

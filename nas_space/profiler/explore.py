@@ -206,7 +206,12 @@ class Explorer(Activation):
         which = (*self.context.guards, *(guard for guard in guards if guard.labels))
         self.failures.append(Failure(which, self.path, what, error))
 
-    def over_arguments(self, layer: ElasticModule, make: Callable[[int, Any], Any]) -> Cases:
+    def over_arguments(
+        self,
+        layer: ElasticModule,
+        make: Callable[[int, Any], Any],
+        also: Sequence[Any] = (),
+    ) -> Cases:
         """What a function makes of each combination of a layer's arguments.
 
         Parameters
@@ -216,12 +221,15 @@ class Explorer(Activation):
         make
             Given the place of a combination, and the values of the expressions in it.  What torch
             refuses are failures.
+        also
+            Further expressions to know the values of.
         """
-        cases = self.cases(apply("tuple", *layer.wanted))
+        wanted = (*layer.wanted, *also)
+        cases = self.cases(apply("tuple", *wanted))
         ids = np.full(len(cases.values) + 1, NONE)
         made: list[Any] = []
         for place in cases.present(self.context):
-            chosen = dict(zip(layer.wanted, cases.values[place], strict=True))
+            chosen = dict(zip(wanted, cases.values[place], strict=True))
             try:
                 found = make(place, chosen.__getitem__)
             except NasSpaceError as error:

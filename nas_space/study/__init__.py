@@ -20,6 +20,7 @@ from .progress import SearchProgress, ShowProgress
 from .result import Outcome, SearchResult
 from .search import search
 from .storage import open_storage
+from .table_evaluator import TableEvaluator
 
 __all__ = [
     "Objective",
@@ -28,6 +29,7 @@ __all__ = [
     "SearchProgress",
     "SearchResult",
     "ShowProgress",
+    "TableEvaluator",
     "describe",
     "fingerprint",
     "from_scratch",

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from ..errors import LabelError, SampleMissingError, suggest
+from ..mutable import Constraint
+from ..mutable.factor_sum import covered_by
 from ..mutable.factors import TRUE, Factor
 from ..mutable.node import Leaf, Node
 from ..mutable.printing import brief
 from .activity import Activity
+from .join_tree import satisfiable
 
 
 def check_covered(root: Node, expression: Node, guard: Factor = TRUE) -> None:
@@ -28,8 +33,9 @@ def check_covered(root: Node, expression: Node, guard: Factor = TRUE) -> None:
     SampleMissingError
         If a label is needed where it is not active.
     """
-    checked: set[Node] = root.remember("_covers", lambda _: {root})
-    if expression in checked:
+    covered = covered_by(root)
+    computed = expression.operator is not None and not expression.operator.lazy
+    if expression in covered or (computed and covered.issuperset(expression.children)):
         return
     space, here = Activity.of(root), Activity.of(expression)
     known = {leaf.name: leaf for leaf in space.reach if leaf.words}
@@ -49,18 +55,32 @@ def check_covered(root: Node, expression: Node, guard: Factor = TRUE) -> None:
             )
         _check_active(leaf, space, here, expression, guard)
     if guard.always:
-        checked.add(expression)
+        covered.add(expression)
+
+
+def check_constraint(root: Node, constraint: Constraint) -> None:
+    """Refuse a constraint that needs a label where it is not active; see :func:`check_covered`.
+
+    Parameters
+    ----------
+    root
+        The structure of the space.
+    constraint
+        One of the space's, which must hold where its marker is reached, or one to be added to it.
+    """
+    needed = constraint.needs()
+    if needed is not None:
+        reach: dict[Any, Factor] = Activity.of(root).reach
+        check_covered(root, needed, reach.get(constraint.marker, TRUE))
 
 
 def _check_active(
     leaf: Leaf, space: Activity, here: Activity, expression: Node, guard: Factor
 ) -> None:
     """Every combination of codes occurs, so a single one that goes wrong is enough."""
-    from .model import possible
-
     active, needed = space.reach[leaf], here.reach[leaf]
     definitions = [*space.definitions, *here.definitions]
-    if not active.always and possible([*definitions, needed, ~active, guard]):
+    if not active.always and satisfiable([*definitions, needed, ~active, guard]):
         raise SampleMissingError(
             f"{brief(expression)} needs the label {leaf.name!r} where it is not active; guard its "
             "use with MutableExpression.condition(...)"

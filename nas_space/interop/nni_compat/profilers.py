@@ -17,6 +17,7 @@ from ...profiler.evaluation import Outcome
 from ...profiler.formulas import FlopsResult
 from ...profiler.parameters import count_parameters
 from ...profiler.profile import profile
+from .extras import Extras, extras_of
 
 __all__ = [
     "ExpressionProfiler",
@@ -82,7 +83,7 @@ class FlopsParamsCounterConfig:
 
     def __call__(self, outcome: Outcome) -> int:
         """What one call of a function costs."""
-        extras = outcome.extras
+        extras = extras_of(outcome) if any(vars(self).values()) else Extras()
         return (
             outcome.flops // 2
             + self.count_bias * extras.bias
@@ -164,7 +165,17 @@ def _flops(space: nn.Module, args: Any, config: FlopsParamsCounterConfig) -> Any
 
 
 def _params(space: nn.Module, config: FlopsParamsCounterConfig) -> Any:
-    return count_parameters(space, normalization=config.count_normalization)
+    if config.count_normalization:
+        return count_parameters(space)
+    return count_parameters(space, lambda module: not _normalizes(module))
+
+
+_NORMALIZATIONS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
+"""Those of torch; an elastic layer says it itself."""
+
+
+def _normalizes(module: nn.Module) -> bool:
+    return getattr(type(module), "is_normalization", isinstance(module, _NORMALIZATIONS))
 
 
 def _config(fields: dict[str, bool]) -> FlopsParamsCounterConfig:

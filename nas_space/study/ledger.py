@@ -37,6 +37,7 @@ __all__ = [
     "ABANDONED",
     "ARCHITECTURE",
     "COST",
+    "ERROR",
     "FAILURE",
     "METRICS",
     "NUMBER",
@@ -53,6 +54,9 @@ ARCHITECTURE = "architecture"
 
 COST = "cost"
 """Holds what decides between equal scores: see :func:`nas_space.study.worker.deciding_cost`."""
+
+ERROR = "standard_error"
+"""Holds the standard error of the first objective, where it is known."""
 
 FAILURE = "failure"
 """Holds the traceback of an evaluation that failed."""

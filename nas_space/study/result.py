@@ -21,10 +21,9 @@ from optuna.trial import FrozenTrial, TrialState
 from ..errors import TrialError, UsageError
 from ..mutable import Sample
 from ..mutable.node import key_of
-from ..training.scoring import STANDARD_ERROR
 from ..training.weights import check_fit
 from .fingerprint import unrestricted
-from .ledger import ARCHITECTURE, COST, FAILURE, METRICS, REPAIRED, counts, number_of
+from .ledger import ARCHITECTURE, COST, ERROR, FAILURE, METRICS, REPAIRED, counts, number_of
 from .networks import KeptNetworks
 from .objectives import Objective, ranking
 from .storage import quiet, unwarned
@@ -60,6 +59,8 @@ class Outcome:
     cost
         What decides between equal scores: the cost that the space's first budget limits, or else
         the number of parameters; ``None`` where neither is known.
+    standard_error
+        Of the first objective, on a finite number of examples; ``None`` where it is not known.
     """
 
     number: int
@@ -71,6 +72,7 @@ class Outcome:
     repaired: int = 0
     failure: str | None = None
     cost: float | None = None
+    standard_error: float | None = None
 
 
 class SearchResult:
@@ -128,6 +130,7 @@ class SearchResult:
             repaired=int(trial.user_attrs.get(REPAIRED, 0)),
             failure=trial.user_attrs.get(FAILURE),
             cost=trial.user_attrs.get(COST),
+            standard_error=trial.user_attrs.get(ERROR),
         )
 
     def _arch(self, trial: FrozenTrial) -> Sample:
@@ -176,7 +179,7 @@ class SearchResult:
 
         Evaluators of a :class:`~nas_space.training.Task` measure it.
         """
-        return self.winner().metrics.get(STANDARD_ERROR) if self.complete else None
+        return self.winner().standard_error if self.complete else None
 
     def winner(self, objective: str | None = None) -> Outcome:
         """Return the best trial by one objective, the first one by default.

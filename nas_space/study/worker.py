@@ -24,6 +24,7 @@ from ..strategy import SearchState, Strategy
 from ..strategy.neighbours import nearest
 from ..training.fabric import device_of
 from ..training.randomness import preserved_randomness, seed_globally, seed_of
+from ..training.scoring import STANDARD_ERROR
 from .failures import all_alike, failure_error
 from .fingerprint import unrestricted
 from .intermediate import reporting_to
@@ -31,6 +32,7 @@ from .ledger import (
     ABANDONED,
     ARCHITECTURE,
     COST,
+    ERROR,
     FAILURE,
     METRICS,
     Ledger,
@@ -347,6 +349,8 @@ class Worker:
             self.error = error  # the next architecture would fare no better
             raise
         values = [numbers.pop(objective.name) for objective in objectives]
+        if STANDARD_ERROR in numbers:
+            trial.set_user_attr(ERROR, numbers.pop(STANDARD_ERROR))
         if numbers:
             trial.set_user_attr(METRICS, numbers)
         cost = None

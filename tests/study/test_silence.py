@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from functools import partial
+from typing import Any
 
 import numpy as np
 import optuna
@@ -425,29 +426,34 @@ def test_a_pruned_trial_is_not_kept_and_the_best_is():
 
 # -- messages ----------------------------------------------------------------------------------
 
+# What types would tell beforehand.
+untyped: Any = ns.search
+less: Any = minimize
+more: Any = maximize
+
 
 @pytest.mark.parametrize(
     ("search", "error", "words"),
     [
-        (lambda: ns.search(Tiny(), worth, strategy=Random), UsageError, r"Random\(\)"),
-        (lambda: ns.search(Net(), task_of(), strategy=DARTS, steps=2), UsageError, r"DARTS\(\)"),
-        (lambda: ns.search(nn.Linear(2, 2), worth), UsageError, "not a space"),
-        (lambda: ns.search(Tiny, worth), UsageError, r"Tiny\(\)"),
-        (lambda: ns.search(3, worth), UsageError, "ModelSpace"),
-        (lambda: ns.search(Tiny(), worth, trials="5"), UsageError, "trials is a whole number"),
-        (lambda: ns.search(Tiny(), worth, trials=5.0), UsageError, "trials is a whole number"),
-        (lambda: ns.search(Tiny(), worth, workers=True), UsageError, "workers is a whole"),
-        (lambda: ns.search(Tiny(), worth, keep_networks=-1), UsageError, "0 or more"),
-        (lambda: ns.search(Tiny(), worth, timeout="1h"), UsageError, "seconds"),
-        (lambda: minimize(Tiny().width), UsageError, "name"),
-        (lambda: maximize(Tiny().width * 2), UsageError, "name"),
-        (lambda: minimize("size", 3), UsageError, "no expression"),
+        (lambda: untyped(Tiny(), worth, strategy=Random), UsageError, r"Random\(\)"),
+        (lambda: untyped(Net(), task_of(), strategy=DARTS, steps=2), UsageError, r"DARTS\(\)"),
+        (lambda: untyped(nn.Linear(2, 2), worth), UsageError, "not a space"),
+        (lambda: untyped(Tiny, worth), UsageError, r"Tiny\(\)"),
+        (lambda: untyped(3, worth), UsageError, "ModelSpace"),
+        (lambda: untyped(Tiny(), worth, trials="5"), UsageError, "trials is a whole number"),
+        (lambda: untyped(Tiny(), worth, trials=5.0), UsageError, "trials is a whole number"),
+        (lambda: untyped(Tiny(), worth, workers=True), UsageError, "workers is a whole"),
+        (lambda: untyped(Tiny(), worth, keep_networks=-1), UsageError, "0 or more"),
+        (lambda: untyped(Tiny(), worth, timeout="1h"), UsageError, "seconds"),
+        (lambda: less(Tiny().width), UsageError, "name"),
+        (lambda: more(Tiny().width * 2), UsageError, "name"),
+        (lambda: less("size", 3), UsageError, "no expression"),
         (lambda: Tiny().where(lambda _: True), ExpressionError, "never called"),
         (lambda: ns.Categorical([1, 2, 1], label="a"), DomainError, "1 twice"),
         (lambda: ns.Categorical([1, 1.0], label="a"), DomainError, "equal"),
         *(
             (
-                lambda s=s: ns.search(Misfit(), task_of(), strategy=s, steps=8),
+                lambda s=s: untyped(Misfit(), task_of(), strategy=s, steps=8),
                 SpaceError,
                 r"'op': 'large'} fails at last|cannot be mixed",
             )

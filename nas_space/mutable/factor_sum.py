@@ -1,4 +1,4 @@
-"""``FactorSum``: a constant and factors that add up, and the condition under which a label is active.
+"""``FactorSum``: a constant and factors that add up, with the conditions of activity.
 
 It is what a cost is: the argument of the operator ``lookup``, by which an expression looks labels
 up in arrays instead of computing.

@@ -79,7 +79,7 @@ def trunk(name: str) -> dict[str, Spread]:
 def profiler(name: str) -> dict[str, Spread]:
     """The FLOPs profiler, and one answer of it."""
     import nas_space.hub
-    from nas_space.profiler import FlopsProfiler
+    from nas_space.interop.nni_compat import FlopsProfiler
 
     cls = getattr(nas_space.hub, name)
     space = cls()

@@ -132,7 +132,7 @@ class SampleMissingError(SampleValidationError):
         super().__init__(msg, paths, label=label)
 
 
-class ConstraintViolation(SampleValidationError):  # noqa: N818 - the name NNI's users catch
+class ConstraintViolation(SampleValidationError):  # noqa: N818 - says what happened
     """Each value of an architecture is allowed, but together they break a constraint."""
 
 

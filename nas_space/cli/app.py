@@ -90,14 +90,14 @@ def freeze(
     network = built.freeze(facts["arch"])
     if weights is not None:
         network = load_either(built, network, weights)
-    told = {
+    written = {
         "space": name,
         "arguments": {**arguments, **arguments_of(arg)},
         "input_shape": list(shape or (3, 224, 224)),
         "arch": network.architecture,
         "arch_id": built.arch_id(network.architecture),
     }
-    for path in write_network(out, network, tuple(told["input_shape"]), told):
+    for path in write_network(out, network, tuple(written["input_shape"]), written):
         typer.echo(path)
 
 

@@ -224,8 +224,10 @@ def show_outcomes(console: Console, result: Any, most: int) -> None:
     for column in table.columns:
         column.justify = "right"
     for outcome in outcomes:
-        told = {**outcome.values, **outcome.metrics}
-        values = [value_of(told[name]) if name in told else "" for name in (*names, *metrics)]
+        measured = {**outcome.values, **outcome.metrics}
+        values = [
+            value_of(measured[name]) if name in measured else "" for name in (*names, *metrics)
+        ]
         table.add_row(str(outcome.number), *values, f"{outcome.seconds:.3g}")
     console.print(table, highlight=False)
 

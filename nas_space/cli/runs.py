@@ -106,9 +106,9 @@ def _facts(run: Any) -> dict[str, str]:
     if run.steps is not None:
         facts["steps"] = f"{run.steps[0]} of {run.steps[1]}"
         scores = ("inherited", "validation", "test")
-        told = {name: run.conclusion[name] for name in scores if name in run.conclusion}
-        if told:
-            facts["accuracy"] = ", ".join(f"{name} {score:.4g}" for name, score in told.items())
+        reached = {name: run.conclusion[name] for name in scores if name in run.conclusion}
+        if reached:
+            facts["accuracy"] = ", ".join(f"{name} {score:.4g}" for name, score in reached.items())
     result = run.result
     if result is not None:
         total = "" if run.trials is None else f" of {run.trials}"

@@ -15,6 +15,8 @@ from .mobilenetv3 import (
     MobileNetV3Space,
     SqueezeExcite,
 )
+from .nas_bench_201 import NasBench201
+from .nas_bench_macro import NasBenchMacro
 from .proxylessnas import ProxylessNAS
 from .searched import SearchedSpace
 
@@ -25,6 +27,8 @@ __all__ = [
     "DepthwiseSeparableConv",
     "InvertedResidual",
     "MobileNetV3Space",
+    "NasBench201",
+    "NasBenchMacro",
     "ProxylessNAS",
     "SearchedSpace",
     "SqueezeExcite",

@@ -10,6 +10,8 @@ from typing import Any
 from ..errors import UsageError, suggest
 from ..nn import ModelSpace
 from .mobilenetv3 import MobileNetV3Space
+from .nas_bench_201 import NasBench201
+from .nas_bench_macro import NasBenchMacro
 from .proxylessnas import ProxylessNAS
 from .published import Published
 
@@ -47,6 +49,8 @@ SPACES: dict[str, Entry] = {
             "expand_ratios": (1.0, 2.0, 3.0),
         },
     ),
+    "nas-bench-201": Entry(NasBench201, {"num_modules_per_stack": 1}),
+    "nas-bench-macro": Entry(NasBenchMacro, {"init_channels": 8}),
 }
 
 

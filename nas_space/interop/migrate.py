@@ -11,10 +11,11 @@ import re
 import tokenize
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
 
 from ..errors import UsageError
-from .names import Target, advice, find, is_nni
+from .names import Target, advice, find, homes, is_nni
 
 __all__ = ["Finding", "Migration", "migrate", "migrate_file", "package_of"]
 
@@ -104,7 +105,7 @@ def migrate(source: str, package: str = "") -> Migration:
     ... )
     >>> print(done.text, end="")
     import nas_space as nni
-    from nas_space.nn import model_context
+    from nas_space.interop.nni_compat import model_context
     w = nni.choice('w', [1, 2])
     >>> print(migrate("from nni.nas.experiment import NasExperiment\n").findings[0].what)
     nni.nas.experiment.NasExperiment has no counterpart
@@ -252,20 +253,29 @@ def _plain_alias(
     """
     module = alias.name if alias.asname else "nni"
     bound = alias.asname or "nni"
-    known = 0
-    read = [(line, chain) for line, chain in uses if chain.startswith(f"{bound}.")]
-    for line, chain in read:
-        inner, name = _place(module, chain.removeprefix(f"{bound}."))
-        found = find(inner, name)
+    read = [
+        (line, chain, *_place(module, chain.removeprefix(f"{bound}.")))
+        for line, chain in uses
+        if chain.startswith(f"{bound}.")
+    ]
+
+    def is_reached(home: str, chain: str, inner: str, name: str) -> bool:
         # The name is written out in the code, so what it leads to must be called the same.
-        if found is None or found.name != name or (bound == "nni" and not _same_chain(chain)):
-            where = f"{inner}.{name}"
+        found = find(inner, name)
+        if found is None or found.name != name:
+            return False
+        return _same_chain(chain) if bound == "nni" else hasattr(import_module(home), name)
+
+    # One module takes the place of the alias: the one that has most of what is read through it.
+    candidates = ("nas_space",) if bound == "nni" else homes(alias.name)
+    known = {home: [is_reached(home, *use[1:]) for use in read] for home in candidates}
+    home = max(candidates, key=lambda home: sum(known[home]), default="")
+    for place, (line, _, inner, name) in enumerate(read):
+        if not home or not known[home][place]:
+            found = find(inner, name)
             told = advice(inner, name) if found is None else f"write {found.module}.{found.name}"
-            findings.append(Finding(line, f"{where} is read through {bound!r}", told))
-        else:
-            known += 1
-    home = "nas_space" if bound == "nni" else next(iter(_homes(alias.name)), "")
-    if not home or (read and not known):
+            findings.append(Finding(line, f"{inner}.{name} is read through {bound!r}", told))
+    if not home or (read and not any(known[home])):
         if not read:
             text = f"{alias.name} has no counterpart"
             findings.append(Finding(alias.lineno, text, advice(alias.name)))
@@ -287,12 +297,6 @@ def _same_chain(chain: str) -> bool:
     """Whether ``nni.a.b`` is there as ``nas_space.a.b``."""
     parts = chain.split(".")[1:]
     return len(parts) == 1 or parts[0] == "mutable" or parts[0][:1].isupper()
-
-
-def _homes(module: str) -> Iterator[str]:
-    found = find(module, "*")
-    if found is not None:
-        yield found.module
 
 
 def _uses(tree: ast.AST) -> Iterator[tuple[int, str]]:
@@ -320,6 +324,12 @@ def _questionable(tree: ast.AST) -> Iterator[Finding]:
                     "above 256 are two",
                     f"write nas_space.hub.same_width({ast.unparse(left)}, {ast.unparse(right)})",
                 )
+        elif isinstance(node, ast.Attribute) and node.attr == "as_legacy_dict":
+            yield Finding(
+                node.lineno,
+                f"'{ast.unparse(node)}' is no method here",
+                "call nas_space.interop.nni_compat.legacy_description(symbol)",
+            )
         elif isinstance(node, ast.ClassDef):
             for item in node.body:
                 if isinstance(item, ast.FunctionDef) and item.name in OVERRIDDEN:

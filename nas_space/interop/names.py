@@ -8,12 +8,12 @@ from typing import NamedTuple
 HOMES: dict[str, tuple[str, ...]] = {
     "nni": ("nas_space",),
     "nni.mutable": ("nas_space.mutable",),
-    "nni.nas.nn.pytorch": ("nas_space.nn", "nas_space.mutable"),
-    "nni.nas.space": ("nas_space.nn",),
+    "nni.nas.nn.pytorch": ("nas_space.nn", "nas_space.mutable", "nas_space.interop.nni_compat"),
+    "nni.nas.space": ("nas_space.nn", "nas_space.interop.nni_compat"),
     "nni.nas.hub.pytorch": ("nas_space.hub", "nas_space.mutable", "nas_space.nn"),
     "nni.nas.hub.pytorch.utils.pretrained": ("nas_space.hub.pretrained",),
     "nni.nas.strategy": ("nas_space.strategy",),
-    "nni.nas.profiler": ("nas_space.profiler",),
+    "nni.nas.profiler": ("nas_space.profiler", "nas_space.interop.nni_compat"),
 }
 """Where the names of a module, and of those below it, are looked for."""
 
@@ -80,6 +80,12 @@ def is_nni(module: str) -> bool:
     return module == "nni" or module.startswith("nni.")
 
 
+def homes(module: str) -> tuple[str, ...]:
+    """Return the modules here in which the names of one of NNI's modules are looked for."""
+    home = _nearest(module, HOMES)
+    return () if home is None or (home == "nni" and module != "nni") else HOMES[home]
+
+
 def find(module: str, name: str) -> Target | None:
     """Where a name of one of NNI's modules is here; ``None`` if nowhere.
 
@@ -90,12 +96,10 @@ def find(module: str, name: str) -> Target | None:
     >>> find("nni.nas.oneshot.pytorch", "MixedConv2d") is None
     True
     """
-    home = _nearest(module, HOMES)
-    if home is None or (home == "nni" and module != "nni"):
-        return None
-    if (home, name) in RENAMED:
-        return Target(*RENAMED[home, name])
-    for candidate in HOMES[home]:
+    renamed = RENAMED.get((_nearest(module, HOMES) or "", name))
+    if renamed is not None:
+        return Target(*renamed)
+    for candidate in homes(module):
         if name == "*" or hasattr(import_module(candidate), name):
             return Target(candidate, name)
     return None

@@ -39,7 +39,7 @@ _REFUSALS = (AssertionError, KeyError, TypeError, ValueError, RuntimeError, NotI
 """What NNI's constructors raise."""
 
 
-class Held:
+class SpaceReference:
     """A space, kept by what was made of it, which is not copied when that is.
 
     Attributes
@@ -61,7 +61,7 @@ class Held:
         network: nn.Module = self.space.freeze(sample)
         return network
 
-    def __deepcopy__(self, memo: Any) -> Held:
+    def __deepcopy__(self, memo: Any) -> SpaceReference:
         return self
 
 
@@ -202,7 +202,7 @@ def constraint_class() -> Any:
             return f"the conditions of a space ({unconditional('strategy')})"
 
     class SpaceConstraint(Constraint, metaclass=Telling):  # type: ignore[misc]
-        def __init__(self, held: Held, symbols: dict[str, Any]) -> None:
+        def __init__(self, held: SpaceReference, symbols: dict[str, Any]) -> None:
             self.label = label(["nas_space", "conditions"])
             self.held = held
             self.symbols = symbols
@@ -239,7 +239,7 @@ def nni_space_class() -> Any:
 
         def __init__(self, space: Any) -> None:
             super().__init__()
-            held = Held(space)
+            held = SpaceReference(space)
             convert = Converter(nas_nn)
             convert.root = held.whole
             body = convert.clone(held.whole)
@@ -262,7 +262,7 @@ def nni_space_class() -> Any:
 
         def freeze(self, sample: dict[str, Any]) -> nn.Module:
             """The network of an architecture, with the weights that this has."""
-            held: Held = self._held
+            held: SpaceReference = self._held
             return from_supernet(held, self, sample) if is_supernet(self) else held.freeze(sample)
 
         def check_contains(self, sample: dict[str, Any]) -> Any:
@@ -305,7 +305,7 @@ def is_supernet(nni_space: nn.Module) -> bool:
     return any(isinstance(module, BaseSuperNetModule) for module in nni_space.modules())
 
 
-def from_supernet(held: Held, supernet: nn.Module, sample: dict[str, Any]) -> nn.Module:
+def from_supernet(held: SpaceReference, supernet: nn.Module, sample: dict[str, Any]) -> nn.Module:
     """The network of an architecture with the weights of a supernet."""
     held.space.validate(sample)
     whole = copy.deepcopy(held.whole)

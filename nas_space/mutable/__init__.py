@@ -8,7 +8,6 @@
 """
 
 from ..errors import ConstraintViolation, SampleMissingError, SampleValidationError
-from .base import LabeledMutable, Mutable, Sample, Values
 from .batch import SampleBatch
 from .bounds import bounds, distinct_values
 from .categorical import Categorical
@@ -18,6 +17,7 @@ from .expression import MutableExpression
 from .frozen import ensure_frozen, frozen_context, frozen_factory
 from .labels import auto_label, label, label_scope
 from .multiple import CategoricalMultiple
+from .mutable import LabeledMutable, Mutable, Sample, Values
 from .numerical import Numerical
 from .rounding import make_divisible
 from .shortcuts import (

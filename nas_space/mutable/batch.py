@@ -8,11 +8,11 @@ from typing import Any, overload
 import numpy as np
 
 from ..errors import SampleMissingError, UsageError
-from .base import Mutable, Sample, Values, listed
 from .columns import Column, Columns, Mask, activity
+from .layout import Layout
+from .mutable import Mutable, Sample, Values, listed
 from .node import Node
-from .plan import Plan
-from .randomness import Words
+from .random_words import Words
 
 _CHUNK = 8192
 """Rows drawn at a time: few enough for their words to stay in the processor's cache."""
@@ -48,7 +48,7 @@ class SampleBatch(Sequence[Sample]):
         self.active: dict[Any, Mask] = {}  # not known yet; what decides is active where it does
         masks = {} if root is None else activity(root, self.columns())
         nowhere = np.zeros(size, dtype=np.bool_)
-        self.active = {s: masks.get(s, nowhere) for s in Plan.of(root).symbols}
+        self.active = {s: masks.get(s, nowhere) for s in Layout.of(root).symbols}
 
     # -- making batches -------------------------------------------------------------------
 
@@ -61,18 +61,18 @@ class SampleBatch(Sequence[Sample]):
         if n < 0:
             raise UsageError(f"the number of architectures must not be negative, but got {n}")
         root = mutable.structure()
-        plan = Plan.of(root)
+        layout = Layout.of(root)
         parts = []
         for start in range(0, n, _CHUNK):
             rows = min(_CHUNK, n - start)
-            raw = words(rows * plan.words).reshape(rows, plan.words)
-            codes = {s: s.draw_column(raw[:, o : o + s.words]) for s, o in plan.offsets.items()}
+            raw = words(rows * layout.words).reshape(rows, layout.words)
+            codes = {s: s.draw_column(raw[:, o : o + s.words]) for s, o in layout.offsets.items()}
             parts.append(cls(root, codes, rows))
         return cls.concatenate(parts) if parts else cls._empty(root)
 
     @classmethod
     def _empty(cls, root: Node | None) -> SampleBatch:
-        return cls(root, {s: np.zeros(0, dtype=np.int64) for s in Plan.of(root).symbols}, 0)
+        return cls(root, {s: np.zeros(0, dtype=np.int64) for s in Layout.of(root).symbols}, 0)
 
     @classmethod
     def concatenate(cls, parts: Sequence[SampleBatch]) -> SampleBatch:
@@ -99,7 +99,7 @@ class SampleBatch(Sequence[Sample]):
         root = mutable.structure()
         known = [mutable.read(sample).active for sample in samples]
         codes: dict[Any, Column] = {}
-        for symbol in Plan.of(root).symbols:
+        for symbol in Layout.of(root).symbols:
             values = [sample.get(symbol.name) for sample in known]
             if symbol.size is None:
                 codes[symbol] = np.array([np.nan if value is None else value for value in values])
@@ -199,12 +199,12 @@ class SampleBatch(Sequence[Sample]):
 
 def draw_one(mutable: Mutable, words: Words) -> Sample:
     """The first architecture of :meth:`SampleBatch.draw`, without making a batch."""
-    plan = Plan.of(mutable.structure())
-    raw = words(plan.words)
+    layout = Layout.of(mutable.structure())
+    raw = words(layout.words)
     numbers = raw.tolist()
     values = Values()
-    known, active, drawers = values.known, values.active, plan.drawers
-    for leaf in plan.needed(known):
+    known, active, drawers = values.known, values.active, layout.drawers
+    for leaf in layout.needed(known):
         drawer = drawers.get(leaf)
         if drawer is None:
             known[leaf] = leaf.visit(active, values)  # a constraint

@@ -10,19 +10,19 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import DomainError, suggest
-from .base import Mutable, Values
 from .columns import Column, as_column
 from .intervals import EVERYTHING, Interval
+from .mutable import Mutable, Values
 from .node import fresh, key_of
-from .randomness import below, weighted
+from .random_words import below, weighted
 from .symbols import MISSING, Drawer, MutableSymbol
 
-Choice = TypeVar("Choice", covariant=True)  # noqa: PLC0105 - NNI's name
+T_co = TypeVar("T_co", covariant=True)
 
 _ATOMS = frozenset({int, str, bool})
 
 
-class Categorical(MutableSymbol[Choice]):
+class Categorical(MutableSymbol[T_co]):
     """One of several values.
 
     Parameters
@@ -57,13 +57,13 @@ class Categorical(MutableSymbol[Choice]):
 one of [2, 3, 5]
     """
 
-    values: tuple[Choice, ...]
+    values: tuple[T_co, ...]
     size: int
     weights: tuple[float, ...]
 
     def __init__(
         self,
-        values: Iterable[Choice],
+        values: Iterable[T_co],
         *,
         weights: Sequence[float] | None = None,
         default: Any = MISSING,
@@ -100,7 +100,7 @@ one of [2, 3, 5]
     def __len__(self) -> int:
         return self.size
 
-    def value(self, code: int) -> Choice:
+    def value(self, code: int) -> T_co:
         value = self.values[code]
         return fresh(value) if self._fragile else value
 
@@ -110,7 +110,7 @@ one of [2, 3, 5]
             raise self.refusal(value, closest(value, self.values))
         return found
 
-    def visit(self, sample: Mapping[str, Any], values: Values) -> Choice:
+    def visit(self, sample: Mapping[str, Any], values: Values) -> T_co:
         name = self.name
         value = sample[name] if name in sample else self.take(sample)
         if type(value) is not self._kind or value not in self._own:
@@ -124,7 +124,7 @@ one of [2, 3, 5]
     def extra_repr(self) -> str:
         return f"{shortened(self.values)}, label={self.name!r}"
 
-    def default_choice(self) -> Choice:
+    def default_choice(self) -> T_co:
         return self.value(0) if self.default_value is MISSING else self.coerce(self.default_value)
 
     def draw_column(self, raw: npt.NDArray[np.uint64]) -> Column:
@@ -151,13 +151,10 @@ one of [2, 3, 5]
             return EVERYTHING
         return (min(numbers), max(numbers))
 
-    def grid_choices(self, granularity: int) -> Iterable[Choice]:
+    def grid_choices(self, granularity: int) -> Iterable[T_co]:
         del granularity  # every value is gone through, the most probable first
         order = sorted(range(self.size), key=lambda code: -self.weights[code])
         return [self.value(code) for code in order]
-
-    def as_legacy_dict(self) -> dict[str, Any]:
-        return {"_type": "choice", "_value": list(self.values)}
 
 
 def _all_values(symbol: Any) -> Column:

@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from .evaluation import Condition, Fork, Switch, way
+from .lazy import Branch, Condition, Switch, way
 from .node import Leaf, Node
 from .operators import Operator
 
@@ -170,14 +170,14 @@ class Routes:
         self.here = here
         self.asked: list[tuple[Column, Columns, Node]] = []
         self.taken: list[tuple[Column, Columns, Any]] = []
-        self.open: list[tuple[Column, Columns, Fork]] = []
+        self.open: list[tuple[Column, Columns, Branch]] = []
         self._add(np.arange(here.size), way(node) if here.size else None)
 
     def _add(self, rows: Column, further: Any) -> None:
         if not len(rows):
             return
         part = self.here.cut(rows)
-        if isinstance(further, Fork):
+        if isinstance(further, Branch):
             self.open.append((rows, part, further))
             self.asked.append((rows, part, further.selector))
         else:
@@ -186,12 +186,12 @@ class Routes:
     def missing(self) -> list[tuple[Columns, Node]]:
         """What must be evaluated before the node can be; goes on as far as possible."""
         while self.open:
-            rows, part, fork = self.open[-1]
-            selected = part.find(fork.selector)
+            rows, part, branch = self.open[-1]
+            selected = part.find(branch.selector)
             if selected is None:
-                return [(part, fork.selector)]
+                return [(part, branch.selector)]
             self.open.pop()
-            for chosen, further in partition(fork, selected):
+            for chosen, further in partition(branch, selected):
                 self._add(rows[chosen], further)
         return [
             (part, argument)
@@ -202,19 +202,19 @@ class Routes:
     def settle(self) -> None:
         """Evaluates what decides the ways, and nothing else."""
         while self.open:
-            _, part, fork = self.open[-1]
-            part.get(fork.selector)
+            _, part, branch = self.open[-1]
+            part.get(branch.selector)
             self.missing()
 
 
-def partition(fork: Fork, selected: Column) -> list[tuple[Mask, Any]]:
-    """Which rows go which way at a fork, given the values of its selector."""
-    if isinstance(fork, Condition):
+def partition(branch: Branch, selected: Column) -> list[tuple[Mask, Any]]:
+    """Which rows go which way at a branch, given the values of its selector."""
+    if isinstance(branch, Condition):
         truth = _truth(selected)
         if not truth.all():
-            return [(truth, fork.yes), (~truth, fork.choose(False))]
-        return [(truth, fork.yes)]
-    ways = fork.ways if isinstance(fork, Switch) else {}
+            return [(truth, branch.yes), (~truth, branch.choose(False))]
+        return [(truth, branch.yes)]
+    ways = branch.ways if isinstance(branch, Switch) else {}
     if selected.dtype == np.int64 and all(type(key) is int for key in ways):
         parts = [(selected == key, further) for key, further in ways.items()]
         if sum(int(chosen.sum()) for chosen, _ in parts) == len(selected):
@@ -225,7 +225,7 @@ def partition(fork: Fork, selected: Column) -> list[tuple[Mask, Any]]:
         chosen_ways = np.array([places[value] for value in values], dtype=np.int64)
     except (KeyError, TypeError):
         for value in values:
-            fork.choose(value)  # raises for the one that leads nowhere
+            branch.choose(value)  # raises for the one that leads nowhere
         raise
     return [(chosen_ways == place, further) for place, further in enumerate(ways.values())]
 

@@ -6,10 +6,10 @@ from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from typing import Any
 
 from ..errors import ConstraintViolation, ExpressionError, SampleValidationError
-from .base import LabeledMutable, Mutable, Values
 from .containers import joint_structure
 from .expression import MutableExpression, apply
 from .labels import auto_label
+from .mutable import LabeledMutable, Mutable, Values
 from .node import Leaf, Node
 from .symbols import MutableSymbol
 
@@ -78,7 +78,7 @@ class Constraint(MutableAnnotation):
     def check_contains(self, sample: Mapping[str, Any]) -> SampleValidationError | None:
         """The error if the condition is not met.
 
-        Subclasses may override this instead of :meth:`violation`, as they do in NNI.
+        Subclasses may override this instead of :meth:`violation`.
         """
         reason = self.violation(sample)
         return None if reason is None else ConstraintViolation(reason)

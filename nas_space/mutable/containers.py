@@ -6,8 +6,8 @@ from collections.abc import Iterable, Iterator, Mapping, MutableMapping, Mutable
 from typing import Any, overload
 
 from ..errors import UsageError
-from .base import Mutable, Values
 from .expression import apply, refuse_hidden
+from .mutable import Mutable, Values
 from .node import Node
 
 

@@ -10,8 +10,8 @@ from typing import Any, Generic, NoReturn, TypeVar, cast
 import numpy as np
 
 from ..errors import ExpressionError, UsageError
-from .base import Mutable, Values
-from .evaluation import evaluate
+from .lazy import evaluate
+from .mutable import Mutable, Values
 from .node import Node, fresh, key_of, leaves, postorder
 from .operators import ATOM, OPERATORS, Operator
 from .printing import show

@@ -8,14 +8,14 @@ from contextvars import ContextVar
 from typing import Any, Generic, TypeVar
 
 from ..errors import SampleMissingError, SpaceError
-from .base import Mutable, Sample
+from .mutable import Mutable, Sample
 
 T = TypeVar("T")
 
 _CONTEXTS: ContextVar[tuple[Sample, ...]] = ContextVar("frozen_contexts", default=())
 
 
-class frozen_context:  # noqa: N801 - NNI's name
+class frozen_context:  # noqa: N801 - called like a function
     """A context that says what is chosen; nested contexts add to the ones around.
 
     Parameters
@@ -137,7 +137,7 @@ def dry_run() -> Iterator[None]:
         _DEFAULTING.reset(token)
 
 
-class frozen_factory(Generic[T]):  # noqa: N801 - NNI's name
+class frozen_factory(Generic[T]):  # noqa: N801 - called like a function
     """A callable that calls another one inside a :class:`frozen_context`.
 
     Parameters
@@ -150,7 +150,7 @@ class frozen_factory(Generic[T]):  # noqa: N801 - NNI's name
 
     def __init__(
         self,
-        callable: Callable[..., T],  # noqa: A002 - NNI's name
+        callable: Callable[..., T],  # noqa: A002 - it takes any callable
         sample: Mapping[str, Any] | frozen_context,
     ) -> None:
         self.callable = callable

@@ -15,7 +15,7 @@ from ..errors import LabelError
 _SCOPES: ContextVar[tuple[label_scope, ...]] = ContextVar("label_scopes", default=())
 
 
-class label(str):  # noqa: N801, SLOT000 - NNI's name; str allows no slots with contents
+class label(str):  # noqa: N801, SLOT000 - called like str, which allows no slots with contents
     """A full label: a string that remembers the scopes it was made in.
 
     A :class:`label` given where a name is expected is taken as it is, without a prefix.
@@ -47,7 +47,7 @@ class label(str):  # noqa: N801, SLOT000 - NNI's name; str allows no slots with 
         return label_scope(self)
 
 
-class label_scope:  # noqa: N801 - NNI's name
+class label_scope:  # noqa: N801 - called like a function
     """A context in which labels get a prefix, and unnamed ones a number from 1.
 
     Parameters

@@ -11,10 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import DomainError
-from .base import LabeledMutable, Mutable
 from .categorical import (
     Categorical,
-    Choice,
+    T_co,
     check_distribution,
     checked_values,
     plain,
@@ -23,15 +22,16 @@ from .categorical import (
 from .columns import Column
 from .expression import MutableExpression
 from .labels import label_scope
+from .mutable import LabeledMutable, Mutable
 from .node import fresh, key_of
-from .randomness import unit
+from .random_words import unit
 from .symbols import MISSING, MutableSymbol
 
 _LISTED = 2**20
 """Up to how many subsets have their probabilities listed."""
 
 
-class CategoricalMultiple(MutableSymbol[list[Choice]]):
+class CategoricalMultiple(MutableSymbol[list[T_co]]):
     """Several of several values, without repetition, in the order in which they are listed.
 
     Parameters
@@ -59,13 +59,13 @@ class CategoricalMultiple(MutableSymbol[list[Choice]]):
     [2, 5]
     """
 
-    values: tuple[Choice, ...]
+    values: tuple[T_co, ...]
     size: int
     weights: tuple[float, ...]
 
     def __init__(
         self,
-        values: Iterable[Choice],
+        values: Iterable[T_co],
         *,
         n_chosen: int | None = None,
         weights: Sequence[float] | None = None,
@@ -143,7 +143,7 @@ class CategoricalMultiple(MutableSymbol[list[Choice]]):
             start = place + 1
         return code
 
-    def value(self, code: int) -> list[Choice]:
+    def value(self, code: int) -> list[T_co]:
         return [fresh(self.values[place]) for place in self.places(code)]
 
     def code(self, value: Any) -> int:
@@ -168,7 +168,7 @@ class CategoricalMultiple(MutableSymbol[list[Choice]]):
     def extra_repr(self) -> str:
         return f"{shortened(self.values)}, n_chosen={self.n_chosen}, label={self.name!r}"
 
-    def default_choice(self) -> list[Choice]:
+    def default_choice(self) -> list[T_co]:
         chosen = self.default_value
         return list(self.values[: self.n_chosen] if chosen is MISSING else chosen)
 
@@ -213,7 +213,7 @@ class CategoricalMultiple(MutableSymbol[list[Choice]]):
             shares = [_without_replacement(self.weights, subset) for subset in subsets]
         return np.array(shares)
 
-    def grid_choices(self, granularity: int) -> Iterator[list[Choice]]:
+    def grid_choices(self, granularity: int) -> Iterator[list[T_co]]:
         del granularity  # every subset is gone through, small ones first
         counts = range(len(self.values) + 1) if self.n_chosen is None else (self.n_chosen,)
         return (list(c) for c in chain.from_iterable(combinations(self.values, k) for k in counts))

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 from .operators import Operator
 
 if TYPE_CHECKING:
-    from .base import LabeledMutable, Mutable, Values
     from .labels import label
+    from .mutable import LabeledMutable, Mutable, Values
 
 T = TypeVar("T")
 

@@ -15,7 +15,7 @@ from .categorical import plain
 from .columns import Column
 from .intervals import Interval
 from .node import key_of
-from .randomness import unit
+from .random_words import unit
 from .symbols import MISSING, MutableSymbol
 
 _LARGEST_SUPPORT = 2**20
@@ -299,16 +299,6 @@ class Numerical(MutableSymbol[float]):
     def grid_choices(self, granularity: int) -> Iterable[float]:
         parts = 2**granularity
         return dict.fromkeys(self.quantile(step / parts) for step in range(1, parts))
-
-    def as_legacy_dict(self) -> dict[str, Any]:
-        if self.distribution is not None:
-            return super().as_legacy_dict()
-        prefix = "q" if self.quantize is not None else ""
-        prefix += "log" if self.log_distributed else ""
-        tail = [] if self.quantize is None else [self.quantize]
-        if self.mu is not None:
-            return {"_type": f"{prefix}normal", "_value": [self.mu, self.sigma, *tail]}
-        return {"_type": f"{prefix}uniform", "_value": [self.low, self.high, *tail]}
 
 
 def _share(part: float, whole: float) -> float:

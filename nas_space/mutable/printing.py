@@ -26,6 +26,12 @@ def show(node: Node, operator: Operator, texts: Mapping[Node, tuple[str, int]]) 
     return operator.template.format(*parts)
 
 
+def brief(node: Any) -> str:
+    """Return how an expression prints, or how it begins and ends, if it is long."""
+    text = str(node)
+    return text if len(text) <= 200 else f"{text[:90]} ... {text[-90:]}"
+
+
 def _tightness(operator: Operator, place: int) -> int:
     """The least precedence with which an operand needs no parentheses."""
     if operator.precedence == ATOM:

@@ -13,11 +13,11 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import DomainError, SampleMissingError, SampleValidationError
-from .base import LabeledMutable, Mutable, Values, listed
 from .columns import Column, as_column
 from .expression import MutableExpression
 from .intervals import EVERYTHING, Interval
 from .labels import auto_label
+from .mutable import LabeledMutable, Mutable, Values, listed
 from .node import Leaf, Node, key_of
 
 T_co = TypeVar("T_co", covariant=True)

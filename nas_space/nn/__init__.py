@@ -10,8 +10,7 @@ from typing import Any, TypeAlias
 from ..mutable import MutableExpression
 from .activation import Activation, active
 from .cell import Cell
-from .choice import ChosenInputs, InputChoice, LayerChoice, ValueChoice
-from .context import current_model, model_context, recursive_freeze
+from .choice import ChosenInputs, InputChoice, LayerChoice
 from .elastic import ElasticModule
 from .explanation import Explanation
 from .layers import (
@@ -83,12 +82,8 @@ __all__ = [
     "MutableSyncBatchNorm",
     "ParametrizedModule",
     "Repeat",
-    "ValueChoice",
     "active",
     "choice",
-    "current_model",
-    "model_context",
-    "recursive_freeze",
 ]
 
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from .freezing import Cut
 
 
-class Part:
+class ModuleForm:
     """A module of an elastic layer, itself or a child, under some arguments.
 
     Attributes
@@ -40,7 +40,7 @@ class Part:
         self.cuts: dict[str, Cut] = {}
 
 
-class Form:
+class LayerForm:
     """What an elastic layer is under some arguments.
 
     Attributes
@@ -53,7 +53,7 @@ class Form:
 
     __slots__ = ("arguments", "parts")
 
-    def __init__(self, arguments: dict[str, Any], parts: dict[str, Part]) -> None:
+    def __init__(self, arguments: dict[str, Any], parts: dict[str, ModuleForm]) -> None:
         self.arguments = arguments
         self.parts = parts
 
@@ -79,12 +79,12 @@ class Blueprint:
         self.reference = reference
         self.symbolic = frozenset(n for n, value in arguments.items() if expressions_in(value))
         self.wanted = [e for value in arguments.values() for e in expressions_in(value)]
-        self.forms: dict[Any, Form] = {}
+        self.forms: dict[Any, LayerForm] = {}
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Blueprint, (self.layer, self.arguments, self.reference)
 
-    def form(self, values: Any) -> Form:
+    def form(self, values: Any) -> LayerForm:
         """The form under some values; made once for each of their combinations."""
         key = tuple([key_of(values(expression)) for expression in self.wanted])
         found = self.forms.get(key)
@@ -105,11 +105,11 @@ class Blueprint:
     def _evaluated(self, values: Any) -> dict[str, Any]:
         return {name: evaluated(value, values) for name, value in self.arguments.items()}
 
-    def _make(self, values: Any) -> Form:
+    def _make(self, values: Any) -> LayerForm:
         layer, reference = self.layer, self.reference
         arguments = self._evaluated(values)
         template = _template(layer.plain, arguments)
-        parts = {name: Part() for name in reference.attributes}
+        parts = {name: ModuleForm() for name in reference.attributes}
         for name, part in parts.items():
             for key, value in template.attributes[name].items():
                 common = not name and key in layer.kept
@@ -122,7 +122,7 @@ class Blueprint:
         for name in self._absent(arguments, template):
             prefix, _, leaf = name.rpartition(".")
             parts[prefix].cuts[leaf] = _nothing
-        return Form(arguments, parts)
+        return LayerForm(arguments, parts)
 
     def _absent(self, arguments: dict[str, Any], template: Template) -> frozenset[str]:
         """The tensors that torch leaves out because of a switch, such as ``bias=False``."""

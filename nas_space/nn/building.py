@@ -6,13 +6,13 @@ expressions; only primitives ask this module how much of themselves to build.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
 from ..mutable import MutableSymbol, bounds
-from ..mutable.evaluation import evaluate
+from ..mutable.lazy import evaluate
 from ..mutable.node import Node
 
 
@@ -45,7 +45,11 @@ class Slim:
 
 _SLIM: ContextVar[Slim | None] = ContextVar("building_slim", default=None)
 _INSIDE: ContextVar[bool] = ContextVar("building_inside", default=False)
-_ALONE: ContextVar[dict[str, Any] | None] = ContextVar("building_alone", default=None)
+
+Constructor = Callable[[Any, tuple[Any, ...], dict[str, Any]], Any]
+"""Makes what stands in the place of an instance of a class, given its arguments."""
+
+_CONSTRUCTOR: ContextVar[Constructor | None] = ContextVar("building_constructor", default=None)
 
 
 def slim() -> Slim | None:
@@ -63,19 +67,19 @@ def building_for(arch: Slim | None) -> Iterator[None]:
         _SLIM.reset(token)
 
 
-def alone() -> dict[str, Any] | None:
-    """The architecture of which whatever is built next becomes a part at once, if any."""
-    return _ALONE.get()
+def constructor() -> Constructor | None:
+    """Return what constructs here in the place of the classes themselves, if anything does."""
+    return _CONSTRUCTOR.get()
 
 
 @contextmanager
-def building_alone(arch: dict[str, Any] | None) -> Iterator[None]:
-    """A context in which what is built is frozen at once, as one architecture has it."""
-    token = _ALONE.set(arch)
+def constructing_by(how: Constructor | None) -> Iterator[None]:
+    """Enter a context in which calling the class of a mutable module is calling ``how``."""
+    token = _CONSTRUCTOR.set(how)
     try:
         yield
     finally:
-        _ALONE.reset(token)
+        _CONSTRUCTOR.reset(token)
 
 
 @contextmanager

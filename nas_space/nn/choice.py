@@ -24,15 +24,6 @@ Candidates = Mapping[str, Candidate] | Sequence[Candidate] | nn.ModuleList | nn.
 ReductionType = Literal["mean", "concat", "sum", "none"]
 
 
-class ValueChoice(Categorical[Any]):
-    """NNI's older name of :class:`~nas_space.mutable.Categorical`."""
-
-    @property
-    def candidates(self) -> list[Any]:
-        """The values."""
-        return list(self.values)
-
-
 class LayerChoice(MutableModule):
     """One of several modules.
 

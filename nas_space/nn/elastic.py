@@ -22,7 +22,16 @@ from ..errors import DomainError
 from ..mutable import bounds, distinct_values
 from ..mutable.node import Node
 from .activation import required
-from .blueprint import REFUSALS, Blueprint, Form, Part, Template, as_call, defaults_of, refusal
+from .blueprint import (
+    REFUSALS,
+    Blueprint,
+    LayerForm,
+    ModuleForm,
+    Template,
+    as_call,
+    defaults_of,
+    refusal,
+)
 from .building import extent, slim
 from .freezing import dense
 from .parametrized import ParametrizedModule, evaluated, expressions_in, signature_of
@@ -173,7 +182,7 @@ class ElasticModule(ParametrizedModule):
 
     # -- running and freezing -------------------------------------------------------------------
 
-    def form(self, values: Any) -> Form:
+    def form(self, values: Any) -> LayerForm:
         """What the layer is under some values."""
         blueprint: Blueprint = self.__dict__["_blueprint"]
         return blueprint.form(values)
@@ -213,7 +222,7 @@ class ElasticModule(ParametrizedModule):
         return stand_in
 
     @staticmethod
-    def _light(module: nn.Module, kind: type[nn.Module], part: Part) -> nn.Module:
+    def _light(module: nn.Module, kind: type[nn.Module], part: ModuleForm) -> nn.Module:
         light = object.__new__(kind)
         contents = light.__dict__
         contents.update(module.__dict__)

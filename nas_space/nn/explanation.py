@@ -16,7 +16,7 @@ from ..errors import SpaceError
 from ..mutable import Mutable, Sample
 from ..mutable.node import Node, leaves
 from .choice import LayerChoice
-from .identity import network_digest
+from .digests import network_digest
 from .module import MutableModule
 from .repeat import Repeat
 

@@ -14,7 +14,7 @@ from ..mutable import Mutable, Sample, frozen_context
 from .building import Slim, building_for
 from .freezing import Freezer
 from .module import MutableModule
-from .reading import is_retired
+from .validation import is_retired
 
 
 class BuiltForOne(MutableModule):
@@ -49,10 +49,6 @@ class BuiltForOne(MutableModule):
                 f"an architecture is a dict from label to value, but got {arch!r}"
             )
         return partial(cls._frozen_for, dict(arch))
-
-    @classmethod
-    def construct_for(cls, arch: Sample, /, *args: Any, **kwargs: Any) -> nn.Module:
-        return cls._frozen_for(arch, *args, **kwargs)
 
     @classmethod
     def _frozen_for(cls, arch: Sample, /, *args: Any, **kwargs: Any) -> Self:

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from torch import nn
 
 from ..errors import ExpressionError
-from ..mutable import Mutable, Sample, Values, frozen_context
+from ..mutable import Mutable, Values
 from ..mutable.containers import frozen
 from ..mutable.node import Node
 from .activation import current
-from .building import Slim, alone, building_alone, building_for
+from .building import constructing_by, constructor
 from .structure import ATOMS, Survey
 
 if TYPE_CHECKING:
@@ -33,11 +33,11 @@ class Constructing(type):
     """Metaclass: how a class is constructed is a class method, which subclasses can widen."""
 
     def __call__(cls, *args: Any, **kwargs: Any) -> Any:
-        arch = alone()
-        if arch is None:
+        how = constructor()
+        if how is None:
             return cls.construct(*args, **kwargs)  # type: ignore[attr-defined]
-        with building_alone(None):
-            return cls.construct_for(arch, *args, **kwargs)  # type: ignore[attr-defined]
+        with constructing_by(None):  # what is constructed within is constructed as ever
+            return how(cls, args, kwargs)
 
 
 class MutableModule(Mutable, nn.Module, metaclass=Constructing):
@@ -75,17 +75,6 @@ class MutableModule(Mutable, nn.Module, metaclass=Constructing):
     def construct(cls, *args: Any, **kwargs: Any) -> Any:
         """Makes an instance; what calling the class does."""
         return type.__call__(cls, *args, **kwargs)
-
-    @classmethod
-    def construct_for(cls, arch: Sample, /, *args: Any, **kwargs: Any) -> nn.Module:
-        """Makes what one architecture has in the place of an instance."""
-        from .freezing import Freezer
-
-        with building_for(Slim(arch)), frozen_context(arch):
-            built = cls.construct(*args, **kwargs)
-        freezer = Freezer(Mutable.read(built, arch), "move")
-        freezer.root = built
-        return built.freeze_module(freezer)  # type: ignore[no-any-return]
 
     # -- attributes -------------------------------------------------------------------------
 

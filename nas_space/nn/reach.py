@@ -10,10 +10,10 @@ from ..errors import LabelError, SampleValidationError, suggest
 from ..mutable import Constraint, Mutable, MutableSymbol, SampleBatch
 from ..mutable.bounds import all_combinations, combinations_of
 from ..mutable.columns import Column, Columns, activity
+from ..mutable.layout import two_of_one_label
 from ..mutable.node import Leaf, Node, leaves, postorder
 from ..mutable.operators import CASE, CONDITION, SWITCH
-from ..mutable.plan import two_of_one_label
-from ..mutable.randomness import words
+from ..mutable.random_words import words
 
 _EXHAUSTIVE = 2**16
 """Up to how many combinations of the labels that matter are all looked at; else as many draws."""

@@ -10,7 +10,7 @@ from torch import nn
 from ..errors import DecompositionError, DomainError
 from ..mutable import Mutable, Sample
 from ..mutable.bounds import combinations_of
-from ..mutable.randomness import RandomState, words
+from ..mutable.random_words import RandomState, words
 from ..tables import Bounds, Restricted, Scored, Tradeoff, best, bounds, count, grid, pareto
 
 if TYPE_CHECKING:

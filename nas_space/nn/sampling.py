@@ -13,8 +13,8 @@ from ..mutable import Constraint, ExpressionConstraint, Mutable, Sample, SampleB
 from ..mutable.batch import draw_one
 from ..mutable.columns import activity
 from ..mutable.node import Leaf
-from ..mutable.randomness import Words
-from ..tables.sampling import sampler_of
+from ..mutable.random_words import Words
+from ..tables.sampler import sampler_of
 
 _ATTEMPTS = 100_000
 """Draws after which rejection gives up."""

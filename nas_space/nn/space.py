@@ -31,22 +31,23 @@ from ..mutable import (
 from ..mutable.frozen import dry_run
 from ..mutable.labels import strict_label_scope
 from ..mutable.node import Leaf, Node, leaves
-from ..mutable.randomness import RandomState, words
+from ..mutable.random_words import RandomState, words
 from ..tables import Over
 from ..tables import sample as sample_exactly
 from .activation import Activation
 from .building import inside_space, slim
+from .compilation import Compilable
+from .copy_on_write import SharedWeights
+from .digests import architecture_digest
 from .explanation import Explainable
 from .factory import BuiltForOne
 from .freezing import Freezer, freezes_itself
 from .module import MutableModule
 from .reach import check_reach
-from .reading import check_inactive, digest, is_retired
-from .regions import Compilable
 from .restricted import Countable
 from .sampling import draw, draw_many
-from .sharing import SharedWeights
 from .structure import ATOMS, Survey, explain_plain_layer, modules_using, refuse_misplaced
+from .validation import check_inactive, is_retired
 
 M = TypeVar("M", bound=Mutable)
 
@@ -296,7 +297,7 @@ for {'first': 16, 'second': 8}
 
     def arch_id(self, arch: Mapping[str, Any]) -> str:
         """A short digest of the :meth:`canonical` form: the same in every process and release."""
-        return digest(self.canonical(arch), self.symbols())
+        return architecture_digest(self.canonical(arch), self.symbols())
 
     # -- choosing architectures ----------------------------------------------------------------
 

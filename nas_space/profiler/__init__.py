@@ -20,29 +20,19 @@ from .measuring import measure_latency
 from .onnx_blocks import export_blocks
 from .parameters import params
 from .profile import ModuleCost, Profile, profile
-from .profilers import (
-    ExpressionProfiler,
-    FlopsParamsCounterConfig,
-    FlopsParamsProfiler,
-    FlopsProfiler,
-    NumParamsProfiler,
-    Profiler,
-)
+from .registry import COSTS, RegisteredCost, find_cost, register_cost
 
 __all__ = [
+    "COSTS",
     "Block",
-    "ExpressionProfiler",
-    "FlopsParamsCounterConfig",
-    "FlopsParamsProfiler",
-    "FlopsProfiler",
     "FlopsResult",
     "LatencyTable",
     "ModuleCost",
-    "NumParamsProfiler",
     "Profile",
-    "Profiler",
+    "RegisteredCost",
     "blocks",
     "export_blocks",
+    "find_cost",
     "flops",
     "latency",
     "macs",
@@ -50,5 +40,6 @@ __all__ = [
     "memory",
     "params",
     "profile",
+    "register_cost",
     "register_flops_formula",
 ]

@@ -9,10 +9,10 @@ from torch import nn
 
 from ..errors import DecompositionError
 from ..mutable import Mutable
+from ..mutable.factors import Factor
 from ..mutable.node import Leaf, Node
 from ..nn.structure import Survey
 from ..tables.activity import Activity
-from ..tables.factors import Factor
 from .cases import Label, Labels
 
 Known = Mapping[Label, Sequence[int]]

@@ -44,13 +44,13 @@ def oneshot_parts(run: StoredRun, space: Any) -> Iterator[str]:
 
 def _winner(run: StoredRun, space: Any, values: dict[str, list[Any]]) -> Iterator[str]:
     """What was found, and what the policy thought of each of its choices in the end."""
-    told = run.conclusion
-    arch = space.canonical(told["arch"])
+    facts = run.conclusion
+    arch = space.canonical(facts["arch"])
     yield "<h2>The winner</h2>"
     words = (
-        f"With the weights of the search it reached {told['inherited']:.1%} on the validation "
-        f"split; trained further, {told['validation']:.1%} there and {told['test']:.1%} on the "
-        f"test split. It has {told['macs']:,} multiply-adds and {told['params']:,} parameters."
+        f"With the weights of the search it reached {facts['inherited']:.1%} on the validation "
+        f"split; trained further, {facts['validation']:.1%} there and {facts['test']:.1%} on the "
+        f"test split. It has {facts['macs']:,} multiply-adds and {facts['params']:,} parameters."
     )
     yield f"<p>{escape(words)}</p>"
     yield blocks_of(space, arch, tuple(run.settings["input_shape"]))

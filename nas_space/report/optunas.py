@@ -54,20 +54,20 @@ def _drawn(result: SearchResult) -> Iterator[tuple[str, Callable[[], Any]]]:
     varied = len({key_of(outcome.arch) for outcome in result.complete}) > 1
     for place, objective in enumerate(result.objectives):
         name = objective.name
-        told: dict[str, Any] = {"target_name": name}
+        arguments: dict[str, Any] = {"target_name": name}
         if not single:
-            told["target"] = partial(_value, place, 1)
+            arguments["target"] = partial(_value, place, 1)
         yield (
             f"{name}, trial by trial.",
-            partial(plots.plot_optimization_history, study, **told),
+            partial(plots.plot_optimization_history, study, **arguments),
         )
         values = {outcome.values[name] for outcome in result.complete}
         if len(result.complete) >= _FEW and len(values) > 1 and varied:
             if not single:  # of a target, what makes it small is looked for
-                told = {**told, "target": partial(_value, place, -objective.sign)}
+                arguments = {**arguments, "target": partial(_value, place, -objective.sign)}
             yield (
                 f"How much {name} depends on each label.",
-                partial(plots.plot_param_importances, study, **told),
+                partial(plots.plot_param_importances, study, **arguments),
             )
     if len(result.objectives) in (2, 3):
         yield "The Pareto front.", partial(plots.plot_pareto_front, study)

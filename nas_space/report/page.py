@@ -84,7 +84,7 @@ def _facts(run: StoredRun) -> str:
         facts["trials"] = f"{len(outcomes)}{of} (" + (
             ", ".join(f"{n} {state}" for state, n in counts.items() if n) + ")"
         )
-        facts["proposals mended"] = run.result.mended
+        facts["proposals repaired"] = run.result.repaired
         facts["objectives"] = ", ".join(f"{o.direction} {o.name}" for o in run.result.objectives)
     rows = [
         [name, f"{v:,}" if isinstance(v, (int, float)) else str(v)] for name, v in facts.items()
@@ -160,8 +160,10 @@ def _trials(result: SearchResult, conclusion: Mapping[str, Any]) -> Iterator[str
     best = _chosen(result, conclusion).number if result.complete else None
     rows, kinds = [], []
     for outcome in result.outcomes:
-        told = {**outcome.values, **outcome.metrics}
-        numbers = [html.number(told[name]) if name in told else "" for name in objectives + metrics]
+        measured = {**outcome.values, **outcome.metrics}
+        numbers = [
+            html.number(measured[name]) if name in measured else "" for name in objectives + metrics
+        ]
         arch = " ".join(f"{label}={value}" for label, value in outcome.arch.items())
         rows.append([str(outcome.number), outcome.state, *numbers, f"{outcome.seconds:.3g}", arch])
         kinds.append("best" if outcome.number == best else outcome.state)

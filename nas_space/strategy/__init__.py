@@ -1,11 +1,11 @@
-"""Strategies: who proposes the next architecture.
+"""Strategies: propose the next architecture of a search.
 
 >>> from nas_space.strategy import RegularizedEvolution, get_strategy
 >>> isinstance(get_strategy("evolution"), RegularizedEvolution)
 True
 """
 
-from .base import Evaluated, Round, Searchable, Strategy
+from .base import Evaluated, Searchable, SearchState, Strategy
 from .evolution import RegularizedEvolution
 from .grid import GridSearch
 from .oneshot import (
@@ -44,7 +44,7 @@ __all__ = [
     "Random",
     "RandomOneShot",
     "RegularizedEvolution",
-    "Round",
+    "SearchState",
     "Searchable",
     "Strategy",
     "get_strategy",

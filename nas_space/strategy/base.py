@@ -1,4 +1,4 @@
-"""`Strategy`: who proposes the next architecture."""
+"""`Strategy`: propose the next architecture from the state of a search."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ import numpy as np
 from ..errors import UsageError
 from ..mutable import Sample
 from ..mutable.node import Node
-from ..mutable.randomness import RandomState, Words, words
+from ..mutable.random_words import RandomState, Words, words
 
-__all__ = ["Evaluated", "Round", "Searchable", "Strategy", "check_dedup"]
+__all__ = ["Evaluated", "SearchState", "Searchable", "Strategy", "check_dedup"]
 
 
 class Searchable(Protocol):
@@ -56,13 +56,13 @@ class Evaluated:
         Its place in the search, from 0.
     arch
         The architecture, canonical.
-    goodness
+    fitness
         The objectives, in their order, signs such that more is better.
     """
 
     number: int
     arch: Sample
-    goodness: tuple[float, ...]
+    fitness: tuple[float, ...]
 
     def dominates(self, other: Evaluated) -> bool:
         """Whether this is at least as good in every objective, and better in one.
@@ -73,14 +73,14 @@ class Evaluated:
         >>> cheap.dominates(good), cheap.dominates(Evaluated(2, {}, (0.8, -3.0)))
         (False, True)
         """
-        return self.goodness != other.goodness and all(
-            mine >= its for mine, its in zip(self.goodness, other.goodness, strict=True)
+        return self.fitness != other.fitness and all(
+            mine >= its for mine, its in zip(self.fitness, other.fitness, strict=True)
         )
 
 
 @dataclass(frozen=True)
-class Round:
-    """What a strategy is told when it is asked for an architecture.
+class SearchState:
+    """State of a search, from which a strategy proposes the next architecture.
 
     Attributes
     ----------
@@ -145,8 +145,8 @@ class Strategy(ABC):
     A strategy of one's own:
 
     >>> class Doubtful(Strategy):
-    ...     def propose(self, now):
-    ...         return now.history[-1].arch if now.history else now.sample()
+    ...     def propose(self, state):
+    ...         return state.history[-1].arch if state.history else state.sample()
     """
 
     seed: int | None = None
@@ -162,13 +162,13 @@ class Strategy(ABC):
         """
 
     @abstractmethod
-    def propose(self, now: Round) -> Sample:
+    def propose(self, state: SearchState) -> Sample:
         """The architecture to evaluate next.
 
-        It need be neither new nor within a restriction; the search mends it.
+        x
 
         Parameters
         ----------
-        now
+        state
             The space, the history, and random words to draw from.
         """

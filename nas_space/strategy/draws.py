@@ -7,7 +7,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from ..mutable.randomness import Words, below, unit
+from ..mutable.random_words import Words, below, unit
 
 __all__ = ["chance", "choose", "shuffled"]
 
@@ -29,7 +29,7 @@ def shuffled(words: Words, items: Sequence[T]) -> list[T]:
 
     Examples
     --------
-    >>> from nas_space.mutable.randomness import words
+    >>> from nas_space.mutable.random_words import words
     >>> sorted(shuffled(words(0), "abc"))
     ['a', 'b', 'c']
     """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..errors import UsageError
 from ..mutable import Sample
-from .base import Evaluated, Round, Strategy, check_dedup
+from .base import Evaluated, SearchState, Strategy, check_dedup
 from .draws import choose, shuffled
 from .neighbours import crossover, mutate
 
@@ -66,17 +66,17 @@ class RegularizedEvolution(Strategy):
         self.crossover = crossover
         self.seed = seed
 
-    def propose(self, now: Round) -> Sample:
-        if len(now.history) < self.population_size:
-            return now.sample()
-        parent = self._winner(now).arch
+    def propose(self, state: SearchState) -> Sample:
+        if len(state.history) < self.population_size:
+            return state.sample()
+        parent = self._winner(state).arch
         if self.crossover:
-            parent = crossover(now.space, parent, self._winner(now).arch, now.words)
-        return mutate(now.space, parent, now.words, self.mutation_prob)
+            parent = crossover(state.space, parent, self._winner(state).arch, state.words)
+        return mutate(state.space, parent, state.words, self.mutation_prob)
 
-    def _winner(self, now: Round) -> Evaluated:
+    def _winner(self, state: SearchState) -> Evaluated:
         """The best of a few of the population, or one of the best."""
-        population = now.history[-self.population_size :]
-        few = shuffled(now.words, population)[: self.sample_size]
+        population = state.history[-self.population_size :]
+        few = shuffled(state.words, population)[: self.sample_size]
         best = [one for one in few if not any(other.dominates(one) for other in few)]
-        return choose(now.words, best)
+        return choose(state.words, best)

@@ -8,10 +8,10 @@ from typing import Any, cast
 
 from ..errors import DecompositionError
 from ..mutable import Mutable, MutableSymbol, Sample, Values
-from ..mutable.plan import Plan
-from ..mutable.randomness import words
+from ..mutable.layout import Layout
+from ..mutable.random_words import words
 from ..tables import grid
-from .base import Round, Searchable, Strategy, check_dedup
+from .base import Searchable, SearchState, Strategy, check_dedup
 from .draws import shuffled
 from .neighbours import symbols_of
 
@@ -50,17 +50,17 @@ class GridSearch(Strategy):
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_place": None}
 
-    def propose(self, now: Round) -> Sample:
+    def propose(self, state: SearchState) -> Sample:
         place = self._place
-        if place is None or not place.is_for(now):
-            place = self._place = _Place(now, self._all(now.space, now.seed))
+        if place is None or not place.is_for(state):
+            place = self._place = _Place(state, self._all(state.space, state.seed))
         for arch in place.rest:
-            if now.space.contains(arch):
-                key = now.space.arch_id(arch)
+            if state.space.contains(arch):
+                key = state.space.arch_id(arch)
                 place.passed.add(key)
-                if key not in now.taken:
+                if key not in state.taken:
                     return arch
-        return now.sample()  # which the search mends, or finds that none is left
+        return state.sample()  # which the search repairs, or finds that none is left
 
     def _all(self, space: Searchable, seed: int) -> Iterator[Sample]:
         source = words(seed)
@@ -89,15 +89,15 @@ def _grids(space: Searchable) -> Iterator[Iterator[Sample]]:
 class _Place:
     """How far in a grid a search is: kept for speed, as it follows from what is taken."""
 
-    def __init__(self, now: Round, rest: Iterator[Sample]) -> None:
-        self.space = now.space
-        self.seed = now.seed
+    def __init__(self, state: SearchState, rest: Iterator[Sample]) -> None:
+        self.space = state.space
+        self.seed = state.seed
         self.rest = rest
         self.passed: set[str] = set()
 
-    def is_for(self, now: Round) -> bool:
+    def is_for(self, state: SearchState) -> bool:
         """Whether all that was passed on the way is taken."""
-        return self.space is now.space and self.seed == now.seed and self.passed <= now.taken
+        return self.space is state.space and self.seed == state.seed and self.passed <= state.taken
 
 
 def samples(space: Searchable, granularity: int) -> Iterator[Sample]:
@@ -117,12 +117,12 @@ def samples(space: Searchable, granularity: int) -> Iterator[Sample]:
     >>> first["s2_depth"], len(first)
     (1, 11)
     """
-    plan = Plan.of(space.structure())
+    layout = Layout.of(space.structure())
     chosen: Sample = {}
     turning: list[tuple[str, Iterator[Any]]] = []
     while True:
         values = Values()
-        for leaf in plan.needed(values.known):
+        for leaf in layout.needed(values.known):
             if isinstance(leaf, MutableSymbol) and leaf.is_missing(chosen):
                 options = iter(leaf.grid_choices(granularity))
                 chosen[leaf.name] = next(options)

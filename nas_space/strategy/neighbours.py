@@ -8,9 +8,9 @@ from typing import Any, cast
 
 from ..errors import DecompositionError, DomainError
 from ..mutable import Mutable, MutableSymbol, Sample, Values
+from ..mutable.layout import Layout
 from ..mutable.node import key_of
-from ..mutable.plan import Plan
-from ..mutable.randomness import Words
+from ..mutable.random_words import Words
 from ..tables import grid
 from .base import Searchable
 from .draws import chance, choose, shuffled
@@ -53,7 +53,7 @@ def complete(space: Searchable, wishes: Mapping[str, Any], words: Words) -> Samp
     Examples
     --------
     >>> from nas_space.hub import ProxylessNAS
-    >>> from nas_space.mutable.randomness import words
+    >>> from nas_space.mutable.random_words import words
     >>> space = ProxylessNAS()
     >>> arch = complete(space, {"s2_depth": 1, "s2_i3": "k3e3"}, words(0))
     >>> [label for label in arch if label.startswith("s2")]
@@ -78,7 +78,7 @@ def decide(
     """
     chosen = dict(wishes)
     values = Values()
-    for leaf in Plan.of(space.structure()).needed(values.known):
+    for leaf in Layout.of(space.structure()).needed(values.known):
         if isinstance(leaf, MutableSymbol) and leaf.is_missing(chosen):
             chosen[leaf.name] = choose(leaf)
         values.known[leaf] = leaf.visit(chosen, values)
@@ -194,7 +194,7 @@ def nearest(
     Examples
     --------
     >>> from nas_space.hub import ProxylessNAS
-    >>> from nas_space.mutable.randomness import words
+    >>> from nas_space.mutable.random_words import words
     >>> space = ProxylessNAS()
     >>> arch = space.sample(seed=0)
     >>> other, steps = nearest(space, arch, words(0), taken=frozenset({space.arch_id(arch)}))

@@ -12,7 +12,7 @@ from torch import Tensor
 from ..errors import UsageError
 from ..mutable import MutableSymbol, Numerical, Sample
 from ..training.randomness import generator_of, preserved_randomness
-from .base import Evaluated, Round, Searchable, Strategy
+from .base import Evaluated, Searchable, SearchState, Strategy
 from .neighbours import decide, symbols_of
 from .oneshot.controller import Controller, Decisions
 
@@ -99,17 +99,17 @@ class PolicyBasedRL(Strategy):
         with preserved_randomness():
             self._controller(space, 0)
 
-    def propose(self, now: Round) -> Sample:
+    def propose(self, state: SearchState) -> Sample:
         with preserved_randomness():
-            controller = self._taught(now)
-        generator = torch.Generator().manual_seed(int(now.words(1)[0]) % 2**63)
+            controller = self._taught(state)
+        generator = torch.Generator().manual_seed(int(state.words(1)[0]) % 2**63)
 
         def draw(_: str, logs: Tensor) -> int:
             return int(torch.multinomial(logs.exp(), 1, generator=generator))
 
         with torch.no_grad():
             _, take = controller.deciding(draw)
-            return decide(now.space, {}, take)
+            return decide(state.space, {}, take)
 
     def _controller(self, space: Searchable, seed: int) -> Controller:
         symbols = {
@@ -122,22 +122,24 @@ class PolicyBasedRL(Strategy):
         # Rounding must not decide between two architectures, on whichever machine.
         return made.double()
 
-    def _taught(self, now: Round) -> Controller:
+    def _taught(self, state: SearchState) -> Controller:
         """The controller after the trials so far."""
         pupil = self._pupil
-        if pupil is None or not pupil.continues(now):
-            controller = self._controller(now.space, now.seed)
+        if pupil is None or not pupil.continues(state):
+            controller = self._controller(state.space, state.seed)
             pupil = self._pupil = _Pupil(
-                now.space,
-                now.seed,
+                state.space,
+                state.seed,
                 controller,
                 torch.optim.Adam(controller.parameters(), lr=self.learning_rate),
             )
         step = self.samples_per_update
-        while len(pupil.seen) + step <= len(now.history):
+        while len(pupil.seen) + step <= len(state.history):
             before = len(pupil.seen)
-            self._update(pupil, now.history[before : before + step], now.history[: before + step])
-            pupil.seen += [one.number for one in now.history[before : before + step]]
+            self._update(
+                pupil, state.history[before : before + step], state.history[: before + step]
+            )
+            pupil.seen += [one.number for one in state.history[before : before + step]]
         return pupil.controller
 
     def _update(
@@ -206,12 +208,12 @@ class _Pupil:
     optimizer: torch.optim.Optimizer
     seen: list[int] = field(default_factory=list)
 
-    def continues(self, now: Round) -> bool:
+    def continues(self, state: SearchState) -> bool:
         """Whether the history is what it has learned from, or goes on from it."""
         return (
-            self.space is now.space
-            and self.seed == now.seed
-            and self.seen == [one.number for one in now.history[: len(self.seen)]]
+            self.space is state.space
+            and self.seed == state.seed
+            and self.seen == [one.number for one in state.history[: len(self.seen)]]
         )
 
     def follow(self, arch: Sample) -> Decisions:

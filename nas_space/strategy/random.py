@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..mutable import Sample
-from .base import Round, Strategy, check_dedup
+from .base import SearchState, Strategy, check_dedup
 
 __all__ = ["Random"]
 
@@ -21,8 +21,8 @@ class Random(Strategy):
     Examples
     --------
     >>> from nas_space.hub import ProxylessNAS
-    >>> from nas_space.strategy.base import Round
-    >>> Random().propose(Round(ProxylessNAS(), []))["s7_i0"]
+    >>> from nas_space.strategy.base import SearchState
+    >>> Random().propose(SearchState(ProxylessNAS(), []))["s7_i0"]
     'k3e6'
     """
 
@@ -30,5 +30,5 @@ class Random(Strategy):
         check_dedup(dedup)
         self.seed = seed
 
-    def propose(self, now: Round) -> Sample:
-        return now.sample()
+    def propose(self, state: SearchState) -> Sample:
+        return state.sample()

@@ -53,7 +53,7 @@ def get_strategy(name: str, **arguments: Any) -> Any:
     ...
     nas_space.errors.UsageError: there is no strategy 'evolutoin' (did you mean 'evolution'?); \
 there are darts, enas, evolution, gp, grid, gumbel, nsga2, nsga3, policy, proxyless, qmc, random, \
-random-path, tpe
+random-path, sandwich, tpe
     """
     known: dict[str, type[Strategy] | type[OneShot]] = {**STRATEGIES, **ONE_SHOT}
     names = {kind.__name__: kind for kind in known.values()} | known

@@ -15,7 +15,7 @@ from optuna.trial import TrialState, create_trial
 
 from ..errors import UsageError, suggest
 from ..mutable import Sample
-from .base import Evaluated, Round, Searchable, Strategy
+from .base import Evaluated, Searchable, SearchState, Strategy
 from .dimensions import Dimension, dimension_of
 from .neighbours import decide, symbols_of
 
@@ -27,7 +27,7 @@ class OptunaSampler(Strategy):
 
     The sampler is shown the history as trials of a study of its own, in memory, and asked for
     active labels only, in the order in which they are known to be active.  So it learns from
-    what was evaluated, also where its own suggestion had to be mended.
+    what was evaluated, also where its own suggestion had to be repaired.
 
     Parameters
     ----------
@@ -70,28 +70,28 @@ class OptunaSampler(Strategy):
                         "and nothing is learnt of them; use TPE, GP, NSGA-II or evolution"
                     )
 
-    def propose(self, now: Round) -> Sample:
+    def propose(self, state: SearchState) -> Sample:
         with _silent():
-            memory = self._remember(now)
-            sampler = self.make(self._seed(now))
+            memory = self._remember(state)
+            sampler = self.make(self._seed(state))
             study = memory.study
             study.sampler = sampler
             trial = study.ask()
-            self._prepare(memory, sampler, now)
+            self._prepare(memory, sampler, state)
             try:
                 return decide(
-                    now.space, {}, lambda symbol: memory.dimensions[symbol.name].suggest(trial)
+                    state.space, {}, lambda symbol: memory.dimensions[symbol.name].suggest(trial)
                 )
             finally:
                 # Samplers overlook it; what is evaluated in the end is shown as a new trial.
                 study.tell(trial, state=TrialState.FAIL)
 
-    def _remember(self, now: Round) -> _Memory:
+    def _remember(self, state: SearchState) -> _Memory:
         """A study that shows the history, from the last proposal where that goes on from it."""
         memory = self._memory
-        if memory is None or not memory.continues(now):
-            memory = self._memory = _Memory(now)
-        for evaluated in now.history[len(memory.shown) :]:
+        if memory is None or not memory.continues(state):
+            memory = self._memory = _Memory(state)
+        for evaluated in state.history[len(memory.shown) :]:
             self._show(memory, evaluated)
         return memory
 
@@ -101,42 +101,42 @@ class OptunaSampler(Strategy):
             create_trial(
                 params=memory.params(evaluated.arch, impute=self.impute),
                 distributions=memory.distributions(evaluated.arch, impute=self.impute),
-                values=list(evaluated.goodness),
+                values=list(evaluated.fitness),
             )
         )
         memory.shown.append(evaluated.number)
 
-    def _seed(self, now: Round) -> int:
+    def _seed(self, state: SearchState) -> int:
         """The seed of the sampler for a proposal."""
-        return int(now.words(1)[0]) % 2**32
+        return int(state.words(1)[0]) % 2**32
 
-    def _prepare(self, memory: _Memory, sampler: BaseSampler, now: Round) -> None:
+    def _prepare(self, memory: _Memory, sampler: BaseSampler, state: SearchState) -> None:
         """What is left to do before the sampler is asked."""
 
 
 class _Memory:
     """A study in memory, and what it shows."""
 
-    def __init__(self, now: Round) -> None:
-        self.space = now.space
-        self.objectives = now.objectives
-        self.study = optuna.create_study(directions=["maximize"] * now.objectives)
+    def __init__(self, state: SearchState) -> None:
+        self.space = state.space
+        self.objectives = state.objectives
+        self.study = optuna.create_study(directions=["maximize"] * state.objectives)
         self.shown: list[int] = []
         self.drawn = 0  # points of a sequence, by QMC
         self.dimensions: dict[str, Dimension] = {
-            label: dimension_of(symbol) for label, symbol in symbols_of(now.space).items()
+            label: dimension_of(symbol) for label, symbol in symbols_of(state.space).items()
         }
         self.defaults = {
             label: dimension.params(dimension.symbol.default_choice())
             for label, dimension in self.dimensions.items()
         }
 
-    def continues(self, now: Round) -> bool:
+    def continues(self, state: SearchState) -> bool:
         """Whether the history is what is shown, or goes on from it."""
         return (
-            self.space is now.space
-            and self.objectives == now.objectives
-            and self.shown == [evaluated.number for evaluated in now.history[: len(self.shown)]]
+            self.space is state.space
+            and self.objectives == state.objectives
+            and self.shown == [evaluated.number for evaluated in state.history[: len(self.shown)]]
         )
 
     def params(self, arch: Sample, *, impute: bool) -> dict[str, Any]:
@@ -223,9 +223,9 @@ class _Genetic(OptunaSampler):
         )
         study.add_trial(waiting)
         trial = study.ask()
-        now = study.get_trials(deepcopy=False)[trial.number]
-        self._sampler(0).get_trial_generation(study, now)
-        study.tell(trial, list(evaluated.goodness))
+        frozen = study.get_trials(deepcopy=False)[trial.number]
+        self._sampler(0).get_trial_generation(study, frozen)
+        study.tell(trial, list(evaluated.fitness))
         memory.shown.append(evaluated.number)
 
 
@@ -279,18 +279,18 @@ class QMC(OptunaSampler):
         quiet = {"warn_independent_sampling": False, "warn_asynchronous_seeding": False}
         return optuna.samplers.QMCSampler(seed=seed, **{**quiet, **self.arguments})
 
-    def _seed(self, now: Round) -> int:
-        return now.seed % 2**32  # one sequence for the whole search
+    def _seed(self, state: SearchState) -> int:
+        return state.seed % 2**32  # one sequence for the whole search
 
-    def _prepare(self, memory: _Memory, sampler: BaseSampler, now: Round) -> None:
+    def _prepare(self, memory: _Memory, sampler: BaseSampler, state: SearchState) -> None:
         # The sampler counts its points in the study; this one may not have seen all of them.
         study = memory.study
         last = study.get_trials(deepcopy=False)[-1]
         space = sampler.infer_relative_search_space(study, last)
         if space:
-            for _ in range(memory.drawn, now.number - 1):
+            for _ in range(memory.drawn, state.number - 1):
                 sampler.sample_relative(study, last, space)
-            memory.drawn = max(memory.drawn, now.number - 1) + 1
+            memory.drawn = max(memory.drawn, state.number - 1) + 1
 
 
 def _check(kind: Any, arguments: dict[str, Any]) -> None:

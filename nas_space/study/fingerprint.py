@@ -35,10 +35,10 @@ def describe(space: Any) -> dict[str, Any]:
     Examples
     --------
     >>> from nas_space.hub import ProxylessNAS
-    >>> told = describe(ProxylessNAS(num_labels=10))
-    >>> told["space"], told["arguments"]["num_labels"]
+    >>> facts = describe(ProxylessNAS(num_labels=10))
+    >>> facts["space"], facts["arguments"]["num_labels"]
     ('ProxylessNAS', 10)
-    >>> told["labels"]["s2_depth"]
+    >>> facts["labels"]["s2_depth"]
     {'kind': 'Categorical', 'values': [1, 2, 3, 4]}
     """
     base = unrestricted(space)

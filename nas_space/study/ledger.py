@@ -1,7 +1,7 @@
 """What a search writes on Optuna's trials, and how workers share them.
 
 A trial of Optuna is one *attempt* at a *number*, a place in the search from 0 to one less than the
-trials that are wanted.  If the process of an attempt dies, the attempt is void, its number is
+trials that are wanted.  If the process of an attempt dies, the attempt is abandoned, its number is
 free again, and the next attempt takes the smallest free number, with the architecture that was
 lost.  Proposals depend on the number, so a search that was interrupted and resumed proposes what
 it would have proposed.
@@ -33,7 +33,16 @@ from ..strategy import Evaluated
 from . import signs
 from .objectives import Objective
 
-__all__ = ["ARCHITECTURE", "FAILURE", "MENDED", "METRICS", "NUMBER", "VOID", "Ledger", "Standing"]
+__all__ = [
+    "ABANDONED",
+    "ARCHITECTURE",
+    "FAILURE",
+    "METRICS",
+    "NUMBER",
+    "REPAIRED",
+    "Ledger",
+    "LedgerSnapshot",
+]
 
 ALIVE = "alive"
 """Counts the signs of life of the process that has the trial."""
@@ -44,7 +53,7 @@ ARCHITECTURE = "architecture"
 FAILURE = "failure"
 """Holds the traceback of an evaluation that failed."""
 
-MENDED = "mended"
+REPAIRED = "mended"
 """In how many labels the architecture differs from what the strategy proposed; absent for 0."""
 
 METRICS = "metrics"
@@ -53,7 +62,7 @@ METRICS = "metrics"
 NUMBER = "number"
 """The place in the search, where it is not the number of the trial."""
 
-VOID = "void"
+ABANDONED = "void"
 """Why an attempt came to nothing."""
 
 WORKER = "worker"
@@ -67,7 +76,7 @@ _UNSIGNED = 10.0
 
 
 @dataclass
-class Standing:
+class LedgerSnapshot:
     """How far a search is.
 
     Attributes
@@ -86,7 +95,7 @@ class Standing:
         How many evaluations have failed.
     lost
         Number to the architecture of the last attempt at it that came to nothing, and how far
-        that was mended.
+        that was repaired.
     deaths
         Number to how many processes died of it.
     """
@@ -138,7 +147,7 @@ class Ledger:
         self.signs = [objective.sign for objective in objectives]
         self.me = signs.new_name()
         self._mine: Trial | None = None
-        self._known: dict[int, Callable[[Standing], None]] = {}
+        self._known: dict[int, Callable[[LedgerSnapshot], None]] = {}
         self._unsigned: dict[int, float] = {}
         self._signs: dict[tuple[int, int], float] = {}
 
@@ -160,9 +169,9 @@ class Ledger:
         """All attempts, as the storage has them now."""
         return self.study.get_trials(deepcopy=False)
 
-    def look(self) -> Standing:
+    def look(self) -> LedgerSnapshot:
         """How far the search is now; what dead workers have left is freed on the way."""
-        standing = Standing()
+        snapshot = LedgerSnapshot()
         for trial in self.trials():
             note = self._known.get(trial.number)
             if note is None:
@@ -172,47 +181,47 @@ class Ledger:
                 note = self._note(trial)
                 if trial.state.is_finished():
                     self._known[trial.number] = note
-            note(standing)
-        standing.history.sort(key=lambda one: one.number)
-        return standing
+            note(snapshot)
+        snapshot.history.sort(key=lambda one: one.number)
+        return snapshot
 
-    def _note(self, trial: FrozenTrial) -> Callable[[Standing], None]:
-        """What a trial adds to a standing, worked out once for those that are finished."""
+    def _note(self, trial: FrozenTrial) -> Callable[[LedgerSnapshot], None]:
+        """What a trial adds to a snapshot, worked out once for those that are finished."""
         stored = trial.user_attrs.get(ARCHITECTURE)
         number = number_of(trial)
         working = trial.state == TrialState.RUNNING
         failed = trial.state == TrialState.FAIL
         if stored is None:
 
-            def choosing(standing: Standing) -> None:
+            def choosing(snapshot: LedgerSnapshot) -> None:
                 if working:
-                    standing.choosing.append(trial.number)
+                    snapshot.choosing.append(trial.number)
 
             return choosing
         arch = self.space.canonical(stored)
         key = self.space.arch_id(arch)
-        mended = int(trial.user_attrs.get(MENDED, 0))
+        repaired = int(trial.user_attrs.get(REPAIRED, 0))
         if not counts(trial):
-            died = VOID not in trial.user_attrs
+            died = ABANDONED not in trial.user_attrs
 
-            def void(standing: Standing) -> None:
-                standing.lost[number] = (arch, mended)
-                standing.deaths[number] += died
+            def abandoned(snapshot: LedgerSnapshot) -> None:
+                snapshot.lost[number] = (arch, repaired)
+                snapshot.deaths[number] += died
 
-            return void
+            return abandoned
         evaluated = None
         if trial.state == TrialState.COMPLETE:
             values = cast("list[float]", trial.values)
-            goodness = tuple(s * v for s, v in zip(self.signs, values, strict=True))
-            evaluated = Evaluated(number, arch, goodness)
+            fitness = tuple(s * v for s, v in zip(self.signs, values, strict=True))
+            evaluated = Evaluated(number, arch, fitness)
 
-        def held(standing: Standing) -> None:
-            standing.held.add(number)
-            standing.taken.add(key)
-            standing.working += working
-            standing.failures += failed
+        def held(snapshot: LedgerSnapshot) -> None:
+            snapshot.held.add(number)
+            snapshot.taken.add(key)
+            snapshot.working += working
+            snapshot.failures += failed
             if evaluated is not None:
-                standing.history.append(evaluated)
+                snapshot.history.append(evaluated)
 
         return held
 
@@ -223,25 +232,25 @@ class Ledger:
         self._mine = trial
         trial.set_user_attr(WORKER, self.me)
 
-    def turn(self, trial: Trial) -> Standing:
+    def turn(self, trial: Trial) -> LedgerSnapshot:
         """Waits until all earlier attempts have published, and says how far the search is then."""
         for pause in pauses():
-            standing = self.look()
-            if not standing.choosing or min(standing.choosing) >= trial.number:
-                return standing
+            snapshot = self.look()
+            if not snapshot.choosing or min(snapshot.choosing) >= trial.number:
+                return snapshot
             time.sleep(pause)
         raise AssertionError("pauses never end")
 
-    def publish(self, trial: Trial, number: int, arch: Sample, mended: int) -> None:
+    def publish(self, trial: Trial, number: int, arch: Sample, repaired: int) -> None:
         """Takes a number and an architecture."""
         if number != trial.number:
             trial.set_user_attr(NUMBER, number)
-        if mended:
-            trial.set_user_attr(MENDED, mended)
+        if repaired:
+            trial.set_user_attr(REPAIRED, repaired)
         trial.set_user_attr(ARCHITECTURE, arch)
 
     def _release(self, trial: FrozenTrial) -> None:
-        """Declares an attempt void whose process is no more."""
+        """Declares an attempt abandoned whose process is no more."""
         with suppress(ValueError, UpdateFinishedTrialError):  # somebody else was faster
             self.study.tell(trial.number, state=TrialState.FAIL)
 
@@ -265,7 +274,7 @@ def number_of(trial: FrozenTrial) -> int:
 
 
 def counts(trial: FrozenTrial) -> bool:
-    """Whether a trial that has ended is one of the search: not an attempt that is void."""
+    """Whether a trial that has ended is one of the search: not an attempt that is abandoned."""
     return trial.state != TrialState.FAIL or FAILURE in trial.user_attrs
 
 

@@ -30,18 +30,44 @@ class OneShotResult:
     def __init__(self, run: Run) -> None:
         self.run = run
         self.space = run.space
+        self._within: dict[int, Run] = {}
 
-    def best(self) -> Sample:
-        """The best architecture."""
-        return self.run.best()
+    def best(self, *, within: Any = None) -> Sample:
+        """Return the best architecture.
 
-    def top(self, k: int) -> list[Sample]:
-        """Up to ``k`` different architectures, the best first."""
-        return self.run.top(k)
+        Parameters
+        ----------
+        within
+            A restriction of the space, ``space.where(...)``, to look in; by default what was
+            searched.  It needs no more training.
+        """
+        return self._looking(within).best()
 
-    def network(self, arch: Mapping[str, Any] | None = None) -> Any:
-        """The network of an architecture, by default of the best, with its trained weights."""
-        return self.run.frozen(arch)
+    def top(self, k: int, *, within: Any = None) -> list[Sample]:
+        """Return up to ``k`` different architectures, the best first; ``within`` as above."""
+        return self._looking(within).top(k)
+
+    def network(self, arch: Mapping[str, Any] | None = None, *, within: Any = None) -> Any:
+        """Return the network of an architecture, with its trained weights.
+
+        Parameters
+        ----------
+        arch
+            By default the best.
+        within
+            As of :meth:`best`; not together with an architecture.
+        """
+        if arch is not None and within is not None:
+            raise UsageError("give an architecture, or within= for the best there; not both")
+        return self._looking(within).frozen(arch)
+
+    def _looking(self, within: Any) -> Run:
+        if within is None:
+            return self.run
+        known = self._within.get(id(within))
+        if known is None or known.space is not within or known.step != self.run.step:
+            known = self._within[id(within)] = self.run.within(within)
+        return known
 
     def probabilities(self) -> dict[str, list[tuple[int, list[float]]]]:
         """The policy over time: for each label, steps and the probability of each value then."""

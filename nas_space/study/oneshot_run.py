@@ -88,7 +88,7 @@ class OneShotFindings:
 class OneShotRun(Run):
     """A one-shot search in a folder; then what is found is trained on, and written to files.
 
-    What is found is within the budget.  Strategies that learn a policy are told the budget as a
+    What is found is within the budget.  Strategies that learn a policy are given the budget as a
     :class:`~nas_space.strategy.Penalty` as well, on what exceeds it.
 
     Parameters
@@ -190,7 +190,7 @@ class OneShotRun(Run):
             split: evaluate(network, task, split, fabric=self.fabric)[task.main_metric]
             for split in ("validation", "test")
         }
-        told: dict[str, Any] = {
+        facts: dict[str, Any] = {
             "arch": arch,
             "arch_id": self.space.arch_id(arch),
             "macs": int(self.macs.evaluate(arch)),
@@ -198,7 +198,9 @@ class OneShotRun(Run):
             "inherited": before[task.main_metric],
             **after,
         }
-        files = write_network(self.out, network, self.splits.input_shape, {**self.settings, **told})
+        files = write_network(
+            self.out, network, self.splits.input_shape, {**self.settings, **facts}
+        )
         shared = self.out / "shared_weights.safetensors"
         save_weights(self.space, shared)
-        return OneShotFindings(**told, result=result, files=[*files, shared, self.record.path])
+        return OneShotFindings(**facts, result=result, files=[*files, shared, self.record.path])

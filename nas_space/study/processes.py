@@ -163,7 +163,7 @@ class Team:
                     callback(self.study, trial)
 
     def _dismiss(self) -> None:
-        """Ends what still runs; what it was at is void, and free for others."""
+        """Ends what still runs; what it was at is abandoned, and free for others."""
         for process in self.team:
             process.terminate()
         until = time.monotonic() + _PATIENCE

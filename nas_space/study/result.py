@@ -21,7 +21,7 @@ from ..errors import TrialError, UsageError
 from ..mutable import Sample
 from ..mutable.node import key_of
 from .fingerprint import unrestricted
-from .ledger import ARCHITECTURE, FAILURE, MENDED, METRICS, counts, number_of
+from .ledger import ARCHITECTURE, FAILURE, METRICS, REPAIRED, counts, number_of
 from .objectives import Objective
 from .storage import quiet, unwarned
 from .worker import make_network
@@ -49,7 +49,7 @@ class Outcome:
         What else was measured.
     seconds
         How long it took.
-    mended
+    repaired
         In how many labels it differs from what the strategy had proposed.
     failure
         The traceback, if it failed.
@@ -61,7 +61,7 @@ class Outcome:
     values: Mapping[str, float]
     metrics: Mapping[str, float]
     seconds: float
-    mended: int = 0
+    repaired: int = 0
     failure: str | None = None
 
 
@@ -115,7 +115,7 @@ class SearchResult:
             values=values,
             metrics=trial.user_attrs.get(METRICS, {}),
             seconds=trial.duration.total_seconds() if trial.duration is not None else 0.0,
-            mended=int(trial.user_attrs.get(MENDED, 0)),
+            repaired=int(trial.user_attrs.get(REPAIRED, 0)),
             failure=trial.user_attrs.get(FAILURE),
         )
 
@@ -129,9 +129,9 @@ class SearchResult:
         return [outcome for outcome in self.outcomes if outcome.state == "complete"]
 
     @property
-    def mended(self) -> int:
+    def repaired(self) -> int:
         """How many proposals were not allowed or not new, and gave way to others near them."""
-        return sum(outcome.mended > 0 for outcome in self.outcomes)
+        return sum(outcome.repaired > 0 for outcome in self.outcomes)
 
     def ranked(self, objective: str | None = None) -> list[Outcome]:
         """What is complete, the best first by one objective.
@@ -172,10 +172,10 @@ class SearchResult:
     def front(self) -> list[Outcome]:
         """As :meth:`pareto`, with their values."""
 
-        def goodness(outcome: Outcome) -> tuple[float, ...]:
+        def fitness(outcome: Outcome) -> tuple[float, ...]:
             return tuple(o.sign * outcome.values[o.name] for o in self.objectives)
 
-        points = [(goodness(outcome), outcome) for outcome in self.ranked()]
+        points = [(fitness(outcome), outcome) for outcome in self.ranked()]
         return [
             outcome
             for mine, outcome in points
@@ -255,7 +255,7 @@ class SearchResult:
             A dict from column to list where pandas is not installed.
         """
         rows = [
-            {"number": o.number, "state": o.state, "seconds": o.seconds, "mended": o.mended}
+            {"number": o.number, "state": o.state, "seconds": o.seconds, "repaired": o.repaired}
             | {objective.name: o.values.get(objective.name) for objective in self.objectives}
             | dict(o.metrics)
             | o.arch

@@ -14,13 +14,13 @@ from ..errors import UsageError, suggest
 from ..strategy import RegularizedEvolution, Strategy, get_strategy
 from ..strategy.oneshot import OneShot, OneShotName, OneShotProgress
 from ..training import Task
+from .definition import SearchDefinition
 from .evaluators import from_scratch
 from .fingerprint import unrestricted
 from .intermediate import check_pruner
 from .ledger import storable
 from .objectives import Objectives, objectives_of
 from .oneshot import OneShotResult, search_oneshot
-from .problem import Problem
 from .processes import Team
 from .result import SearchResult
 from .storage import (
@@ -227,8 +227,8 @@ def search(
     def run(where: Storage) -> optuna.Study:
         try:
             study = open_study(open_storage(where), name, settings.objectives, pruner)
-            problem = Problem.of(space, settings.objectives)
-            problem.claim(study, where, resume=resume)
+            definition = SearchDefinition.of(space, settings.objectives)
+            definition.claim(study, where, resume=resume)
             if workers == 1:
                 Worker(study, settings, callbacks, timeout).run()
             else:

@@ -17,9 +17,9 @@ from ..hub.registry import find_space
 from ..strategy.oneshot.policy import over_time
 from ..training import load_state
 from . import signs
+from .definition import SearchDefinition
 from .fingerprint import describe, differences, unrestricted
 from .ledger import WORKER
-from .problem import Problem
 from .record import rows_of
 from .result import SearchResult
 from .run import SEARCH, WORK, WORKER_FILE, settings_of
@@ -70,16 +70,16 @@ def load_search(storage: Storage, name: str | None = None, *, space: Any = None)
             study = _find(open_storage(storage), name, str(storage))
     except optuna.exceptions.StorageInternalError as error:
         raise unreachable(storage, error) from error
-    problem = Problem.in_study(study)
-    assert problem is not None
+    definition = SearchDefinition.in_study(study)
+    assert definition is not None
     if space is not None:
-        what = differences(problem.space, describe(space))
+        what = differences(definition.space, describe(space))
         if what:
             raise StorageError(
                 f"the search {study.study_name!r} in {str(storage)!r} is of another space: "
                 + "; ".join(what)
             )
-    return SearchResult(study, space, problem.measured())
+    return SearchResult(study, space, definition.measured())
 
 
 def _find(storage: optuna.storages.BaseStorage, name: str | None, where: str) -> optuna.Study:
@@ -88,7 +88,7 @@ def _find(storage: optuna.storages.BaseStorage, name: str | None, where: str) ->
         optuna.load_study(study_name=each, storage=storage, sampler=NoSampler())
         for each in optuna.get_all_study_names(storage)
     ]
-    found = {s.study_name: s for s in studies if Problem.in_study(s) is not None}
+    found = {s.study_name: s for s in studies if SearchDefinition.in_study(s) is not None}
     if name is None and len(found) == 1:
         [name] = found
     if name is None:
@@ -145,8 +145,8 @@ class StoredRun:
     @property
     def trials(self) -> int | None:
         """How many trials there shall be, if that is known."""
-        told = self.settings.get("recipe", self.settings).get("trials")
-        return None if told is None else int(told)
+        facts = self.settings.get("recipe", self.settings).get("trials")
+        return None if facts is None else int(facts)
 
     @property
     def steps(self) -> tuple[int, int] | None:
@@ -170,8 +170,10 @@ class StoredRun:
         """The class of the space."""
         if self.settings:
             return str(self.settings["space"])
-        problem = Problem.in_study(self.result.study) if self.result is not None else None
-        return str(problem.space["space"]) if problem is not None else "?"
+        definition = (
+            SearchDefinition.in_study(self.result.study) if self.result is not None else None
+        )
+        return str(definition.space["space"]) if definition is not None else "?"
 
     @property
     def state(self) -> str:

@@ -25,7 +25,7 @@ from ..nn import (
     Repeat,
 )
 from ..nn.layers import generic_layer
-from ..strategy import ONE_SHOT, STRATEGIES, Evaluated, Round, Strategy, get_strategy
+from ..strategy import ONE_SHOT, STRATEGIES, Evaluated, SearchState, Strategy, get_strategy
 from ..strategy.oneshot import OneShot, Run
 from ..training import Task
 from ..training.randomness import preserved_randomness, seed_globally
@@ -48,7 +48,7 @@ class _Picked(nn.Module):
         return y
 
 
-class _Residual(nn.Module):
+class _WidthResidual(nn.Module):
     def __init__(self, width: Any) -> None:
         super().__init__()
         self.conv = MutableConv2d(width, width, 3, padding=1)
@@ -109,7 +109,7 @@ def _depthwise() -> nn.Module:
 
 def _residual() -> nn.Module:
     width = _width()
-    return nn.Sequential(_conv(4, width), _Residual(width), _conv(width, 4))
+    return nn.Sequential(_conv(4, width), _WidthResidual(width), _conv(width, 4))
 
 
 def _linear() -> nn.Module:
@@ -247,7 +247,7 @@ def _checked(space: Any, strategy: Strategy) -> Callable[[], Any]:
     def go_on() -> Any:
         history: list[Evaluated] = []
         for number in range(2):
-            arch = space.canonical(strategy.propose(Round(space, history, number=number)))
+            arch = space.canonical(strategy.propose(SearchState(space, history, number=number)))
             history.append(Evaluated(number, arch, (float(number),)))
         return space.freeze(history[-1].arch)
 

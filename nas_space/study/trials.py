@@ -238,7 +238,7 @@ class TrialsRun(Run):
             split: evaluate(network, task, split, fabric=self.fabric)[task.main_metric]
             for split in ("validation", "test")
         }
-        told: dict[str, Any] = {
+        facts: dict[str, Any] = {
             "arch": arch,
             "arch_id": self.space.arch_id(arch),
             "macs": int(self.macs.evaluate(arch)),
@@ -246,5 +246,7 @@ class TrialsRun(Run):
             "in_trial": {**best.values, **best.metrics},
             **scores,
         }
-        files = write_network(self.out, network, self.splits.input_shape, {**self.settings, **told})
-        return TrialsFindings(**told, result=result, files=[*files, self.record.path])
+        files = write_network(
+            self.out, network, self.splits.input_shape, {**self.settings, **facts}
+        )
+        return TrialsFindings(**facts, result=result, files=[*files, self.record.path])

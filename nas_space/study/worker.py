@@ -16,14 +16,14 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 
 from ..errors import TrialError, UsageError
 from ..mutable import Sample
-from ..mutable.randomness import words
-from ..strategy import Round, Strategy
+from ..mutable.random_words import words
+from ..strategy import SearchState, Strategy
 from ..strategy.neighbours import nearest
 from ..training.fabric import device_of
 from ..training.randomness import preserved_randomness, seed_globally, seed_of
 from .fingerprint import unrestricted
 from .intermediate import reporting_to
-from .ledger import FAILURE, METRICS, VOID, Ledger, Standing, counts, pauses
+from .ledger import ABANDONED, FAILURE, METRICS, Ledger, LedgerSnapshot, counts, pauses
 from .objectives import Objective, Unusable, measured
 from .storage import quiet
 
@@ -73,7 +73,7 @@ class Settings:
     weights: str
 
 
-class Void(Exception):  # noqa: N818 - not an error
+class AttemptAbandoned(Exception):  # noqa: N818 - not an error
     """An attempt that comes to nothing, and is not counted."""
 
 
@@ -154,19 +154,19 @@ class Worker:
     def _go_on(self) -> bool:
         """Whether there is something to do; waits until that is known."""
         for pause in pauses():
-            standing = self.ledger.look()
-            if self.error is None and standing.failures >= self.allowed:
+            snapshot = self.ledger.look()
+            if self.error is None and snapshot.failures >= self.allowed:
                 self.error = self._too_many_failures()
-            if self.error is not None or standing.finished >= self.settings.trials:
+            if self.error is not None or snapshot.finished >= self.settings.trials:
                 return False
             if self.deadline is not None and time.monotonic() >= self.deadline:
                 return False
-            left = self.settings.trials - len(standing.held)
+            left = self.settings.trials - len(snapshot.held)
             if self.exhausted:
-                left = len(standing.to_repeat())
-            if left > len(standing.choosing):
+                left = len(snapshot.to_repeat())
+            if left > len(snapshot.choosing):
                 return True
-            if not standing.choosing and not standing.working:
+            if not snapshot.choosing and not snapshot.working:
                 return False
             # Others are at the last ones; should one of them die, somebody must take over.
             time.sleep(pause)
@@ -185,7 +185,7 @@ class Worker:
                 callback(study, trial)
 
     def _was_taken_away(self) -> bool:
-        """Whether the present attempt was declared void by others, who thought this was dead."""
+        """Whether the present attempt was declared abandoned by another worker."""
         return self.current is not None and any(
             t.number == self.current and t.state == TrialState.FAIL for t in self.ledger.trials()
         )
@@ -205,9 +205,9 @@ class Worker:
         self.current = trial.number
         try:
             self.ledger.sign(trial)
-            standing = self.ledger.turn(trial)
-            number, arch = self._claim(trial, standing)
-        except (Void, UpdateFinishedTrialError):
+            snapshot = self.ledger.turn(trial)
+            number, arch = self._claim(trial, snapshot)
+        except (AttemptAbandoned, UpdateFinishedTrialError):
             raise
         except Exception as error:
             # Not the architecture's fault, so it would happen again and again.
@@ -217,7 +217,7 @@ class Worker:
             self._interrupted(trial)
             raise
         try:
-            if standing.is_deadly(number):
+            if snapshot.is_deadly(number):
                 raise Unusable("the process that evaluated this architecture died, repeatedly")
             return self._evaluate(trial, number, arch)
         except (optuna.TrialPruned, UpdateFinishedTrialError):
@@ -234,44 +234,46 @@ class Worker:
 
     def _interrupted(self, trial: Trial) -> None:
         """Leaves the attempt to whoever resumes the search."""
-        trial.set_user_attr(VOID, "interrupted")
+        trial.set_user_attr(ABANDONED, "interrupted")
         if not isinstance(sys.exception(), KeyboardInterrupt):  # of which Optuna takes care
             self.study.tell(trial, state=TrialState.FAIL)
 
-    def _claim(self, trial: Trial, standing: Standing) -> tuple[int, Sample]:
+    def _claim(self, trial: Trial, snapshot: LedgerSnapshot) -> tuple[int, Sample]:
         """A number and an architecture that nobody else has."""
         settings = self.settings
-        number = standing.free
-        if standing.failures >= self.allowed:
+        number = snapshot.free
+        if snapshot.failures >= self.allowed:
             self._give_up(trial, "too many others have failed")
         if number >= settings.trials:
             self._give_up(trial, "there were enough already")
-        others = standing.working + len(standing.choosing)
-        self.ample = settings.trials - len(standing.held) > 2 * others + 2
-        arch, mended = standing.lost.get(number, ({}, 0))
-        if number not in standing.lost or settings.space.arch_id(arch) in standing.taken:
+        others = snapshot.working + len(snapshot.choosing)
+        self.ample = settings.trials - len(snapshot.held) > 2 * others + 2
+        arch, repaired = snapshot.lost.get(number, ({}, 0))
+        if number not in snapshot.lost or settings.space.arch_id(arch) in snapshot.taken:
             own = settings.strategy.seed
             seed = settings.seed if own is None else own
-            now = Round(
+            state = SearchState(
                 space=settings.space,
-                history=standing.history,
-                taken=frozenset(standing.taken),
+                history=snapshot.history,
+                taken=frozenset(snapshot.taken),
                 number=number,
                 seed=seed_of(seed, "search/propose", 0),
                 objectives=len(settings.objectives),
             )
             source = words(seed_of(settings.seed, "search/mend", number))
-            found = nearest(settings.space, settings.strategy.propose(now), source, taken=now.taken)
+            found = nearest(
+                settings.space, settings.strategy.propose(state), source, taken=state.taken
+            )
             if found is None:
                 self.exhausted = True
                 self._give_up(trial, "no architecture is left")
-            arch, mended = settings.space.canonical(found[0]), found[1]
-        self.ledger.publish(trial, number, arch, mended)
+            arch, repaired = settings.space.canonical(found[0]), found[1]
+        self.ledger.publish(trial, number, arch, repaired)
         return number, arch
 
     def _give_up(self, trial: Trial, reason: str) -> NoReturn:
-        trial.set_user_attr(VOID, reason)
-        raise Void(reason)
+        trial.set_user_attr(ABANDONED, reason)
+        raise AttemptAbandoned(reason)
 
     def _evaluate(self, trial: Trial, number: int, arch: Sample) -> list[float]:
         objectives = self.settings.objectives

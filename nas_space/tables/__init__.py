@@ -11,10 +11,10 @@
 """
 
 from .model import Over
-from .questions import Scored, Tradeoff, best, bounds, count, default, grid, pareto
+from .queries import Scored, Tradeoff, best, bounds, count, default, grid, pareto
 from .restriction import Restricted, restrict
 from .rounded import rounded
-from .sampling import sample
+from .sampler import sample
 from .table import Bounds, Table
 from .tabulation import tabulate
 

@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 
 from ..errors import DecompositionError
+from ..mutable.factors import FALSE, LIMIT, TRUE, Auxiliary, Factor, TooLargeError
 from ..mutable.node import Leaf, Node, postorder
-from .factors import FALSE, LIMIT, TRUE, Auxiliary, Factor, TooLarge, brief
-from .guards import Guards
+from ..mutable.printing import brief
+from .path_conditions import PathConditions
 
 _EASY = 2**12
 """Conditions with more entries than this are named by an auxiliary variable."""
@@ -67,8 +68,8 @@ class Activity:
         if not node.operator.lazy:
             return [(here, child) for child in node.children]
         try:
-            guards = Guards.of(node)
-        except TooLarge as error:
+            guards = PathConditions.of(node)
+        except TooLargeError as error:
             raise DecompositionError(
                 f"the ways of {brief(node)} depend on {len(error.scope)} labels at once, whose "
                 f"combinations exceed {LIMIT}",

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from .factors import Array
+from ..mutable.factors import Array
 
 _FITS = 2**63
 """What is below this is counted as it is."""

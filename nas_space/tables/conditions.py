@@ -12,9 +12,11 @@ import numpy as np
 from ..errors import DecompositionError
 from ..mutable.bounds import combinations_of
 from ..mutable.expression import apply
+from ..mutable.factors import LIMIT, TRUE, Factor, TooLargeError
 from ..mutable.node import Node, leaves
-from .factors import LIMIT, TRUE, Enumerated, Factor, TooLarge, brief
-from .guards import Guards
+from ..mutable.piecewise import Piecewise
+from ..mutable.printing import brief
+from .path_conditions import PathConditions
 from .table import Table
 from .tabulation import split, table_of_terms, tabulate
 
@@ -89,18 +91,18 @@ class Conditions:
         total = combinations_of(leaves(condition))
         try:
             if total is not None and total <= _FEW:
-                self.factors.append(Enumerated(condition).truth() | ~guard)
+                self.factors.append(Piecewise.of(condition).truth() | ~guard)
             elif parts := _parts(condition):
                 for part in parts:
                     self.add(part, guard)
             elif operator is not None and operator.lazy:
-                guards = Guards.of(condition)
+                guards = PathConditions.of(condition)
                 self.factors.append(~(guard & guards.lost))
                 for taken, part in guards.taken:
                     self.add(part, guard & taken)
             elif not (name in _COMPARISONS and self._bound(condition, guard)):
-                self.factors.append(Enumerated(condition).truth() | ~guard)
-        except TooLarge as error:
+                self.factors.append(Piecewise.of(condition).truth() | ~guard)
+        except TooLargeError as error:
             raise DecompositionError(
                 f"the condition {brief(condition)} depends on {len(error.scope)} labels at once, "
                 f"with what decides where it holds; their combinations exceed {LIMIT}",

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from ..errors import LabelError, SampleMissingError, suggest
+from ..mutable.factors import TRUE, Factor
 from ..mutable.node import Leaf, Node
+from ..mutable.printing import brief
 from .activity import Activity
-from .factors import TRUE, Factor, brief
 
 
 def check_covered(root: Node, expression: Node, guard: Factor = TRUE) -> None:

@@ -11,15 +11,15 @@ from ..errors import DecompositionError, DomainError
 from ..mutable import Mutable, MutableExpression
 from ..mutable.bounds import combinations_of
 from ..mutable.constraints import Constraint, ExpressionConstraint, Marker
+from ..mutable.factors import Factor
 from ..mutable.node import Node, leaves
 from ..mutable.operators import OPERATORS
 from .activity import Activity
 from .conditions import Conditions, Window
 from .coverage import check_covered
-from .factors import Factor
-from .problem import Draft, Problem
+from .factor_graph import FactorGraph, FactorList
+from .join_tree import JoinTree
 from .table import Table
-from .tree import Tree
 
 _CALLS = 2**14
 """How many combinations a constraint written in Python is called for."""
@@ -102,7 +102,7 @@ class Model:
         """Whether every architecture is allowed."""
         return not (self.allowed or self.windows or self.others)
 
-    def draft(self, costs: Sequence[Table] = (), over: Over | None = None) -> Draft:
+    def draft(self, costs: Sequence[Table] = (), over: Over | None = None) -> FactorList:
         """The factors of a question about the space, or about a part of it.
 
         Parameters
@@ -118,9 +118,9 @@ class Model:
         DomainError
             If every architecture is to weigh the same, but there are infinitely many.
         """
-        draft = Draft(list(self.allowed), [], [*(w.table for w in self.windows), *costs])
+        draft = FactorList(list(self.allowed), [], [*(w.table for w in self.windows), *costs])
         reach = {label: self.activity.reach[label] for label in self.labels}
-        draft.told = [factor for factor in reach.values() if not factor.always]
+        draft.distinguishing = [factor for factor in reach.values() if not factor.always]
         scope = draft.scope()
         for label in scope:
             if label in reach and not reach[label].always:
@@ -134,7 +134,7 @@ class Model:
         return draft
 
 
-class Whole(Mutable):
+class BareStructure(Mutable):
     """A structure on its own, as something to read architectures with."""
 
     def __init__(self, root: Node) -> None:
@@ -157,7 +157,7 @@ Over = Literal["labels", "architectures"]
 
 def possible(factors: Sequence[Factor]) -> bool:
     """Whether any combination of codes meets all of some conditions."""
-    return Tree(Problem(Draft(list(factors)))).possible
+    return JoinTree(FactorGraph(FactorList(list(factors)))).possible
 
 
 def _only_first(label: Any) -> Factor:

@@ -18,17 +18,17 @@ from ..mutable import (
 from ..mutable.expression import apply
 from ..mutable.labels import label
 from ..mutable.node import Node
-from ..mutable.randomness import RandomState
-from . import questions
+from ..mutable.printing import brief
+from ..mutable.random_words import RandomState
+from . import queries
 from .coverage import check_covered
-from .factors import brief
+from .factor_graph import FactorGraph
+from .infeasibility import extremes, refusal
+from .join_tree import JoinTree
 from .model import Model, Over, root_of
-from .problem import Problem
-from .questions import Scored, Tradeoff
-from .refusal import extremes, refusal
-from .sampling import any_within, sample
+from .queries import Scored, Tradeoff
+from .sampler import any_within, sample
 from .table import Bounds
-from .tree import Tree
 
 S = TypeVar("S", bound=Mutable)
 
@@ -114,7 +114,7 @@ class Restricted(Mutable, Generic[S]):
     def default(self, memo: Sample | None = None) -> Any:
         if memo:
             return super().default(memo)
-        return self._noted(questions.default(self), memo)
+        return self._noted(queries.default(self), memo)
 
     def robust_default(self, memo: Sample | None = None, retries: int = 1000) -> Any:
         return super().robust_default(memo, retries) if memo else self.default(memo)
@@ -123,7 +123,7 @@ class Restricted(Mutable, Generic[S]):
         if memo or granularity is not None:
             yield from super().grid(memo, granularity)
             return
-        for arch in questions.grid(self):
+        for arch in queries.grid(self):
             if memo is not None:
                 memo.clear()
             yield self._noted(arch, memo)
@@ -138,21 +138,21 @@ class Restricted(Mutable, Generic[S]):
 
     def count(self) -> int:
         """How many there are; see :func:`nas_space.tables.count`."""
-        return questions.count(self)
+        return queries.count(self)
 
     def bounds(self, cost: Any) -> Bounds:
         """The lowest and the highest cost; see :func:`nas_space.tables.bounds`."""
-        return questions.bounds(self, cost)
+        return queries.bounds(self, cost)
 
     def best(self, objective: Any, k: int = 1, *, maximize: bool = False) -> list[Scored]:
         """The best; see :func:`nas_space.tables.best`."""
-        return questions.best(self, objective, k, maximize=maximize)
+        return queries.best(self, objective, k, maximize=maximize)
 
     def pareto(
         self, first: Any, second: Any, *, maximize: tuple[bool, bool] = (False, False)
     ) -> list[Tradeoff]:
         """The trade-offs between two objectives; see :func:`nas_space.tables.pareto`."""
-        return questions.pareto(self, first, second, maximize=maximize)
+        return queries.pareto(self, first, second, maximize=maximize)
 
     # -- making -------------------------------------------------------------------------------
 
@@ -259,8 +259,8 @@ def _expression(constraint: Constraint) -> Node:
 
 def _check_possible(model: Model, attempts: int | None) -> None:
     """Finds out at once whether any architecture meets the conditions."""
-    problem = Problem(model.draft())
-    possible = Tree(problem).possible
+    problem = FactorGraph(model.draft())
+    possible = JoinTree(problem).possible
     for window in model.windows if possible else ():
         low, high = extremes(model, window.table)
         possible &= low <= window.high and high >= window.low

@@ -8,7 +8,7 @@ from typing import Any
 from ..errors import UsageError
 from ..mutable import MutableExpression
 from ..mutable.node import Node
-from .factors import brief
+from ..mutable.printing import brief
 
 
 def rounded(cost: Any, unit: float) -> Any:

@@ -10,8 +10,8 @@ import numpy as np
 
 from ..errors import LabelError, UsageError, suggest
 from ..mutable import Sample, SampleBatch
+from ..mutable.factors import Array, Factor
 from ..mutable.node import Node
-from .factors import Array, Factor
 
 if TYPE_CHECKING:
     from ..mutable import MutableSymbol
@@ -210,7 +210,7 @@ class Table:
         The architectures are over the labels of the expression.  Within a space that does not
         allow everything, ask the space.
         """
-        from .questions import bounds
+        from .queries import bounds
 
         if not isinstance(self.expression, Node):
             return Bounds(self.constant, self.constant, {}, {})

@@ -15,9 +15,11 @@ import numpy as np
 
 from ..errors import DecompositionError, ExpressionError, UsageError
 from ..mutable.bounds import combinations_of
+from ..mutable.factors import LIMIT, Factor, TooLargeError, absorbed, whole
 from ..mutable.node import Leaf, Node, leaves, postorder
-from .factors import LIMIT, Enumerated, Factor, TooLarge, brief, whole
-from .guards import Guards
+from ..mutable.piecewise import Piecewise
+from ..mutable.printing import brief
+from .path_conditions import PathConditions
 from .table import Table
 
 _SUMS = frozenset({"add", "sub", "sum", "neg", "pos", "float"})
@@ -109,19 +111,6 @@ def table_of_terms(expression: Any, terms: list[Factor], unit: float | None = No
     return table
 
 
-def absorbed(terms: list[Factor]) -> list[Factor]:
-    """The same sum with no term over labels that another one is over as well."""
-    result: list[Factor] = []
-    for term in sorted(terms, key=lambda term: -len(term.scope)):
-        for place, other in enumerate(result):
-            if set(term.scope) <= set(other.scope) and other.scope:
-                result[place] = Factor(other.scope, (other + term).values)
-                break
-        else:
-            result.append(term)
-    return result
-
-
 class _Splitting:
     """The taking apart of one expression."""
 
@@ -210,10 +199,10 @@ class _Splitting:
 
     def branch(self, node: Node, coefficient: Factor) -> None:
         try:
-            guards = Guards.of(node)
+            guards = PathConditions.of(node)
             given = [(coefficient * guard, part) for guard, part in guards.taken]
             lost = coefficient * guards.lost
-        except TooLarge as error:
+        except TooLargeError as error:
             raise _too_large(node, error) from None
         if not lost.never:
             raise DecompositionError(
@@ -230,22 +219,22 @@ class _Splitting:
         ):
             try:
                 known = isinstance(small, Node)
-                factor = Enumerated(small).numbers(small) if known else Factor.constant(small)
+                factor = Piecewise.of(small).numbers(small) if known else Factor.constant(small)
                 self.give(other, coefficient * factor)
-            except (TooLarge, DecompositionError):
+            except (TooLargeError, DecompositionError):
                 continue
             return
         self.enumerate(node, coefficient)
 
     def enumerate(self, node: Node, coefficient: Factor) -> None:
-        found = Enumerated(node)
+        found = Piecewise.of(node)
         try:
-            if found.defined is not None and not (coefficient * ~found.defined).never:
+            if not (coefficient * ~found.defined).never:
                 raise DecompositionError(
                     f"{brief(node)} has no value for some architectures", term=node
                 )
             _add(self.terms, coefficient * found.numbers(node))
-        except TooLarge as error:
+        except TooLargeError as error:
             raise _too_large(node, error) from None
 
 
@@ -268,7 +257,7 @@ def _branches(node: Node) -> tuple[Any, ...]:
     return arguments[1:] if name == "condition" else arguments[2:]
 
 
-def _too_large(node: Node, error: TooLarge) -> DecompositionError:
+def _too_large(node: Node, error: TooLargeError) -> DecompositionError:
     names = [str(variable.name) for variable in error.scope]
     return DecompositionError(
         f"{brief(node)} is not a sum of small tables: with what it is multiplied by, and what "

@@ -21,10 +21,10 @@ from .batches import Batches, Source, training_batches
 from .calibration import recalibrate
 from .checkpoint import load_state, save_state
 from .data import Splits, load_data, split_by_class
-from .evaluation import evaluate, predict
 from .fabric import make_fabric
 from .loop import Progress, Trainer, fit
 from .optimization import Schedule, cosine, parameter_groups
+from .scoring import evaluate, predict
 from .task import Metric, Task
 from .weights import load_weights, read_weights, save_weights
 

@@ -13,9 +13,10 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..errors import DataError, UsageError
 from .batches import Source, length_of, training_batches
-from .evaluation import preserved_modes
 from .fabric import device_of, make_fabric
+from .forward import forward
 from .randomness import generator_of, preserved_randomness
+from .scoring import preserved_modes
 from .task import Task
 
 if TYPE_CHECKING:
@@ -47,8 +48,8 @@ def recalibrate(
         touched. In a space, only what the active architecture uses is replaced: statistics of
         other branches, and of the channels beyond the active width, stay.
     data
-        A task, whose training data are taken; or a data set, or an iterable of batches. Of a batch
-        that is a tuple or a list, the first is the input.
+        A task, whose training data are taken; or a data set, or an iterable of batches, which the
+        network is called on as :func:`~nas_space.training.forward.forward` does.
     batches
         How many batches of random examples. By default one pass over the data, but for a last
         batch that is not full.
@@ -129,7 +130,7 @@ def _run(network: nn.Module, task: Task | None, batch: Any) -> None:
     if task is not None:
         task.outputs(network, batch)
     else:
-        network(batch[0] if isinstance(batch, tuple | list) else batch)
+        forward(network, batch)
 
 
 class _Average:

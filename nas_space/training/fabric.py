@@ -13,7 +13,7 @@ from ..errors import UsageError
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
-__all__ = ["device_of", "make_fabric"]
+__all__ = ["device_of", "make_fabric", "unwrapped"]
 
 _DEVICES = "'auto', 'cpu', 'cuda', 'cuda:0' (any index), or 'mps'"
 
@@ -85,6 +85,22 @@ def device_of(network: nn.Module) -> torch.device:
     """
     first = next(chain(network.parameters(), network.buffers()), None)
     return torch.device("cpu") if first is None else first.device
+
+
+def unwrapped(network: nn.Module) -> nn.Module:
+    """Return the network that Fabric, or torch's data parallelism, has wrapped.
+
+    Examples
+    --------
+    >>> net = nn.Linear(1, 1)
+    >>> unwrapped(make_fabric("cpu").setup(net)) is net
+    True
+    """
+    from lightning_fabric.wrappers import _FabricModule
+
+    while isinstance(network, _FabricModule | nn.parallel.DistributedDataParallel):
+        network = network.module
+    return network
 
 
 def _check_present(device: torch.device) -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +18,9 @@ from .batches import Source, check_source, length_of
 from .data import Splits
 from .optimization import Schedule, cosine, parameter_groups
 
+if TYPE_CHECKING:
+    from .distillation import Divergence
+
 __all__ = ["Metric", "Task"]
 
 Loss: TypeAlias = Callable[[Any, Any], Tensor]
@@ -25,6 +28,7 @@ Augmentation: TypeAlias = Callable[[Tensor, torch.Generator], Tensor]
 
 _SPLITS = ("train", "validation", "test")
 _SGD = partial(torch.optim.SGD, lr=0.1, momentum=0.9, nesterov=True, weight_decay=4e-5)
+_ADAMW = partial(torch.optim.AdamW, lr=3e-4, weight_decay=0.01)
 
 
 @dataclass(frozen=True)
@@ -287,19 +291,116 @@ class Task:
         }
         return cls(**{**sources, **defaults, **options})
 
+    @classmethod
+    def distillation(
+        cls,
+        teacher: nn.Module,
+        train: Source | Splits,
+        validation: Source | None = None,
+        test: Source | None = None,
+        *,
+        loss: Divergence = "mse",
+        temperature: float = 1.0,
+        hidden: Sequence[str] | Mapping[str, str] = (),
+        attention: Sequence[str] | Mapping[str, str] = (),
+        **options: Any,
+    ) -> Task:
+        """Make a task of doing what a trained network does; it needs no labels.
+
+        The main metric is ``fidelity``, one less the squared error relative to the teacher's
+        output; with ``loss='kl'`` it is ``agreement``, how often both prefer the same class.
+
+        Parameters
+        ----------
+        teacher, loss, temperature, hidden, attention
+            As for :class:`~nas_space.training.distillation.Distillation`.
+        train, validation, test
+            As for :class:`Task`. A batch is a tensor; a tuple whose first element is the input; or
+            a mapping, as tokenizers make it. Targets are passed over.
+        **options
+            Any other argument of :class:`Task`.
+
+        Raises
+        ------
+        UsageError
+            An argument makes no sense, or the teacher is a space.
+
+        Examples
+        --------
+        >>> from torch.utils.data import TensorDataset
+        >>> task = Task.distillation(nn.Linear(3, 2), TensorDataset(torch.rand(8, 3)))
+        >>> task.main_metric
+        'fidelity'
+        """
+        from .distillation import Distillation, metrics_of
+
+        teaching = Distillation(
+            teacher, loss=loss, temperature=temperature, hidden=hidden, attention=attention
+        )
+        defaults = {
+            "metrics": metrics_of(teaching),
+            "step": teaching.loss,
+            "predict": teaching.compared,
+            "optimizer": _ADAMW,
+        }
+        return cls(**{**_sources(train, validation, test), **defaults, **options})
+
+    def distilled(
+        self,
+        teacher: nn.Module,
+        *,
+        weight: float = 0.5,
+        loss: Divergence = "mse",
+        temperature: float = 1.0,
+        hidden: Sequence[str] | Mapping[str, str] = (),
+        attention: Sequence[str] | Mapping[str, str] = (),
+    ) -> Task:
+        """Return this task with a teacher: its loss is joined by how far the teacher is.
+
+        The network is run once: what its calls return within the task's own step is compared with
+        what the teacher returns for the same arguments. So any task can be distilled, those with a
+        step of their own included.
+
+        Parameters
+        ----------
+        teacher, loss, temperature, hidden, attention
+            As for :class:`~nas_space.training.distillation.Distillation`.
+        weight
+            The share of the teacher in the loss, above 0; with 1, labels do not count.
+
+        Raises
+        ------
+        UsageError
+            An argument makes no sense, or the teacher is a space.
+
+        Examples
+        --------
+        >>> from torch.utils.data import TensorDataset
+        >>> data = TensorDataset(torch.rand(8, 3), torch.arange(8) % 2)
+        >>> task = Task.classification(data).distilled(nn.Linear(3, 2), weight=0.9)
+        >>> task.main_metric
+        'accuracy'
+        """
+        from .distillation import Distillation, DistilledStep
+
+        teaching = Distillation(
+            teacher, loss=loss, temperature=temperature, hidden=hidden, attention=attention
+        )
+        return replace(self, step=DistilledStep(self, teaching, weight))
+
     @property
     def main_metric(self) -> str:
         """The name of the metric that searches go by."""
         return next(iter(self.metrics))
 
-    def goodness(self, scores: Mapping[str, float]) -> float:
+    def fitness(self, scores: Mapping[str, float]) -> float:
         """The main metric of `scores`, its sign such that more is better.
 
         Examples
         --------
         >>> from torch.utils.data import TensorDataset
         >>> task = Task.regression(TensorDataset(torch.rand(8, 3), torch.rand(8, 1)))
-        >>> task.goodness({"rmse": 0.5, "mae": 0.4})
+        >>> task.fitness({"rmse": 0.5, "mae": 0.4})
         -0.5
         """
         score = scores[self.main_metric]

@@ -41,7 +41,7 @@ def text(source: str) -> str:
         ),
         (
             "from nni.nas.profiler.pytorch.flops import FlopsProfiler",
-            "from nas_space.profiler import FlopsProfiler",
+            "from nas_space.interop.nni_compat import FlopsProfiler",
         ),
         (
             "import nni\nw = nni.choice('w', [1])",
@@ -69,6 +69,17 @@ def text(source: str) -> str:
             (
                 "s = 'é'; import nas_space as nni; nni.choice\r\n"
                 "from nas_space.mutable import uniform\r\n"
+            ),
+        ),
+        (
+            "import nni.nas.profiler.pytorch.flops as f\nf.FlopsProfiler",
+            "import nas_space.interop.nni_compat as f\nf.FlopsProfiler",
+        ),
+        (
+            "from nni.nas.space import model_context, ModelSpace",
+            (
+                "from nas_space.interop.nni_compat import model_context\n"
+                "from nas_space.nn import ModelSpace"
             ),
         ),
         ("from nnitools import x", "from nnitools import x"),
@@ -120,6 +131,22 @@ def test_what_is_read_through_nni_is_reported_where_it_is_read() -> None:
     done = migrate("import nni\n\na = nni.choice('a', [1])\nnni.report_final_result(a)\n")
     assert done.text.startswith("import nas_space as nni\n")
     assert [finding.line for finding in done.findings] == [4]
+
+
+def test_an_alias_stands_for_one_module_and_the_rest_is_reported() -> None:
+    done = migrate(
+        "import nni.nas.nn.pytorch as nas\nnas.Repeat\nnas.LayerChoice\nnas.ValueChoice\n"
+    )
+    assert done.text.startswith("import nas_space.nn as nas\n")
+    (finding,) = done.findings
+    assert finding.line == 4
+    assert finding.instead == "write nas_space.interop.nni_compat.ValueChoice"
+
+
+def test_legacy_descriptions_are_reported() -> None:
+    (finding,) = migrate("x = choice.as_legacy_dict()\n").findings
+    assert finding.line == 1
+    assert "legacy_description" in finding.instead
 
 
 def test_residuals_decided_by_identity_are_reported() -> None:

@@ -24,7 +24,7 @@ from nas_space.mutable import batch as module
 from nas_space.mutable.batch import draw_one
 from nas_space.mutable.expression import apply
 from nas_space.mutable.node import key_of
-from nas_space.mutable.randomness import words
+from nas_space.mutable.random_words import words
 from tests import strategies
 
 ME = MutableExpression

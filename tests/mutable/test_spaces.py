@@ -353,5 +353,3 @@ def test_a_mutable_of_ones_own_says_its_structure_and_how_it_freezes() -> None:
     for call in (Mutable().structure, lambda: Mutable().freeze({})):
         with pytest.raises(NotImplementedError, match="Mutable must implement structure"):
             call()
-    with pytest.raises(NotImplementedError, match="MutableList has no form in the legacy"):
-        space.as_legacy_dict()

@@ -34,7 +34,7 @@ from nas_space.mutable import (
 )
 from nas_space.mutable.columns import python_values
 from nas_space.mutable.node import key_of
-from nas_space.mutable.randomness import words
+from nas_space.mutable.random_words import words
 from tests import strategies
 
 listed = strategies.symbols(listed=True)
@@ -406,39 +406,28 @@ def test_subsets_of_many_are_numbered_beyond_64_bits() -> None:
 
 
 @pytest.mark.parametrize(
-    ("made", "expected", "legacy"),
+    ("made", "expected"),
     [
-        (choice("x", [1, 2]), Categorical([1, 2], label="x"), ("choice", [1, 2])),
-        (randint("x", 1, 4), Categorical([1, 2, 3], label="x"), ("choice", [1, 2, 3])),
-        (uniform("x", 0, 1), Numerical(0, 1, label="x"), ("uniform", [0, 1])),
-        (quniform("x", 0, 1, 0.5), Numerical(0, 1, quantize=0.5, label="x"),
-         ("quniform", [0, 1, 0.5])),
-        (loguniform("x", 1, 2), Numerical(1, 2, log_distributed=True, label="x"),
-         ("loguniform", [1, 2])),
-        (qloguniform("x", 1, 9, 2), Numerical(1, 9, log_distributed=True, quantize=2, label="x"),
-         ("qloguniform", [1, 9, 2])),
-        (normal("x", 0, 1), Numerical(mu=0, sigma=1, label="x"), ("normal", [0, 1])),
-        (qnormal("x", 0, 1, 0.5), Numerical(mu=0, sigma=1, quantize=0.5, label="x"),
-         ("qnormal", [0, 1, 0.5])),
-        (lognormal("x", 0, 1), Numerical(mu=0, sigma=1, log_distributed=True, label="x"),
-         ("lognormal", [0, 1])),
-        (qlognormal("x", 0, 1, 0.5),
-         Numerical(mu=0, sigma=1, log_distributed=True, quantize=0.5, label="x"),
-         ("qlognormal", [0, 1, 0.5])),
+        (choice("x", [1, 2]), Categorical([1, 2], label="x")),
+        (randint("x", 1, 4), Categorical([1, 2, 3], label="x")),
+        (uniform("x", 0, 1), Numerical(0, 1, label="x")),
+        (quniform("x", 0, 1, 0.5), Numerical(0, 1, quantize=0.5, label="x")),
+        (loguniform("x", 1, 2), Numerical(1, 2, log_distributed=True, label="x")),
+        (
+            qloguniform("x", 1, 9, 2),
+            Numerical(1, 9, log_distributed=True, quantize=2, label="x"),
+        ),
+        (normal("x", 0, 1), Numerical(mu=0, sigma=1, label="x")),
+        (qnormal("x", 0, 1, 0.5), Numerical(mu=0, sigma=1, quantize=0.5, label="x")),
+        (lognormal("x", 0, 1), Numerical(mu=0, sigma=1, log_distributed=True, label="x")),
+        (
+            qlognormal("x", 0, 1, 0.5),
+            Numerical(mu=0, sigma=1, log_distributed=True, quantize=0.5, label="x"),
+        ),
     ],
-)  # fmt: skip
-def test_short_forms(made: Any, expected: Any, legacy: tuple[str, list[Any]]) -> None:
+)
+def test_short_forms(made: Any, expected: Any) -> None:
     assert made is expected
-    assert made.as_legacy_dict() == {"_type": legacy[0], "_value": legacy[1]}
-
-
-def test_what_has_no_legacy_form_says_so() -> None:
-    for symbol in (
-        CategoricalMultiple([1], label="x"),
-        Numerical(distribution=stats.norm(), label="x"),
-    ):
-        with pytest.raises(NotImplementedError, match=type(symbol).__name__):
-            symbol.as_legacy_dict()
 
 
 def test_symbols_print_as_they_are_made() -> None:

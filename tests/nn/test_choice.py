@@ -21,7 +21,6 @@ from nas_space.nn import (
     MutableModule,
     ParametrizedModule,
     Repeat,
-    ValueChoice,
 )
 
 
@@ -100,7 +99,6 @@ def test_candidates_can_be_replaced_but_not_added_or_removed() -> None:
 def test_the_short_form_chooses_values_or_layers() -> None:
     assert isinstance(mnn.choice("op", [nn.ReLU(), nn.Tanh()]), LayerChoice)
     assert mnn.choice("width", [1, 2]) is Categorical([1, 2], label="width")
-    assert ValueChoice([1, 2], label="v").candidates == [1, 2]
 
 
 # -- InputChoice ------------------------------------------------------------------------------

@@ -29,8 +29,8 @@ from nas_space.strategy.oneshot.controller import Controller
 from nas_space.strategy.oneshot.differentiable import gumbel_softmax
 from nas_space.strategy.oneshot.policy import allowed_codes, most_likely
 from nas_space.strategy.oneshot.proxyless import pairs_of, rescale
+from nas_space.strategy.oneshot.random_path import extremes, fair_paths
 from nas_space.strategy.oneshot.rewards import advantage
-from nas_space.strategy.oneshot.sampling import extremes, fair_paths
 from tests.oneshot.planted import Planted, cost, task
 
 

@@ -84,3 +84,21 @@ def test_what_has_no_meaning_is_refused():
         ns.search(Planted(), cast("Any", max), strategy=DARTS(), steps=1)
     with pytest.raises(UsageError, match="steps"):
         ns.search(Planted(), task(), steps=1)  # type: ignore[call-overload]
+
+
+@pytest.mark.parametrize("strategy", ["sandwich", "random-path", "darts", "enas"])
+def test_one_training_gives_the_best_within_any_budget(strategy):
+    space: Any = Planted()
+    result = ns.search(space, task(), strategy=strategy, steps=4)
+    small = space.where(space.symbols()["width"] <= 2)
+    arch: Any = None
+    for _ in range(2):  # what is asked twice is answered alike
+        arch = result.best(within=small)
+        assert small.contains(arch)
+        assert result.top(3, within=small)[0] == arch
+    network = result.network(within=small)
+    assert network.architecture == arch
+    with pytest.raises(UsageError, match="of another"):
+        result.best(within=Planted())
+    with pytest.raises(UsageError, match="not both"):
+        result.network(arch, within=small)

@@ -10,7 +10,7 @@ import torch
 import nas_space as ns
 from nas_space.hub import ProxylessNAS
 from nas_space.mutable import MutableExpression
-from nas_space.strategy import STRATEGIES, Round, Strategy, get_strategy
+from nas_space.strategy import STRATEGIES, SearchState, Strategy, get_strategy
 from nas_space.study import SearchResult, maximize, minimize
 from tests.problems import Tiny, Various, worth
 
@@ -122,5 +122,5 @@ def test_a_proposal_depends_on_what_it_is_told_alone(strategy):
     space = Various()
     fresh = pickle.loads(pickle.dumps(strategy))
     searched(space, strategy, trials=9)
-    now = Round(space, [], number=7, seed=5)
-    assert strategy.propose(now) == fresh.propose(Round(space, [], number=7, seed=5))
+    now = SearchState(space, [], number=7, seed=5)
+    assert strategy.propose(now) == fresh.propose(SearchState(space, [], number=7, seed=5))

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nas_space.hub import ProxylessNAS
-from nas_space.mutable.randomness import words
+from nas_space.mutable.random_words import words
 from nas_space.profiler import macs
 from nas_space.strategy.neighbours import (
     complete,

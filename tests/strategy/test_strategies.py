@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 import nas_space as ns
 from nas_space.errors import UsageError
-from nas_space.mutable.randomness import words
+from nas_space.mutable.random_words import words
 from nas_space.strategy import (
     GP,
     QMC,
@@ -22,7 +22,7 @@ from nas_space.strategy import (
     OptunaSampler,
     PolicyBasedRL,
     RegularizedEvolution,
-    Round,
+    SearchState,
     get_strategy,
 )
 from nas_space.strategy.dimensions import dimension_of
@@ -32,12 +32,12 @@ from tests import strategies as spaces
 from tests.problems import Tiny, Various, worth
 
 
-def round_of(space, archs, goodness, number=0):
+def round_of(space, archs, fitness, number=0):
     history = [
         Evaluated(n, arch, value if isinstance(value, tuple) else (value,))
-        for n, (arch, value) in enumerate(zip(archs, goodness, strict=True))
+        for n, (arch, value) in enumerate(zip(archs, fitness, strict=True))
     ]
-    return Round(space, history, number=number, objectives=len(history[0].goodness))
+    return SearchState(space, history, number=number, objectives=len(history[0].fitness))
 
 
 class TestEvolution:
@@ -67,7 +67,9 @@ class TestEvolution:
         archs = list(space.sample(3, seed=0))
         strategy = RegularizedEvolution(population_size=3, sample_size=3)
         now = round_of(space, archs, [(1.0, 1.0), (0.0, 0.0), (2.0, -1.0)])
-        chosen = {strategy._winner(Round(space, now.history, number=n)).number for n in range(40)}
+        chosen = {
+            strategy._winner(SearchState(space, now.history, number=n)).number for n in range(40)
+        }
         assert chosen == {0, 2}
 
     @pytest.mark.parametrize(
@@ -122,10 +124,10 @@ class TestPolicyBasedRL:
         space = Various()
         archs = list(space.sample(20, seed=0))
         strategy = PolicyBasedRL(samples_per_update=10, passes=3, learning_rate=0.01)
-        goodness = [worth(None, arch) for arch in archs]
+        fitness = [worth(None, arch) for arch in archs]
 
         def log_probabilities(number_of_trials):
-            now = round_of(space, archs[:number_of_trials], goodness[:number_of_trials])
+            now = round_of(space, archs[:number_of_trials], fitness[:number_of_trials])
             strategy.propose(now)
             pupil = strategy._pupil
             assert pupil is not None
@@ -134,7 +136,7 @@ class TestPolicyBasedRL:
         before = log_probabilities(9)  # too few to learn from
         after = log_probabilities(10)
         change = [late - early for early, late in zip(before, after, strict=True)]
-        ranks = sorted(range(10), key=lambda place: goodness[place])
+        ranks = sorted(range(10), key=lambda place: fitness[place])
         assert sum(change[place] for place in ranks[5:]) > sum(change[p] for p in ranks[:5])
         assert log_probabilities(9) == before  # another history, hence another controller
         assert log_probabilities(19) == after
@@ -164,7 +166,7 @@ class TestPolicyBasedRL:
         torch.manual_seed(0)
         expected = torch.rand(3)
         torch.manual_seed(0)
-        PolicyBasedRL().propose(Round(space, []))
+        PolicyBasedRL().propose(SearchState(space, []))
         assert torch.equal(torch.rand(3), expected)
 
     @pytest.mark.parametrize(
@@ -198,7 +200,7 @@ class TestSamplers:
         strategy = OptunaSampler(lambda seed: Spy(seed=seed))
         for number in range(10):
             asked.clear()
-            arch = strategy.propose(Round(space, [], number=number))
+            arch = strategy.propose(SearchState(space, [], number=number))
             assert sorted(asked) == sorted(arch)
 
     def test_samplers_learn_from_what_was_evaluated_not_from_what_they_had_suggested(self):
@@ -215,12 +217,12 @@ class TestSamplers:
             Evaluated(0, {"width": 8, "depth": 1, "op0": "tanh"}, (0.5,)),
             Evaluated(1, {"width": 4, "depth": 2, "op0": "relu", "op1": "tanh"}, (0.75,)),
         ]
-        OptunaSampler(lambda seed: Spy(seed=seed)).propose(Round(space, history, number=2))
+        OptunaSampler(lambda seed: Spy(seed=seed)).propose(SearchState(space, history, number=2))
         assert seen == [
             ({"width": 1, "depth": 0, "op0": 1}, [0.5]),
             ({"width": 0, "depth": 1, "op0": 0, "op1": 1}, [0.75]),
         ]
-        OptunaSampler(lambda seed: Spy(seed=seed), impute=True).propose(Round(space, history))
+        OptunaSampler(lambda seed: Spy(seed=seed), impute=True).propose(SearchState(space, history))
         assert seen[0][0] == {"width": 1, "depth": 0, "op0": 1, "op1": 0}
 
     def test_cma_es_is_refused_where_values_have_no_order(self):
@@ -239,7 +241,7 @@ class TestSamplers:
         one = ns.search(space, worth, strategy=QMC(), trials=8, weights="none")
         history = [Evaluated(o.number, o.arch, tuple(o.values.values())) for o in one.outcomes[:-1]]
         seed = ns.training.randomness.seed_of(0, "search/propose", 0)
-        now = Round(space, history, number=7, seed=seed)
+        now = SearchState(space, history, number=7, seed=seed)
         assert QMC().propose(now) == one.outcomes[7].arch
 
 

@@ -83,7 +83,7 @@ def test_the_table_has_a_row_for_each_trial():
     assert list(table["number"]) == list(range(12))
     assert sorted(set(table["state"])) == ["complete", "failed"]
     assert list(table["depth"]) == [o.arch["depth"] for o in result.outcomes]
-    assert {"seconds", "mended", "value", "width", "op0", "op1"} <= set(table)
+    assert {"seconds", "repaired", "value", "width", "op0", "op1"} <= set(table)
 
 
 def test_labels_are_parameters_for_optunas_own_tools(two):

@@ -295,9 +295,9 @@ class TestEnd:
     def test_proposals_are_mended_and_counted(self):
         result = ns.search(Tiny(), worth, strategy=Stubborn(), trials=20)
         assert len(result.outcomes) == 12
-        assert result.mended == 11
+        assert result.repaired == 11
         # What is proposed, then the nearest.
-        assert [o.mended for o in result.outcomes[:3]] == [0, 1, 1]
+        assert [o.repaired for o in result.outcomes[:3]] == [0, 1, 1]
 
     def test_time_runs_out(self):
         import time

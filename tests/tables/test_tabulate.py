@@ -22,7 +22,7 @@ from nas_space.mutable import (
 )
 from nas_space.mutable.expression import apply
 from nas_space.mutable.node import Node
-from nas_space.mutable.randomness import words
+from nas_space.mutable.random_words import words
 from nas_space.tables import tabulate
 from tests.strategies import combinations, decoded, expressions, pools
 from tests.tables.brute import architectures

@@ -166,8 +166,8 @@ def test_splits_bring_their_augmentation() -> None:
 
 
 def test_goodness_is_more_where_the_main_metric_is_better() -> None:
-    assert small.task().goodness({"accuracy": 0.7, "loss": 9}) == 0.7
-    assert Task.regression(small.dataset()).goodness({"rmse": 0.7, "mae": 9}) == -0.7
+    assert small.task().fitness({"accuracy": 0.7, "loss": 9}) == 0.7
+    assert Task.regression(small.dataset()).fitness({"rmse": 0.7, "mae": 9}) == -0.7
 
 
 def test_tasks_go_to_other_processes() -> None:

@@ -2,15 +2,15 @@
 
 from typing import Literal
 
-from .base import OneShot
+from .algorithm import OneShot
 from .differentiable import DARTS, GumbelDARTS
 from .enas import ENAS
 from .penalty import Penalty
 from .policy import Policy, most_likely
 from .proxyless import Proxyless
+from .random_path import RandomOneShot, Sandwich
 from .rewards import advantage
 from .run import OneShotProgress, Run
-from .sampling import RandomOneShot
 
 __all__ = [
     "DARTS",
@@ -25,11 +25,12 @@ __all__ = [
     "Proxyless",
     "RandomOneShot",
     "Run",
+    "Sandwich",
     "advantage",
     "most_likely",
 ]
 
-OneShotName = Literal["darts", "enas", "gumbel", "proxyless", "random-path"]
+OneShotName = Literal["darts", "enas", "gumbel", "proxyless", "random-path", "sandwich"]
 
 ONE_SHOT: dict[str, type[OneShot]] = {
     "darts": DARTS,
@@ -37,5 +38,6 @@ ONE_SHOT: dict[str, type[OneShot]] = {
     "gumbel": GumbelDARTS,
     "proxyless": Proxyless,
     "random-path": RandomOneShot,
+    "sandwich": Sandwich,
 }
 """Name to class of the strategies that share weights."""

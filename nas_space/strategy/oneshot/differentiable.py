@@ -14,7 +14,7 @@ from ...errors import UsageError
 from ...mutable import Sample
 from ...nn.decisions import Beliefs, Weighted, check_blendable
 from ...nn.elastic import ElasticModule
-from .base import OneShot
+from .algorithm import OneShot
 from .penalty import Penalty
 from .policy import Policy, most_likely
 from .run import Run

@@ -12,7 +12,7 @@ from torch.optim import Optimizer
 
 from ...errors import UsageError
 from ...mutable import Sample
-from .base import OneShot
+from .algorithm import OneShot
 from .controller import Controller
 from .penalty import Penalty
 from .rewards import advantage

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from ...errors import UsageError
 from ...mutable import MutableSymbol, Sample
-from ...tables.factors import Factor
+from ...mutable.factors import Factor
 from ...tables.model import Model, root_of
-from ...tables.questions import best
+from ...tables.queries import best
 from ...tables.table import Table
 
 __all__ = ["Policy", "allowed_codes", "excluded_codes", "most_likely", "over_time"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
@@ -17,18 +18,18 @@ from ...errors import CheckpointError, InfeasibleError, UsageError
 from ...mutable import Sample
 from ...nn.decisions import Traced
 from ...training import Progress, Task, evaluate, recalibrate, training_batches
-from ...training.evaluation import preserved_modes
 from ...training.randomness import (
     generator_of,
     preserved_randomness,
     seed_globally,
     seed_of,
 )
+from ...training.scoring import preserved_modes
 from ...training.weights import check_fit
-from .base import OneShot
+from .algorithm import OneShot
 from .penalty import Penalty
 from .policy import allowed_codes, over_time
-from .weights import Weights
+from .trainer import SharedWeightsTrainer
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -53,8 +54,8 @@ class OneShotProgress:
     _numbers: Mapping[str, Any] = field(default_factory=dict)
 
     def __str__(self) -> str:
-        told = {"loss": self.loss, **self.metrics}
-        return ", ".join(f"{name.replace('_', ' ')} {value:.4g}" for name, value in told.items())
+        known = {"loss": self.loss, **self.metrics}
+        return ", ".join(f"{name.replace('_', ' ')} {value:.4g}" for name, value in known.items())
 
     @property
     def step(self) -> int:
@@ -162,7 +163,7 @@ class Run:
         self.network: Any = getattr(space, "space", space)
         self.symbols = self.network.symbols()
         self.allowed = allowed_codes(space)
-        self.trainer = Weights(self, steps=steps, epochs=epochs, fabric=fabric)
+        self.trainer = SharedWeightsTrainer(self, steps=steps, epochs=epochs, fabric=fabric)
         self.fabric = self.trainer.fabric
         self.warmup = task.steps(strategy.warmup_epochs) if strategy.warmup_epochs else 0
         self.policy: Any = None
@@ -410,10 +411,10 @@ class Run:
             network = self.network.freeze(arch)
             recalibrate(network, self.task, batches=batches, fabric=self.fabric, seed=self.seed)
             scores = evaluate(network, self.task, "validation", fabric=self.fabric)
-            goodness = self.task.goodness(scores)
+            fitness = self.task.fitness(scores)
             if penalty is not None:
-                goodness = penalty.rewarded(goodness, penalty.cost(arch))
-            scored.append((math.inf if math.isnan(goodness) else -goodness, place))
+                fitness = penalty.rewarded(fitness, penalty.cost(arch))
+            scored.append((math.inf if math.isnan(fitness) else -fitness, place))
         return [archs[place] for _, place in sorted(scored)]
 
     # -- what was found ----------------------------------------------------------------------
@@ -440,6 +441,26 @@ class Run:
                 self._seed("rank")
                 known = self._ranked = self.step, k, self.strategy.rank(self, k)
         return [dict(arch) for arch in known[2][:k]]
+
+    def within(self, space: Any) -> Run:
+        """Return this run as it stands, for what is best in a restriction of its space.
+
+        Nothing more is trained: it ranks by the same weights and the same policy.
+
+        Raises
+        ------
+        UsageError
+            If it is not a restriction of the run's own space.
+        """
+        if getattr(space, "space", space) is not self.network:
+            raise UsageError(
+                f"within= takes the space that was trained, or a restriction of it by "
+                f"where(...), but got a {type(space).__name__} of another"
+            )
+        run = copy.copy(self)
+        run.space, run.allowed = space, allowed_codes(space)
+        run.notes, run._ranked = {}, None
+        return run
 
     def frozen(self, arch: Mapping[str, Any] | None = None) -> Any:
         """The network of an architecture, by default the best, with its trained weights."""

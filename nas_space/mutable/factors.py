@@ -1,0 +1,267 @@
+"""`Factor`: numbers indexed by the codes of a few variables, as in a factor graph.
+
+Everything exact in this library is made of them: the terms of a cost, the conditions under which
+a label is active, the combinations that a constraint allows (Kschischang, Frey and Loeliger,
+*Factor graphs and the sum-product algorithm*, IEEE Transactions on Information Theory 47, 2001).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import DecompositionError
+
+Array: TypeAlias = "npt.NDArray[Any]"
+
+Scope: TypeAlias = "tuple[Any, ...]"
+"""Variables, each once: symbols, or anything else with a ``name`` and a ``size``."""
+
+LIMIT = 2**20
+"""The largest number of entries of a single factor."""
+
+EXACT = 2**62
+"""Sums and products of integers below this fit into int64."""
+
+
+class Auxiliary:
+    """A truth value that other variables determine, and no architecture gives.
+
+    It stands for a condition that would need too large a factor.
+    """
+
+    size = 2
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __repr__(self) -> str:
+        return f"<{self.name}>"
+
+
+class TooLargeError(DecompositionError):
+    """A factor would have more than :data:`LIMIT` entries.
+
+    Attributes
+    ----------
+    scope
+        The variables that it would be over.
+    """
+
+    def __init__(self, scope: Sequence[Any]) -> None:
+        names = [str(variable.name) for variable in scope]
+        total = math.prod([variable.size for variable in scope])
+        super().__init__(
+            f"something depends on {len(names)} labels at once, which have {total} combinations "
+            f"({', '.join(names[:24])}{', ...' if len(names) > 24 else ''}); at most {LIMIT} can "
+            "be gone through: make fewer choices that all matter for the same thing"
+        )
+        self.scope = tuple(scope)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return TooLargeError, (self.scope,)
+
+
+class Factor:
+    """An array with one axis for each variable of a scope, indexed by the variable's codes.
+
+    Factors are values: no operation changes one.  Two variables are the same if they are one
+    object; ``==`` on symbols builds expressions and is never used.
+
+    Parameters
+    ----------
+    scope
+        The variables.
+    values
+        Numbers or truth values, one axis for each variable.
+
+    Examples
+    --------
+    >>> from nas_space.mutable import Categorical
+    >>> a, b = Categorical([1, 2], label="a"), Categorical([10, 20, 30], label="b")
+    >>> total = Factor((a,), np.array([1, 2])) + Factor((b,), np.array([10, 20, 30]))
+    >>> total.values
+    array([[11, 21, 31],
+           [12, 22, 32]])
+    >>> (total * Factor.constant(0)).reduced()
+    Factor(constant: 1 entries)
+    """
+
+    __slots__ = ("scope", "values")
+
+    def __init__(self, scope: Sequence[Any], values: Array) -> None:
+        self.scope: Scope = tuple(scope)
+        self.values = values
+
+    @classmethod
+    def constant(cls, value: Any) -> Factor:
+        """Return the factor of an empty scope."""
+        return cls((), np.asarray(value))
+
+    # -- axes ---------------------------------------------------------------------------------
+
+    def axes(self) -> dict[Any, int]:
+        """Return the axis of each variable; tuples find by ``==``, which builds expressions."""
+        return {variable: axis for axis, variable in enumerate(self.scope)}
+
+    def over(self, scope: Sequence[Any]) -> Array:
+        """Return the values with the axes of a larger scope, of length 1 where they are new."""
+        if len(scope) == len(self.scope) and all(map(_same, scope, self.scope)):
+            return self.values
+        place = self.axes()
+        axes = [place[variable] for variable in scope if variable in place]
+        shape = [self.values.shape[place[v]] if v in place else 1 for v in scope]
+        return self.values.transpose(axes).reshape(shape)
+
+    def expanded(self, scope: Sequence[Any]) -> Factor:
+        """Return the same function over a larger scope.
+
+        Raises
+        ------
+        TooLargeError
+            If the result would have too many entries.
+        """
+        shape = tuple(variable.size for variable in joint_scope(scope))
+        return Factor(scope, np.broadcast_to(self.over(scope), shape))
+
+    def combine(self, other: Factor, operation: Callable[[Array, Array], Array]) -> Factor:
+        """Return an operation entry by entry, over the variables of both.
+
+        Raises
+        ------
+        TooLargeError
+            If the result would have too many entries.
+        """
+        scope = joint_scope(self.scope, other.scope)
+        return Factor(scope, operation(self.over(scope), other.over(scope)))
+
+    def reduced(self) -> Factor:
+        """Return the same function without the variables on which it does not depend."""
+        scope, values = list(self.scope), self.values
+        for axis in reversed(range(len(scope))):
+            first = values.take([0], axis)
+            if (values == first).all():
+                values = first.squeeze(axis)
+                del scope[axis]
+        return self if len(scope) == len(self.scope) else Factor(scope, values)
+
+    def eliminated(self, kept: Callable[[Any], bool], by: np.ufunc) -> Factor:
+        """Return the factor over the variables that are kept, the others reduced by a ufunc."""
+        axes = tuple(axis for axis, variable in enumerate(self.scope) if not kept(variable))
+        scope = [variable for variable in self.scope if kept(variable)]
+        return Factor(scope, np.asarray(by.reduce(self.values, axis=axes)))
+
+    def given(self, known: Mapping[Any, Any]) -> Factor:
+        """Return the factor over the variables that are not known, at the codes of those that are.
+
+        Parameters
+        ----------
+        known
+            Variable to code.
+        """
+        index = tuple(known.get(variable, slice(None)) for variable in self.scope)
+        return Factor([v for v in self.scope if v not in known], np.asarray(self.values[index]))
+
+    # -- operations ---------------------------------------------------------------------------
+
+    def __and__(self, other: Factor) -> Factor:
+        return self.combine(other, np.logical_and).reduced()
+
+    def __or__(self, other: Factor) -> Factor:
+        return self.combine(other, np.logical_or).reduced()
+
+    def __invert__(self) -> Factor:
+        return Factor(self.scope, ~self.values)
+
+    def __mul__(self, other: Factor) -> Factor:
+        return self.combine(other, _product)
+
+    def __add__(self, other: Factor) -> Factor:
+        return self.combine(other, _sum)
+
+    def maximum(self, other: Factor) -> Factor:
+        """Return the larger of both, entry by entry."""
+        return self.combine(other, np.maximum)
+
+    def where(self, condition: Factor) -> Factor:
+        """Return the factor where a condition holds, and 0 elsewhere."""
+        return self.combine(condition, lambda values, here: np.where(here, values, 0))
+
+    @property
+    def always(self) -> bool:
+        """Whether every entry is true."""
+        return bool(self.values.all())
+
+    @property
+    def never(self) -> bool:
+        """Whether every entry is false, or zero."""
+        return not self.values.any()
+
+    def __repr__(self) -> str:
+        names = ", ".join(str(variable.name) for variable in self.scope)
+        return f"Factor({names or 'constant'}: {self.values.size} entries)"
+
+
+TRUE = Factor.constant(True)
+FALSE = Factor.constant(False)
+
+
+def joint_scope(*scopes: Sequence[Any]) -> Scope:
+    """Return the variables of several scopes, each once, those of earlier scopes first.
+
+    Raises
+    ------
+    TooLargeError
+        If a factor over them would have too many entries.
+    """
+    scope = tuple(dict.fromkeys(variable for scope in scopes for variable in scope))
+    if math.prod([variable.size for variable in scope]) > LIMIT:
+        raise TooLargeError(scope)
+    return scope
+
+
+def absorbed(terms: Sequence[Factor]) -> list[Factor]:
+    """Return the same sum with no term over variables that another one is over as well."""
+    result: list[Factor] = []
+    for term in sorted(terms, key=lambda term: -len(term.scope)):
+        for place, other in enumerate(result):
+            if set(term.scope) <= set(other.scope) and other.scope:
+                result[place] = Factor(other.scope, (other + term).values)
+                break
+        else:
+            result.append(term)
+    return result
+
+
+def whole(values: Array) -> Array:
+    """Return floats as integers, where all are whole numbers that floats can tell apart."""
+    if values.dtype != np.float64 or not (np.abs(values) < 2.0**53).all():
+        return values
+    rounded = np.rint(values)
+    return rounded.astype(np.int64) if (rounded == values).all() else values
+
+
+def _same(one: Any, other: Any) -> bool:
+    return one is other
+
+
+def _largest(values: Array) -> float:
+    return float(np.abs(values).max()) if values.size else 0.0
+
+
+def _product(left: Array, right: Array) -> Array:
+    if left.dtype == right.dtype == np.int64 and _largest(left) * _largest(right) >= EXACT:
+        raise OverflowError("the entries of a table would not fit into 64 bits")
+    product: Array = left * right
+    return product
+
+
+def _sum(left: Array, right: Array) -> Array:
+    if left.dtype == right.dtype == np.int64 and _largest(left) + _largest(right) >= EXACT:
+        raise OverflowError("the entries of a table would not fit into 64 bits")
+    total: Array = left + right
+    return total

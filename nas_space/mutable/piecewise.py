@@ -1,0 +1,309 @@
+"""`Piecewise`: what something is for each combination of codes of a few variables.
+
+A quantity of any type that differs between architectures is held as the list of its distinct
+values and a factor that says which it is where.  Variables on which it turns out not to depend
+are dropped, so arrays stay small however many labels a space has.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from ..errors import DecompositionError, NasSpaceError
+from .bounds import all_combinations, combinations_of
+from .columns import python_values
+from .factors import EXACT, TRUE, Array, Factor, Scope, TooLargeError, joint_scope, whole
+from .lazy import evaluate
+from .node import Node, key_of, leaves
+from .printing import brief
+
+NOWHERE = -1
+"""In a factor of places: there is no value here."""
+
+
+class Piecewise:
+    """A function of a few variables with finitely many values, which may be of any type.
+
+    Parameters
+    ----------
+    places
+        For each combination of codes, the place of the value among the values;
+        :data:`NOWHERE` where the function is not defined.
+    values
+        The values.
+    failures
+        Why it is not defined: place in the flattened array to error.
+
+    Examples
+    --------
+    >>> from nas_space.mutable import Categorical
+    >>> kernel = Categorical([3, 5, 7], label="kernel")
+    >>> padding = Piecewise.of(kernel // 4)
+    >>> padding.values, padding.places.values.tolist()
+    ([0, 1], [0, 1, 1])
+    >>> padding.where(1).values.tolist()
+    [False, True, True]
+    """
+
+    __slots__ = ("failures", "places", "values")
+
+    def __init__(
+        self,
+        places: Factor,
+        values: Sequence[Any],
+        failures: Mapping[int, Exception] | None = None,
+    ) -> None:
+        self.places = places
+        self.values = values
+        self.failures = failures or {}
+
+    @classmethod
+    def constant(cls, value: Any) -> Piecewise:
+        """Return what is the same for every architecture."""
+        return cls(_FIRST, (value,))
+
+    @classmethod
+    def of(cls, expression: Any) -> Piecewise:
+        """Return all values of an expression, over the labels that it depends on.
+
+        Values are told apart as :func:`~.node.key_of` does.  Where evaluation fails, by a
+        division by zero for example, the function is not defined.
+
+        Raises
+        ------
+        DecompositionError
+            If a label is continuous, or if the combinations are too many.
+        """
+        if not isinstance(expression, Node):
+            return cls.constant(expression)
+        return expression.remember("_piecewise", _enumerated)
+
+    @property
+    def scope(self) -> Scope:
+        """The variables it is a function of."""
+        return self.places.scope
+
+    @property
+    def defined(self) -> Factor:
+        """Where it has a value."""
+        return Factor(self.scope, self.places.values != NOWHERE) if self.failures else TRUE
+
+    def where(self, place: int) -> Factor:
+        """Return the condition that it is one of its values."""
+        return Factor(self.scope, self.places.values == place)
+
+    def present(self, possible: Array | None = None) -> list[int]:
+        """Return the places of the values that it takes, among combinations that are possible."""
+        if len(self.values) == 1:
+            return [0]
+        places = self.places.values if possible is None else self.places.values[possible]
+        return [place for place in np.unique(places).tolist() if place != NOWHERE]
+
+    def at(self, arch: Mapping[str, Any]) -> Any:
+        """Return the value for an architecture that it is defined for."""
+        found = self.places.given(codes_in(self.scope, arch)).values
+        return self.values[int(np.max(found))]
+
+    def map(self, function: Callable[[Any], Any]) -> Piecewise:
+        """Return what a function makes of each value; results must hash, equal ones become one."""
+        distinct: dict[Any, int] = {}
+        places = [distinct.setdefault(function(value), len(distinct)) for value in self.values]
+        return Piecewise(self._picked(places, NOWHERE), list(distinct)).reduced()
+
+    def quantity(self, function: Callable[[Any], float]) -> Factor:
+        """Return a number for each value, and 0 where there is none."""
+        return self._picked([function(value) for value in self.values], 0)
+
+    def _picked(self, entries: list[Any], elsewhere: Any) -> Factor:
+        kind = np.float64 if any(type(entry) is float for entry in entries) else np.int64
+        return Factor(self.scope, np.array([*entries, elsewhere], dtype=kind)[self.places.values])
+
+    def truth(self) -> Factor:
+        """Return where the value is true; where there is none, it is not."""
+        entries = np.array([*map(bool, self.values), False])
+        return Factor(self.scope, entries[self.places.values])
+
+    def numbers(self, term: Any) -> Factor:
+        """Return the values as int64, or as float64 where they are not whole.
+
+        Parameters
+        ----------
+        term
+            What they are values of, for error messages.
+
+        Raises
+        ------
+        DecompositionError
+            If some are no numbers, or too large.
+        """
+        for value in self.values:
+            if not isinstance(value, (int, float)) or not math.isfinite(value):
+                raise DecompositionError(
+                    f"{brief(term)} can be {value!r}, which is no number", term=term
+                )
+            if isinstance(value, int) and abs(value) >= EXACT:
+                raise DecompositionError(
+                    f"{brief(term)} can be {value}, which is too large for a table", term=term
+                )
+        entries = [value if isinstance(value, float) else int(value) for value in self.values]
+        found = self._picked(entries, 0)
+        return Factor(found.scope, whole(found.values))
+
+    def reduced(self) -> Piecewise:
+        """Return the same without variables that make no difference, and values not taken."""
+        scope, places = list(self.scope), self.places.values
+        if not scope and len(self.values) == 1:
+            return self
+        for axis in reversed(range(len(scope))):
+            highest = places.max(axis=axis, keepdims=True)
+            # Where it is not defined, it may be anything.
+            if ((places == highest) | (places == NOWHERE)).all():
+                places = highest.squeeze(axis)
+                del scope[axis]
+        taken = [place for place in np.unique(places).tolist() if place != NOWHERE]
+        if len(taken) == len(self.values):
+            return Piecewise(Factor(scope, places), self.values)
+        renumbered = np.full(len(self.values) + 1, NOWHERE)
+        renumbered[taken] = np.arange(len(taken))
+        return Piecewise(Factor(scope, renumbered[places]), [self.values[p] for p in taken])
+
+
+_FIRST = Factor((), np.zeros((), dtype=np.int64))
+
+
+def codes_in(scope: Scope, arch: Mapping[str, Any]) -> dict[Any, int]:
+    """Return the codes of those variables of a scope that an architecture has."""
+    return {v: v.code(arch[v.name]) for v in scope if v.name in arch}
+
+
+def joint(
+    parts: Sequence[Piecewise], possible: Callable[[Scope], Array] | None = None
+) -> Piecewise:
+    """Return several functions as one, of which a value is a tuple of places: one in each.
+
+    Parameters
+    ----------
+    parts
+        The functions.  The result is not defined where one of them is not.
+    possible
+        Gives which combinations of codes of a scope matter; by default all.
+
+    Raises
+    ------
+    TooLargeError
+        If they depend on too many combinations of codes together.
+    """
+    varying = [place for place, part in enumerate(parts) if part.scope]
+    if not varying:
+        return Piecewise.constant((0,) * len(parts))
+    scope = joint_scope(*(parts[place].scope for place in varying))
+    codes: Array = np.zeros([variable.size for variable in scope], dtype=np.int64)
+    valid: Array = np.ones(codes.shape, dtype=np.bool_)
+    if possible is not None:
+        valid &= possible(scope)
+    rows: Array = np.zeros((1, len(parts)), dtype=np.int64)
+    for place in varying:
+        part = parts[place]
+        own = part.places.over(scope)
+        valid &= own != NOWHERE
+        # One part at a time, compressing between: the product over all could overflow.
+        seen, inverse = np.unique((codes * len(part.values) + own)[valid], return_inverse=True)
+        codes[valid] = inverse.reshape(-1)
+        rows = rows[seen // len(part.values)]
+        rows[:, place] = seen % len(part.values)
+    codes[~valid] = NOWHERE
+    return Piecewise(Factor(scope, codes), [tuple(row) for row in rows.tolist()])
+
+
+def merged(
+    outcomes: Sequence[tuple[Factor, Piecewise]], key: Callable[[Any], Any] = id
+) -> Piecewise:
+    """Return what is each of several functions under a condition of its own.
+
+    Parameters
+    ----------
+    outcomes
+        Conditions, no two of which hold together, and the function under each.
+    key
+        Under which two values are the same.
+    """
+    scope = joint_scope(*(s for guard, part in outcomes for s in (guard.scope, part.scope)))
+    places: Array = np.full([variable.size for variable in scope], NOWHERE, dtype=np.int64)
+    distinct: dict[Any, int] = {}
+    values: list[Any] = []
+    for guard, part in outcomes:
+        own = []
+        for value in part.values:
+            place = distinct.setdefault(key(value), len(values))
+            if place == len(values):
+                values.append(value)
+            own.append(place)
+        mine = np.array([*own, NOWHERE])[part.places.over(scope)]
+        places = np.where(guard.over(scope) & (mine != NOWHERE), mine, places)
+    return Piecewise(Factor(scope, places), values).reduced()
+
+
+# -- from expressions -------------------------------------------------------------------------
+
+
+def _enumerated(node: Node) -> Piecewise:
+    symbols: list[Any] = list(leaves(node))
+    if combinations_of(symbols) is None:
+        names = [symbol.name for symbol in symbols if symbol.size is None]
+        raise DecompositionError(
+            f"{brief(node)} depends on the continuous {', '.join(map(repr, names))}; "
+            "give it a step (quantize=...) and finite bounds",
+            term=node,
+        )
+    try:
+        shape = [symbol.size for symbol in joint_scope(symbols)]
+    except TooLargeError as error:
+        raise DecompositionError(f"{brief(node)} has no table: {error}", term=node) from None
+    failures: dict[int, Exception] = {}
+    try:
+        values, places = _distinct(all_combinations(symbols).get(node))
+    except _FAILURES:
+        # Some combination has no value, perhaps one that no architecture has: row by row.
+        found = []
+        for row, codes in enumerate(np.ndindex(*shape)):
+            sample = {s: s.value(code) for s, code in zip(symbols, codes, strict=True)}
+            try:
+                found.append(evaluate(node, sample.__getitem__))
+            except _FAILURES as error:
+                failures[row] = error
+        values, defined = _distinct_of(found)
+        places = np.full(math.prod(shape), NOWHERE, dtype=np.int64)
+        places[[row for row in range(len(places)) if row not in failures]] = defined
+    return Piecewise(Factor(symbols, places.reshape(shape)), values, failures)
+
+
+_FAILURES = (ArithmeticError, LookupError, NasSpaceError, TypeError, ValueError)
+"""What evaluation raises where an expression has no value."""
+
+
+def _distinct(column: Array) -> tuple[list[Any], Array]:
+    """The distinct values of a column in the order in which they occur, and the place of each."""
+    if column.dtype == object:
+        return _distinct_of(python_values(column))
+    bits = column.view(np.int64) if column.dtype == np.float64 else column  # -0.0 is not 0.0
+    _, first, inverse = np.unique(bits, return_index=True, return_inverse=True)
+    order = np.argsort(first)
+    rank = np.empty(len(order), dtype=np.int64)
+    rank[order] = np.arange(len(order))
+    return python_values(column[first[order]]), rank[inverse.reshape(-1)]
+
+
+def _distinct_of(values: list[Any]) -> tuple[list[Any], Array]:
+    known: dict[Any, int] = {}
+    distinct: list[Any] = []
+    places = []
+    for value in values:
+        place = known.setdefault(key_of(value), len(distinct))
+        if place == len(distinct):
+            distinct.append(value)
+        places.append(place)
+    return distinct, np.array(places, dtype=np.int64)

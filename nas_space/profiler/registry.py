@@ -1,0 +1,161 @@
+"""Costs by name, for the shell, for budgets in configurations, and for reports."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
+
+from ..errors import UsageError, suggest
+from .costs import flops, macs, memory
+from .latency import latency
+from .parameters import params
+
+__all__ = ["COSTS", "RegisteredCost", "find_cost", "register_cost"]
+
+
+@dataclass(frozen=True)
+class RegisteredCost:
+    """A cost that can be asked for by name.
+
+    Attributes
+    ----------
+    name
+        What it is called.
+    build
+        Called with a space and the keyword arguments ``input_shape``, ``inputs`` and ``dtype``
+        of :func:`~nas_space.profiler.macs`, as far as they are given, and with what is in
+        ``needs``.  Returns a number for each architecture, as an expression.
+    unit
+        What is counted.
+    needs
+        Names of further arguments, such as ``table``, without which it cannot be built.
+    """
+
+    name: str
+    build: Callable[..., Any]
+    unit: str = ""
+    needs: tuple[str, ...] = ()
+
+    def __call__(self, space: Any, input_shape: tuple[int, ...] | None = None, **given: Any) -> Any:
+        """Return the cost of a space.
+
+        Parameters
+        ----------
+        space, input_shape
+            As of :func:`~nas_space.profiler.macs`.
+        given
+            Further arguments of the cost.
+
+        Raises
+        ------
+        UsageError
+            If an argument is missing that it needs.
+        """
+        for name in self.needs:
+            if given.get(name) is None:
+                raise UsageError(f"the cost {self.name!r} needs a {name}")
+        if input_shape is not None:
+            given["input_shape"] = input_shape
+        return self.build(space, **given)
+
+
+COSTS: dict[str, RegisteredCost] = {}
+"""Name to cost."""
+
+
+def register_cost(
+    name: str, build: Callable[..., Any], *, unit: str = "", needs: tuple[str, ...] = ()
+) -> RegisteredCost:
+    """Register a cost under a name, so that budgets and objectives can be stated in it.
+
+    Parameters
+    ----------
+    name
+        In lower case, with hyphens; a cost that has it already is replaced.
+    build, unit, needs
+        As of :class:`RegisteredCost`; ``build`` may be a :class:`~nas_space.profiler.Cost`.
+
+    Raises
+    ------
+    UsageError
+        If the name could not be written in ``NAME=VALUE``.
+
+    Examples
+    --------
+    >>> from nas_space.nn import MutableLinear
+    >>> def weights(space, **_):
+    ...     return params(space)
+    >>> register_cost("weights", weights, unit="parameters").unit
+    'parameters'
+    >>> find_cost("weights")(MutableLinear(8, 4))
+    36
+    >>> del COSTS["weights"]
+    """
+    if not re.fullmatch(r"[a-z0-9]+([-_.][a-z0-9]+)*", name):
+        raise UsageError(f"a name of small letters, digits and hyphens is needed, but got {name!r}")
+    COSTS[name] = RegisteredCost(name, build, unit, needs)
+    return COSTS[name]
+
+
+def find_cost(name: str) -> RegisteredCost:
+    """Return the cost of a name, or one of your own as ``module:name``.
+
+    Parameters
+    ----------
+    name
+        A registered name; or a module that can be imported, a colon, and the name of a function
+        or of a :class:`~nas_space.profiler.Cost` in it.
+
+    Raises
+    ------
+    UsageError
+        If there is none.
+
+    Examples
+    --------
+    >>> find_cost("macs").unit
+    'MACs'
+    >>> find_cost("mac")
+    Traceback (most recent call last):
+    ...
+    nas_space.errors.UsageError: there is no cost 'mac' (did you mean 'macs'?); there are \
+flops, latency, macs, memory, params, training-memory, or one of your own as module:name
+    """
+    if ":" in name:
+        module, _, attribute = name.partition(":")
+        try:
+            found = getattr(import_module(module), attribute)
+        except (ImportError, AttributeError, ValueError) as error:
+            raise UsageError(f"there is no cost {name!r}: {error}") from None
+        if isinstance(found, RegisteredCost):
+            return found
+        found = found() if isinstance(found, type) else found
+        if not callable(found):
+            raise UsageError(f"{name!r} is no cost, but {found!r}")
+        return RegisteredCost(name, found, getattr(found, "unit", ""))
+    known = COSTS.get(name)
+    if known is None:
+        raise UsageError(
+            f"there is no cost {name!r}{suggest(name, COSTS)}; there are "
+            f"{', '.join(sorted(COSTS))}, or one of your own as module:name"
+        )
+    return known
+
+
+def _params(space: Any, **_: Any) -> Any:
+    return params(space)  # the same, whatever the inputs are
+
+
+def _kept(space: Any, **given: Any) -> Any:
+    return memory(space, training=True, **given)
+
+
+register_cost("macs", macs, unit="MACs")
+register_cost("flops", flops, unit="FLOPs")
+register_cost("params", _params, unit="parameters")
+register_cost("memory", memory, unit="bytes")
+register_cost("training-memory", _kept, unit="bytes")
+register_cost("latency", latency, unit="us", needs=("table",))

@@ -1,0 +1,88 @@
+"""`SharedWeightsTrainer`: train the shared weights, and of them only those that took part."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from ...nn.decisions import Slice, Traced
+from ...training import Progress, Trainer
+from ...training.randomness import generator_of
+from .slices import used_slices
+
+if TYPE_CHECKING:
+    from .run import Run
+
+__all__ = ["SharedWeightsTrainer"]
+
+
+class SharedWeightsTrainer(Trainer):
+    """Train the weights of a space as the algorithm says, and only those that took part."""
+
+    def __init__(self, run: Run, **arguments: Any) -> None:
+        super().__init__(run.network, run.task, seed=run.seed, **arguments)
+        self.run = run
+        self.used: list[Traced] = []
+        self._coming: Any = None
+        self._after = ExitStack()
+
+    @property
+    def wrapped(self) -> nn.Module:
+        """The network as Fabric runs it."""
+        wrapped: nn.Module = self._wrapped
+        return wrapped
+
+    def along(self, arch: Mapping[str, Any]) -> Traced:
+        """A path that is noted, for the update to leave everything else alone."""
+        path = Traced(self.run.network.read(arch))
+        self.used.append(path)
+        return path
+
+    def coming(self) -> Any:
+        """The batch of this step, as it will be trained on."""
+        if self._coming is None:
+            self._coming = (super()._next_batch(),)
+        batch = self.fabric.to_device(self._coming[0])
+        device, rank = self.fabric.device, self.fabric.global_rank
+        noise = generator_of(self.seed, f"train/augment/{rank}", self.step, device)
+        return self.fabric.strategy.precision.convert_input(self.task.augmented(batch, noise))
+
+    def _next_batch(self) -> Any:
+        if self._coming is None:
+            return super()._next_batch()
+        (batch,), self._coming = self._coming, None
+        return batch
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        super().load_state_dict(state)
+        self._coming = None
+
+    def advance(self) -> Progress:
+        with ExitStack() as self._after:
+            return super().advance()
+
+    def gradients(self, batch: Any) -> Tensor:
+        self.used.clear()
+        loss = self.run.strategy.train(self.run, batch)
+        slices = [part for path in self.used for part in path.used]
+        self.used.clear()
+        if self.fabric.world_size > 1:
+            self._join(slices)
+        optimizer: Any = self.optimizer
+        self._after.enter_context(used_slices(optimizer.optimizer, slices))
+        return loss
+
+    def _join(self, slices: list[Slice]) -> None:
+        """Averages gradients over the processes, which each went the same way."""
+        gradients = [part.leaf.grad for part in slices if part.leaf.grad is not None]
+        if not gradients:
+            return
+        joint = torch.cat([gradient.flatten() for gradient in gradients])
+        mean = cast("Tensor", self.fabric.all_reduce(joint, reduce_op="mean"))
+        for gradient in gradients:
+            gradient.copy_(mean[: gradient.numel()].view_as(gradient))
+            mean = mean[gradient.numel() :]

@@ -1,0 +1,110 @@
+"""`SearchDefinition`: the space and the objectives of a search, kept in its study."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import optuna
+
+from ..errors import StorageError, UsageError
+from .fingerprint import describe, differences, digest, fingerprint
+from .objectives import Objective
+from .storage import Storage, unwarned
+
+__all__ = ["SearchDefinition"]
+
+_ATTRIBUTE = "search"
+"""The attribute of a study that holds its definition."""
+
+
+@dataclass(frozen=True)
+class SearchDefinition:
+    """The space that is searched, and the objectives.
+
+    Attributes
+    ----------
+    space
+        As :func:`~nas_space.study.describe` gives it.
+    fingerprint
+        Of the space.
+    objectives
+        For each its name, its direction, and a digest of its expression if it has one.
+    """
+
+    space: Mapping[str, Any]
+    fingerprint: str
+    objectives: list[list[Any]]
+
+    @classmethod
+    def of(cls, space: Any, objectives: Sequence[Objective]) -> SearchDefinition:
+        """Return the definition of a search."""
+        return cls(
+            describe(space),
+            fingerprint(space),
+            [
+                [o.name, o.direction, None if o.expression is None else digest(o.expression)]
+                for o in objectives
+            ],
+        )
+
+    @classmethod
+    def in_study(cls, study: optuna.Study) -> SearchDefinition | None:
+        """Return the definition that a study holds; ``None`` if this library did not make it."""
+        there = study.user_attrs.get(_ATTRIBUTE)
+        return None if there is None else cls(**there)
+
+    def measured(self) -> tuple[Objective, ...]:
+        """Return the objectives, without their expressions."""
+        return tuple(Objective(name, direction) for name, direction, _ in self.objectives)
+
+    def claim(self, study: optuna.Study, storage: Storage, *, resume: bool) -> None:
+        """Write the definition to a new study, or compare it with that of an old one.
+
+        Raises
+        ------
+        StorageError
+            If the study has another definition; what differs is named.
+        UsageError
+            If it has trials already, and `resume` is not given.
+        """
+        where = _where(study, storage)
+        trials = len(study.get_trials(deepcopy=False))
+        if _ATTRIBUTE not in study.user_attrs:
+            if trials:
+                raise StorageError(
+                    f"{where} holds {trials} trials of something else; give another name"
+                )
+            study.set_user_attr(_ATTRIBUTE, vars(self))
+            with unwarned():
+                study.set_metric_names([name for name, *_ in self.objectives])
+            return
+        self.compare(study, storage)
+        if trials and not resume:
+            raise UsageError(
+                f"{where} has {trials} trials already; resume=True goes on with them, "
+                "another name begins anew"
+            )
+
+    def compare(self, study: optuna.Study, storage: Storage) -> None:
+        """Compare with the definition of a study.
+
+        Raises
+        ------
+        StorageError
+            If it is not; what differs is named.
+        """
+        where, there = _where(study, storage), SearchDefinition.in_study(study)
+        if there is None:
+            raise StorageError(f"{where} is of something else")
+        if there.fingerprint != self.fingerprint:
+            what = "; ".join(differences(there.space, self.space))
+            raise StorageError(f"{where} is of another space: {what}; give another name")
+        if there.objectives != self.objectives:
+            theirs = [f"{direction} {name}" for name, direction, _ in there.objectives]
+            raise StorageError(f"{where} is for other objectives: {theirs}; give another name")
+
+
+def _where(study: optuna.Study, storage: Storage) -> str:
+    return f"the study {study.study_name!r}" + (f" in {str(storage)!r}" if storage else "")

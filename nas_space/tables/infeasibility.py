@@ -1,0 +1,138 @@
+"""What to say when no architecture is left: how far off the conditions are."""
+
+from __future__ import annotations
+
+import operator as py
+from collections.abc import Iterator
+from typing import Any
+
+from ..errors import DecompositionError, InfeasibleError
+from ..mutable.constraints import Constraint, ExpressionConstraint, Marker
+from ..mutable.expression import apply
+from ..mutable.node import Node
+from ..mutable.printing import brief
+from .factor_graph import FactorGraph
+from .join_tree import JoinTree
+from .k_best import KBest, best_of
+from .model import Model
+from .quantisation import Quantisation
+from .table import Table
+from .tabulation import tabulate
+
+_TURNED = {"lt": "gt", "le": "ge", "eq": "eq", "ge": "le", "gt": "lt"}
+
+
+def refusal(root: Node) -> InfeasibleError:
+    """The error that says why no architecture meets the conditions of a structure.
+
+    A comparison that no architecture meets is named, with the range of its cost; where conditions
+    only together leave nothing, all are, with the smallest of each cost.
+
+    Parameters
+    ----------
+    root
+        The structure, with its conditions as markers.
+    """
+    free, model = Model(root, constrained=False), Model.of(root)
+    conditions = [
+        leaf.annotation
+        for leaf in free.activity.reach
+        if isinstance(leaf, Marker) and isinstance(leaf.annotation, Constraint)
+    ]
+    if not conditions:
+        return InfeasibleError("no architecture is possible: what decides leads nowhere")
+    smallest: dict[Node, Any] = {}
+    comparisons = list(_comparisons(conditions))
+    # On its own, and then among what the conditions on few labels leave.
+    for given in (free, model):
+        for cost, name, bound, text in comparisons:
+            try:
+                low, high = extremes(given, tabulate(cost))
+            except (DecompositionError, InfeasibleError):
+                continue
+            if not _can_hold(name, low, high, bound):
+                return InfeasibleError(
+                    f"no architecture has {text}: the smallest is {low}, the largest {high}",
+                    smallest=low,
+                )
+            smallest.setdefault(cost, low)
+    texts = " and ".join(brief(_expression(condition)) for condition in conditions)
+    if not smallest:
+        floors = {cost: _floor(cost) for cost, *_ in comparisons}
+        known = [
+            f"{brief(cost)} is at least {low}" for cost, low in floors.items() if low is not None
+        ]
+        return InfeasibleError(": ".join([f"no architecture has {texts}", *known[:1]]))
+    least = ", ".join(f"{low} for {brief(cost)}" for cost, low in smallest.items())
+    together = " at the same time" if len(conditions) > 1 else ""
+    return InfeasibleError(
+        f"no architecture has {texts}{together}: the smallest possible is {least}",
+        smallest=next(iter(smallest.values())) if len(smallest) == 1 else None,
+    )
+
+
+def extremes(model: Model, table: Table) -> tuple[Any, Any]:
+    """The lowest and the highest cost of what a model allows, but for its windows.
+
+    Raises
+    ------
+    InfeasibleError
+        If it allows nothing.
+    """
+    tree = JoinTree(FactorGraph(model.draft([table])))
+    if not tree.possible:
+        raise InfeasibleError("no architecture is possible: what decides leads nowhere")
+    scale = Quantisation(tree, (), ())
+    number = len(model.windows)
+    low, high = (
+        sign * KBest(scale, [number], [sign], best_of(1)).ends.costs[0, 0].item() + table.constant
+        for sign in (1, -1)
+    )
+    return low, high
+
+
+def _floor(cost: Node) -> Any:
+    """What a maximum never falls below; ``None`` if that is not known."""
+    if cost.operator is None or cost.operator.name != "max":
+        return None
+    try:
+        return max(tabulate(part).interval()[0] for part in cost.arguments)
+    except DecompositionError:
+        return None
+
+
+def _can_hold(name: str, low: Any, high: Any, bound: Any) -> bool:
+    """Whether a comparison can be met by something between two values."""
+    if name == "eq":
+        return bool(low <= bound <= high)
+    compare = getattr(py, name)
+    return bool(compare(low if name in {"lt", "le"} else high, bound))
+
+
+def _expression(constraint: Constraint) -> Node:
+    needed = constraint.needs()
+    return constraint.marker if needed is None else needed
+
+
+def _comparisons(conditions: list[Constraint]) -> Iterator[tuple[Node, str, Any, str]]:
+    """The comparisons of a cost with a number that must hold: cost, operator, number, text."""
+    waiting: list[Any] = [
+        condition.expression
+        for condition in reversed(conditions)
+        if isinstance(condition, ExpressionConstraint)
+    ]
+    while waiting:
+        part = waiting.pop()
+        if not isinstance(part, Node) or part.operator is None:
+            continue
+        name = part.operator.name
+        if name == "and":
+            waiting += reversed(part.arguments)
+        elif name in _TURNED:
+            cost, bound = part.arguments
+            if isinstance(cost, Node) and isinstance(bound, Node):
+                cost, bound = apply("sub", cost, bound), 0
+            elif isinstance(bound, Node):
+                cost, bound, name = bound, cost, _TURNED[name]
+            if isinstance(bound, (int, float)):
+                yield cost, name, bound, brief(part)

@@ -1,0 +1,265 @@
+"""What can be asked of a space exactly: how many, the best, the trade-offs, the extremes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+
+from ..errors import DecompositionError, DomainError, UsageError
+from ..mutable import Mutable, Sample
+from ..mutable.factors import LIMIT, Factor
+from ..mutable.node import Node
+from .arithmetic import Modular, exactly
+from .factor_graph import FactorGraph
+from .infeasibility import refusal
+from .message_passing import Messages
+from .model import Model, root_of
+from .quantisation import Quantisation, finest, tree_for
+from .solver import Solver, default_code
+from .table import Bounds, Table
+
+_LONGEST = 2**24
+"""How many different costs may be told apart in one place while counting."""
+
+_LONG = 6e10
+"""How many nanoseconds of work counting may take."""
+
+
+T = TypeVar("T")
+
+
+class Scored(NamedTuple):
+    """An architecture, and what it costs."""
+
+    value: Any
+    arch: Sample
+
+
+class Tradeoff(NamedTuple):
+    """An architecture that none beats in both of two costs, and what these are."""
+
+    first: Any
+    second: Any
+    arch: Sample
+
+
+def count(space: Mutable) -> int:
+    """The number of different architectures of a space that meet its constraints.
+
+    Two are different if an active label has different values.
+
+    Raises
+    ------
+    DomainError
+        If there are infinitely many: a label is continuous.
+    DecompositionError
+        If a constraint is not on few labels nor on a sum, or too many different costs would have
+        to be told apart: at most 2**24 for one state of the labels between two parts of a space.
+
+    Examples
+    --------
+    >>> from nas_space.mutable import Categorical, MutableExpression
+    >>> ops = [Categorical(["conv", "pool", "none"], label=f"op{i}") for i in range(100)]
+    >>> depth = Categorical([1, 100], label="depth")
+    >>> count(MutableExpression.switch_case(depth, {1: ops[0], 100: sum(ops)})) == 3 + 3**100
+    True
+    """
+    return root_of(space).remember("_count", _count)
+
+
+def _count(root: Node) -> int:
+    model = Model.of(root)
+    for error in model.others.values():
+        raise error
+    problem = FactorGraph(model.draft(over="architectures"), counted=True)
+    tree = tree_for(problem, model.windows)
+    if not tree.possible:
+        return 0
+    numbers = math.prod(label.size for label in model.labels)
+    total = exactly(numbers, lambda modular: _total(Quantisation(tree, (), ()), modular))
+    if not model.windows:
+        return total
+    scale = finest(tree, model.windows, most_rows=math.inf, most_work=math.inf)
+    estimate = scale.estimate()
+    if not scale.exact or estimate.longest > _LONGEST or estimate.work > _LONG:
+        raise DecompositionError(
+            f"counting would have to tell up to {estimate.longest:.1e} sums apart for "
+            f"{' and '.join(window.text for window in model.windows)}, at most {_LONGEST} can be; "
+            "sample instead, or round the costs to a coarser unit with nas_space.tables.rounded"
+        )
+    return exactly(total, lambda modular: _total(scale, modular))
+
+
+def _total(scale: Quantisation, modular: Modular) -> int:
+    lists = Messages(scale, modular, keep=False)
+    return modular.total(lists.endings(scale.low, scale.high).weights)
+
+
+def bounds(space: Mutable, cost: Any) -> Bounds:
+    """The lowest and the highest cost in a space, exact, with architectures that attain them.
+
+    Parameters
+    ----------
+    space
+        A space, restricted or not.
+    cost
+        An expression over its labels, or a table.
+
+    Raises
+    ------
+    InfeasibleError
+        If no architecture meets the constraints.
+    DecompositionError
+        If the cost is not a sum of small tables.
+
+    Examples
+    --------
+    >>> from nas_space.mutable import Categorical
+    >>> a, b = Categorical([1, 2], label="a"), Categorical([3, 5], label="b")
+    >>> bounds(a * b, a * b)
+    Bounds(minimum=3, maximum=10, at_minimum={'a': 1, 'b': 3}, at_maximum={'a': 2, 'b': 5})
+    """
+    low, high = best(space, cost)[0], best(space, cost, maximize=True)[0]
+    return Bounds(low.value, high.value, low.arch, high.arch)
+
+
+def best(space: Mutable, objective: Any, k: int = 1, *, maximize: bool = False) -> list[Scored]:
+    """The architectures with the lowest (or highest) values of an objective, exact.
+
+    Parameters
+    ----------
+    space
+        A space, restricted or not.
+    objective
+        An expression over its labels, or a table.
+    k
+        How many; fewer are found if there are fewer.
+    maximize
+        Whether the highest are wanted.
+
+    Returns
+    -------
+    list of Scored
+        Value and architecture, the best first.  Which of several of one value are found, and
+        in which order, is the same in every run.  A continuous label has its default.
+
+    Raises
+    ------
+    InfeasibleError
+        If no architecture meets the constraints.
+    DecompositionError
+        If the objective is not a sum of small tables.
+
+    Examples
+    --------
+    >>> from nas_space.mutable import Categorical
+    >>> width = [Categorical([8, 16, 24], label=f"w{i}") for i in range(3)]
+    >>> for value, arch in best(sum(width), sum(width), k=2, maximize=True):
+    ...     print(value, arch)
+    72 {'w0': 24, 'w1': 24, 'w2': 24}
+    64 {'w0': 24, 'w1': 16, 'w2': 24}
+    """
+    if k < 1:
+        raise UsageError(f"k must be a whole number, 1 or more, but got {k!r}")
+    found = Solver(space, [objective], [-1 if maximize else 1]).least(k)
+    return [Scored(values[0], arch) for values, arch in _any(space, found)]
+
+
+def pareto(
+    space: Mutable, first: Any, second: Any, *, maximize: tuple[bool, bool] = (False, False)
+) -> list[Tradeoff]:
+    """The trade-offs between two objectives, exact: what no architecture beats in both.
+
+    Parameters
+    ----------
+    space
+        A space, restricted or not.
+    first, second
+        Expressions over its labels, or tables.
+    maximize
+        Which of them are to be high instead of low.
+
+    Returns
+    -------
+    list of Tradeoff
+        One architecture for each pair of values on the front, the best in the first objective
+        first.
+
+    Raises
+    ------
+    InfeasibleError
+        If no architecture meets the constraints.
+    DecompositionError
+        If an objective is not a sum of small tables, or bounds on other costs would have to tell
+        too many of their values apart.
+
+    Examples
+    --------
+    >>> from nas_space.mutable import Categorical
+    >>> a, b = Categorical([1, 2], label="a"), Categorical([0, 3], label="b")
+    >>> [(point.first, point.second) for point in pareto(a + b, a + b, b * 2 - a * 5)]
+    [(1, -5), (2, -10)]
+    """
+    signs = [-1 if high else 1 for high in maximize]
+    found = Solver(space, [first, second], signs).front()
+    return [Tradeoff(values[0], values[1], arch) for values, arch in _any(space, found)]
+
+
+def _any(space: Mutable, found: list[T]) -> list[T]:
+    if not found:
+        raise refusal(root_of(space))
+    return found
+
+
+def default(space: Mutable) -> Sample:
+    """The architecture that differs from the default in as few labels as the constraints allow.
+
+    Raises
+    ------
+    InfeasibleError
+        If no architecture meets the constraints.
+
+    Examples
+    --------
+    >>> from nas_space.mutable import Categorical, ExpressionConstraint, MutableList
+    >>> a, b = Categorical([1, 2, 3], label="a"), Categorical([1, 2, 3], label="b")
+    >>> default(MutableList([a, b, ExpressionConstraint(a + b >= 4, label="sum")]))
+    {'a': 1, 'b': 3}
+    """
+    model = Model.of(root_of(space))
+    terms = []
+    for label in model.labels:
+        if label.size is not None and label.size <= LIMIT:
+            differs = np.arange(label.size) != default_code(label)
+            active = model.activity.reach[label]
+            terms.append(Factor((label,), differs).combine(active, np.logical_and).reduced())
+    distance = Table(None, [Factor(t.scope, t.values.astype(np.int64)) for t in terms if t.scope])
+    return best(space, distance)[0].arch
+
+
+def grid(space: Mutable) -> Iterator[Sample]:
+    """Every architecture that meets the constraints, once, without trying those that do not.
+
+    Raises
+    ------
+    DomainError
+        If there are infinitely many: a label is continuous.
+
+    Examples
+    --------
+    >>> from nas_space.mutable import Categorical, ExpressionConstraint, MutableList
+    >>> labels = [Categorical([0, 1], label=f"x{i}") for i in range(40)]
+    >>> space = MutableList([*labels, ExpressionConstraint(sum(labels) <= 1, label="few")])
+    >>> sum(1 for arch in grid(space))
+    41
+    """
+    for label in Model.of(root_of(space)).labels:
+        if label.size is None:
+            raise DomainError(
+                f"{label.name!r} is continuous, so there are infinitely many architectures; give "
+                "it a step (quantize=...) and finite bounds"
+            )
+    yield from Solver(space, [], []).everything()

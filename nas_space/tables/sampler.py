@@ -1,0 +1,369 @@
+"""Drawing architectures that meet conditions, exactly by the distribution that was asked for."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any, overload
+
+import numpy as np
+
+from ..errors import DecompositionError, InfeasibleError, UsageError
+from ..mutable import Mutable, Sample, SampleBatch
+from ..mutable.factors import Array
+from ..mutable.node import Node
+from ..mutable.random_words import RandomState, Words, unit, words
+from .arithmetic import Real
+from .backward_sampling import BackwardSampler
+from .conditions import Window
+from .factor_graph import FactorGraph
+from .infeasibility import refusal
+from .join_tree import JoinTree
+from .message_passing import Messages
+from .model import BareStructure, Model, Over
+from .quantisation import finest, tree_for
+
+_ROWS, _WORK = 2**18, 6e7
+"""How many rows lists of costs may have in all, and how many nanoseconds they may take."""
+
+_COARSE, _FINE = 1, 64
+"""How often as much it is allowed to be first, and last, if coarse units let too much through."""
+
+_GOOD, _RATE = 0.25, 1e-3
+"""The share of draws to be good that is aimed at, and the least for drawing to be worth while."""
+
+_ATTEMPTS = 100_000
+"""How many draws are tried for one architecture that a constraint in Python allows."""
+
+_AT_ONCE = 4096
+"""How many architectures are drawn at a time."""
+
+
+class Sampler:
+    """Draws architectures of a space.
+
+    Costs are told apart as finely as is quick.  What a coarser unit lets through, and constraints
+    that cannot be taken apart refuse, is drawn again: so the distribution is exact.
+
+    Parameters
+    ----------
+    root
+        The structure of the space.
+    over
+        ``'labels'``: each label by its own distribution.  ``'architectures'``: each the same.
+        Both given that all conditions are met.
+    attempts
+        How many draws may fail for each that is good, where some may.
+
+    Attributes
+    ----------
+    rate
+        About this share of draws meets all windows, if not more.
+
+    Raises
+    ------
+    InfeasibleError
+        If no architecture meets the conditions.
+    DecompositionError
+        If so few draws would that this is no way to find one.
+    """
+
+    def __init__(self, root: Node, over: Over, attempts: int | None = None) -> None:
+        self.model = model = Model.of(root)
+        self.attempts = attempts
+        self.space = BareStructure(root)
+        self.rate = 1.0
+        self.drawer: BackwardSampler | None = None
+        if over == "labels" and not model.allowed and not model.windows:
+            return  # each label on its own, and what constraints refuse is drawn again
+        self.problem = FactorGraph(model.draft(over=over), counted=True)
+        tree = tree_for(self.problem, model.windows)
+        self.drawer, self.rate = self._finest(tree)
+        self.columns = [_ClassMembers(classes) for classes in self.problem.classes]
+        self.loose: list[Any] = [s for s in model.labels if s not in self.problem.place]
+        self.draws = [_LooseLabel(label, over) for label in self.loose]
+        self.words = [
+            self.drawer.words,
+            *(1 for column in self.columns if column.several),
+            *(draw.words for draw in self.draws),
+        ]
+        if self.rate < _GOOD:  # all that is proven; there may be far more
+            found = self._within(self._some(_AT_ONCE, words(0)))
+            self.rate = max(self.rate, float(found.mean()), 1 / _AT_ONCE)
+            if not (attempts or (found.any() and self.rate > _RATE)):
+                raise _too_narrow(tree, model.windows)
+
+    def _finest(self, tree: JoinTree) -> tuple[BackwardSampler, float]:
+        try:
+            for lists, rate in refined(tree, self.model.windows, keep=True):  # noqa: B007
+                if rate > _GOOD:
+                    break
+        except InfeasibleError:
+            raise refusal(self.model.root) from None
+        return BackwardSampler(lists), rate
+
+    # -- drawing ------------------------------------------------------------------------------
+
+    def draw(self, n: int, source: Words) -> SampleBatch:
+        """``n`` architectures; the first ones do not depend on how many."""
+        if self.drawer is None and not self.model.others:
+            return SampleBatch.draw(self.space, n, source)
+        parts = [self._some(0, source)]
+        found = tried = 0
+        while found < n:
+            size = min(_AT_ONCE, math.ceil((n - found) / self.rate))
+            batch = self._some(size, source)
+            kept = batch[np.flatnonzero(self.meets(batch))]
+            parts.append(kept)
+            found, tried = found + len(kept), tried + size
+            if found < n and tried >= (found + 1) * (self.attempts or _ATTEMPTS):
+                raise InfeasibleError(
+                    f"{found} of {tried} architectures drawn met the conditions that cannot be "
+                    f"met exactly ({'; '.join(map(str, self.model.others.values()))}); allow more "
+                    "attempts, or loosen them"
+                )
+        return SampleBatch.concatenate(parts)[:n]
+
+    def _some(self, size: int, source: Words) -> SampleBatch:
+        """Architectures that may still violate something; each takes its own words."""
+        if self.drawer is None:
+            return SampleBatch.draw(self.space, size, source)
+        raw = source(size * sum(self.words)).reshape(size, sum(self.words))
+        own, *others = np.split(raw, np.cumsum(self.words)[:-1], axis=1)
+        classes = self.drawer.draw(unit(own)) if size else {}
+        codes: dict[Any, Array] = {}
+        remaining = iter(others)
+        for place, (variable, column) in enumerate(
+            zip(self.problem.variables, self.columns, strict=True)
+        ):
+            words_ = next(remaining) if column.several else None
+            chosen = classes.get(place, np.zeros(size, np.int64))
+            codes[variable] = column.codes(chosen, words_)
+        for label, draw in zip(self.loose, self.draws, strict=True):
+            codes[label] = draw(next(remaining))
+        return SampleBatch(self.model.root, {s: codes[s] for s in self.model.labels}, size)
+
+    def meets(self, batch: SampleBatch) -> Array:
+        """Which architectures meet what the drawing did not see to."""
+        good = self._within(batch)
+        if self.model.others:
+            good[good] = [self.space.contains(arch) for arch in batch[np.flatnonzero(good)]]
+        return good
+
+    def _within(self, batch: SampleBatch) -> Array:
+        """Which architectures are within all windows."""
+        good = np.ones(len(batch), np.bool_)
+        if self.drawer is not None and not self.drawer.lists.scale.exact:
+            for window in self.model.windows:
+                cost = window.table.evaluate(batch)
+                good &= (window.low <= cost) & (cost <= window.high)
+        return good
+
+
+def refined(
+    tree: JoinTree, windows: Sequence[Window], *, keep: bool
+) -> Iterator[tuple[Messages, float]]:
+    """Lists in ever finer units, and at least which share of what they let through is good.
+
+    Parameters
+    ----------
+    tree
+        An order of elimination.
+    windows
+        Bounds on the first costs of its problem.
+    keep
+        Whether to keep what is needed to draw from the lists.
+
+    Raises
+    ------
+    InfeasibleError
+        If nothing is within the windows.
+    """
+    if not tree.possible:
+        raise InfeasibleError("no architecture meets the conditions on few labels")
+    limit, exact = _COARSE, False
+    while not exact and limit <= _FINE:
+        scale = finest(tree, windows, most_rows=limit * _ROWS, most_work=limit * _WORK)
+        lists = Messages(scale, Real(), keep=keep)
+        allowed = float(lists.endings(scale.low, scale.high).weights.sum())
+        if not allowed:
+            raise InfeasibleError("no architecture meets the conditions together")
+        exact = scale.exact
+        sure = lists.endings(scale.sure_low, scale.sure_high).weights.sum()
+        yield lists, 1.0 if exact else float(sure) / allowed
+        limit *= 8
+
+
+def any_within(model: Model, problem: FactorGraph) -> bool:
+    """Whether some architecture is within all windows.
+
+    Parameters
+    ----------
+    model
+        Of the structure.
+    problem
+        The model's own, with nothing asked beside the windows.
+
+    Raises
+    ------
+    DecompositionError
+        If the costs are too varied to tell, and none of some random ones is.
+    """
+    tree = tree_for(problem, model.windows)
+    try:
+        if any(rate for _, rate in refined(tree, model.windows, keep=False)):
+            return True
+        sampler_of(model.root, "labels")
+    except InfeasibleError:
+        return False
+    return True
+
+
+def _too_narrow(tree: JoinTree, windows: Sequence[Window]) -> DecompositionError:
+    scale = finest(tree, windows, most_rows=math.inf, most_work=math.inf)
+    return DecompositionError(
+        "the conditions are too narrow, on costs that are too varied, to be met exactly: up to "
+        f"{scale.estimate().total:.1e} sums of {' and '.join(w.text for w in windows)} would have "
+        f"to be told apart, at most {_FINE * _ROWS:.1e} can be, and of {_AT_ONCE} architectures "
+        f"drawn near them, {_RATE:.1%} at most meet them; round the costs to a coarser unit with "
+        "nas_space.tables.rounded, loosen the conditions, or give attempts=... to draw until one "
+        "is met"
+    )
+
+
+class _ClassMembers:
+    """The codes of a variable, class by class."""
+
+    def __init__(self, classes: Array) -> None:
+        self.order = np.argsort(classes, kind="stable")
+        self.counts = np.bincount(classes)
+        self.starts = np.cumsum(self.counts) - self.counts
+        self.several = bool((self.counts > 1).any())
+
+    def codes(self, classes: Array, raw: Array | None) -> Array:
+        """A member of each class, all alike."""
+        place = self.starts[classes]
+        if raw is not None:
+            place = place + (unit(raw[:, 0]) * self.counts[classes]).astype(np.int64)
+        found: Array = self.order[place]
+        return found
+
+
+class _LooseLabel:
+    """Draws of a label that nothing else depends on."""
+
+    def __init__(self, label: Any, over: Over) -> None:
+        self.label, self.over = label, over
+        self.words: int = label.words
+        if over == "architectures":
+            # A word more than needed, where it has many values: then what is left over is no bias.
+            self.words = 1 if label.size <= 2**20 else -(-label.size.bit_length() // 64) + 1
+
+    def __call__(self, raw: Array) -> Array:
+        if self.over == "labels":
+            drawn: Array = self.label.draw_column(raw)
+            return drawn
+        if self.words == 1:
+            codes: Array = (unit(raw[:, 0]) * self.label.size).astype(np.int64)
+            return codes
+        numbers = [
+            sum(word << 64 * place for place, word in enumerate(row)) * self.label.size
+            >> 64 * self.words
+            for row in raw.tolist()
+        ]
+        return np.array(numbers, dtype=np.int64 if self.label.size < 2**62 else object)
+
+
+@overload
+def sample(
+    space: Mutable,
+    n: None = None,
+    *,
+    over: Over = "labels",
+    seed: RandomState = None,
+    attempts: int | None = None,
+) -> Sample: ...
+@overload
+def sample(
+    space: Mutable,
+    n: int,
+    *,
+    over: Over = "labels",
+    seed: RandomState = None,
+    attempts: int | None = None,
+) -> SampleBatch: ...
+@overload
+def sample(
+    space: Mutable,
+    n: int | None,
+    *,
+    over: Over = "labels",
+    seed: RandomState = None,
+    attempts: int | None = None,
+) -> Sample | SampleBatch: ...
+def sample(
+    space: Mutable,
+    n: int | None = None,
+    *,
+    over: Over = "labels",
+    seed: RandomState = None,
+    attempts: int | None = None,
+) -> Sample | SampleBatch:
+    """Architectures drawn at random from all that meet the constraints of a space.
+
+    Parameters
+    ----------
+    space
+        A space, restricted or not.
+    n
+        How many; one dictionary if it is not given.
+    over
+        ``'labels'``: each label by its own distribution, given that the constraints are met.
+        ``'architectures'``: every architecture with the same probability.
+    seed
+        A seed, one of NumPy's generators, or ``None`` for NumPy's global state.
+    attempts
+        How many draws may be rejected for each architecture, where constraints can only be met
+        by drawing until one does; 100,000 by default.
+
+    Returns
+    -------
+    dict or SampleBatch
+        The first ones of a batch do not depend on how many are drawn.
+
+    Raises
+    ------
+    InfeasibleError
+        If there are none.
+    DomainError
+        If every architecture is to be as probable, and a label is continuous.
+    DecompositionError
+        If the constraints are too varied to be met otherwise than by chance.
+    UsageError
+        If ``n`` or ``over`` is not one of the above.
+
+    Examples
+    --------
+    >>> from nas_space.mutable import Categorical, ExpressionConstraint, MutableList
+    >>> a, b = Categorical([1, 2, 3], label="a"), Categorical([1, 2, 3], label="b")
+    >>> space = MutableList([a, b, ExpressionConstraint(a + b == 4, label="sum")])
+    >>> batch = sample(space, 300, over="architectures", seed=0)
+    >>> len({tuple(arch.values()) for arch in batch})
+    3
+    """
+    if over not in ("labels", "architectures"):
+        raise UsageError(f"over must be 'labels' or 'architectures', but got {over!r}")
+    if n is not None and n < 0:
+        raise UsageError(f"the number of architectures must be 0 or more, but got {n!r}")
+    root = space.structure()
+    source = words(seed)
+    if root is None:
+        return {} if n is None else SampleBatch.draw(space, int(n), source)
+    batch = sampler_of(root, over, attempts).draw(1 if n is None else int(n), source)
+    return batch[0] if n is None else batch
+
+
+def sampler_of(root: Node, over: Over, attempts: int | None = None) -> Sampler:
+    """The sampler of a structure; made once."""
+    name = f"_sampler_{over}_{attempts}"
+    return root.remember(name, lambda node: Sampler(node, over, attempts))

@@ -1,0 +1,106 @@
+"""Profilers as NNI has them, with NNI's numbers."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from nas_space.errors import UsageError
+from nas_space.hub import ProxylessNAS
+from nas_space.interop.nni_compat import (
+    ExpressionProfiler,
+    FlopsParamsCounterConfig,
+    FlopsParamsProfiler,
+    FlopsProfiler,
+    NumParamsProfiler,
+    Profiler,
+)
+from nas_space.mutable import MutableExpression
+from nas_space.profiler import FlopsResult, macs, register_flops_formula
+from nas_space.profiler import formulas as formulas_module
+
+IMAGE = torch.zeros(1, 3, 224, 224)
+
+
+@cache
+def proxyless() -> tuple[Any, dict[str, Any]]:
+    net: Any = ProxylessNAS.load_searched_model("proxyless-mobile")
+    return ProxylessNAS(), net.architecture
+
+
+def test_the_numbers_are_nnis():
+    # Of nni 3.0's FlopsParamsProfiler, on its own ProxylessNAS.
+    space, arch = proxyless()
+    assert FlopsParamsProfiler(space, IMAGE).profile(arch) == FlopsResult(346727080, 4080512)
+    assert FlopsParamsProfiler(space, IMAGE, count_bias=False).profile(arch).flops == 346726080
+
+
+def test_without_extras_the_operations_are_multiply_adds():
+    space, arch = proxyless()
+    nothing = dict.fromkeys(FlopsParamsCounterConfig.__dataclass_fields__, False)
+    found = FlopsParamsProfiler(space, IMAGE, **nothing).profile(arch)
+    net = space.freeze(arch, weights="share")
+    norms = [m for m in net.modules() if isinstance(m, nn.BatchNorm2d)]
+    assert found.flops == macs(space, (3, 224, 224)).evaluate(arch)
+    assert found.params == 4080512 - sum(2 * norm.num_features for norm in norms)
+
+
+def test_a_profiler_of_one_number_has_its_expression():
+    space, arch = proxyless()
+    both = FlopsParamsProfiler(space, IMAGE)
+    for kind, cost in (
+        (FlopsProfiler, both.flops_result[0]),
+        (NumParamsProfiler, both.flops_result[1]),
+    ):
+        profiler = kind(space, IMAGE)
+        assert isinstance(profiler, ExpressionProfiler)
+        assert isinstance(profiler, Profiler)
+        assert profiler.expression is cost
+        assert isinstance(cost, MutableExpression)
+        assert profiler.profile(arch) == cost.evaluate(arch)
+
+
+def test_the_batch_does_not_count():
+    layer = nn.Linear(8, 4)
+    one, many = (FlopsProfiler(layer, torch.zeros(n, 8)).expression for n in (1, 32))
+    assert one == many == 32 + 4
+
+
+@pytest.mark.parametrize(
+    ("layers", "operations"),
+    [
+        ([nn.Conv2d(2, 3, 1)], 3 * 16 * (2 + 1)),
+        ([nn.Conv2d(2, 3, 1, bias=False)], 3 * 16 * 2),
+        ([nn.BatchNorm2d(2)], 4 * 2 * 16),
+        ([nn.BatchNorm2d(2, affine=False)], 2 * 2 * 16),
+        ([nn.ReLU(), nn.Hardswish(inplace=True), nn.Sigmoid()], 3 * 2 * 16),
+        ([nn.AvgPool2d(2), nn.Flatten(), nn.Dropout()], 0),
+    ],
+)
+def test_what_counts(layers, operations):
+    assert FlopsProfiler(nn.Sequential(*layers), torch.zeros(1, 2, 4, 4)).expression == operations
+
+
+def test_formulas_are_told_the_configuration(monkeypatch):
+    monkeypatch.setattr(formulas_module, "_FORMULAS", {})
+    register_flops_formula(
+        nn.Linear, lambda *_, config, count_bias: 10 * count_bias + config.count_bias
+    )
+    layer, x = nn.Linear(4, 4), torch.zeros(1, 4)
+    assert FlopsProfiler(layer, x).expression == 11
+    assert FlopsProfiler(layer, x, count_bias=False).expression == 0
+
+
+def test_unknown_configuration_is_refused():
+    for kind in (FlopsParamsProfiler, FlopsProfiler, NumParamsProfiler):
+        with pytest.raises(UsageError, match="did you mean 'count_bias'"):
+            kind(nn.Linear(4, 4), torch.zeros(1, 4), count_biass=True)
+
+
+def test_a_profiler_must_say_how():
+    with pytest.raises(NotImplementedError, match="Profiler must implement profile"):
+        Profiler(nn.Linear(4, 4)).profile({})

@@ -1,0 +1,63 @@
+"""Costs are found by name, and one of one's own is as good as those that come with the library."""
+
+from __future__ import annotations
+
+import pytest
+
+from nas_space.errors import UsageError
+from nas_space.mutable import Categorical
+from nas_space.nn import MutableLinear
+from nas_space.profiler import COSTS, find_cost, flops, macs, memory, params, register_cost
+
+
+def layer() -> MutableLinear:
+    return MutableLinear(8, Categorical([2, 4], label="width"))
+
+
+def test_the_costs_that_come_with_the_library():
+    space = layer()
+    assert find_cost("macs")(space, (8,)) is macs(space, (8,))
+    assert find_cost("flops")(space, (8,)) is flops(space, (8,))
+    assert find_cost("params")(space, (8,)) is params(space)
+    assert find_cost("memory")(space, (8,)) is memory(space, (8,))
+    assert find_cost("training-memory")(space, (8,)) is memory(space, (8,), training=True)
+
+
+def test_what_a_cost_needs_is_asked_for():
+    with pytest.raises(UsageError, match="'latency' needs a table"):
+        find_cost("latency")(layer(), (8,))
+
+
+def outputs(space, **_):
+    return space.simplify()["width"] * 3
+
+
+def test_one_of_ones_own_under_a_name_and_as_a_module():
+    register_cost("outputs", outputs, unit="things")
+    try:
+        assert find_cost("outputs").unit == "things"
+        assert find_cost("outputs")(layer(), (8,)).evaluate({"width": 4}) == 12
+    finally:
+        del COSTS["outputs"]
+    assert find_cost(f"{__name__}:outputs")(layer(), (8,)).evaluate({"width": 2}) == 6
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("paramz", "did you mean 'params'"),
+        ("no.such.module:cost", "no cost 'no.such.module:cost'"),
+        (f"{__name__}:nothing", "has no attribute 'nothing'"),
+        (f"{__name__}:__name__", "is no cost"),
+        (":macs", "no cost ':macs'"),
+    ],
+)
+def test_a_name_of_no_cost_is_refused(name, message):
+    with pytest.raises(UsageError, match=message):
+        find_cost(name)
+
+
+@pytest.mark.parametrize("name", ["", "a=b", "two words", "-"])
+def test_a_name_that_could_not_be_written_is_refused(name):
+    with pytest.raises(UsageError, match="letters, digits and hyphens"):
+        register_cost(name, outputs)

@@ -14,6 +14,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .compression import elastic
     from .errors import NasSpaceError
     from .mutable import (
         Categorical,
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOME = {
+    "compression": ("elastic",),
     "errors": ("NasSpaceError",),
     "mutable": (
         "Categorical",
@@ -81,6 +83,7 @@ _ORIGIN = {name: home for home, names in _HOME.items() for name in names}
 _PARTS = frozenset(
     {
         "cli",
+        "compression",
         "errors",
         "hub",
         "interop",
@@ -109,6 +112,7 @@ __all__ = [
     "SampleBatch",
     "active",
     "choice",
+    "elastic",
     "ensure_frozen",
     "frozen_context",
     "label_scope",

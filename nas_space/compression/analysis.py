@@ -94,6 +94,7 @@ class Analysis:
     reasons: dict[str, str] = field(default_factory=dict)
     labels: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    reasons_of_blocks: dict[str, str] = field(default_factory=dict)
 
 
 def analyse(net: nn.Module, args: Any, kwargs: Any, options: Options) -> Analysis:
@@ -111,7 +112,7 @@ def analyse(net: nn.Module, args: Any, kwargs: Any, options: Options) -> Analysi
             _hold(found, name, f"what {function} does to the order of channels is not known")
     _try_widths(found, candidates)
     if options.depth:
-        found.runs = [run for run in runs_of(net, trace, solution) if _try_run(found, run, options)]
+        _try_runs(found, runs_of(net, trace, solution), options)
     _try_together(found)
     return found
 
@@ -145,9 +146,7 @@ def _modules_in(error: BaseException, paths: Mapping[int, str]) -> set[str]:
 def _choose(found: Analysis, options: Options) -> None:
     """Which variables are choices, by what is known before anything is tried."""
     solution = found.solution
-    outer = {
-        name for shape in found.trial.outputs for size in shape for name in size.names
-    }
+    outer = {name for shape in found.trial.outputs for size in shape for name in size.names}
     uses: dict[str, list[tuple[Origin, Polynomial]]] = {}
     for name, origin in solution.origins.items():
         size = solution.resolve(Polynomial.name(name))
@@ -195,7 +194,9 @@ def _label(name: str, used: Sequence[tuple[Origin, Polynomial]]) -> str:
         others = [o for o, s in used if s.as_name() is None]
         origin = others[0]
         return f"{origin.path}.{suffix}" if origin.path else suffix
-    part = origin.name if origin.dim is None else "width" if origin.name == "weight" else origin.name
+    part = (
+        origin.name if origin.dim is None else "width" if origin.name == "weight" else origin.name
+    )
     return f"{origin.path}.{part}" if origin.path else part
 
 
@@ -269,7 +270,9 @@ def _try_widths(found: Analysis, candidates: Mapping[Polynomial, list[Layout]]) 
 
 
 def _attempt(
-    found: Analysis, values: Mapping[str, int], without: Mapping[str, Sequence[int]] | None = None,
+    found: Analysis,
+    values: Mapping[str, int],
+    without: Mapping[str, Sequence[int]] | None = None,
     runs: Sequence[Run] = (),
 ) -> str | None:
     try:
@@ -281,24 +284,29 @@ def _attempt(
     return None
 
 
-def _try_run(found: Analysis, run: Run, options: Options) -> bool:
-    label = f"{run.path}.depth" if run.path else "depth"
-    if options.excludes(label):
-        run.reasons.update(dict.fromkeys(run.optional, "the caller wants it so"))
-        run.optional = []
-    for place in list(run.optional):
-        error = _attempt(found, {}, {run.path: [place]}, [run])
+def _try_runs(found: Analysis, runs: Sequence[Run], options: Options) -> None:
+    """Leaves out each block alone, and all that can be at once; keeps what runs."""
+    for run in runs:
+        if options.excludes(run.label):
+            found.reasons_of_blocks[run.label] = "the caller wants it so"
+            continue
+        for place in list(run.optional):
+            error = _attempt(found, {}, {run.path: [place]}, [run])
+            if error is not None:
+                found.reasons_of_blocks[f"{run.path}.{place}"] = f"without it: {error}"
+                run.optional.remove(place)
+        if run.optional:
+            found.runs.append(run)
+    for path in {run.path for run in found.runs}:
+        here = [run for run in found.runs if run.path == path]
+        everything = sorted(place for run in here for place in run.optional)
+        if len(everything) == here[0].total:  # something must be left
+            everything.remove(here[0].optional[0])
+        error = _attempt(found, {}, {path: everything}, here)
         if error is not None:
-            run.reasons[place] = error
-            run.optional.remove(place)
-    if len(run.optional) == run.total:
-        most = run.optional[1:]
-    else:
-        most = run.optional
-    if most and (error := _attempt(found, {}, {run.path: most}, [run])) is not None:
-        run.reasons.update(dict.fromkeys(run.optional, error))
-        run.optional = []
-    return bool(run.optional)
+            for run in here:
+                found.runs.remove(run)
+                found.reasons_of_blocks[run.label] = f"without all of them: {error}"
 
 
 def _try_together(found: Analysis) -> None:
@@ -355,6 +363,8 @@ def report(found: Analysis, labels: Mapping[str, str], depths: Sequence[Group]) 
 
 def _fixed(found: Analysis) -> Iterator[Group]:
     solution = found.solution
+    for label, reason in found.reasons_of_blocks.items():
+        yield Group(label, "depth", 1, (1,), reason=reason)
     for name, reason in found.reasons.items():
         size = solution.sizes[name]
         places = tuple(
@@ -366,5 +376,6 @@ def _fixed(found: Analysis) -> Iterator[Group]:
     for name, reason in solution.reasons.items():
         origin = solution.origins.get(name)
         if origin is not None and origin.dim is not None:
-            yield Group(str(origin), "width", origin.size, (origin.size,), (str(origin),),
-                        reason=reason)
+            yield Group(
+                str(origin), "width", origin.size, (origin.size,), (str(origin),), reason=reason
+            )

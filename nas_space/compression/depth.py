@@ -16,12 +16,14 @@ __all__ = ["Run", "runs_of"]
 
 @dataclass
 class Run:
-    """The optional blocks of one container.
+    """Optional blocks of one kind in one container.
 
     Attributes
     ----------
     path
         Of the container.
+    label
+        Of their number.
     optional
         The places of the blocks that can be left out.
     total
@@ -33,6 +35,7 @@ class Run:
     """
 
     path: str
+    label: str
     optional: list[int]
     total: int
     counters: list[tuple[str, str]]
@@ -44,8 +47,8 @@ def runs_of(net: nn.Module, trace: Trace, solution: Solution) -> list[Run]:
     found: list[Run] = []
     for path, module in net.named_modules():
         inside = any(path == run.path or path.startswith(f"{run.path}.") for run in found)
-        if not inside and _is_run(module) and (run := _run(path, module, trace, solution)):
-            found.append(run)
+        if not inside and _is_run(module):
+            found += _runs(path, module, trace, solution)
     return found
 
 
@@ -56,31 +59,40 @@ def _is_run(module: nn.Module) -> bool:
     return isinstance(module, nn.Sequential) and type(module).forward is nn.Sequential.forward
 
 
-def _run(path: str, module: nn.Module, trace: Trace, solution: Solution) -> Run | None:
-    children = list(module.children())
+def _has_blocks(module: nn.Module) -> bool:
+    """Whether a module is a run of several blocks of one class."""
+    if not _is_run(module):
+        return False
+    kinds = [type(child) for child in module.children() if any(True for _ in child.children())]
+    return len(kinds) > len(set(kinds))
+
+
+def _runs(path: str, module: nn.Module, trace: Trace, solution: Solution) -> Iterator[Run]:
+    children = list(module._modules.items())
     alike: dict[Any, list[int]] = {}
-    for place, child in enumerate(children):
-        at = f"{path}.{list(module._modules)[place]}" if path else list(module._modules)[place]
-        call = trace.calls.get(at)
+    for place, (name, child) in enumerate(children):
+        call = trace.calls.get(f"{path}.{name}" if path else name)
         # Something is left out of a block only if it is more than one layer: norms and activations
         # are shaped like their input as well, and the network is nothing without them.
-        if call is None or call.count != 1 or not any(True for _ in child.children()):
+        if call is None or child is None or not any(True for _ in child.children()):
             continue
-        if _is_run(child) and any(True for inner in child.children() for _ in inner.children()):
+        if call.count != 1 or call.inputs is None or call.outputs is None:
+            continue
+        if any(map(_has_blocks, child.modules())):
             continue  # a stage: its blocks are optional, not all of it
-        if call.inputs is None or call.outputs is None:
-            continue
         if _resolved(call.inputs, solution) == _resolved(call.outputs, solution):
+            # A block that has more than the others, such as the table of positions that all of
+            # them use, is not one that can be left out.
             signature = (type(child), *((n, tuple(p.shape)) for n, p in child.named_parameters()))
             if len(signature) > 1:
                 alike.setdefault(signature, []).append(place)
-    if not alike:
-        return None
-    # Several kinds of blocks in one container: the most frequent one, widths apart.
-    optional = max(alike.values(), key=len)
-    if len(optional) == len(children) == 1:
-        return None
-    return Run(path, optional, len(children), list(_counters(children)))
+    counters = list(_counters([child for _, child in children if child is not None]))
+    for places in alike.values():
+        parts = [path] if path else []
+        if len(alike) > 1:
+            parts.append(children[places[0]][0])
+        if len(children) > 1:
+            yield Run(path, ".".join([*parts, "depth"]), places, len(children), counters)
 
 
 def _resolved(shape: tuple[Any, ...], solution: Solution) -> tuple[Any, ...]:

@@ -116,8 +116,13 @@ def _linear(input: Tensor, weight: Tensor, bias: Any = None) -> Tensor:
 
 
 def _convolution(
-    input: Tensor, weight: Tensor, bias: Any = None, stride: Any = 1, padding: Any = 0,
-    dilation: Any = 1, groups: Any = 1,
+    input: Tensor,
+    weight: Tensor,
+    bias: Any = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: Any = 1,
 ) -> Any:
     n = weight.dim() - 2
     batched = input.dim() == n + 2
@@ -146,8 +151,14 @@ rule(F.conv1d, F.conv2d, F.conv3d)(_convolution)
 
 
 def _transposed(
-    input: Tensor, weight: Tensor, bias: Any = None, stride: Any = 1, padding: Any = 0,
-    output_padding: Any = 0, groups: Any = 1, dilation: Any = 1,
+    input: Tensor,
+    weight: Tensor,
+    bias: Any = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    output_padding: Any = 0,
+    groups: Any = 1,
+    dilation: Any = 1,
 ) -> Any:
     n = weight.dim() - 2
     same(input.shape[-n - 1], weight.shape[0])
@@ -159,8 +170,13 @@ def _transposed(
     out = [
         (e - 1) * s - 2 * p + d * (k - 1) + o + 1
         for e, s, p, d, k, o in zip(
-            input.shape[-n:], _spread(stride, n), _spread(padding, n), _spread(dilation, n),
-            weight.shape[2:], _spread(output_padding, n), strict=True,
+            input.shape[-n:],
+            _spread(stride, n),
+            _spread(padding, n),
+            _spread(dilation, n),
+            weight.shape[2:],
+            _spread(output_padding, n),
+            strict=True,
         )
     ]
     return _new(input, (*input.shape[: -n - 1], channels, *out))
@@ -170,8 +186,14 @@ rule(F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)(_transposed)
 
 
 @rule(F.layer_norm, torch.layer_norm)
-def _layer_norm(input: Tensor, normalized_shape: Any, weight: Any = None, bias: Any = None,
-                eps: float = 1e-5, *_: Any) -> Tensor:
+def _layer_norm(
+    input: Tensor,
+    normalized_shape: Any,
+    weight: Any = None,
+    bias: Any = None,
+    eps: float = 1e-5,
+    *_: Any,
+) -> Tensor:
     for place, size in enumerate(reversed(tuple(normalized_shape))):
         for tensor in (input, weight, bias):
             if tensor is not None:
@@ -185,8 +207,15 @@ def _rms_norm(input: Tensor, normalized_shape: Any, weight: Any = None, eps: Any
 
 
 @rule(F.batch_norm, torch.batch_norm)
-def _batch_norm(input: Tensor, running_mean: Any, running_var: Any, weight: Any = None,
-                bias: Any = None, *_: Any, **__: Any) -> Tensor:
+def _batch_norm(
+    input: Tensor,
+    running_mean: Any,
+    running_var: Any,
+    weight: Any = None,
+    bias: Any = None,
+    *_: Any,
+    **__: Any,
+) -> Tensor:
     for tensor in (running_mean, running_var, weight, bias):
         if tensor is not None:
             same(tensor.shape[0], input.shape[1])
@@ -194,14 +223,22 @@ def _batch_norm(input: Tensor, running_mean: Any, running_var: Any, weight: Any 
 
 
 @rule(F.instance_norm)
-def _instance_norm(input: Tensor, running_mean: Any = None, running_var: Any = None,
-                   weight: Any = None, bias: Any = None, *_: Any, **__: Any) -> Tensor:
+def _instance_norm(
+    input: Tensor,
+    running_mean: Any = None,
+    running_var: Any = None,
+    weight: Any = None,
+    bias: Any = None,
+    *_: Any,
+    **__: Any,
+) -> Tensor:
     return _batch_norm(input, running_mean, running_var, weight, bias)
 
 
 @rule(F.group_norm, torch.group_norm)
-def _group_norm(input: Tensor, num_groups: Any, weight: Any = None, bias: Any = None,
-                *_: Any, **__: Any) -> Tensor:
+def _group_norm(
+    input: Tensor, num_groups: Any, weight: Any = None, bias: Any = None, *_: Any, **__: Any
+) -> Tensor:
     same(input.shape[1] % num_groups, 0)
     for tensor in (weight, bias):
         if tensor is not None:
@@ -210,9 +247,16 @@ def _group_norm(input: Tensor, num_groups: Any, weight: Any = None, bias: Any = 
 
 
 @rule(F.scaled_dot_product_attention)
-def _attention(query: Tensor, key: Tensor, value: Tensor, attn_mask: Any = None,
-               dropout_p: float = 0.0, is_causal: bool = False, scale: Any = None,
-               enable_gqa: bool = False) -> Tensor:
+def _attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attn_mask: Any = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    scale: Any = None,
+    enable_gqa: bool = False,
+) -> Tensor:
     same(query.shape[-1], key.shape[-1])
     same(key.shape[-2], value.shape[-2])
     for dim in range(2, query.dim() - 1):
@@ -318,8 +362,9 @@ def _pad(input: Tensor, pad: Any, mode: str = "constant", value: Any = None) -> 
 
 
 @rule(F.interpolate)
-def _interpolate(input: Tensor, size: Any = None, scale_factor: Any = None, *_: Any,
-                 **__: Any) -> Tensor:
+def _interpolate(
+    input: Tensor, size: Any = None, scale_factor: Any = None, *_: Any, **__: Any
+) -> Tensor:
     n = input.dim() - 2
     if size is not None:
         extents = _spread(size, n)
@@ -341,7 +386,7 @@ def _embedding(input: Tensor, weight: Tensor, *_: Any, **__: Any) -> Tensor:
 def _recurrent(*args: Any) -> Any:
     if isinstance(args[1], Tensor) and args[1].dim() == 1:  # packed sequences
         return NotImplemented
-    input, state, weights, biases, layers, _, _, bidirectional, batch_first = args
+    input, state, weights, biases, layers, _, _, bidirectional, _batch_first = args
     states = list(state) if isinstance(state, (tuple, list)) else [state]
     directions = 2 if bidirectional else 1
     hidden = states[0].shape[-1]
@@ -371,13 +416,31 @@ def _recurrent(*args: Any) -> Any:
 
 @rule(F.multi_head_attention_forward)
 def _multi_head(
-    query: Tensor, key: Tensor, value: Tensor, embed_dim_to_check: Any, num_heads: Any,
-    in_proj_weight: Any, in_proj_bias: Any, bias_k: Any, bias_v: Any, add_zero_attn: bool,
-    dropout_p: float, out_proj_weight: Tensor, out_proj_bias: Any, training: bool = True,
-    key_padding_mask: Any = None, need_weights: bool = True, attn_mask: Any = None,
-    use_separate_proj_weight: bool = False, q_proj_weight: Any = None, k_proj_weight: Any = None,
-    v_proj_weight: Any = None, static_k: Any = None, static_v: Any = None,
-    average_attn_weights: bool = True, is_causal: bool = False,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    embed_dim_to_check: Any,
+    num_heads: Any,
+    in_proj_weight: Any,
+    in_proj_bias: Any,
+    bias_k: Any,
+    bias_v: Any,
+    add_zero_attn: bool,
+    dropout_p: float,
+    out_proj_weight: Tensor,
+    out_proj_bias: Any,
+    training: bool = True,
+    key_padding_mask: Any = None,
+    need_weights: bool = True,
+    attn_mask: Any = None,
+    use_separate_proj_weight: bool = False,
+    q_proj_weight: Any = None,
+    k_proj_weight: Any = None,
+    v_proj_weight: Any = None,
+    static_k: Any = None,
+    static_v: Any = None,
+    average_attn_weights: bool = True,
+    is_causal: bool = False,
 ) -> Any:
     width = query.shape[-1]
     same(width, embed_dim_to_check)

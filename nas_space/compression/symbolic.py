@@ -21,11 +21,21 @@ from torch import Tensor, nn
 from torch._dynamo.source import ConstantSource
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx.experimental.symbolic_shapes import DimDynamic, ShapeEnv
+from torch.utils._sympy.functions import FloorDiv, Mod, PythonMod
 
 from .attributes import candidates
 from .rules import Rules
 
-__all__ = ["Equation", "Origin", "Trace", "Where", "follow", "forgetting_caches", "leaves_of", "tensors_of"]
+__all__ = [
+    "Equation",
+    "Origin",
+    "Trace",
+    "Where",
+    "follow",
+    "forgetting_caches",
+    "leaves_of",
+    "tensors_of",
+]
 
 Symbol = sympy.Symbol
 
@@ -83,11 +93,19 @@ class Equation:
 
 @dataclass
 class Call:
-    """The first call of a module: the sizes of its first tensor, and of the first it returns."""
+    """The first call of a module: the sizes of its first tensor, and of the first it returns.
+
+    Attributes
+    ----------
+    length
+        Of the tuple that it returns, if it does.
+    count
+        How often it was called.
+    """
 
     inputs: tuple[Any, ...] | None
     outputs: tuple[Any, ...] | None
-    kind: type
+    length: int | None
     count: int = 1
 
 
@@ -122,6 +140,9 @@ class Trace:
             self.compositions.append(noted)
 
 
+_ROUNDING = (FloorDiv, Mod, PythonMod)
+
+
 class _Sizes(ShapeEnv):
     """A shape environment that notes equalities, and decides everything by the present sizes.
 
@@ -148,6 +169,9 @@ class _Sizes(ShapeEnv):
         expr = self.replace(orig_expr)
         if not getattr(expr, "free_symbols", None):
             return expr
+        expr = self._without_windows(expr)
+        if not expr.free_symbols:
+            return expr
         value = expr.xreplace(self.backed_var_to_val)
         if value.free_symbols:
             return sympy.sympify(hint)
@@ -156,6 +180,20 @@ class _Sizes(ShapeEnv):
         else:  # a plain number is needed
             self._zero(expr - value)
         return value
+
+    def _without_windows(self, expr: Any) -> Any:
+        """Holds attributes by which a plain number is divided, such as the size of a window.
+
+        These are no sizes of tensors, and the paddings and numbers of windows that follow from
+        them are expressions that grow for minutes.
+        """
+        for atom in expr.atoms(*_ROUNDING):
+            if len(atom.args) == 2 and atom.args[0].is_number:
+                for symbol in atom.args[1].free_symbols:
+                    origin = self.trace.origins[symbol]
+                    if origin.dim is None and symbol not in self.replacements:
+                        self._zero(symbol - origin.size)
+        return self.replace(expr)
 
     def _compared(self, expr: Any, holds: bool) -> None:
         if isinstance(expr, sympy.Not):
@@ -228,9 +266,11 @@ def follow(
     paths = {id(module): path for path, module in net.named_modules()}
     sizes = _Sizes(trace, paths)
     mode = FakeTensorMode(shape_env=sizes, allow_non_fake_inputs=True)
+    mode.cache_enabled = False  # to look for what was seen already takes longer with symbols
     fakes: dict[str, Tensor] = {}
     for tensor, places in tensors_of(net).values():
-        fake = _fake(mode, sizes, tensor, places[0])
+        is_convolution = isinstance(net.get_submodule(places[0][0]), nn.modules.conv._ConvNd)
+        fake = _fake(mode, sizes, tensor, places[0], is_convolution)
         for path, name in places:
             fakes[f"{path}.{name}" if path else name] = fake
     given = torch.utils._pytree.tree_map_only(
@@ -261,13 +301,15 @@ def follow(
     return trace
 
 
-def _fake(mode: Any, sizes: _Sizes, tensor: Tensor, place: tuple[str, str]) -> Tensor:
+def _fake(
+    mode: Any, sizes: _Sizes, tensor: Tensor, place: tuple[str, str], is_convolution: bool
+) -> Tensor:
     if not tensor.is_floating_point():
         return mode.from_tensor(tensor.detach(), static_shapes=True)  # type: ignore[no-any-return]
     # Kernels stay numbers: they are varied from the middle, not by what the code asks of sizes.
+    dims = 2 if is_convolution and place[1] == "weight" else tensor.dim()
     extents = [
-        size if size <= 1 or dim >= 2 and tensor.dim() >= 4 and place[1] == "weight" else
-        sizes.symbol(Origin(*place, dim, size))
+        size if size <= 1 or dim >= dims else sizes.symbol(Origin(*place, dim, size))
         for dim, size in enumerate(tensor.shape)
     ]
     with mode:
@@ -285,7 +327,7 @@ def _noting(trace: Trace, path: str) -> Callable[..., None]:
         trace.calls[path] = Call(
             None if first is None else (*expressions(first.shape), first.dtype),
             (*expressions(out.shape), out.dtype) if isinstance(out, Tensor) else None,
-            type(result),
+            len(result) if isinstance(result, (tuple, list)) else None,
         )
 
     return hook
@@ -305,11 +347,16 @@ def leaves_of(result: Any) -> list[Tensor]:
     return [leaf for leaf in torch.utils._pytree.tree_leaves(result) if isinstance(leaf, Tensor)]
 
 
+_REGISTERED = tuple(name for name, value in vars(nn.Module()).items() if isinstance(value, dict))
+
+
 @contextmanager
 def _kept(net: nn.Module) -> Iterator[None]:
     """A context after which all modules hold what they held before."""
     held = [
-        (m, dict(vars(m)), {k: dict(vars(m)[k]) for k in ("_parameters", "_buffers", "_modules")})
+        # With what torch keeps in dictionaries: tensors, modules, and hooks, which libraries add
+        # when a network first runs.
+        (m, dict(vars(m)), {k: dict(vars(m)[k]) for k in _REGISTERED if k in vars(m)})
         for m in net.modules()
     ]
     try:

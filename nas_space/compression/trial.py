@@ -160,25 +160,21 @@ class Trial:
                 vars(module).update(state)
 
     @contextmanager
-    def _without(
-        self, blocks: Mapping[str, Sequence[int]], runs: Sequence[Run]
-    ) -> Iterator[None]:
+    def _without(self, blocks: Mapping[str, Sequence[int]], runs: Sequence[Run]) -> Iterator[None]:
         held: list[tuple[nn.Module, dict[str, Any]]] = []
         numbered: list[tuple[nn.Module, str, int]] = []
         try:
-            for run in runs:
-                left_out = blocks.get(run.path, ())
-                if not left_out:
-                    continue
-                container = self.modules[run.path]
+            for path, left_out in blocks.items():
+                container = self.modules[path]
                 children = dict(container._modules)
                 held.append((container, children))
                 kept = [c for i, c in enumerate(children.values()) if i not in left_out]
                 container._modules.clear()
                 container._modules.update({str(i): child for i, child in enumerate(kept)})
+                counters = next(run.counters for run in runs if run.path == path)
                 for number, child in enumerate(kept):
-                    for path, name in run.counters:
-                        module = child.get_submodule(path)  # type: ignore[union-attr]
+                    for inner, name in counters:
+                        module = child.get_submodule(inner)  # type: ignore[union-attr]
                         numbered.append((module, name, vars(module)[name]))
                         vars(module)[name] = number
             yield
@@ -194,4 +190,3 @@ def _taken(tensor: Tensor, dim: int, kept: Any) -> Tensor:
     if len(kept) and kept[-1] == len(kept) - 1:
         return tensor.narrow(dim, 0, len(kept))
     return tensor.index_select(dim, torch.from_numpy(kept).to(tensor.device))
-

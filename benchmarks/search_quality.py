@@ -17,12 +17,12 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from nas_space.study.job import Findings, Job, Recipe
+from nas_space.runs import Findings, Plan, StagedRun, plan_of
 
 HERE = Path(__file__).parent / "data"
 
 
-def run(out: Path, seed: int, recipe: Recipe) -> dict[str, Any]:
+def run(out: Path, seed: int, plan: Plan) -> dict[str, Any]:
     """One search, and what came of it."""
     last = [0.0]
 
@@ -31,13 +31,13 @@ def run(out: Path, seed: int, recipe: Recipe) -> dict[str, Any]:
             last[0] = time.monotonic()
             print(f"seed {seed}: {stage} {done}/{total}, {word}", flush=True)
 
-    job = Job(out, seed=seed, device="cpu", recipe=recipe, resume=True)
+    job = StagedRun(out, seed=seed, device="cpu", plan=plan, resume=True)
     started = time.process_time(), time.monotonic()
     findings = job.run(show)
     print(f"seed {seed}: done in {time.monotonic() - started[1]:.0f} s", flush=True)
     return {
         "seed": seed,
-        "max_macs": job.max_macs,
+        "max_macs": job.workspace.budgets["macs"],
         "fingerprint": job.settings["fingerprint"],
         **summary(findings),
         "cpu_seconds": round(time.process_time() - started[0]),
@@ -47,9 +47,9 @@ def run(out: Path, seed: int, recipe: Recipe) -> dict[str, Any]:
 def summary(findings: Findings) -> dict[str, Any]:
     winner, tests = findings.winner, [rival.test for rival in findings.rivals]
     return {
-        "winner": {k: v for k, v in asdict(winner).items() if k not in ("arch", "role")},
+        "winner": {k: v for k, v in winner.to_dict().items() if k not in ("arch", "role", "costs")},
         "random": sorted(round(test, 4) for test in tests),
-        "random_inherited": sorted(round(rival.inherited, 4) for rival in findings.rivals),
+        "random_inherited": sorted(round(rival.inherited or 0.0, 4) for rival in findings.rivals),
         "median": median(tests),
         "beaten": sum(winner.test > test for test in tests),
         "tied": sum(winner.test == test for test in tests),
@@ -80,17 +80,17 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/search_quality"))
     parser.add_argument("--json", type=Path, default=HERE / "search_quality.json")
     options = parser.parse_args()
-    recipe = Recipe(rivals=options.rivals)
+    plan = plan_of("spos", rivals=options.rivals)
     rows: list[dict[str, Any]] = []
     for seed in range(options.seeds):
         done = options.out / f"seed{seed}.json"
         if not done.exists():
-            row = run(options.out / f"seed{seed}", seed, recipe)
+            row = run(options.out / f"seed{seed}", seed, plan)
             done.write_text(json.dumps(row), encoding="utf-8")
         rows.append(json.loads(done.read_text(encoding="utf-8")))
     print(table(rows))
     options.json.parent.mkdir(parents=True, exist_ok=True)
-    told = {"recipe": asdict(recipe), "seeds": rows}
+    told = {"plan": asdict(plan), "seeds": rows}
     options.json.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
 
 

@@ -48,10 +48,13 @@ from nas_space.strategy import (
     GP,
     NSGAII,
     NSGAIII,
-    QMC,
     TPE,
     GridSearch,
+    LinearThompson,
+    LocalSearch,
+    OptunaGP,
     PolicyBasedRL,
+    Predictor,
     Random,
     RegularizedEvolution,
     Strategy,
@@ -65,7 +68,6 @@ TRIALS = 100
 STRATEGIES: dict[str, Callable[[], Strategy]] = {
     "Random": Random,
     "GridSearch": GridSearch,
-    "QMC": QMC,
     "RegularizedEvolution": RegularizedEvolution,
     "RegularizedEvolution (20, 10)": lambda: RegularizedEvolution(
         population_size=20, sample_size=10
@@ -75,6 +77,10 @@ STRATEGIES: dict[str, Callable[[], Strategy]] = {
     "NSGA-II (20)": lambda: NSGAII(population_size=20),
     "NSGA-III (20)": lambda: NSGAIII(population_size=20),
     "GP": GP,
+    "OptunaGP": OptunaGP,
+    "LocalSearch": LocalSearch,
+    "Predictor": Predictor,
+    "LinearThompson": LinearThompson,
 }
 
 

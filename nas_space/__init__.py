@@ -13,6 +13,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from . import extensions
+
 if TYPE_CHECKING:
     from .compression import elastic
     from .errors import NasSpaceError
@@ -41,6 +43,7 @@ if TYPE_CHECKING:
         uniform,
     )
     from .nn import ModelSpace, active, choice
+    from .report.explanation import explain
     from .study import search
 
 __version__ = "0.1.0"
@@ -77,6 +80,7 @@ _HOME = {
         "active",
         "choice",
     ),
+    "report": ("explain",),
     "study": ("search",),
 }
 _ORIGIN = {name: home for home, names in _HOME.items() for name in names}
@@ -85,12 +89,14 @@ _PARTS = frozenset(
         "cli",
         "compression",
         "errors",
+        "extensions",
         "hub",
         "interop",
         "mutable",
         "nn",
         "profiler",
         "report",
+        "runs",
         "strategy",
         "study",
         "tables",
@@ -114,6 +120,7 @@ __all__ = [
     "choice",
     "elastic",
     "ensure_frozen",
+    "explain",
     "frozen_context",
     "label_scope",
     "lognormal",
@@ -128,6 +135,9 @@ __all__ = [
     "search",
     "uniform",
 ]
+
+# Spaces are explained above the layer that defines them.
+extensions.register("explain", "nas_space.report.explanation:explain")
 
 
 def __getattr__(name: str) -> Any:

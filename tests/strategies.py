@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
 
 from nas_space.mutable import (
     Categorical,
@@ -25,6 +26,8 @@ from nas_space.mutable import (
     Numerical,
 )
 from nas_space.mutable.expression import apply
+from nas_space.mutable.factor_sum import FactorSum
+from nas_space.mutable.factors import TRUE, Factor
 from nas_space.mutable.node import Node, key_of
 
 LABELS = ("a", "b", "c", "d", "e", "f")
@@ -147,7 +150,7 @@ _MANY = ("whole whole whole -> whole", "number number -> number")
 SIGNATURES: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("add", "sub", "mul", "mod", "floordiv"), _BINARY),
     **dict.fromkeys(("neg", "pos", "abs"), _UNARY),
-    **dict.fromkeys(("max", "min", "sum", "tuple"), _MANY),
+    **dict.fromkeys(("max", "min", "sum", "tuple", "flattened"), _MANY),
     **dict.fromkeys(("and", "or", "xor"), ("whole whole -> whole", "truth truth -> truth")),
     **dict.fromkeys(("lt", "le", "eq", "ne", "ge", "gt"), ("number number -> truth",)),
     **dict.fromkeys(("round", "floor", "ceil", "trunc", "int"), ("number -> whole",)),
@@ -163,6 +166,7 @@ SIGNATURES: dict[str, tuple[str, ...]] = {
 """Eager operators: what kinds of arguments they take, and what kind of value they give."""
 
 LAZY = ("condition", "case", "switch_case")
+LOOKUP = "lookup"
 ROUNDING = ("round", "floor", "ceil", "trunc", "int")
 
 _CONSTANTS: dict[str, st.SearchStrategy[Any]] = {
@@ -217,9 +221,13 @@ def expressions(
     stock = Stock(draw, pool)
     powers = 0
     for _ in range(draw(st.integers(5, most))):
-        name = draw(st.sampled_from((*SIGNATURES, *LAZY)))
+        name = draw(st.sampled_from((*SIGNATURES, *LAZY, LOOKUP)))
         if name == "pow" and (powers := powers + 1) > 2:
             name = "mul"  # towers of powers fill the memory
+        if name == LOOKUP:
+            kind, factors = draw(_lookups(pool))
+            stock.add(kind, ME.lookup(factors))
+            continue
         if name in LAZY:
             kind = draw(st.sampled_from(["whole", "number"]))
             arguments = _branches(stock, name, kind, pool)
@@ -233,6 +241,32 @@ def expressions(
             stock.add(kind, made)
     nodes = [node for node in stock.kinds["number"] if isinstance(node, Node)]
     return apply("tuple", *nodes[-3:]) if several and draw(st.booleans()) else nodes[-1]
+
+
+@st.composite
+def _lookups(draw: st.DrawFn, pool: list[MutableSymbol[Any]]) -> tuple[str, FactorSum]:
+    """A sum of factors in which a symbol may decide whether others are active."""
+    deciding, *others = draw(st.permutations(pool))
+    activity: dict[Any, Factor] = {deciding: TRUE}
+    for symbol in others:
+        here = draw(hnp.arrays(np.bool_, deciding.size or 0))
+        activity[symbol] = draw(st.sampled_from([TRUE, Factor([deciding], here)]))
+    kind = draw(st.sampled_from(["whole", "number"]))
+    elements: st.SearchStrategy[Any] = (
+        small if kind == "whole" else st.sampled_from([0.5, -1.5, 3.0])
+    )
+    terms = []
+    for _ in range(draw(st.integers(1, 2))):
+        scope = draw(st.lists(st.sampled_from(pool), min_size=1, max_size=2, unique_by=id))
+        shape = tuple(symbol.size or 0 for symbol in scope)
+        dtype: np.dtype[Any] = np.dtype(np.int64 if kind == "whole" else np.float64)
+        term = Factor(scope, draw(hnp.arrays(dtype, shape, elements=elements)))
+        for symbol in scope:
+            # The same where the symbol is not active, whatever its code.
+            term = term.combine(activity[symbol], lambda values, here: np.where(here, values, 0))
+        terms.append(term)
+    constant = draw(small)
+    return kind, FactorSum(terms, constant, activity)
 
 
 def _branches(stock: Stock, name: str, kind: str, pool: list[MutableSymbol[Any]]) -> list[Any]:

@@ -16,14 +16,15 @@ import torch
 import nas_space as ns
 from nas_space.errors import InfeasibleError, UsageError
 from nas_space.nn import LayerChoice, MutableConv2d, MutableLinear, Repeat
-from nas_space.study import job as main_job
-from nas_space.study.job import Job, Recipe, nearest_neighbour
-from nas_space.study.record import Record
-from nas_space.study.shared import calm_residuals, hand_down
+from nas_space.runs import StagedRun, conclusion, plan_of, tuning_stage
+from nas_space.runs.conclusion import nearest_neighbour
+from nas_space.runs.initialization import copy_to_candidates, zero_last_norms
+from nas_space.runs.record import Record
 from nas_space.training import evaluate, load_data, load_weights
 from nas_space.training.randomness import generator_of
 
-RECIPE = Recipe(
+PLAN = plan_of(
+    "spos",
     first_steps=2,
     steps=6,
     trials=5,
@@ -75,11 +76,11 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(file)
 
 
-def job(out: Path, images: str, **options: object) -> Job:
-    arguments: dict[str, object] = {
-        "space": SPACE, "data": images, "max_macs": 40_000, "device": "cpu", "recipe": RECIPE,
+def job(out: Path, images: str, **options: Any) -> StagedRun:
+    arguments: dict[str, Any] = {
+        "space": SPACE, "data": images, "budgets": {"macs": 40_000}, "device": "cpu", "plan": PLAN,
     }  # fmt: skip
-    return Job(out, **{**arguments, **options})  # type: ignore[arg-type]
+    return StagedRun(out, **{**arguments, **options})
 
 
 @pytest.fixture(scope="module")
@@ -99,10 +100,10 @@ def facts(out: Path) -> tuple[object, str, dict[str, torch.Tensor]]:
 def test_everything_it_tried_is_within_the_budget(finished: Path) -> None:
     rows = [json.loads(line) for line in (finished / "metrics.jsonl").read_text().splitlines()]
     tried = [row for row in rows if row["stage"] == "search"]
-    assert len(tried) == RECIPE.trials
-    assert len({row["arch_id"] for row in tried}) == RECIPE.trials
+    assert len(tried) == PLAN.trials
+    assert len({row["arch_id"] for row in tried}) == PLAN.trials
     finalists = [row for row in rows if "role" in row]
-    assert len(finalists) == 1 + RECIPE.rivals
+    assert len(finalists) == 1 + PLAN.rivals
     assert all(row["macs"] <= 40_000 for row in (*tried, *finalists))
 
 
@@ -113,7 +114,7 @@ def test_the_winner_is_the_best_of_the_best_trials_and_its_files_agree(
     tried = [row for row in rows if row["stage"] == "search"]
     found = json.loads((finished / "architecture.json").read_text())
     ranked = sorted(tried, key=lambda row: (-row["accuracy"], row["loss"]))
-    assert found["arch_id"] in [row["arch_id"] for row in ranked[: RECIPE.finalists]]
+    assert found["arch_id"] in [row["arch_id"] for row in ranked[: PLAN.finalists]]
     tuned = {row["at"]: row["after"] for row in rows if row["stage"] == "validation"}
     assert found["validation"] == max(tuned["found 1"], tuned["found 2"])
     network = Small(num_labels=3).freeze(found["arch"])
@@ -194,9 +195,9 @@ def test_a_run_is_not_resumed_with_other_settings(finished: Path, images: str) -
 
 def test_a_budget_that_nothing_meets_names_the_smallest(tmp_path: Path, images: str) -> None:
     with pytest.raises(InfeasibleError, match="smallest") as caught:
-        job(tmp_path / "none", images, max_macs=10)
-    least = Job(tmp_path / "any", space=SPACE, data=images, device="cpu", recipe=RECIPE)
-    assert caught.value.smallest == least.space.bounds(least.macs).minimum
+        job(tmp_path / "none", images, budgets={"macs": 10})
+    least = job(tmp_path / "any", images, budgets="median").workspace
+    assert caught.value.smallest == least.space.bounds(least.costs["macs"]).minimum
     assert not (tmp_path / "none").exists()
 
 
@@ -220,19 +221,20 @@ def test_the_test_split_is_looked_at_once_and_last(
         looks.append(split)
         return evaluate(network, task, split, **options)
 
-    monkeypatch.setattr(main_job, "evaluate", watched)
+    for module in (tuning_stage, conclusion):
+        monkeypatch.setattr(module, "evaluate", watched)
     job(tmp_path / "run", images).run()
-    tuned = RECIPE.finalists + RECIPE.rivals
-    assert looks == ["validation"] * 2 * tuned + ["test"] * (1 + RECIPE.rivals)
+    tuned = PLAN.finalists + PLAN.rivals
+    assert looks == ["validation"] * 2 * tuned + ["test"] * (1 + PLAN.rivals)
     looks.clear()
     job(tmp_path / "run", images, resume=True).run()
     assert "test" not in looks
 
 
 def test_the_usual_budget_allows_half_of_the_space(tmp_path: Path, images: str) -> None:
-    one = job(tmp_path / "run", images, max_macs="median")
-    costs = one.macs.evaluate(one.space.sample(2000, seed=5))
-    assert 0.4 < (costs <= one.max_macs).mean() < 0.6
+    one = job(tmp_path / "run", images, budgets="median").workspace
+    costs = one.costs["macs"].evaluate(one.space.sample(2000, seed=5))
+    assert 0.4 < (costs <= one.budgets["macs"]).mean() < 0.6
 
 
 def test_a_folder_with_other_things_is_left_alone(tmp_path: Path, images: str) -> None:
@@ -263,8 +265,8 @@ def test_the_weights_of_the_smallest_path_make_all_paths_compute_the_same() -> N
 
     first, second, *_ = outputs()
     assert (first - second).abs().max() > 0.5 * first.abs().max()
-    calm_residuals(space)
-    hand_down(space, space.canonical(smallest))
+    zero_last_norms(space)
+    copy_to_candidates(space, space.canonical(smallest))
     first, *others = outputs()
     for other in others:
         assert (other - first).abs().max() < 1e-3 * first.abs().max()

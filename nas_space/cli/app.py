@@ -9,11 +9,11 @@ from typing import Annotated, Any
 import typer
 
 from ..errors import UsageError
-from .costs import latency, profile
-from .options import ArgumentOption, MacsOption, SeedOption, SpaceOption
+from .begin import resume, search
+from .options import ArgumentOption, MacsOption, MaxOption, SeedOption, SpaceOption, TableOption
+from .profiling import latency, profile
 from .runs import report, runs, show
-from .search import resume, search
-from .values import amount, architecture, arguments_of, build, shape_of, shown
+from .values import architecture, arguments_of, budgets_of, build, shape_of, shown
 
 __all__ = ["app"]
 
@@ -34,8 +34,10 @@ app.add_typer(latency, name="latency")
 def sample(
     space: SpaceOption = "proxylessnas",
     number: Annotated[int, typer.Option("--number", "-n", min=1, help="How many.")] = 1,
+    most: MaxOption = None,
     max_macs: MacsOption = None,
-    input_shape: Annotated[str, typer.Option(help="Of one image, for --max-macs.")] = "3,224,224",
+    latency_table: TableOption = None,
+    input_shape: Annotated[str, typer.Option(help="Of one image, for budgets.")] = "3,224,224",
     over: Annotated[str, typer.Option(help="labels, or architectures for equal odds.")] = "labels",
     seed: Annotated[int | None, typer.Option(help="Random by default.")] = None,
     arg: ArgumentOption = None,
@@ -44,11 +46,11 @@ def sample(
     if over not in ("labels", "architectures"):
         raise UsageError(f"--over is 'labels' or 'architectures', but got {over!r}")
     built: Any = build(space, arguments_of(arg))
-    budget = amount(max_macs)
-    if budget is not None:
-        from ..profiler import macs
+    budgets = budgets_of(most, macs=max_macs)
+    if budgets:
+        from ..runs.costs import Costs
 
-        built = built.where(macs(built, shape_of(input_shape)) <= budget)
+        built = Costs(built, shape_of(input_shape), latency_table).within(budgets)
     for arch in built.sample(number, over=over, seed=seed):
         typer.echo(json.dumps(arch))
 
@@ -79,7 +81,7 @@ def freeze(
     """Write the network of an architecture: its weights, and a program that needs no library."""
     import torch
 
-    from ..study.finished import load_either, write_network
+    from ..runs.files import load_either, write_network
 
     facts = architecture(arch)
     name = space or facts.get("space", "proxylessnas")
@@ -106,7 +108,7 @@ def strategies(
     why: Annotated[bool, typer.Option("--why", help="Say why something is refused.")] = False,
 ) -> None:
     """Try every strategy on every primitive, and print which go together."""
-    from ..study.support import tries
+    from ..runs.support import tries
     from .display import show_support
 
     show_support(dict(tries()), why=why)

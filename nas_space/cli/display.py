@@ -20,24 +20,25 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.table import Table
+from rich.text import Text
 
-from .values import shown
+from ..runs import Stage
+from ..runs.costs import title_of
+from .values import shown, written
 
 __all__ = [
+    "on_one_line",
     "show_findings",
-    "show_oneshot_findings",
     "show_outcomes",
     "show_progress",
     "show_support",
-    "show_trials_findings",
     "value_of",
-    "written",
 ]
 
 
 @contextmanager
 def show_progress(
-    stages: Mapping[str, tuple[int, float]], *, quiet: bool
+    stages: Sequence[Stage], *, quiet: bool
 ) -> Iterator[Callable[[str, int, int, str], None]]:
     """A bar for each stage and one for all, with the time that they will still take.
 
@@ -46,7 +47,7 @@ def show_progress(
     Parameters
     ----------
     stages
-        Of each how long it is, and the work of one step of it.
+        Of the run.
     quiet
         Whether to show nothing.
     """
@@ -54,8 +55,8 @@ def show_progress(
     if not console.is_terminal:
         yield _lines(console)
         return
-    lengths = {stage: length for stage, (length, _) in stages.items()}
-    work = {stage: length * each for stage, (length, each) in stages.items()}
+    lengths = {stage.name: stage.length for stage in stages}
+    work = {stage.name: stage.length * stage.work for stage in stages}
     columns = (
         TextColumn("{task.description:<15}"),
         BarColumn(bar_width=24),
@@ -111,77 +112,74 @@ def _lines(console: Console) -> Callable[[str, int, int, str], None]:
     return show
 
 
-def show_findings(job: Any, findings: Any, pictures: Sequence[Path]) -> None:
-    """The finalists, the nearest neighbour, and where everything is."""
-    console = Console()
-    budget = "no budget" if job.max_macs is None else f"budget {shown(job.max_macs)} MACs"
+def show_findings(run: Any, findings: Any, pictures: Sequence[Path]) -> None:
+    """Show the finalists of a run beside what they are compared with, and where everything is."""
+    from ..study import SearchResult
+
+    console, work, winner = Console(), run.workspace, findings.winner
+    if not isinstance(findings.result, SearchResult):
+        _show_policy(console, work.space, findings)
+    elif not findings.rivals:
+        show_outcomes(console, findings.result, 5)
+        outcomes = findings.result.outcomes
+        pruned, failed = (sum(o.state == s for o in outcomes) for s in ("pruned", "failed"))
+        console.print(f"\n{len(outcomes)} trials, {pruned} of them stopped early, {failed} failed")
+    if findings.rivals or findings.neighbour is not None:
+        _show_finalists(console, work, findings)
+    else:
+        costs = ", ".join(f"{written(c, v)} {title_of(c)}" for c, v in winner.costs.items())
+        inherited = "" if winner.inherited is None else (
+            f"{winner.inherited:.1%} with the weights of the search, "
+        )  # fmt: skip
+        console.print(
+            f"\naccuracy: validation {inherited}{winner.validation:.1%} after training; "
+            f"test {winner.test:.1%}; {costs}",
+            highlight=False,
+        )
+    console.print(f"\n{on_one_line(winner.arch)}", highlight=False, markup=False)
+    names = ", ".join(path.name for path in (*findings.files, *pictures))
+    console.print(f"\nin {work.folder.path}: {names}", highlight=False, markup=False)
+
+
+def _show_finalists(console: Console, work: Any, findings: Any) -> None:
+    limits = ", ".join(f"{written(c, v)} {title_of(c)}" for c, v in work.budgets.items())
+    costs = list(findings.winner.costs)
     table = Table(
-        "", *(("MACs", "parameters", "inherited", "validation", "test")),
-        title=f"Accuracy on {job.splits.name}, {budget}", title_justify="left", box=None,
+        "", *map(title_of, costs), "inherited", "validation", "test",
+        title=Text(f"Accuracy on {work.splits.name}, budget {limits or 'none'}"),
+        title_justify="left", box=None,
     )  # fmt: skip
     for column in table.columns[1:]:
         column.justify = "right"
 
     def row(name: str, one: Any) -> None:
-        table.add_row(
-            name, shown(one.macs), shown(one.params), f"{one.inherited:.1%}",
-            f"{one.validation:.1%}", f"{one.test:.1%}",
-        )  # fmt: skip
+        scores = [f"{score:.1%}" for score in (one.inherited, one.validation, one.test)]
+        table.add_row(name, *(written(c, one.costs[c]) for c in costs), *scores)
 
     row("[bold]found by the search[/]", findings.winner)
     for rival in findings.rivals:
         row(f"{rival.role}, treated alike", rival)
+    blank = [""] * (len(costs) + 2)
     if findings.rivals:
         middle = median(rival.test for rival in findings.rivals)
-        table.add_row("median of the random ones", "", "", "", "", f"{middle:.1%}")
+        table.add_row("median of the random ones", *blank, f"{middle:.1%}")
     if findings.neighbour is not None:
-        table.add_row("nearest neighbour", "", "", "", "", f"{findings.neighbour:.1%}")
+        table.add_row("nearest neighbour", *blank, f"{findings.neighbour:.1%}")
     console.print(table)
     console.print("inherited and validation: on the validation split, before and after fine-tuning")
-    console.print(f"\n{written(findings.winner.arch)}", highlight=False)
-    names = ", ".join(path.name for path in (*findings.files, *pictures))
-    console.print(f"\nin {job.out}: {names}", highlight=False)
 
 
-def show_trials_findings(run: Any, findings: Any, pictures: Sequence[Path]) -> None:
-    """What was found by training one by one, and where everything is."""
-    console = Console()
-    result = findings.result
-    show_outcomes(console, result, 5)
-    failed = sum(outcome.state == "failed" for outcome in result.outcomes)
-    pruned = sum(outcome.state == "pruned" for outcome in result.outcomes)
-    console.print(
-        f"\n{len(result.outcomes)} trials, {pruned} of them stopped early, {failed} failed"
-    )
-    console.print(
-        f"the best, trained for {run.plan.final_epochs} epochs: validation "
-        f"{findings.validation:.1%}, test {findings.test:.1%}, {shown(findings.macs)} MACs, "
-        f"{shown(findings.params)} parameters"
-    )
-    console.print("\n" + written(findings.arch), highlight=False)
-    names = ", ".join(path.name for path in (*findings.files, *pictures))
-    console.print(f"\nin {run.out}: {names}", highlight=False)
-
-
-def show_oneshot_findings(run: Any, findings: Any, pictures: Sequence[Path]) -> None:
-    """What was found while training shared weights, how sure the policy is, where it all is."""
-    console = Console()
+def _show_policy(console: Console, space: Any, findings: Any) -> None:
+    """Show what was found while training shared weights, and how sure the policy is of it."""
     policy = {
         label: over_time[-1][1] for label, over_time in findings.result.probabilities().items()
     }
-    symbols = run.space.symbols()
+    symbols = space.symbols()
     table = Table("label", "found", "probability", title="Of each label", box=None)
-    for label, value in findings.arch.items():
+    for label, value in findings.winner.arch.items():
         share = policy[label][symbols[label].code(value)] if label in policy else None
-        table.add_row(label, str(value), "" if share is None else f"{share:.2f}")
+        table.add_row(Text(label), Text(str(value)), "" if share is None else f"{share:.2f}")
     console.print(table, highlight=False)
-    console.print(
-        f"\naccuracy: validation {findings.inherited:.1%} with the weights of the search, "
-        f"{findings.validation:.1%} after {run.plan.fine_tuning} steps of fine-tuning; test "
-        f"{findings.test:.1%}; {shown(findings.macs)} MACs, {shown(findings.params)} parameters"
-    )
-    names = ", ".join(path.name for path in (*findings.files, *pictures))
-    console.print(f"\nin {run.out}: {names}", highlight=False)
 
 
 def show_support(tried: Mapping[str, Mapping[str, Any]], *, why: bool) -> None:
@@ -237,6 +235,6 @@ def value_of(number: float) -> str:
     return shown(number) if abs(number) >= 1000 else f"{number:.4g}"
 
 
-def written(arch: Mapping[str, Any]) -> str:
+def on_one_line(arch: Mapping[str, Any]) -> str:
     """An architecture on one line."""
     return " ".join(f"{label}={value}" for label, value in arch.items())

@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
-__all__ = ["ArgumentOption", "MacsOption", "RunArgument", "SeedOption", "SpaceOption"]
+__all__ = [
+    "ArgumentOption",
+    "CostOption",
+    "LatencyOption",
+    "MacsOption",
+    "MaxOption",
+    "ParamsOption",
+    "RunArgument",
+    "SeedOption",
+    "ShapeOption",
+    "SpaceOption",
+    "TableOption",
+]
 
 SpaceOption = Annotated[
     str, typer.Option(help="A space of the hub (see `nas-space spaces`), or module:Class.")
@@ -16,8 +29,32 @@ ArgumentOption = Annotated[
     typer.Option("--arg", help="An argument of the space, as name=value; may be given repeatedly."),
 ]
 SeedOption = Annotated[int, typer.Option(help="Of everything random.")]
-MacsOption = Annotated[
-    str | None, typer.Option(help="Budget of multiply-adds for one image, such as 320M.")
+MaxOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--max",
+        help="Budget of any cost, as name=value: macs=320M, memory=2M, latency=60ms, or of your "
+        "own, as module:name=value; may be given repeatedly.",
+    ),
+]
+MacsOption = Annotated[str | None, typer.Option(help="As --max macs=..., such as 320M.")]
+ParamsOption = Annotated[str | None, typer.Option(help="As --max params=..., such as 5M.")]
+LatencyOption = Annotated[str | None, typer.Option(help="As --max latency=..., such as 60ms.")]
+CostOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--cost",
+        help="A cost to report as well: a name as for --max. May be given repeatedly.",
+    ),
+]
+TableOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--latency-table", help="Times of blocks: what `nas-space latency` writes, or a CSV."
+    ),
+]
+ShapeOption = Annotated[
+    str | None, typer.Option(help="Of one image.", show_default="that of the space, or 3,224,224")
 ]
 
 RunArgument = Annotated[

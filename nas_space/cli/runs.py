@@ -22,7 +22,7 @@ def runs(
     from rich.table import Table
 
     from ..errors import StorageError
-    from ..study.stored import find_runs
+    from ..runs import find_runs
     from .display import value_of
 
     found = list(find_runs(folder))
@@ -60,8 +60,8 @@ def show(
     """Show what a run has found so far."""
     from rich.console import Console
 
-    from ..study.stored import open_run
-    from .display import show_outcomes, written
+    from ..runs import open_run
+    from .display import on_one_line, show_outcomes
 
     console = Console()
     found = open_run(run)
@@ -76,7 +76,7 @@ def show(
         console.print(f"{name:>12}  {value}", highlight=False)
     if found.steps is not None:
         if found.conclusion:
-            console.print(f"\n{written(found.conclusion['arch'])}", highlight=False)
+            console.print(f"\n{on_one_line(found.conclusion['arch'])}", highlight=False)
         return
     if result is None:
         console.print("\nno trials yet")
@@ -84,7 +84,7 @@ def show(
     if result.complete:
         console.print()
         show_outcomes(console, result, top)
-        console.print(f"\n{written(result.best())}", highlight=False)
+        console.print(f"\n{on_one_line(result.best())}", highlight=False)
     failed = [outcome for outcome in result.outcomes if outcome.failure]
     if failed:
         last = str(failed[-1].failure).strip().splitlines()[-1]
@@ -130,7 +130,7 @@ def report(
 ) -> None:
     """Write one HTML file with pictures, the table of trials, and the winner explained."""
     from ..report.page import write_report
-    from ..study.stored import open_run
+    from ..runs import open_run
 
     found = open_run(run)
     file = out or (found.folder or Path()) / "report.html"

@@ -9,7 +9,17 @@ from typing import Any
 
 from ..errors import UsageError
 
-__all__ = ["amount", "architecture", "arguments_of", "build", "duration", "shape_of", "shown"]
+__all__ = [
+    "amount",
+    "architecture",
+    "arguments_of",
+    "budgets_of",
+    "build",
+    "duration",
+    "shape_of",
+    "shown",
+    "written",
+]
 
 _UNITS = {"": 1.0, "K": 1e3, "M": 1e6, "G": 1e9}
 
@@ -63,6 +73,48 @@ def duration(text: str | None) -> float | None:
     return value
 
 
+def budgets_of(pairs: list[str] | None, **single: str | None) -> dict[str, float] | None:
+    """Return the budget of each cost, from ``name=value`` and from options of their own.
+
+    Parameters
+    ----------
+    pairs
+        As ``--max`` takes them.
+    single
+        Name of a cost to what the option for it alone says. ``'none'`` stands for no budget.
+
+    Returns
+    -------
+    dict or None
+        ``None`` if nothing is said about budgets.
+
+    Raises
+    ------
+    UsageError
+        A budget is no positive amount, a time without a unit, or given twice.
+
+    Examples
+    --------
+    >>> budgets_of(["params=5M", "latency=60ms"], macs="320M")
+    {'params': 5000000.0, 'latency': 60000.0, 'macs': 320000000.0}
+    """
+    from ..profiler import find_cost
+
+    given = [pair.rpartition("=")[::2] for pair in pairs or ()]
+    given += [(name, text) for name, text in single.items() if text is not None]
+    found: dict[str, float] = {}
+    for name, text in given:
+        if not name or not text:
+            raise UsageError(f"--max takes name=value, such as macs=320M, but got {name!r}")
+        if name in found:
+            raise UsageError(f"there are two budgets of {name}; give one")
+        if text.lower() not in ("none", "0"):
+            value = duration(text) if find_cost(name).unit == "us" else amount(text)
+            assert value is not None
+            found[name] = value
+    return found if given else None
+
+
 def build(space: str, arguments: dict[str, Any]) -> Any:
     """The space of a name, with arguments from the command line."""
     from ..hub.registry import find_space
@@ -83,6 +135,13 @@ def shown(number: float) -> str:
         if size <= number < 1000 * size:
             return f"{number / size:.4g}{unit}"
     return f"{number:.2g}" if number >= 1e12 else f"{number:g}"
+
+
+def written(cost: str, value: float) -> str:
+    """Return a value of a cost for people: a time in milliseconds, not in µs."""
+    from ..profiler import find_cost
+
+    return f"{value / 1000:.4g} ms" if find_cost(cost).unit == "us" else shown(float(value))
 
 
 def architecture(file: Path) -> dict[str, Any]:

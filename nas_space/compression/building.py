@@ -223,15 +223,15 @@ class Building:
         own = type(module)
         module.__class__ = adopted_class(own, AdoptedLayer)
         held = {**module._parameters, **module._buffers}
-        layouts = {
-            name: tuple(layout_of(axes.get(dim, size)) for dim, size in enumerate(held[name].shape))
+        shapes = {
+            name: tuple(axes.get(dim, size) for dim, size in enumerate(held[name].shape))
             for name, axes in tensors.items()
         }
         sizes = {
             name: apply("tuple", *value) if isinstance(value, tuple) else value
             for name, value in attributes.items()
         }
-        blueprint = SizeBlueprint(type(module), sizes, layouts)
+        blueprint = SizeBlueprint(type(module), sizes, shapes)
         vars(module).update(args=blueprint.arguments, _blueprint=blueprint)
         for name, value in sizes.items():
             setattr(module, name, value)

@@ -19,6 +19,7 @@ from .nas_bench_201 import NasBench201
 from .nas_bench_macro import NasBenchMacro
 from .proxylessnas import ProxylessNAS
 from .searched import SearchedSpace
+from .shufflenet import ShuffleNetBlock, ShuffleNetSpace
 
 __all__ = [
     "CompactDepthwiseSeparableConv",
@@ -31,6 +32,8 @@ __all__ = [
     "NasBenchMacro",
     "ProxylessNAS",
     "SearchedSpace",
+    "ShuffleNetBlock",
+    "ShuffleNetSpace",
     "SqueezeExcite",
     "inverted_residual_choice_builder",
     "reset_parameters",

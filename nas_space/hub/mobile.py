@@ -21,6 +21,19 @@ from ..mutable.node import Node
 from ..nn import LayerChoice, MaybeIntChoice, MutableBatchNorm2d, MutableConv2d, MutableModule
 from ..nn.building import extent
 
+__all__ = [
+    "ActivationLayer",
+    "ConvBNReLU",
+    "DepthwiseSeparableConv",
+    "InvertedResidual",
+    "NormLayer",
+    "SqueezeExcite",
+    "inverted_residual_choice_builder",
+    "reset_parameters",
+    "same_width",
+    "simplify_sequential",
+]
+
 NormLayer = Callable[[Any], nn.Module]
 ActivationLayer = Callable[..., nn.Module]
 SqueezeExcite = Callable[[Any, Any], nn.Module]

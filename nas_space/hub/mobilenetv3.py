@@ -32,6 +32,13 @@ from .mobile import (
 from .published_mobilenetv3 import MOBILENETV3
 from .searched import SearchedSpace
 
+__all__ = [
+    "CompactDepthwiseSeparableConv",
+    "CompactInvertedResidual",
+    "MobileNetV3Space",
+    "SqueezeExcite",
+]
+
 _ACTIVATIONS: dict[str, type[nn.Module]] = {
     "hswish": nn.Hardswish,
     "swish": nn.SiLU,

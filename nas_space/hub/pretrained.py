@@ -12,8 +12,17 @@ import torch
 from torch import nn
 
 from ..errors import CheckpointError
-from .published import PROXYLESSNAS, find
+from .published import PROXYLESSNAS, SHUFFLENET, find
 from .published_mobilenetv3 import MOBILENETV3
+
+__all__ = [
+    "BASE_ADDRESS",
+    "base_address",
+    "cache_folder",
+    "checkpoint_file",
+    "load_checkpoint",
+    "load_pretrained_weight",
+]
 
 BASE_ADDRESS = "https://nni.blob.core.windows.net/nashub"
 """Where NNI published its checkpoints; the environment variable below names another place."""
@@ -98,7 +107,7 @@ def load_pretrained_weight(name: str, *, download: bool = False, progress: bool 
     CheckpointError
         As :func:`checkpoint_file`.
     """
-    published = find(name, PROXYLESSNAS | MOBILENETV3, "the hub")
+    published = find(name, PROXYLESSNAS | MOBILENETV3 | SHUFFLENET, "the hub")
     return str(checkpoint_file(published.checkpoint, download=download, progress=progress))
 
 

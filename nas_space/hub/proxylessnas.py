@@ -22,6 +22,8 @@ from .mobile import (
 from .published import PROXYLESSNAS
 from .searched import SearchedSpace
 
+__all__ = ["ProxylessNAS"]
+
 _DOWNSAMPLES = {2: True, 3: True, 4: True, 5: False, 6: True, 7: False}
 """Which of the searched stages halve the size of the image."""
 

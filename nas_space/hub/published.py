@@ -8,6 +8,8 @@ from typing import Any
 
 from ..errors import UsageError, suggest
 
+__all__ = ["PROXYLESSNAS", "SHUFFLENET", "Published", "find"]
+
 
 @dataclass(frozen=True)
 class Published:
@@ -124,4 +126,23 @@ PROXYLESSNAS: dict[str, Published] = {
         ),
         "proxyless-mobile-8668a978.pth",
     ),
+}
+
+# Single path one-shot search: arXiv 1904.00420.
+SHUFFLENET: dict[str, Published] = {
+    "spos": Published(
+        {
+            f"layer_{place}": layer
+            for place, layer in enumerate(
+                (
+                    *("k7", "k5", "k3", "k5"),
+                    *("k7", "k3", "k7", "k3"),
+                    *("k7", "k3", "k7", "xcep", "k3", "k3", "k3", "k3"),
+                    *("xcep", "k7", "xcep", "xcep"),
+                ),
+                start=1,
+            )
+        },
+        "spos-0b17f6fc.pth",
+    )
 }

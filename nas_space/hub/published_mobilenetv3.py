@@ -6,6 +6,8 @@ from typing import Any
 
 from .published import Published
 
+__all__ = ["MOBILENETV3"]
+
 
 def _stages(*stages: str) -> dict[str, Any]:
     """An architecture: the blocks of stages 1 and on, each as ``k<kernel>e<ratio>``."""

@@ -14,6 +14,7 @@ from .nas_bench_201 import NasBench201
 from .nas_bench_macro import NasBenchMacro
 from .proxylessnas import ProxylessNAS
 from .published import Published
+from .shufflenet import ShuffleNetSpace
 
 __all__ = ["SPACES", "Entry", "find_space"]
 
@@ -51,6 +52,10 @@ SPACES: dict[str, Entry] = {
     ),
     "nas-bench-201": Entry(NasBench201, {"num_modules_per_stack": 1}),
     "nas-bench-macro": Entry(NasBenchMacro, {"init_channels": 8}),
+    "shufflenet": Entry(
+        ShuffleNetSpace,
+        {"base_widths": (8, 16, 32, 64, 128, 256), "stage_depths": (1, 2, 3, 2)},
+    ),
 }
 
 

@@ -9,6 +9,8 @@ from ..nn import ModelSpace
 from .pretrained import load_checkpoint
 from .published import Published, find
 
+__all__ = ["SearchedSpace"]
+
 
 class SearchedSpace(ModelSpace):
     """Base class of spaces that others have searched before."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import NamedTuple
 
+__all__ = ["ADVICE", "HOMES", "RENAMED", "Target", "advice", "find", "homes", "is_nni"]
+
 HOMES: dict[str, tuple[str, ...]] = {
     "nni": ("nas_space",),
     "nni.mutable": ("nas_space.mutable",),

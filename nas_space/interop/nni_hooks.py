@@ -10,6 +10,8 @@ import torch
 from torch import nn
 
 from ..errors import SpaceError
+from ..nn import ElasticModule
+from ..nn.segments import layout_of
 
 __all__ = ["hooks_for", "unconditional"]
 
@@ -69,13 +71,19 @@ def prepare(
         return None
     if strategy == "Proxyless":
         raise _limit(strategy, name, "it chooses between layers, not between values of arguments")
+    mine = space.get_submodule(name)
+    if isinstance(mine, ElasticModule):
+        for size in mine.wanted:
+            if not layout_of(size).is_prefix:
+                what = f"it takes the first so many of {size}, wherever these come from"
+                raise _limit(strategy, name, what)
     for operation in NATIVE_MIXED_OPERATIONS:
         if isinstance(module, operation.bound_type):
             try:
                 mixed: nn.Module = operation.mutate(module, name, memo, options)
             except (TypeError, ValueError, NotImplementedError) as error:
                 raise _limit(strategy, name, str(error)) from error
-            copy_weights(space.get_submodule(name), mixed, strategy, name)
+            copy_weights(mine, mixed, strategy, name)
             mixed.training = module.training
             return mixed
     kinds = ", ".join(operation.bound_type.__name__ for operation in NATIVE_MIXED_OPERATIONS)

@@ -31,9 +31,23 @@ from ..nn.freezing import Freezer, freezes_itself
 from ..nn.parametrized import evaluated
 from ..nn.structure import modules_using
 from ..tables.restriction import Restricted
-from .nni import load_supernet
 from .nni_expressions import Expressions, Unreadable, subsets_class
 from .nni_hooks import hooks_for, unconditional
+from .nni_weights import load_supernet
+
+__all__ = [
+    "Converter",
+    "SpaceReference",
+    "constraint_class",
+    "from_supernet",
+    "given_weights",
+    "is_a_primitive",
+    "is_supernet",
+    "nni_space_class",
+    "plain_class",
+    "refuse_lost_labels",
+    "tensor_of",
+]
 
 _REFUSALS = (AssertionError, KeyError, TypeError, ValueError, RuntimeError, NotImplementedError)
 """What NNI's constructors raise."""

@@ -7,12 +7,14 @@ from typing import Any, overload
 
 import numpy as np
 
-from ..errors import SampleMissingError, UsageError
-from .columns import Column, Columns, Mask, activity
+from ..errors import UsageError
+from .columns import Column, Columns, Mask, Source, activity
 from .layout import Layout
-from .mutable import Mutable, Sample, Values, listed
+from .mutable import Mutable, Sample, Values
 from .node import Node
 from .random_words import Words
+
+__all__ = ["SampleBatch", "draw_one"]
 
 _CHUNK = 8192
 """Rows drawn at a time: few enough for their words to stay in the processor's cache."""
@@ -116,29 +118,7 @@ class SampleBatch(Sequence[Sample]):
 
     def columns(self) -> Columns:
         """The batch as columns on which expressions can be evaluated."""
-
-        def leaf(symbol: Any, rows: Any) -> Column:
-            if symbol not in self.codes:
-                labels = [s.name for s in self.codes]
-                raise SampleMissingError(
-                    f"the batch has no label {symbol.name!r}; it has {listed(labels)}",
-                    label=symbol.name,
-                )
-            mask = self.active.get(symbol)
-            codes = self.codes[symbol]
-            if mask is not None:
-                here = mask if rows is None else mask[rows]
-                if not here.all():
-                    raise SampleMissingError(
-                        f"the label {symbol.name!r} is needed where it is not active, in "
-                        f"{int((~here).sum())} of {len(here)} architectures; guard its use with "
-                        "MutableExpression.condition(...)",
-                        label=symbol.name,
-                    )
-            column: Column = symbol.column(codes if rows is None else codes[rows])
-            return column
-
-        return Columns(leaf, self.size)
+        return Columns(Source(self.codes, self.active, self.root), self.size)
 
     def evaluate(self, expression: Any) -> Column:
         """The value of an expression for each architecture."""

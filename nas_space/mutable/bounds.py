@@ -9,10 +9,13 @@ from typing import Any
 import numpy as np
 
 from ..errors import DomainError
-from .columns import Column, Columns, python_values
+from .columns import Columns, Source, python_values
+from .factors import Array
 from .intervals import EVERYTHING, Interval, hull
 from .node import Node, key_of, leaves, postorder
-from .operators import CASE, CONDITION, SWITCH
+from .operators import CASE, CONDITION, LOOKUP, SWITCH
+
+__all__ = ["all_combinations", "bounds", "combinations_of", "distinct_values"]
 
 _ENUMERATED = 2**16
 """Up to how many combinations of labels are enumerated."""
@@ -39,17 +42,12 @@ def all_combinations(symbols: Sequence[Any]) -> Columns:
             f"there are infinitely many combinations: {continuous} are continuous; "
             "give them a step (quantize=...) and finite bounds"
         )
-    codes: dict[Any, Column] = {}
+    codes: dict[Any, Array] = {}
     stride = total
     for symbol in symbols:
         stride //= symbol.size
         codes[symbol] = np.arange(total) // stride % symbol.size
-
-    def leaf(symbol: Any, rows: Column | None) -> Column:
-        column: Column = symbol.column(codes[symbol] if rows is None else codes[symbol][rows])
-        return column
-
-    return Columns(leaf, total)
+    return Columns(Source(codes), total)
 
 
 def distinct_values(expressions: Iterable[Any], limit: int = 1024) -> list[tuple[Any, ...]]:
@@ -139,6 +137,9 @@ def _interval(node: Node, known: dict[Node, Interval]) -> Interval:
     if operator is None:
         interval: Interval = node.interval()  # type: ignore[attr-defined]  # a symbol
         return interval
+    if operator is LOOKUP:
+        found: Interval = node.arguments[0].interval()
+        return found
     if operator.lazy:
         return hull([of(argument) for argument in node.arguments[_BRANCHES[operator]]])
     if operator.bounds is None:

@@ -12,10 +12,12 @@ import numpy.typing as npt
 from ..errors import DomainError, suggest
 from .columns import Column, as_column
 from .intervals import EVERYTHING, Interval
-from .mutable import Mutable, Values
-from .node import fresh, key_of
+from .mutable import Mutable
+from .node import ActiveValues, fresh, key_of
 from .random_words import below, weighted
 from .symbols import MISSING, Drawer, MutableSymbol
+
+__all__ = ["Categorical", "check_distribution", "checked_values", "closest", "plain", "shortened"]
 
 T_co = TypeVar("T_co", covariant=True)
 
@@ -110,7 +112,7 @@ one of [2, 3, 5]
             raise self.refusal(value, closest(value, self.values))
         return found
 
-    def visit(self, sample: Mapping[str, Any], values: Values) -> T_co:
+    def visit(self, sample: Mapping[str, Any], values: ActiveValues) -> T_co:
         name = self.name
         value = sample[name] if name in sample else self.take(sample)
         if type(value) is not self._kind or value not in self._own:

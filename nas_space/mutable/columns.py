@@ -6,20 +6,33 @@ that take it, and no others.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
+from ..errors import SampleMissingError
+from .factor_sum import FactorSum, covered_by, looked_up
+from .labels import listed
 from .lazy import Branch, Condition, Switch, way
 from .node import Leaf, Node
-from .operators import Operator
+from .operators import LOOKUP, Operator
+
+__all__ = [
+    "Column",
+    "Columns",
+    "Mask",
+    "Routes",
+    "Source",
+    "activity",
+    "as_column",
+    "partition",
+    "python_values",
+]
 
 Column: TypeAlias = "npt.NDArray[Any]"
 Mask: TypeAlias = "npt.NDArray[np.bool_]"
-Source = Callable[[Any, "Column | None"], "Column"]
-"""Gives a leaf's values on some rows, by index; on all for ``None``."""
 
 
 def as_column(values: list[Any]) -> Column:
@@ -40,13 +53,80 @@ def python_values(column: Column) -> list[Any]:
     return values
 
 
+class Source:
+    """The codes of symbols on some rows, and where these are active.
+
+    Parameters
+    ----------
+    codes
+        Symbol to column of codes (of values, for a continuous symbol).
+    active
+        Symbol to mask; active everywhere where it is not in it.
+    root
+        What the rows are architectures of, if that is known.
+    """
+
+    def __init__(
+        self,
+        codes: Mapping[Any, Column],
+        active: Mapping[Any, Mask] | None = None,
+        root: Node | None = None,
+    ) -> None:
+        self._codes = codes
+        self._active = active or {}
+        self._root = root
+
+    def codes(self, symbol: Any, rows: Column | None) -> Column:
+        """Return the codes of a symbol, any where it is not active; on all rows for ``None``."""
+        if symbol not in self._codes:
+            raise SampleMissingError(
+                f"the batch has no label {symbol.name!r}; it has "
+                f"{listed(other.name for other in self._codes)}",
+                label=symbol.name,
+            )
+        codes = self._codes[symbol]
+        return codes if rows is None else codes[rows]
+
+    def values(self, symbol: Any, rows: Column | None) -> Column:
+        """Return the values of a symbol, which must be active there."""
+        codes = self.codes(symbol, rows)
+        self.require(symbol, rows)
+        column: Column = symbol.column(codes)
+        return column
+
+    def require(self, symbol: Any, rows: Column | None, needed: Mask | None = None) -> None:
+        """Raise where a symbol is needed (by default everywhere) but not active."""
+        mask = self._active.get(symbol)
+        if mask is None:
+            return
+        lacking = ~(mask if rows is None else mask[rows])
+        if needed is not None:
+            lacking = lacking & needed
+        if lacking.any():
+            raise SampleMissingError(
+                f"the label {symbol.name!r} is needed where it is not active, in "
+                f"{int(lacking.sum())} of {len(lacking)} architectures; guard its use with "
+                "MutableExpression.condition(...)",
+                label=symbol.name,
+            )
+
+    def covers(self, node: Node) -> bool:
+        """Whether it is known that all rows have what a node needs."""
+        root = self._root
+        if root is None:
+            return False
+        # An architecture of several parts is one of each of them.
+        parts = () if root.operator is None or root.operator.lazy else root.children
+        return any(node in covered_by(part) for part in (root, *parts))
+
+
 class Columns:
     """Values of nodes on a set of rows, with a link to the larger set it was cut from.
 
     Parameters
     ----------
-    leaf
-        Gives the values of leaves.
+    source
+        Gives the codes of symbols.
     size
         The number of rows.
     parent
@@ -56,9 +136,9 @@ class Columns:
     """
 
     def __init__(
-        self, leaf: Source, size: int, parent: Columns | None = None, rows: Column | None = None
+        self, source: Source, size: int, parent: Columns | None = None, rows: Column | None = None
     ) -> None:
-        self.leaf = leaf
+        self.source = source
         self.size = size
         self.parent = parent
         self.rows = rows
@@ -70,7 +150,7 @@ class Columns:
 
     def cut(self, rows: Column) -> Columns:
         """The same architectures, restricted to some rows in ascending order."""
-        return self if len(rows) == self.size else Columns(self.leaf, len(rows), self, rows)
+        return self if len(rows) == self.size else Columns(self.source, len(rows), self, rows)
 
     def find(self, node: Node) -> Column | None:
         """A value known here or in a larger set, cut to these rows."""
@@ -95,7 +175,9 @@ class Columns:
             if here.find(node) is None:
                 operator = node.operator
                 if operator is None:
-                    here.known[node] = here.leaf(node, here.origin)
+                    here.known[node] = here.source.values(node, here.origin)
+                elif operator is LOOKUP:
+                    here.known[node] = here._look_up(node)
                 elif operator.lazy:
                     missing = here.routes(node).missing()
                     if not missing:
@@ -124,10 +206,20 @@ class Columns:
                 ]
                 return as_column([operator.scalar(*row) for row in zip(*lists, strict=True)])
         except Exception as error:
+            if not self.size:  # nothing is computed, so that nothing can fail, with a constant 0
+                return as_column([])
             error.add_note(f"while evaluating {node}")
             raise
         column: Column = result
         return column if len(column) == self.size else np.repeat(column, self.size)
+
+    def _look_up(self, node: Node) -> Column:
+        factors: FactorSum = node.arguments[0]
+        codes = {s: self.source.codes(s, self.origin) for s in factors.symbols}
+        if not self.source.covers(node):
+            for symbol in factors.symbols:
+                self.source.require(symbol, self.origin, _needed(factors, symbol, codes))
+        return factors.column(codes.__getitem__, self.size)
 
     def _join(self, node: Node) -> Column:
         """The values of a lazy node, from the branches that its rows take."""
@@ -236,6 +328,14 @@ def _truth(column: Column) -> Mask:
     return column.astype(np.bool_)
 
 
+def _needed(factors: FactorSum, symbol: Any, codes: Mapping[Any, Column]) -> Mask | None:
+    """On which rows a symbol of a sum of factors is active; ``None`` for everywhere."""
+    condition = factors.activity.get(symbol)
+    if condition is None:
+        return None
+    return looked_up(condition, {s: codes[s].astype(np.intp) for s in condition.scope})
+
+
 def activity(root: Node, columns: Columns) -> dict[Leaf, Mask]:
     """On which rows each leaf below the root is needed: leaf to boolean column."""
     masks: dict[Leaf, Mask] = {}
@@ -249,6 +349,13 @@ def activity(root: Node, columns: Columns) -> dict[Leaf, Mask]:
         if isinstance(node, Leaf):
             mask = masks.setdefault(node, np.zeros(columns.size, dtype=np.bool_))
             mask[slice(None) if rows is None else rows] = True
+        elif node.operator is LOOKUP:
+            factors: FactorSum = node.arguments[0]
+            codes = {s: here.source.codes(s, here.origin) for s in factors.symbols}
+            for symbol in factors.symbols:
+                needed = _needed(factors, symbol, codes)
+                mask = masks.setdefault(symbol, np.zeros(columns.size, dtype=np.bool_))
+                mask[slice(None) if rows is None else rows] |= True if needed is None else needed
         elif node.operator is not None and node.operator.lazy:
             routes = here.routes(node)
             routes.settle()

@@ -10,8 +10,10 @@ from .containers import joint_structure
 from .expression import MutableExpression, apply
 from .labels import auto_label
 from .mutable import LabeledMutable, Mutable, Values
-from .node import Leaf, Node
+from .node import ActiveValues, Leaf, Node
 from .symbols import MutableSymbol
+
+__all__ = ["Constraint", "ExpressionConstraint", "Marker", "MutableAnnotation"]
 
 
 class MutableAnnotation(LabeledMutable):
@@ -71,8 +73,10 @@ class Constraint(MutableAnnotation):
     [['ok', None]]
     """
 
+    is_constraint = True
+
     def violation(self, values: Mapping[str, Any]) -> str | None:
-        """Why the active values do not meet the condition; ``None`` if they do."""
+        """Return why the active values do not meet the condition; ``None`` if they do."""
         raise NotImplementedError(f"{type(self).__name__} must implement violation()")
 
     def check_contains(self, sample: Mapping[str, Any]) -> SampleValidationError | None:
@@ -176,9 +180,9 @@ class Marker(Leaf):
         del sample  # nothing is chosen here
         return False
 
-    def visit(self, sample: Mapping[str, Any], values: Values) -> None:
+    def visit(self, sample: Mapping[str, Any], values: ActiveValues) -> None:
         del sample
-        if isinstance(self.annotation, Constraint):
+        if self.annotation.is_constraint:
             values.pending.append(self.annotation)
 
     def expand(self, is_leaf: Callable[[Mutable], bool]) -> Iterator[LabeledMutable]:

@@ -10,6 +10,8 @@ from .expression import apply, refuse_hidden
 from .mutable import Mutable, Values
 from .node import Node
 
+__all__ = ["MutableDict", "MutableList", "frozen", "joint_structure"]
+
 
 def joint_structure(items: Iterable[Any]) -> Node | None:
     """The structure of several things side by side; plain values have none."""

@@ -5,21 +5,33 @@ from __future__ import annotations
 import sys
 from collections.abc import Hashable, Iterable, Mapping
 from types import FrameType
-from typing import Any, Generic, NoReturn, TypeVar, cast
+from typing import Any, Generic, NoReturn, Protocol, TypeVar, cast, runtime_checkable
 
 import numpy as np
 
 from ..errors import ExpressionError, UsageError
+from .factor_sum import FactorSum
 from .lazy import evaluate
 from .mutable import Mutable, Values
 from .node import Node, fresh, key_of, leaves, postorder
-from .operators import ATOM, OPERATORS, Operator
+from .operators import ATOM, LOOKUP, OPERATORS, Operator
+from .pickling import flatten, rebuild
 from .printing import show
+
+__all__ = ["Batch", "MutableExpression", "apply", "refuse_hidden"]
 
 T_co = TypeVar("T_co", covariant=True)
 
 _LONGEST = 2000
 """Sub-expressions that print longer than this are abbreviated, to their title if they have one."""
+
+
+@runtime_checkable
+class Batch(Protocol):
+    """Many architectures; see :class:`.batch.SampleBatch`."""
+
+    def evaluate(self, expression: Any) -> Any:
+        """Return the value of an expression for each architecture."""
 
 
 class MutableExpression(Node, Mutable, Generic[T_co]):
@@ -89,15 +101,15 @@ class MutableExpression(Node, Mutable, Generic[T_co]):
         >>> (a - b).evaluate({"a": 5, "b": 3}), (a - b).evaluate([5, 3])
         (2, 2)
         """
-        from .batch import SampleBatch
-
-        if isinstance(values, SampleBatch):
+        if isinstance(values, Batch):
             return values.evaluate(self)
         if not isinstance(values, Mapping):
             names = [symbol.name for symbol in self.leaf_symbols()]
             values = dict(zip(names, values, strict=False))  # if one is missing, evaluation says
         given = values
-        return evaluate(self, lambda leaf: leaf.take(given))
+        if self.operator is LOOKUP:  # without a walk, which takes most of the time
+            return self.arguments[0].at(given)
+        return evaluate(self, lambda leaf: leaf.take(given), None, given)
 
     def equals(self, other: Any) -> bool:
         """Whether two expressions are the same, symbol for symbol.
@@ -122,8 +134,8 @@ class MutableExpression(Node, Mutable, Generic[T_co]):
     def text(self, texts: Mapping[Node, tuple[str, int]]) -> tuple[str, int]:
         operator = cast(Operator, self.operator)
         text = show(self, operator, texts)
-        if len(text) > _LONGEST:
-            return self.__dict__.get("_title", "..."), ATOM
+        if not text or len(text) > _LONGEST:
+            return self.__dict__.get("_title", "..." if text else repr(self.arguments[0])), ATOM
         return text, operator.precedence
 
     # -- what cannot be done with an expression -------------------------------------------
@@ -163,9 +175,7 @@ class MutableExpression(Node, Mutable, Generic[T_co]):
         )
 
     def __reduce__(self) -> tuple[Any, ...]:
-        from .pickling import flatten, rebuild
-
-        return rebuild, (flatten(self),)
+        return rebuild, (MutableExpression, flatten(self))
 
     # -- the operators --------------------------------------------------------------------
 
@@ -370,6 +380,22 @@ class MutableExpression(Node, Mutable, Generic[T_co]):
                 )
             return expressions[branch]
         return apply("switch_case", branch, tuple(expressions), *expressions.values())
+
+    @staticmethod
+    def lookup(factors: FactorSum) -> Any:
+        """The sum of some factors, by the codes of those symbols that are active.
+
+        >>> import numpy as np
+        >>> from nas_space.mutable import Categorical
+        >>> from nas_space.mutable.factors import Factor
+        >>> from nas_space.mutable.factor_sum import FactorSum
+        >>> op = Categorical(["conv", "pool"], label="op")
+        >>> MutableExpression.lookup(FactorSum([Factor([op], np.array([9, 0]))], 3))
+        sum([{'conv': 9, 'pool': 0}[op], 3])
+        """
+        if not factors.symbols:
+            return factors.constant
+        return apply("lookup", factors, *factors.symbols)
 
     @staticmethod
     def max(first: Any, *others: Any) -> Any:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from contextvars import ContextVar
 from typing import Any, Generic, TypeVar
 
 from ..errors import SampleMissingError, SpaceError
+from .entered import Entered
 from .mutable import Mutable, Sample
+
+__all__ = ["dry_run", "ensure_frozen", "frozen_context", "frozen_factory"]
 
 T = TypeVar("T")
 
-_CONTEXTS: ContextVar[tuple[Sample, ...]] = ContextVar("frozen_contexts", default=())
+_CONTEXTS: Entered[Sample | _Aside] = Entered("frozen_contexts")
 
 
 class frozen_context:  # noqa: N801 - called like a function
@@ -35,17 +37,16 @@ class frozen_context:  # noqa: N801 - called like a function
         self.value: Sample = dict(sample or {})
 
     def __enter__(self) -> Sample:
-        _CONTEXTS.set((*_CONTEXTS.get(), self.value))
+        _CONTEXTS.enter(self.value)
         return self.value
 
     def __exit__(self, *_: object) -> None:
-        # No token is kept, so that threads may be inside of the same one at once.
-        _CONTEXTS.set(_CONTEXTS.get()[:-1])
+        _CONTEXTS.leave_value(self.value)
 
     @staticmethod
     def current() -> Sample | None:
         """What is chosen here, all contexts around together; ``None`` outside of any."""
-        contexts = _CONTEXTS.get()
+        contexts = _around()
         if not contexts:
             return None
         merged: Sample = {}
@@ -56,7 +57,7 @@ class frozen_context:  # noqa: N801 - called like a function
     @staticmethod
     def update(sample: Mapping[str, Any]) -> None:
         """Adds choices to the innermost context."""
-        contexts = _CONTEXTS.get()
+        contexts = _around()
         if not contexts:
             raise SpaceError(
                 "there is no frozen_context to update; enter one with `with frozen_context(...):`"
@@ -67,11 +68,27 @@ class frozen_context:  # noqa: N801 - called like a function
     @contextmanager
     def bypass() -> Iterator[None]:
         """Leaves the innermost context aside, to build a space inside of one."""
-        token = _CONTEXTS.set(_CONTEXTS.get()[:-1])
-        try:
+        contexts = _around()
+        with _CONTEXTS.entering(_Aside(contexts[-1] if contexts else None)):
             yield
-        finally:
-            _CONTEXTS.reset(token)
+
+
+class _Aside:
+    """That a context entered before is left aside."""
+
+    def __init__(self, context: Sample | None) -> None:
+        self.context = context
+
+
+def _around() -> list[Sample]:
+    """What the contexts around choose, innermost last."""
+    found: list[Sample] = []
+    for entered in _CONTEXTS:
+        if not isinstance(entered, _Aside):
+            found.append(entered)
+        elif found and found[-1] is entered.context:
+            del found[-1]
+    return found
 
 
 def ensure_frozen(
@@ -111,9 +128,9 @@ def ensure_frozen(
         try:
             return mutable.freeze(sample)
         except SampleMissingError:
-            if not _DEFAULTING.get():
+            if not _DEFAULTING.last(False):
                 raise
-            return mutable.robust_default(_CONTEXTS.get()[-1], retries=retries)
+            return mutable.robust_default(_around()[-1], retries=retries)
     if strict:
         raise SpaceError(
             f"nothing says which value {mutable} has here; call ensure_frozen inside the "
@@ -123,18 +140,14 @@ def ensure_frozen(
     return mutable.robust_default(retries=retries)
 
 
-_DEFAULTING: ContextVar[bool] = ContextVar("defaulting", default=False)
+_DEFAULTING: Entered[bool] = Entered("defaulting")
 
 
 @contextmanager
 def dry_run() -> Iterator[None]:
     """A context for building a space: what is not chosen takes its default, once for all."""
-    token = _DEFAULTING.set(True)
-    try:
-        with frozen_context():
-            yield
-    finally:
-        _DEFAULTING.reset(token)
+    with _DEFAULTING.entering(True), frozen_context():
+        yield
 
 
 class frozen_factory(Generic[T]):  # noqa: N801 - called like a function

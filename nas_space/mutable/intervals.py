@@ -12,6 +12,25 @@ import operator as py
 from collections.abc import Callable, Iterable
 from typing import Any
 
+__all__ = [
+    "EVERYTHING",
+    "Interval",
+    "absolute",
+    "add",
+    "bits",
+    "corners",
+    "extreme",
+    "hull",
+    "left_shift",
+    "modulo",
+    "multiply",
+    "power",
+    "quotient",
+    "subtract",
+    "total",
+    "truth",
+]
+
 Interval = tuple[Any, Any]
 """Lowest and highest value; both ends belong to it."""
 

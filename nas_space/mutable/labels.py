@@ -7,12 +7,14 @@ each count for themselves.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
-from contextvars import ContextVar
+from collections.abc import Iterable, Sequence
 
 from ..errors import LabelError
+from .entered import Entered
 
-_SCOPES: ContextVar[tuple[label_scope, ...]] = ContextVar("label_scopes", default=())
+__all__ = ["auto_label", "label", "label_scope", "strict_label_scope"]
+
+_SCOPES: Entered[label_scope] = Entered("label_scopes")
 
 
 class label(str):  # noqa: N801, SLOT000 - called like str, which allows no slots with contents
@@ -98,12 +100,11 @@ class label_scope:  # noqa: N801 - called like a function
                 self._name = around.next_label()
             self._path = (*(around.path or () if around else ()), self._name)
         self._numbers = itertools.count(1)
-        _SCOPES.set((*_SCOPES.get(), self))
+        _SCOPES.enter(self)
         return self
 
     def __exit__(self, *_: object) -> None:
-        # No token is kept, so that threads may be inside of the same one at once.
-        _SCOPES.set(_SCOPES.get()[:-1])
+        _SCOPES.leave_value(self)
 
     def next_label(self) -> str:
         """The next number of this scope."""
@@ -112,8 +113,7 @@ class label_scope:  # noqa: N801 - called like a function
     @staticmethod
     def current() -> label_scope | None:
         """The innermost scope that is entered here."""
-        scopes = _SCOPES.get()
-        return scopes[-1] if scopes else None
+        return _SCOPES.last()
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, label_scope) and self.path == other.path
@@ -189,3 +189,10 @@ def _checked(name: str) -> str:
 
 
 _GLOBAL = label_scope(label("global"))
+
+
+def listed(names: Iterable[str], most: int = 20) -> str:
+    """Return names for an error message; not all where there are hundreds."""
+    found = [repr(str(name)) for name in names]
+    tail = [f"... ({len(found)} in all)"] if len(found) > most else []
+    return ", ".join(found[:most] + tail) or "none"

@@ -9,6 +9,8 @@ from ..errors import LabelError
 from .lazy import needed
 from .node import Leaf, Node, leaves
 
+__all__ = ["Layout", "two_of_one_label"]
+
 
 class Layout:
     """The leaves of a structure in order, and where in a row of words each finds its own.

@@ -7,12 +7,12 @@ active exactly when its leaf is needed.  Both take the same way at the same bran
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, cast
 
 from ..errors import SampleValidationError
 from .node import Leaf, Node
-from .operators import CONDITION, SWITCH
+from .operators import CONDITION, LOOKUP, SWITCH
 
 Lookup = Callable[[Any], Any]
 """Gives the value of a leaf; raises where there is none."""
@@ -80,6 +80,35 @@ class Switch(Branch):
             ) from None
 
 
+class Asking(Branch):
+    """The symbols of a sum of factors, one after another, as far as they are active.
+
+    Parameters
+    ----------
+    factors
+        The sum of factors.
+    codes
+        Symbol to code, of those that were asked for.
+    symbol
+        The next one.
+    """
+
+    __slots__ = ("codes", "factors")
+
+    def __init__(self, factors: Any, codes: dict[Any, int], symbol: Any) -> None:
+        super().__init__(symbol)
+        self.factors, self.codes = factors, codes
+
+    def choose(self, value: Any) -> Any:
+        symbol: Any = self.selector
+        return _asking(self.factors, {**self.codes, symbol: symbol.code(value)})
+
+
+def _asking(factors: Any, codes: dict[Any, int]) -> Any:
+    symbol = factors.next_needed(codes)
+    return factors.at_codes(codes) if symbol is None else Asking(factors, codes, symbol)
+
+
 _NOTHING = object()
 
 
@@ -95,6 +124,8 @@ def _find_way(node: Node) -> Any:
         if isinstance(predicate, Node):
             return Condition(predicate, yes, no)
         return yes if predicate else no
+    if node.operator is LOOKUP:
+        return _asking(arguments[0], {})
     if node.operator is SWITCH:
         return Switch(arguments[0], dict(zip(arguments[1], arguments[2:], strict=True)))
     rest: Any = _NOTHING
@@ -125,12 +156,21 @@ class Walk:
         What is evaluated.
     known
         Values found so far, shared with the caller; leaves in it are those that were needed.
+    sample
+        Label to value, of all labels that are active, if that is known: what is not in it need
+        not be asked for.
     """
 
-    __slots__ = ("known", "root", "stack")
+    __slots__ = ("known", "root", "sample", "stack")
 
-    def __init__(self, root: Node, known: dict[Node, Any] | None = None) -> None:
+    def __init__(
+        self,
+        root: Node,
+        known: dict[Node, Any] | None = None,
+        sample: Mapping[str, Any] | None = None,
+    ) -> None:
         self.root = root
+        self.sample = sample
         self.known: dict[Node, Any] = {} if known is None else known
         self.stack: list[Node] = [root]
 
@@ -145,6 +185,9 @@ class Walk:
             operator = node.operator
             if operator is None:
                 return cast(Leaf, node)
+            if operator is LOOKUP and self.sample is not None:
+                known[node] = node.arguments[0].at(self.sample)
+                continue
             if operator.lazy:
                 found = way(node)
                 while isinstance(found, Branch) and found.selector in known:
@@ -180,7 +223,12 @@ class Walk:
         return self.known[self.root]
 
 
-def evaluate(root: Any, lookup: Lookup, known: dict[Node, Any] | None = None) -> Any:
+def evaluate(
+    root: Any,
+    lookup: Lookup,
+    known: dict[Node, Any] | None = None,
+    sample: Mapping[str, Any] | None = None,
+) -> Any:
     """The value of an expression (of a plain value: itself).
 
     Parameters
@@ -191,8 +239,10 @@ def evaluate(root: Any, lookup: Lookup, known: dict[Node, Any] | None = None) ->
         Gives the value of a leaf.
     known
         Values found earlier under the same architecture; filled in.
+    sample
+        As of :class:`Walk`.
     """
-    return Walk(root, known).run(lookup) if isinstance(root, Node) else root
+    return Walk(root, known, sample).run(lookup) if isinstance(root, Node) else root
 
 
 def needed(root: Node, known: dict[Node, Any]) -> Iterator[Leaf]:

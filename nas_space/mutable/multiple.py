@@ -27,6 +27,8 @@ from .node import fresh, key_of
 from .random_words import unit
 from .symbols import MISSING, MutableSymbol
 
+__all__ = ["CategoricalMultiple"]
+
 _LISTED = 2**20
 """Up to how many subsets have their probabilities listed."""
 

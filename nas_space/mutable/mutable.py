@@ -9,7 +9,7 @@ here once, for expressions, containers and whole networks alike.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -20,15 +20,13 @@ from ..errors import (
     UsageError,
     suggest,
 )
-from .labels import label
+from .labels import label, listed
 from .layout import Layout, two_of_one_label
 from .lazy import Walk
 from .node import Leaf, Node, leaves
 from .random_words import RandomState, words
 
-if TYPE_CHECKING:
-    from .constraints import Constraint
-    from .symbols import MutableSymbol
+__all__ = ["LabeledMutable", "Mutable", "Sample", "Values", "listed"]
 
 Sample = dict[str, Any]
 """An architecture: label to value."""
@@ -91,17 +89,16 @@ class Mutable:
                 raise two_of_one_label(known, mutable)
         return found
 
-    def symbols(self) -> dict[str, MutableSymbol[Any]]:
-        """The symbols of :meth:`simplify`, without constraints and annotations."""
-        from .symbols import MutableSymbol
+    def symbols(self) -> dict[str, Any]:
+        """Return the symbols of :meth:`simplify`, without constraints and annotations.
 
-        return {k: v for k, v in self.simplify().items() if isinstance(v, MutableSymbol)}
+        Each is a :class:`.symbols.MutableSymbol`.
+        """
+        return {name: found for name, found in self.simplify().items() if found.is_symbol}
 
-    def constraints(self) -> list[Constraint]:
-        """The constraints declared within."""
-        from .constraints import Constraint
-
-        return [m for m in self.leaf_mutables(_is_symbol) if isinstance(m, Constraint)]
+    def constraints(self) -> list[Any]:
+        """Return the constraints declared within, each a :class:`.constraints.Constraint`."""
+        return [found for found in self.leaf_mutables(_is_symbol) if found.is_constraint]
 
     # -- validation and freezing ----------------------------------------------------------
 
@@ -191,7 +188,7 @@ class Mutable:
 
     # -- choosing -----------------------------------------------------------------------
 
-    def fill(self, sample: Sample, choose: Callable[[MutableSymbol[Any]], Any]) -> Values:
+    def fill(self, sample: Sample, choose: Callable[[Any], Any]) -> Values:
         """Chooses a value for each active label that the sample lacks, and adds it there.
 
         Nothing is added if the result violates a constraint.
@@ -201,7 +198,7 @@ class Mutable:
         known = values.known
         for leaf in Layout.of(self.structure()).needed(known):
             if leaf.is_missing(chosen):
-                chosen[leaf.name] = choose(cast("MutableSymbol[Any]", leaf))
+                chosen[leaf.name] = choose(leaf)
             known[leaf] = leaf.visit(chosen, values)
         values.check_constraints(chosen)
         sample.update(chosen)
@@ -257,7 +254,7 @@ class Mutable:
         layout = Layout.of(self.structure())
         raw = words(random_state)(layout.words)
 
-        def draw(symbol: MutableSymbol[Any]) -> Any:
+        def draw(symbol: Any) -> Any:
             start = layout.offsets[symbol]
             return symbol.draw(raw[start : start + symbol.words])
 
@@ -332,9 +329,13 @@ class LabeledMutable(Mutable):
     ----------
     label
         The name under which architectures give its value.
+    is_symbol, is_constraint
+        Whether it is a dimension of the space, or a condition on these; else an annotation.
     """
 
     label: label
+    is_symbol: ClassVar[bool] = False
+    is_constraint: ClassVar[bool] = False
 
 
 class Values:
@@ -355,7 +356,7 @@ class Values:
     def __init__(self) -> None:
         self.known: dict[Node, Any] = {}
         self.active: Sample = {}
-        self.pending: list[Constraint] = []
+        self.pending: list[Any] = []
 
     def __call__(self, expression: Any) -> Any:
         """The value of an expression; a plain value is its own.
@@ -370,7 +371,7 @@ class Values:
         found = self.known.get(expression, self)
         if found is not self:
             return found
-        return Walk(expression, self.known).run(self._inactive)
+        return Walk(expression, self.known, self.active or None).run(self._inactive)
 
     def _inactive(self, leaf: Leaf) -> Any:
         raise SampleMissingError(
@@ -385,13 +386,6 @@ class Values:
             constraint.check(sample, self)
 
 
-def listed(names: Iterable[str], most: int = 20) -> str:
-    """Names for an error message; not all where there are hundreds."""
-    found = [repr(str(name)) for name in names]
-    tail = [f"... ({len(found)} in all)"] if len(found) > most else []
-    return ", ".join(found[:most] + tail) or "none"
-
-
 def _misspelling(label: str, sample: Iterable[str], root: Node | None) -> str:
     """Ends the error about a missing label, if an unknown one comes near."""
     import difflib
@@ -402,9 +396,7 @@ def _misspelling(label: str, sample: Iterable[str], root: Node | None) -> str:
 
 
 def _is_symbol(mutable: Mutable) -> bool:
-    from .symbols import MutableSymbol
-
-    return isinstance(mutable, MutableSymbol)
+    return isinstance(mutable, LabeledMutable) and mutable.is_symbol
 
 
 _END = object()

@@ -11,13 +11,12 @@ import copy
 import threading
 import weakref
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
+from typing import Any, Protocol, Self, TypeVar, cast
 
+from .labels import label
 from .operators import Operator
 
-if TYPE_CHECKING:
-    from .labels import label
-    from .mutable import LabeledMutable, Mutable, Values
+__all__ = ["ActiveValues", "Interned", "Leaf", "Node", "fresh", "key_of", "leaves", "postorder"]
 
 T = TypeVar("T")
 
@@ -134,6 +133,21 @@ class Node(metaclass=Interned):
         return self if replace is None else replace(self)
 
 
+class ActiveValues(Protocol):
+    """What the reading of an architecture notes; see :class:`.mutable.Values`.
+
+    Attributes
+    ----------
+    active
+        Label to value, of the labels that were needed.
+    pending
+        The constraints that are to be checked.
+    """
+
+    active: dict[str, Any]
+    pending: list[Any]
+
+
 class Leaf(Node):
     """A node without operator: where values come in.
 
@@ -155,7 +169,7 @@ class Leaf(Node):
         """Whether a sample lacks what this leaf needs."""
         raise NotImplementedError
 
-    def visit(self, sample: Mapping[str, Any], values: Values) -> Any:
+    def visit(self, sample: Mapping[str, Any], values: ActiveValues) -> Any:
         """The value in a sample, checked; notes in `values` that the leaf is active."""
         raise NotImplementedError
 
@@ -163,7 +177,7 @@ class Leaf(Node):
         """The values that a grid goes through."""
         raise NotImplementedError
 
-    def expand(self, is_leaf: Callable[[Mutable], bool]) -> Iterator[LabeledMutable]:
+    def expand(self, is_leaf: Callable[[Any], bool]) -> Iterator[Any]:
         """The labelled mutables that the leaf stands for, those `is_leaf` accepts left whole."""
         raise NotImplementedError
 

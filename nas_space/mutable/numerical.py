@@ -18,6 +18,8 @@ from .node import key_of
 from .random_words import unit
 from .symbols import MISSING, MutableSymbol
 
+__all__ = ["Numerical"]
+
 _LARGEST_SUPPORT = 2**20
 _LARGEST = sys.float_info.max
 _TOLERANCE = 1e-6

@@ -102,12 +102,35 @@ def _switch_text(arguments: Sequence[Any], texts: Texts) -> str:
     return f"switch_case({texts[0]}, {{{', '.join(ways)}}})"
 
 
+def _lookup_text(arguments: Sequence[Any], texts: Texts) -> str:
+    del texts
+    text: str = arguments[0].text()
+    return text
+
+
 # -- what those compute that Python has no function for ---------------------------------------
 
 
 def _sum(*terms: Any) -> Any:
     # Not the built-in sum, which adds floats differently from Python 3.12 on.
     return functools.reduce(py.add, terms, 0)
+
+
+def _product(*factors: Any) -> Any:
+    return functools.reduce(py.mul, factors)
+
+
+def _product_of(times: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a product of several factors by one of two; what it does not do, this does not."""
+
+    def product(first: Any, *factors: Any) -> Any:
+        for factor in factors:
+            first = times(first, factor)
+            if first is NotImplemented:
+                return first
+        return first
+
+    return product
 
 
 def _invert(value: Any) -> Any:
@@ -117,6 +140,10 @@ def _invert(value: Any) -> Any:
 
 def _tuple(*items: Any) -> tuple[Any, ...]:
     return items
+
+
+def _look_up(factors: Any, *values: Any) -> Any:
+    return factors.of(*values)
 
 
 def _branch(*_: Any) -> NoReturn:
@@ -143,6 +170,15 @@ _define(
     intervals.multiply,
 )
 _define("sum", _sum, _sum_text, ATOM, exact.total, intervals.total)
+# The size of axes made one; a product, which says of a tensor where its elements are.
+_define(
+    "flattened",
+    _product,
+    "",
+    ATOM,
+    _product_of(exact.arithmetic(np.multiply, intervals.multiply)),
+    _product_of(intervals.multiply),
+)
 _define("matmul", py.matmul, "{} @ {}", 12)
 _define("truediv", py.truediv, "{} / {}", 12, exact.true_division, intervals.quotient(py.truediv))
 _define(
@@ -200,6 +236,10 @@ _define("max", max, "", ATOM, exact.extreme(np.maximum), intervals.extreme(max))
 _define("min", min, "", ATOM, exact.extreme(np.minimum), intervals.extreme(min))
 _define("getitem", py.getitem, "{}[{}]")
 _define("tuple", _tuple, _tuple_text)
+
+# Lazy as well: a sum of factors (see `factor_sum.py`), and the symbols that it is over.  It looks
+# up the codes of those that are active.
+LOOKUP = _define("lookup", _look_up, _lookup_text, lazy=True)
 
 # Lazy: arguments are (predicate, value if true, value if false); (predicate, value, ...) in
 # pairs, the first that holds; (selector, keys, value, ...), the value at the key's place.

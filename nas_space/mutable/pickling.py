@@ -5,11 +5,13 @@ They hold a flat program instead of nested nodes, and are interned again when lo
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
-from .expression import MutableExpression
 from .node import Node, postorder
 from .operators import Operator
+
+__all__ = ["Place", "Step", "flatten", "rebuild"]
 
 Step = tuple[Operator | None, Any]
 """An operator with its arguments, or ``None`` with a leaf."""
@@ -22,7 +24,7 @@ class Place(int):
 
 
 def flatten(root: Node) -> list[Step]:
-    """The steps that make a node, those that others refer to first."""
+    """Return the steps that make a node, those that others refer to first."""
     places: dict[Node, int] = {}
     program: list[Step] = []
     for node in postorder(root):
@@ -35,13 +37,13 @@ def flatten(root: Node) -> list[Step]:
     return program
 
 
-def rebuild(program: list[Step]) -> Any:
-    """The node that a program makes: the inverse of :func:`flatten`."""
+def rebuild(make: Callable[[Operator, list[Any]], Node], program: list[Step]) -> Any:
+    """Return the node that a program makes by ``make``: the inverse of :func:`flatten`."""
     nodes: list[Any] = []
     for operator, content in program:
         if operator is None:
             nodes.append(content)
         else:
             arguments = [nodes[a] if isinstance(a, Place) else a for a in content]
-            nodes.append(MutableExpression(operator, arguments))
+            nodes.append(make(operator, arguments))
     return nodes[-1]

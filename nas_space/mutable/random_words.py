@@ -16,6 +16,8 @@ import numpy.typing as npt
 
 from ..errors import UsageError
 
+__all__ = ["RandomState", "Words", "below", "unit", "weighted", "words"]
+
 # In quotes, because touching numpy.random would import it, which takes as long as all of this.
 RandomState: TypeAlias = (
     "int | np.random.Generator | np.random.RandomState | np.random.BitGenerator "

@@ -6,6 +6,8 @@ from typing import Any, overload
 
 from .expression import MutableExpression
 
+__all__ = ["make_divisible"]
+
 
 @overload
 def make_divisible(

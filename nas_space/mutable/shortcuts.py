@@ -8,6 +8,19 @@ from typing import Any
 from .categorical import Categorical
 from .numerical import Numerical
 
+__all__ = [
+    "choice",
+    "lognormal",
+    "loguniform",
+    "normal",
+    "qlognormal",
+    "qloguniform",
+    "qnormal",
+    "quniform",
+    "randint",
+    "uniform",
+]
+
 
 def choice(label: str, choices: Iterable[Any]) -> Categorical[Any]:
     """One of several values.

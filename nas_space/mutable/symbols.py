@@ -16,9 +16,9 @@ from ..errors import DomainError, SampleMissingError, SampleValidationError
 from .columns import Column, as_column
 from .expression import MutableExpression
 from .intervals import EVERYTHING, Interval
-from .labels import auto_label
-from .mutable import LabeledMutable, Mutable, Values, listed
-from .node import Leaf, Node, key_of
+from .labels import auto_label, listed
+from .mutable import LabeledMutable, Mutable
+from .node import ActiveValues, Leaf, Node, key_of
 
 T_co = TypeVar("T_co", covariant=True)
 
@@ -55,6 +55,7 @@ class MutableSymbol(Leaf, LabeledMutable, MutableExpression[T_co], Generic[T_co]
     """
 
     operator = None
+    is_symbol = True
     size: int | None
     words: int = 1
     default_value: Any = MISSING
@@ -145,7 +146,7 @@ class MutableSymbol(Leaf, LabeledMutable, MutableExpression[T_co], Generic[T_co]
             )
         return sample[self.name]
 
-    def visit(self, sample: Mapping[str, Any], values: Values) -> T_co:
+    def visit(self, sample: Mapping[str, Any], values: ActiveValues) -> T_co:
         """The value in a sample, checked, and noted as active."""
         value = self.coerce(self.take(sample))
         values.active[self.name] = value

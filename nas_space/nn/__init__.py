@@ -12,7 +12,6 @@ from .activation import Activation, active
 from .cell import Cell
 from .choice import ChosenInputs, InputChoice, LayerChoice
 from .elastic import ElasticModule
-from .explanation import Explanation
 from .layers import (
     MutableBatchNorm1d,
     MutableBatchNorm2d,
@@ -42,6 +41,7 @@ from .layers import (
 from .module import MutableModule
 from .parametrized import ParametrizedModule
 from .repeat import Repeat
+from .segments import flattened
 from .space import ModelSpace
 
 MaybeIntChoice: TypeAlias = "int | MutableExpression[int]"
@@ -52,7 +52,6 @@ __all__ = [
     "Cell",
     "ChosenInputs",
     "ElasticModule",
-    "Explanation",
     "InputChoice",
     "LayerChoice",
     "MaybeIntChoice",
@@ -84,6 +83,7 @@ __all__ = [
     "Repeat",
     "active",
     "choice",
+    "flattened",
 ]
 
 

@@ -7,7 +7,6 @@ architectures at the same time each get their own.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from contextvars import ContextVar
 from itertools import islice
 from typing import Any, ClassVar, TypeVar
 
@@ -16,10 +15,11 @@ from torch import nn
 from ..errors import SpaceError
 from ..mutable import Mutable, Values
 from ..mutable.containers import frozen
+from ..mutable.entered import Entered
 
 T = TypeVar("T")
 
-_ENTERED: ContextVar[tuple[Activation, ...]] = ContextVar("activations", default=())
+_ENTERED: Entered[Activation] = Entered("activations")
 
 
 class Activation:
@@ -84,21 +84,19 @@ class Activation:
 
     def elastic(self, layer: Any, *args: Any, **kwargs: Any) -> Any:
         """The output of an elastic layer: here, of the one shape that is active."""
-        return layer.plain.forward(self.stand_in(layer), *args, **kwargs)
+        return layer.run_as(self.stand_in(layer), *args, **kwargs)
 
     def __enter__(self) -> Activation:
-        _ENTERED.set((*_ENTERED.get(), self))
+        _ENTERED.enter(self)
         return self
 
     def __exit__(self, *_: object) -> None:
-        # No token is kept, so that threads may be inside of the same one at once.
-        _ENTERED.set(_ENTERED.get()[:-1])
+        _ENTERED.leave_value(self)
 
 
 def current() -> Activation | None:
     """The activation that holds here, if any."""
-    entered = _ENTERED.get()
-    return entered[-1] if entered else None
+    return _ENTERED.last()
 
 
 def required(what: Any) -> Activation:

@@ -5,20 +5,40 @@ Worked out once for each combination of values, and then only looked up.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import cache, lru_cache, partial
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, Protocol, TypeAlias, cast
 
 from torch import Tensor, nn
 
 from ..errors import SpaceError
 from ..mutable.node import key_of
+from .freezing import Cut
 from .parametrized import evaluated, expressions_in, signature_of
+from .segments import AxisLayout
 
-if TYPE_CHECKING:
-    from .elastic import ElasticModule
-    from .freezing import Cut
+Shape: TypeAlias = tuple[Any, ...]
+Placing: TypeAlias = "Callable[[AxisLayout], int]"
+"""What says of a segmented axis which elements are there."""
+
+
+class LayerSpec(Protocol):
+    """What a class of elastic layers says; see :class:`.elastic.ElasticModule`."""
+
+    @property
+    def plain(self) -> type[nn.Module]:
+        """The plain layer."""
+
+    @property
+    def kept(self) -> frozenset[str]:
+        """Attributes that all architectures have in common."""
+
+    def shapes(self, arguments: Mapping[str, Any]) -> dict[str, tuple[Any, ...]]:
+        """Return tensor name to shape."""
+
+    def cut(self, name: str, tensor: Tensor, shape: tuple[int, ...]) -> Tensor:
+        """Return the part of a tensor that has a shape."""
 
 
 class ModuleForm:
@@ -69,43 +89,101 @@ class Blueprint:
         Some of which are expressions.
     reference
         What torch gave the layer that owns the weights.
+    layouts
+        By tensor, how its dimensions are laid out.
+
+    Attributes
+    ----------
+    wanted
+        The expressions among the arguments: they decide the sizes of tensors.
+    atoms
+        Those that decide beside them which elements of a tensor are there.
     """
 
     def __init__(
-        self, layer: type[ElasticModule], arguments: dict[str, Any], reference: Template
+        self,
+        layer: LayerSpec,
+        arguments: dict[str, Any],
+        reference: Template,
+        layouts: Mapping[str, tuple[AxisLayout, ...]],
     ) -> None:
         self.layer = layer
         self.arguments = arguments
         self.reference = reference
+        self.layouts = layouts
+        self.segmented = {
+            name: found
+            for name, layout in layouts.items()
+            if (found := {dim: each for dim, each in enumerate(layout) if not each.is_prefix})
+        }
         self.symbolic = frozenset(n for n, value in arguments.items() if expressions_in(value))
         self.wanted = [e for value in arguments.values() for e in expressions_in(value)]
+        known = {id(expression) for expression in self.wanted}
+        atoms = [atom for axis in self._segmented_axes() for atom in axis.atoms]
+        self.atoms = list({id(a): a for a in atoms if id(a) not in known}.values())
         self.forms: dict[Any, LayerForm] = {}
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Blueprint, (self.layer, self.arguments, self.reference)
+        return Blueprint, (self.layer, self.arguments, self.reference, self.layouts)
 
     def form(self, values: Any) -> LayerForm:
-        """The form under some values; made once for each of their combinations."""
+        """Return the form under some values; made once for each of their combinations."""
         key = tuple([key_of(values(expression)) for expression in self.wanted])
+        if self.segmented:
+            key = (key, *[axis.key(values) for axis in self._segmented_axes()])
+        return self._remembered(key, lambda: self.make(values, lambda axis: axis.places(values)))
+
+    def form_by_size(self, values: Any) -> LayerForm:
+        """Return a form whose tensors have the right shapes, but are what comes first.
+
+        For who knows the values of ``wanted`` only, and does not look at tensors.
+        """
+        key = tuple([key_of(values(expression)) for expression in self.wanted])
+        return self._remembered(("by size", key), lambda: self.make(values))
+
+    def _remembered(self, key: Any, make: Callable[[], LayerForm]) -> LayerForm:
         found = self.forms.get(key)
         if found is None:
             if len(self.forms) >= _REMEMBERED:
                 self.forms.clear()
-            found = self.forms[key] = self._make(values)
+            found = self.forms[key] = make()
         return found
 
-    def extents(self, values: Any) -> dict[str, tuple[int, ...] | None]:
-        """The shapes of tensors under some values; ``None`` for what a plain layer lacks."""
+    def _segmented_axes(self) -> Iterator[AxisLayout]:
+        for found in self.segmented.values():
+            yield from found.values()
+
+    def extents(self, values: Any, places: Placing | None = None) -> dict[str, Shape | None]:
+        """Return the shapes of tensors under some values; ``None`` for what a layer lacks.
+
+        Parameters
+        ----------
+        values
+            Of the expressions among the arguments.
+        places
+            Where the elements of a segmented axis are; without it, only their number counts.
+        """
         arguments = self._evaluated(values)
         template = _template(self.layer.plain, arguments)
         absent = self._absent(arguments, template)
-        shapes = self.layer.shapes(arguments)
+        shapes = self._shapes(arguments, places)
         return {name: None if name in absent else shape for name, shape in shapes.items()}
+
+    def _shapes(self, arguments: dict[str, Any], places: Placing | None) -> dict[str, Shape]:
+        shapes = self.layer.shapes(arguments)
+        if places is not None:
+            for name, found in self.segmented.items():
+                shape = list(shapes[name])
+                for dim, axis in found.items():
+                    shape[dim] = places(axis)
+                shapes[name] = tuple(shape)
+        return shapes
 
     def _evaluated(self, values: Any) -> dict[str, Any]:
         return {name: evaluated(value, values) for name, value in self.arguments.items()}
 
-    def _make(self, values: Any) -> LayerForm:
+    def make(self, values: Any, places: Placing | None = None) -> LayerForm:
+        """Return a new form; see :meth:`extents`."""
         layer, reference = self.layer, self.reference
         arguments = self._evaluated(values)
         template = _template(layer.plain, arguments)
@@ -116,7 +194,7 @@ class Blueprint:
                 known = reference.attributes[name].get(key, layer)
                 if not common and (_differs(known, value) or (not name and key in self.symbolic)):
                     part.attributes[key] = value
-        for name, shape in layer.shapes(arguments).items():
+        for name, shape in self._shapes(arguments, places).items():
             prefix, _, leaf = name.rpartition(".")
             parts[prefix].cuts[leaf] = partial(layer.cut, name, shape=shape)
         for name in self._absent(arguments, template):

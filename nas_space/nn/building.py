@@ -8,12 +8,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from contextvars import ContextVar
 from typing import Any
 
 from ..mutable import MutableSymbol, bounds
+from ..mutable.entered import Entered
 from ..mutable.lazy import evaluate
 from ..mutable.node import Node
+
+__all__ = [
+    "Constructor",
+    "Slim",
+    "building_for",
+    "constructing_by",
+    "constructor",
+    "extent",
+    "inside_space",
+    "slim",
+]
 
 
 class Slim:
@@ -43,59 +54,50 @@ class Slim:
         return leaf.coerce(leaf.take(self.arch))
 
 
-_SLIM: ContextVar[Slim | None] = ContextVar("building_slim", default=None)
-_INSIDE: ContextVar[bool] = ContextVar("building_inside", default=False)
+_SLIM: Entered[Slim | None] = Entered("building_slim")
+_INSIDE: Entered[bool] = Entered("building_inside")
 
 Constructor = Callable[[Any, tuple[Any, ...], dict[str, Any]], Any]
 """Makes what stands in the place of an instance of a class, given its arguments."""
 
-_CONSTRUCTOR: ContextVar[Constructor | None] = ContextVar("building_constructor", default=None)
+_CONSTRUCTOR: Entered[Constructor | None] = Entered("building_constructor")
 
 
 def slim() -> Slim | None:
     """The architecture that is built for; ``None`` while a whole space is built."""
-    return _SLIM.get()
+    return _SLIM.last()
 
 
 @contextmanager
 def building_for(arch: Slim | None) -> Iterator[None]:
     """A context in which primitives build only what one architecture needs."""
-    token = _SLIM.set(arch)
-    try:
+    with _SLIM.entering(arch):
         yield
-    finally:
-        _SLIM.reset(token)
 
 
 def constructor() -> Constructor | None:
     """Return what constructs here in the place of the classes themselves, if anything does."""
-    return _CONSTRUCTOR.get()
+    return _CONSTRUCTOR.last()
 
 
 @contextmanager
 def constructing_by(how: Constructor | None) -> Iterator[None]:
     """Enter a context in which calling the class of a mutable module is calling ``how``."""
-    token = _CONSTRUCTOR.set(how)
-    try:
+    with _CONSTRUCTOR.entering(how):
         yield
-    finally:
-        _CONSTRUCTOR.reset(token)
 
 
 @contextmanager
 def inside_space() -> Iterator[bool]:
     """A context around the constructor of a space; gives whether it is the outermost one."""
-    outermost = not _INSIDE.get()
-    token = _INSIDE.set(True)
-    try:
+    outermost = not _INSIDE.last(False)
+    with _INSIDE.entering(True):
         yield outermost
-    finally:
-        _INSIDE.reset(token)
 
 
 def extent(expression: Any) -> Any:
     """How large something that an expression sizes must be built: the most it can need."""
     if not isinstance(expression, Node):
         return expression
-    only = _SLIM.get()
+    only = _SLIM.last()
     return bounds(expression)[1] if only is None else only(expression)

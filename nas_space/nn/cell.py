@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -16,11 +16,11 @@ from ..mutable.node import Node
 from .activation import current, required
 from .building import slim
 from .choice import InputChoice, LayerChoice
+from .freezing import Freezer
 from .module import MutableModule
 from .structure import Survey
 
-if TYPE_CHECKING:
-    from .freezing import Freezer
+__all__ = ["Cell", "CellOp", "CellOps", "PerInput"]
 
 CellOp = nn.Module | Callable[[int, int, "int | None"], nn.Module]
 CellOps = Mapping[str, CellOp] | Sequence[CellOp] | Callable[[], Any]

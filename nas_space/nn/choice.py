@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -13,11 +13,19 @@ from ..mutable import Categorical, CategoricalMultiple, MutableExpression
 from ..mutable.node import Node
 from .activation import required
 from .building import slim
+from .freezing import Freezer
 from .module import MutableModule
 from .structure import Survey
 
-if TYPE_CHECKING:
-    from .freezing import Freezer
+__all__ = [
+    "Candidate",
+    "Candidates",
+    "ChosenInputs",
+    "InputChoice",
+    "LayerChoice",
+    "ReductionType",
+    "reduce_inputs",
+]
 
 Candidate = nn.Module | Callable[[], nn.Module]
 Candidates = Mapping[str, Candidate] | Sequence[Candidate] | nn.ModuleList | nn.ModuleDict

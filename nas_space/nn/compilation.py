@@ -19,13 +19,13 @@ from torch.func import functional_call
 from ..mutable.node import leaves
 from .activation import current
 from .choice import LayerChoice
-from .elastic import ElasticModule
+from .elastic import ElasticModule, put_back
 from .freezing import Freezer
 from .parametrized import ParametrizedModule, expressions_in
 from .repeat import Repeat
 from .structure import Survey, is_plain_layer
 
-__all__ = ["Compilable"]
+__all__ = ["compile_regions"]
 
 MOST_FORMS = 16
 """A part that has more is compiled in smaller parts."""
@@ -45,41 +45,33 @@ _SIZES: dict[type[nn.Module], frozenset[str]] = {
 Found: TypeAlias = "Plain | Elastic"
 
 
-class Compilable(nn.Module):
-    """What can be compiled part by part."""
+def compile_regions(space: nn.Module, **options: Any) -> list[str]:
+    """Compile the parts of a space, each when it is first run.
 
-    def compile_regions(self, **options: Any) -> list[str]:
-        """Has the parts of the space compiled, each when it is first run.
+    A part is compiled once if it is the same in every architecture, and otherwise once for each
+    value of what is more than a width: a kernel, or what is chosen within.  So after every part
+    has run, no further architecture compiles anything.  Single layers are left as they are;
+    elastic ones run as ever in a strategy that mixes architectures.
 
-        A part is compiled once if it is the same in every architecture, and otherwise once for
-        each value of what is more than a width: a kernel, or what is chosen within.  So after
-        every part has run, no further architecture compiles anything.  Single layers are left
-        as they are; elastic ones run as ever in a strategy that mixes architectures.
+    Compiled code rounds otherwise than what ``freeze`` makes, which is not compiled.  What a
+    module counts or remembers in its ``forward``, beside tensors, may be lost.
 
-        Compiled code rounds otherwise than what :meth:`freeze` makes, which is not compiled.
-        What a module counts or remembers in its ``forward``, beside tensors, may be lost.
+    Parameters
+    ----------
+    space
+        The space.
+    options
+        For ``torch.compile``.
 
-        Parameters
-        ----------
-        options
-            For ``torch.compile``.
-
-        Returns
-        -------
-        list of str
-            The paths of the parts.
-
-        Examples
-        --------
-        >>> from nas_space.hub import ProxylessNAS
-        >>> space = ProxylessNAS(width_mult=0.25)
-        >>> len(space.compile_regions())
-        129
-        """
-        found = dict(regions_of(self, options))
-        for region in found.values():
-            region.module.__dict__["_compiled_call_impl"] = region
-        return list(found)
+    Returns
+    -------
+    list of str
+        The paths of the parts.
+    """
+    found = dict(regions_of(space, options))
+    for region in found.values():
+        region.module.__dict__["_compiled_call_impl"] = region
+    return list(found)
 
 
 def regions_of(root: nn.Module, options: dict[str, Any]) -> Iterator[tuple[str, Found]]:
@@ -277,8 +269,10 @@ class _Form:
 
     def __call__(self, here: Any, args: Any, kwargs: Any) -> Any:
         tensors = {full: _unowned(held[name]) for held, name, full in self.fixed}
+        stand_ins = []
         for layer, parts in self.elastic:
             stand_in = here.stand_in(layer)
+            stand_ins.append(stand_in)
             for prefix, name, full, symbolic in parts:
                 holder = stand_in.__dict__[prefix] if prefix else stand_in
                 tensor = _unowned(holder.__dict__[name])
@@ -287,7 +281,10 @@ class _Form:
         for each in args:
             if isinstance(each, Tensor) and each.dim() > 1:
                 _mark(each, (1,))
-        return self.run(tensors, args, kwargs)
+        output = self.run(tensors, args, kwargs)
+        for stand_in in stand_ins:
+            put_back(stand_in)
+        return output
 
 
 _Tensor: TypeAlias = tuple[str, str, str, tuple[int, ...]]

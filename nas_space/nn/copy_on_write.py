@@ -7,6 +7,8 @@ from typing import Any, Self
 
 from torch import nn
 
+__all__ = ["SharedWeights"]
+
 
 class SharedWeights(nn.Module):
     """What a network does that was frozen with ``weights='share'``: it copies before it changes.
@@ -63,4 +65,5 @@ class SharedWeights(nn.Module):
         return super(SharedWeights, self.own_weights()).load_state_dict(*args, **kwargs)
 
     def __getstate__(self) -> dict[str, Any]:
-        return dict(self.own_weights().__dict__)
+        state: dict[str, Any] = super(SharedWeights, self.own_weights()).__getstate__()  # type: ignore[no-untyped-call]
+        return dict(state)

@@ -16,6 +16,8 @@ from ..mutable import MutableSymbol, Sample
 from .structure import ATOMS
 from .validation import Symbols
 
+__all__ = ["architecture_digest", "network_digest"]
+
 _LEFT_OUT = frozenset({"_architecture", "training", "_parameters", "_buffers", "_modules"})
 """What is no part of the structure, or is described apart from the other attributes."""
 

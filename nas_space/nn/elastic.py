@@ -12,35 +12,33 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from ..errors import DomainError
 from ..mutable import bounds, distinct_values
+from ..mutable.entered import Entered
+from ..mutable.expression import apply
 from ..mutable.node import Node
-from .activation import required
+from .activation import current, required
 from .blueprint import (
     REFUSALS,
     Blueprint,
     LayerForm,
     ModuleForm,
+    Shape,
     Template,
     as_call,
     defaults_of,
     refusal,
 )
-from .building import extent, slim
-from .freezing import dense
+from .building import slim
+from .freezing import Freezer, dense
 from .parametrized import ParametrizedModule, evaluated, expressions_in, signature_of
+from .segments import layout_of, leading
 from .structure import ATOMS, Survey
-
-if TYPE_CHECKING:
-    from .freezing import Freezer
-
-Shape: TypeAlias = tuple[Any, ...]
 
 
 class ElasticModule(ParametrizedModule):
@@ -89,7 +87,10 @@ class ElasticModule(ParametrizedModule):
 
     @classmethod
     def cut(cls, name: str, tensor: Tensor, shape: tuple[int, ...]) -> Tensor:
-        """The part of a tensor that has the given shape: by default, what comes first."""
+        """The part of a tensor that has the given shape: by default, what comes first.
+
+        A size that is :class:`~nas_space.nn.segments.Places` says which elements it is of.
+        """
         del name  # the same for all
         return leading(tensor, shape)
 
@@ -116,10 +117,13 @@ class ElasticModule(ParametrizedModule):
         # tensors are replaced by those of the largest shapes.
         self._init_plain(arguments, factory)
         self.__dict__["args"] = arguments
-        self.__dict__["_blueprint"] = Blueprint(type(self), arguments, Template(self))
+        layouts = {
+            name: tuple(map(layout_of, shape)) for name, shape in self.shapes(arguments).items()
+        }
+        self.__dict__["_blueprint"] = Blueprint(type(self), arguments, Template(self), layouts)
         device = factory.get("device")
-        for name, shape in self.shapes(arguments).items():
-            self._allocate(name, tuple(map(extent, shape)), device)
+        for name, layout in layouts.items():
+            self._allocate(name, tuple([axis.extent for axis in layout]), device)
         for name, buffer in self._buffers.items():
             if buffer is not None and buffer.is_meta:  # a counter, the same for every architecture
                 self._buffers[name] = torch.zeros_like(buffer, device=_device(device))
@@ -164,7 +168,7 @@ class ElasticModule(ParametrizedModule):
 
     def reset_parameters(self) -> None:
         """Draws initial weights, as the plain layer does."""
-        if not _BLANK.get():
+        if not _BLANK.last(False):
             getattr(self.plain, "reset_parameters", _nothing_to_reset)(self)
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -182,43 +186,71 @@ class ElasticModule(ParametrizedModule):
 
     # -- running and freezing -------------------------------------------------------------------
 
+    @property
+    def blueprint(self) -> Blueprint:
+        """What makes the layer out of values of the expressions among its arguments."""
+        found: Blueprint = self.__dict__["_blueprint"]
+        return found
+
     def form(self, values: Any) -> LayerForm:
         """What the layer is under some values."""
-        blueprint: Blueprint = self.__dict__["_blueprint"]
-        return blueprint.form(values)
+        return self.blueprint.form(values)
 
-    def extents(self, values: Any) -> dict[str, tuple[int, ...] | None]:
+    def extents(self, values: Any) -> dict[str, Shape | None]:
         """The shapes that its tensors have under some values; ``None`` for those it lacks."""
-        blueprint: Blueprint = self.__dict__["_blueprint"]
-        return blueprint.extents(values)
+        return self.blueprint.extents(values)
 
     @property
     def wanted(self) -> list[Node]:
         """The expressions among its arguments."""
-        blueprint: Blueprint = self.__dict__["_blueprint"]
-        return blueprint.wanted
+        return self.blueprint.wanted
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         if not self.is_parametrized:
             return self.plain.forward(self, *args, **kwargs)
         return required(self).elastic(self, *args, **kwargs)
 
+    def __getattr__(self, name: str) -> Any:
+        # A module that reads a tensor of a layer, instead of calling it, gets the part that is
+        # there: torch's encoder layers do so, and code that ties an output to an embedding.
+        state = self.__dict__
+        if "_blueprint" in state and (name in state["_parameters"] or name in state["_buffers"]):
+            activation = current()
+            if activation is not None:
+                if activation.is_single:
+                    return vars(activation.stand_in(self))[name]
+                wanted = [*self.blueprint.wanted, *self.blueprint.atoms]
+                known = dict(zip(wanted, activation.values(apply("tuple", *wanted)), strict=True))
+                return vars(self.stand_in(known.__getitem__))[name]
+        return super().__getattr__(name)
+
     def run(self, values: Any, *args: Any, **kwargs: Any) -> Any:
         """The output of the layer with the shape that it has under some values."""
-        return self.plain.forward(self.stand_in(values), *args, **kwargs)
+        return self.run_as(self.stand_in(values), *args, **kwargs)
+
+    def run_as(self, stand_in: Any, *args: Any, **kwargs: Any) -> Any:
+        """The output of torch's ``forward`` on a stand-in; statistics that it changes are kept."""
+        output = self.plain.forward(stand_in, *args, **kwargs)
+        put_back(stand_in)
+        return output
 
     def stand_in(self, values: Any) -> Any:
         """An object that torch's ``forward`` takes for the plain layer."""
+        return self.shaped(self.form(values))
+
+    def shaped(self, form: LayerForm) -> Any:
+        """An object that torch's ``forward`` takes for a plain layer of some form."""
         if torch.is_inference_mode_enabled():
             # A view of a tensor made there forgets that it wants gradients, by which torch
             # chooses kernels: what is cut has to be as ordinary as the parameters.
             with torch.inference_mode(False), torch.no_grad():
-                return self.stand_in(values)
-        form = self.form(values)
+                return self.shaped(form)
         stand_in = self._light(self, self.plain, form.parts[""])
         for name, child in self._modules.items():
             if child is not None:
-                stand_in.__dict__[name] = self._light(child, type(child), form.parts[name])
+                light = stand_in.__dict__[name] = self._light(child, type(child), form.parts[name])
+                if "_copied" in light.__dict__:
+                    stand_in.__dict__.setdefault("_copied", []).extend(light.__dict__["_copied"])
         return stand_in
 
     @staticmethod
@@ -239,6 +271,8 @@ class ElasticModule(ParametrizedModule):
                     if tensor.requires_grad and not taken.requires_grad:
                         # Without gradients, too, torch chooses kernels by this.
                         taken = taken.detach().requires_grad_()
+                elif taken is not None and taken is not tensor and not taken._is_view():
+                    contents.setdefault("_copied", []).append((tensor, cut, taken))
                 contents[name] = taken
         return light
 
@@ -263,7 +297,7 @@ class ElasticModule(ParametrizedModule):
 _MUTABLE_BY = frozenset({"args", "_expressions", "_mutables"})
 """Attributes that only a layer has which differs between architectures."""
 
-_BLANK: ContextVar[bool] = ContextVar("blank", default=False)
+_BLANK: Entered[bool] = Entered("blank")
 
 
 @contextmanager
@@ -272,11 +306,8 @@ def blank_layers() -> Iterator[None]:
 
     Layers built in it leave the drawing of initial weights to them.
     """
-    token = _BLANK.set(True)
-    try:
+    with _BLANK.entering(True):
         yield
-    finally:
-        _BLANK.reset(token)
 
 
 def _nothing_to_reset(*_: Any) -> None:
@@ -310,22 +341,13 @@ def _examples(arguments: Mapping[str, Any]) -> Iterator[Any]:
             yield chosen.__getitem__
 
 
+def put_back(stand_in: Any) -> None:
+    """Write what a forward has made of copied parts of buffers to where these came from."""
+    for buffer, cut, taken in stand_in.__dict__.get("_copied", ()):
+        with torch.no_grad():
+            places = cut(torch.arange(buffer.numel(), device=buffer.device).view(buffer.shape))
+            buffer.view(-1).index_copy_(0, places.flatten(), taken.flatten().to(buffer))
+
+
 def _device(device: Any) -> torch.device:
     return torch.get_default_device() if device is None else torch.device(device)
-
-
-def leading(tensor: Tensor, shape: tuple[int, ...]) -> Tensor:
-    """The first part of a tensor along every dimension."""
-    for dim, size in enumerate(shape):
-        if tensor.shape[dim] != size:
-            tensor = tensor.narrow(dim, 0, size)
-    return tensor
-
-
-def centred(tensor: Tensor, shape: tuple[int, ...], start: int) -> Tensor:
-    """The first part along dimensions before ``start``, the middle along the others."""
-    tensor = leading(tensor, shape[:start])
-    for dim in range(start, len(shape)):
-        if tensor.shape[dim] != shape[dim]:
-            tensor = tensor.narrow(dim, (tensor.shape[dim] - shape[dim]) // 2, shape[dim])
-    return tensor

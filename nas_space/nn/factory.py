@@ -2,83 +2,57 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from functools import partial
-from typing import Any, ClassVar, Self, cast
+from typing import TypeVar, cast
 
 import torch
-from torch import nn
 
-from ..errors import NasSpaceError, SampleValidationError, UsageError
+from ..errors import NasSpaceError
 from ..mutable import Mutable, Sample, frozen_context
 from .building import Slim, building_for
 from .freezing import Freezer
-from .module import MutableModule
+from .root import RootModule
 from .validation import is_retired
 
+__all__ = ["build_network"]
 
-class BuiltForOne(MutableModule):
-    """What a space can do before it is built: be built for one architecture alone."""
+R = TypeVar("R", bound=RootModule)
 
-    retired_labels: ClassVar[Mapping[str, Any]]
 
-    @classmethod
-    def frozen_factory(cls, arch: Mapping[str, Any]) -> Callable[..., Self]:
-        """A function that builds the network of one architecture, without building the space.
+def build_network(cls: type[R], arch: Sample, /, *args: object, **kwargs: object) -> R:
+    """Return the network of one architecture, with fresh weights, by the constructors of a class.
 
-        Parameters
-        ----------
-        arch
-            The architecture.  It is checked, as by :meth:`freeze`, when the network is built.
+    The same constructors run as for a space, with the same expressions; only primitives build no
+    more than the architecture needs.
 
-        Returns
-        -------
-        Callable
-            It takes the arguments of the class.  The weights are fresh.
+    Parameters
+    ----------
+    cls
+        The class of the space.
+    arch
+        The architecture.
+    args, kwargs
+        What the class takes.
 
-        Examples
-        --------
-        >>> from nas_space.hub import ProxylessNAS
-        >>> arch = ProxylessNAS(width_mult=0.25).sample(seed=0)
-        >>> net = ProxylessNAS.frozen_factory(arch)(num_labels=10, width_mult=0.25)
-        >>> net.architecture == arch
-        True
-        """
-        if not isinstance(arch, Mapping):
-            raise SampleValidationError(
-                f"an architecture is a dict from label to value, but got {arch!r}"
-            )
-        return partial(cls._frozen_for, dict(arch))
+    Raises
+    ------
+    NasSpaceError
+        As the whole space would: an architecture that seems wrong is checked again by the whole,
+        which knows all labels and where they are used.
+    """
 
-    @classmethod
-    def _frozen_for(cls, arch: Sample, /, *args: Any, **kwargs: Any) -> Self:
-        def check_with_whole_space() -> None:
-            with building_for(None), torch.device("meta"):
-                cls(*args, **kwargs).read(arch)
+    def check_with_whole_space() -> None:
+        with building_for(None), torch.device("meta"):
+            cls(*args, **kwargs).read(arch)
 
-        try:
-            with building_for(Slim(arch)), frozen_context(arch):
-                space: Self = cls(*args, **kwargs)
-            values = Mutable.read(space, arch)
-        except NasSpaceError:
-            check_with_whole_space()  # which knows all labels, and where they are used
-            raise
-        for name, value in arch.items():
-            if name not in values.active and not is_retired(name, value, cls.retired_labels):
-                check_with_whole_space()
-                break
-        return cast(Self, Freezer(values, "move").module(space))
-
-    @classmethod
-    def load_searched_model(
-        cls, name: str, pretrained: bool = False, download: bool = False, progress: bool = True
-    ) -> nn.Module:
-        """A network of a published architecture.
-
-        Raises
-        ------
-        UsageError
-            If none of that name is known; the base class knows none.
-        """
-        del pretrained, download, progress
-        raise UsageError(f"{cls.__name__} has no published architectures, so none named {name!r}")
+    try:
+        with building_for(Slim(arch)), frozen_context(arch):
+            space = cls(*args, **kwargs)
+        values = Mutable.read(space, arch)
+    except NasSpaceError:
+        check_with_whole_space()
+        raise
+    for name, value in arch.items():
+        if name not in values.active and not is_retired(name, value, cls.retired_labels):
+            check_with_whole_space()
+            break
+    return cast(R, Freezer(values, "move").module(space))

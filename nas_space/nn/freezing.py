@@ -12,7 +12,7 @@ import types
 import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar, cast
+from typing import Any, Literal, TypeAlias, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -20,11 +20,7 @@ from torch import Tensor, nn
 from ..errors import NasSpaceError, SampleMissingError, SpaceError
 from ..mutable import Mutable, MutableDict, MutableList, Values
 from ..mutable.node import Node
-from .module import MutableModule
 from .structure import ATOMS, BOOKKEEPING, held
-
-if TYPE_CHECKING:
-    from .elastic import ElasticModule
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -91,15 +87,15 @@ class Freezer:
             inside = self.root is not None
             if not inside:
                 self.root = module
-            if isinstance(module, MutableModule):
-                if inside and freezes_itself(type(module)):
-                    found = module.freeze(self.values.active)
-                    if self.device is not None or self.dtype is not None:
-                        found = found.to(self.device, self.dtype)
-                else:
-                    found = module.freeze_module(self)
-            else:
+            kind: Any = type(module)
+            if not hasattr(kind, "freeze_module"):
                 found = self.clone(module)
+            elif inside and freezes_itself(kind):
+                found = kind.freeze(module, self.values.active)
+                if self.device is not None or self.dtype is not None:
+                    found = found.to(self.device, self.dtype)
+            else:
+                found = kind.freeze_module(module, self)
             memo[id(module)] = found
         return cast(nn.Module, found)
 
@@ -160,7 +156,7 @@ class Freezer:
             into.update(attributes)
         return new
 
-    def elastic(self, layer: ElasticModule) -> nn.Module:
+    def elastic(self, layer: Any) -> nn.Module:
         """The plain layer that an elastic one is."""
         form = layer.form(self.values)
         for name, child in layer._modules.items():
@@ -199,7 +195,8 @@ class Freezer:
             if part is None:
                 return None
             if part.shape != tensor.shape:
-                key = (key, part.storage_offset(), part.shape, part.stride())
+                place: Any = (part.storage_offset(), part.shape, part.stride())
+                key = (key, place if part._is_view() else _copied_by(cut))
         found = self._tensors.get(key)
         if found is None:
             found = (self._made(tensor, cast(Tensor, part)), tensor)
@@ -409,6 +406,13 @@ def _content(cell: types.CellType) -> Any:
         return cell.cell_contents
     except ValueError:  # not assigned yet
         return None
+
+
+def _copied_by(cut: Cut) -> Any:
+    """What tells one cut from another that takes other elements, where a part is a copy."""
+    function = getattr(cut, "func", cut)
+    shape: Any = getattr(cut, "keywords", {}).get("shape")
+    return getattr(function, "__func__", function), shape
 
 
 def dense(part: Tensor, whole: Tensor) -> Tensor:

@@ -18,8 +18,10 @@ from torch import nn
 from ..errors import SpaceError, suggest
 from ..mutable import distinct_values
 from ..mutable.node import Node
-from .elastic import ElasticModule, Shape, centred, leading
+from .blueprint import Shape
+from .elastic import ElasticModule
 from .parametrized import ParametrizedModule
+from .segments import Places, centred, flattened, leading
 
 
 def _spread(value: Any, n: int) -> tuple[Any, ...]:
@@ -244,11 +246,11 @@ class MutableMultiheadAttention(ElasticModule, nn.MultiheadAttention, wraps=nn.M
         key = width if arguments["kdim"] is None else arguments["kdim"]
         value = width if arguments["vdim"] is None else arguments["vdim"]
         return {
-            "in_proj_weight": (width * 3, width),
+            "in_proj_weight": (flattened(3, width), width),
             "q_proj_weight": (width, width),
             "k_proj_weight": (width, key),
             "v_proj_weight": (width, value),
-            "in_proj_bias": (width * 3,),
+            "in_proj_bias": (flattened(3, width),),
             "bias_k": (1, 1, width),
             "bias_v": (1, 1, width),
             "out_proj.weight": (width, width),
@@ -257,8 +259,9 @@ class MutableMultiheadAttention(ElasticModule, nn.MultiheadAttention, wraps=nn.M
 
     @classmethod
     def cut(cls, name: str, tensor: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
-        if not name.startswith("in_proj") or tensor.shape == torch.Size(shape):
+        if not name.startswith("in_proj") or isinstance(shape[0], Places):
             return leading(tensor, shape)
+        # A plain number of rows is a third of it of each of the three projections.
         thirds = tensor.reshape(3, -1, *tensor.shape[1:])
         return leading(thirds, (3, shape[0] // 3, *shape[1:])).flatten(0, 1)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from torch import nn
 
@@ -14,10 +14,10 @@ from ..mutable.containers import frozen
 from ..mutable.node import Node
 from .activation import current
 from .building import constructing_by, constructor
+from .freezing import Freezer
 from .structure import ATOMS, Survey
 
-if TYPE_CHECKING:
-    from .freezing import Freezer
+__all__ = ["Constructing", "MutableModule"]
 
 M = TypeVar("M", bound=Mutable)
 
@@ -155,8 +155,6 @@ class MutableModule(Mutable, nn.Module, metaclass=Constructing):
         return survey.contents(self)
 
     def freeze_values(self, values: Values) -> nn.Module:
-        from .freezing import Freezer
-
         return Freezer(values).module(self)
 
     def freeze_module(self, freezer: Freezer) -> nn.Module:

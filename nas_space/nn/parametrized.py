@@ -10,7 +10,7 @@ import inspect
 from collections.abc import Iterable, Mapping
 from functools import cache
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, ClassVar, cast, get_overloads
+from typing import Any, ClassVar, cast, get_overloads
 
 from torch import nn
 
@@ -20,11 +20,11 @@ from ..mutable.expression import apply
 from ..mutable.node import Node, key_of
 from .activation import current, required
 from .building import slim
+from .freezing import Freezer
 from .module import MutableModule
 from .structure import ATOMS, Survey, side_by_side
 
-if TYPE_CHECKING:
-    from .freezing import Freezer
+__all__ = ["ParametrizedModule", "bound_arguments", "evaluated", "expressions_in", "signature_of"]
 
 
 def expressions_in(value: Any) -> list[Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import nn
 
@@ -14,11 +14,11 @@ from ..mutable import Categorical, MutableExpression, distinct_values
 from ..mutable.node import Node
 from .activation import required
 from .building import slim
+from .freezing import Freezer
 from .module import MutableModule
 from .structure import Survey, side_by_side
 
-if TYPE_CHECKING:
-    from .freezing import Freezer
+__all__ = ["Block", "Repeat"]
 
 Block = nn.Module | Callable[[int], nn.Module]
 

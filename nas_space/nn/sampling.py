@@ -16,6 +16,8 @@ from ..mutable.node import Leaf
 from ..mutable.random_words import Words
 from ..tables.sampler import sampler_of
 
+__all__ = ["allowed", "draw", "draw_many"]
+
 _ATTEMPTS = 100_000
 """Draws after which rejection gives up."""
 

@@ -3,59 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Any, ClassVar, Literal, Self, TypeVar, cast, overload
+from functools import partial
+from typing import Any, ClassVar, Literal, Self, cast, overload
 
 import torch
 from torch import nn
 
-from ..errors import (
-    LabelError,
-    SampleValidationError,
-    SpaceError,
-    UsageError,
-)
-from ..mutable import (
-    Constraint,
-    ExpressionConstraint,
-    LabeledMutable,
-    Mutable,
-    MutableExpression,
-    Sample,
-    SampleBatch,
-    Values,
-    frozen_context,
-    label,
-    label_scope,
-)
-from ..mutable.frozen import dry_run
-from ..mutable.labels import strict_label_scope
-from ..mutable.node import Leaf, Node, leaves
+from ..errors import DecompositionError, DomainError, SampleValidationError, SpaceError, UsageError
+from ..extensions import call as call_registered
+from ..mutable import Sample, SampleBatch, Values
+from ..mutable.bounds import combinations_of
 from ..mutable.random_words import RandomState, words
-from ..tables import Over
+from ..tables import Over, grid
 from ..tables import sample as sample_exactly
+from ..tables.queryable import Queryable
 from .activation import Activation
-from .building import inside_space, slim
-from .compilation import Compilable
+from .compilation import compile_regions
 from .copy_on_write import SharedWeights
-from .digests import architecture_digest
-from .explanation import Explainable
-from .factory import BuiltForOne
+from .digests import architecture_digest, network_digest
+from .factory import build_network
 from .freezing import Freezer, freezes_itself
 from .module import MutableModule
-from .reach import check_reach
-from .restricted import Countable
+from .restricted import RestrictedSpace, random_network
+from .root import RootModule, refuse_frozen
 from .sampling import draw, draw_many
-from .structure import ATOMS, Survey, explain_plain_layer, modules_using, refuse_misplaced
-from .validation import check_inactive, is_retired
 
-M = TypeVar("M", bound=Mutable)
+__all__ = ["ModelSpace"]
 
-_REMEMBERED = frozenset({"_structure", "_symbols", "_apart"})
-"""What is worked out once, and forgotten when the space changes."""
+_FEW = 2**16
+"""How many combinations are gone through in order, those that constraints forbid included."""
 
 
-class ModelSpace(SharedWeights, Countable, Compilable, Explainable, BuiltForOne, MutableModule):
+class ModelSpace(SharedWeights, Queryable, RootModule):
     """Base class of a space of networks: an ordinary module, written with choices in it.
 
     The space holds the weights of every architecture it describes.  An architecture is a
@@ -104,178 +83,12 @@ class ModelSpace(SharedWeights, Countable, Compilable, Explainable, BuiltForOne,
     True
     """
 
-    _label_prefix: ClassVar[str | None] = None
     example_shape: ClassVar[tuple[int, ...] | None] = None
-    retired_labels: ClassVar[Mapping[str, Any]] = {}
 
-    def __init_subclass__(cls, label_prefix: str | None = None, **kwargs: Any) -> None:
-        super().__init_subclass__(**kwargs)
-        if label_prefix is not None:
-            cls._label_prefix = label_prefix
-
-    # -- building ------------------------------------------------------------------------------
-
-    @classmethod
-    def construct(cls, *args: Any, **kwargs: Any) -> Any:
-        with inside_space() as outermost, cls._scope():
-            if not outermost:
-                return super().construct(*args, **kwargs)
-            whole = slim() is None
-            try:
-                with _undecided() if whole else nullcontext():
-                    space = super().construct(*args, **kwargs)
-            except TypeError as error:
-                explained = explain_plain_layer(error)
-                if explained is None:
-                    raise
-                raise explained from error
-        space.__dict__["_arguments"] = (args, kwargs)
-        if whole:
-            space.refresh()
-        return space
-
-    @classmethod
-    def _scope(cls) -> AbstractContextManager[Any]:
-        if cls._label_prefix is not None:
-            return label_scope(cls._label_prefix)
-        return strict_label_scope(cls.__name__) if label_scope.current() is None else nullcontext()
-
-    def refresh(self) -> None:
-        """Looks at all modules again, after some were replaced deep inside the space.
-
-        Raises
-        ------
-        LabelError, ExpressionError, SampleValidationError
-            If what they hold does not go together; see the class and :meth:`require`.
-        """
-        refuse_frozen(self)
-        self._forget()
-        survey = Survey()
-        self.__dict__["_structure"] = survey(self)
-        refuse_misplaced(self, survey)
-        known: dict[str, Leaf] = {}
-        for leaf in leaves(self.structure()):
-            first = known.setdefault(leaf.name, leaf)
-            if first is not leaf:
-                raise LabelError(
-                    f"two different choices carry the label {leaf.name!r}: {first!r} and {leaf!r} "
-                    f"(path: {modules_using(self, leaf.name)}); give one of them another label, or "
-                    "make them the same"
-                )
-        for constraint in self.constraints():
-            check_reach(constraint, self)
-
-    def structure(self) -> Node | None:
-        # The walk over all modules is made once; whatever changes the space forgets it.
-        state = self.__dict__
-        if "_architecture" in state:
-            return None
-        if "_structure" not in state:
-            state["_structure"] = super().structure()
-        found: Node | None = state["_structure"]
-        return found
-
-    def simplify(
-        self, is_leaf: Callable[[Mutable], bool] | None = None
-    ) -> dict[str, LabeledMutable]:
-        if is_leaf is not None:
-            return super().simplify(is_leaf)
-        state = self.__dict__
-        if "_symbols" not in state:
-            state["_symbols"] = super().simplify()
-        return dict(state["_symbols"])
-
-    def _forget(self) -> None:
-        for name in _REMEMBERED:
-            self.__dict__.pop(name, None)
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        # What holds nothing, and takes the place of nothing else, leaves the structure as it is.
-        if type(value) not in ATOMS or type(self.__dict__.get(name, self)) not in ATOMS:
-            self._forget()
-        super().__setattr__(name, value)
-
-    def __delattr__(self, name: str) -> None:
-        self._forget()
-        super().__delattr__(name)
-
-    def add_mutable(self, mutable: M) -> M:
-        self._forget()
-        return super().add_mutable(mutable)
-
-    def __getstate__(self) -> dict[str, Any]:
-        state = super().__getstate__()
-        return {key: value for key, value in state.items() if key not in _REMEMBERED}
-
-    def require(self, *conditions: MutableExpression[Any] | Constraint) -> Self:
-        """Declares conditions that every architecture must meet; returns the space.
-
-        Parameters
-        ----------
-        conditions
-            Expressions over labels, or constraints.  A condition is over active labels: one
-            that needs a label where it is not active must be guarded by
-            ``MutableExpression.condition``.  In a constructor, this is looked at when the whole
-            space is built.
-
-        Raises
-        ------
-        SampleValidationError
-            If a condition needs a label that is not active in some architecture; nothing is
-            declared then.
-        LabelError
-            If a condition is about a label that the space does not have.
-
-        Examples
-        --------
-        >>> from nas_space.mutable import Categorical
-        >>> from nas_space.nn import MutableLinear
-        >>> class Net(ModelSpace):
-        ...     def __init__(self):
-        ...         super().__init__()
-        ...         first = Categorical([4, 8, 16], label="first")
-        ...         second = Categorical([4, 8, 16], label="second")
-        ...         self.first, self.second = MutableLinear(2, first), MutableLinear(first, second)
-        ...         self.require(first * second <= 64)
-        >>> Net().freeze({"first": 16, "second": 8})
-        Traceback (most recent call last):
-        ...
-        nas_space.errors.ConstraintViolation: the constraint first * second <= 64 does not hold \
-for {'first': 16, 'second': 8}
-        """
-        refuse_frozen(self)
-        constraints = [
-            condition if isinstance(condition, Constraint) else _as_constraint(condition)
-            for condition in conditions
-        ]
-        if "_arguments" in self.__dict__:  # it is built
-            for constraint in constraints:
-                check_reach(constraint, self)
-        for constraint in constraints:
-            self.add_mutable(constraint)
-        return self
-
-    # -- reading architectures -----------------------------------------------------------------
-
-    def read(self, sample: Mapping[str, Any]) -> Values:
-        values = super().read(sample)
-        if len(values.active) != len(sample):
-            known, retired = self.symbols(), self.retired_labels
-            try:
-                for name, value in sample.items():
-                    if name not in values.active and not is_retired(name, value, retired):
-                        check_inactive(name, value, known, type(self).__name__)
-            except SampleValidationError as error:
-                self._locate(error, sample)
-                raise
-        return values
-
-    def _locate(self, error: SampleValidationError, sample: Mapping[str, Any]) -> None:
-        if error.label is not None and error.label in self.symbols():
-            error.paths.insert(0, modules_using(self, error.label))
+    # -- naming architectures ------------------------------------------------------------------
 
     def canonical(self, arch: Mapping[str, Any]) -> Sample:
-        """An architecture with its active labels only, in the space's order.
+        """Return an architecture with its active labels only, in the space's order.
 
         Two architectures with the same canonical form are the same network.
 
@@ -296,8 +109,41 @@ for {'first': 16, 'second': 8}
         return {name: active[name] for name in self.simplify() if name in active}
 
     def arch_id(self, arch: Mapping[str, Any]) -> str:
-        """A short digest of the :meth:`canonical` form: the same in every process and release."""
+        """Return a digest of the :meth:`canonical` form: the same in every process and release."""
         return architecture_digest(self.canonical(arch), self.symbols())
+
+    def network_id(self, arch: Mapping[str, Any]) -> str:
+        """Return a digest of the frozen network's structure, layer by layer, without weights.
+
+        Two architectures have the same exactly if they freeze to the same network; they may have
+        different labels, for example where two candidates of a choice are the same layer.
+
+        Raises
+        ------
+        SampleValidationError
+            If the architecture is not in the space.
+
+        Examples
+        --------
+        >>> from nas_space.nn import LayerChoice, ModelSpace
+        >>> class Net(ModelSpace):
+        ...     def __init__(self):
+        ...         super().__init__()
+        ...         candidates = {"a": nn.Linear(4, 4), "b": nn.Linear(4, 4), "c": nn.Identity()}
+        ...         self.layer = LayerChoice(candidates, label="layer")
+        >>> a, b, c = (Net().network_id({"layer": name}) for name in "abc")
+        >>> a == b, a == c
+        (True, False)
+        """
+        return network_digest(self.freeze(self.canonical(arch), device="meta"))
+
+    def explain(self, arch: Mapping[str, Any], input_shape: tuple[int, ...] | None = None) -> Any:
+        """Say what an architecture is, module by module; see :func:`nas_space.explain`.
+
+        Costs are known above this layer, which registers the function that is called here; see
+        :mod:`nas_space.extensions`.
+        """
+        return call_registered("explain", self, arch, input_shape)
 
     # -- choosing architectures ----------------------------------------------------------------
 
@@ -310,7 +156,7 @@ for {'first': 16, 'second': 8}
     def sample(
         self, n: int | None = None, *, over: Over = "labels", seed: RandomState = None
     ) -> Sample | SampleBatch:
-        """Architectures drawn at random.
+        """Draw architectures at random.
 
         Parameters
         ----------
@@ -347,7 +193,7 @@ for {'first': 16, 'second': 8}
         seed: RandomState = None,
         **freezing: Any,
     ) -> nn.Module:
-        """A random network: :meth:`sample` and :meth:`freeze`.
+        """Return a random network: :meth:`sample` and :meth:`freeze`.
 
         Parameters
         ----------
@@ -359,18 +205,45 @@ for {'first': 16, 'second': 8}
             Passed on to :meth:`freeze`.
         """
         refuse_frozen(self)
-        source = words(random_state if seed is None else seed)
-        sample: Sample = {} if memo is None else memo
-        if sample:
-            self.fill(sample, lambda symbol: symbol.draw(source(symbol.words)))
-        else:
-            sample.update(draw(self, source))
-        return self.freeze(sample, **freezing)
+        return random_network(self, memo, random_state if seed is None else seed, freezing)
+
+    def grid(self, memo: Sample | None = None, granularity: int | None = None) -> Iterator[Any]:
+        combinations = combinations_of(list(self.symbols().values()))
+        few = combinations is not None and combinations <= _FEW
+        if memo or granularity is not None or few or not self.constraints():
+            yield from super().grid(memo, granularity)
+            return
+        try:
+            for arch in grid(self):  # without going through what the constraints forbid
+                if memo is not None:
+                    memo.clear()
+                    memo.update(arch)
+                yield self.freeze(arch)
+        except (DecompositionError, DomainError):
+            yield from super().grid(memo, granularity)
+
+    def where(self, *conditions: Any, attempts: int | None = None) -> RestrictedSpace:
+        """Return the architectures that meet some conditions, as a space.
+
+        See :func:`nas_space.tables.restrict`.  The space stays as it is, and its weights are
+        those of the restricted one.  A cost is about labels: that of a space with other labels
+        is refused, that of one with the same labels and other widths is taken as it is.
+
+        Examples
+        --------
+        >>> from nas_space.hub import ProxylessNAS
+        >>> from nas_space.mutable import MutableExpression
+        >>> space = ProxylessNAS(width_mult=0.25)
+        >>> depth = MutableExpression.sum(space.simplify()[f"s{i}_depth"] for i in range(2, 7))
+        >>> space.where(depth <= 6).count()
+        1446336
+        """
+        return RestrictedSpace.of(self, conditions, attempts)
 
     # -- running and freezing ------------------------------------------------------------------
 
     def activate(self, arch: Mapping[str, Any]) -> Activation:
-        """A context in which the space runs as one architecture, with the shared weights.
+        """Return a context in which the space runs as one architecture, with the shared weights.
 
         Raises
         ------
@@ -406,7 +279,7 @@ for {'first': 16, 'second': 8}
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> Self:
-        """A plain network of one architecture, with the weights of the space.
+        """Return a plain network of one architecture, with the weights of the space.
 
         No constructor runs.  The network keeps the classes of a user's own modules, and the
         layers of this library become plain layers of torch.
@@ -458,24 +331,58 @@ for {'first': 16, 'second': 8}
         found = self.__dict__.get("_architecture")
         return None if found is None else dict(found)
 
+    def compile_regions(self, **options: Any) -> list[str]:
+        """Compile the parts of the space; see :func:`nas_space.nn.compilation.compile_regions`.
 
-@contextmanager
-def _undecided() -> Iterator[None]:
-    """A context in which a whole space is built, whatever is chosen around it."""
-    with frozen_context.bypass(), dry_run():
-        yield
+        Examples
+        --------
+        >>> from nas_space.hub import ProxylessNAS
+        >>> space = ProxylessNAS(width_mult=0.25)
+        >>> len(space.compile_regions())
+        129
+        """
+        return compile_regions(self, **options)
 
+    # -- networks without a space --------------------------------------------------------------
 
-def refuse_frozen(module: nn.Module) -> None:
-    """Raises if a module is a frozen network already."""
-    architecture = module.__dict__.get("_architecture")
-    if architecture is not None:
-        raise SpaceError(
-            f"this {type(module).__name__} is frozen already, as {architecture}; use the space it "
-            "came from"
-        )
+    @classmethod
+    def frozen_factory(cls, arch: Mapping[str, Any]) -> Callable[..., Self]:
+        """Return a function that builds the network of one architecture, without the space.
 
+        Parameters
+        ----------
+        arch
+            The architecture.  It is checked, as by :meth:`freeze`, when the network is built.
 
-def _as_constraint(condition: MutableExpression[Any]) -> Constraint:
-    # Called what it says, so that two spaces that say the same can be parts of a third.
-    return ExpressionConstraint(condition, label=label(["constraint", str(condition)]))
+        Returns
+        -------
+        Callable
+            It takes the arguments of the class.  The weights are fresh.
+
+        Examples
+        --------
+        >>> from nas_space.hub import ProxylessNAS
+        >>> arch = ProxylessNAS(width_mult=0.25).sample(seed=0)
+        >>> net = ProxylessNAS.frozen_factory(arch)(num_labels=10, width_mult=0.25)
+        >>> net.architecture == arch
+        True
+        """
+        if not isinstance(arch, Mapping):
+            raise SampleValidationError(
+                f"an architecture is a dict from label to value, but got {arch!r}"
+            )
+        return partial(cast("Callable[..., Self]", build_network), cls, dict(arch))
+
+    @classmethod
+    def load_searched_model(
+        cls, name: str, pretrained: bool = False, download: bool = False, progress: bool = True
+    ) -> nn.Module:
+        """Return a network of a published architecture.
+
+        Raises
+        ------
+        UsageError
+            If none of that name is known; the base class knows none.
+        """
+        del pretrained, download, progress
+        raise UsageError(f"{cls.__name__} has no published architectures, so none named {name!r}")

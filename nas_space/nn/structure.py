@@ -21,6 +21,18 @@ from ..mutable import Constraint, Mutable
 from ..mutable.expression import apply
 from ..mutable.node import Node
 
+__all__ = [
+    "ATOMS",
+    "BOOKKEEPING",
+    "Survey",
+    "explain_plain_layer",
+    "held",
+    "is_plain_layer",
+    "modules_using",
+    "refuse_misplaced",
+    "side_by_side",
+]
+
 ATOMS = frozenset(
     {
         *(int, float, str, bool, bytes, complex, range, type(None), type(Ellipsis), type),

@@ -7,7 +7,9 @@ from typing import Any
 
 from ..errors import SampleValidationError, suggest
 from ..mutable import CategoricalMultiple, MutableSymbol
-from ..mutable.mutable import listed
+from ..mutable.labels import listed
+
+__all__ = ["Symbols", "check_inactive", "is_retired"]
 
 Symbols = Mapping[str, MutableSymbol[Any]]
 

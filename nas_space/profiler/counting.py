@@ -55,7 +55,7 @@ class Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.peak = 0
         self.extras = NO_EXTRAS
         self._held = 0
-        self._alive: dict[int, weakref.ref[Any]] = {}
+        self._alive: dict[int, _Memory] = {}
 
     def __torch_dispatch__(
         self,
@@ -72,6 +72,10 @@ class Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 parts = func.decompose(*args, **kwargs)
                 if parts is not NotImplemented:
                     return parts
+        before = {
+            storage._cdata: storage.nbytes()
+            for storage in (a.untyped_storage() for a in tree_leaves(args) if _is_tensor(a))
+        }
         out = func(*args, **kwargs)
         if formula is not None:
             self.flops += formula(args, kwargs, out)
@@ -82,23 +86,35 @@ class Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self.extras = Extras(*map(sum, zip(self.extras, extra(args, out), strict=True)))
         for tensor in tree_leaves(out):
             if _is_tensor(tensor):
-                self._hold(tensor, args)
+                self._hold(tensor, before)
         return out
 
-    def _hold(self, tensor: torch.Tensor, args: tuple[Any, ...]) -> None:
+    def _hold(self, tensor: torch.Tensor, before: dict[int, int]) -> None:
+        """Counts the memory of a result: all that is new, or by how much it has grown."""
         storage = tensor.untyped_storage()
         key, size = storage._cdata, storage.nbytes()
-        given = (a.untyped_storage()._cdata for a in tree_leaves(args) if _is_tensor(a))
-        if key in self._alive or key in given:
-            return
+        known = self._alive.get(key)
+        if known is None and before.get(key) == size:
+            return  # an argument's
+        first = before.get(key, 0) if known is None else known.first
+        if known is None:
 
-        def release(_: Any) -> None:
-            del self._alive[key]
-            self._held -= size
+            def release(_: Any) -> None:
+                gone = self._alive.pop(key)
+                self._held -= gone.size - gone.first
 
-        self._alive[key] = weakref.ref(storage, release)
-        self._held += size
+            known = _Memory(weakref.ref(storage, release), first, first)
+        self._alive[key] = known._replace(size=size)
+        self._held += size - known.size
         self.peak = max(self.peak, self._held)
+
+
+class _Memory(NamedTuple):
+    """Memory that a call has made, or made larger: how large it was at first, and is now."""
+
+    reference: weakref.ref[Any]
+    first: int
+    size: int
 
 
 def _is_tensor(value: Any) -> bool:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
 
+from ..errors import SpaceError
 from ..mutable.node import key_of
+from ..nn.structure import ATOMS
 from .counting import NO_EXTRAS, Counter
 from .tensors import flatten, unflatten
 
@@ -27,8 +29,17 @@ class Outcome:
         For each leaf that is a tensor: the argument whose memory it uses, or ``None``.
     same
         For each leaf: the argument that it is itself, or ``None``.
+    views
+        The leaves that autograd takes for views of an argument.
     changed
-        Arguments whose shape or type the call has changed, with what they are now.
+        Arguments whose shape, type or need of gradients the call has changed, with what they are
+        now.
+    tracked
+        Of these, the ones that were written to with something that autograd follows: so are now
+        all views of the same memory.
+    moved
+        Arguments that lie in other memory after the call: in that of another argument, or, where
+        it is ``None``, in memory of their own.
     flops, unknown, peak, extras
         As of :class:`~.counting.Counter`.
     kept_arguments, kept_leaves, extra
@@ -40,7 +51,7 @@ class Outcome:
 
     __slots__ = (
         "call", "changed", "error", "extra", "extras", "flops", "kept_arguments", "kept_leaves",
-        "leaves", "origins", "peak", "same", "spec", "unknown",
+        "leaves", "moved", "origins", "peak", "same", "spec", "tracked", "unknown", "views",
     )  # fmt: skip
 
     def __init__(self, call: tuple[Callable[..., Any], Any, list[Any]]) -> None:
@@ -49,7 +60,10 @@ class Outcome:
         self.leaves: list[Any] = []
         self.origins: list[int | None] = []
         self.same: list[int | None] = []
+        self.views: frozenset[int] = frozenset()
         self.changed: dict[int, torch.Tensor] = {}
+        self.tracked: frozenset[int] = frozenset()
+        self.moved: dict[int, int | None] = {}
         self.flops = 0
         self.unknown: tuple[str, ...] = ()
         self.peak = 0
@@ -99,6 +113,10 @@ class Evaluator:
             self._known[id(made)] = (made, made)
         return made
 
+    def tracked(self, tensor: torch.Tensor) -> torch.Tensor:
+        """The one meta tensor like this one that autograd follows."""
+        return self.interned(tensor.detach().requires_grad_())
+
     def shadow(self, tensor: torch.Tensor) -> torch.Tensor:
         """The meta tensor for one that lives on, such as a parameter: it is remembered."""
         found = self._known.get(id(tensor))
@@ -126,7 +144,7 @@ class Evaluator:
         outcome = None if key is None else self._outcomes.get(key)
         if outcome is None:
             outcome = self._run(function, spec, leaves, first)
-            if key is not None:
+            if key is not None and all(map(_lasts, outcome.leaves)):
                 self._outcomes[key] = outcome
         return outcome
 
@@ -142,8 +160,9 @@ class Evaluator:
             if isinstance(part, tuple) and part and part[0] == "id":
                 self._keep.append(leaf)  # its identity must stay taken
             parts.append(part)
-        # Without a tensor, a function may be called for what it does: switching gradients on.
-        if not tensors:
+        # Without a tensor, a function may be called for what it does: switching gradients on. A
+        # module of a user's may do something else at each call.
+        if not tensors or isinstance(function, nn.Module):
             return None
         return (function, spec, tuple(parts), first, torch.is_grad_enabled())
 
@@ -170,18 +189,20 @@ class Evaluator:
             if isinstance(tensor, torch.Tensor)
         }
         args, kwargs = unflatten(spec, iter(given))
+        before = [_state(value) if _tensor(value) else None for value in given]
+        storages = [value.untyped_storage() for value in given if _tensor(value)]  # to stay apart
         counter = Counter()
         saved: list[torch.Tensor] = []
         try:
             with self._watching(saved), counter:
                 result = function(*args, **kwargs)
+                found: list[Any] = []
+                outcome.spec = flatten(result, found, use_up=True)
         except Exception as error:  # noqa: BLE001 - whatever torch or an operator raises
             outcome.error = error.with_traceback(None)
             return outcome
         outcome.flops, outcome.peak, outcome.extras = counter.flops, counter.peak, counter.extras
         outcome.unknown = tuple(dict.fromkeys(counter.unknown))
-        found: list[Any] = []
-        outcome.spec = flatten(result, found)
         places = {id(value): place for place, value in enumerate(given) if _tensor(value)}
         outcome.same = [places.get(id(leaf)) if _tensor(leaf) else None for leaf in found]
         outcome.origins = [
@@ -190,10 +211,41 @@ class Evaluator:
         if self.training:
             self._sort_out(saved, owners, own, found, outcome)
         outcome.leaves = [self.interned(leaf) if _tensor(leaf) else leaf for leaf in found]
-        for place, (before, after) in enumerate(zip(leaves, given, strict=True)):
-            if _tensor(after) and not _alike(before, after):
-                outcome.changed[place] = self.interned(after)
+        outcome.views = frozenset(
+            place for place, leaf in enumerate(found) if _tensor(leaf) and leaf._is_view()
+        )
+        self._compare(given, before, owners, outcome)
+        del storages
+        again: list[Any] = []
+        flatten((args, kwargs), again)
+        if list(map(_identity, again)) != list(map(_identity, given)):
+            outcome.error = SpaceError(
+                "it changes a list or dictionary that it is given, where it cannot be followed; "
+                "return what it adds instead"
+            )
         return outcome
+
+    def _compare(
+        self,
+        given: list[Any],
+        before: list[_State | None],
+        owners: dict[int, int],
+        outcome: Outcome,
+    ) -> None:
+        """What the call has changed in its arguments."""
+        tracked = []
+        for place, (tensor, old) in enumerate(zip(given, before, strict=True)):
+            if old is None or (new := _state(tensor)) == old:
+                continue
+            if new.form != old.form or (self.training and new.grad != old.grad):
+                outcome.changed[place] = self.interned(tensor)
+                if new.grad and not old.grad and new.version != old.version:
+                    tracked.append(place)
+            if new.storage != old.storage:
+                outcome.moved[place] = owners.get(new.storage)
+            elif new.size != old.size:
+                outcome.moved[place] = None
+        outcome.tracked = frozenset(tracked)
 
     def _fresh(self, tensor: torch.Tensor) -> torch.Tensor:
         """A tensor of its own, which a function may change."""
@@ -269,7 +321,31 @@ def _strides(tensor: torch.Tensor) -> tuple[int, ...]:
     return tensor.stride()
 
 
-def _alike(one: torch.Tensor, other: torch.Tensor) -> bool:
-    return one is other or (
-        one.shape == other.shape and one.dtype == other.dtype and one.stride() == other.stride()
+class _State(NamedTuple):
+    """What a call may change in a tensor, beside its data."""
+
+    form: Any
+    grad: bool
+    version: int
+    storage: int
+    size: int
+
+
+def _state(tensor: torch.Tensor) -> _State:
+    storage = tensor.untyped_storage()
+    return _State(
+        (tensor.shape, tensor.stride(), tensor.dtype),
+        tensor.requires_grad,
+        tensor._version,
+        storage._cdata,
+        storage.nbytes(),
     )
+
+
+def _lasts(leaf: Any) -> bool:
+    """Whether something that a call gave can be given again: it cannot be changed or used up."""
+    return type(leaf) in ATOMS or _tensor(leaf)
+
+
+def _identity(leaf: Any) -> int | None:
+    return id(leaf) if _tensor(leaf) else None

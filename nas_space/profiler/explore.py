@@ -92,11 +92,14 @@ class Frame:
         Set when a :class:`Refusal` is raised, likewise.
     lazy
         The first number that was made in it without being plain.
+    once
+        How many modules run in it, each inside of another, that were given an iterator.
     """
 
-    __slots__ = ("lazy", "refused", "wanted")
+    __slots__ = ("lazy", "once", "refused", "wanted")
 
     def __init__(self) -> None:
+        self.once = 0
         self.refused: str | None = None
         self.wanted: Sequence[Guard] | None = None
         self.lazy: Cases | None = None
@@ -203,7 +206,12 @@ class Explorer(Activation):
         which = (*self.context.guards, *(guard for guard in guards if guard.labels))
         self.failures.append(Failure(which, self.path, what, error))
 
-    def over_arguments(self, layer: ElasticModule, make: Callable[[int, Any], Any]) -> Cases:
+    def over_arguments(
+        self,
+        layer: ElasticModule,
+        make: Callable[[int, Any], Any],
+        also: Sequence[Any] = (),
+    ) -> Cases:
         """What a function makes of each combination of a layer's arguments.
 
         Parameters
@@ -213,12 +221,15 @@ class Explorer(Activation):
         make
             Given the place of a combination, and the values of the expressions in it.  What torch
             refuses are failures.
+        also
+            Further expressions to know the values of.
         """
-        cases = self.cases(apply("tuple", *layer.wanted))
+        wanted = (*layer.wanted, *also)
+        cases = self.cases(apply("tuple", *wanted))
         ids = np.full(len(cases.values) + 1, NONE)
         made: list[Any] = []
         for place in cases.present(self.context):
-            chosen = dict(zip(layer.wanted, cases.values[place], strict=True))
+            chosen = dict(zip(wanted, cases.values[place], strict=True))
             try:
                 found = make(place, chosen.__getitem__)
             except NasSpaceError as error:

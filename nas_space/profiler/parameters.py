@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
@@ -59,11 +60,16 @@ def params(space: Space) -> Any:
 def count_parameters(space: Space, *, normalization: bool = True) -> Any:
     """As :func:`params`; those of normalisations may be left out."""
     space = module_of(space)
-    census = _Census(() if normalization else _NORMALIZATIONS)
+    census = _Census(() if normalization else _NORMALIZATIONS, _tied(space))
     with suppress(Dead):
         census.attempt(lambda: census.freezer.module(space))
     check(space, census.failures, "any inputs")
     return census.total(space)
+
+
+def _tied(space: nn.Module) -> frozenset[int]:
+    found = Counter(id(p) for module in space.modules() for p in module._parameters.values())
+    return frozenset(key for key, number in found.items() if number > 1)
 
 
 _NORMALIZATIONS: tuple[type[nn.Module], ...] = (
@@ -116,7 +122,7 @@ class _Use(NamedTuple):
             part = None if shape is None else self.cut(whole, shape)
             if part is not None:
                 context = self.context.within(self.shapes.where(place))
-                yield (part.storage_offset(), part.shape), context, part.numel()
+                yield (part.storage_offset(), tuple(shape)), context, part.numel()
 
 
 class _Census(Explorer):
@@ -126,10 +132,15 @@ class _Census(Explorer):
     ----------
     ignored
         Classes of modules whose own parameters do not count.
+    tied
+        The identities of parameters that several modules have.
     """
 
-    def __init__(self, ignored: tuple[type[nn.Module], ...] = ()) -> None:
+    def __init__(
+        self, ignored: tuple[type[nn.Module], ...] = (), tied: frozenset[int] = frozenset()
+    ) -> None:
         super().__init__()
+        self.tied = tied
         self.ignored = ignored
         self.freezer = _Counting(self)
         self.uses: list[_Use] = []
@@ -219,8 +230,9 @@ class _Counting(Freezer):
 
     def elastic(self, layer: ElasticModule) -> nn.Module:
         """Counts for all values of the layer's arguments at once: there may be many."""
-        census = self.census
-        extents = census.over_arguments(layer, lambda _, chosen: layer.extents(chosen))
+        census, blueprint = self.census, layer.blueprint
+        extents = census.over_arguments(layer, lambda _, chosen: blueprint.extents(chosen))
+        placed: Cases | None = None
         for prefix, holder in (("", layer), *layer._modules.items()):
             for leaf, parameter in () if holder is None else holder._parameters.items():
                 if parameter is None or isinstance(holder, census.ignored):
@@ -230,6 +242,14 @@ class _Counting(Freezer):
                     self._note(parameter)
                     continue
                 shapes = extents.map(partial(_plain, name))
+                if name in blueprint.segmented and id(parameter) in census.tied:
+                    # Other elements of the same number are another part.
+                    placed = placed or census.over_arguments(
+                        layer,
+                        lambda _, chosen: blueprint.extents(chosen, lambda a: a.places(chosen)),
+                        blueprint.atoms,
+                    )
+                    shapes = placed.map(partial(_plain, name))
                 self._note(parameter, (id(layer), name), partial(layer.cut, name), shapes)
         return self.stub
 

@@ -9,7 +9,7 @@ ours.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NoReturn
 
 import numpy as np
@@ -17,7 +17,7 @@ import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode, resolve_name
 
-from ..errors import SpaceError
+from ..errors import SpaceError, UsageError
 from ..mutable.node import key_of
 from ..nn.parametrized import evaluated
 from ..nn.structure import Survey
@@ -71,6 +71,12 @@ class Recorder(Explorer):
         twin.train(self.training)
         leaves: list[Any] = []
         spec = flatten((args, kwargs), leaves)
+        for leaf in leaves:
+            if isinstance(leaf, Iterator):
+                raise UsageError(
+                    f"a {type(leaf).__name__} can be gone through once, but the forward runs again "
+                    "where architectures differ; give a list of what it gives"
+                )
         given = [self._input(leaf) if isinstance(leaf, torch.Tensor) else leaf for leaf in leaves]
         self.inputs = list(self.live.values())
 
@@ -112,6 +118,8 @@ class Recorder(Explorer):
 
     def mix(self, choice: Any, run: Callable[[Any], Any]) -> Any:
         self.call.decides = True
+        if self.frames[-1].once:  # the first branch would use up what the others want
+            return run(self.plain(self.cases(choice)))
         return super().mix(choice, run)
 
     def elastic(self, layer: Any, *args: Any, **kwargs: Any) -> Any:
@@ -132,7 +140,7 @@ class Recorder(Explorer):
         found: nn.Module | None = self._stand_ins.get(key)
         if found is None:
             with torch._C.DisableTorchFunction():  # its weights are there before the forward
-                found = self._stand_ins[key] = layer.stand_in(chosen)
+                found = self._stand_ins[key] = layer.shaped(layer.blueprint.form_by_size(chosen))
             for module in (found, *vars(found).values()):
                 if isinstance(module, nn.Module):
                     vars(module).pop("forward", None)  # that of the twin, which is followed
@@ -155,6 +163,16 @@ class Recorder(Explorer):
         return result
 
     def _inside(self, followed: Followed, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        leaves: list[Any] = []
+        flatten((args, kwargs), leaves)
+        if any(isinstance(leaf, Iterator) for leaf in leaves):
+            # It cannot run again on what it has used up: that is for the code that made it.
+            frame = self.frames[-1]
+            frame.once += 1
+            try:
+                return followed.forward(*args, **kwargs)
+            finally:
+                frame.once -= 1
         mark = self.mark()
         try:
             return self.attempt(lambda: followed.forward(*args, **kwargs))
@@ -279,7 +297,9 @@ class Recorder(Explorer):
             if len(given) == 1 and (argument := given.pop()) is not None:
                 return leaves[argument]  # changed in place, or passed through
             cases = Cases(step.labels, step.ids, values).map(_itself)
-            return CaseTensor.make(self, cases, self._memory(place, step, leaves))
+            origins = [outcome.origins[place] for outcome in step.outcomes]
+            views = self._views(place, step, leaves)
+            return CaseTensor.make(self, cases, self._memory(origins, values, step, leaves), views)
         if any(tensors):
             self._check_same(step.labels, step.ids, tensors)
         return self._plain_or_number(Cases(step.labels, step.ids, values))
@@ -328,20 +348,37 @@ class Recorder(Explorer):
         table = np.array([*extents, 0], dtype=np.int64)[ids]
         return Share(self.live, Claim(Held(self.context, labels, table), ()))
 
-    def _memory(self, place: int, step: Step, leaves: list[Any]) -> tuple[Share, ...]:
-        """Where a result lies: in memory of its own, or in that of an argument it is a view of."""
+    def _memory(
+        self,
+        origins: list[int | None],
+        tensors: Sequence[torch.Tensor | None],
+        step: Step,
+        leaves: list[Any],
+    ) -> tuple[Share, ...]:
+        """Where something lies: in memory of its own, or in that of an argument it is a view of."""
         shares: list[Share] = []
-        origins = [outcome.origins[place] for outcome in step.outcomes]
-        for origin in dict.fromkeys(origins):
+        different = dict.fromkeys(origins)
+        for origin in different:
             if origin is None:
                 own = [
-                    outcome.leaves[place] if outcome.origins[place] is None else None
-                    for outcome in step.outcomes
+                    tensor if its is None else None
+                    for its, tensor in zip(origins, tensors, strict=True)
                 ]
                 shares.append(self._hold(step.labels, own, step.ids))
             elif type(leaves[origin]) is CaseTensor:
-                shares.extend(leaves[origin].shares)
+                its = np.array([each == origin for each in origins] + [False])
+                guards = (Guard(step.labels, its[step.ids]),) if len(different) > 1 else ()
+                shares.extend(share.where(guards) for share in leaves[origin].shares)
         return tuple(shares)
+
+    @staticmethod
+    def _views(place: int, step: Step, leaves: list[Any]) -> Any:
+        """The tensors that autograd takes a result for a view together with, if for one at all."""
+        for outcome in step.outcomes:
+            origin = outcome.origins[place]
+            if origin is not None and place in outcome.views:
+                return getattr(leaves[origin], "views", None)
+        return None
 
     def _note(self, step: Step, leaves: list[Any], results: list[Any]) -> None:
         """Adds a call to the record, unless it only asked for something."""
@@ -357,17 +394,42 @@ class Recorder(Explorer):
 
     def _change(self, step: Step, leaves: list[Any]) -> None:
         """Takes over what calls have changed in their arguments, such as a shape."""
-        for place in dict.fromkeys(p for outcome in step.outcomes for p in outcome.changed):
+        for place in dict.fromkeys(p for o in step.outcomes for p in (*o.changed, *o.moved)):
             tensor = leaves[place]
             if type(tensor) is not CaseTensor:
-                continue
+                raise SpaceError(
+                    "the forward changes the shape, the type or the need of gradients of a tensor "
+                    "that the space holds, so the next call would find it changed; work on a copy"
+                )
             values = [
                 outcome.changed.get(place, outcome.call[2][place]) for outcome in step.outcomes
             ]
-            new = Cases(step.labels, step.ids, values).map(_itself)
-            labels, here = self.context.exact(())
-            before = [(Guard(labels, ~here), tensor.cases)] if labels else []
-            tensor.cases = selected([(Guard(labels, here), new), *before])
+            self._update(tensor, Cases(step.labels, step.ids, values).map(_itself))
+            if any(place in outcome.moved for outcome in step.outcomes):
+                self._move(tensor, place, step, leaves)
+            tracked = np.array([place in outcome.tracked for outcome in step.outcomes] + [False])
+            if tracked.any():
+                guard = Guard(step.labels, tracked[step.ids])
+                for view in [view() for view in tensor.views]:
+                    if view is not None and view is not tensor:
+                        self._update(view, view.cases.map(self.evaluator.tracked), guard)
+
+    def _update(self, tensor: CaseTensor, new: Cases, *guards: Guard) -> None:
+        """Makes a tensor something else, for the architectures of the context, or some of them."""
+        context = self.context
+        for guard in guards:
+            context = context.within(guard)
+        labels, here = context.exact(())
+        before = [(Guard(labels, ~here), tensor.cases)] if labels else []
+        tensor.cases = selected([(Guard(labels, here), new), *before])
+
+    def _move(self, tensor: CaseTensor, place: int, step: Step, leaves: list[Any]) -> None:
+        """Takes over that a tensor lies in other memory than before, for some architectures."""
+        origins = [outcome.moved.get(place, place) for outcome in step.outcomes]
+        tensors = [outcome.changed.get(place) for outcome in step.outcomes]
+        labels, here = self.context.exact(())
+        outside = [share.where((Guard(labels, ~here),)) for share in tensor.shares if labels]
+        tensor.shares = (*self._memory(origins, tensors, step, leaves), *outside)
 
     # -- merging ----------------------------------------
 
@@ -396,7 +458,7 @@ class Recorder(Explorer):
                 [(g, self._inner(leaf)) for g, leaf in zip(guards, column, strict=True)]
             )
             shares = [
-                Share(self.live, Claim(share.claim.held, (guard, *share.claim.guards)))
+                share.where((guard,))
                 for guard, leaf in zip(guards, column, strict=True)
                 if type(leaf) is CaseTensor
                 for share in leaf.shares

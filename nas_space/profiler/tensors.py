@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Callable
+import weakref
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -33,21 +34,31 @@ class CaseTensor(torch.Tensor):
         The architectures that have it.
     shares
         The memory it lies in, which it keeps alive.
+    views
+        The tensors that autograd takes for views of one, this one among them.
     """
 
     cases: Cases
     recorder: Recorder
     context: Context
     shares: tuple[Share, ...]
+    views: list[weakref.ref[CaseTensor]]
 
     @staticmethod
-    def make(recorder: Recorder, cases: Cases, shares: tuple[Share, ...] = ()) -> CaseTensor:
+    def make(
+        recorder: Recorder,
+        cases: Cases,
+        shares: tuple[Share, ...] = (),
+        views: list[weakref.ref[CaseTensor]] | None = None,
+    ) -> CaseTensor:
         """A stand-in in the context of the recorder."""
         made = torch.Tensor._make_wrapper_subclass(
             CaseTensor, (0,), dtype=torch.float32, device=torch.device("meta")
         )
+        views = [] if views is None else views
+        views.append(weakref.ref(made))
         made.__dict__.update(
-            cases=cases, recorder=recorder, context=recorder.context, shares=shares
+            cases=cases, recorder=recorder, context=recorder.context, shares=shares, views=views
         )
         return made
 
@@ -216,8 +227,18 @@ def sized(extents: tuple[Any, ...]) -> Any:
 # -- arguments and results as a list of leaves, and how to put them together again --------------
 
 
-def flatten(value: Any, leaves: list[Any]) -> Any:
+def flatten(value: Any, leaves: list[Any], use_up: bool = False) -> Any:
     """Adds the leaves of nested tuples, lists, dictionaries and slices to a list.
+
+    Parameters
+    ----------
+    value
+        What is taken apart.
+    leaves
+        The list.
+    use_up
+        Whether iterators are gone through as well: those that somebody else still wants, such
+        as the arguments of a function, must not be.
 
     Returns
     -------
@@ -226,11 +247,13 @@ def flatten(value: Any, leaves: list[Any]) -> Any:
     """
     kind = type(value)
     if kind is not CaseNumber and isinstance(value, (tuple, list)):
-        return (kind, *[flatten(item, leaves) for item in value])
+        return (kind, *[flatten(item, leaves, use_up) for item in value])
     if kind is dict or isinstance(value, dict):
-        return (kind, tuple(value), *[flatten(item, leaves) for item in value.values()])
+        return (kind, tuple(value), *[flatten(item, leaves, use_up) for item in value.values()])
     if kind is slice:
         return (kind, *[flatten(item, leaves) for item in (value.start, value.stop, value.step)])
+    if use_up and isinstance(value, Iterator):
+        return (Iterator, *[flatten(item, leaves, use_up) for item in value])
     leaves.append(value)
     return None
 
@@ -251,6 +274,8 @@ def unflatten(spec: Any, leaves: Any) -> Any:
         return tuple(parts)
     if kind is slice:
         return slice(*parts)
+    if kind is Iterator:
+        return iter(parts)
     if kind is Shape or kind is torch.Size:
         return sized(tuple(parts))
     if hasattr(kind, "_fields"):

@@ -67,6 +67,11 @@ class Share:
         self.claim = claim
         live[id(self)] = claim
 
+    def where(self, guards: tuple[Guard, ...]) -> Share:
+        """A claim of the same for the architectures alone that meet further conditions."""
+        held, mine = self.claim
+        return Share(self.live, Claim(held, (*guards, *mine)))
+
     def __del__(self) -> None:
         self.live.pop(id(self), None)
 

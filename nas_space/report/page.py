@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 from ..mutable.node import key_of
 from . import html
 from .architecture import blocks_of
-from .oneshot import oneshot_parts
 from .optunas import optunas_pictures
 from .pictures import best_of, drift_pictures, front_picture, usage_picture
+from .policy_page import oneshot_parts
 
 if TYPE_CHECKING:
+    from ..runs import StoredRun
     from ..study import Outcome, SearchResult
-    from ..study.stored import StoredRun
 
 __all__ = ["write_report"]
 

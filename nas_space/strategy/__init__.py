@@ -7,7 +7,9 @@ True
 
 from .base import Evaluated, Searchable, SearchState, Strategy
 from .evolution import RegularizedEvolution
+from .gaussian_process import GP
 from .grid import GridSearch
+from .local_search import LocalSearch
 from .oneshot import (
     DARTS,
     ENAS,
@@ -19,9 +21,11 @@ from .oneshot import (
     RandomOneShot,
 )
 from .policy_based import PolicyBasedRL
+from .predictor import Predictor
 from .random import Random
 from .registry import STRATEGIES, get_strategy
-from .samplers import GP, NSGAII, NSGAIII, QMC, TPE, OptunaSampler
+from .samplers import NSGAII, NSGAIII, TPE, OptunaGP, OptunaSampler
+from .thompson import LinearThompson
 
 __all__ = [
     "DARTS",
@@ -30,16 +34,19 @@ __all__ = [
     "NSGAII",
     "NSGAIII",
     "ONE_SHOT",
-    "QMC",
     "STRATEGIES",
     "TPE",
     "Evaluated",
     "GridSearch",
     "GumbelDARTS",
+    "LinearThompson",
+    "LocalSearch",
     "OneShot",
+    "OptunaGP",
     "OptunaSampler",
     "Penalty",
     "PolicyBasedRL",
+    "Predictor",
     "Proxyless",
     "Random",
     "RandomOneShot",

@@ -96,6 +96,9 @@ class SearchState:
         The seed of the search.
     objectives
         How many there are.
+    costs
+        For each objective that follows from the architecture its expression, of which more is
+        better, and ``None`` for each that is measured; empty if all are.
     """
 
     space: Searchable
@@ -104,6 +107,7 @@ class SearchState:
     number: int = 0
     seed: int = 0
     objectives: int = 1
+    costs: Sequence[Any] = ()
 
     @cached_property
     def words(self) -> Words:

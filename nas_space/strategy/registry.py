@@ -7,11 +7,15 @@ from typing import Any
 from ..errors import UsageError, suggest
 from .base import Strategy
 from .evolution import RegularizedEvolution
+from .gaussian_process import GP
 from .grid import GridSearch
+from .local_search import LocalSearch
 from .oneshot import ONE_SHOT, OneShot
 from .policy_based import PolicyBasedRL
+from .predictor import Predictor
 from .random import Random
-from .samplers import GP, NSGAII, NSGAIII, QMC, TPE
+from .samplers import NSGAII, NSGAIII, TPE, OptunaGP
+from .thompson import LinearThompson
 
 __all__ = ["STRATEGIES", "get_strategy"]
 
@@ -19,11 +23,14 @@ STRATEGIES: dict[str, type[Strategy]] = {
     "evolution": RegularizedEvolution,
     "gp": GP,
     "grid": GridSearch,
+    "local": LocalSearch,
     "nsga2": NSGAII,
     "nsga3": NSGAIII,
+    "optuna-gp": OptunaGP,
     "policy": PolicyBasedRL,
-    "qmc": QMC,
+    "predictor": Predictor,
     "random": Random,
+    "thompson": LinearThompson,
     "tpe": TPE,
 }
 """Name to class of the strategies that propose one architecture at a time."""
@@ -52,8 +59,8 @@ def get_strategy(name: str, **arguments: Any) -> Any:
     Traceback (most recent call last):
     ...
     nas_space.errors.UsageError: there is no strategy 'evolutoin' (did you mean 'evolution'?); \
-there are darts, enas, evolution, gp, grid, gumbel, nsga2, nsga3, policy, proxyless, qmc, random, \
-random-path, sandwich, tpe
+there are darts, enas, evolution, gp, grid, gumbel, local, nsga2, nsga3, optuna-gp, policy, \
+predictor, proxyless, random, random-path, sandwich, thompson, tpe
     """
     known: dict[str, type[Strategy] | type[OneShot]] = {**STRATEGIES, **ONE_SHOT}
     names = {kind.__name__: kind for kind in known.values()} | known

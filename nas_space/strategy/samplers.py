@@ -19,7 +19,7 @@ from .base import Evaluated, Searchable, SearchState, Strategy
 from .dimensions import Dimension, dimension_of
 from .neighbours import decide, symbols_of
 
-__all__ = ["GP", "NSGAII", "NSGAIII", "QMC", "TPE", "OptunaSampler"]
+__all__ = ["NSGAII", "NSGAIII", "TPE", "OptunaGP", "OptunaSampler"]
 
 
 class OptunaSampler(Strategy):
@@ -73,11 +73,10 @@ class OptunaSampler(Strategy):
     def propose(self, state: SearchState) -> Sample:
         with _silent():
             memory = self._remember(state)
-            sampler = self.make(self._seed(state))
+            sampler = self.make(int(state.words(1)[0]) % 2**32)
             study = memory.study
             study.sampler = sampler
             trial = study.ask()
-            self._prepare(memory, sampler, state)
             try:
                 return decide(
                     state.space, {}, lambda symbol: memory.dimensions[symbol.name].suggest(trial)
@@ -106,13 +105,6 @@ class OptunaSampler(Strategy):
         )
         memory.shown.append(evaluated.number)
 
-    def _seed(self, state: SearchState) -> int:
-        """The seed of the sampler for a proposal."""
-        return int(state.words(1)[0]) % 2**32
-
-    def _prepare(self, memory: _Memory, sampler: BaseSampler, state: SearchState) -> None:
-        """What is left to do before the sampler is asked."""
-
 
 class _Memory:
     """A study in memory, and what it shows."""
@@ -122,7 +114,6 @@ class _Memory:
         self.objectives = state.objectives
         self.study = optuna.create_study(directions=["maximize"] * state.objectives)
         self.shown: list[int] = []
-        self.drawn = 0  # points of a sequence, by QMC
         self.dimensions: dict[str, Dimension] = {
             label: dimension_of(symbol) for label, symbol in symbols_of(state.space).items()
         }
@@ -181,7 +172,7 @@ class TPE(OptunaSampler):
         return optuna.samplers.TPESampler(seed=seed, **self.arguments)
 
 
-class GP(OptunaSampler):
+class OptunaGP(OptunaSampler):
     """A Gaussian process as a model of the objectives, and its expected improvement.
 
     Parameters
@@ -259,38 +250,6 @@ class NSGAIII(_Genetic):
     """
 
     kind = optuna.samplers.NSGAIIISampler
-
-
-class QMC(OptunaSampler):
-    """Points of a Sobol or Halton sequence: random search that leaves no large gaps.
-
-    Parameters
-    ----------
-    arguments
-        Of :class:`optuna.samplers.QMCSampler`.
-    """
-
-    def __init__(self, **arguments: Any) -> None:
-        _check(optuna.samplers.QMCSampler, arguments)
-        self.arguments = {"scramble": True, **arguments}
-        super().__init__(self._sampler, impute=True)
-
-    def _sampler(self, seed: int) -> BaseSampler:
-        quiet = {"warn_independent_sampling": False, "warn_asynchronous_seeding": False}
-        return optuna.samplers.QMCSampler(seed=seed, **{**quiet, **self.arguments})
-
-    def _seed(self, state: SearchState) -> int:
-        return state.seed % 2**32  # one sequence for the whole search
-
-    def _prepare(self, memory: _Memory, sampler: BaseSampler, state: SearchState) -> None:
-        # The sampler counts its points in the study; this one may not have seen all of them.
-        study = memory.study
-        last = study.get_trials(deepcopy=False)[-1]
-        space = sampler.infer_relative_search_space(study, last)
-        if space:
-            for _ in range(memory.drawn, state.number - 1):
-                sampler.sample_relative(study, last, space)
-            memory.drawn = max(memory.drawn, state.number - 1) + 1
 
 
 def _check(kind: Any, arguments: dict[str, Any]) -> None:

@@ -13,13 +13,14 @@ True
 from .evaluators import from_scratch, inherited
 from .fingerprint import describe, fingerprint
 from .intermediate import report
+from .loading import load_search
 from .objectives import Objective, maximize, minimize
 from .oneshot import OneShotResult
 from .progress import SearchProgress, ShowProgress
 from .result import Outcome, SearchResult
 from .search import search
 from .storage import open_storage
-from .stored import load_search
+from .table_evaluator import TableEvaluator
 
 __all__ = [
     "Objective",
@@ -28,6 +29,7 @@ __all__ = [
     "SearchProgress",
     "SearchResult",
     "ShowProgress",
+    "TableEvaluator",
     "describe",
     "fingerprint",
     "from_scratch",

@@ -4,30 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from contextvars import ContextVar
 
 import optuna
 
 from ..errors import UsageError
+from ..mutable.entered import Entered
 
 __all__ = ["check_pruner", "report"]
 
-_TRIAL: ContextVar[optuna.trial.Trial | None] = ContextVar("trial", default=None)
+_TRIAL: Entered[optuna.trial.Trial] = Entered("trial")
 
 
 @contextmanager
 def reporting_to(trial: optuna.trial.Trial) -> Iterator[None]:
     """A context in which :func:`report` is about a trial."""
-    token = _TRIAL.set(trial)
-    try:
+    with _TRIAL.entering(trial):
         yield
-    finally:
-        _TRIAL.reset(token)
 
 
 def pruning() -> bool:
     """Whether what is reported here may end the trial."""
-    trial = _TRIAL.get()
+    trial = _TRIAL.last()
     return (
         trial is not None
         and len(trial.study.directions) == 1
@@ -73,7 +70,7 @@ def report(value: float, step: int) -> None:
     >>> evaluate(None, {})
     0.9
     """
-    trial = _TRIAL.get()
+    trial = _TRIAL.last()
     if trial is None or len(trial.study.directions) > 1:
         return
     trial.report(value, step)

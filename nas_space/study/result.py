@@ -144,13 +144,13 @@ class SearchResult:
         by = self._objective(objective)
         return sorted(self.complete, key=lambda outcome: -by.sign * outcome.values[by.name])
 
-    def best(self, objective: str | None = None) -> Sample:
-        """The best architecture by one objective, the first one by default.
+    def winner(self, objective: str | None = None) -> Outcome:
+        """Return the best trial by one objective, the first one by default.
 
         Raises
         ------
         TrialError
-            If no trial is complete.
+            No trial is complete.
         """
         ranked = self.ranked(objective)
         if not ranked:
@@ -159,7 +159,17 @@ class SearchResult:
                 "no trial is complete, so none is the best"
                 + (f"; {len(failed)} failed, the last so:\n{failed[-1].failure}" if failed else "")
             )
-        return dict(ranked[0].arch)
+        return ranked[0]
+
+    def best(self, objective: str | None = None) -> Sample:
+        """The best architecture by one objective, the first one by default.
+
+        Raises
+        ------
+        TrialError
+            If no trial is complete.
+        """
+        return dict(self.winner(objective).arch)
 
     def top(self, k: int, objective: str | None = None) -> list[Sample]:
         """The `k` best architectures by one objective, the best first."""

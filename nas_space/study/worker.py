@@ -7,6 +7,7 @@ import time
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, NoReturn
 
 import optuna
@@ -71,6 +72,13 @@ class Settings:
     seed: int
     failures: int
     weights: str
+
+    @cached_property
+    def costs(self) -> tuple[Any, ...]:
+        """The expression of each objective that has one, of which more is better."""
+        return tuple(
+            None if o.expression is None else o.expression * o.sign for o in self.objectives
+        )
 
 
 class AttemptAbandoned(Exception):  # noqa: N818 - not an error
@@ -259,6 +267,7 @@ class Worker:
                 number=number,
                 seed=seed_of(seed, "search/propose", 0),
                 objectives=len(settings.objectives),
+                costs=settings.costs,
             )
             source = words(seed_of(settings.seed, "search/mend", number))
             found = nearest(

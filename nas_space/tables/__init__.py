@@ -10,6 +10,7 @@
 60598
 """
 
+from .effort import effort
 from .model import Over
 from .queries import Scored, Tradeoff, best, bounds, count, default, grid, pareto
 from .restriction import Restricted, restrict
@@ -29,6 +30,7 @@ __all__ = [
     "bounds",
     "count",
     "default",
+    "effort",
     "grid",
     "pareto",
     "restrict",

@@ -1,9 +1,10 @@
-"""Numbers to count with: exact at any size, or floats."""
+"""Semirings for messages: integers of any size, floats, and the least of sums."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -24,6 +25,7 @@ class Modular:
     """
 
     dtype = np.dtype(np.int64)
+    plus, zero, one = np.add, 0, 1
 
     def __init__(self, prime: int | None = None) -> None:
         self.prime = prime
@@ -43,6 +45,11 @@ class Modular:
         rest: Array = sums if self.prime is None else sums % self.prime
         return rest
 
+    def occurs(self, sums: Array) -> Array:
+        """Which are sums of something."""
+        found: Array = sums != 0
+        return found
+
     def total(self, numbers: Array) -> int:
         """The sum of reduced numbers, reduced."""
         return int(self.reduced(np.asarray(numbers.sum(dtype=np.int64))))
@@ -52,6 +59,7 @@ class Real:
     """Floats."""
 
     dtype = np.dtype(np.float64)
+    plus, zero, one = np.add, 0.0, 1.0
 
     def of(self, numbers: Array) -> Array:
         """Weights, relative to the largest: integers may be too large for floats."""
@@ -70,8 +78,51 @@ class Real:
         """Sums need no reduction."""
         return sums
 
+    def occurs(self, sums: Array) -> Array:
+        """Which are sums of something."""
+        found: Array = sums != 0
+        return found
 
-Arithmetic = Modular | Real
+
+class MinPlus:
+    """The least of several costs in the place of sums, and sums in the place of products.
+
+    With this semiring, what counts combinations finds the least cost among them (Aji and
+    McEliece, "The generalized distributive law", 2000).
+
+    Parameters
+    ----------
+    dtype
+        ``int64`` for whole numbers, whose sums must stay below 2**61, or ``float64``.
+    """
+
+    plus = np.minimum
+
+    def __init__(self, dtype: Any = np.float64) -> None:
+        self.dtype = np.dtype(dtype)
+        self.zero: float = 2**62 if self.dtype == np.int64 else np.inf
+        self.one: float = 0
+
+    def of(self, numbers: Array) -> Array:
+        """Costs, as they are."""
+        return numbers.astype(self.dtype)
+
+    def times(self, left: Array, right: Array | float) -> Array:
+        """Sums."""
+        total: Array = left + right
+        return total
+
+    def reduced(self, sums: Array) -> Array:
+        """The least of several needs no reduction."""
+        return sums
+
+    def occurs(self, sums: Array) -> Array:
+        """Which are the least of something: what is added to infinity stays above 2**61."""
+        found: Array = sums < self.zero / 2
+        return found
+
+
+Arithmetic = Modular | Real | MinPlus
 
 
 def exactly(bound: int, compute: Callable[[Modular], int]) -> int:

@@ -14,6 +14,7 @@ from ..mutable.bounds import combinations_of
 from ..mutable.expression import apply
 from ..mutable.factors import LIMIT, TRUE, Factor, TooLargeError
 from ..mutable.node import Node, leaves
+from ..mutable.operators import LOOKUP
 from ..mutable.piecewise import Piecewise
 from ..mutable.printing import brief
 from .path_conditions import PathConditions
@@ -95,7 +96,7 @@ class Conditions:
             elif parts := _parts(condition):
                 for part in parts:
                     self.add(part, guard)
-            elif operator is not None and operator.lazy:
+            elif operator is not None and operator.lazy and operator is not LOOKUP:
                 guards = PathConditions.of(condition)
                 self.factors.append(~(guard & guards.lost))
                 for taken, part in guards.taken:

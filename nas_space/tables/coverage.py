@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from ..errors import LabelError, SampleMissingError, suggest
+from ..mutable import Constraint
+from ..mutable.factor_sum import covered_by
 from ..mutable.factors import TRUE, Factor
 from ..mutable.node import Leaf, Node
 from ..mutable.printing import brief
@@ -28,8 +32,9 @@ def check_covered(root: Node, expression: Node, guard: Factor = TRUE) -> None:
     SampleMissingError
         If a label is needed where it is not active.
     """
-    checked: set[Node] = root.remember("_covers", lambda _: {root})
-    if expression in checked:
+    covered = covered_by(root)
+    computed = expression.operator is not None and not expression.operator.lazy
+    if expression in covered or (computed and covered.issuperset(expression.children)):
         return
     space, here = Activity.of(root), Activity.of(expression)
     known = {leaf.name: leaf for leaf in space.reach if leaf.words}
@@ -49,7 +54,23 @@ def check_covered(root: Node, expression: Node, guard: Factor = TRUE) -> None:
             )
         _check_active(leaf, space, here, expression, guard)
     if guard.always:
-        checked.add(expression)
+        covered.add(expression)
+
+
+def check_constraint(root: Node, constraint: Constraint) -> None:
+    """Refuse a constraint that needs a label where it is not active; see :func:`check_covered`.
+
+    Parameters
+    ----------
+    root
+        The structure of the space.
+    constraint
+        One of the space's, which must hold where its marker is reached, or one to be added to it.
+    """
+    needed = constraint.needs()
+    if needed is not None:
+        reach: dict[Any, Factor] = Activity.of(root).reach
+        check_covered(root, needed, reach.get(constraint.marker, TRUE))
 
 
 def _check_active(

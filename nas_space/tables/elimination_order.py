@@ -12,8 +12,7 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
-ROW, CALL, PLACE, LOOKUP = 60.0, 3000.0, 1.0, 100.0
-"""Nanoseconds: to join two rows; to add a list, and for each place in it; to find a row."""
+from .effort import CALL, LOOKUP, PLACE, ROW
 
 
 class CliqueSize(NamedTuple):

@@ -1,4 +1,15 @@
-"""Lists of costs with weights, one for each state, and how they are joined and merged."""
+"""Histograms of costs: for each state the costs that occur, with their weights; convolution.
+
+The cost of two parts that do not depend on each other is the sum of their costs, so the histogram
+of both is the convolution of theirs: the weight of a cost is the sum, over all ways to split it,
+of products of weights (in the semiring at hand; with :class:`MinPlus`, the least sum).  No
+transform is used, as numbers must stay exact and histograms are sparse.  There are two ways to
+convolve, which give the same numbers: to list all pairs of entries, sort and merge them, which
+takes time in proportion to the pairs however far costs are apart; and to add one histogram,
+shifted and scaled, for each entry of the other into an array with a place for each possible cost,
+which takes a few nanoseconds for each place but must go over empty ones.  The second is taken
+where the array is short in comparison with the pairs.
+"""
 
 from __future__ import annotations
 
@@ -95,7 +106,9 @@ class RowPairs:
             start, done = stop, int(ends[stop - 1])
 
 
-def merged(states: Array, keys: Array, weights: Array) -> tuple[Array, Array, Array]:
+def merged(
+    states: Array, keys: Array, weights: Array, numbers: Arithmetic
+) -> tuple[Array, Array, Array]:
     """Rows in order of state and key, with those that agree in both added up."""
     if not len(keys):
         return states, keys, weights
@@ -105,12 +118,12 @@ def merged(states: Array, keys: Array, weights: Array) -> tuple[Array, Array, Ar
         order = np.lexsort((keys, states))
         states, keys = states[order], keys[order]
         begin = np.flatnonzero(np.append(True, (np.diff(states) != 0) | (np.diff(keys) != 0)))
-        return states[begin], keys[begin], np.add.reduceat(weights[order], begin)
+        return states[begin], keys[begin], numbers.plus.reduceat(weights[order], begin)
     places = (states - first) * span + (keys - low)
     # Counting into an array is quicker than sorting; it is done in floats, which must be exact.
     largest = max(float(weights.max()), -float(weights.min()))
     exact = weights.dtype == np.float64 or largest * len(keys) < 2.0**53
-    if span * count <= 4 * len(keys) and exact:
+    if span * count <= 4 * len(keys) and exact and numbers.plus is np.add:
         sums = np.bincount(places, weights, span * count)
         found = np.flatnonzero(sums)
         sums = sums[found].astype(weights.dtype)
@@ -119,7 +132,7 @@ def merged(states: Array, keys: Array, weights: Array) -> tuple[Array, Array, Ar
         places = places[order]
         begin = np.flatnonzero(np.diff(places, prepend=-1))
         found = places[begin]
-        sums = np.add.reduceat(weights[order], begin)
+        sums = numbers.plus.reduceat(weights[order], begin)
     return found // span + first, found % span + low, sums
 
 
@@ -149,23 +162,21 @@ def convolved(
     shifts = int(np.minimum(la, lb).sum())
     if size > _LONGEST or size > 16 * total or SHORT * shifts > total:
         return _collected(RowPairs(left, right, a, b), numbers)
-    sums: Array = np.zeros(size, numbers.dtype)
+    sums: Array = np.full(size, numbers.zero, numbers.dtype)
     for one, other in zip(a.tolist(), b.tolist(), strict=True):
         long, short, key_ = left.block(one), right.block(other), (True, one)
         if len(long[0]) < len(short[0]):
             long, short, key_ = short, long, (False, other)
         if key_ not in shapes:
-            shapes[key_] = _spread(*long, step)
+            shapes[key_] = _spread(*long, step, numbers)
         places, weights = shapes[key_]
         start = int(long[0][0]) - low
         for key, weight in zip(short[0].tolist(), short[1].tolist(), strict=True):
             begin = (start + key) // step
-            added = weights if weight == 1 else numbers.times(weights, weight)
-            if places is None:
-                sums[begin : begin + len(added)] += added
-            else:
-                sums[begin + places] += added
-    found = np.flatnonzero(sums)
+            added = weights if weight == numbers.one else numbers.times(weights, weight)
+            into = slice(begin, begin + len(added)) if places is None else begin + places
+            sums[into] = numbers.plus(sums[into], added)
+    found = np.flatnonzero(numbers.occurs(sums))
     return found * step + low, numbers.reduced(sums[found])
 
 
@@ -188,11 +199,13 @@ def _shortened(
 ) -> tuple[list[Array], list[Array]]:
     everything = np.concatenate(keys)
     same = np.zeros(len(everything), np.int64)
-    _, found, sums = merged(same, everything, np.concatenate(weights))
+    _, found, sums = merged(same, everything, np.concatenate(weights), numbers)
     return [found], [numbers.reduced(sums)]
 
 
-def _spread(keys: Array, weights: Array, step: int) -> tuple[Array | None, Array]:
+def _spread(
+    keys: Array, weights: Array, step: int, numbers: Arithmetic
+) -> tuple[Array | None, Array]:
     """Weights with a place for each multiple of a step, or the places where there are few."""
     size = int(keys[-1] - keys[0]) // step + 1
     if size == len(keys):
@@ -200,7 +213,7 @@ def _spread(keys: Array, weights: Array, step: int) -> tuple[Array | None, Array
     places = (keys - keys[0]) // step
     if size > 8 * len(places):
         return places, weights
-    dense: Array = np.zeros(size, weights.dtype)
+    dense: Array = np.full(size, numbers.zero, weights.dtype)
     dense[places] = weights
     return None, dense
 
@@ -242,6 +255,6 @@ def joined(
                 weights = numbers.times(left.weights[row], right.weights[other])
                 parts.append((result[pair], left.keys[row] + right.keys[other], weights))
             states, keys, weights = (np.concatenate(part) for part in zip(*parts, strict=True))
-            states, keys, weights = merged(states, keys, weights)
+            states, keys, weights = merged(states, keys, weights, numbers)
             yield states, keys, numbers.reduced(weights)
         start = stop

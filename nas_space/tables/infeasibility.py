@@ -13,9 +13,7 @@ from ..mutable.node import Node
 from ..mutable.printing import brief
 from .factor_graph import FactorGraph
 from .join_tree import JoinTree
-from .k_best import KBest, best_of
 from .model import Model
-from .quantisation import Quantisation
 from .table import Table
 from .tabulation import tabulate
 
@@ -82,13 +80,8 @@ def extremes(model: Model, table: Table) -> tuple[Any, Any]:
     tree = JoinTree(FactorGraph(model.draft([table])))
     if not tree.possible:
         raise InfeasibleError("no architecture is possible: what decides leads nowhere")
-    scale = Quantisation(tree, (), ())
-    number = len(model.windows)
-    low, high = (
-        sign * KBest(scale, [number], [sign], best_of(1)).ends.costs[0, 0].item() + table.constant
-        for sign in (1, -1)
-    )
-    return low, high
+    low, high = tree.extremes(len(model.windows))
+    return low + table.constant, high + table.constant
 
 
 def _floor(cost: Node) -> Any:

@@ -1,19 +1,26 @@
-"""Cliques joined two by two: which states meet on the way to a single relation.
+"""The join tree: cliques joined two by two, and messages that pass up and down between them.
 
-The tree of joins, and the pairs of states that meet in each, are the same for everything that is
-asked about a problem.
+Which states of two relations meet in a join is the same for every query about a factor graph.  A
+query says what a state carries: its message upward (a number, a histogram, a list of rows) comes
+from those of the two states that meet in it; its message downward, from that of its parent and
+the upward message of its sibling (belief propagation: Pearl, 1988; Shafer and Shenoy, 1990).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
+from typing import Any, TypeVar
 
 import numpy as np
 
 from ..errors import DecompositionError
 from ..mutable.factors import Array
+from .effort import CALL, LOOKUP
 from .elimination_order import CliqueSize, planned
 from .factor_graph import Clique, FactorGraph
+
+T = TypeVar("T")
 
 _MOST_PAIRS = 2**24
 """How many pairs of states may meet in one join."""
@@ -42,6 +49,17 @@ class CliqueVertex(Vertex):
         self.scope = clique.scope
         self.states = np.flatnonzero(clique.allowed & (clique.weights != 0))
 
+    @property
+    def weights(self) -> Array:
+        """By how much each state counts."""
+        weights: Array = self.clique.weights.reshape(-1)[self.states]
+        return weights
+
+    @property
+    def costs(self) -> list[Array]:
+        """What each state costs, for each of the graph's costs."""
+        return [cost.reshape(-1)[self.states] for cost in self.clique.costs]
+
 
 class Join(Vertex):
     """Two relations put together, and variables that nothing else has eliminated.
@@ -68,6 +86,16 @@ class Join(Vertex):
         self.left, self.right = left, right
         self.scope, self.states = scope, states
         self.pairs, self.starts = pairs, starts
+
+    @cached_property
+    def owners(self) -> Array:
+        """The resulting state of each pair."""
+        return np.repeat(np.arange(len(self.states)), np.diff(self.starts))
+
+    def minimum(self, values: Array) -> Array:
+        """The least value among the pairs of each resulting state; one row for each sum."""
+        least: Array = np.minimum.reduceat(values, self.starts[:-1], axis=-1)
+        return least
 
 
 class JoinTree:
@@ -97,15 +125,25 @@ class JoinTree:
         self, problem: FactorGraph, keyed: Sequence[int] = (), rooms: Sequence[int] = ()
     ) -> None:
         self.problem = problem
-        nothing = [np.zeros((), np.int64)] * len(problem.constants)
-        unit = Clique((), np.ones((), np.bool_), np.ones((), np.int64), nothing)
-        self.vertices: list[Vertex] = [CliqueVertex(clique) for clique in (*problem.cliques, unit)]
+        self.vertices: list[Vertex] = [CliqueVertex(clique) for clique in problem.cliques]
         items = []
-        for vertex, clique in zip(self.vertices, problem.cliques, strict=False):
+        for vertex, clique in zip(self.vertices, problem.cliques, strict=True):
             costs = [clique.costs[k].reshape(-1)[vertex.states] for k in keyed]
             items.append(CliqueSize(frozenset(vertex.scope), 1.0, tuple(map(_span, costs))))
-        for step in planned(problem.sizes, items, rooms).steps:
-            self.vertices.append(self._meet(step.left, step.right, tuple(sorted(step.scope))))
+        order = planned(problem.sizes, items, rooms)
+        # What changes nothing is a clique of its own each time that it is joined.
+        zeros = [np.zeros((), np.int64)] * len(problem.constants)
+        unit = Clique((), np.ones((), np.bool_), np.ones((), np.int64), zeros)
+        units = [n for step in order.steps for n in (step.left, step.right) if n == order.nothing]
+        numbers = iter(range(len(items), len(items) + len(units)))
+        self.vertices += [CliqueVertex(unit) for _ in units]
+        shift = len(units) - 1  # of the joins, which come after what changes nothing
+        for step in order.steps:
+            left, right = (
+                next(numbers) if n == order.nothing else n if n < len(items) else n + shift
+                for n in (step.left, step.right)
+            )
+            self.vertices.append(self._meet(left, right, tuple(sorted(step.scope))))
 
     @property
     def root(self) -> Join:
@@ -117,6 +155,140 @@ class JoinTree:
     def possible(self) -> bool:
         """Whether any combination is."""
         return bool(len(self.root.states))
+
+    @cached_property
+    def work(self) -> float:
+        """About how many nanoseconds a pass with a few numbers for each state takes."""
+        pairs = [vertex.pairs.shape[1] for vertex in self.vertices if isinstance(vertex, Join)]
+        return float(CALL * len(pairs) + LOOKUP / 4 * sum(pairs))
+
+    # -- passes -------------------------------------------------------------------------------
+
+    def preorder(self, start: int) -> list[int]:
+        """Return a vertex and all below it, parents before children."""
+        order, waiting = [], [start]
+        while waiting:
+            order.append(waiting.pop())
+            vertex = self.vertices[order[-1]]
+            if isinstance(vertex, Join):
+                waiting += [vertex.left, vertex.right]
+        return order
+
+    def upward(
+        self,
+        clique: Callable[[int, CliqueVertex], T],
+        join: Callable[[int, Join, T, T], T],
+        *,
+        keep: bool = True,
+    ) -> list[T]:
+        """Return the message of each vertex to its parent, worked out from the leaves to the root.
+
+        Parameters
+        ----------
+        clique
+            Gives the message of a clique, from its number and itself.
+        join
+            Gives that of a join, from its number, itself, and the messages of its children.
+        keep
+            Whether the messages of all are wanted; otherwise, only the root and its children
+            are sure to have theirs.
+        """
+        messages: list[T] = []
+        for place, vertex in enumerate(self.vertices):
+            if isinstance(vertex, Join):
+                own = join(place, vertex, messages[vertex.left], messages[vertex.right])
+                if not keep and vertex is not self.root:  # the memory of the others is free again
+                    messages[vertex.left] = messages[vertex.right] = own
+            else:
+                assert isinstance(vertex, CliqueVertex)
+                own = clique(place, vertex)
+            messages.append(own)
+        return messages
+
+    def downward(
+        self, root: T, split: Callable[[int, Join, T], tuple[T, T]]
+    ) -> Iterator[tuple[int, T]]:
+        """Yield each vertex with the message from its parent, parents before children.
+
+        Parameters
+        ----------
+        root
+            The message that the root starts from.
+        split
+            Gives the messages to the left and the right child of a join.
+        """
+        messages = {len(self.vertices) - 1: root}
+        for place in self.preorder(len(self.vertices) - 1):
+            message, vertex = messages.pop(place), self.vertices[place]
+            yield place, message
+            if isinstance(vertex, Join):
+                messages[vertex.left], messages[vertex.right] = split(place, vertex, message)
+
+    def minima(self, own: Sequence[Array]) -> list[Array]:
+        """Return the least sum that the cliques below each state of a vertex can come to.
+
+        Parameters
+        ----------
+        own
+            For each clique, in order, what each of its states adds to each of some sums: arrays
+            of shape ``(sums, states)``.
+
+        Returns
+        -------
+        list of numpy.ndarray
+            For each vertex, an array of shape ``(sums, states)``.
+        """
+
+        def join(_: int, vertex: Join, left: Array, right: Array) -> Array:
+            a, b = vertex.pairs
+            return vertex.minimum(left[:, a] + right[:, b])
+
+        return self.upward(lambda place, _: own[place], join)
+
+    def extremes(self, number: int) -> tuple[Any, Any]:
+        """Return the lowest and the highest value of one of the costs, without its constant."""
+        costs = [v.costs[number] for v in self.vertices if isinstance(v, CliqueVertex)]
+        low, high = self.minima([np.stack([cost, -cost]) for cost in costs])[-1][:, 0].tolist()
+        return low, -high
+
+    def min_marginals(self, below: Sequence[Array]) -> list[Array]:
+        """Return the least sum that everything outside of the subtree of a state can come to.
+
+        Together with what is below, that is the least sum of all combinations with that state.
+
+        Parameters
+        ----------
+        below
+            What :meth:`minima` gives.
+        """
+        # Integers stay integers: as floats, large ones would be rounded.
+        never = [2**62 if sums.dtype == np.int64 else np.inf for sums in below]
+        rest = [np.full_like(sums, value) for sums, value in zip(below, never, strict=True)]
+
+        def split(_: int, vertex: Join, outside: Array) -> tuple[Array, Array]:
+            (a, b), result = vertex.pairs, vertex.owners
+            for child, own, other, states in (
+                (vertex.left, a, vertex.right, b),
+                (vertex.right, b, vertex.left, a),
+            ):
+                sums = outside[:, result] + below[other][:, states]
+                for least, values in zip(rest[child], sums, strict=True):
+                    np.minimum.at(least, own, values)
+            return rest[vertex.left], rest[vertex.right]
+
+        root = np.zeros_like(below[-1])
+        for place, message in self.downward(root, split):
+            rest[place] = message
+        return rest
+
+    def classes(self, place: int, states: Array) -> dict[int, Array]:
+        """Return the classes of the variables of a vertex, in some of its states by number."""
+        vertex = self.vertices[place]
+        shape = [self.problem.sizes[variable] for variable in vertex.scope]
+        digits = np.unravel_index(vertex.states[states], shape) if shape else ()
+        return dict(zip(vertex.scope, digits, strict=True))
+
+    # -- building -----------------------------------------------------------------------------
 
     def _digits(self, vertex: Vertex) -> dict[int, Array]:
         shape = [self.problem.sizes[place] for place in vertex.scope]

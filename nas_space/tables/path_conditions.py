@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..mutable.factor_sum import FactorSum
 from ..mutable.factors import FALSE, TRUE, Factor
 from ..mutable.lazy import Branch, Condition, LastCase, Switch, way
 from ..mutable.node import Node
+from ..mutable.operators import LOOKUP
 from ..mutable.piecewise import Piecewise
 
 
@@ -39,6 +41,10 @@ class PathConditions:
         self.asked: list[tuple[Factor, Node]] = []
         self.taken: list[tuple[Factor, Any]] = []
         self.lost = FALSE
+        if node.operator is LOOKUP:
+            factors: FactorSum = node.arguments[0]
+            self.asked += [(factors.activity.get(s, TRUE), s) for s in factors.symbols]
+            return
         open_: list[tuple[Factor, Any]] = [(TRUE, way(node))]
         while open_:
             guard, further = open_.pop()

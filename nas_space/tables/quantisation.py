@@ -15,7 +15,7 @@ import numpy as np
 
 from ..mutable.factors import Array
 from .conditions import Window
-from .elimination_order import CALL, LOOKUP, PLACE, ROW
+from .effort import CALL, LOOKUP, PLACE, ROW
 from .factor_graph import FactorGraph
 from .join_tree import CliqueVertex, Join, JoinTree
 
@@ -26,7 +26,7 @@ class Quantisation:
     Parameters
     ----------
     tree
-        An order of elimination.
+        The cliques, joined.
     windows
         Bounds on some costs of the problem.
     units
@@ -45,7 +45,7 @@ class Quantisation:
     exact
         Whether these are the same.
     steps
-        For each vertex and cost, what divides all keys below.
+        For each vertex, what divides all keys below, of each cost.
     strides
         What a key of each cost is multiplied with to become part of a single number.
     """
@@ -62,13 +62,9 @@ class Quantisation:
         number = len(windows)
         self.costs = list(range(number)) if costs is None else list(costs)
         self.keys: dict[int, Array] = {}
-        self.steps: list[list[int]] = []
         base = [tree.problem.constants[cost] for cost in self.costs]
         slack = [0] * number
         for place, vertex in enumerate(tree.vertices):
-            if isinstance(vertex, Join):
-                both = zip(self.steps[vertex.left], self.steps[vertex.right], strict=True)
-                self.steps.append([math.gcd(*pair) for pair in both])
             if not isinstance(vertex, CliqueVertex):
                 continue
             keys = np.zeros((number, len(vertex.states)), np.int64)
@@ -80,7 +76,10 @@ class Quantisation:
                     base[k] += least
                     slack[k] += int(rest.max())
             self.keys[place] = keys
-            self.steps.append([int(step) for step in np.gcd.reduce(keys, axis=1)])
+        self.steps = tree.upward(
+            lambda place, _: np.gcd.reduce(self.keys[place], axis=1),
+            lambda _place, _join, left, right: np.gcd(left, right),
+        )
         self.low = [
             -((b + s - w.low) // u) for b, s, w, u in zip(base, slack, windows, units, strict=True)
         ]
@@ -103,43 +102,19 @@ class Quantisation:
 
     def _reach(self) -> None:
         """For each state: the range of keys below it, and of those of all the rest."""
-        vertices = self.tree.vertices
-        self.least: list[Array] = []
-        self.largest: list[Array] = []
-        for place, vertex in enumerate(vertices):
-            if isinstance(vertex, Join):
-                (a, b), starts = vertex.pairs, vertex.starts[:-1]
-                for ends, take in ((self.least, np.minimum), (self.largest, np.maximum)):
-                    sums = ends[vertex.left][:, a] + ends[vertex.right][:, b]
-                    ends.append(take.reduceat(sums, starts, axis=1) if len(starts) else sums)
-            else:
-                self.least.append(self.keys[place])
-                self.largest.append(self.keys[place])
-        self.rest_least = [np.full_like(ends, 2**62) for ends in self.least]
-        self.rest_largest = [np.full_like(ends, -(2**62)) for ends in self.least]
-        for ends in (self.rest_least, self.rest_largest):
-            ends[-1][:] = 0
-        for place in reversed(range(len(vertices))):
-            vertex = vertices[place]
-            if isinstance(vertex, Join):
-                self._reach_down(place, vertex)
-
-    def _reach_down(self, place: int, join: Join) -> None:
-        a, b = join.pairs
-        result = np.repeat(np.arange(len(join.states)), np.diff(join.starts))
-        for rest, ends, take in (
-            (self.rest_least, self.least, np.minimum),
-            (self.rest_largest, self.largest, np.maximum),
-        ):
-            outside = rest[place][:, result]
-            for k in range(len(self.units)):
-                take.at(rest[join.left][k], a, outside[k] + ends[join.right][k][b])
-                take.at(rest[join.right][k], b, outside[k] + ends[join.left][k][a])
+        cliques = [self.keys[place] for place in range(len(self.keys))]
+        # The largest of some sums is the least of their negatives.
+        least = self.tree.minima([np.concatenate([keys, -keys]) for keys in cliques])
+        rest = self.tree.min_marginals(least)
+        number = len(self.units)
+        self.least, self.largest = ([e[:number] for e in least], [-e[number:] for e in least])
+        self.rest_least = [ends[:number] for ends in rest]
+        self.rest_largest = [-ends[number:] for ends in rest]
 
     def step(self, place: int) -> int:
         """What divides all single numbers of a vertex."""
         steps = self.steps[place]
-        return max(1, steps[0]) if len(steps) == 1 else 1
+        return max(1, int(steps[0])) if len(steps) == 1 else 1
 
     def single(self, keys: Array) -> Array:
         """The keys of several costs, of shape ``(costs, n)``, as one number each."""
@@ -165,29 +140,29 @@ class Quantisation:
         return alive
 
     def estimate(self) -> Estimate:
-        """How much work it is to make lists of all keys, at most."""
-        rows: list[Array] = []
-        longest = total = work = 0.0
-        for place, vertex in enumerate(self.tree.vertices):
-            most = self._most_keys(place)
-            if not isinstance(vertex, Join):
-                rows.append(np.minimum(most, 1.0))
-                continue
+        """How much work it is to make histograms of all keys, at most."""
+        most = [self._most_keys(place) for place in range(len(self.tree.vertices))]
+        total, longest, work = 0.0, 0.0, 0.0
+
+        def join(place: int, vertex: Join, left: Array, right: Array) -> Array:
+            nonlocal total, longest, work
             a, b = vertex.pairs
-            one, other = rows[vertex.left][a], rows[vertex.right][b]
-            counts = one * other
-            result = np.repeat(np.arange(len(vertex.states)), np.diff(vertex.starts))
+            one, other = left[a], right[b]
+            pairs = one * other
             if vertex is self.tree.root:
                 if len(self.units) < 2:
-                    counts = np.minimum(one, other)
-                return Estimate(longest, total, work + float((LOOKUP * counts).sum()))
-            shifts = np.minimum(one, other) * (CALL + PLACE * most[result])
-            work += float(np.minimum(ROW * counts, shifts).sum())
-            sums = np.add.reduceat(counts, vertex.starts[:-1]) if len(counts) else counts
-            rows.append(np.minimum(sums, most))
-            longest = max(longest, float(rows[-1].sum()))
-            total += float(rows[-1].sum())
-        raise AssertionError("a tree ends with its root")
+                    pairs = np.minimum(one, other)
+                work += float((LOOKUP * pairs).sum())
+                return np.zeros(0)
+            shifts = np.minimum(one, other) * (CALL + PLACE * most[place][vertex.owners])
+            work += float(np.minimum(ROW * pairs, shifts).sum())
+            sums = np.add.reduceat(pairs, vertex.starts[:-1]) if len(pairs) else pairs
+            rows = np.minimum(sums, most[place])
+            total, longest = total + float(rows.sum()), max(longest, float(rows.sum()))
+            return rows
+
+        self.tree.upward(lambda place, _: np.minimum(most[place], 1.0), join)
+        return Estimate(longest, total, work)
 
     def _most_keys(self, place: int) -> Array:
         """For each state: how many keys can end up within the windows."""
@@ -195,7 +170,7 @@ class Quantisation:
         for k, step in enumerate(self.steps[place]):
             low = np.maximum(self.least[place][k], self.low[k] - self.rest_largest[place][k])
             high = np.minimum(self.largest[place][k], self.high[k] - self.rest_least[place][k])
-            most *= np.where(high < low, 0, (high - low) // max(step, 1) + 1)
+            most *= np.where(high < low, 0, (high - low) // max(int(step), 1) + 1)
         return most
 
 

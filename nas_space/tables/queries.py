@@ -13,20 +13,18 @@ from ..mutable import Mutable, Sample
 from ..mutable.factors import LIMIT, Factor
 from ..mutable.node import Node
 from .arithmetic import Modular, exactly
+from .decoding import default_code
+from .effort import allowed
 from .factor_graph import FactorGraph
 from .infeasibility import refusal
 from .message_passing import Messages
 from .model import Model, root_of
 from .quantisation import Quantisation, finest, tree_for
-from .solver import Solver, default_code
+from .solver import Solver
 from .table import Bounds, Table
 
 _LONGEST = 2**24
 """How many different costs may be told apart in one place while counting."""
-
-_LONG = 6e10
-"""How many nanoseconds of work counting may take."""
-
 
 T = TypeVar("T")
 
@@ -84,18 +82,19 @@ def _count(root: Node) -> int:
         return total
     scale = finest(tree, model.windows, most_rows=math.inf, most_work=math.inf)
     estimate = scale.estimate()
-    if not scale.exact or estimate.longest > _LONGEST or estimate.work > _LONG:
+    if not scale.exact or estimate.longest > _LONGEST or estimate.work > allowed():
         raise DecompositionError(
             f"counting would have to tell up to {estimate.longest:.1e} sums apart for "
             f"{' and '.join(window.text for window in model.windows)}, at most {_LONGEST} can be; "
-            "sample instead, or round the costs to a coarser unit with nas_space.tables.rounded"
+            f"and that is an effort of {estimate.work / 1e9:.1g}, at most {allowed() / 1e9:g} is "
+            "allowed (nas_space.tables.effort); sample instead, or round the costs to a coarser "
+            "unit with nas_space.tables.rounded"
         )
     return exactly(total, lambda modular: _total(scale, modular))
 
 
 def _total(scale: Quantisation, modular: Modular) -> int:
-    lists = Messages(scale, modular, keep=False)
-    return modular.total(lists.endings(scale.low, scale.high).weights)
+    return modular.total(Messages(scale, modular, keep=False).root_pairs().weights)
 
 
 def bounds(space: Mutable, cost: Any) -> Bounds:
@@ -160,7 +159,7 @@ def best(space: Mutable, objective: Any, k: int = 1, *, maximize: bool = False) 
     >>> for value, arch in best(sum(width), sum(width), k=2, maximize=True):
     ...     print(value, arch)
     72 {'w0': 24, 'w1': 24, 'w2': 24}
-    64 {'w0': 24, 'w1': 16, 'w2': 24}
+    64 {'w0': 16, 'w1': 24, 'w2': 24}
     """
     if k < 1:
         raise UsageError(f"k must be a whole number, 1 or more, but got {k!r}")

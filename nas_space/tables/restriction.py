@@ -26,14 +26,13 @@ from .factor_graph import FactorGraph
 from .infeasibility import extremes, refusal
 from .join_tree import JoinTree
 from .model import Model, Over, root_of
-from .queries import Scored, Tradeoff
+from .queryable import Queryable
 from .sampler import any_within, sample
-from .table import Bounds
 
 S = TypeVar("S", bound=Mutable)
 
 
-class Restricted(Mutable, Generic[S]):
+class Restricted(Queryable, Generic[S]):
     """The architectures of a space that meet some conditions.
 
     It is a value, and a space: what takes a space takes this.  Made by :func:`restrict`.
@@ -133,26 +132,6 @@ class Restricted(Mutable, Generic[S]):
         if memo is not None:
             memo.update(arch)
         return frozen
-
-    # -- asking -------------------------------------------------------------------------------
-
-    def count(self) -> int:
-        """How many there are; see :func:`nas_space.tables.count`."""
-        return queries.count(self)
-
-    def bounds(self, cost: Any) -> Bounds:
-        """The lowest and the highest cost; see :func:`nas_space.tables.bounds`."""
-        return queries.bounds(self, cost)
-
-    def best(self, objective: Any, k: int = 1, *, maximize: bool = False) -> list[Scored]:
-        """The best; see :func:`nas_space.tables.best`."""
-        return queries.best(self, objective, k, maximize=maximize)
-
-    def pareto(
-        self, first: Any, second: Any, *, maximize: tuple[bool, bool] = (False, False)
-    ) -> list[Tradeoff]:
-        """The trade-offs between two objectives; see :func:`nas_space.tables.pareto`."""
-        return queries.pareto(self, first, second, maximize=maximize)
 
     # -- making -------------------------------------------------------------------------------
 

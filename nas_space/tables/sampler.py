@@ -14,7 +14,6 @@ from ..mutable.factors import Array
 from ..mutable.node import Node
 from ..mutable.random_words import RandomState, Words, unit, words
 from .arithmetic import Real
-from .backward_sampling import BackwardSampler
 from .conditions import Window
 from .factor_graph import FactorGraph
 from .infeasibility import refusal
@@ -73,17 +72,18 @@ class Sampler:
         self.attempts = attempts
         self.space = BareStructure(root)
         self.rate = 1.0
-        self.drawer: BackwardSampler | None = None
+        self.messages: Messages | None = None
         if over == "labels" and not model.allowed and not model.windows:
             return  # each label on its own, and what constraints refuse is drawn again
         self.problem = FactorGraph(model.draft(over=over), counted=True)
         tree = tree_for(self.problem, model.windows)
-        self.drawer, self.rate = self._finest(tree)
+        self.messages, self.rate = self._finest(tree)
+        self.pairs = self.messages.root_pairs()
         self.columns = [_ClassMembers(classes) for classes in self.problem.classes]
         self.loose: list[Any] = [s for s in model.labels if s not in self.problem.place]
         self.draws = [_LooseLabel(label, over) for label in self.loose]
         self.words = [
-            self.drawer.words,
+            self.messages.words,
             *(1 for column in self.columns if column.several),
             *(draw.words for draw in self.draws),
         ]
@@ -93,20 +93,20 @@ class Sampler:
             if not (attempts or (found.any() and self.rate > _RATE)):
                 raise _too_narrow(tree, model.windows)
 
-    def _finest(self, tree: JoinTree) -> tuple[BackwardSampler, float]:
+    def _finest(self, tree: JoinTree) -> tuple[Messages, float]:
         try:
-            for lists, rate in refined(tree, self.model.windows, keep=True):  # noqa: B007
+            for messages, rate in refined(tree, self.model.windows, keep=True):  # noqa: B007
                 if rate > _GOOD:
                     break
         except InfeasibleError:
             raise refusal(self.model.root) from None
-        return BackwardSampler(lists), rate
+        return messages, rate
 
     # -- drawing ------------------------------------------------------------------------------
 
     def draw(self, n: int, source: Words) -> SampleBatch:
         """``n`` architectures; the first ones do not depend on how many."""
-        if self.drawer is None and not self.model.others:
+        if self.messages is None and not self.model.others:
             return SampleBatch.draw(self.space, n, source)
         parts = [self._some(0, source)]
         found = tried = 0
@@ -126,11 +126,11 @@ class Sampler:
 
     def _some(self, size: int, source: Words) -> SampleBatch:
         """Architectures that may still violate something; each takes its own words."""
-        if self.drawer is None:
+        if self.messages is None:
             return SampleBatch.draw(self.space, size, source)
         raw = source(size * sum(self.words)).reshape(size, sum(self.words))
         own, *others = np.split(raw, np.cumsum(self.words)[:-1], axis=1)
-        classes = self.drawer.draw(unit(own)) if size else {}
+        classes = self.messages.draw(unit(own), self.pairs) if size else {}
         codes: dict[Any, Array] = {}
         remaining = iter(others)
         for place, (variable, column) in enumerate(
@@ -153,7 +153,7 @@ class Sampler:
     def _within(self, batch: SampleBatch) -> Array:
         """Which architectures are within all windows."""
         good = np.ones(len(batch), np.bool_)
-        if self.drawer is not None and not self.drawer.lists.scale.exact:
+        if self.messages is not None and not self.messages.quantisation.exact:
             for window in self.model.windows:
                 cost = window.table.evaluate(batch)
                 good &= (window.low <= cost) & (cost <= window.high)
@@ -184,13 +184,13 @@ def refined(
     limit, exact = _COARSE, False
     while not exact and limit <= _FINE:
         scale = finest(tree, windows, most_rows=limit * _ROWS, most_work=limit * _WORK)
-        lists = Messages(scale, Real(), keep=keep)
-        allowed = float(lists.endings(scale.low, scale.high).weights.sum())
+        messages = Messages(scale, Real(), keep=keep)
+        allowed = float(messages.root_pairs().weights.sum())
         if not allowed:
             raise InfeasibleError("no architecture meets the conditions together")
         exact = scale.exact
-        sure = lists.endings(scale.sure_low, scale.sure_high).weights.sum()
-        yield lists, 1.0 if exact else float(sure) / allowed
+        sure = messages.root_pairs(scale.sure_low, scale.sure_high).weights.sum()
+        yield messages, 1.0 if exact else float(sure) / allowed
         limit *= 8
 
 

@@ -1,61 +1,55 @@
-"""A question about the architectures of a space, answered by going through the best, or all."""
+"""The best architectures, the trade-offs between two objectives, or all; exactly, or not at all.
+
+There are two ways to the best within windows.  If the costs take few enough values, histograms
+with the least objective for each cost lead to it (:mod:`.message_passing`); that is quick whatever
+the objective is, even a bounded cost itself.  Otherwise, as with several windows or widely varied
+costs, partial combinations are listed that may still lead to it (:mod:`.dominance`).
+"""
 
 from __future__ import annotations
 
 import math
-from bisect import bisect_left
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import chain, islice, pairwise
+from collections.abc import Callable, Iterator, Sequence
+from itertools import chain, pairwise
 from typing import Any
 
 import numpy as np
 
 from ..errors import DecompositionError
-from ..mutable import Mutable, Sample, SampleBatch
+from ..mutable import Mutable, Sample
+from ..mutable.factors import Array
 from ..mutable.node import Node
-from ..mutable.random_words import unit, words
-from .arithmetic import Real
-from .backward_sampling import BackwardSampler, classes_of
+from .arithmetic import MinPlus, Real
 from .conditions import Window
 from .coverage import check_covered
+from .decoding import Decoder
+from .dominance import DominanceSearch, TooManyRowsError, undominated
+from .effort import Meter, TooMuchWorkError, allowed
 from .factor_graph import FactorGraph
-from .join_tree import Join, JoinTree
-from .k_best import (
-    KBest,
-    Keep,
-    Selected,
-    TooManyRows,
-    best_of,
-    classes_at,
-    undominated,
-)
-from .lagrangian import LagrangianSearch
+from .join_tree import CliqueVertex, JoinTree
 from .message_passing import Messages
-from .model import BareStructure, Model, root_of
-from .quantisation import Quantisation, finest, tree_for
-from .table import Table
+from .model import Model, root_of
+from .quantisation import Estimate, Quantisation, finest, tree_for
 from .tabulation import tabulate
 
 _ROWS, _WORK = 2**21, 2e9
-"""How many rows, and nanoseconds of work, telling costs apart may take before it gets coarser."""
+"""How many rows, and nanoseconds of work, histograms may take if there is another way."""
 
-_FINER = 8
-"""By how much both may be exceeded where coarser units let too much through."""
+_MOST_ROWS = 2**24
+"""How many rows they may take otherwise."""
 
 _FIRST = 2**14
 """At least which part of its range an objective may be above what prices say is possible."""
 
-_MOST_TRIED = 2**12
-"""How many combinations of one cost are looked at for some that other windows allow."""
-
 _PARTS = 32
 """How many parts each half of a window has, from the middle outwards."""
 
-_AT_ONCE = 64
-"""Architectures that are decoded together."""
 
-Classes = dict[int, int]
-"""The class of each variable, by its place."""
+_DECODED = 2e4
+"""Nanoseconds to decode an architecture."""
+
+_Found = tuple[list[Any], Sample]
+_Find = Callable[[int], dict[int, Array]]
 
 
 class Solver:
@@ -78,15 +72,17 @@ class Solver:
 
     def __init__(self, space: Mutable, objectives: Sequence[Any], signs: Sequence[int]) -> None:
         root = root_of(space)
-        self.space, self.model = BareStructure(root), Model.of(root)
+        self.model = Model.of(root)
         self.tables = [tabulate(objective) for objective in objectives]
         self.signs = list(signs)
         for table in self.tables:
             if isinstance(table.expression, Node):
                 check_covered(root, table.expression)
         self.windows = self.model.windows
-        self.problem = FactorGraph(self.model.draft(self.tables))
-        self.tree = tree_for(self.problem, self.windows)
+        self.graph = FactorGraph(self.model.draft(self.tables))
+        self.decoder = Decoder(self.model, self.graph)
+        self.tree = tree_for(self.graph, self.windows)
+        self.meter = Meter()
 
     @property
     def possible(self) -> bool:
@@ -95,176 +91,165 @@ class Solver:
 
     # -- the best -----------------------------------------------------------------------------
 
-    def least(self, k: int) -> list[tuple[list[Any], Sample]]:
-        """The ``k`` architectures with the lowest objective: a list of its value, and each."""
+    def least(self, k: int, excluded: Callable[[Sample], bool] | None = None) -> list[_Found]:
+        """Return the ``k`` architectures with the lowest objective, in order.
+
+        Parameters
+        ----------
+        k
+            How many; fewer are found if there are fewer.
+        excluded
+            Says of an architecture that it does not count.
+
+        Raises
+        ------
+        DecompositionError
+            If it would take more work than :func:`effort` allows.
+        """
         if not self.possible:
             return []
-        for number, window in enumerate(self.windows):
-            factor = _factor(self.tables[0], window.table)
-            found = self._by_count(k, number, factor * self.signs[0]) if factor else None
-            if found is not None:
-                return found
-        found = self._by_prices(k) if self.windows else None
-        return self._by_keys(k) if found is None else found
+        exact = finest(self.tree, self.windows, most_rows=math.inf, most_work=math.inf)
+        estimate = exact.estimate() if exact.exact and exact.fits and self._is_small() else None
+        if estimate and estimate.total <= _ROWS and estimate.work <= _WORK:
+            return self._enough(k, self._by_messages(exact), excluded)
+        try:
+            return self._enough(k, self._by_dominance(), excluded)
+        except TooMuchWorkError:
+            if estimate and estimate.total <= _MOST_ROWS and estimate.work <= allowed():
+                return self._enough(k, self._by_messages(exact), excluded)
+        raise self._refusal("finding the best", estimate)
 
-    def _by_count(self, k: int, number: int, sign: float) -> list[tuple[list[Any], Sample]] | None:
-        """Those at one end of a window on the same cost; ``None`` if its sums are too many.
+    def _is_small(self) -> bool:
+        """Whether sums of parts of the objective stay below 2**61, for :class:`MinPlus`."""
+        largest = [float(np.abs(term.values).max(initial=0)) for term in self.tables[0].terms]
+        return not self.tables[0].whole or sum(largest) < 2.0**61
 
-        Prices do not tell apart what has the same cost.  But lists of its sums say how many
-        there are up to where, so that only as many as are wanted are taken apart.
-        """
-        window, costs = self.windows[number : number + 1], [number]
-        tree = tree_for(self.problem, window, costs)
-        scale = finest(tree, window, costs, most_rows=_ROWS, most_work=_WORK)
-        if not scale.exact:
-            return None
-        lists = Messages(scale, Real(), keep=True)
-        (low,), (high,) = scale.low, scale.high
-        found: list[tuple[list[Any], Sample]] = []
-        wanted = k
-        while low <= high and len(found) < k:
-            if sign > 0:
-                keys = range(low, high)
-                key = low + bisect_left(keys, wanted, key=lambda key: _weight(lists, low, key))
-                inner, low = ([low], [key - 1]), key + 1
-            else:
-                keys = range(high, low, -1)
-                key = high - bisect_left(keys, wanted, key=lambda key: _weight(lists, key, high))
-                inner, high = ([key + 1], [high]), key - 1
-            # What is on the edge has one value; what is beyond is less than wanted.
-            beyond = sorted(self._combinations(lists, *inner), key=self._value)
-            few = _weight(lists, key, key) <= _MOST_TRIED
-            edge = self._combinations(lists, [key], [key]) if few else _drawn(lists, key)
-            found += islice(self._scored(chain(beyond, edge)), k - len(found))
-            if len(found) < k and not few:
-                return None
-            wanted *= 4
-        return found
-
-    def _value(self, classes: Classes) -> Any:
-        """The objective of a combination, signed, constants left out."""
-        number = len(self.model.windows)
-        return self.signs[0] * sum(
-            clique.costs[number][tuple(classes.get(place, 0) for place in clique.scope)].item()
-            for clique in self.problem.cliques
-        )
-
-    def _scored(self, combinations: Iterable[Classes]) -> Iterator[tuple[list[Any], Sample]]:
-        """The architectures of combinations, as far as they are allowed, and their objective."""
-        for classes in combinations:
-            value = self.signs[0] * self._value(classes) + self.tables[0].constant
-            for arch in self._architectures([classes]):
-                yield [value], arch
-
-    def _by_prices(self, k: int) -> list[tuple[list[Any], Sample]] | None:
-        """Those whose objective is near what prices say is possible; ``None`` if they are many."""
-        priced = LagrangianSearch(
-            JoinTree(self.problem), len(self.windows), self.signs[0], self.windows
-        )
-        ends = self.tables[0].interval()
-        least, span = priced.bound, float(ends[1] - ends[0])
-        # First the best on its own: the others are not much further off than it is.
-        step = span / _FIRST or 1.0
-        near, gap, far, wanted = 0.0, step, math.inf, 1
+    def _enough(
+        self, k: int, find: _Find, excluded: Callable[[Sample], bool] | None
+    ) -> list[_Found]:
+        """Ask for ever more combinations, until enough architectures of them are allowed."""
+        wanted, (table,), (sign,) = k, self.tables, self.signs
         while True:
-            try:
-                chosen = priced.within(least + gap, wanted)
-            except TooManyRows:
-                far = gap
-            else:
-                objective = chosen[-1].costs[0]
-                order = np.argsort(objective, kind="stable")
-                order = order[objective[order] <= least + gap][:wanted]
-                found = list(islice(self._allowed(priced.tree, chosen, order.tolist()), k))
-                if len(found) == k or (gap > span and len(order) < wanted):
-                    return found
-                if len(order) == wanted:
-                    if wanted < k:
-                        gap = min(gap, max(step, 1.05 * float(objective[order[0]] - least)))
-                        wanted = k
-                    elif wanted < _MOST_TRIED:
-                        wanted *= 4
-                    else:
-                        return None
-                    continue
-                near = gap
-            if far < 1.05 * near or not near:
-                return None
-            gap = min(2 * near, math.sqrt(near * far))
+            classes = find(wanted)
+            found: list[_Found] = []
+            for batch in self.decoder.architectures([classes]):
+                self.meter.spend(_DECODED * len(batch))
+                values = table.evaluate(batch).tolist()
+                pairs = zip(values, batch, strict=True)
+                found += [([v], a) for v, a in pairs if excluded is None or not excluded(a)]
+                if len(found) >= k:  # what follows is no better
+                    break
+            found.sort(key=lambda pair: sign * pair[0][0])
+            if len(found) >= k or _length(classes) < wanted:
+                return found[:k]
+            wanted *= 4
 
-    def _by_keys(self, k: int) -> list[tuple[list[Any], Sample]]:
-        found: list[tuple[list[Any], Sample]] = []
-        limit, wanted, tried = 1, k, 0
-        while wanted <= 4**6 * k:
-            scale = finest(
-                self.tree, self.windows, most_rows=limit * _ROWS, most_work=limit * _WORK
-            )
-            try:
-                selection = self._select(scale, best_of(wanted), _FINER * _ROWS / 2)
-            except TooManyRows:
-                break
-            order = np.argsort(selection.ends.costs[0], kind="stable")[:wanted]
-            found = list(islice(self._allowed(self.tree, selection.found, order.tolist()), k))
-            if len(found) == k or len(order) < wanted:
-                return found
-            tried = len(order)
-            wanted, limit = wanted * 4, min(limit * 2, _FINER)
+    def _by_messages(self, exact: Quantisation) -> _Find:
+        """Find combinations by histograms with the least objective of each sum of costs."""
+        (sign,), number = self.signs, len(self.windows)
+
+        def objective(vertex: CliqueVertex) -> Array:
+            signed: Array = sign * vertex.costs[number]
+            return signed
+
+        dtype = np.int64 if self.tables[0].whole else np.float64
+        return Messages(exact, MinPlus(dtype), objective).least
+
+    def _by_dominance(self) -> _Find:
+        """Find combinations among those whose objective is near what prices say is possible.
+
+        How near is tried out: from close by outwards, as the work grows with the distance, and
+        back again where there are too many.
+        """
+        windows = [self._window(number) for number in range(len(self.windows))]
+        search = DominanceSearch(JoinTree(self.graph), self._own, windows, self.meter)
+        low, high = self.tables[0].interval()
+        span = float(high - low) or 1.0
+        near, gap, far = 0.0, span / _FIRST, math.inf
+
+        def find(wanted: int) -> dict[int, Array]:
+            nonlocal near, gap, far
+            far = math.inf
+            while True:
+                try:
+                    found = search.within(search.bound + gap, wanted)
+                except TooManyRowsError:
+                    far = gap
+                else:
+                    objective = found[-1].costs[0]
+                    order = np.argsort(objective, kind="stable")
+                    order = order[objective[order] <= search.bound + gap][:wanted]
+                    if len(order) == wanted or gap > span:
+                        return search.classes(found, order)
+                    near = gap
+                if far < max(1.05 * near, span * 2.0**-40):
+                    raise TooMuchWorkError
+                gap = min(2 * near or gap / 4, math.sqrt(near * far) if near else math.inf)
+
+        return find
+
+    def _own(self, vertex: CliqueVertex) -> Array:
+        """What each state of a clique adds to the objectives, signed, and to the windows."""
+        first = len(self.windows)
+        signed = [sign * vertex.costs[first + n] for n, sign in enumerate(self.signs)]
+        return np.stack([*signed, *vertex.costs[:first]])
+
+    def _window(self, number: int) -> tuple[float, float]:
+        """The ends of a window, without the constant of its cost."""
+        window, constant = self.windows[number], self.graph.constants[number]
+        return window.low - constant, window.high - constant
+
+    def _refusal(self, what: str, estimate: Estimate | None) -> DecompositionError:
         conditions = [*(window.text for window in self.windows), *map(str, self.model.others)]
-        raise DecompositionError(
-            f"too many costs would have to be told apart to find the best that have "
-            f"{' and '.join(conditions)}: of the {tried} best as far as that was done, "
-            f"{len(found)} do; draw samples and compare them, or round the costs to a coarser "
-            "unit with nas_space.tables.rounded"
+        sums = (
+            ""
+            if estimate is None
+            else (
+                f": up to {estimate.total:.1e} sums of costs would have to be told apart, which is "
+                f"an effort of {estimate.work / 1e9:.0f}"
+            )
         )
-
-    def _select(self, scale: Quantisation, keep: Keep, most: float = math.inf) -> KBest:
-        first = len(self.model.windows)
-        costs = list(range(first, first + len(self.tables)))
-        return KBest(scale, costs, self.signs, keep, most)
-
-    def _allowed(
-        self, tree: JoinTree, found: Sequence[Selected], rows: Iterable[int]
-    ) -> Iterator[tuple[list[Any], Sample]]:
-        """The architectures that rows of the root stand for, and their values."""
-        for row in rows:
-            costs = found[-1].costs[: len(self.tables), row].tolist()
-            values = [
-                sign * cost + table.constant
-                for sign, cost, table in zip(self.signs, costs, self.tables, strict=True)
-            ]
-            for arch in self._architectures([classes_at(tree, found, row)]):
-                yield values, arch
+        return DecompositionError(
+            f"{what} within {' and '.join(conditions) or 'the space'} takes an effort of more than "
+            f"{allowed() / 1e9:g}{sums}; allow more with nas_space.tables.effort(...), round the "
+            "costs to a coarser unit with nas_space.tables.rounded, or draw samples and compare "
+            "them"
+        )
 
     # -- trade-offs ---------------------------------------------------------------------------
 
-    def front(self) -> list[tuple[list[Any], Sample]]:
-        """The trade-offs between two objectives: their values, and an architecture for each."""
+    def front(self) -> list[_Found]:
+        """Return the trade-offs between two objectives: their values, and an architecture each."""
         for error in self.model.others.values():
             raise error
         if not self.possible:
             return []
         # A bound on what is minimised anyway does not change the front, it only cuts it off.
         kept = [n for n, window in enumerate(self.windows) if not self._cuts(window)]
-        windows = [self.windows[number] for number in kept]
-        tree = tree_for(self.problem, windows, kept)
-        scale = finest(tree, windows, kept, most_rows=math.inf, most_work=math.inf)
-        estimate = scale.estimate()
-        if not scale.exact or max(estimate.total / _ROWS, estimate.work / _WORK) > _FINER:
-            texts = " and ".join(window.text for window in windows)
-            raise DecompositionError(
-                f"the front would have to tell up to {estimate.total:.1e} costs apart for {texts}, "
-                f"at most {_FINER * _ROWS:.1e} can be; round these costs to a coarser unit with "
-                "nas_space.tables.rounded"
-            )
-        selection = self._select(scale, undominated)
-        costs = selection.ends.costs
-        rows = undominated(np.zeros(costs.shape[1], np.int64), costs).tolist()
-        # What a window cuts off has no architecture that is allowed.
-        return [
-            point
-            for row in rows
-            for point in islice(self._allowed(tree, selection.found, [row]), 1)
-        ]
+        windows = [(-math.inf, math.inf), *map(self._window, kept)]
+
+        def own(vertex: CliqueVertex) -> Array:
+            costs = self._own(vertex)
+            return costs[[0, 1, *(2 + number for number in kept)]]
+
+        try:
+            search = DominanceSearch(self.tree, own, windows, self.meter, front=True)
+            found = search.within(math.inf)
+        except (TooManyRowsError, TooMuchWorkError):
+            exact = finest(self.tree, self.windows, most_rows=math.inf, most_work=math.inf)
+            raise self._refusal("the front", exact.estimate()) from None
+        first, second = found[-1].costs[:2]
+        rows = undominated([np.zeros(len(first))], first, second)
+        rows = rows[np.argsort(first[rows], kind="stable")]
+        # Of several architectures of a point, any is as good; what a window cuts off has none.
+        points: list[_Found] = []
+        for row in rows.tolist():
+            for batch in self.decoder.architectures([search.classes(found, np.array([row]))]):
+                if len(batch):
+                    values = [table.evaluate(batch)[0].item() for table in self.tables]
+                    points.append((values, batch[0]))
+                    break
+        return points
 
     def _cuts(self, window: Window) -> bool:
         """Whether a window bounds what is minimised from above, or what is maximised from below."""
@@ -277,114 +262,28 @@ class Solver:
     # -- all ----------------------------------------------------------------------------------
 
     def everything(self) -> Iterator[Sample]:
-        """Every architecture, once."""
+        """Yield every architecture, once."""
         if not self.possible:
             return
-        scale = finest(self.tree, self.windows, most_rows=_ROWS, most_work=_WORK)
-        lists = Messages(scale, Real(), keep=True)
-        ranges = [(scale.low, scale.high)]
-        if len(scale.low) == 1 and not scale.exact:
-            ranges = _from_the_middle(scale.low[0], scale.high[0])
-        for bounds in ranges:
-            yield from self._architectures(self._combinations(lists, *bounds))
-
-    def _combinations(self, lists: Messages, low: list[int], high: list[int]) -> Iterator[Classes]:
-        """Every combination of classes that ends with keys between bounds, both included."""
-        endings = lists.endings(low, high)
-        first: Iterator[_Partial] = (
-            ([(endings.one, row), (endings.other, other)], {})
-            for row, begin, end in zip(
-                endings.row.tolist(), endings.begin.tolist(), endings.end.tolist(), strict=True
-            )
-            for other in range(begin, end)
-        )
-        trail = [first]
-        while trail:
-            following = next(trail[-1], None)
-            if following is None:
-                trail.pop()
-                continue
-            waiting, classes = following
-            place = -1
-            while waiting:
-                place, row = waiting.pop()
-                if isinstance(lists.tree.vertices[place], Join):
-                    trail.append(_origins(lists, place, row, waiting, classes))
-                    break
-                found = classes_of(lists.tree, place, lists.rows[place].starts, np.array([row]))
-                classes.update((variable, int(digit[0])) for variable, digit in found.items())
-            else:
-                yield classes
-
-    # -- from classes to architectures --------------------------------------------------------
-
-    def _architectures(self, combinations: Iterable[Classes]) -> Iterator[Sample]:
-        """The architectures that combinations of classes stand for, as far as they are allowed."""
-        codes = (codes for classes in combinations for codes in self._members(classes))
-        while some := list(islice(codes, _AT_ONCE)):
-            columns = {label: np.array([row[label] for row in some]) for label in some[0]}
-            batch = SampleBatch(self.model.root, columns, len(some))
-            allowed = np.ones(len(some), np.bool_)
-            for window in self.model.windows:
-                cost = window.table.evaluate(batch)
-                allowed &= (window.low <= cost) & (cost <= window.high)
-            for arch in batch[np.flatnonzero(allowed)]:
-                if not self.model.others or self.space.contains(arch):
-                    yield arch
-
-    def _members(self, classes: Classes) -> Iterator[dict[Any, Any]]:
-        """The codes of each architecture of a combination; a continuous label has its default."""
-        problem = self.problem
-        first = [problem.first[place][classes.get(place, 0)] for place in range(len(problem.sizes))]
-        options: list[tuple[Any, int, Callable[[int], Any]]] = []
-        for label in self.model.labels:
-            place = problem.place.get(label)
-            if place is not None:
-                members = np.flatnonzero(problem.classes[place] == classes.get(place, 0)).tolist()
-                options.append((label, len(members), members.__getitem__))
-                continue
-            reach = self.model.activity.reach[label]
-            codes = tuple(first[problem.place[variable]] for variable in reach.scope)
-            several = bool(reach.values[codes]) and label.size is not None
-            options.append((label, label.size if several else 1, default_first(label)))
-        for number in range(math.prod(size for _, size, _ in options)):
-            row, rest = {}, number
-            for label, size, option in reversed(options):
-                rest, digit = divmod(rest, size)
-                row[label] = option(digit)
-            yield row
+        keys = finest(self.tree, self.windows, most_rows=_ROWS, most_work=_WORK)
+        messages = Messages(keys, Real())
+        ranges = [(keys.low, keys.high)]
+        if len(keys.low) == 1 and not keys.exact:
+            ranges = _from_the_middle(keys.low[0], keys.high[0])
+        combinations = chain.from_iterable(messages.everything(*ends) for ends in ranges)
+        for batch in self.decoder.architectures(combinations):
+            try:
+                self.meter.spend(_DECODED * 64)
+            except TooMuchWorkError:
+                raise self._refusal("the next architecture", None) from None
+            if len(batch):
+                self.meter = Meter()
+                yield from batch
 
 
-_Partial = tuple[list[tuple[int, int]], Classes]
-"""Rows that are still to be taken apart, and the classes known so far."""
-
-
-def _origins(
-    lists: Messages, place: int, row: int, waiting: list[tuple[int, int]], classes: Classes
-) -> Iterator[_Partial]:
-    join = lists.tree.vertices[place]
-    assert isinstance(join, Join)
-    found = lists.candidates(place, np.array([row]))
-    for left, right in zip(found.left.tolist(), found.right.tolist(), strict=True):
-        yield [*waiting, (join.left, left), (join.right, right)], dict(classes)
-
-
-def default_code(label: Any) -> Any:
-    """The code of a label's default; of a continuous one, the value."""
-    value = label.default_choice()
-    return value if label.size is None else label.code(value)
-
-
-def default_first(label: Any) -> Callable[[int], Any]:
-    """The codes of a label, the default first, then the others in order."""
-    first = default_code(label)
-
-    def option(number: int) -> Any:
-        if number == 0:
-            return first
-        return number - 1 if number <= first else number
-
-    return option
+def _length(classes: dict[int, Array]) -> int:
+    """How many combinations there are."""
+    return len(next(iter(classes.values()))) if classes else 1
 
 
 def _from_the_middle(low: int, high: int) -> list[tuple[list[int], list[int]]]:
@@ -392,32 +291,3 @@ def _from_the_middle(low: int, high: int) -> list[tuple[list[int], list[int]]]:
     ends = np.unique(np.linspace(low, high + 1, 2 * _PARTS).astype(np.int64)).tolist()
     parts = [([begin], [end - 1]) for begin, end in pairwise(ends)]
     return sorted(parts, key=lambda part: abs(part[0][0] + part[1][0] - low - high))
-
-
-def _drawn(lists: Messages, key: int) -> Iterator[Classes]:
-    """Some combinations with a key, at random: those that follow each other are much alike."""
-    drawer = BackwardSampler(lists, [key], [key])
-    raw = words(0)(_MOST_TRIED * drawer.words).reshape(_MOST_TRIED, drawer.words)
-    drawn = drawer.draw(unit(raw))
-    for row in np.unique(np.stack(list(drawn.values()), axis=1), axis=0).tolist():
-        yield dict(zip(drawn, row, strict=True))
-
-
-def _weight(lists: Messages, low: int, high: int) -> int:
-    return int(lists.endings([low], [high]).weights.sum())
-
-
-def _factor(table: Table, other: Table) -> float:
-    """What another table is to be multiplied with to be this one, but for a constant; or 0."""
-    known = {frozenset(term.scope): term for term in other.terms}
-    factor = 0.0
-    for term in table.terms:
-        same = known.pop(frozenset(term.scope), None)
-        if same is None or not np.any(same.values):
-            return 0.0
-        at = np.unravel_index(np.abs(same.values).argmax(), same.values.shape)
-        values = term.values.transpose([term.axes()[variable] for variable in same.scope])
-        factor = factor or float(values[at] / same.values[at])
-        if not np.array_equal(values, same.values * factor):
-            return 0.0
-    return 0.0 if known else factor

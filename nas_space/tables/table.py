@@ -10,14 +10,12 @@ import numpy as np
 
 from ..errors import LabelError, UsageError, suggest
 from ..mutable import Sample, SampleBatch
+from ..mutable.factor_sum import FactorSum
 from ..mutable.factors import Array, Factor
 from ..mutable.node import Node
 
 if TYPE_CHECKING:
     from ..mutable import MutableSymbol
-
-_CHUNK = 2**14
-"""Architectures looked up at a time: few enough to stay in the processor's cache."""
 
 
 class Bounds(NamedTuple):
@@ -111,25 +109,9 @@ class Table:
             from .coverage import check_covered
 
             check_covered(architectures.root, self.expression)
-        result: Array = np.empty(len(architectures), np.int64 if self.whole else np.float64)
-        for start in range(0, len(result), _CHUNK):
-            rows = slice(start, start + _CHUNK)
-            result[rows] = self._look_up(architectures.codes, rows)
-        return result
-
-    def _look_up(self, codes: Mapping[Any, Array], rows: slice) -> Array:
-        widened: dict[Any, Array] = {}
-        total: Any = self.constant
-        for term in self.terms:
-            index: Any = 0
-            for symbol, size in zip(term.scope, term.values.shape, strict=True):
-                column = widened.get(symbol)
-                if column is None:
-                    column = widened[symbol] = _codes_of(symbol, codes)[rows].astype(np.intp)
-                index = index * size + column
-            total = total + term.values.reshape(-1)[index]
-        found: Array = np.asarray(total)
-        return found
+        codes = architectures.codes
+        factors = FactorSum(self.terms, self.constant)
+        return factors.column(lambda symbol: _codes_of(symbol, codes), len(architectures))
 
     def expected(self, probabilities: Mapping[str, Any]) -> Any:
         """The exact expectation, if each label is chosen on its own.
@@ -217,10 +199,8 @@ class Table:
         return bounds(self.expression, self)  # type: ignore[arg-type]
 
     def interval(self) -> tuple[Any, Any]:
-        """An interval that contains every value: exact if no label occurs in two terms."""
-        low = sum(term.values.min().item() for term in self.terms)
-        high = sum(term.values.max().item() for term in self.terms)
-        return self.constant + low, self.constant + high
+        """Return an interval that contains every value; exact if no label is in two terms."""
+        return FactorSum(self.terms, self.constant).interval()
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_tensors": {}}

@@ -15,8 +15,10 @@ import numpy as np
 
 from ..errors import DecompositionError, ExpressionError, UsageError
 from ..mutable.bounds import combinations_of
+from ..mutable.factor_sum import FactorSum
 from ..mutable.factors import LIMIT, Factor, TooLargeError, absorbed, whole
 from ..mutable.node import Leaf, Node, leaves, postorder
+from ..mutable.operators import LOOKUP
 from ..mutable.piecewise import Piecewise
 from ..mutable.printing import brief
 from .path_conditions import PathConditions
@@ -139,6 +141,11 @@ class _Splitting:
             return
         assert operator is not None
         name = operator.name
+        if operator is LOOKUP:
+            self.divisible.add(node)
+            if parts[0].whole:
+                self.whole.add(node)
+            return
         if operator.lazy:
             parts = _branches(node)
         if name in _TRUTH or (
@@ -177,6 +184,9 @@ class _Splitting:
             raise DecompositionError(f"{part!r} stands where a number is needed", term=self.root)
 
     def visit(self, node: Node, coefficient: Factor) -> None:
+        if node.operator is LOOKUP:
+            self.look_up(node.arguments[0], coefficient)
+            return
         # Of a single label, there is nothing to be gained by taking its function apart.
         alone = self.sole[node] is not None and not coefficient.scope
         if node not in self.divisible or alone:
@@ -196,6 +206,10 @@ class _Splitting:
             for place, part in enumerate(parts):
                 negative = operator.name == "neg" or (operator.name == "sub" and place == 1)
                 self.give(part, minus if negative else coefficient)
+
+    def look_up(self, factors: FactorSum, coefficient: Factor) -> None:
+        for term in (*factors.terms, Factor.constant(factors.constant)):
+            _add(self.terms, coefficient * term)
 
     def branch(self, node: Node, coefficient: Factor) -> None:
         try:

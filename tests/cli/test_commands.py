@@ -126,7 +126,7 @@ def test_an_interrupted_search_says_how_to_go_on(
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("nas_space.study.job.Job.train", interrupted)
+    monkeypatch.setattr("nas_space.runs.workspace.Workspace.fit", interrupted)
     assert run("search", "--out", str(tmp_path / "run"), "--space", SPACE, *TINY) == 130
     assert f"--resume --out {tmp_path / 'run'}" in capsys.readouterr().err
 

@@ -149,7 +149,7 @@ def test_a_search_stays_within_a_budget_of_time(tmp_path: Path) -> None:
         (["profile", "--plot", "nowhere/costs.png"], "there is no folder nowhere"),
         (["latency", "--device", "abacus", "--quiet"], "abacus"),
         (["latency", "diff", "nowhere.yaml", "nowhere.yaml"], "cannot be read"),
-        (["search", "--max-latency", "60ms", "--out", "unused"], "give both or neither"),
+        (["search", "--max-latency", "60ms", "--out", "unused"], "--latency-table"),
         (["search", "--max-latency", "60", "--out", "unused"], "is no time"),
     ],
 )

@@ -13,9 +13,9 @@ import torch
 from safetensors.torch import load_file
 
 from nas_space.cli import main
+from nas_space.runs import open_run
 from nas_space.strategy import ONE_SHOT
 from nas_space.strategy.oneshot import OneShotProgress
-from nas_space.study.stored import open_run
 
 SPACE = "tests.test_main_job:Small"
 SHORT = ["--steps", "12", "--fine-tuning", "2", "--option", "warmup_epochs=1"]

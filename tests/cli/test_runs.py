@@ -17,9 +17,9 @@ import torch
 
 import nas_space as ns
 from nas_space.cli import main
+from nas_space.runs import open_run
 from nas_space.study import load_search, report
 from nas_space.study.evaluators import FromScratch
-from nas_space.study.stored import open_run
 from tests.problems import Various, failing, worth
 
 SPACE = "tests.test_main_job:Small"

@@ -22,6 +22,7 @@ MEANING: dict[str, Callable[..., Any]] = {
     "pow": lambda a, b: a**b,
     "powmod": pow,
     "sum": lambda *terms: reduce(py.add, terms, 0),
+    "flattened": lambda *sizes: reduce(py.mul, sizes),
     "neg": lambda a: -a,
     "pos": lambda a: +a,
     "invert": lambda a: -a - 1 if isinstance(a, int) else ~a,
@@ -91,8 +92,23 @@ def meaning(
             if key == selected:
                 return of(arguments[2 + place], wanted=compute)
         raise NowhereToGoError
+    if name == "lookup":
+        return _looked_up(arguments[0], values, seen)
     operands = [of(argument, wanted=compute) for argument in arguments]
     return MEANING[name](*operands) if compute else None
+
+
+def _looked_up(factors: Any, values: Mapping[str, Any], seen: dict[str, None]) -> Any:
+    """The entries at an architecture's codes; notes the symbols that are active."""
+    codes = {symbol: symbol.code(values[symbol.name]) for symbol in factors.symbols}
+
+    def entry(factor: Any) -> Any:
+        return factor.values[tuple(codes[symbol] for symbol in factor.scope)].item()
+
+    for symbol in factors.symbols:
+        if symbol not in factors.activity or entry(factors.activity[symbol]):
+            seen.setdefault(symbol.name)
+    return reduce(py.add, map(entry, factors.terms), factors.constant)
 
 
 def outcome(compute: Callable[..., Any], *arguments: Any) -> tuple[str, Any]:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from nas_space.errors import SampleMissingError, SampleValidationError
 from nas_space.mutable import Categorical, MutableExpression, MutableSymbol, SampleBatch, Values
-from nas_space.mutable.columns import Columns, as_column
+from nas_space.mutable.columns import Columns, Source
 from nas_space.mutable.expression import apply
 from nas_space.mutable.lazy import Walk, evaluate, needed
 from nas_space.mutable.node import Leaf, Node, key_of, leaves
@@ -32,16 +32,12 @@ def cases(draw: st.DrawFn) -> Case:
 
 
 def columns_of(pool: list[MutableSymbol[Any]], rows: list[dict[str, Any]]) -> Columns:
-    held = {symbol: as_column([row[symbol.name] for row in rows]) for symbol in pool}
-
-    def leaf(symbol: Any, which: Any) -> Any:
-        return held[symbol] if which is None else held[symbol][which]
-
-    return Columns(leaf, len(rows))
+    codes = {s: np.array([s.code(row[s.name]) for row in rows], dtype=np.int64) for s in pool}
+    return Columns(Source(codes), len(rows))
 
 
 def test_the_random_expressions_are_of_every_operator() -> None:
-    assert {"matmul", *strategies.SIGNATURES, *strategies.LAZY} == set(OPERATORS)
+    assert {"matmul", "lookup", *strategies.SIGNATURES, *strategies.LAZY} == set(OPERATORS)
 
 
 @given(cases())

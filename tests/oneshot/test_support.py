@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from nas_space.cli import main
+from nas_space.runs import support
+from nas_space.runs.support import PRIMITIVES, Support, tried
 from nas_space.strategy import ONE_SHOT, STRATEGIES, get_strategy
-from nas_space.study import support
-from nas_space.study.support import PRIMITIVES, Support, tried
 from tests.oneshot.test_run import ALL
 
 ONE_BY_ONE: dict[str, Callable[[], Any]] = {

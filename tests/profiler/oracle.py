@@ -89,6 +89,7 @@ class _Peak(TorchDispatchMode):
         super().__init__()
         self.own = {t.untyped_storage()._cdata for t in own}
         self.alive: dict[int, Any] = {}
+        self.sizes: dict[int, int] = {}
         self.held = self.peak = 0
         for tensor in first:
             self.note(tensor)
@@ -96,15 +97,17 @@ class _Peak(TorchDispatchMode):
     def note(self, tensor: torch.Tensor) -> None:
         storage = tensor.untyped_storage()
         key, size = storage._cdata, storage.nbytes()
-        if key in self.own or key in self.alive:
+        if key in self.own:
             return
 
         def gone(_: Any) -> None:
             del self.alive[key]
-            self.held -= size
+            self.held -= self.sizes.pop(key)
 
-        self.alive[key] = weakref.ref(storage, gone)
-        self.held += size
+        if key not in self.alive:
+            self.alive[key] = weakref.ref(storage, gone)
+        self.held += size - self.sizes.get(key, 0)  # it may have been made larger
+        self.sizes[key] = size
         self.peak = max(self.peak, self.held)
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:

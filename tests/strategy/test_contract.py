@@ -17,9 +17,12 @@ from tests.problems import Tiny, Various, worth
 # Past the random beginnings of those that have one, by arguments where these are long.
 ARGUMENTS = {
     "evolution": {"population_size": 6, "sample_size": 3},
-    "gp": {"n_startup_trials": 5},
+    "gp": {"initial": 5},
+    "local": {"initial": 4},
     "nsga2": {"population_size": 5},
     "nsga3": {"population_size": 5},
+    "optuna-gp": {"n_startup_trials": 5},
+    "predictor": {"initial": 5, "members": 2},
     "policy": {"samples_per_update": 4, "passes": 2, "hidden_size": 8},
     "tpe": {"n_startup_trials": 5},
 }

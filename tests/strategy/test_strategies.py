@@ -14,11 +14,10 @@ import nas_space as ns
 from nas_space.errors import UsageError
 from nas_space.mutable.random_words import words
 from nas_space.strategy import (
-    GP,
-    QMC,
     TPE,
     Evaluated,
     GridSearch,
+    OptunaGP,
     OptunaSampler,
     PolicyBasedRL,
     RegularizedEvolution,
@@ -234,15 +233,7 @@ class TestSamplers:
         with pytest.raises(UsageError, match="did you mean 'n_startup_trials'"):
             TPE(n_startup_trial=3)
         with pytest.raises(UsageError, match="the seed is that of the search"):
-            GP(seed=3)
-
-    def test_a_sequence_goes_on_where_it_was_in_another_process(self):
-        space = Various()
-        one = ns.search(space, worth, strategy=QMC(), trials=8, weights="none")
-        history = [Evaluated(o.number, o.arch, tuple(o.values.values())) for o in one.outcomes[:-1]]
-        seed = ns.training.randomness.seed_of(0, "search/propose", 0)
-        now = SearchState(space, history, number=7, seed=seed)
-        assert QMC().propose(now) == one.outcomes[7].arch
+            OptunaGP(seed=3)
 
 
 @given(st.data())

@@ -7,8 +7,8 @@ import pytest
 
 import nas_space as ns
 from nas_space.errors import StorageError, UsageError
+from nas_space.runs import find_runs, open_run
 from nas_space.study import load_search, maximize, minimize
-from nas_space.study.stored import find_runs, open_run
 from tests.problems import Tiny, Various, failing, worth
 
 

@@ -13,11 +13,10 @@ from hypothesis import strategies as st
 from nas_space.tables import (
     activity,
     arithmetic,
-    backward_sampling,
     conditions,
+    dominance,
     histograms,
-    k_best,
-    lagrangian,
+    message_passing,
     sampler,
     solver,
 )
@@ -33,7 +32,6 @@ _WAYS: dict[str, list[tuple[ModuleType, str, Any]]] = {
         (sampler, "_ROWS", 4),
         (sampler, "_GOOD", 0.0),
         (solver, "_ROWS", 4),
-        (solver, "_FINER", 2**40),
     ],
     # Lists are joined in small portions, by adding arrays.
     "arrays": [
@@ -41,21 +39,19 @@ _WAYS: dict[str, list[tuple[ModuleType, str, Any]]] = {
         (histograms, "CHUNK", 3),
         (histograms, "LONG", 0),
         (histograms, "SHORT", 0),
-        (backward_sampling, "CHUNK", 3),
-        (k_best, "_MANY", 3),
-        (lagrangian, "CHUNK", 3),
-        (solver, "_MOST_TRIED", 8),
+        (message_passing, "CHUNK", 3),
+        (message_passing, "_AT_ONCE", 2),
     ],
-    # Lists are joined in small portions, by sorting; numbers are residues; prices leave too much.
+    # Lists are joined in small portions, by sorting; numbers are residues; too many rows dominate.
     "portions": [
         (conditions, "_FEW", 0),
         (histograms, "CHUNK", 3),
         (histograms, "LONG", 4),
         (histograms, "_LONGEST", 0),
-        (k_best, "_MANY", 3),
         (arithmetic, "_FITS", 0),
-        (lagrangian, "_MOST", 3),
-        (solver, "_MOST_TRIED", 1),
+        (solver, "_ROWS", 4),
+        (dominance, "CHUNK", 3),
+        (dominance, "_MOST", 3),
     ],
     # Conditions on activity are named by auxiliary variables.
     "named": [(conditions, "_FEW", 0), (activity, "_EASY", 3)],

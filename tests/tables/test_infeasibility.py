@@ -15,9 +15,8 @@ from nas_space.tables import (
     best,
     bounds,
     conditions,
+    effort,
     grid,
-    k_best,
-    lagrangian,
     restrict,
     sample,
     sampler,
@@ -104,15 +103,20 @@ def test_constraints_of_the_space_itself_are_named_whatever_is_asked() -> None:
 
 def test_what_would_take_too_long_is_refused_with_what_to_do_instead(monkeypatch) -> None:
     value = ME.sum([a * 7 + (b == 8) * a for a, b in pairwise(WIDTHS)])
-    for module, name, number in (
-        (conditions, "_FEW", 0),
-        (lagrangian, "_MOST_WEIGHED", 0),
-        (k_best, "_MANY", 0),
-        (solver, "_FINER", 0),
-    ):
-        monkeypatch.setattr(module, name, number)
+    monkeypatch.setattr(conditions, "_FEW", 0)
     space = restrict(SPACE, COST <= 1000)
-    with pytest.raises(DecompositionError, match=r"too many costs .* <= 1000.*tables\.rounded"):
+    everything = (
+        dict(zip(SPACE.symbols(), c, strict=True)) for c in product([8, 16, 24], repeat=4)
+    )
+    assert best(space, value, maximize=True)[0].value == max(
+        value.evaluate(arch) for arch in everything if COST.evaluate(arch) <= 1000
+    )
+    advice = r"more than 1e-06.* sums .* effort of .*tables\.effort.*tables\.rounded"
+    monkeypatch.setattr(solver, "_ROWS", 0)
+    with (
+        effort(1e-6),
+        pytest.raises(DecompositionError, match=rf"best within .* <= 1000.*{advice}"),
+    ):
         best(space, value, maximize=True)
 
 

@@ -18,6 +18,15 @@ from ...profiler.formulas import FlopsResult
 from ...profiler.parameters import count_parameters
 from ...profiler.profile import profile
 
+__all__ = [
+    "ExpressionProfiler",
+    "FlopsParamsCounterConfig",
+    "FlopsParamsProfiler",
+    "FlopsProfiler",
+    "NumParamsProfiler",
+    "Profiler",
+]
+
 
 class Profiler:
     """Says what an architecture costs, quickly, after some work on the space.

@@ -74,12 +74,16 @@ def _place(part: Tensor) -> tuple[Any, ...]:
 
 def _spread(whole: Tensor, parts: list[Slice]) -> None:
     """Adds the gradients of slices to that of the whole."""
+    # Places count in the order of the axes, in which memory need not be: kernels of images are not.
+    flat = whole.reshape(-1)
     for part in parts:
         # Some cuts copy, so what is cut are the places.
         places = part.cut(torch.arange(whole.numel(), device=whole.device).view(whole.shape))
         gradient = part.leaf.grad
         assert gradient is not None
-        whole.view(-1).index_add_(0, places.flatten(), gradient.to(whole.dtype).flatten())
+        flat.index_add_(0, places.flatten(), gradient.to(whole.dtype).flatten())
+    if not whole.is_contiguous():  # then it was copied
+        whole.copy_(flat.view(whole.shape))
 
 
 class _Narrowed:

@@ -73,6 +73,28 @@ def test_a_network_frozen_out_of_the_space_is_nnis_too() -> None:
     assert_same(space.freeze(arch), theirs.ProxylessNAS.frozen_factory(arch)(**SMALL))
 
 
+# -- ShuffleNetSpace ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("channel_search", [False, True])
+def test_random_networks_of_shufflenet(channel_search: bool) -> None:
+    arguments: dict[str, Any] = {"num_labels": 10, "channel_search": channel_search}
+    space: Any = ours.ShuffleNetSpace(**arguments)
+    assert {label: list(symbol.values) for label, symbol in space.symbols().items()} == {
+        label: list(symbol.values)
+        for label, symbol in theirs.ShuffleNetSpace(**arguments).simplify().items()
+    }
+    for arch in space.sample(5, seed=0):
+        other = theirs.ShuffleNetSpace.frozen_factory(arch)(**arguments)
+        assert list(other.state_dict()) == list(space.freeze(arch).state_dict())
+        assert_same(space.freeze(arch), other)
+
+
+def test_published_network_of_shufflenet() -> None:
+    mine = ours.ShuffleNetSpace.load_searched_model("spos")
+    assert_same(mine, theirs.ShuffleNetSpace.load_searched_model("spos"))
+
+
 # -- MobileNetV3Space -------------------------------------------------------------------------
 
 

@@ -1,36 +1,32 @@
-"""What an architecture is, for people: module by module, with what decided it and what it costs."""
+"""Explanations: an architecture module by module, with what decided it and what it costs."""
 
 from __future__ import annotations
 
 import json
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, cast
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any
 
-import torch
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 
-from ..errors import SpaceError
 from ..mutable import Mutable, Sample
 from ..mutable.node import Node, leaves
-from .choice import LayerChoice
-from .digests import network_digest
-from .module import MutableModule
-from .repeat import Repeat
+from ..nn import LayerChoice, MutableModule, Repeat
+from ..profiler import ModuleCost, profile
+from ..tables import Restricted
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from .space import ModelSpace
+__all__ = ["ExplainedModule", "Explanation", "explain"]
 
 _PALETTE = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442")
 """Colours of Okabe and Ito, which colour-blind readers can tell apart."""
 
 
 @dataclass(frozen=True)
-class Part:
+class ExplainedModule:
     """A module of a network.
 
     Attributes
@@ -60,7 +56,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Explanation:
-    """An architecture, explained; what :meth:`~nas_space.nn.ModelSpace.explain` gives.
+    """An architecture, explained; what :func:`explain` gives.
 
     Printed, it is a table; so it is by Rich, in colour.
 
@@ -82,7 +78,7 @@ class Explanation:
     arch_id: str
     arch: Sample
     inactive: list[str]
-    parts: list[Part]
+    parts: list[ExplainedModule]
 
     @property
     def macs(self) -> int:
@@ -183,7 +179,7 @@ class Explanation:
         figure.savefig(path, dpi=120)
 
 
-def _caption(part: Part) -> str:
+def _caption(part: ExplainedModule) -> str:
     decided = ", ".join(map(str, part.decided.values()))
     return f"{part.path}  {decided or part.kind}"
 
@@ -192,92 +188,72 @@ def _written(shapes: list[tuple[int, ...]]) -> str:
     return ", ".join("×".join(map(str, shape)) for shape in shapes)
 
 
-class Explainable(Mutable):
-    """What a space of networks says about one of its architectures."""
-
-    def network_id(self, arch: Mapping[str, Any]) -> str:
-        """A short digest of the frozen network's structure, layer by layer, without weights.
-
-        Two architectures have the same exactly if they freeze to the same network; they may have
-        different labels, for example where two candidates of a choice are the same layer.
-
-        Raises
-        ------
-        SampleValidationError
-            If the architecture is not in the space.
-
-        Examples
-        --------
-        >>> from nas_space.nn import LayerChoice, ModelSpace
-        >>> class Net(ModelSpace):
-        ...     def __init__(self):
-        ...         super().__init__()
-        ...         candidates = {"a": nn.Linear(4, 4), "b": nn.Linear(4, 4), "c": nn.Identity()}
-        ...         self.layer = LayerChoice(candidates, label="layer")
-        >>> a, b, c = (Net().network_id({"layer": name}) for name in "abc")
-        >>> a == b, a == c
-        (True, False)
-        """
-        space = cast("ModelSpace", self)
-        return network_digest(space.freeze(space.canonical(arch), device="meta"))
-
-    def explain(
-        self, arch: Mapping[str, Any], input_shape: tuple[int, ...] | None = None
-    ) -> Explanation:
-        """What an architecture is, module by module: what decided it, its shapes, its costs.
-
-        Parameters
-        ----------
-        arch
-            The architecture.
-        input_shape
-            The shape of one sample, without the batch; by default :attr:`example_shape` of the
-            class.  Without either, there are neither shapes nor multiply-adds.
-
-        Raises
-        ------
-        SampleValidationError
-            If the architecture is not in the space.
-        SpaceError
-            If the network does not run on such an input.
-
-        Examples
-        --------
-        >>> from nas_space.hub import ProxylessNAS
-        >>> space = ProxylessNAS(width_mult=0.25)
-        >>> told = space.explain(space.sample(seed=0), (3, 32, 32))
-        >>> told.parts[0].kind, told.parts[0].outputs
-        ('ProxylessNAS', [(1, 1000)])
-        """
-        space = cast("ModelSpace", self)
-        return explain(space, arch, space.example_shape if input_shape is None else input_shape)
-
-
-# -- making one -----------------------------------------------------------------------------------
-
-
 def explain(
-    space: ModelSpace, arch: Mapping[str, Any], input_shape: tuple[int, ...] | None
+    space: Any, arch: Mapping[str, Any], input_shape: tuple[int, ...] | None = None
 ) -> Explanation:
-    """What :meth:`~nas_space.nn.ModelSpace.explain` does."""
-    values = space.read(arch)
+    """Say what an architecture is, module by module: what decided it, its shapes, its costs.
+
+    It is what ``space.explain(arch)`` calls.
+
+    Parameters
+    ----------
+    space
+        A space, or a restriction of one.
+    arch
+        The architecture.
+    input_shape
+        The shape of one sample, without the batch; by default ``example_shape`` of the space's
+        class.  Without either, there are neither shapes nor multiply-adds.
+
+    Raises
+    ------
+    SampleValidationError
+        If the architecture is not in the space.
+    SpaceError
+        If the network does not run on such an input, or calls what nobody knows the cost of.
+
+    Examples
+    --------
+    >>> from nas_space.hub import ProxylessNAS
+    >>> space = ProxylessNAS(width_mult=0.25)
+    >>> told = explain(space, space.sample(seed=0), (3, 32, 32))
+    >>> told.parts[0].kind, told.parts[0].outputs
+    ('ProxylessNAS', [(1, 1000)])
+    """
+    space.validate(arch)
+    while isinstance(space, Restricted):
+        space = space.space
+    shape = space.example_shape if input_shape is None else input_shape
     active = space.canonical(arch)
     network = space.freeze(active, device="meta").eval()
-    parts = [
-        Part(path, type(module).__name__, decided, [], [], 0, _params(module))
-        for path, module, decided in _decided(space, network, values.active)
-    ]
-    if input_shape is not None:
-        ran = _run(network, input_shape)
-        parts = [
-            Part(**{**vars(part), **ran[part.path]}) if part.path in ran else part for part in parts
-        ]
+    ran = {} if shape is None else _followed(network, shape)
+    unknown = ModuleCost("", "", 0, [], [], 0)
+    parts = []
+    for path, module, decided in _decided(space, network, active):
+        cost = ran.get(path, unknown)
+        parts.append(
+            ExplainedModule(
+                path,
+                type(module).__name__,
+                decided,
+                cost.inputs,
+                cost.outputs,
+                cost.macs,
+                sum(parameter.numel() for parameter in module.parameters()),
+            )
+        )
     inactive = [label for label in space.symbols() if label not in active]
     return Explanation(type(space).__name__, space.arch_id(active), active, inactive, parts)
 
 
-def _params(module: nn.Module) -> int:
-    return sum(parameter.numel() for parameter in module.parameters())
+def _followed(network: nn.Module, input_shape: tuple[int, ...]) -> dict[str, ModuleCost]:
+    """What the modules of a network are given, give and cost, by path; of several runs, in all."""
+    found: dict[str, ModuleCost] = {}
+    dtype = next((parameter.dtype for parameter in network.parameters()), None)
+    for row in profile(network, input_shape, dtype=dtype).modules({}):
+        before = found.get(row.path)
+        found[row.path] = row if before is None else replace(row, macs=row.macs + before.macs)
+    return found
 
 
 def _decided(
@@ -314,49 +290,3 @@ def _labels(module: MutableModule, active: Mapping[str, Any]) -> dict[str, Any]:
             if leaf.name in active:
                 found[leaf.name] = active[leaf.name]
     return found
-
-
-def _run(network: nn.Module, input_shape: tuple[int, ...]) -> dict[str, dict[str, Any]]:
-    """Shapes and multiply-adds of the modules of a network that run, by path."""
-    found: dict[str, dict[str, Any]] = {}
-    counter = FlopCounterMode(display=False)
-    hooks = []
-
-    def hook(path: str, module: nn.Module) -> None:
-        begun: list[int] = []
-
-        def before(_module: nn.Module, _args: Any) -> None:
-            begun.append(counter.get_total_flops())
-
-        def after(_module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
-            macs = (counter.get_total_flops() - begun.pop()) // 2
-            known = found.get(path)
-            told = {"inputs": _shapes((args, kwargs)), "outputs": _shapes(output)}
-            found[path] = {**told, "macs": macs + (known["macs"] if known else 0)}
-
-        hooks.append(module.register_forward_pre_hook(before))
-        hooks.append(module.register_forward_hook(after, with_kwargs=True))
-
-    for path, module in network.named_modules():
-        hook(path, module)
-    reference = next(iter(network.parameters()), torch.zeros(()))
-    image = torch.zeros(1, *input_shape, device="meta", dtype=reference.dtype)
-    try:
-        with torch.no_grad(), counter:
-            network(image)
-    except Exception as error:
-        raise SpaceError(
-            f"the network does not run on an input of shape {tuple(input_shape)}: {error}"
-        ) from error
-    finally:
-        for each in hooks:
-            each.remove()
-    return found
-
-
-def _shapes(values: Any) -> list[tuple[int, ...]]:
-    return [
-        tuple(leaf.shape)
-        for leaf in torch.utils._pytree.tree_leaves(values)
-        if isinstance(leaf, torch.Tensor)
-    ]

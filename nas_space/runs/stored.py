@@ -1,4 +1,4 @@
-"""Searches that are stored: found again, looked at, without the space that they are of."""
+"""`StoredRun`: a search that is stored, looked at without doing anything of it."""
 
 from __future__ import annotations
 
@@ -9,96 +9,22 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import optuna
 from optuna.trial import TrialState
 
-from ..errors import StorageError, UsageError, suggest
+from ..errors import UsageError, suggest
 from ..hub.registry import find_space
+from ..strategy import ONE_SHOT
 from ..strategy.oneshot.policy import over_time
+from ..study import SearchResult, describe, load_search, signs
+from ..study.definition import SearchDefinition
+from ..study.fingerprint import differences, unrestricted
+from ..study.ledger import WORKER
+from ..study.storage import is_file
 from ..training import load_state
-from . import signs
-from .definition import SearchDefinition
-from .fingerprint import describe, differences, unrestricted
-from .ledger import WORKER
+from .folder import ONE_SHOT_STATE, STUDY, WORKER_FILE, settings_of
 from .record import rows_of
-from .result import SearchResult
-from .run import SEARCH, WORK, WORKER_FILE, settings_of
-from .storage import NoSampler, Storage, is_file, open_storage, quiet, unreachable
 
-__all__ = ["StoredRun", "find_runs", "load_search", "open_run"]
-
-STUDY = "study.db"
-"""The file of a run's folder that holds its trials, where it has no other storage."""
-
-
-def load_search(storage: Storage, name: str | None = None, *, space: Any = None) -> SearchResult:
-    """What a search has found, from where its trials are kept.
-
-    Parameters
-    ----------
-    storage
-        As for ``search``.
-    name
-        Of the study; not needed where there is one only.
-    space
-        What was searched.  Without it, networks cannot be had from the result.
-
-    Raises
-    ------
-    StorageError
-        If the storage cannot be reached, there is no such study in it, or it is of another
-        space.
-
-    Examples
-    --------
-    >>> import tempfile
-    >>> import nas_space as ns
-    >>> from nas_space.hub import ProxylessNAS
-    >>> space = ProxylessNAS(num_labels=10, width_mult=0.25)
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     store = f"{folder}/search.db"
-    ...     found = ns.search(
-    ...         space, lambda net, arch: len(arch), trials=5, weights="none", storage=store
-    ...     )
-    ...     load_search(store).best() == found.best()
-    True
-    """
-    if is_file(storage) and not Path(str(storage).removeprefix("sqlite:///")).exists():
-        raise StorageError(f"there is no file {str(storage)!r}")
-    try:
-        with quiet():
-            study = _find(open_storage(storage), name, str(storage))
-    except optuna.exceptions.StorageInternalError as error:
-        raise unreachable(storage, error) from error
-    definition = SearchDefinition.in_study(study)
-    assert definition is not None
-    if space is not None:
-        what = differences(definition.space, describe(space))
-        if what:
-            raise StorageError(
-                f"the search {study.study_name!r} in {str(storage)!r} is of another space: "
-                + "; ".join(what)
-            )
-    return SearchResult(study, space, definition.measured())
-
-
-def _find(storage: optuna.storages.BaseStorage, name: str | None, where: str) -> optuna.Study:
-    """The study of a name, or the only one, among those that are searches of ours."""
-    studies = [
-        optuna.load_study(study_name=each, storage=storage, sampler=NoSampler())
-        for each in optuna.get_all_study_names(storage)
-    ]
-    found = {s.study_name: s for s in studies if SearchDefinition.in_study(s) is not None}
-    if name is None and len(found) == 1:
-        [name] = found
-    if name is None:
-        raise StorageError(f"{where!r} holds the searches {list(found)}; say which is meant")
-    if name not in found:
-        raise StorageError(
-            f"there is no search {name!r} in {where!r}{suggest(name, found)}; there are "
-            f"{list(found)}"
-        )
-    return found[name]
+__all__ = ["StoredRun", "find_runs", "open_run"]
 
 
 @dataclass(frozen=True)
@@ -145,13 +71,13 @@ class StoredRun:
     @property
     def trials(self) -> int | None:
         """How many trials there shall be, if that is known."""
-        facts = self.settings.get("recipe", self.settings).get("trials")
-        return None if facts is None else int(facts)
+        trials = self.settings.get("trials")
+        return None if trials is None else int(trials)
 
     @property
     def steps(self) -> tuple[int, int] | None:
         """Of a one-shot run how many steps are done, of how many; ``None`` of one over trials."""
-        if self.folder is None or "steps" not in self.settings:
+        if self.folder is None or self.strategy not in ONE_SHOT:
             return None
         rows = rows_of(self.folder / "metrics.jsonl", "search")
         return (int(rows[-1]["at"]) if rows else 0), int(self.settings["steps"])
@@ -159,7 +85,7 @@ class StoredRun:
     @cached_property
     def policy(self) -> dict[str, list[tuple[int, list[float]]]]:
         """Of a one-shot run for each label, steps and the probability of each value then."""
-        file = None if self.steps is None else Path(self.place) / WORK / SEARCH
+        file = None if self.steps is None else Path(self.place) / ONE_SHOT_STATE
         if file is None or not file.exists():
             return {}
         state: Any = load_state(file)
@@ -179,7 +105,7 @@ class StoredRun:
     def state(self) -> str:
         """'finished', 'running', 'interrupted', or 'stored' where the end is not known."""
         if self.folder is not None:
-            worker = self.folder / WORK / WORKER_FILE
+            worker = self.folder / WORKER_FILE
             if worker.exists() and signs.lives(worker.read_text(encoding="utf-8")):
                 return "running"
             if (self.folder / "architecture.json").exists():

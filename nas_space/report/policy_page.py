@@ -11,7 +11,7 @@ from .architecture import blocks_of
 from .pictures import policy_pictures
 
 if TYPE_CHECKING:
-    from ..study.stored import StoredRun
+    from ..runs import StoredRun
 
 __all__ = ["oneshot_parts"]
 

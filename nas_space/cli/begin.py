@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from ..errors import UsageError, suggest
-from .options import ArgumentOption
-from .values import amount, arguments_of, duration, shown
+from ..errors import UsageError
+from .options import (
+    ArgumentOption,
+    CostOption,
+    LatencyOption,
+    MaxOption,
+    ParamsOption,
+    TableOption,
+)
+from .values import arguments_of, budgets_of, shown
 
 __all__ = ["resume", "search"]
 
-SETTINGS = (
-    *("space", "arguments", "data", "max_macs", "max_latency", "latency_table", "device", "seed"),
-)
+SETTINGS = ("space", "arguments", "data", "budgets", "costs", "latency_table", "device", "seed")
 """What a run keeps of the command line that began it, beside its plan."""
 
 _SHARED, _SINGLY = "With shared weights", "With each candidate trained by itself"
@@ -56,25 +60,23 @@ def search(
             help="'digits', an .npz of x and y, or module:function.", show_default="digits"
         ),
     ] = None,
+    most: MaxOption = None,
     max_macs: Annotated[
         str | None,
         typer.Option(
-            help="Budget of multiply-adds for one image, such as 320M; or none.",
-            show_default="what half of random architectures need, unless there is --max-latency",
+            help="As --max macs=..., such as 320M; or none.",
+            show_default="what half of random architectures need, unless there is another budget",
         ),
     ] = None,
-    max_latency: Annotated[
-        str | None, typer.Option(help="Budget of time for one image, such as 60ms.")
-    ] = None,
-    latency_table: Annotated[
-        Path | None,
-        typer.Option(help="Times of blocks for --max-latency; see `nas-space latency`."),
-    ] = None,
+    max_params: ParamsOption = None,
+    max_latency: LatencyOption = None,
+    latency_table: TableOption = None,
+    cost: CostOption = None,
     strategy: Annotated[
         str | None,
         typer.Option(
             help="spos trains shared weights first; random-path, darts, gumbel, proxyless and enas "
-            "search while they train them; random, grid, evolution, tpe, gp, qmc, nsga2, ... "
+            "search while they train them; random, grid, evolution, thompson, gp, tpe, nsga2, ... "
             "train each candidate by itself.",
             show_default="spos",
         ),
@@ -143,8 +145,8 @@ def search(
     minimize: Annotated[
         list[str] | None,
         typer.Option(
-            help="What to make small as well: macs, params or loss; may be given repeatedly.",
-            rich_help_panel=_SINGLY,
+            help="What to make small as well: a cost as for --max, or loss; may be given "
+            "repeatedly.",
         ),
     ] = None,
     option: Annotated[
@@ -185,8 +187,8 @@ def search(
         "space": space,
         "arguments": arguments_of(arg) or None,
         "data": data,
-        "max_macs": max_macs,
-        "max_latency": duration(max_latency),
+        "budgets": budgets_of(most, macs=max_macs, params=max_params, latency=max_latency),
+        "costs": tuple(cost or ()) or None,
         "latency_table": None if latency_table is None else str(latency_table),
         "device": device,
         "seed": seed,
@@ -208,10 +210,6 @@ def search(
         "name": name,
     }
     given, plan = ({k: v for k, v in d.items() if v is not None} for d in (given, plan))
-    if max_macs is not None:
-        given["max_macs"] = None if max_macs.lower() in ("none", "0") else amount(max_macs)
-    elif max_latency is not None:
-        given["max_macs"] = None
     limits = {"workers": workers, "timeout": timeout, "failures": failures}
     _go(out, given, plan, limits, resume=again, quiet=quiet)
 
@@ -231,7 +229,7 @@ def resume(
     quiet: QuietOption = False,
 ) -> None:
     """Go on with a run that was interrupted, by its own settings."""
-    from ..study.stored import open_run
+    from ..runs import open_run
 
     if open_run(run).folder is None:
         raise UsageError(
@@ -254,25 +252,29 @@ def _go(
     resume: bool,
     quiet: bool,
 ) -> None:
-    """Begins a run, or goes on with one, and shows what it found."""
-    from ..study.run import settings_of
+    """Begin a run, or go on with one, and show what it found."""
+    from ..runs import Limits, StagedRun, plan_of
+    from ..runs.folder import settings_of
+    from ..runs.kinds import kind_of
     from .display import show_progress
 
-    if resume:
-        there = settings_of(out) or {}
-        given = {key: there[key] for key in SETTINGS if key in there} | given
-        plan = there | there.get("recipe", {}) | plan
-        plan = {key: plan[key] for key in _known(plan.get("strategy", "spos")) if key in plan}
-    strategy = plan.setdefault("strategy", "spos")
-    foreign = sorted(plan.keys() - _known(strategy))
-    foreign += [key for key, unset in _unused(strategy).items() if limits[key] != unset]
+    there = (settings_of(out) or {}) if resume else {}
+    strategy = plan.setdefault("strategy", there.get("strategy", "spos"))
+    kind = kind_of(strategy)
+    given = {key: there[key] for key in SETTINGS if key in there} | given
+    foreign = sorted(plan.keys() - kind.defaults.keys() - {"strategy"})
+    usual = vars(Limits())
+    foreign += [key for key in limits if key not in kind.limits and limits[key] != usual[key]]
     if foreign:
         names = ", ".join(f"--{key.replace('_', '-')}" for key in foreign)
         raise UsageError(
             f"{names.replace('--options', '--option')}: the strategy {strategy!r} has no use for it"
         )
+    plan = {key: there[key] for key in kind.defaults if key in there} | plan
+    plan["minimize"] = tuple(plan.get("minimize", ()))
+    given["costs"] = tuple(given.get("costs", ()))
     try:
-        run = _make(out, given, plan, limits, resume=resume)
+        run = StagedRun(out, plan=plan_of(**plan), limits=Limits(**limits), resume=resume, **given)
         with show_progress(run.stages, quiet=quiet) as on_progress:
             findings = run.run(on_progress)
         _conclude(run, findings)
@@ -281,93 +283,42 @@ def _go(
         raise typer.Exit(130) from None
 
 
-def _unused(strategy: str) -> dict[str, Any]:
-    """The limits that mean nothing to a strategy, and what they are where they are not given."""
-    from ..strategy import ONE_SHOT
-
-    limits: dict[str, Any] = {"timeout": None, "failures": None, "workers": 1}
-    if strategy == "spos":
-        limits.pop("workers")
-        return limits
-    return limits if strategy in ONE_SHOT else {}
-
-
-def _known(strategy: str) -> set[str]:
-    """What a plan of a strategy may say."""
-    from ..strategy import ONE_SHOT, STRATEGIES
-    from ..study.job import Recipe
-    from ..study.oneshot_run import OneShotPlan
-    from ..study.trials import Plan
-
-    if strategy == "spos":
-        return {"strategy", *(field.name for field in fields(Recipe))}
-    if strategy in ONE_SHOT:
-        return {field.name for field in fields(OneShotPlan)}
-    names = ["spos", *ONE_SHOT, *STRATEGIES]
-    if strategy not in names:
-        near = suggest(strategy, names)
-        raise UsageError(f"there is no strategy {strategy!r}{near}; there are {', '.join(names)}")
-    return {field.name for field in fields(Plan)}
-
-
-def _make(
-    out: Path, given: dict[str, Any], plan: dict[str, Any], limits: dict[str, Any], *, resume: bool
-) -> Any:
-    """The run, of the kind that its strategy is of."""
-    from ..strategy import ONE_SHOT
-    from ..study.job import Job, Recipe
-    from ..study.oneshot_run import OneShotPlan, OneShotRun
-    from ..study.trials import Plan, TrialsRun
-
-    if plan["strategy"] == "spos":
-        recipe = Recipe(**{key: value for key, value in plan.items() if key != "strategy"})
-        return Job(out, **given, recipe=recipe, workers=limits["workers"], resume=resume)
-    if plan["strategy"] in ONE_SHOT:
-        return OneShotRun(out, **given, plan=OneShotPlan(**plan), resume=resume)
-    plan["minimize"] = tuple(plan.get("minimize", ()))
-    return TrialsRun(out, **given, plan=Plan(**plan), **limits, resume=resume)
-
-
 def _conclude(run: Any, findings: Any) -> None:
-    """Draws and says what was found."""
+    """Draw and say what was found."""
     from ..report import architecture_picture
-    from ..study.job import Findings
-    from ..study.oneshot_run import OneShotFindings
-    from .display import (
-        show_findings,
-        show_oneshot_findings,
-        show_trials_findings,
-    )
+    from .display import show_findings
 
-    shared = isinstance(findings, Findings)
-    winner = findings.winner if shared else findings
-    pictures = [run.out / "architecture.png"]
+    work, winner = run.workspace, findings.winner
+    pictures = [work.folder.path / "architecture.png"]
     title = (
-        f"{type(run.space).__name__}: {shown(winner.macs)} MACs, {shown(winner.params)} "
-        f"parameters, test accuracy {winner.test:.1%}"
+        f"{type(work.space).__name__}: {shown(winner.costs['macs'])} MACs, "
+        f"{shown(winner.costs['params'])} parameters, test accuracy {winner.test:.1%}"
     )
-    architecture_picture(run.space, winner.arch, run.splits.input_shape, pictures[0], title)
-    if shared:
-        pictures.insert(0, run.out / "search.png")
-        _draw_search(run, findings, pictures[0])
-        show_findings(run, findings, pictures)
-    elif isinstance(findings, OneShotFindings):
-        show_oneshot_findings(run, findings, pictures)
-    else:
-        show_trials_findings(run, findings, pictures)
+    architecture_picture(work.space, winner.arch, work.splits.input_shape, pictures[0], title)
+    if findings.rivals:
+        pictures.insert(0, work.folder.path / "search.png")
+        _draw_search(work, findings, pictures[0])
+    show_findings(run, findings, pictures)
 
 
-def _draw_search(run: Any, findings: Any, file: Path) -> None:
-    """What was tried with shared weights, and the finalists."""
+def _draw_search(work: Any, findings: Any, file: Path) -> None:
+    """Draw what was tried with shared weights, and the finalists, against the first budget."""
     from ..report import SearchPoint, search_picture
+    from ..runs.costs import title_of
 
-    trials = [
-        SearchPoint(row["macs"] / 1e6, row["accuracy"])
-        for row in run.record.rows("search")
-        if row["state"] == "complete"
-    ]
-    finalists = [
-        SearchPoint(one.macs / 1e6, one.validation) for one in (findings.winner, *findings.rivals)
-    ]
-    budget = None if run.max_macs is None else run.max_macs / 1e6
-    search_picture(trials, finalists[0], finalists[1:], file, budget=budget)
+    cost = next(iter(work.budgets), "macs")
+    finalists = [findings.winner, *findings.rivals]
+    millions = max(one.costs[cost] for one in finalists) >= 1e5
+    unit = 1e6 if millions else 1.0
+    metric = work.objectives[0].name
+    rows = [row for row in work.record.rows("search") if row["state"] == "complete"]
+    winner, *rivals = [SearchPoint(one.costs[cost] / unit, one.validation) for one in finalists]
+    search_picture(
+        [SearchPoint(row[cost] / unit, row[metric]) for row in rows],
+        winner,
+        rivals,
+        file,
+        budget=work.budgets[cost] / unit if cost in work.budgets else None,
+        cost_name=f"{title_of(cost)} (millions)" if millions else title_of(cost),
+        score_name=metric,
+    )

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from ..runs.costs import title_of
 from .architecture import COLOURS
 
 __all__ = ["costs_picture"]
@@ -16,7 +17,7 @@ __all__ = ["costs_picture"]
 def costs_picture(
     values: Mapping[str, Any],
     named: Mapping[str, Mapping[str, float]],
-    limits: Mapping[str, float | None],
+    limits: Mapping[str, float],
     path: Path | str,
 ) -> None:
     """Draws a histogram of each cost, with known networks and the budget beside it.
@@ -49,7 +50,7 @@ def costs_picture(
         limit = limits.get(name)
         if limit is not None:
             axes.axvline(limit, color="black", linestyle="--", linewidth=1.2, label="budget")
-        axes.set_xlabel("latency in µs" if name == "latency" else name)
+        axes.set_xlabel("latency in µs" if name == "latency" else title_of(name))
         axes.set_yticks([])
         axes.spines[["top", "right", "left"]].set_visible(False)
         if axes.get_legend_handles_labels()[0]:

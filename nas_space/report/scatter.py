@@ -19,7 +19,7 @@ class SearchPoint:
     Attributes
     ----------
     cost
-        Along the horizontal axis, in millions.
+        Along the horizontal axis, in the unit that the name of the axis says.
     score
         Along the vertical axis.
     """
@@ -35,10 +35,10 @@ def search_picture(
     path: Path | str,
     *,
     budget: float | None = None,
-    cost_name: str = "MACs",
+    cost_name: str = "MACs (millions)",
     score_name: str = "accuracy",
 ) -> None:
-    """Draws a search into a PNG file.
+    """Draw a search into a PNG file.
 
     On the left, score against cost: every trial with inherited weights, and the finalists
     after fine-tuning.  On the right, the trials in their order, and the best so far.
@@ -52,7 +52,7 @@ def search_picture(
     path
         The file.
     budget
-        The largest cost allowed, in millions.
+        The largest cost allowed.
     cost_name, score_name
         For the axes.
     """
@@ -80,7 +80,7 @@ def search_picture(
             budget, 0.02, " budget", transform=left.get_xaxis_transform(), color="#555555",
             fontsize=9, ha="left",
         )  # fmt: skip
-    left.set_xlabel(f"{cost_name} (millions)")
+    left.set_xlabel(cost_name)
     left.set_ylabel(f"validation {score_name}")
     left.legend(frameon=False, fontsize=9, loc="best")
     right.scatter(range(len(trials)), [p.score for p in trials], s=18, color=_TRIED, alpha=0.8)

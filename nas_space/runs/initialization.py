@@ -17,10 +17,10 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from ..mutable import Sample
 from ..nn import LayerChoice
 
-__all__ = ["calm_residuals", "hand_down"]
+__all__ = ["copy_to_candidates", "zero_last_norms"]
 
 
-def calm_residuals(space: nn.Module) -> None:
+def zero_last_norms(space: nn.Module) -> None:
     """Sets the last norm of each block that adds its input to zero: it begins as an identity.
 
     Goyal et al., arXiv 1706.02677, section 5.1.
@@ -38,7 +38,7 @@ def calm_residuals(space: nn.Module) -> None:
 
 
 @torch.no_grad()
-def hand_down(space: nn.Module, arch: Sample) -> None:
+def copy_to_candidates(space: nn.Module, arch: Sample) -> None:
     """Gives the weights of the candidates on one path to the other candidates of each choice.
 
     Weights of the same name are copied as far as their shapes agree: the first channels, and
@@ -66,7 +66,7 @@ def hand_down(space: nn.Module, arch: Sample) -> None:
     ...     def forward(self, x):
     ...         return self.op(x)
     >>> space, x = Net(), torch.randn(1, 2, 8, 8)
-    >>> hand_down(space, {"op": "k3"})
+    >>> copy_to_candidates(space, {"op": "k3"})
     >>> small, large = (space.freeze({"op": op}) for op in ("k3", "k5"))
     >>> torch.allclose(small(x), large(x), atol=1e-6)
     True
@@ -81,10 +81,10 @@ def hand_down(space: nn.Module, arch: Sample) -> None:
                 continue
             for name, weight in receiver.named_parameters():
                 if name in given and given[name].dim() == weight.dim():
-                    _hand(given[name], weight)
+                    _copy_common(given[name], weight)
 
 
-def _hand(given: Tensor, taken: Tensor) -> None:
+def _copy_common(given: Tensor, taken: Tensor) -> None:
     """Copies what two tensors have in common."""
     if taken.dim() > 1:
         taken[: given.shape[0]] = 0

@@ -3,13 +3,26 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ..errors import DecompositionError, UsageError
-from .options import ArgumentOption, MacsOption, SpaceOption
-from .values import amount, arguments_of, build, duration, shape_of, shown
+from .options import (
+    ArgumentOption,
+    CostOption,
+    LatencyOption,
+    MacsOption,
+    MaxOption,
+    ParamsOption,
+    ShapeOption,
+    SpaceOption,
+    TableOption,
+)
+from .values import arguments_of, budgets_of, build, shape_of, written
+
+if TYPE_CHECKING:
+    from ..runs.costs import Costs
 
 __all__ = ["latency", "profile"]
 
@@ -19,16 +32,6 @@ _DRAWN = 100_000
 _BARS = 16
 """Bars of a histogram."""
 
-ShapeOption = Annotated[
-    str | None, typer.Option(help="Of one image.", show_default="that of the space, or 3,224,224")
-]
-TableOption = Annotated[
-    Path | None, typer.Option(help="Times of blocks: what `nas-space latency` writes, or a CSV.")
-]
-LatencyOption = Annotated[
-    str | None, typer.Option(help="Budget of time, such as 60ms, by --latency-table.")
-]
-
 latency = typer.Typer(
     invoke_without_command=True, help="Measure how long each block of a space takes on a device."
 )
@@ -36,10 +39,12 @@ latency = typer.Typer(
 
 def profile(
     space: SpaceOption = "proxylessnas",
+    most: MaxOption = None,
     max_macs: MacsOption = None,
-    max_params: Annotated[str | None, typer.Option(help="Budget of parameters.")] = None,
+    max_params: ParamsOption = None,
     max_latency: LatencyOption = None,
     latency_table: TableOption = None,
+    cost: CostOption = None,
     input_shape: ShapeOption = None,
     plot: Annotated[
         Path | None, typer.Option(help="Also draw the histograms into this file.")
@@ -49,32 +54,29 @@ def profile(
     """Say how many architectures fit a budget, what they cost, and where known networks stand."""
     from rich.console import Console
 
+    from ..runs.costs import Costs
+
     if plot is not None:
         _check_picture(plot)
     built = build(space, arguments_of(arg))
     shape = shape_of(input_shape) if input_shape else built.example_shape or (3, 224, 224)
-    costs = costs_of(built, shape, latency_table)
-    limits = {
-        "MACs": amount(max_macs),
-        "parameters": amount(max_params),
-        "latency": duration(max_latency),
-    }
-    if limits["latency"] is not None and "latency" not in costs:
-        raise UsageError("--max-latency needs the times of blocks: --latency-table FILE")
-    conditions = [costs[name] <= limit for name, limit in limits.items() if limit is not None]
-    within = built.where(*conditions) if conditions else built
+    limits = budgets_of(most, macs=max_macs, params=max_params, latency=max_latency) or {}
+    costs = Costs(built, shape, latency_table, tuple(cost or ()))
+    within = costs.within(limits)
+    drawn = within.sample(_DRAWN, over="architectures", seed=0)
+    values = {name: costs.values(name, drawn) for name in costs.shown}
     console = Console()
-    console.print(_counted(built, within, conditions), highlight=False)
+    console.print(_counted(built, within, costs, limits), highlight=False)
     console.print(_ranges(within, costs), highlight=False)
-    batch = within.sample(_DRAWN, over="architectures", seed=0)
-    values = {name: cost.evaluate(batch) for name, cost in costs.items()}
     for name, found in values.items():
         console.print(_histogram(name, found), highlight=False)
-    named = _named(space, arguments_of(arg), shape, latency_table)
+    named = _named(space, arguments_of(arg), costs)
     if named:
         console.print(_beside(named, costs, limits), highlight=False)
     if plot is not None:
-        _draw(values, named, limits, plot)
+        from ..report.histograms import costs_picture
+
+        costs_picture(values, named, limits, plot)
         console.print(f"in {plot}", highlight=False)
 
 
@@ -89,105 +91,80 @@ def _check_picture(file: Path) -> None:
         raise UsageError(f"there is no folder {file.parent} to draw {file.name} into")
 
 
-def costs_of(space: Any, shape: tuple[int, ...], table: Path | None) -> dict[str, Any]:
-    """The costs of a space by name; the latency, in microseconds, if there is a table."""
-    from ..profiler import latency as latency_of
-    from ..profiler import macs, params
-
-    costs = {"MACs": macs(space, shape), "parameters": params(space)}
-    if table is not None:
-        costs["latency"] = latency_of(space, table, shape)
-    return costs
-
-
-def _counted(space: Any, within: Any, conditions: list[Any]) -> str:
+def _counted(space: Any, within: Any, costs: Costs, limits: dict[str, float]) -> str:
     total = space.count()
     text = f"{total:,} architectures"
-    if not conditions:
+    if within is space:
         return text
     try:
         fitting = within.count()
         return f"{text}, of which {fitting:,} ({fitting / total:.3%}) are within the budget"
     except DecompositionError:  # too many different costs to count exactly, so it is estimated
         batch = space.sample(_DRAWN, over="architectures", seed=0)
-        good = 1
-        for condition in conditions:
-            good = good * condition.evaluate(batch)
-        share = float(good.mean())  # type: ignore[attr-defined]
+        good: Any = True
+        for name, limit in limits.items():
+            good = good & (costs.values(name, batch) <= limit)
         return (
-            f"{text}, of which about {share:.1%} are within the budget, by {_DRAWN:,} random ones"
+            f"{text}, of which about {float(good.mean()):.1%} are within the budget, by "
+            f"{_DRAWN:,} random ones"
         )
 
 
-def _ranges(within: Any, costs: dict[str, Any]) -> Any:
+def _ranges(within: Any, costs: Costs) -> Any:
     from rich.table import Table
 
+    from ..runs.costs import title_of
+
     table = Table("", "smallest", "largest", box=None)
-    for name, cost in costs.items():
-        ends = within.bounds(cost)
-        table.add_row(name, _written(name, ends.minimum), _written(name, ends.maximum))
+    for name in costs.shown:
+        ends = costs.range(name, within)
+        table.add_row(title_of(name), *(written(name, end) for end in ends))
     return table
-
-
-def _written(name: str, value: float) -> str:
-    return f"{value / 1000:.4g} ms" if name == "latency" else shown(float(value))
 
 
 def _histogram(name: str, values: Any) -> str:
     import numpy as np
 
+    from ..runs.costs import title_of
+
     counts, edges = np.histogram(values, bins=_BARS)
-    lines = [f"\n{name} of {len(values):,} random architectures"]
+    lines = [f"\n{title_of(name)} of {len(values):,} random architectures"]
     for count, low in zip(counts.tolist(), edges.tolist(), strict=False):
-        lines.append(f"{_written(name, low):>10}  {'█' * round(40 * count / max(counts.tolist()))}")
+        lines.append(f"{written(name, low):>10}  {'█' * round(40 * count / max(counts.tolist()))}")
     return "\n".join(lines)
 
 
-def _named(
-    name: str, given: dict[str, Any], shape: tuple[int, ...], table: Path | None
-) -> dict[str, dict[str, Any]]:
-    """The costs of the published networks of a space of the hub, by name."""
+def _named(name: str, given: dict[str, Any], costs: Costs) -> dict[str, dict[str, Any]]:
+    """Return the costs of the published networks of a space of the hub, by name."""
     import json
 
     from ..hub.registry import find_space
 
-    entry = find_space(name)
-    known: dict[str, dict[str, Any]] = {}
+    known: dict[str, tuple[Any, Costs]] = {}
     found = {}
-    for network, published in entry.published.items():
+    for network, published in find_space(name).published.items():
         arguments = {**given, **published.arguments}
         key = json.dumps(arguments, sort_keys=True, default=str)
         if key not in known:
             space = build(name, arguments)
-            known[key] = {
-                "space": space,
-                **costs_of(space, shape, table if arguments == given else None),
-            }
-        costs = {k: cost for k, cost in known[key].items() if k != "space"}
-        arch = known[key]["space"].canonical(published.architecture)
-        found[network] = {k: cost.evaluate(arch) for k, cost in costs.items()}
+            known[key] = space, costs.of_another(space, latency=arguments == given)
+        space, theirs = known[key]
+        found[network] = theirs.of(space.canonical(published.architecture))
     return found
 
 
-def _beside(named: dict[str, dict[str, Any]], costs: dict[str, Any], limits: dict[str, Any]) -> Any:
+def _beside(named: dict[str, dict[str, Any]], costs: Costs, limits: dict[str, float]) -> Any:
     from rich.table import Table
 
-    table = Table("\npublished", *(f"\n{name}" for name in costs), "\nwithin", box=None)
+    from ..runs.costs import title_of
+
+    titles = [f"\n{title_of(name)}" for name in costs.shown]
+    table = Table("\npublished", *titles, "\nwithin", box=None)
     for network, values in named.items():
-        fits = all(
-            limit is None or values.get(name, limit) <= limit for name, limit in limits.items()
-        )
-        cells = [_written(name, values[name]) if name in values else "" for name in costs]
+        fits = all(values.get(name, limit) <= limit for name, limit in limits.items())
+        cells = [written(name, values[name]) if name in values else "" for name in costs.shown]
         table.add_row(network, *cells, "yes" if fits else "no")
     return table
-
-
-def _draw(
-    values: dict[str, Any], named: dict[str, dict[str, Any]], limits: dict[str, Any], file: Path
-) -> None:
-    from ..report.costs import costs_picture
-
-    costs_picture(values, named, limits, file)
 
 
 # -- latency --------------------------------------------------------------------------------------

@@ -1,0 +1,138 @@
+"""`Costs`: the costs of the architectures of one space, by their names in the registry."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..errors import InfeasibleError, UsageError
+from ..mutable import MutableExpression
+from ..profiler import COSTS, find_cost
+
+__all__ = ["Costs", "title_of"]
+
+_USUAL = ("macs", "params")
+
+
+def title_of(cost: str) -> str:
+    """Return what a cost is called in tables and pictures.
+
+    Examples
+    --------
+    >>> title_of("macs"), title_of("memory"), title_of("latency")
+    ('MACs', 'memory (bytes)', 'latency')
+    """
+    short, unit = cost.rpartition(":")[2], find_cost(cost).unit
+    if cost in _USUAL:
+        return unit
+    return short if unit in ("", "us", short) else f"{short} ({unit})"
+
+
+class Costs:
+    """The costs of a space, each made when it is first asked for.
+
+    Parameters
+    ----------
+    space
+        Whose architectures cost something.
+    shape
+        Of one sample, without the batch.
+    table
+        The file with the times of blocks that ``latency`` needs.
+    more
+        The names of costs to show beside the usual ones, and beside those that are asked for.
+
+    Raises
+    ------
+    UsageError
+        There is no such cost.
+    """
+
+    def __init__(
+        self,
+        space: Any,
+        shape: tuple[int, ...],
+        table: Path | str | None = None,
+        more: Sequence[str] = (),
+    ) -> None:
+        self._space, self._shape, self._table = space, shape, table
+        self._known: dict[str, Any] = {}
+        for name in (*_USUAL, *(["latency"] if table is not None else []), *more):
+            self[name]
+
+    def __getitem__(self, name: str) -> Any:
+        """Return a cost as an expression; or a number, if all architectures cost the same.
+
+        Raises
+        ------
+        UsageError
+            There is none of this name, or what it needs is missing.
+        """
+        if name not in self._known:
+            found, given = find_cost(name), {}
+            if "table" in found.needs:
+                if self._table is None:
+                    raise UsageError(f"the cost {name!r} needs the times of blocks: give "
+                                     "--latency-table FILE")  # fmt: skip
+                given["table"] = self._table
+            self._known[name] = found(self._space, self._shape, **given)
+        return self._known[name]
+
+    @staticmethod
+    def are_named(name: str) -> bool:
+        """Tell whether a name is that of a cost, rather than of a metric."""
+        return name in COSTS or ":" in name
+
+    @property
+    def shown(self) -> list[str]:
+        """The names of the costs that were asked for so far."""
+        return list(self._known)
+
+    def values(self, name: str, archs: Any) -> Any:
+        """Return a cost of an architecture, or an array of those of a batch."""
+        cost = self[name]
+        if isinstance(cost, MutableExpression):
+            return cost.evaluate(archs)
+        return cost if isinstance(archs, Mapping) else np.full(len(archs), cost)
+
+    def of(self, arch: Mapping[str, Any]) -> dict[str, float]:
+        """Return the costs of an architecture that are :attr:`shown`."""
+        return {name: self.values(name, arch) for name in self._known}
+
+    def range(self, name: str, space: Any) -> tuple[float, float]:
+        """Return the least and the most that an architecture of a space costs."""
+        cost = self[name]
+        if not isinstance(cost, MutableExpression):
+            return cost, cost
+        ends = space.bounds(cost)
+        return ends.minimum, ends.maximum
+
+    def within(self, budgets: Mapping[str, float]) -> Any:
+        """Return the part of the space that is within budgets.
+
+        Raises
+        ------
+        InfeasibleError
+            No architecture is within one of the budgets; the error names the smallest possible.
+        """
+        conditions = []
+        for name, limit in budgets.items():
+            cost, (smallest, _) = self[name], self.range(name, self._space)
+            if limit < smallest:
+                unit = find_cost(name).unit or name
+                raise InfeasibleError(
+                    f"no architecture is within {limit:,.10g} {unit} for one sample; the smallest "
+                    f"is {smallest:,.10g}",
+                    smallest=smallest,
+                )
+            if isinstance(cost, MutableExpression):
+                conditions.append(cost <= limit)
+        return self._space.where(*conditions) if conditions else self._space
+
+    def of_another(self, space: Any, *, latency: bool) -> Costs:
+        """Return the same costs of another space, for which a table of latencies may not hold."""
+        names = [name for name in self._known if latency or name != "latency"]
+        return Costs(space, self._shape, self._table if latency else None, names)

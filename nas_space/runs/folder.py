@@ -1,0 +1,126 @@
+"""`RunFolder`: the folder of a run, with the settings that it was begun with."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+from ..errors import UsageError
+from ..study import signs
+from ..study.fingerprint import differences
+from .files import write_json
+
+__all__ = ["ONE_SHOT_STATE", "STUDY", "WORKER_FILE", "RunFolder", "settings_of"]
+
+STUDY = "study.db"
+"""The file that holds the trials, unless the plan names another storage."""
+
+ONE_SHOT_STATE = "work/search.safetensors"
+"""The file with the state of a one-shot search."""
+
+WORKER_FILE = "work/worker"
+"""The file that names the process which works at the run, or did last."""
+
+
+class RunFolder:
+    """The folder of a run: all that the run needs to go on, and what it has found.
+
+    Parameters
+    ----------
+    path
+        The folder; made by :meth:`claim`.
+    resume
+        Whether to go on with a run that is there.
+
+    Raises
+    ------
+    UsageError
+        The folder holds a run and `resume` is not given, or something else.
+    """
+
+    def __init__(self, path: Path | str, *, resume: bool) -> None:
+        self.path = Path(path)
+        self.work = self.path / "work"
+        self.there = settings_of(self.path)
+        if self.there is not None and not resume:
+            raise UsageError(
+                f"{path} holds a run already; go on with it by --resume, or choose another --out"
+            )
+        if self.there is None and self.path.is_dir() and any(self.path.iterdir()):
+            raise UsageError(f"{path} holds other files; choose another --out")
+
+    def claim(
+        self, settings: Mapping[str, Any], described: Mapping[str, Any], flexible: Collection[str]
+    ) -> None:
+        """Make the folder that of a run, after comparing it with the run that is there.
+
+        Parameters
+        ----------
+        settings
+            Of the run.
+        described
+            Its space, as :func:`nas_space.study.describe` gives it.
+        flexible
+            The settings that may differ from those of the run in the folder.
+
+        Raises
+        ------
+        UsageError
+            The run there is of another space, or has other settings; nothing is written then.
+        """
+        here = json.loads(json.dumps({**settings, "described": described}))
+        if self.there is not None:
+            self._compare(self.there, here, flexible)
+        self.work.mkdir(parents=True, exist_ok=True)
+        write_json(self.path / "run.json", here)
+        (self.path / WORKER_FILE).write_text(signs.new_name(), encoding="utf-8")
+
+    def _compare(
+        self, there: Mapping[str, Any], here: Mapping[str, Any], flexible: Collection[str]
+    ) -> None:
+        if there.get("fingerprint") != here["fingerprint"]:
+            what = differences(there.get("described", {}), here["described"])
+            raise UsageError(
+                f"the run in {self.path} is of another space: {'; '.join(what)}; go on with the "
+                "space as it was, or begin anew in another --out"
+            )
+        differing = [k for k in here if k not in flexible and k in there and there[k] != here[k]]
+        if differing:
+            raise UsageError(
+                f"the run in {self.path} has other settings: "
+                + ", ".join(f"{k} is {there[k]!r} there, {here[k]!r} here" for k in differing)
+            )
+
+    def checkpoint(self, training: str) -> Path:
+        """Return the file with the state of a training, by the name of it."""
+        return self.work / f"{training.replace(' ', '-')}.safetensors"
+
+
+def settings_of(folder: Path) -> dict[str, Any] | None:
+    """Return the settings of the run in a folder; ``None`` if there is no run.
+
+    Those of earlier versions are given in today's form: ``recipe`` is one with the others, and
+    ``max_macs`` and ``max_latency`` are ``budgets``.
+
+    Raises
+    ------
+    UsageError
+        They cannot be read.
+    """
+    file = folder / "run.json"
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except NotADirectoryError:
+        raise UsageError(f"{folder} is a file; choose another --out") from None
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{file} is damaged: {error}; choose another --out") from error
+    if not isinstance(found, dict):
+        raise UsageError(f"{file} describes no run; choose another --out")
+    found |= found.pop("recipe", {})
+    limits = {name: found.pop(f"max_{name}", None) for name in ("macs", "latency")}
+    found.setdefault("budgets", {k: limit for k, limit in limits.items() if limit is not None})
+    return found

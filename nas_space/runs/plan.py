@@ -1,0 +1,69 @@
+"""`Plan`: how long each stage of a run takes, and by which strategy it searches."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+__all__ = ["Plan"]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run does. A kind of run heeds some of these settings, each with its own default.
+
+    Attributes
+    ----------
+    strategy
+        ``'spos'``, or a name of :data:`nas_space.strategy.STRATEGIES` or
+        :data:`~nas_space.strategy.ONE_SHOT`. It decides the kind of the run, see
+        :func:`nas_space.runs.plan_of`.
+    options
+        Arguments of the strategy's constructor.
+    minimize
+        What to make small beside the main metric: costs, or metrics of the task.
+    first_steps
+        Steps of training one path, whose weights all candidates are then given.
+    steps
+        Steps of training the shared weights.
+    trials
+        Architectures to try.
+    population
+        Size of the population of the evolution.
+    finalists
+        Architectures found that are trained further; the winner is the one that is then the best
+        on the validation split.
+    fine_tuning
+        Steps of training each finalist, from the weights that it has.
+    rivals
+        Random architectures of the same budget that are treated like the finalists.
+    learning_rate
+        The largest learning rate.
+    calibration
+        Batches with which batch norms are recalibrated for each trial.
+    epochs, final_epochs
+        Passes over the training data for each trial, and for the best.
+    pruner
+        A name of :data:`nas_space.runs.PRUNERS`.
+    storage, name
+        Where trials are kept, by default in the run's folder, and the study's name there.
+    """
+
+    strategy: str = "spos"
+    options: Mapping[str, Any] = field(default_factory=dict)
+    minimize: tuple[str, ...] = ()
+    first_steps: int = 150
+    steps: int = 1200
+    trials: int = 100
+    population: int = 30
+    finalists: int = 5
+    fine_tuning: int = 120
+    rivals: int = 5
+    learning_rate: float = 0.1
+    calibration: int = 8
+    epochs: int = 5
+    final_epochs: int = 15
+    pruner: str = "none"
+    storage: str | None = None
+    name: str = "search"

@@ -1,0 +1,74 @@
+"""`StagedRun`: a search from the shell, in a folder, made of stages."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from ..study import describe
+from .conclusion import Findings, conclude
+from .folder import RunFolder
+from .kinds import Limits, kind_of, plan_of
+from .plan import Plan
+from .stage import OnProgress
+from .workspace import Workspace
+
+__all__ = ["StagedRun"]
+
+
+class StagedRun:
+    """A run in a folder: stages that search a space and train what they find, one by one.
+
+    The process may be killed at any moment. Resumed, a run skips what is done, goes on with what
+    is not, and ends with the same result.
+
+    Parameters
+    ----------
+    out
+        The folder: everything that the run needs to go on is in it.
+    plan
+        What to do; by default that of ``'spos'``.
+    limits
+        Of the present command.
+    resume
+        Whether to go on with a run in the folder; if there is none, one begins.
+    arguments
+        Space, data, budgets and so on, as of :class:`~nas_space.runs.workspace.Workspace`.
+
+    Attributes
+    ----------
+    stages
+        The stages, in their order.
+
+    Raises
+    ------
+    UsageError
+        The folder holds something else, or the plan cannot be done; nothing is written then.
+    InfeasibleError, DataError, SpaceError, StorageError
+        As of the workspace and of the stages.
+    """
+
+    def __init__(
+        self,
+        out: Path | str,
+        *,
+        plan: Plan | None = None,
+        limits: Limits | None = None,
+        resume: bool = False,
+        **arguments: Any,
+    ) -> None:
+        self.plan = plan or plan_of()
+        self.kind = kind_of(self.plan.strategy)
+        folder = RunFolder(out, resume=resume)
+        self.workspace = Workspace(folder, self.plan, **arguments)
+        self.stages = self.kind.stages(self.workspace, limits or Limits())
+        heeded = {k: v for k, v in asdict(self.plan).items() if k in self.kind.defaults}
+        self.settings = {**self.workspace.settings, "strategy": self.plan.strategy, **heeded}
+        folder.claim(self.settings, describe(self.workspace.space), {"device", *self.kind.flexible})
+
+    def run(self, on_progress: OnProgress = lambda *_: None) -> Findings:
+        """Do what is left to do."""
+        for stage in self.stages:
+            stage.do(on_progress)
+        return conclude(self.workspace, self.settings, compared=self.kind.compared)

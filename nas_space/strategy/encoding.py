@@ -1,0 +1,272 @@
+"""Architectures as vectors of features, label by label, and weights of features as tables.
+
+A linear model of a score has a block of features for each label, all zero where the label is not
+active.  So the score under given weights is a sum of small tables, of which :mod:`nas_space.tables`
+finds the best architecture exactly, whatever the size of the space and its constraints.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..mutable import CategoricalMultiple, MutableSymbol, Numerical, Sample
+from ..mutable.factors import Factor
+from ..tables import Table
+from ..tables.model import Model, root_of
+
+__all__ = ["NONE", "Block", "Encoding", "Interactions", "Pair", "quantile_of"]
+
+Array = npt.NDArray[np.float64]
+
+_LISTED = 256
+"""A label of at most so many values has a table with an entry for each."""
+
+_KNOTS = 17
+"""Between so many quantiles, the worth of a continuous label is interpolated."""
+
+_LENGTHSCALE = 0.3
+"""How far a smooth function of a numerical label keeps its value, as a share of its range."""
+
+_SMOOTH = 0.5
+"""Share of the prior variance of an ordered label's worth that is smooth in its value."""
+
+
+class Block:
+    """The features of one label: what its values have in common, a priori.
+
+    The prior of all weights is standard normal, so the features say how the worths of two values
+    are correlated: not at all for unordered ones, partly for numbers that are near each other, by
+    the members they share for a choice of several.
+
+    Parameters
+    ----------
+    symbol
+        The label.
+
+    Attributes
+    ----------
+    features
+        An array ``(rows, width)``: a row for each value, or for each knot of a continuous label,
+        or for each member of a choice of several with too many values.
+    """
+
+    def __init__(self, symbol: MutableSymbol[Any]) -> None:
+        self.symbol = symbol
+        self.listed = symbol.size is not None and symbol.size <= _LISTED
+        self.quantile = quantile_of(symbol)
+        self.features = self._features()
+        self.width = self.features.shape[1]
+
+    def _features(self) -> Array:
+        symbol = self.symbol
+        if isinstance(symbol, CategoricalMultiple):
+            members = np.eye(len(symbol.values))
+            if self.listed:
+                codes = range(symbol.size or 0)
+                members = np.array([self._members(symbol.value(code)) for code in codes])
+            size = float(members.sum(1).mean())  # members chosen, on average
+            scaled: Array = members / np.sqrt(max(1.0, size))
+            return scaled
+        if not self.listed:
+            return _smooth(_KNOTS) if self.quantile else np.zeros((1, 0))
+        size = symbol.size or 0
+        if self.quantile is None or size < 3:
+            return np.eye(size)
+        own, shared = np.sqrt(1 - _SMOOTH) * np.eye(size), np.sqrt(_SMOOTH) * _smooth(size)
+        return np.concatenate([own, shared], axis=1)
+
+    def _members(self, value: Sequence[Any]) -> Array:
+        symbol = self.symbol
+        assert isinstance(symbol, CategoricalMultiple)
+        there = np.zeros(len(symbol.values))
+        there[list(symbol.places(symbol.code(value)))] = 1
+        return there
+
+    def row(self, value: Any) -> Array:
+        """Return the features of a value, of shape ``(width,)``."""
+        symbol = self.symbol
+        if self.listed:
+            found: Array = self.features[symbol.code(value)]
+            return found
+        if isinstance(symbol, CategoricalMultiple):
+            summed: Array = self._members(value) @ self.features
+            return summed
+        if self.quantile is None:
+            return np.zeros(0)
+        place = self.quantile(value) * (_KNOTS - 1)
+        low = min(int(place), _KNOTS - 2)
+        share = place - low
+        between: Array = (1 - share) * self.features[low] + share * self.features[low + 1]
+        return between
+
+    def best(self, weights: Array) -> tuple[float, Any]:
+        """Return the highest worth under some weights, and a value that has it.
+
+        For a label that is not listed; a piecewise linear function is highest at a knot.
+        """
+        symbol = self.symbol
+        worths = self.features @ weights
+        if isinstance(symbol, CategoricalMultiple):
+            order = np.argsort(-worths, kind="stable")
+            wanted = symbol.n_chosen
+            number = int((worths > 0).sum()) if wanted is None else wanted
+            chosen = sorted(order[:number].tolist())
+            return float(worths[chosen].sum()), symbol.value(symbol.rank(chosen))
+        place = int(worths.argmax())
+        share = place / (_KNOTS - 1)
+        if isinstance(symbol, Numerical):
+            return float(worths[place]), symbol.quantile(min(max(share, 1e-6), 1 - 1e-6))
+        return float(worths[place]), symbol.value(round(share * ((symbol.size or 1) - 1)))
+
+
+def quantile_of(symbol: MutableSymbol[Any]) -> Callable[[Any], float] | None:
+    """Return where in its range a label's value is, from 0 to 1; ``None`` if there is no order.
+
+    Examples
+    --------
+    >>> from nas_space.mutable import Categorical
+    >>> [quantile_of(Categorical([3, 5, 9], label="kernel"))(value) for value in (3, 5, 9)]
+    [0.0, 0.5, 1.0]
+    >>> quantile_of(Categorical(["conv", "pool"], label="op")) is None
+    True
+    """
+    if isinstance(symbol, Numerical) and symbol.size is None:
+        return lambda value: float(min(max(symbol.cdf(value), 0.0), 1.0))
+    if not isinstance(symbol, Numerical):
+        values = list(getattr(symbol, "values", ()))
+        numbers = all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in values)
+        if isinstance(symbol, CategoricalMultiple) or not numbers:
+            return None
+        if not (sorted(values) == values or sorted(values, reverse=True) == values):
+            return None
+    last = max(1, (symbol.size or 1) - 1)
+    return lambda value: symbol.code(value) / last
+
+
+def _smooth(size: int) -> Array:
+    """Return features whose inner products are a squared exponential kernel."""
+    places = np.linspace(0.0, 1.0, size)
+    kernel = np.exp(-0.5 * ((places[:, None] - places) / _LENGTHSCALE) ** 2)
+    values, vectors = np.linalg.eigh(kernel)
+    kept = values > 1e-3
+    found: Array = vectors[:, kept] * np.sqrt(values[kept])
+    return found
+
+
+Pair = tuple[str, str]
+"""Two labels whose values are also worth something together."""
+
+
+@dataclass(frozen=True)
+class Interactions:
+    """What pairs of labels are worth beyond the sum.
+
+    Attributes
+    ----------
+    pairs
+        Labels that interact; all listed.
+    strength
+        Prior variance of what all pairs are worth together, relative to that of the labels.
+    """
+
+    pairs: tuple[Pair, ...] = ()
+    strength: float = 1.0
+
+
+NONE = Interactions()
+"""No pairs."""
+
+
+class Encoding:
+    """The features of a space: a block for each label, and for each of some pairs of labels.
+
+    They are scaled such that the prior variance of a score is about 1, and as much again as the
+    strength of the interactions.
+
+    Parameters
+    ----------
+    space
+        A space, restricted or not.
+    interactions
+        The pairs.
+
+    Attributes
+    ----------
+    blocks
+        Label to its block.
+    slices
+        Label, or pair of them, to the place of its features.
+    width
+        How many features there are.
+    """
+
+    def __init__(self, space: Any, interactions: Interactions = Interactions()) -> None:
+        self.model = Model.of(root_of(space))
+        labels = [symbol for symbol in self.model.labels if symbol.size != 1]
+        self.blocks = {symbol.name: Block(symbol) for symbol in labels}
+        self.interactions = interactions
+        self.slices: dict[str | Pair, slice] = {}
+        self.width = 0
+        for name, block in self.blocks.items():
+            self._add(name, block.width)
+        for one, other in interactions.pairs:
+            self._add((one, other), self.blocks[one].width * self.blocks[other].width)
+        self.scale = 1.0 / float(np.sqrt(max(1, len(self.blocks))))
+        self.pair_scale = float(np.sqrt(interactions.strength / max(1, len(interactions.pairs))))
+
+    def _add(self, name: str | Pair, width: int) -> None:
+        self.slices[name] = slice(self.width, self.width + width)
+        self.width += width
+
+    def row(self, arch: Mapping[str, Any]) -> Array:
+        """Return the features of an architecture, of shape ``(width,)``."""
+        row = np.zeros(self.width)
+        rows = {name: block.row(arch[name]) for name, block in self.blocks.items() if name in arch}
+        for name, features in rows.items():
+            row[self.slices[name]] = features * self.scale
+        for one, other in self.interactions.pairs:
+            if one in rows and other in rows:
+                both = np.outer(rows[one], rows[other]).reshape(-1)
+                row[self.slices[one, other]] = both * self.pair_scale
+        return row
+
+    def table(self, weights: Array) -> Table:
+        """Return the score under some weights, but for its constant, as a sum of tables.
+
+        Labels that are not listed count at their best value; see :meth:`completed`.
+        """
+        terms = []
+        for name, block in self.blocks.items():
+            own = weights[self.slices[name]] * self.scale
+            if block.listed:
+                factor = Factor((block.symbol,), block.features @ own)
+            else:
+                factor = Factor.constant(block.best(own)[0])
+            terms.append(self._where_active(factor, name))
+        for one, other in self.interactions.pairs:
+            first, second = self.blocks[one], self.blocks[other]
+            own = weights[self.slices[one, other]].reshape(first.width, second.width)
+            values = first.features @ (own * self.pair_scale) @ second.features.T
+            factor = self._where_active(Factor((first.symbol, second.symbol), values), one)
+            terms.append(self._where_active(factor, other))
+        constant = sum(float(term.values) for term in terms if not term.scope)
+        return Table(None, [term for term in terms if term.scope], constant)
+
+    def _where_active(self, factor: Factor, name: str) -> Factor:
+        reach = self.model.activity.reach[self.blocks[name].symbol]
+        if reach.always:
+            return factor
+        return factor.combine(reach, lambda worth, active: np.where(active, worth, 0.0))
+
+    def completed(self, arch: Mapping[str, Any], weights: Array) -> Sample:
+        """Return the best under some weights, given its labels that are listed."""
+        found = dict(arch)
+        for name, block in self.blocks.items():
+            if name in found and not block.listed and block.width:
+                found[name] = block.best(weights[self.slices[name]] * self.scale)[1]
+        return found

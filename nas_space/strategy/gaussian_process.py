@@ -1,0 +1,224 @@
+"""A Gaussian process over architectures, whose kernel knows which labels are active."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy.linalg import LinAlgError, cho_solve, cholesky, solve_triangular
+from scipy.optimize import minimize
+from scipy.special import ndtr
+
+from ..errors import UsageError
+from ..mutable import CategoricalMultiple, MutableSymbol, Sample
+from .base import SearchState, Strategy
+from .candidates import beginning, best_new, candidates, normal_scores, scalarised
+from .encoding import quantile_of
+from .neighbours import symbols_of
+
+__all__ = ["GP"]
+
+Array = npt.NDArray[np.float64]
+
+_MOST_FITTED = 200
+"""Lengthscales are fitted to at most so many architectures: half the latest, half the best."""
+
+_PRIOR = 1.0
+"""Strength of the prior that keeps the logarithms of lengthscales and noise near their means."""
+
+
+class GP(Strategy):
+    """A Gaussian process as a model of the score, and its expected improvement.
+
+    The kernel is a product over labels of ``exp(-d / l)``, with a lengthscale ``l`` for each
+    label: ``d`` is 0 where two architectures have the same value, or neither has the label; 1
+    where one of them has it, or values without an order differ; and for numbers how far apart
+    they are.  Lengthscales and noise are those of the highest posterior density.  The score is
+    replaced by the normal quantiles of its ranks.  Looked at are the neighbours of the best
+    architectures, and some random ones.  With several objectives, weights are drawn anew for each
+    proposal.
+
+    Parameters
+    ----------
+    initial
+        How many random architectures come first.
+    seed
+        Of the proposals; that of the search by default.
+
+    Raises
+    ------
+    UsageError
+        If `initial` is below 2.
+
+    References
+    ----------
+    Ru et al., *Bayesian optimisation over multiple continuous and categorical inputs*, ICML 2020;
+    White et al., *A study on encodings for neural architecture search*, NeurIPS 2020.
+    """
+
+    def __init__(self, *, initial: int = 10, seed: int | None = None) -> None:
+        if initial < 2:
+            raise UsageError(f"initial must be at least 2, but got {initial}")
+        self.initial = initial
+        self.seed = seed
+        self._fitted: tuple[Any, tuple[int, ...], Array] | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_fitted": None}
+
+    def propose(self, state: SearchState) -> Sample:
+        if len(state.history) < self.initial:
+            return state.sample()
+        codes = Codes(state.space)
+        scores = normal_scores(scalarised(state.history, state.words))
+        known = codes.of([one.arch for one in state.history])
+        model = Posterior(codes, known, scores, self._parameters(state, codes, known))
+        options = list(candidates(state, scores))
+        return best_new(state, options, model.log_improvement(codes.of(options)))
+
+    def _parameters(self, state: SearchState, codes: Codes, known: Array) -> Array:
+        """Return what the kernel has been fitted to, on a beginning of the history.
+
+        Several objectives have another score at each proposal, so the first one serves.
+        """
+        size = beginning(len(state.history))
+        key = tuple(one.number for one in state.history[:size])
+        if self._fitted is None or self._fitted[0] is not state.space or self._fitted[1] != key:
+            fitness = np.array([one.fitness[0] for one in state.history[:size]])
+            chosen = _subset(fitness)
+            found = fitted(codes, known[:size][chosen], normal_scores(fitness[chosen]))
+            self._fitted = (state.space, key, found)
+        return self._fitted[2]
+
+
+def _subset(fitness: Array) -> npt.NDArray[np.intp]:
+    """Return the places of the best and the latest."""
+    half = _MOST_FITTED // 2
+    best = np.argsort(-fitness, kind="stable")[:half]
+    return np.union1d(best, np.arange(max(0, len(fitness) - half), len(fitness)))
+
+
+class Codes:
+    """Architectures as vectors in which labels are compared one by one.
+
+    Parameters
+    ----------
+    space
+        Its labels; a choice of several counts as a label for each member.
+    """
+
+    def __init__(self, space: Any) -> None:
+        self.symbols: list[tuple[str, MutableSymbol[Any]]] = [
+            (name, symbol) for name, symbol in symbols_of(space).items() if symbol.size != 1
+        ]
+        ordered: list[bool] = []
+        for _, symbol in self.symbols:
+            if isinstance(symbol, CategoricalMultiple):
+                ordered += [True] * len(symbol.values)
+            else:
+                ordered.append(quantile_of(symbol) is not None)
+        self.ordered = np.array(ordered, dtype=np.bool_)
+
+    def of(self, archs: Sequence[Sample]) -> Array:
+        """Return an array ``(architectures, columns)``, where inactive labels are NaN."""
+        found = np.full((len(archs), len(self.ordered)), np.nan)
+        place = 0
+        for name, symbol in self.symbols:
+            if isinstance(symbol, CategoricalMultiple):
+                width = len(symbol.values)
+                for row, arch in enumerate(archs):
+                    if name in arch:
+                        members = np.zeros(width)
+                        members[list(symbol.places(symbol.code(arch[name])))] = 1
+                        found[row, place : place + width] = members
+                place += width
+                continue
+            number = quantile_of(symbol) or symbol.code
+            found[:, place] = [number(arch[name]) if name in arch else np.nan for arch in archs]
+            place += 1
+        return found
+
+    def distances(self, one: Array, other: Array) -> Array:
+        """Return how far apart architectures are in each column, ``(columns, one, other)``."""
+        first, second = one.T[:, :, None], other.T[:, None, :]
+        apart = np.abs(first - second)
+        there, where = np.isnan(first), np.isnan(second)
+        apart = np.where(self.ordered[:, None, None], apart, (first != second).astype(np.float64))
+        apart = np.where(there ^ where, 1.0, apart)
+        found: Array = np.where(there & where, 0.0, apart)
+        return found
+
+
+def fitted(codes: Codes, rows: Array, scores: Array) -> Array:
+    """Return the logarithms of the inverse lengthscales, and last that of the noise.
+
+    The maximum of the marginal likelihood, with the variance of the scores taken out, and normal
+    priors: without these, a label that never varied would have any lengthscale.
+    """
+    distances = codes.distances(rows, rows)
+    number = len(scores)
+    means = np.full(len(distances) + 1, np.log(1.0 / max(1, len(distances)) * 2.0))
+    means[-1] = np.log(0.05)
+
+    def loss(parameters: Array) -> tuple[float, Array]:
+        inverse, noise = np.exp(parameters[:-1]), np.exp(parameters[-1])
+        kernel = np.exp(-np.tensordot(inverse, distances, 1))
+        try:
+            root = cholesky(kernel + (noise + 1e-8) * np.eye(number), lower=True)
+        except LinAlgError:
+            return 1e10, np.zeros_like(parameters)
+        solved = cho_solve((root, True), scores)
+        variance = max(float(scores @ solved) / number, 1e-12)
+        value = 0.5 * number * np.log(variance) + np.log(np.diag(root)).sum()
+        pull = cho_solve((root, True), np.eye(number)) - np.outer(solved, solved) / variance
+        slopes = np.empty_like(parameters)
+        slopes[:-1] = -0.5 * inverse * np.tensordot(distances, pull * kernel, 2)
+        slopes[-1] = 0.5 * noise * np.trace(pull)
+        off = (parameters - means) / _PRIOR
+        return value + 0.5 * float(off @ off), slopes + off / _PRIOR
+
+    found = minimize(loss, means, jac=True, method="L-BFGS-B", options={"maxiter": 30})
+    best: Array = found.x
+    return best
+
+
+class Posterior:
+    """A Gaussian process given some scores."""
+
+    def __init__(self, codes: Codes, rows: Array, scores: Array, parameters: Array) -> None:
+        self.codes, self.rows, self.inverse = codes, rows, np.exp(parameters[:-1])
+        kernel = self._kernel(rows) + (np.exp(parameters[-1]) + 1e-8) * np.eye(len(scores))
+        self.root = cholesky(kernel, lower=True)
+        self.solved = cho_solve((self.root, True), scores)
+        self.variance = max(float(scores @ self.solved) / len(scores), 1e-12)
+        self.best = float(self._kernel(rows).dot(self.solved).max())
+
+    def _kernel(self, rows: Array) -> Array:
+        found: Array = np.exp(-np.tensordot(self.inverse, self.codes.distances(rows, self.rows), 1))
+        return found
+
+    def log_improvement(self, rows: Array) -> Array:
+        """Return the logarithm of the expected improvement over the best mean so far.
+
+        The logarithm, since far from the best the improvement itself is zero in floating point.
+        """
+        kernel = self._kernel(rows)
+        mean = kernel @ self.solved
+        explained = (solve_triangular(self.root, kernel.T, lower=True) ** 2).sum(0)
+        deviation = np.sqrt(self.variance * np.maximum(1.0 - explained, 1e-12))
+        better: Array = np.log(deviation) + _log_expected_positive((mean - self.best) / deviation)
+        return better
+
+
+def _log_expected_positive(z: Array) -> Array:
+    """Return the logarithm of ``E[max(0, z + x)]`` for a standard normal ``x``.
+
+    Where ``z`` is far below zero, by the first terms of the asymptotic series.
+    """
+    density = -0.5 * z**2 - 0.5 * np.log(2 * np.pi)
+    near = np.exp(density) + z * ndtr(z)
+    far = density - 2.0 * np.log(np.abs(z) + 1e-300) + np.log1p(-3.0 / np.maximum(z**2, 4.0))
+    found: Array = np.where(z > -5.0, np.log(np.maximum(near, 1e-300)), far)
+    return found

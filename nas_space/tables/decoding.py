@@ -1,0 +1,113 @@
+"""From combinations of classes back to architectures."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
+from typing import Any
+
+import numpy as np
+
+from ..mutable import SampleBatch
+from ..mutable.factors import Array
+from .factor_graph import FactorGraph
+from .model import BareStructure, Model
+
+_AT_ONCE = 64
+"""Architectures that are decoded together."""
+
+
+class Decoder:
+    """The architectures that combinations of classes stand for.
+
+    Parameters
+    ----------
+    model
+        What a space allows.
+    graph
+        A factor graph of the model, whose variables the classes are of.
+    """
+
+    def __init__(self, model: Model, graph: FactorGraph) -> None:
+        self.model, self.graph = model, graph
+        self.space = BareStructure(model.root)
+
+    def architectures(self, batches: Iterable[dict[int, Array]]) -> Iterator[SampleBatch]:
+        """Yield the architectures of combinations, as far as they are allowed, in batches.
+
+        Parameters
+        ----------
+        batches
+            Of each variable, by its place, the class in each combination.
+        """
+        codes = (
+            codes for classes in batches for row in _rows(classes) for codes in self._members(row)
+        )
+        while some := list(islice(codes, _AT_ONCE)):
+            columns = {label: np.array([row[label] for row in some]) for label in some[0]}
+            batch = SampleBatch(self.model.root, columns, len(some))
+            allowed = within(self.model, batch)
+            if self.model.others:
+                allowed[allowed] = [
+                    self.space.contains(arch) for arch in batch[np.flatnonzero(allowed)]
+                ]
+            yield batch[np.flatnonzero(allowed)]
+
+    def _members(self, classes: dict[int, int]) -> Iterator[dict[Any, Any]]:
+        """The codes of each architecture of a combination; a continuous label has its default."""
+        graph = self.graph
+        first = [graph.first[place][classes.get(place, 0)] for place in range(len(graph.sizes))]
+        options: list[tuple[Any, int, Callable[[int], Any]]] = []
+        for label in self.model.labels:
+            place = graph.place.get(label)
+            if place is not None:
+                members = np.flatnonzero(graph.classes[place] == classes.get(place, 0)).tolist()
+                options.append((label, len(members), members.__getitem__))
+                continue
+            reach = self.model.activity.reach[label]
+            codes = tuple(first[graph.place[variable]] for variable in reach.scope)
+            several = bool(reach.values[codes]) and label.size is not None
+            options.append((label, label.size if several else 1, _default_first(label)))
+        for number in range(math.prod(size for _, size, _ in options)):
+            row, rest = {}, number
+            for label, size, option in reversed(options):
+                rest, digit = divmod(rest, size)
+                row[label] = option(digit)
+            yield row
+
+
+def within(model: Model, batch: SampleBatch) -> Array:
+    """Return which architectures of a batch are within all windows of a model."""
+    good = np.ones(len(batch), np.bool_)
+    for window in model.windows:
+        cost = window.table.evaluate(batch)
+        good &= (window.low <= cost) & (cost <= window.high)
+    return good
+
+
+def default_code(label: Any) -> Any:
+    """Return the code of a label's default; of a continuous one, the value."""
+    value = label.default_choice()
+    return value if label.size is None else label.code(value)
+
+
+def _default_first(label: Any) -> Callable[[int], Any]:
+    """The codes of a label, the default first, then the others in order."""
+    first = default_code(label)
+
+    def option(number: int) -> Any:
+        if number == 0:
+            return first
+        return number - 1 if number <= first else number
+
+    return option
+
+
+def _rows(classes: dict[int, Array]) -> Iterator[dict[int, int]]:
+    """Each combination on its own."""
+    columns = [column.tolist() for column in classes.values()]
+    if not columns:
+        yield {}
+    for row in zip(*columns, strict=True):
+        yield dict(zip(classes, row, strict=True))

@@ -157,10 +157,11 @@ class SizeBlueprint(Blueprint):
             for dim, size in enumerate(shape)
         }
         layouts = {name: tuple(map(layout_of, shape)) for name, shape in shapes.items()}
-        super().__init__(layer, {**attributes, **sizes}, _NOTHING, layouts)
+        super().__init__(cast(Any, layer), {**attributes, **sizes}, _NOTHING, layouts)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return SizeBlueprint, (self.layer, self.attributes, self.shapes)
+        own = cast("type[AdoptedLayer]", self.layer).own_class
+        return _size_blueprint, (own, self.attributes, self.shapes)
 
     def extents(self, values: Any, places: Any = None) -> dict[str, Shape | None]:
         return dict(self._shapes(self._evaluated(values), places))
@@ -183,6 +184,10 @@ class SizeBlueprint(Blueprint):
             for name, shape in self._shapes(arguments, places).items()
         }
         return LayerForm(arguments, {"": form})
+
+
+def _size_blueprint(own: type[nn.Module], *arguments: Any) -> SizeBlueprint:
+    return SizeBlueprint(cast(Any, adopted_class(own, AdoptedLayer)), *arguments)
 
 
 def _leading(tensor: Tensor, shape: Shape) -> Tensor:
@@ -313,7 +318,7 @@ def adopted_class(original: type[nn.Module], *bases: type[nn.Module]) -> type[nn
     bases
         What they also are: :class:`Adopted`, or classes derived from it.
     """
-    return cast("type[nn.Module]", _made_class(bases, original))
+    return cast("type[nn.Module]", cast(Any, _made_class)(bases, original))
 
 
 def _blank(bases: Any, original: Any) -> Any:

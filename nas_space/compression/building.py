@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
-from torch import nn
+from torch import Tensor, nn
 
 from .. import nn as layers
 from ..mutable import Categorical, MutableExpression
@@ -193,9 +193,9 @@ class Building:
                 self._adopt(module, tuple(bases), tensors, attributes)
             if path in self.optional:
                 call = self.found.trace.calls[path]
-                vars(module).update(_keep=self.optional[path], _returns=call.length)
+                module.__dict__.update(_keep=self.optional[path], _returns=call.length)
             for depth in self.keeps.get(path, ()):
-                module.add_mutable(depth)  # type: ignore[operator]
+                cast(Adopted, module).add_mutable(depth)
 
     def _adopt(
         self,
@@ -224,15 +224,17 @@ class Building:
         module.__class__ = adopted_class(own, AdoptedLayer)
         held = {**module._parameters, **module._buffers}
         shapes = {
-            name: tuple(axes.get(dim, size) for dim, size in enumerate(held[name].shape))
+            name: tuple(
+                axes.get(dim, size) for dim, size in enumerate(cast(Tensor, held[name]).shape)
+            )
             for name, axes in tensors.items()
         }
         sizes = {
             name: apply("tuple", *value) if isinstance(value, tuple) else value
             for name, value in attributes.items()
         }
-        blueprint = SizeBlueprint(type(module), sizes, shapes)
-        vars(module).update(args=blueprint.arguments, _blueprint=blueprint)
+        blueprint = SizeBlueprint(cast(Any, type(module)), sizes, shapes)
+        module.__dict__.update(args=blueprint.arguments, _blueprint=blueprint)
         for name, value in sizes.items():
             setattr(module, name, value)
 

@@ -130,8 +130,8 @@ class Solution:
         while changed:
             changed = False
             left = []
-            for zero, where in self._pending:
-                zero = self.resolve(zero).reduced()
+            for pending, where in self._pending:
+                zero = self.resolve(pending).reduced()
                 if not zero.terms:
                     continue
                 if self._solve_one(zero, where):

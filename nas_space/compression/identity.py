@@ -32,7 +32,7 @@ class Misplaced(Exception):  # noqa: N818 - caught here, where it becomes a reas
     """Channels meet that never met in the original."""
 
 
-class Identities(TorchDispatchMode):
+class Identities(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """What meets what.
 
     Parameters
@@ -49,9 +49,9 @@ class Identities(TorchDispatchMode):
     """
 
     def __init__(self, tensors: Mapping[Tensor, Sequence[int]]) -> None:
-        super().__init__()
-        self._known = WeakTensorKeyDictionary()
-        self._of_parameters = WeakTensorKeyDictionary()
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._known: Any = WeakTensorKeyDictionary()
+        self._of_parameters: Any = WeakTensorKeyDictionary()
         self.starts: dict[tuple[int, int], int] = {}
         self.lost: dict[str, set[int]] = {}
         self._recorded: list[tuple[str, list[npt.NDArray[np.int64]]]] = []
@@ -180,7 +180,7 @@ class Identities(TorchDispatchMode):
         for leaf in torch.utils._pytree.tree_leaves((args, kwargs)):
             if isinstance(leaf, Tensor):
                 for component in self.components(leaf):
-                    into.update(component.unique().tolist())
+                    into.update(np.unique(component.numpy()).tolist())
 
     # -- meeting --------------------------------------------------------------------------------
 
@@ -189,8 +189,8 @@ class Identities(TorchDispatchMode):
         shared = [i for i in range(a.dim()) if a.shape[i] > 1 and b.shape[i] > 1]
         if not shared:
             return
-        x, y = torch.broadcast_tensors(a, b)
-        first, second = x.reshape(-1).numpy(), y.reshape(-1).numpy()
+        x, y = np.broadcast_arrays(a.numpy(), b.numpy())
+        first, second = x.reshape(-1), y.reshape(-1)
         there = (first >= 0) & (second >= 0)
         first, second = first[there], second[there]
         if self._final is None:

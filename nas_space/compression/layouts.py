@@ -61,8 +61,8 @@ class _Compositions:
         found: dict[Layout, None] = {}
         for kind, parts in self.known.get(size, ()) if depth < 12 else ():
             options = [self.layouts(part, depth + 1) for part in parts]
-            for combination in itertools.islice(itertools.product(*options), _MOST):
-                found[_made(kind, combination)] = None
+            for chosen in itertools.islice(itertools.product(*options), _MOST):
+                found[_made(kind, chosen)] = None
         if not found:
             found = dict.fromkeys(itertools.islice(self._unseen(size, depth), _MOST))
         return list(found)[:_MOST]
@@ -72,8 +72,8 @@ class _Compositions:
         if len(size.terms) > 1:
             terms = [Polynomial({m: c}) for m, c in size.terms.items()]
             for order in itertools.permutations(terms):
-                for combination in itertools.product(*(self.layouts(t, depth + 1) for t in order)):
-                    yield _made("sum", combination)
+                for parts in itertools.product(*(self.layouts(t, depth + 1) for t in order)):
+                    yield _made("sum", parts)
             return
         ((monomial, c),) = size.terms.items()
         # A part of the factors may have been seen together: it stays in its order.
@@ -88,8 +88,8 @@ class _Compositions:
         factors: list[Layout] = [*monomial]
         if c != 1:
             factors.insert(0, c)
-        for order in itertools.permutations(factors):
-            yield _made("product", order)
+        for ordered in itertools.permutations(factors):
+            yield _made("product", ordered)
 
 
 def _without(monomial: tuple[str, ...], c: int, whole: Polynomial) -> Any:
@@ -120,7 +120,7 @@ def _made(kind: str, parts: Any) -> Layout:
             return _made("product", (len(flat), flat[0]))
         return Sum(tuple(flat))
     if all(isinstance(part, int) for part in flat):
-        return math.prod(flat)  # type: ignore[arg-type]
+        return math.prod(flat)
     return Product(tuple(flat))
 
 

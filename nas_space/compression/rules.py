@@ -63,8 +63,8 @@ class Rules(TorchFunctionMode):
                     j += 1
                     right.append(after[j])
             i, j = i + 1, j + 1
-            for whole, parts in ((left, right), (right, left)):
-                parts = [part for part in parts if not (type(part) is int and part == 1)]
+            for whole, factors in ((left, right), (right, left)):
+                parts = [part for part in factors if not (type(part) is int and part == 1)]
                 if len(whole) == 1 and len(parts) > 1 and type(whole[0]) is not int:
                     self.compose("product", whole[0], parts)
 
@@ -73,9 +73,9 @@ class Rules(TorchFunctionMode):
             return
         for dim, size in enumerate(whole.shape):
             sizes = [part.shape[dim] for part in parts if part.dim() == whole.dim()]
-            if len(sizes) == len(parts) and type(size) is not int:
-                if sum(map(int_hint, sizes)) == int_hint(size):
-                    self.compose("sum", size, sizes)
+            is_whole = len(sizes) == len(parts) and type(size) is not int
+            if is_whole and sum(map(int_hint, sizes)) == int_hint(size):
+                self.compose("sum", size, sizes)
 
 
 def rule(*functions: Any) -> Callable[[Any], Any]:
@@ -203,7 +203,8 @@ def _layer_norm(
 
 @rule(F.rms_norm, torch.rms_norm)
 def _rms_norm(input: Tensor, normalized_shape: Any, weight: Any = None, eps: Any = None) -> Tensor:
-    return _layer_norm(input, normalized_shape, weight)
+    made: Tensor = _layer_norm(input, normalized_shape, weight)
+    return made
 
 
 @rule(F.batch_norm, torch.batch_norm)
@@ -232,7 +233,8 @@ def _instance_norm(
     *_: Any,
     **__: Any,
 ) -> Tensor:
-    return _batch_norm(input, running_mean, running_var, weight, bias)
+    made: Tensor = _batch_norm(input, running_mean, running_var, weight, bias)
+    return made
 
 
 @rule(F.group_norm, torch.group_norm)
@@ -386,13 +388,13 @@ def _embedding(input: Tensor, weight: Tensor, *_: Any, **__: Any) -> Tensor:
 def _recurrent(*args: Any) -> Any:
     if isinstance(args[1], Tensor) and args[1].dim() == 1:  # packed sequences
         return NotImplemented
-    input, state, weights, biases, layers, _, _, bidirectional, _batch_first = args
+    given, state, weights, biases, layers, _, _, bidirectional, _batch_first = args
     states = list(state) if isinstance(state, (tuple, list)) else [state]
     directions = 2 if bidirectional else 1
     hidden = states[0].shape[-1]
     per_cell = len(weights) // (layers * directions)
     has_projection = per_cell in (3, 5)
-    features = input.shape[-1]
+    features = given.shape[-1]
     cells = states[1].shape[-1] if len(states) > 1 else hidden
     for layer in range(layers):
         for direction in range(directions):
@@ -410,7 +412,7 @@ def _recurrent(*args: Any) -> Any:
                 same(rest[-1].shape[0], hidden)
                 same(rest[-1].shape[1], cells)
         features = hidden * directions
-    out = _new(input, (*input.shape[:-1], features))
+    out = _new(given, (*given.shape[:-1], features))
     return (out, *(_new(s, s.shape) for s in states))
 
 

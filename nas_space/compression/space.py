@@ -23,7 +23,7 @@ __all__ = ["ElasticSpace", "elastic"]
 
 
 class ElasticSpace(ModelSpace, Adopted):
-    """What a network becomes by :func:`nas_space.elastic`: a space, of which it is one architecture.
+    """A space made of a network by :func:`nas_space.elastic`, of which it is one architecture.
 
     It has the attributes, the methods and the keys of the network.
     """
@@ -134,7 +134,7 @@ def elastic(
     building.run(ElasticSpace)
     space = cast(ElasticSpace, work)
     groups = report(found, building.labels, building.depths)
-    vars(space).update(_arguments=((), {}), _original=building.original, _groups=groups)
+    space.__dict__.update(_arguments=((), {}), _original=building.original, _groups=groups)
     space.refresh()
     return space
 

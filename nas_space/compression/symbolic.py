@@ -13,9 +13,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import _lru_cache_wrapper
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
-import sympy
+import sympy  # type: ignore[import-untyped]
 import torch
 from torch import Tensor, nn
 from torch._dynamo.source import ConstantSource
@@ -37,7 +37,7 @@ __all__ = [
     "tensors_of",
 ]
 
-Symbol = sympy.Symbol
+Symbol: TypeAlias = Any
 
 _OURS = str(Path(__file__).parent)
 _TORCH = str(Path(torch.__file__).parent)
@@ -163,9 +163,7 @@ class _Sizes(ShapeEnv):
         self.trace.origins[made.node.expr] = origin
         return made
 
-    def evaluate_expr(  # type: ignore[override]
-        self, orig_expr: Any, hint: Any = None, *_: Any, **__: Any
-    ) -> Any:
+    def evaluate_expr(self, orig_expr: Any, hint: Any = None, *_: Any, **__: Any) -> Any:
         expr = self.replace(orig_expr)
         if not getattr(expr, "free_symbols", None):
             return expr
@@ -317,7 +315,7 @@ def _fake(
 
 
 def _noting(trace: Trace, path: str) -> Callable[..., None]:
-    def hook(module: nn.Module, args: Any, kwargs: Any, result: Any) -> None:
+    def hook(_: nn.Module, args: Any, kwargs: Any, result: Any) -> None:
         known = trace.calls.get(path)
         if known is not None:
             known.count += 1

@@ -156,8 +156,8 @@ class Trial:
             yield
         finally:
             for module, state in held:
-                vars(module).clear()
-                vars(module).update(state)
+                module.__dict__.clear()
+                module.__dict__.update(state)
 
     @contextmanager
     def _without(self, blocks: Mapping[str, Sequence[int]], runs: Sequence[Run]) -> Iterator[None]:
@@ -174,7 +174,7 @@ class Trial:
                 counters = next(run.counters for run in runs if run.path == path)
                 for number, child in enumerate(kept):
                     for inner, name in counters:
-                        module = child.get_submodule(inner)  # type: ignore[union-attr]
+                        module = child.get_submodule(inner)
                         numbered.append((module, name, vars(module)[name]))
                         vars(module)[name] = number
             yield

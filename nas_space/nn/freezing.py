@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from ..errors import NasSpaceError, SampleMissingError, SpaceError
 from ..mutable import Mutable, MutableDict, MutableList, Values
-from ..mutable.node import Node
+from ..mutable.node import Node, fresh
 from .structure import ATOMS, BOOKKEEPING, held
 
 M = TypeVar("M", bound=nn.Module)
@@ -39,6 +39,7 @@ _HOOKS = tuple(name for name, value in vars(nn.Module()).items() if isinstance(v
 _CONTAINERS = frozenset({OrderedDict, dict, list, set})
 
 _NO_CUTS: dict[str, Cut] = {}
+_NOTHING: frozenset[str] = frozenset()
 
 
 class Freezer:
@@ -129,13 +130,18 @@ class Freezer:
         new = object.__new__(plain or type(module))
         self.memo[id(module)] = new  # before the children: one of them may refer back
         into = new.__dict__
+        kind: Any = type(module)
+        derived = getattr(kind, "derived", _NOTHING)
+        left_out = _OF_SPACES | derived if derived else _OF_SPACES
         for name, value in module.__dict__.items():
-            kind = type(value)
-            if kind in ATOMS:
+            if name in left_out:
+                continue
+            held_kind = type(value)
+            if held_kind in ATOMS:
                 into[name] = value
-            elif kind in _CONTAINERS and not value:  # hooks, of which most modules have none
-                into[name] = kind()
-            elif kind is tuple and ATOMS.issuperset(map(type, value)):  # strides and the like
+            elif held_kind in _CONTAINERS and not value:  # hooks, of which most modules have none
+                into[name] = held_kind()
+            elif held_kind is tuple and ATOMS.issuperset(map(type, value)):  # strides and the like
                 into[name] = value
             elif name == "_modules":
                 into[name] = {
@@ -150,21 +156,26 @@ class Freezer:
             elif name == "_expressions":
                 for key, mutable in value.items():
                     into[key] = self.attribute(key, mutable)
-            elif name not in _OF_SPACES:
+            else:
                 into[name] = self.attribute(name, value)
         if attributes:
-            into.update(attributes)
+            into.update((name, fresh(value)) for name, value in attributes.items())
+        if derived:
+            kind.derive(new)
         return new
 
     def elastic(self, layer: Any) -> nn.Module:
         """The plain layer that an elastic one is."""
         form = layer.form(self.values)
         for name, child in layer._modules.items():
-            if child is not None:
+            if child is not None and name in form.parts:
                 part = form.parts[name]
                 self.clone(child, None, part.attributes, part.cuts)
-        part = form.parts[""]
-        return self.clone(layer, layer.plain, part.attributes, part.cuts)
+        part, reparametrization = form.parts[""], layer.reparametrization
+        if reparametrization is None:
+            return self.clone(layer, layer.plain, part.attributes, part.cuts)
+        found: nn.Module = reparametrization.frozen(self, form)
+        return found
 
     def substitute(self, module: nn.Module, new: M) -> M:
         """Gives a module that takes the place of another its mode and its hooks."""

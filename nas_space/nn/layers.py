@@ -38,6 +38,7 @@ class _Convolution(ElasticModule):
     """Convolutions: output channels first, kernels cut from the middle."""
 
     dimensions: int
+    sizes = frozenset({"in_channels", "out_channels"})
 
     @classmethod
     def shapes(cls, arguments: Mapping[str, Any]) -> dict[str, Shape]:
@@ -55,6 +56,8 @@ class _Convolution(ElasticModule):
 
 class _TransposedConvolution(_Convolution):
     """Transposed convolutions: input channels first."""
+
+    sizes = frozenset()  # they choose their output padding by shapes
 
     @classmethod
     def shapes(cls, arguments: Mapping[str, Any]) -> dict[str, Shape]:
@@ -119,6 +122,8 @@ class MutableConvTranspose3d(_TransposedConvolution, nn.ConvTranspose3d, wraps=n
 class MutableLinear(ElasticModule, nn.Linear, wraps=nn.Linear):
     """``torch.nn.Linear`` whose arguments may be expressions."""
 
+    sizes = frozenset({"in_features", "out_features"})
+
     @classmethod
     def shapes(cls, arguments: Mapping[str, Any]) -> dict[str, Shape]:
         out = arguments["out_features"]
@@ -141,6 +146,7 @@ class _ChannelNorm(ElasticModule):
     """Normalisation with one number of each kind for each channel."""
 
     channels = "num_features"
+    is_normalization = True
 
     @classmethod
     def shapes(cls, arguments: Mapping[str, Any]) -> dict[str, Shape]:
@@ -152,18 +158,24 @@ class _ChannelNorm(ElasticModule):
         cast(Any, self.plain).reset_parameters(self)
 
 
-class MutableBatchNorm1d(_ChannelNorm, nn.BatchNorm1d, wraps=nn.BatchNorm1d):
+class _BatchNorm(_ChannelNorm):
+    """Normalisation over the batch, whose forward does not read how many channels there are."""
+
+    sizes = frozenset({"num_features"})
+
+
+class MutableBatchNorm1d(_BatchNorm, nn.BatchNorm1d, wraps=nn.BatchNorm1d):
     """``torch.nn.BatchNorm1d`` whose arguments may be expressions."""
 
 
-class MutableBatchNorm2d(_ChannelNorm, nn.BatchNorm2d, wraps=nn.BatchNorm2d):
+class MutableBatchNorm2d(_BatchNorm, nn.BatchNorm2d, wraps=nn.BatchNorm2d):
     """``torch.nn.BatchNorm2d`` whose arguments may be expressions.
 
     Running statistics are shared and updated in place, on the channels that are active.
     """
 
 
-class MutableBatchNorm3d(_ChannelNorm, nn.BatchNorm3d, wraps=nn.BatchNorm3d):
+class MutableBatchNorm3d(_BatchNorm, nn.BatchNorm3d, wraps=nn.BatchNorm3d):
     """``torch.nn.BatchNorm3d`` whose arguments may be expressions."""
 
 
@@ -193,10 +205,13 @@ class MutablePReLU(_ChannelNorm, nn.PReLU, wraps=nn.PReLU):
     """``torch.nn.PReLU`` whose arguments may be expressions."""
 
     channels = "num_parameters"
+    is_normalization = False
 
 
 class _ShapeNorm(ElasticModule):
     """Normalisation over the last dimensions."""
+
+    is_normalization = True
 
     @classmethod
     def shapes(cls, arguments: Mapping[str, Any]) -> dict[str, Shape]:

@@ -164,7 +164,17 @@ def _flops(space: nn.Module, args: Any, config: FlopsParamsCounterConfig) -> Any
 
 
 def _params(space: nn.Module, config: FlopsParamsCounterConfig) -> Any:
-    return count_parameters(space, normalization=config.count_normalization)
+    if config.count_normalization:
+        return count_parameters(space)
+    return count_parameters(space, lambda module: not _normalizes(module))
+
+
+_NORMALIZATIONS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
+"""Those of torch; an elastic layer says it itself."""
+
+
+def _normalizes(module: nn.Module) -> bool:
+    return getattr(type(module), "is_normalization", isinstance(module, _NORMALIZATIONS))
 
 
 def _config(fields: dict[str, bool]) -> FlopsParamsCounterConfig:

@@ -82,8 +82,8 @@ class _Compositions:
             if rest is not None and rest != size:
                 others: list[Layout] = [*([] if rest[1] == 1 else [rest[1]]), *rest[0]]
                 for inner in self.layouts(whole, depth + 1):
-                    for order in itertools.permutations([*others, inner]):
-                        yield _made("product", order)
+                    for among in itertools.permutations([*others, inner]):
+                        yield _made("product", among)
                 return
         factors: list[Layout] = [*monomial]
         if c != 1:

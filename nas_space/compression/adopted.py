@@ -116,13 +116,6 @@ class AdoptedLayer(ElasticModule):
     def shapes(self, arguments: Mapping[str, Any]) -> dict[str, Shape]:  # type: ignore[override]
         return dict(cast(SizeBlueprint, self.blueprint).shapes)
 
-    def freeze_module(self, freezer: Freezer) -> nn.Module:
-        network = super().freeze_module(freezer)
-        renew = getattr(network, "_init_flat_weights", None)  # recurrent layers list their tensors
-        if renew is not None:
-            renew()
-        return network
-
     def extra_repr(self) -> str:
         return self.plain.extra_repr(self)
 
@@ -141,7 +134,9 @@ class SizeBlueprint(Blueprint):
     attributes
         Expressions by name.
     shapes
-        By tensor, its sizes.
+        By tensor, its sizes; of those that vary.
+    tensors
+        The names of all tensors.
     """
 
     def __init__(
@@ -149,6 +144,7 @@ class SizeBlueprint(Blueprint):
         layer: type[AdoptedLayer],
         attributes: Mapping[str, Any],
         shapes: Mapping[str, Shape],
+        tensors: frozenset[str],
     ) -> None:
         self.attributes, self.shapes = dict(attributes), dict(shapes)
         sizes = {
@@ -157,11 +153,12 @@ class SizeBlueprint(Blueprint):
             for dim, size in enumerate(shape)
         }
         layouts = {name: tuple(map(layout_of, shape)) for name, shape in shapes.items()}
-        super().__init__(cast(Any, layer), {**attributes, **sizes}, _NOTHING, layouts)
+        reference: Any = _Reference(tensors)
+        super().__init__(cast(Any, layer), {**attributes, **sizes}, reference, layouts)
 
     def __reduce__(self) -> tuple[Any, ...]:
         own = cast("type[AdoptedLayer]", self.layer).own_class
-        return _size_blueprint, (own, self.attributes, self.shapes)
+        return _size_blueprint, (own, self.attributes, self.shapes, self.reference.tensors)
 
     def extents(self, values: Any, places: Any = None) -> dict[str, Shape | None]:
         return dict(self._shapes(self._evaluated(values), places))
@@ -194,12 +191,13 @@ def _leading(tensor: Tensor, shape: Shape) -> Tensor:
     return leading(tensor, shape)
 
 
-class _Nothing:
-    attributes: Mapping[str, Any] = {"": {}}
+class _Reference:
+    """The tensors of a layer that no constructor of torch has made, and no attributes."""
 
-
-_NOTHING: Any = _Nothing()
-"""What torch's constructor has given a layer that no constructor of torch made."""
+    def __init__(self, tensors: frozenset[str]) -> None:
+        self.attributes: dict[str, dict[str, Any]] = {"": {}}
+        self.tensors = tensors
+        self.count = len(tensors)
 
 
 class AdoptedBlock(Adopted):

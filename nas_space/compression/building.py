@@ -233,7 +233,8 @@ class Building:
             name: apply("tuple", *value) if isinstance(value, tuple) else value
             for name, value in attributes.items()
         }
-        blueprint = SizeBlueprint(cast(Any, type(module)), sizes, shapes)
+        names = frozenset(name for name, tensor in held.items() if tensor is not None)
+        blueprint = SizeBlueprint(cast(Any, type(module)), sizes, shapes, names)
         module.__dict__.update(args=blueprint.arguments, _blueprint=blueprint)
         for name, value in sizes.items():
             setattr(module, name, value)
@@ -251,7 +252,7 @@ class Building:
             tensor = getattr(module, name, None)
             if tensor is not None and tuple(a.extent for a in layout) != tuple(tensor.shape):
                 return False
-        reference = Template(module)
+        reference = Template(module, elastic.derived)
         module.__class__ = elastic
         vars(module)["args"] = arguments
         vars(module)["_blueprint"] = Blueprint(elastic, arguments, reference, layouts)

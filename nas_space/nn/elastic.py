@@ -48,6 +48,8 @@ from .reparametrized import (
 from .segments import layout_of, leading
 from .structure import ATOMS, Survey
 
+__all__ = ["ElasticModule", "blank_layers", "put_back"]
+
 
 class ElasticModule(ParametrizedModule):
     """Base class of layers that are cut to the active arguments.

@@ -142,7 +142,8 @@ class Reparametrization:
     def _hook(self, hook: Any, name: str, sources: dict[str, str]) -> None:
         layer = self.layer
         self.hooks[name] = hook
-        found = {suffix: getattr(layer, name + suffix) for suffix in sources}
+        owned = layer._parameters | layer._buffers  # an attribute would be the part that is active
+        found = {suffix: owned[name + suffix] for suffix in sources}
         whole = (found["_orig"] if "_orig" in found else found["_v"]).shape
         for suffix, kind in sources.items():
             tensor = found[suffix]

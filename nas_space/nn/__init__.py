@@ -96,7 +96,7 @@ __all__ = [
 
 
 def choice(label: str, choices: list[Any]) -> Any:
-    """One of several values or, if they are modules, of several layers.
+    """Return one of several values or, if they are modules, of several layers.
 
     >>> choice("width", [16, 32])
     Categorical([16, 32], label='width')

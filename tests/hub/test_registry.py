@@ -90,7 +90,7 @@ def test_published_architectures_are_in_the_space_and_their_networks_run(name):
         net = entry.space.frozen_factory(published.architecture)(**published.arguments)
         assert isinstance(net, nn.Module)
         with torch.no_grad():
-            assert net.eval()(images(1)).shape == (1, 1000)
+            assert net.eval()(images(1)).shape == (1, net.num_labels)
 
 
 @pytest.mark.slow

@@ -12,7 +12,7 @@ from ..nn import ModelSpace
 from .mobilenetv3 import MobileNetV3Space
 from .nas_bench_201 import NasBench201
 from .nas_bench_macro import NasBenchMacro
-from .nasnet import AmoebaNetSpace, DARTSSpace, ENASSpace, NASNetSpace, PNASSpace
+from .nasnet import DARTSSpace, PNASSpace
 from .proxylessnas import ProxylessNAS
 from .published import Published
 from .shufflenet import ShuffleNetSpace
@@ -54,9 +54,6 @@ SPACES: dict[str, Entry] = {
         },
     ),
     "darts": Entry(DARTSSpace, _CELLS),
-    "nasnet": Entry(NASNetSpace, _CELLS),
-    "enas": Entry(ENASSpace, _CELLS),
-    "amoebanet": Entry(AmoebaNetSpace, _CELLS),
     "pnas": Entry(PNASSpace, _CELLS),
     "nas-bench-201": Entry(NasBench201, {"num_modules_per_stack": 1}),
     "nas-bench-macro": Entry(NasBenchMacro, {"init_channels": 8}),

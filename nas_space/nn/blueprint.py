@@ -19,6 +19,20 @@ from .freezing import Cut
 from .parametrized import evaluated, expressions_in, signature_of
 from .segments import AxisLayout
 
+__all__ = [
+    "REFUSALS",
+    "Blueprint",
+    "LayerForm",
+    "LayerSpec",
+    "ModuleForm",
+    "Placing",
+    "Shape",
+    "Template",
+    "as_call",
+    "defaults_of",
+    "refusal",
+]
+
 Shape: TypeAlias = tuple[Any, ...]
 Placing: TypeAlias = "Callable[[AxisLayout], int]"
 """What says of a segmented axis which elements are there."""
@@ -256,6 +270,7 @@ class Template:
                     )
         tensors = (*layer.named_parameters(), *layer.named_buffers())
         self.tensors = frozenset(name for name, _ in tensors)
+        self.count = len(layer._parameters) + len(layer._buffers)
 
 
 _OF_EVERY_MODULE = frozenset(vars(nn.Module()))
@@ -301,7 +316,7 @@ REFUSALS = (TypeError, ValueError, AssertionError, RuntimeError, ZeroDivisionErr
 
 
 def refusal(plain: type, arguments: Mapping[str, Any], error: Exception) -> SpaceError:
-    """The error for arguments that a plain layer does not take."""
+    """Return the error for arguments that a plain layer does not take."""
     return SpaceError(f"torch refuses {plain.__name__}({as_call(arguments)}): {error}")
 
 
@@ -312,7 +327,7 @@ def _defaults(plain: Any) -> Mapping[str, Any]:
 
 
 def defaults_of(plain: type[nn.Module]) -> Mapping[str, Any]:
-    """The default arguments of a class."""
+    """Return the default arguments of a class."""
     return _defaults(cast(Any, plain))
 
 

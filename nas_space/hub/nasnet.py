@@ -90,7 +90,7 @@ class CellSpace(SearchedSpace):
         num_labels: int | None = None,
     ) -> None:
         super().__init__()
-        if dataset not in ("cifar", "imagenet"):
+        if str(dataset) not in ("cifar", "imagenet"):
             raise UsageError(f"dataset is 'cifar' or 'imagenet', but got {dataset!r}")
         first = _choice("width", width, lambda number: number > 0 and number % 2 == 0, "even")
         depth = _choice("depth", num_cells, lambda number: number >= _STAGES, "at least 3")
@@ -101,8 +101,9 @@ class CellSpace(SearchedSpace):
         with blank_layers():
             self._build(first, depth)
         for module in self.modules():
-            if module is not self and hasattr(module, "reset_parameters"):
-                module.reset_parameters()
+            reset: Any = getattr(module, "reset_parameters", None)
+            if reset is not None and module is not self:
+                reset()
 
     def _build(self, first: Any, depth: Any) -> None:
         before_last, last = self._stem(first)
@@ -153,7 +154,7 @@ class CellSpace(SearchedSpace):
         *others, final = self.stages
         for stage in others:
             states = stage(states)
-        auxiliary = None
+        auxiliary: list[Tensor] | None = None
         if self.auxiliary_loss and self.training:
             auxiliary = []
             hook = final[0].register_forward_hook(  # type: ignore[index]
@@ -255,7 +256,7 @@ class _Cells:
 
 
 def _choice(label: str, given: Sequence[int] | int, fits: Any, rule: str) -> Any:
-    numbers = [given] if isinstance(given, int) else list(given)
+    numbers: list[Any] = [given] if isinstance(given, int) else list(given)
     wrong = [number for number in numbers if not isinstance(number, int) or not fits(number)]
     if wrong or not numbers:
         what = {"width": "width", "depth": "num_cells"}[label]
@@ -273,42 +274,42 @@ class NASNetSpace(CellSpace):
     torch.Size([1, 10])
     """
 
-    operations = (
+    operations: ClassVar[Sequence[str]] = (
         "skip_connect", "conv_3x1_1x3", "conv_7x1_1x7", "dil_conv_3x3", "avg_pool_3x3",
         "max_pool_3x3", "max_pool_5x5", "max_pool_7x7", "conv_1x1", "conv_3x3", "sep_conv_3x3",
         "sep_conv_5x5", "sep_conv_7x7",
     )  # fmt: skip
     num_nodes = 5
-    merge_op = "loose_end"
+    merge_op: ClassVar[Literal["all", "loose_end"]] = "loose_end"
     published = NASNET
 
 
 class ENASSpace(CellSpace):
     """The space of ENAS (Pham et al., arXiv 1802.03268): five operations, five nodes."""
 
-    operations = (
+    operations: ClassVar[Sequence[str]] = (
         "skip_connect", "sep_conv_3x3", "sep_conv_5x5", "avg_pool_3x3", "max_pool_3x3",
     )  # fmt: skip
     num_nodes = 5
-    merge_op = "loose_end"
+    merge_op: ClassVar[Literal["all", "loose_end"]] = "loose_end"
 
 
 class AmoebaNetSpace(CellSpace):
     """The space of AmoebaNet (Real et al., arXiv 1802.01548): eight operations, five nodes."""
 
-    operations = (
+    operations: ClassVar[Sequence[str]] = (
         "skip_connect", "sep_conv_3x3", "sep_conv_5x5", "sep_conv_7x7", "avg_pool_3x3",
         "max_pool_3x3", "dil_sep_conv_3x3", "conv_7x1_1x7",
     )  # fmt: skip
     num_nodes = 5
-    merge_op = "loose_end"
+    merge_op: ClassVar[Literal["all", "loose_end"]] = "loose_end"
     published = AMOEBANET
 
 
 class PNASSpace(CellSpace):
     """The space of progressive search (Liu et al., arXiv 1712.00559): eight operations."""
 
-    operations = (
+    operations: ClassVar[Sequence[str]] = (
         "sep_conv_3x3", "sep_conv_5x5", "sep_conv_7x7", "conv_7x1_1x7", "skip_connect",
         "avg_pool_3x3", "max_pool_3x3", "dil_conv_3x3",
     )  # fmt: skip
@@ -327,7 +328,7 @@ class DARTSSpace(CellSpace):
     3349342
     """
 
-    operations = (
+    operations: ClassVar[Sequence[str]] = (
         "max_pool_3x3", "avg_pool_3x3", "skip_connect", "sep_conv_3x3", "sep_conv_5x5",
         "dil_conv_3x3", "dil_conv_5x5",
     )  # fmt: skip

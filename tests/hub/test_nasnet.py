@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
@@ -75,11 +77,12 @@ def test_two_kinds_of_cells_are_searched_with_two_operations_for_each_node(kind)
 
 def test_widths_and_numbers_of_cells_are_choices_where_several_are_given():
     space = Tiny(width=(4, 8), num_cells=(3, 5, 8))
-    assert list(space.symbols()["width"].values) == [4, 8]  # type: ignore[attr-defined]
+    width: Any = space.symbols()["width"]
+    assert list(width.values) == [4, 8]
     assert space.count() == 6 * Tiny(width=4, num_cells=3).count()
     depths = {3: [1, 1, 1], 5: [1, 2, 2], 8: [2, 3, 3]}
     for depth, expected in depths.items():
-        net = space.freeze(space.sample(seed=0) | {"depth": depth})
+        net: Any = space.freeze(space.sample(seed=0) | {"depth": depth})
         assert [len(stage) for stage in net.stages] == expected
 
 
@@ -99,8 +102,8 @@ def test_weights_of_a_node_stay_when_another_is_no_longer_a_loose_end():
     space = Tiny(width=4, num_cells=3)
     arch = space.sample(seed=0)
     arch |= {"normal/input_3_0": [0], "normal/input_3_1": [1]}
-    both = space.freeze(arch)
-    only = space.freeze(arch | {"normal/input_3_0": [2]})
+    both: Any = space.freeze(arch)
+    only: Any = space.freeze(arch | {"normal/input_3_0": [2]})
     # What reads the cell's output has columns for node 2, which is loose in one of them, and 3.
     mine = both.stages[1][0].preprocessor.pre1[1].weight
     other = only.stages[1][0].preprocessor.pre1[1].weight

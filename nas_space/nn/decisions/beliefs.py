@@ -17,6 +17,8 @@ from ...mutable.bounds import all_combinations, combinations_of
 from ...mutable.columns import python_values
 from ...mutable.node import Node, key_of, leaves
 
+__all__ = ["Beliefs", "Known", "Outcomes", "Support"]
+
 Known: TypeAlias = "tuple[tuple[Node, Any], ...]"
 """Expressions whose values are known, and these as :func:`key_of` has them."""
 
@@ -94,7 +96,7 @@ class Outcomes:
         self._indices: dict[Any, tuple[list[Tensor], Tensor]] = {}
 
     def indices(self, device: torch.device) -> tuple[list[Tensor], Tensor]:
-        """Codes and places as tensors."""
+        """Return codes and places as tensors."""
         if device not in self._indices:
             codes = [torch.from_numpy(column.copy()).to(device) for column in self.codes.T]
             self._indices[device] = codes, torch.from_numpy(self.places).to(device)
@@ -175,7 +177,7 @@ class Beliefs:
         self._found: dict[Any, tuple[Outcomes, Tensor]] = {}
 
     def outcomes(self, expressions: tuple[Any, ...], known: Known = ()) -> Outcomes:
-        """What the expressions can be together, where some things are known."""
+        """Return what the expressions can be together, where some things are known."""
         return _outcomes(
             (tuple(map(key_of, expressions)), tuple((id(n), k) for n, k in known), self.support),
             _Question(expressions, known, self.support),

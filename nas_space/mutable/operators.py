@@ -17,7 +17,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from . import exact, intervals
+from . import intervals
 from .intervals import Interval, corners
 
 __all__ = [

@@ -14,8 +14,8 @@ from ..errors import DomainError
 from ..mutable import MutableExpression, MutableList, label_scope
 from ..mutable.node import Node
 from .activation import current, required
-from .building import slim
 from .choice import InputChoice, LayerChoice
+from .construction import slim
 from .freezing import Freezer
 from .module import MutableModule
 from .structure import Survey

@@ -17,6 +17,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
+from . import column_operators as exact
 from . import intervals
 from .intervals import Interval, corners
 

@@ -59,9 +59,9 @@ class Trainer:
 
     Everything random in step ``t`` (the examples, their augmentation, the path, dropout) is derived
     from (seed, ``t``), so a run that is continued from :meth:`state_dict` ends, on the CPU, with
-    the very bits it would have ended with. The global generators of torch, numpy and Python are seeded
-    within a step and put back after it. They belong to the whole process: do not train in two
-    threads of one.
+    the very bits it would have ended with. The global generators of torch, numpy and Python are
+    seeded within a step and put back after it. They belong to the whole process: do not train in
+    two threads of one.
 
     Parameters
     ----------

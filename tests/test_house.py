@@ -8,7 +8,6 @@ from collections import defaultdict
 from pathlib import Path
 
 import grimp
-import networkx as nx
 import pytest
 
 import nas_space
@@ -44,12 +43,11 @@ UNLISTED = {
 def circles() -> list[set[str]]:
     """Groups of modules that import each other, for type checkers only included."""
     graph = grimp.build_graph("nas_space", exclude_type_checking_imports=False, cache_dir=None)
-    imports = nx.DiGraph()
-    for module in graph.modules:
-        for imported in graph.find_modules_directly_imported_by(module):
-            imports.add_edge(module, imported)
-    groups = [group for group in nx.strongly_connected_components(imports) if len(group) > 1]
-    return [{name.removeprefix("nas_space.") for name in group} for group in groups]
+    groups = {
+        frozenset(graph.find_upstream_modules(name) & graph.find_downstream_modules(name)) | {name}
+        for name in graph.modules
+    }
+    return [{n.removeprefix("nas_space.") for n in group} for group in groups if len(group) > 1]
 
 
 def test_files_that_import_each_other_are_one_idea() -> None:

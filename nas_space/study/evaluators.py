@@ -265,7 +265,7 @@ def from_scratch(
     Raises
     ------
     UsageError
-        If `epochs` is not positive, or the task has no such split.
+        If ``epochs`` is not positive, or the task has no such split.
     """
     task.split(split)
     if epochs < 1:

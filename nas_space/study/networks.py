@@ -1,4 +1,4 @@
-"""`KeptNetworks`: the weights with which the best trials were scored."""
+"""``KeptNetworks``: the weights with which the best trials were scored."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def folder_of(storage: Storage, name: str) -> Path | None:
 class KeptNetworks:
     """State dicts of networks by the numbers of their trials, in a folder or in memory.
 
-    A network is kept before its trial is told to be complete, and dropped when `count` others that
+    A network is kept before its trial is told to be complete, and dropped when ``count`` others that
     are complete are better. What is worse than those stays so, whoever else adds trials: so several
     processes share a folder without a lock, and one that is killed leaves at most a file that its
     number, tried again, writes anew.
@@ -58,7 +58,7 @@ class KeptNetworks:
         }
 
     def keep_only(self, numbers: Collection[int], others: Collection[int]) -> None:
-        """Drop those of `others` that are not among the `numbers` to keep."""
+        """Drop those of ``others`` that are not among the ``numbers`` to keep."""
         for number in set(others).difference(numbers):
             self._states.pop(number, None)
             if self.folder is not None:

@@ -235,7 +235,7 @@ def test_an_expression_is_nothing_to_iterate_over() -> None:
         for use in (list, sum, tuple, iter, enumerate):
             with pytest.raises(TypeError, match="not iterable"):
                 use(node)
-        with pytest.raises(TypeError, match="unpack"):
+        with pytest.raises(TypeError, match="iterable"):
             _first, *_ = node
 
 

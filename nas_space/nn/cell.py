@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from ..errors import DomainError
 from ..mutable import MutableList, label_scope
 from .activation import current, required
-from .building import slim
 from .choice import InputChoice, LayerChoice
+from .construction import slim
 from .module import MutableModule
 from .switch import Switch
 

@@ -13,10 +13,10 @@ from torch.nn.utils import parametrize
 from ..errors import ExpressionError
 from ..mutable import Mutable, Values
 from ..mutable.containers import frozen
-from ..mutable.entered import Entered
+from ..mutable.context_stack import Entered
 from ..mutable.node import Node
 from .activation import current
-from .building import constructing_by, constructor
+from .construction import constructing_by, constructor
 from .freezing import Freezer
 from .structure import ATOMS, Survey
 

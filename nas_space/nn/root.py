@@ -25,7 +25,7 @@ from ..mutable.labels import strict_label_scope
 from ..mutable.node import Leaf, Node, leaves
 from ..tables.coverage import check_constraint
 from ..tables.model import root_of
-from .building import inside_space, slim
+from .construction import inside_space, slim
 from .freezing import freezes_itself
 from .module import CONSTRUCTED, MutableModule
 from .parametrized import bound_arguments

@@ -273,7 +273,7 @@ class Run:
         return self.trainer.along(arch)
 
     def descend(self, path: AbstractContextManager[Any], loss: Callable[[], Tensor]) -> Tensor:
-        """Adds the gradients of the weights for a loss along a path; returns the loss."""
+        """Add the gradients of the weights for a loss along a path; return the loss."""
         return self.trainer.descend(path, loss)
 
     def accepted(self, draw: Callable[[], Sample]) -> Sample:

@@ -184,7 +184,7 @@ class Trainer:
             )
 
     def gradients(self, batch: Any) -> Tensor:
-        """Leaves the gradients of a step in the parameters, and returns its loss, detached.
+        """Leave the gradients of a step in the parameters, and return its loss, detached.
 
         A subclass may go along several paths, by :meth:`descend`.
         """
@@ -192,7 +192,7 @@ class Trainer:
         return self.descend(path, lambda: self.task.training_loss(self._wrapped, batch))
 
     def descend(self, path: AbstractContextManager[Any], loss: Callable[[], Tensor]) -> Tensor:
-        """Adds the gradients of a loss along a path; returns the loss, detached."""
+        """Add the gradients of a loss along a path; return the loss, detached."""
         with path:
             noise = f"train/forward/{self.fabric.global_rank}"
             seed_globally(self.seed, noise, self.step, self.fabric.device)
@@ -203,7 +203,7 @@ class Trainer:
         return value.detach()
 
     def update(self) -> None:
-        """Changes the parameters by their gradients."""
+        """Change the parameters by their gradients."""
         self.optimizer.step()
 
     def state_dict(self) -> dict[str, Any]:
@@ -275,7 +275,7 @@ class Trainer:
         return next(self._batches)
 
     def _forget(self) -> None:
-        """Leaves no gradients.
+        """Leave no gradients.
 
         None, not zero: an optimizer passes over parameters that are not on the path.  Its own
         ``zero_grad`` takes several times as long, which the many of a space make felt.

@@ -30,9 +30,9 @@ class KeptNetworks:
     """State dicts of networks by the numbers of their trials, in a folder or in memory.
 
     A network is kept before its trial is told to be complete, and dropped when ``count`` others
-    that are complete are better. What is worse than those stays so, whoever else adds trials: so several
-    processes share a folder without a lock, and one that is killed leaves at most a file that its
-    number, tried again, writes anew.
+    that are complete are better. What is worse than those stays so, whoever else adds trials: so
+    several processes share a folder without a lock, and one that is killed leaves at most a file
+    that its number, tried again, writes anew.
 
     Parameters
     ----------

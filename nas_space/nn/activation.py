@@ -86,6 +86,10 @@ class Activation:
         """The output of an elastic layer: here, of the one shape that is active."""
         return layer.run_as(self.stand_in(layer), *args, **kwargs)
 
+    def whole(self, run: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+        """Return the output of a whole space, or of one that is a part of another."""
+        return run(*args, **kwargs)
+
     def __enter__(self) -> Activation:
         _ENTERED.enter(self)
         return self

@@ -17,7 +17,7 @@ from ..mutable.random_words import RandomState, words
 from ..tables import Over, grid
 from ..tables import sample as sample_exactly
 from ..tables.queryable import Queryable
-from .activation import Activation
+from .activation import Activation, current
 from .compilation import compile_regions
 from .copy_on_write import SharedWeights
 from .digests import architecture_digest, network_digest
@@ -84,6 +84,12 @@ class ModelSpace(SharedWeights, Queryable, RootModule):
     """
 
     example_shape: ClassVar[tuple[int, ...] | None] = None
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        here = current()
+        if here is None or here.is_single:
+            return super().__call__(*args, **kwargs)
+        return here.whole(super().__call__, args, kwargs)
 
     # -- naming architectures ------------------------------------------------------------------
 

@@ -123,7 +123,8 @@ def blend(mixer: Weighted, layer: Any, args: tuple[Any, ...], kwargs: dict[str, 
     if plan.mask is not None:
         plan.mask.apply(stand_in, mixer.beliefs.of(plan.atoms, mixer.known)[1])
     if isinstance(x, MixedTensor):
-        args, kwargs = tree_map(lambda item: item.wide if item is x else item, (args, kwargs))
+        args = (x.wide, *args[1:]) if args else args
+        kwargs = {name: x.wide if item is x else item for name, item in kwargs.items()}
     output = layer.run_as(stand_in, *args, **kwargs)
     axes = plan.output_axes(x)
     return MixedTensor.of(mixer, output, axes) if axes is not None else output
@@ -177,8 +178,20 @@ def check_blendable(layer: ElasticModule, path: str, beliefs: Beliefs) -> None:
         raise SpaceError(f"{error} (path: {path})") from None
 
 
-def _wanted(layer: ElasticModule) -> tuple[Any, ...]:
-    return (*layer.blueprint.wanted, *layer.blueprint.atoms)
+def _wanted(layer: ElasticModule) -> Atoms:
+    """The expressions that a layer's arguments, and the places of its elements, depend on."""
+    blueprint = layer.blueprint
+    found = _WANTED.get(blueprint)
+    if found is None:
+        widths = _WIDTHS.get(layer.plain)
+        names = () if widths is None else (widths.inputs, widths.outputs)
+        sizes = [layout_of(_width(layer.args[name])) for name in names if name in layer.args]
+        atoms = [atom for layout in sizes for atom in layout.atoms]
+        found = _WANTED[blueprint] = union(blueprint.wanted, blueprint.atoms, atoms)
+    return found
+
+
+_WANTED: WeakKeyDictionary[Any, Atoms] = WeakKeyDictionary()
 
 
 class Plan:
@@ -557,7 +570,7 @@ def _one_by_one(
     outputs = [(values, output) for values, _, output in cases]
     if not all(isinstance(output, Tensor) for _, output in outputs):
         found = gathered(what, mixer, atoms, outputs)
-        return tree_map(lambda item: total_of(item) if _is_of_one_shape(item) else item, found)
+        return found if mixed else tree_map(_total, found)
     x = args[0] if args else kwargs.get("input")
     axes = plan.output_axes(x) if not isinstance(x, MixedTensor) or x.wide is not None else None
     if axes is None and plan.widths is not None and plan.output is not None:
@@ -568,16 +581,20 @@ def _one_by_one(
         tuple(-1 if known and axes[d] is not None else n for d, n in enumerate(output.shape))
         for _, output in outputs
     }
-    if len(shapes) == 1:
-        return summed(mixer, axes if known else (None,) * outputs[0][1].dim(), cases)
-    if not mixed:
+    if len(shapes) > 1 and not mixed:
         expressions = [e for found in plan.varying.values() for e in found]
         raise _refused(what, "what changes its shape", expressions)
-    return gathered(what, mixer, atoms, outputs)
+    # What a norm gives for an input that lies otherwise is kept apart until something reads it.
+    keeps = plan.widths is not None and plan.widths.channelwise and mixed
+    if known and not keeps:
+        return summed(mixer, axes, cases)
+    if mixed:
+        return gathered(what, mixer, atoms, outputs)
+    return summed(mixer, (None,) * outputs[0][1].dim(), cases)
 
 
-def _is_of_one_shape(item: Any) -> bool:
-    return isinstance(item, MixedTensor) and len({c.shape for c in item.cases.values()}) == 1
+def _total(item: Any) -> Any:
+    return total_of(item) if isinstance(item, MixedTensor) else item
 
 
 def _fits(axes: Axes, output: Tensor, values: Values) -> bool:

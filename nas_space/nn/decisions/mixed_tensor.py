@@ -17,19 +17,20 @@ gives is a tensor of this kind.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
+from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from ...errors import NasSpaceError, SpaceError
 from ...mutable.node import Node, key_of, leaves
 from ..module_path import running_module
 from ..segments import Indices, Places, layout_of, leading
-from .beliefs import Beliefs, Support
+from .beliefs import Beliefs, Support, labels_of
 
 if TYPE_CHECKING:
     from .weighted import Weighted
@@ -77,7 +78,8 @@ class MixedAxis:
         self.atoms = atoms
         self.size = size
         self.indices = indices
-        self.support = support
+        names = frozenset().union(*map(labels_of, atoms))
+        self.support = tuple((name, codes) for name, codes in support if name in names)
         self._memo: dict[Any, Any] = {}
         self._readers: list[Values] | None = None
 
@@ -110,7 +112,7 @@ class MixedAxis:
             return False
         return all(
             np.array_equal(self.indices(values), other.indices(values))
-            for values in readers_of(union(self.atoms, other.atoms), self.support)
+            for values in readers_of(union(self.atoms, other.atoms), self.support + other.support)
         )
 
 
@@ -132,6 +134,8 @@ def axis_of(size: Any, support: Support) -> MixedAxis | None:
     """Return the axis of what an elastic layer of some size gives; ``None`` if it is plain."""
     if not isinstance(size, Node):
         return None
+    names = labels_of(size)
+    support = tuple([(name, codes) for name, codes in support if name in names])
     key = (id(size), support)
     if key not in _AXES:
         if len(_AXES) > 4 * _REMEMBERED:
@@ -150,6 +154,10 @@ def _axis_of(size: Any, support: Support) -> MixedAxis | None:
     return MixedAxis(
         atoms, len(region), lambda values: np.searchsorted(region, layout.indices(values)), support
     )
+
+
+class Absent(Exception):  # noqa: N818 - not an error: what has no probability is left out
+    """A tensor is not there under some values."""
 
 
 # -- numbers ----------------------------------------------------------------------------------
@@ -181,15 +189,15 @@ class MixedNumber:
         SpaceError
             If there are several.
         """
-        found = {key_of(v): v for v in map(self.at, self.mixer.possible(self.atoms))}
+        found = values_of(self.mixer, self.atoms, self.at)
         if len(found) > 1:
             raise SpaceError(
                 f"the forward pass{_where()} needs a plain number where a size has the values "
-                f"{sorted(found.values())} at once ({named(self.atoms)}); compute with it as a "
+                f"{sorted(found)} at once ({named(self.atoms)}); compute with it as a "
                 "number (size // 2, size ** -0.5), or take a strategy that samples, such as "
                 "RandomOneShot"
             )
-        return next(iter(found.values()))
+        return found[0]
 
     def _with(self, name: str, other: Any, *, swapped: bool = False) -> Any:
         if isinstance(other, Tensor) or not isinstance(other, (int, float, MixedNumber)):
@@ -224,7 +232,7 @@ class MixedNumber:
         return hash(self.key)
 
     def __repr__(self) -> str:
-        return f"<{sorted({self.at(v) for v in self.mixer.possible(self.atoms)})}>"
+        return f"<{sorted(values_of(self.mixer, self.atoms, self.at))}>"
 
     @classmethod
     def __torch_function__(
@@ -246,13 +254,24 @@ for _name in ("lt", "le", "gt", "ge", "eq", "ne"):
 
 def number(mixer: Weighted, atoms: Atoms, at: Values, key: Any) -> Any:
     """Return a number that may differ: a plain one if it does not."""
-    made = MixedNumber(mixer, atoms, at, key)
-    found = {key_of(value): value for value in map(at, mixer.possible(atoms))}
-    return next(iter(found.values())) if len(found) == 1 else made
+    found = values_of(mixer, atoms, at)
+    return found[0] if len(found) == 1 else MixedNumber(mixer, atoms, at, key)
+
+
+def values_of(mixer: Weighted, atoms: Atoms, at: Values) -> list[Any]:
+    """Return the distinct values of a number that may differ."""
+    found = {}
+    for values in mixer.possible(atoms):
+        with suppress(Absent):
+            value = at(values)
+            found[key_of(value)] = value
+    return list(found.values())
 
 
 class MixedShape(tuple[Any, ...]):
     """The sizes of a tensor, of which some differ."""
+
+    __slots__ = ()
 
     def numel(self) -> Any:
         """Return how many elements there are."""
@@ -353,11 +372,18 @@ class MixedTensor(Tensor):
         return number(self.mixer, axis.atoms, lambda v: len(axis.indices(v)), ("size", id(axis)))
 
     def _size_of_case(self, dim: int) -> Any:
-        def at(values: Any) -> Any:
-            found = self.at(values)
-            return -1 if found is None else found.shape[dim]
+        atoms = self.atoms
+        # Not the tensor itself, which would live as long as what is remembered of its size.
+        sizes = {key: tensor.shape[dim] for key, tensor in self.cases.items()}
 
-        return number(self.mixer, self.atoms, at, ("size", id(self), dim))
+        def at(values: Any) -> Any:
+            try:
+                return sizes[key_of(tuple(map(values, atoms)))]
+            except KeyError:
+                raise Absent from None
+
+        key = ("sizes", tuple(map(id, atoms)), tuple(sizes.items()))
+        return number(self.mixer, atoms, at, key)
 
     @classmethod
     def __torch_function__(
@@ -379,8 +405,20 @@ class MixedTensor(Tensor):
 
 def mixed_in(value: Any) -> list[Any]:
     """Return the tensors and numbers that differ, wherever they are in some arguments."""
-    kinds = (MixedTensor, MixedNumber)
-    return [item for item in tree_flatten(value)[0] if isinstance(item, kinds)]
+    found: list[Any] = []
+    stack = [value]  # not by torch's trees, which take ten times as long for a few arguments
+    while stack:
+        item = stack.pop()
+        kind = type(item)
+        if kind is MixedTensor or kind is MixedNumber:
+            found.append(item)
+        elif isinstance(item, (tuple, list)):
+            stack.extend(reversed(item))
+        elif kind is dict:
+            stack.extend(reversed(item.values()))
+        elif kind is slice:
+            stack.extend((item.step, item.stop, item.start))
+    return found
 
 
 def mixer_of(mixed: Sequence[Any]) -> Weighted:
@@ -391,22 +429,23 @@ def mixer_of(mixed: Sequence[Any]) -> Weighted:
     return here if here is not None and not here.is_single else mixed[0].mixer  # type: ignore[return-value]
 
 
-class Absent(Exception):  # noqa: N818 - not an error: what has no probability is left out
-    """A tensor is not there under some values."""
-
-
 def narrowed(value: Any, values: Values) -> Any:
     """Return arguments as they are under some values."""
-
-    def at(item: Any) -> Any:
-        if isinstance(item, MixedTensor):
-            found = item.at(values)
-            if found is None:
-                raise Absent
-            return found
-        return item.at(values) if isinstance(item, MixedNumber) else item
-
-    return tree_map(at, value)
+    if isinstance(value, MixedTensor):
+        found = value.at(values)
+        if found is None:
+            raise Absent
+        return found
+    if isinstance(value, MixedNumber):
+        return value.at(values)
+    if isinstance(value, slice):
+        return slice(*(narrowed(part, values) for part in (value.start, value.stop, value.step)))
+    if isinstance(value, dict):
+        return {key: narrowed(item, values) for key, item in value.items()}
+    if type(value) in (tuple, list, MixedShape):
+        items = [narrowed(item, values) for item in value]
+        return items if type(value) is list else tuple(items)
+    return value
 
 
 def by_cases(

@@ -8,7 +8,7 @@ is exact for any function.  So rules only save time.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -16,7 +16,9 @@ from torch import Tensor
 
 from ...mutable.node import key_of
 from ..segments import Indices
+from .beliefs import Support
 from .mixed_tensor import (
+    Absent,
     Array,
     Axes,
     MixedAxis,
@@ -33,6 +35,9 @@ from .mixed_tensor import (
     union,
 )
 
+if TYPE_CHECKING:
+    from .weighted import Weighted
+
 Rule = Callable[[str, Any, Any, Any], Any]
 """Takes the name of a function, the function, and its arguments."""
 
@@ -47,16 +52,15 @@ def apply(function: Any, args: Any, kwargs: Any) -> Any:
     """
     name = _name_of(function)
     mixed = mixed_in((args, kwargs))
-    with torch._C.DisableTorchFunctionSubclass():
-        if name in _PROPERTIES:
-            return _property(name, function, args, kwargs)
-        tensors = [item for item in mixed if isinstance(item, MixedTensor)]
-        if tensors and all(item.wide is not None for item in tensors):
-            rule = _elementwise if _is_in_place(name) else _RULES.get(name)
-            if rule is not None and (rule is not _elementwise or name.rstrip("_") in _POINTWISE):
-                found = rule(name, function, args, kwargs)
-                if found is not NotImplemented:
-                    return found
+    if name in _PROPERTIES:
+        return _property(name, function, args, kwargs)
+    tensors = [item for item in mixed if isinstance(item, MixedTensor)]
+    if tensors and all(item.wide is not None for item in tensors):
+        rule = _elementwise if _is_in_place(name) else _RULES.get(name)
+        if rule is not None and (rule is not _elementwise or name.rstrip("_") in _POINTWISE):
+            found = rule(name, function, args, kwargs)
+            if found is not NotImplemented:
+                return found
     atoms = union(*(item.atoms for item in mixed))
     _refuse_what_changes(name, kwargs, atoms)
     return run_by_cases(name, function, args, kwargs)
@@ -203,11 +207,13 @@ Ranks = Callable[[int, Values], Any]
 def _selected(tensor: Any, dim: int, key: Any, ranks: Ranks, how: Any = ()) -> Any:
     """What takes some of the elements along a dimension, in some order, or several times."""
     axis = tensor.axes[dim]
-    numbers = mixed_in(how)
+    numbers, support = mixed_in(how), tensor.mixer.beliefs.support
     key = (key, tuple(item.key for item in numbers))
     try:
-        kept, made, _ = axis.remember(key, lambda: (*_selection(axis, ranks, numbers), numbers))
-    except (IndexError, ValueError, ZeroDivisionError, RuntimeError):
+        kept, made, _ = axis.remember(
+            key, lambda: (*_selection(axis, ranks, numbers, support), numbers)
+        )
+    except (Absent, IndexError, ValueError, ZeroDivisionError, RuntimeError):
         return NotImplemented
     wide, copied = _taken(tensor.wide, dim, kept)
     axes = (*tensor.axes[:dim], made, *tensor.axes[dim + 1 :])
@@ -215,7 +221,7 @@ def _selected(tensor: Any, dim: int, key: Any, ranks: Ranks, how: Any = ()) -> A
 
 
 def _selection(
-    axis: MixedAxis, ranks: Ranks, numbers: Sequence[MixedNumber]
+    axis: MixedAxis, ranks: Ranks, numbers: Sequence[MixedNumber], support: Support
 ) -> tuple[Indices, MixedAxis | None]:
     atoms = union(axis.atoms, *(item.atoms for item in numbers))
 
@@ -223,14 +229,14 @@ def _selection(
         there = axis.indices(values)
         return there[ranks(len(there), values)]
 
-    each = [sources(values) for values in readers_of(atoms, axis.support)]
+    each = [sources(values) for values in readers_of(atoms, support)]
     kept = np.unique(np.concatenate(each))
     if not len(kept):
         raise ValueError("nothing is left")
     if all(np.array_equal(one, kept) for one in each):
         return kept, None
     return kept, MixedAxis(
-        atoms, len(kept), lambda values: np.searchsorted(kept, sources(values)), axis.support
+        atoms, len(kept), lambda values: np.searchsorted(kept, sources(values)), support
     )
 
 
@@ -289,8 +295,11 @@ def _split(name: str, function: Any, args: Any, kwargs: Any) -> Any:
     axis = tensor.axes[dim]
     atoms = union(axis.atoms, *(item.atoms for item in mixed_in(how)))
     try:
-        counts = {len(pieces_of(len(axis.indices(v)), v)) for v in readers_of(atoms, axis.support)}
-    except (RuntimeError, TypeError):
+        counts = {
+            len(pieces_of(len(axis.indices(v)), v))
+            for v in readers_of(atoms, tensor.mixer.beliefs.support)
+        }
+    except (Absent, RuntimeError, TypeError):
         return NotImplemented
     if len(counts) != 1:
         return NotImplemented
@@ -406,6 +415,34 @@ def _getitem(_: str, _function: Any, args: Any, kwargs: Any) -> Any:
     return MixedTensor.of(tensor.mixer, _wide(found)[tuple(left)], axes, copied=copied)
 
 
+def _set(_: str, function: Any, args: Any, kwargs: Any) -> Any:
+    """Change elements in place, where that is along dimensions that do not differ."""
+    del kwargs
+    tensor, index, value = args
+    plain = (int, slice, type(None), type(Ellipsis))
+    parts = index if isinstance(index, tuple) else (index,)
+    if isinstance(index, MixedTensor):  # a mask
+        axes = _joined([tensor, index])
+        if axes is None or len(axes) != len(tensor.axes) or isinstance(value, Tensor):
+            return NotImplemented
+        index = _wide(index)
+    elif not all(isinstance(item, plain) for item in parts) or isinstance(value, Tensor):
+        return NotImplemented
+    else:
+        taken = sum(item is not None and item is not Ellipsis for item in parts)
+        place = next((i for i, item in enumerate(parts) if item is Ellipsis), len(parts))
+        rest = [slice(None)] * (tensor.wide.dim() - taken)
+        full = [item for item in (*parts[:place], *rest, *parts[place + 1 :]) if item is not None]
+        if any(
+            axis is not None and not (isinstance(item, slice) and item == slice(None))
+            for axis, item in zip(tensor.axes, full, strict=True)
+        ):
+            return NotImplemented
+    if tensor.copied or isinstance(value, MixedNumber):
+        return NotImplemented
+    return function(tensor.wide, index, value)
+
+
 def _select(_: str, function: Any, args: Any, kwargs: Any) -> Any:
     del function
     tensor, dim, index = _arguments(("input", "dim", "index"), {}, args, kwargs)
@@ -438,7 +475,7 @@ def _cat(_: str, function: Any, args: Any, kwargs: Any) -> Any:
     axes: list[Any] = []
     for other in range(number):
         if other == dim:
-            axes.append(_concatenated([_axis(t, dim) for t in tensors], tensors, dim))
+            axes.append(_concatenated(mixer, tensors, dim))
             continue
         its = [_axis(t, other) for t in tensors]
         if any((a is None) != (its[0] is None) for a in its):
@@ -453,17 +490,18 @@ def _axis(tensor: Any, dim: int) -> MixedAxis | None:
     return tensor.axes[dim] if isinstance(tensor, MixedTensor) else None
 
 
-def _concatenated(parts: Sequence[Any], tensors: Sequence[Any], dim: int) -> MixedAxis | None:
+def _concatenated(mixer: Weighted, tensors: Sequence[Any], dim: int) -> MixedAxis | None:
+    parts = [_axis(t, dim) for t in tensors]
     first = next((part for part in parts if part is not None), None)
     if first is None:
         return None
     sizes = [_wide(t).shape[dim] for t in tensors]
     key = ("cat", *map(id, parts), *sizes)
-    found: MixedAxis = first.remember(key, lambda: (_chain(first, parts, sizes), parts))[0]
+    found: MixedAxis = first.remember(key, lambda: (_chain(mixer, parts, sizes), parts))[0]
     return found
 
 
-def _chain(first: MixedAxis, parts: Sequence[Any], sizes: Sequence[int]) -> MixedAxis:
+def _chain(mixer: Weighted, parts: Sequence[Any], sizes: Sequence[int]) -> MixedAxis:
     starts = np.cumsum([0, *sizes[:-1]])
 
     def indices(values: Values) -> Indices:
@@ -475,7 +513,7 @@ def _chain(first: MixedAxis, parts: Sequence[Any], sizes: Sequence[int]) -> Mixe
         )
 
     atoms = union(*(part.atoms for part in parts if part is not None))
-    return MixedAxis(atoms, sum(sizes), indices, first.support)
+    return MixedAxis(atoms, sum(sizes), indices, mixer.beliefs.support)
 
 
 def _stack(_: str, function: Any, args: Any, kwargs: Any) -> Any:
@@ -498,7 +536,7 @@ def _stack(_: str, function: Any, args: Any, kwargs: Any) -> Any:
 
 def _permuted(_: str, function: Any, args: Any, kwargs: Any) -> Any:
     tensor = args[0] if args else kwargs["input"]
-    probe = torch.empty(range(2, 2 + tensor.wide.dim()), device="meta")
+    probe = torch.empty([*range(2, 2 + tensor.wide.dim())], device="meta")
     order = [size - 2 for size in function(probe, *args[1:], **kwargs).shape]
     output = function(tensor.wide, *args[1:], **kwargs)
     axes = [tensor.axes[place] for place in order]
@@ -568,7 +606,10 @@ def _with_shape(tensor: Any, target: list[Any]) -> Any:
         tuple(tensor.wide.shape),
         tuple(size.key if isinstance(size, MixedNumber) else size for size in target),
     )
-    plan, _ = axes[0].remember(key, lambda: (_plan(tensor, target), (tensor.axes, target)))
+    try:
+        plan, _ = axes[0].remember(key, lambda: (_plan(tensor, target), (tensor.axes, target)))
+    except Absent:
+        return NotImplemented
     if plan is None:
         return NotImplemented
     flat, kept, shape, found = plan
@@ -589,7 +630,7 @@ def _gathered(wide: Tensor, dim: int, places: Indices) -> tuple[Tensor, bool]:
 def _plan(tensor: Any, target: list[Any]) -> Any:
     """How a tensor gets another shape: groups of dimensions are made one, and taken apart."""
     atoms = union(tensor.atoms, *(s.atoms for s in target if isinstance(s, MixedNumber)))
-    support = next(axis.support for axis in tensor.axes if axis is not None)
+    support = tensor.mixer.beliefs.support
     readers = readers_of(atoms, support)
     inputs = np.array(
         [
@@ -627,9 +668,8 @@ def _plan(tensor: Any, target: list[Any]) -> Any:
             shape.append(flat[-1])
             axes.append(whole)
             continue
-        apart = _unraveled(
-            whole, [[int(n) for n in row] for row in np.stack(wanted, 1)], readers, atoms
-        )
+        sizes_of = [[int(n) for n in row] for row in np.stack(wanted, 1)]
+        apart = _unraveled(whole, sizes_of, readers, atoms, support)
         if apart is None:
             return None
         places, lengths, found = apart
@@ -692,7 +732,11 @@ def _raveled(its: Sequence[Any], sizes: Sequence[int], support: Any) -> MixedAxi
 
 
 def _unraveled(
-    whole: MixedAxis, wanted: list[list[int]], readers: list[Values], atoms: Any
+    whole: MixedAxis,
+    wanted: list[list[int]],
+    readers: list[Values],
+    atoms: Any,
+    support: Support,
 ) -> tuple[Indices, list[int], list[Any]] | None:
     """Places that make one dimension several, how long these are, and their axes."""
     each = [whole.indices(v).reshape(sizes) for v, sizes in zip(readers, wanted, strict=True)]
@@ -721,7 +765,7 @@ def _unraveled(
 
         grid = np.moveaxis(np.stack(found), 0, dim)
         axes: list[Any] = [None] * grid.ndim
-        axes[dim] = MixedAxis(whole.atoms, len(found), indices, whole.support)
+        axes[dim] = MixedAxis(whole.atoms, len(found), indices, support)
         return grid.reshape(-1), list(grid.shape), axes
     lengths = sizes.max(0)
     grid = np.full(lengths, -1, np.int64)
@@ -744,7 +788,7 @@ def _unraveled(
                 atoms,
                 int(lengths[dim]),
                 lambda values, known=by_value: np.arange(known[_key(values, atoms)]),
-                whole.support,
+                support,
             )
         )
     return grid.reshape(-1), [int(n) for n in lengths], axes
@@ -945,6 +989,7 @@ _RULES: dict[str, Rule] = {
     "select": _select,
     "unbind": _unbind,
     "__getitem__": _getitem,
+    "__setitem__": _set,
     **dict.fromkeys(("cat", "concat", "concatenate"), _cat),
     "stack": _stack,
     **dict.fromkeys(

@@ -60,6 +60,7 @@ class Weighted(Activation):
         super().__init__(_Only(self))  # type: ignore[arg-type]
         self.beliefs = Beliefs(probabilities, support)
         self.known: Known = ()
+        self._depth = 0
 
     @contextmanager
     def knowing(self, expression: Any, value: Any) -> Iterator[None]:
@@ -97,14 +98,15 @@ class Weighted(Activation):
             values = reader_of(atoms, outcomes.values[place])
             yield values, weights[place], self.branch(outcomes, [place])
 
-    def finished(self, output: Any) -> Any:
-        """Return what a whole space gives: what it is in each case, summed by weight.
-
-        Raises
-        ------
-        SpaceError
-            If its shape differs between architectures.
-        """
+    def whole(self, run: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+        # What cases there are is summed at the very end, so nothing is approximated before.
+        self._depth += 1
+        try:
+            output = run(*args, **kwargs)
+        finally:
+            self._depth -= 1
+        if self._depth:
+            return output
         return tree_map(
             lambda item: total_of(item) if isinstance(item, MixedTensor) else item, output
         )

@@ -23,5 +23,5 @@ def running_module() -> str:
     for module in running:
         for path, inner in running[-1].named_modules() if running else ():
             if inner is module and path:
-                return path
+                return str(path)
     return ""

@@ -38,6 +38,11 @@ class Feature:
         nodes = [self.channels] if isinstance(self.channels, Node) else []
         return frozenset(leaf.name for leaf in leaves(*nodes))
 
+    @property
+    def can_be_read(self) -> bool:
+        """Whether what it is a mean over does not decide which weights read it as well."""
+        return not (self.averaged & self.labels)
+
 
 @dataclass
 class Step:
@@ -60,14 +65,16 @@ def in_place(x: Tensor) -> Tensor:
 
 def norm_by_hand(x: Tensor) -> Tensor:
     mean = x.mean(1, keepdim=True)
-    return (x - mean) / ((x - mean).square().mean(1, keepdim=True) + 0.1).sqrt()
+    y: Tensor = (x - mean) / ((x - mean).square().mean(1, keepdim=True) + 0.1).sqrt()
+    return y
 
 
 def attention(x: Tensor) -> Tensor:
     b, c, h, w = x.shape
     tokens = x.flatten(2).transpose(1, 2)
     scores = (tokens @ tokens.transpose(-2, -1)) * c**-0.5
-    return (scores.softmax(-1) @ tokens).transpose(1, 2).reshape(b, c, h, w)
+    y: Tensor = (scores.softmax(-1) @ tokens).transpose(1, 2).reshape(b, c, h, w)
+    return y
 
 
 def sdpa(x: Tensor) -> Tensor:
@@ -156,6 +163,7 @@ class Net(ns.ModelSpace):
         for place, feature in enumerate(self.features):
             if place not in self.used and place:
                 self.readers[str(place)] = mnn.MutableConv2d(feature.channels, 2, 1)
+                feature.exact = feature.exact and feature.can_be_read
 
     @property
     def is_exact(self) -> bool:
@@ -167,7 +175,10 @@ class Net(ns.ModelSpace):
         self.used.update(takes)
         self.layers.extend(layers)
         self.steps.append(Step(takes, run, list(layers)))
-        made.exact = made.exact and all(self.features[place].exact for place in takes)
+        takers = [self.features[place] for place in takes]
+        made.exact = made.exact and all(feature.exact for feature in takers)
+        if any(isinstance(layer, mnn.ElasticModule) for layer in layers):
+            made.exact = made.exact and all(feature.can_be_read for feature in takers)
         self.features.append(made)
 
     def _elastic(self, draw: Any, place: int) -> None:
@@ -177,6 +188,8 @@ class Net(ns.ModelSpace):
         width = draw(st.sampled_from(self.widths)) if kind in ("conv", "linear") else taken.channels
         averaged = taken.averaged | taken.labels
         made = Feature(width, averaged)
+        layer: Any
+        inner: Any
         if kind == "conv":
             layer = mnn.MutableConv2d(taken.channels, width, 3, padding=1)
         elif kind == "linear":

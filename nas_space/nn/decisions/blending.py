@@ -185,7 +185,7 @@ def _wanted(layer: ElasticModule) -> Atoms:
     if found is None:
         widths = _WIDTHS.get(layer.plain)
         names = () if widths is None else (widths.inputs, widths.outputs)
-        sizes = [layout_of(_width(layer.args[name])) for name in names if name in layer.args]
+        sizes = [layout_of(_width(layer.args[n])) for n in names if n and n in layer.args]
         atoms = [atom for layout in sizes for atom in layout.atoms]
         found = _WANTED[blueprint] = union(blueprint.wanted, blueprint.atoms, atoms)
     return found
@@ -295,7 +295,7 @@ class Plan:
             return False
         if mine.is_like(its):
             return True
-        if self.widths.channelwise or layer.plain in _GROUPED and self._grouped():
+        if self.widths.channelwise or (layer.plain in _GROUPED and self._grouped()):
             return False
         self.columns = columns_of(self, layer, mine, its)
         return self.columns is not None
@@ -384,10 +384,8 @@ def mask_of(layer: ElasticModule, plan: Plan) -> Mask | None:
         return None
     rows, full = plan.rows, plan.full
     o_there = plan.there(layer.args[outputs])
-    if plan.columns is not None:
-        i_there = plan.columns.there
-    else:
-        i_there = plan.there(layer.args[inputs])
+    columns = plan.columns
+    i_there = plan.there(layer.args[inputs]) if columns is None else columns.there
     kernels: list[npt.NDArray[Any]] = []
     if convolution:
         every = [row["groups"] for row in (*rows, full)]
@@ -572,25 +570,30 @@ def _one_by_one(
         found = gathered(what, mixer, atoms, outputs)
         return found if mixed else tree_map(_total, found)
     x = args[0] if args else kwargs.get("input")
-    axes = plan.output_axes(x) if not isinstance(x, MixedTensor) or x.wide is not None else None
-    if axes is None and plan.widths is not None and plan.output is not None:
-        axes = [None] * outputs[0][1].dim()
-        axes[plan.widths.axis] = plan.output
+    dims = outputs[0][1].dim()
+    axes: Axes | None = None
+    if not isinstance(x, MixedTensor) or x.wide is not None:
+        axes = plan.output_axes(x)
+    elif plan.widths is not None and plan.output is not None:
+        own: list[MixedAxis | None] = [None] * dims
+        own[plan.widths.axis] = plan.output
+        axes = own
     known = axes is not None and all(_fits(axes, output, values) for values, output in outputs)
-    shapes = {
-        tuple(-1 if known and axes[d] is not None else n for d, n in enumerate(output.shape))
-        for _, output in outputs
-    }
-    if len(shapes) > 1 and not mixed:
-        expressions = [e for found in plan.varying.values() for e in found]
-        raise _refused(what, "what changes its shape", expressions)
     # What a norm gives for an input that lies otherwise is kept apart until something reads it.
     keeps = plan.widths is not None and plan.widths.channelwise and mixed
-    if known and not keeps:
-        return summed(mixer, axes, cases)
+    if known and axes is not None and not keeps:
+        apart = {
+            tuple(n for axis, n in zip(axes, output.shape, strict=True) if axis is None)
+            for _, output in outputs
+        }
+        if len(apart) == 1:
+            return summed(mixer, axes, cases)
     if mixed:
         return gathered(what, mixer, atoms, outputs)
-    return summed(mixer, (None,) * outputs[0][1].dim(), cases)
+    if len({output.shape for _, output in outputs}) > 1:
+        expressions = [e for found in plan.varying.values() for e in found]
+        raise _refused(what, "what changes its shape", expressions)
+    return summed(mixer, (None,) * dims, cases)
 
 
 def _total(item: Any) -> Any:

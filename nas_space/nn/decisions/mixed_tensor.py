@@ -117,7 +117,7 @@ class MixedAxis:
 
 
 _REMEMBERED = 512
-Axes: TypeAlias = "tuple[MixedAxis | None, ...]"
+Axes: TypeAlias = "Sequence[MixedAxis | None]"
 """For each dimension its axis; ``None`` where it does not differ."""
 
 
@@ -304,7 +304,7 @@ class MixedTensor(Tensor):
     """
 
     mixer: Weighted
-    wide: Tensor | None
+    wide: Any  # a tensor, but for cases
     axes: Axes
     atoms: Atoms
     cases: dict[Any, Tensor]
@@ -312,7 +312,7 @@ class MixedTensor(Tensor):
 
     @staticmethod
     def _made(mixer: Weighted, like: Tensor) -> MixedTensor:
-        made: Any = Tensor._make_wrapper_subclass(  # type: ignore[attr-defined]
+        made: Any = Tensor._make_wrapper_subclass(
             MixedTensor, like.shape, dtype=like.dtype, device=like.device
         )
         made.mixer = mixer
@@ -341,19 +341,17 @@ class MixedTensor(Tensor):
         """Return what it is under some values; ``None`` if that has no probability."""
         if self.wide is None:
             return self.cases.get(key_of(tuple(map(values, self.atoms))))
-        sizes = [
-            size if axis is None else Places.of(axis.indices(values))
-            for size, axis in zip(self.wide.shape, self.axes, strict=True)
-        ]
-        repeated = [
-            dim
-            for dim, axis in enumerate(self.axes)
-            if axis is not None and len(axis.indices(values)) > axis.size
-        ]
-        tensor = self.wide
-        for dim in repeated:
-            index = torch.from_numpy(self.axes[dim].indices(values)).to(tensor.device)  # type: ignore[union-attr]
-            tensor, sizes[dim] = tensor.index_select(dim, index), len(index)
+        tensor: Tensor = self.wide
+        sizes: list[int] = list(tensor.shape)
+        for dim, axis in enumerate(self.axes):
+            if axis is None:
+                continue
+            there = axis.indices(values)
+            if len(there) > axis.size:  # some elements are there several times
+                index = torch.from_numpy(there).to(tensor.device)
+                tensor, sizes[dim] = tensor.index_select(dim, index), len(there)
+            else:
+                sizes[dim] = Places.of(there)
         return leading(tensor, sizes)
 
     def sizes(self) -> MixedShape:
@@ -389,13 +387,13 @@ class MixedTensor(Tensor):
     def __torch_function__(
         cls, function: Any, types: Any, args: Any = (), kwargs: Any = None
     ) -> Any:
-        from .movement import apply
+        from .functions import apply
 
         del types  # whatever they are
         return apply(function, args, kwargs or {})
 
     @classmethod
-    def __torch_dispatch__(
+    def __torch_dispatch__(  # type: ignore[override]
         cls, function: Any, types: Any, args: Any = (), kwargs: Any = None
     ) -> Any:
         del types, kwargs

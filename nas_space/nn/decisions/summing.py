@@ -1,4 +1,4 @@
-"""Sums over the cases of a mixture: each element is the mean over the architectures that have it."""
+"""Sums over the cases of a mixture: an element is the mean over the architectures that have it."""
 
 from __future__ import annotations
 

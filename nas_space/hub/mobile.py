@@ -19,7 +19,7 @@ from ..errors import UsageError
 from ..mutable import MutableExpression, make_divisible
 from ..mutable.node import Node
 from ..nn import LayerChoice, MaybeIntChoice, MutableBatchNorm2d, MutableConv2d, MutableModule
-from ..nn.building import extent
+from ..nn.construction import extent
 
 __all__ = [
     "ActivationLayer",
@@ -170,6 +170,8 @@ class _Residual(nn.Sequential):
     def out_channels(self) -> Any:
         """The width of the output."""
         return [layer for layer in self if isinstance(layer, nn.Conv2d)][-1].out_channels
+
+    torch.jit.unused(out_channels)  # scripting compiles properties, and this is Python
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Runs the layers, and adds the input if there is a residual connection."""

@@ -17,8 +17,21 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from . import exact, intervals
+from . import column_operators as exact
+from . import intervals
 from .intervals import Interval, corners
+
+__all__ = [
+    "ATOM",
+    "CASE",
+    "COMPARISON",
+    "CONDITION",
+    "LOOKUP",
+    "OPERATORS",
+    "SWITCH",
+    "Operator",
+    "Texts",
+]
 
 ATOM = 18
 """The precedence of what needs no parentheses anywhere."""

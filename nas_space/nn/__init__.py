@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any, TypeAlias
 
 from ..mutable import MutableExpression
+from . import checkpointing, sync_batchnorm
 from .activation import Activation, active
 from .cell import Cell
 from .choice import ChosenInputs, InputChoice, LayerChoice
@@ -40,9 +41,13 @@ from .layers import (
 )
 from .module import MutableModule
 from .parametrized import ParametrizedModule
+from .recurrent import MutableGRU, MutableLSTM, MutableRNN
 from .repeat import Repeat
 from .segments import flattened
 from .space import ModelSpace
+
+checkpointing.install()
+sync_batchnorm.install()
 
 MaybeIntChoice: TypeAlias = "int | MutableExpression[int]"
 """A whole number, or an expression of one."""
@@ -68,16 +73,19 @@ __all__ = [
     "MutableConvTranspose3d",
     "MutableEmbedding",
     "MutableEmbeddingBag",
+    "MutableGRU",
     "MutableGroupNorm",
     "MutableInstanceNorm1d",
     "MutableInstanceNorm2d",
     "MutableInstanceNorm3d",
+    "MutableLSTM",
     "MutableLayerNorm",
     "MutableLinear",
     "MutableModule",
     "MutableMultiheadAttention",
     "MutablePReLU",
     "MutableRMSNorm",
+    "MutableRNN",
     "MutableSyncBatchNorm",
     "ParametrizedModule",
     "Repeat",
@@ -88,7 +96,7 @@ __all__ = [
 
 
 def choice(label: str, choices: list[Any]) -> Any:
-    """One of several values or, if they are modules, of several layers.
+    """Return one of several values or, if they are modules, of several layers.
 
     >>> choice("width", [16, 32])
     Categorical([16, 32], label='width')

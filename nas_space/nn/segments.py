@@ -23,7 +23,21 @@ from ..mutable import bounds
 from ..mutable.expression import apply
 from ..mutable.node import Node, key_of
 from ..mutable.operators import CASE, CONDITION, SWITCH
-from .building import extent
+from .construction import extent, slim
+
+__all__ = [
+    "AxisLayout",
+    "Concatenated",
+    "Flattened",
+    "Indices",
+    "Known",
+    "Places",
+    "addends",
+    "centred",
+    "flattened",
+    "layout_of",
+    "leading",
+]
 
 Indices = npt.NDArray[np.int64]
 
@@ -237,8 +251,10 @@ class _Branching(_Compound):
     """One of several layouts, which share one region; a value of an expression says which."""
 
     def __init__(self, node: Any, parts: Sequence[AxisLayout]) -> None:
-        super().__init__(parts, max(part.extent for part in parts))
         self.node = node
+        only = slim()  # built for one architecture, it is no longer than the branch of that
+        taken = parts if only is None else [parts[self._branch(only)]]
+        super().__init__(parts, max(part.extent for part in taken))
 
     def own_atoms(self) -> list[Node]:
         return _selectors(self.node)
@@ -263,8 +279,10 @@ class _Quotient(_Compound):
     """A layout divided by a number that may be 1; otherwise a prefix."""
 
     def __init__(self, node: Any, whole: AxisLayout) -> None:
-        super().__init__((AxisLayout(node), whole), max(extent(node), whole.extent))
         self.divisor = node.arguments[1]
+        only = slim()
+        kept = whole.extent if only is None or only(self.divisor) == 1 else 0
+        super().__init__((AxisLayout(node), whole), max(extent(node), kept))
 
     def own_atoms(self) -> list[Node]:
         return [self.divisor]

@@ -8,9 +8,9 @@ from typing import Any, cast
 
 from ..errors import DecompositionError, DomainError
 from ..mutable import Mutable, MutableSymbol, Sample, Values
-from ..mutable.layout import Layout
 from ..mutable.node import key_of
 from ..mutable.random_words import Words
+from ..mutable.word_layout import Layout
 from ..tables import grid
 from .base import Searchable
 from .draws import chance, choose, shuffled
@@ -170,7 +170,7 @@ def nearest(
     """The architecture itself, or else one near it that is allowed and not taken.
 
     Looks at what differs in one label, then in two, and so on, in random order, at no more
-    than `limit` of them.  In a space so large, or a restriction so tight, that none of them
+    than ``limit`` of them.  In a space so large, or a restriction so tight, that none of them
     will do, the nearest of some random ones is taken, and any that is left if these are taken.
 
     Parameters

@@ -1,4 +1,4 @@
-"""`report`: values on the way to the end of a trial, by which poor ones are stopped early."""
+"""``report``: values on the way to the end of a trial, by which poor ones are stopped early."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import optuna
 
 from ..errors import UsageError
-from ..mutable.entered import Entered
+from ..mutable.context_stack import Entered
 
 __all__ = ["check_pruner", "report"]
 

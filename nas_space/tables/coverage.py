@@ -11,6 +11,9 @@ from ..mutable.factors import TRUE, Factor
 from ..mutable.node import Leaf, Node
 from ..mutable.printing import brief
 from .activity import Activity
+from .join_tree import satisfiable
+
+__all__ = ["check_constraint", "check_covered"]
 
 
 def check_covered(root: Node, expression: Node, guard: Factor = TRUE) -> None:
@@ -34,8 +37,11 @@ def check_covered(root: Node, expression: Node, guard: Factor = TRUE) -> None:
     """
     covered = covered_by(root)
     computed = expression.operator is not None and not expression.operator.lazy
-    if expression in covered or (computed and covered.issuperset(expression.children)):
-        return
+    # An architecture of several parts is one of each, as under a restriction of the whole.
+    parts = () if root.operator is None or root.operator.lazy else root.children
+    for done in (covered, *map(covered_by, parts)):
+        if expression in done or (computed and done.issuperset(expression.children)):
+            return
     space, here = Activity.of(root), Activity.of(expression)
     known = {leaf.name: leaf for leaf in space.reach if leaf.words}
     text = brief(expression)
@@ -53,8 +59,8 @@ def check_covered(root: Node, expression: Node, guard: Factor = TRUE) -> None:
                 f"{leaf!r}, not {known[leaf.name]!r}; it may be the cost of another space"
             )
         _check_active(leaf, space, here, expression, guard)
-    if guard.always:
-        covered.add(expression)
+    if guard.always:  # and so is what it always evaluates
+        covered.update([expression, *(expression.children if computed else ())])
 
 
 def check_constraint(root: Node, constraint: Constraint) -> None:
@@ -77,11 +83,9 @@ def _check_active(
     leaf: Leaf, space: Activity, here: Activity, expression: Node, guard: Factor
 ) -> None:
     """Every combination of codes occurs, so a single one that goes wrong is enough."""
-    from .model import possible
-
     active, needed = space.reach[leaf], here.reach[leaf]
     definitions = [*space.definitions, *here.definitions]
-    if not active.always and possible([*definitions, needed, ~active, guard]):
+    if not active.always and satisfiable([*definitions, needed, ~active, guard]):
         raise SampleMissingError(
             f"{brief(expression)} needs the label {leaf.name!r} where it is not active; guard its "
             "use with MutableExpression.condition(...)"

@@ -7,14 +7,11 @@ from collections.abc import Iterator
 from typing import Any
 
 from ..errors import DecompositionError, InfeasibleError
-from ..mutable.constraints import Constraint, ExpressionConstraint, Marker
+from ..mutable.constraints import Constraint, ExpressionConstraint
 from ..mutable.expression import apply
 from ..mutable.node import Node
 from ..mutable.printing import brief
-from .factor_graph import FactorGraph
-from .join_tree import JoinTree
-from .model import Model
-from .table import Table
+from .model import Model, find_constraints
 from .tabulation import tabulate
 
 _TURNED = {"lt": "gt", "le": "ge", "eq": "eq", "ge": "le", "gt": "lt"}
@@ -32,11 +29,7 @@ def refusal(root: Node) -> InfeasibleError:
         The structure, with its conditions as markers.
     """
     free, model = Model(root, constrained=False), Model.of(root)
-    conditions = [
-        leaf.annotation
-        for leaf in free.activity.reach
-        if isinstance(leaf, Marker) and isinstance(leaf.annotation, Constraint)
-    ]
+    conditions = root.remember("_constraints", find_constraints)
     if not conditions:
         return InfeasibleError("no architecture is possible: what decides leads nowhere")
     smallest: dict[Node, Any] = {}
@@ -45,9 +38,13 @@ def refusal(root: Node) -> InfeasibleError:
     for given in (free, model):
         for cost, name, bound, text in comparisons:
             try:
-                low, high = extremes(given, tabulate(cost))
-            except (DecompositionError, InfeasibleError):
+                table = tabulate(cost)
+                compiled = given.compiled([table])
+            except DecompositionError:
                 continue
+            if not compiled.tree.possible:
+                continue
+            low, high = compiled.extremes(table)
             if not _can_hold(name, low, high, bound):
                 return InfeasibleError(
                     f"no architecture has {text}: the smallest is {low}, the largest {high}",
@@ -67,21 +64,6 @@ def refusal(root: Node) -> InfeasibleError:
         f"no architecture has {texts}{together}: the smallest possible is {least}",
         smallest=next(iter(smallest.values())) if len(smallest) == 1 else None,
     )
-
-
-def extremes(model: Model, table: Table) -> tuple[Any, Any]:
-    """The lowest and the highest cost of what a model allows, but for its windows.
-
-    Raises
-    ------
-    InfeasibleError
-        If it allows nothing.
-    """
-    tree = JoinTree(FactorGraph(model.draft([table])))
-    if not tree.possible:
-        raise InfeasibleError("no architecture is possible: what decides leads nowhere")
-    low, high = tree.extremes(len(model.windows))
-    return low + table.constant, high + table.constant
 
 
 def _floor(cost: Node) -> Any:

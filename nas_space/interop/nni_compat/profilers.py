@@ -17,6 +17,7 @@ from ...profiler.evaluation import Outcome
 from ...profiler.formulas import FlopsResult
 from ...profiler.parameters import count_parameters
 from ...profiler.profile import profile
+from .extras import Extras, extras_of
 
 __all__ = [
     "ExpressionProfiler",
@@ -41,7 +42,7 @@ class Profiler:
         self.model_space = model_space
 
     def profile(self, sample: Mapping[str, Any]) -> Any:
-        """What an architecture costs."""
+        """Return what an architecture costs."""
         raise NotImplementedError(f"{type(self).__name__} must implement profile()")
 
 
@@ -57,7 +58,7 @@ class ExpressionProfiler(Profiler):
     expression: MutableExpression[Any] | float
 
     def profile(self, sample: Mapping[str, Any]) -> Any:
-        """The value of the expression for an architecture."""
+        """Return the value of the expression for an architecture."""
         return _value(self.expression, sample)
 
 
@@ -81,8 +82,8 @@ class FlopsParamsCounterConfig:
     count_activation: bool = True
 
     def __call__(self, outcome: Outcome) -> int:
-        """What one call of a function costs."""
-        extras = outcome.extras
+        """Return what one call of a function costs."""
+        extras = extras_of(outcome) if any(vars(self).values()) else Extras()
         return (
             outcome.flops // 2
             + self.count_bias * extras.bias
@@ -137,7 +138,7 @@ class FlopsParamsProfiler(Profiler):
         )
 
     def profile(self, sample: Mapping[str, Any]) -> FlopsResult:
-        """Both costs of an architecture."""
+        """Return both costs of an architecture."""
         return FlopsResult(*(_value(cost, sample) for cost in self.flops_result))
 
 
@@ -164,7 +165,17 @@ def _flops(space: nn.Module, args: Any, config: FlopsParamsCounterConfig) -> Any
 
 
 def _params(space: nn.Module, config: FlopsParamsCounterConfig) -> Any:
-    return count_parameters(space, normalization=config.count_normalization)
+    if config.count_normalization:
+        return count_parameters(space)
+    return count_parameters(space, lambda module: not _normalizes(module))
+
+
+_NORMALIZATIONS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
+"""Those of torch; an elastic layer says it itself."""
+
+
+def _normalizes(module: nn.Module) -> bool:
+    return getattr(type(module), "is_normalization", isinstance(module, _NORMALIZATIONS))
 
 
 def _config(fields: dict[str, bool]) -> FlopsParamsCounterConfig:

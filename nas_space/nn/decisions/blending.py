@@ -139,7 +139,8 @@ def plan_of(
     atoms = union(_wanted(layer), () if x is None else x.atoms)
     outcomes = beliefs.outcomes(atoms, known)
     everything = beliefs.outcomes(_wanted(layer))
-    key = (id(outcomes), id(everything), None if axes is None else tuple(map(id, axes)))
+    read = None if axes is None else tuple(map(id, axes))
+    key = (id(outcomes), id(everything), read, layer.reparametrization is None)
     if key not in plans:
         if len(plans) > _REMEMBERED:
             plans.clear()
@@ -155,7 +156,7 @@ _REMEMBERED = 256
 
 
 def check_blendable(layer: ElasticModule, path: str, beliefs: Beliefs) -> None:
-    """Raises if a layer cannot be mixed, as far as that can be told without its input.
+    """Raise if a layer cannot be mixed, as far as that can be told without its input.
 
     Parameters
     ----------
@@ -297,6 +298,8 @@ class Plan:
             return True
         if self.widths.channelwise or (layer.plain in _GROUPED and self._grouped()):
             return False
+        if layer.reparametrization is not None:
+            return False  # its weight is not there yet
         self.columns = columns_of(self, layer, mine, its)
         return self.columns is not None
 
@@ -308,13 +311,13 @@ class Plan:
         return np.unique(np.concatenate([axis.indices(v) for v in self.everything_values]))
 
     def there(self, size: Any) -> npt.NDArray[Any]:
-        """Which elements of an axis of some size are there in which outcome."""
+        """Return which elements of an axis of some size are there in which outcome."""
         axis = layout_of(size)
         region = self.region(axis)
         return np.stack([np.isin(region, axis.indices(values)) for values in self.values])
 
     def _together(self, layer: ElasticModule) -> bool:
-        if self.widths is None:
+        if self.widths is None or layer.reparametrization is not None:
             return False
         if self.widths.channelwise:
             return set(self.varying) == {self.widths.outputs} and not (
@@ -326,7 +329,7 @@ class Plan:
         return layer.plain is nn.Embedding and set(self.varying) <= {"embedding_dim"}
 
     def _check(self, layer: ElasticModule) -> None:
-        """Refuses what cannot be run for one shape after another either."""
+        """Refuse what cannot be run for one shape after another either."""
         what = type(layer).__name__
         for name in self.varying:
             if name in {"stride", "dilation"} and layer.plain in (*_CONVOLUTIONS, *_TRANSPOSED):
@@ -427,7 +430,7 @@ def _kernels(layer: ElasticModule, plan: Plan) -> list[npt.NDArray[Any]] | None:
 
 
 def _before(row: Mapping[str, Any], d: int, n: int) -> int:
-    """How much a convolution pads before the first element."""
+    """Return how much a convolution pads before the first element."""
     if row["padding"] == "valid":
         return 0
     if row["padding"] == "same":
@@ -472,7 +475,7 @@ class Mask:
         self._kept: dict[Any, tuple[Tensor, Tensor, Tensor | None]] = {}
 
     def apply(self, stand_in: Any, weights: Tensor) -> None:
-        """Puts mixed weights in the place of the full ones."""
+        """Put mixed weights in the place of the full ones."""
         contents = stand_in.__dict__
         whole = contents["weight"]
         joint, outputs, bias = self._like(whole)

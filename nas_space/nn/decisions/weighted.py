@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
@@ -64,7 +65,7 @@ class Weighted(Activation):
 
     @contextmanager
     def knowing(self, expression: Any, value: Any) -> Iterator[None]:
-        """A context in which an expression is known to have a value."""
+        """Enter a context in which an expression is known to have a value."""
         before = self.known
         if isinstance(expression, Node):
             self.known = (*before, (expression, key_of(value)))
@@ -72,6 +73,15 @@ class Weighted(Activation):
             yield
         finally:
             self.known = before
+
+    def for_recomputation(self, *, reentrant: bool) -> Weighted:
+        if reentrant and self.beliefs.need_gradients:
+            raise SpaceError(
+                "torch.utils.checkpoint(..., use_reentrant=True) gives no gradients to the "
+                "probabilities of a mixture, which are no inputs of what it runs; write "
+                "use_reentrant=False, or take a strategy that samples, such as RandomOneShot"
+            )
+        return copy.copy(self)
 
     # -- tensors that differ --------------------------------------------------------------------
 
@@ -130,7 +140,7 @@ class Weighted(Activation):
         return total.finished()
 
     def taken(self, outcomes: Outcomes, weights: Tensor) -> Iterable[int]:
-        """The branches that must be run, in order."""
+        """Return the branches that must be run, in order."""
         places = range(len(outcomes.values))
         if weights.requires_grad:
             return places  # the gradient of a weight of zero needs its branch as well
@@ -138,7 +148,7 @@ class Weighted(Activation):
 
     @contextmanager
     def branch(self, outcomes: Outcomes, places: list[int]) -> Iterator[None]:
-        """A context to run what some of the outcomes need in."""
+        """Enter a context to run what some of the outcomes need in."""
         yield
 
     def repeat(self, choice: Any, blocks: Iterable[Callable[[Any], Any]], x: Any) -> Any:
@@ -163,7 +173,7 @@ class Weighted(Activation):
         return blend(self, layer, args, kwargs)
 
     def the_value(self, expression: Any) -> Any:
-        """The value of an expression that is known here.
+        """Return the value of an expression that is known here.
 
         Raises
         ------
@@ -202,7 +212,7 @@ class Mixture:
         self._different: list[tuple[Tensor, Any, Any]] = []
 
     def add(self, weight: Tensor, output: Any, value: Any) -> None:
-        """Adds one output; ``None`` counts as zero.
+        """Add one output; ``None`` counts as zero.
 
         Raises
         ------

@@ -80,7 +80,8 @@ def attention(x: Tensor) -> Tensor:
 def sdpa(x: Tensor) -> Tensor:
     tokens = x.flatten(2).transpose(1, 2)
     y = F.scaled_dot_product_attention(tokens, tokens, tokens)
-    return y.transpose(1, 2).unflatten(2, (SIZE, SIZE))
+    z: Tensor = y.transpose(1, 2).unflatten(2, (SIZE, SIZE))
+    return z
 
 
 def softmax(x: Tensor) -> Tensor:

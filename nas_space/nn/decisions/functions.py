@@ -62,7 +62,7 @@ def apply(function: Any, args: Any, kwargs: Any) -> Any:
 
 def _changes_its_cases(name: str, args: Any, kwargs: Any, atoms: Any) -> bool:
     """Whether a function changes a tensor of cases in place, each of them once."""
-    first = args[0] if args else None
+    first: Any = args[0] if args else None
     by_name = is_in_place(name) and name.rstrip("_") in _POINTWISE
     inplace = kwargs.get("inplace") and name in _POINTWISE
     is_cases = isinstance(first, MixedTensor) and first.wide is None

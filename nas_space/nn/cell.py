@@ -21,7 +21,7 @@ from .switch import Switch
 
 __all__ = ["Cell", "CellOp", "CellOps"]
 
-CellOp = nn.Module | Callable[[int, int, "int | None"], nn.Module]
+CellOp = nn.Module | Callable[..., nn.Module]
 CellOps = Mapping[str, CellOp] | Sequence[CellOp] | Callable[[], Any]
 
 

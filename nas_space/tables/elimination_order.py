@@ -113,7 +113,7 @@ class EliminationOrder:
         )
 
     def join(self, left: int, right: int, needed: frozenset[int]) -> int:
-        """Add a join; gives the number of what it makes."""
+        """Add a join; give the number of what it makes."""
         item, work = self.joined(self.items[left], self.items[right], needed)
         self.work += work
         self.steps.append(JoinStep(left, right, item.scope))
@@ -269,7 +269,7 @@ def _meeting(
 
 
 def _walk(order: EliminationOrder, line: Sequence[int], length: int) -> int:
-    """Adds the joins of the first so many of a line; gives the number of what they make."""
+    """Add the joins of the first so many of a line; give the number of what they make."""
     later = _later(order, line)
     number = line[0]
     for following, needed in zip(line[1:length], later[1:length], strict=True):

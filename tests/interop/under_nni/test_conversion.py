@@ -297,8 +297,8 @@ def width() -> Categorical[int]:
         (lambda: Power(cast(int, width())), r"'body\.0', a Power: .*LayerChoice"),
         (lambda: Either(width()), "'body.0', a Either: write it with LayerChoice"),
         (
-            lambda: Cell([lambda *_: nn.ReLU()], 2, label="cell"),
-            r"'body\.0\.ops\.1\.0\.0', a Switch",
+            lambda: Cell([lambda *_: nn.ReLU()], 1, label="cell"),
+            "'body.0.ops.0.0.0', a Switch",
         ),
         (lambda: Repeat(nn.ReLU(), 0), r"'body\.0', a Repeat: .*the limit is NNI's"),
         (lambda: LayerChoice({"names": nn.ReLU()}, label="op"), "'body.0', a LayerChoice"),

@@ -10,7 +10,7 @@
 True
 """
 
-from .evaluators import from_scratch, inherited
+from .evaluators import filtered, from_scratch, inherited, proxy_scores, zero_cost
 from .fingerprint import describe, fingerprint
 from .intermediate import report
 from .loading import load_search
@@ -31,6 +31,7 @@ __all__ = [
     "ShowProgress",
     "TableEvaluator",
     "describe",
+    "filtered",
     "fingerprint",
     "from_scratch",
     "inherited",
@@ -38,6 +39,8 @@ __all__ = [
     "maximize",
     "minimize",
     "open_storage",
+    "proxy_scores",
     "report",
     "search",
+    "zero_cost",
 ]

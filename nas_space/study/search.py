@@ -11,7 +11,7 @@ import optuna
 from optuna.storages import BaseStorage
 
 from ..errors import UsageError, suggest
-from ..strategy import RegularizedEvolution, Strategy, get_strategy
+from ..strategy import LinearThompson, Strategy, get_strategy
 from ..strategy.oneshot import OneShot, OneShotName, OneShotProgress
 from ..training import Task
 from .definition import SearchDefinition
@@ -106,7 +106,7 @@ def search(
         (:func:`from_scratch` and :func:`inherited` say more).
     strategy
         Who proposes architectures, or its name, see :func:`~nas_space.strategy.get_strategy`;
-        :class:`~nas_space.strategy.RegularizedEvolution` by default.  Or a one-shot strategy,
+        :class:`~nas_space.strategy.LinearThompson` by default.  Or a one-shot strategy,
         which trains the weights of the space on the task while it searches: then what is about
         trials has no meaning, and :func:`~nas_space.study.oneshot.search_oneshot` says more.
     objectives
@@ -211,7 +211,7 @@ def search(
     settings = Settings(
         space=space,
         evaluate=evaluate,
-        strategy=strategy or RegularizedEvolution(),
+        strategy=strategy or LinearThompson(),
         objectives=objectives_of(objectives or getattr(evaluate, "objectives", None) or "value"),
         trials=trials,
         seed=seed,

@@ -24,6 +24,7 @@ from .data import Splits, load_data, split_by_class
 from .fabric import make_fabric
 from .loop import Progress, Trainer, fit
 from .optimization import Schedule, cosine, parameter_groups
+from .proxies import grad_norm, naswot, synflow, zico
 from .scoring import evaluate, predict
 from .task import Metric, Task
 from .weights import load_weights, read_weights, save_weights
@@ -41,10 +42,12 @@ __all__ = [
     "cosine",
     "evaluate",
     "fit",
+    "grad_norm",
     "load_data",
     "load_state",
     "load_weights",
     "make_fabric",
+    "naswot",
     "parameter_groups",
     "predict",
     "read_weights",
@@ -52,5 +55,7 @@ __all__ = [
     "save_state",
     "save_weights",
     "split_by_class",
+    "synflow",
     "training_batches",
+    "zico",
 ]

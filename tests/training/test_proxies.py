@@ -72,10 +72,11 @@ def test_grad_norm_is_the_sum_of_the_norms_of_weights():
 
 def test_synflow_counts_what_all_paths_carry():
     torch.manual_seed(0)
-    net = nn.Sequential(
-        nn.Flatten(), nn.Linear(192, 5, bias=False), nn.ReLU(), nn.Linear(5, 4, bias=False)
-    )
-    product = (last.weight.abs() @ first.weight.abs()).sum()  # of ones; once for each layer
+    first, last = nn.Linear(192, 5, bias=False), nn.Linear(5, 4, bias=False)
+    net = nn.Sequential(nn.Flatten(), first, nn.ReLU(), last)
+    product = (
+        (last.weight.abs() @ first.weight.abs()).detach().sum()
+    )  # of ones; once for each layer
     assert synflow(net, the_task()) == pytest.approx(math.log(2 * float(product)), rel=1e-5)
 
 

@@ -39,7 +39,7 @@ def test_a_page_runs_and_prints_what_it_says(page: str, capsys: pytest.CaptureFi
     try:
         executed(page)
     finally:
-        STRATEGIES.pop("local", None)  # what a page adds is undone
+        STRATEGIES.pop("annealing", None)  # what a page adds is undone
     printed = capsys.readouterr().out.splitlines()
     expected = told(page)
     assert expected

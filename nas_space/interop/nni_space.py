@@ -167,6 +167,11 @@ class Converter(Freezer):
         given = {k: v for k, v in arguments.items() if k not in defaults or v is not defaults[k]}
         made: nn.Module = getattr(self.nas_nn, name)(**given)
         if isinstance(module, ElasticModule):
+            if module.is_parametrized and module.reparametrization is not None:
+                raise SpaceError(
+                    f"{name} computes its weights from others (weight norm, spectral norm, pruning "
+                    "or a parametrization), which NNI's layers do not; remove that first"
+                )
             with torch.no_grad():
                 for key, tensor in made.state_dict(keep_vars=True).items():
                     tensor.copy_(module.cut(key, tensor_of(module, key), tuple(tensor.shape)))

@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 from ..mutable import MutableExpression
 from .activation import Activation, active
 from .cell import Cell
+from .checkpointing import install
 from .choice import ChosenInputs, InputChoice, LayerChoice
 from .elastic import ElasticModule
 from .layers import (
@@ -44,6 +45,8 @@ from .recurrent import MutableGRU, MutableLSTM, MutableRNN
 from .repeat import Repeat
 from .segments import flattened
 from .space import ModelSpace
+
+install()
 
 MaybeIntChoice: TypeAlias = "int | MutableExpression[int]"
 """A whole number, or an expression of one."""

@@ -6,6 +6,7 @@ architectures at the same time each get their own.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterable
 from itertools import islice
 from typing import Any, ClassVar, TypeVar
@@ -85,6 +86,18 @@ class Activation:
     def elastic(self, layer: Any, *args: Any, **kwargs: Any) -> Any:
         """The output of an elastic layer: here, of the one shape that is active."""
         return layer.run_as(self.stand_in(layer), *args, **kwargs)
+
+    def for_recomputation(self, *, reentrant: bool) -> Activation:
+        """Return what is entered to run a part of the forward again, for its gradients.
+
+        Parameters
+        ----------
+        reentrant
+            Whether what then runs is what gradients go through, instead of telling again only what
+            it saved; as of ``torch.utils.checkpoint``.
+        """
+        del reentrant
+        return copy.copy(self)  # as it is now: what is known in a branch, for instance
 
     def __enter__(self) -> Activation:
         _ENTERED.enter(self)

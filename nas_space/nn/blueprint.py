@@ -256,6 +256,7 @@ class Template:
                     )
         tensors = (*layer.named_parameters(), *layer.named_buffers())
         self.tensors = frozenset(name for name, _ in tensors)
+        self.count = len(layer._parameters) + len(layer._buffers)
 
 
 _OF_EVERY_MODULE = frozenset(vars(nn.Module()))

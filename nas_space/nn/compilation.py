@@ -113,7 +113,8 @@ def _has_few_forms(module: nn.Module, survey: Survey) -> bool:
     # Candidates and blocks apart have fewer forms than together.
     if isinstance(module, (ParametrizedModule, LayerChoice, Repeat, *_LISTS)):
         return False
-    if not any(map(_is_elastic, module.modules())):
+    elastic = list(filter(_is_elastic, module.modules()))
+    if not elastic or any(layer.reparametrization is not None for layer in elastic):
         return False
     sizes = [leaf.size or math.inf for leaf in _decisive(module, survey)]
     return math.prod(sizes) <= MOST_FORMS

@@ -34,8 +34,16 @@ from .blueprint import (
     refusal,
 )
 from .building import slim
-from .freezing import Freezer, dense
+from .freezing import Cut, Freezer, dense
 from .parametrized import ParametrizedModule, evaluated, expressions_in, signature_of
+from .reparametrized import (
+    Note,
+    Reparametrization,
+    defer,
+    is_reparametrized,
+    reparametrize,
+    run,
+)
 from .segments import layout_of, leading
 from .structure import ATOMS, Survey
 
@@ -238,32 +246,45 @@ class ElasticModule(ParametrizedModule):
 
     def run_as(self, stand_in: Any, *args: Any, **kwargs: Any) -> Any:
         """The output of torch's ``forward`` on a stand-in; statistics that it changes are kept."""
-        output = self.plain.forward(stand_in, *args, **kwargs)
+        output = run(stand_in, *args, **kwargs)
         put_back(stand_in)
         return output
 
-    def stand_in(self, values: Any) -> Any:
-        """An object that torch's ``forward`` takes for the plain layer."""
-        return self.shaped(self.form(values))
+    def stand_in(self, values: Any, note: Note | None = None) -> Any:
+        """An object that torch's ``forward`` takes for the plain layer; as :meth:`shaped`."""
+        return self.shaped(self.form(values), note)
 
-    def shaped(self, form: LayerForm) -> Any:
-        """An object that torch's ``forward`` takes for a plain layer of some form."""
+    def shaped(self, form: LayerForm, note: Note | None = None) -> Any:
+        """An object that torch's ``forward`` takes for a plain layer of some form.
+
+        Parameters
+        ----------
+        form
+            The form.
+        note
+            Is told of each part that is cut from a parameter, and gives what runs in its place.
+        """
         if torch.is_inference_mode_enabled():
             # A view of a tensor made there forgets that it wants gradients, by which torch
             # chooses kernels: what is cut has to be as ordinary as the parameters.
             with torch.inference_mode(False), torch.no_grad():
-                return self.shaped(form)
-        stand_in = self._light(self, self.plain, form.parts[""])
+                return self.shaped(form, note)
+        note = note or _itself
+        stand_in = self._light(self, self.plain, form.parts[""], note)
         for name, child in self._modules.items():
-            if child is not None:
-                light = stand_in.__dict__[name] = self._light(child, type(child), form.parts[name])
+            if child is not None and name in form.parts:
+                light = self._light(child, type(child), form.parts[name], note)
+                stand_in.__dict__[name] = light
                 if "_copied" in light.__dict__:
                     stand_in.__dict__.setdefault("_copied", []).extend(light.__dict__["_copied"])
+        reparametrization = self.reparametrization
+        if reparametrization is not None:
+            reparametrization.give(stand_in, form, lambda *cut: note(*_as_it_runs(*cut)))
         self.derive(stand_in)
         return stand_in
 
     @staticmethod
-    def _light(module: nn.Module, kind: type[nn.Module], part: ModuleForm) -> nn.Module:
+    def _light(module: nn.Module, kind: type[nn.Module], part: ModuleForm, note: Note) -> nn.Module:
         light = object.__new__(kind)
         contents = light.__dict__
         contents.update(module.__dict__)
@@ -276,23 +297,58 @@ class ElasticModule(ParametrizedModule):
                 taken = cut(tensor)
                 # Buffers stay views, so that statistics are updated in place.
                 if taken is not None and name in module._parameters:
-                    taken = dense(taken, tensor)
-                    if tensor.requires_grad and not taken.requires_grad:
-                        # Without gradients, too, torch chooses kernels by this.
-                        taken = taken.detach().requires_grad_()
+                    taken = note(*_as_it_runs(tensor, cut, taken))
                 elif taken is not None and taken is not tensor and not taken._is_view():
                     contents.setdefault("_copied", []).append((tensor, cut, taken))
                 contents[name] = taken
         return light
 
+    @property
+    def reparametrization(self) -> Reparametrization | None:
+        """What computes some of its tensors from others, if utilities of torch have added that.
+
+        Raises
+        ------
+        SpaceError
+            If something was added of which nothing says how it is cut.
+        """
+        state = self.__dict__
+        blueprint: Blueprint = state["_blueprint"]
+        tensors = len(state["_parameters"]) + len(state["_buffers"])
+        if (
+            tensors == blueprint.reference.count
+            and not state["_forward_pre_hooks"]
+            and len(state["_modules"]) == len(blueprint.reference.attributes) - 1
+            and not any(map(is_reparametrized, state["_modules"].values()))
+        ):
+            return None  # which need not be looked for again and again
+        return Reparametrization(self) or None
+
+    @property
+    def reference_tensors(self) -> frozenset[str]:
+        """The names of the tensors that its class gives it."""
+        blueprint: Blueprint = self.__dict__["_blueprint"]
+        return blueprint.reference.tensors
+
+    def register_forward_pre_hook(self, hook: Any, **kwargs: Any) -> Any:
+        if self.is_parametrized:
+            defer(self, hook)
+        return super().register_forward_pre_hook(hook, **kwargs)
+
     def describe(self, survey: Survey) -> Node | None:
         # With plain arguments, as most layers have them, there is nothing to look for.
-        return survey.contents(self) if _MUTABLE_BY & self.__dict__.keys() else None
+        if not _MUTABLE_BY & self.__dict__.keys():
+            return None
+        if self.is_parametrized:
+            _ = self.reparametrization  # refused here, if at all: when the space is built
+        return survey.contents(self)
 
     def freeze_module(self, freezer: Freezer) -> nn.Module:
-        if not self.is_parametrized:
-            return freezer.clone(self, self.plain)
-        return freezer.elastic(self)
+        if self.is_parametrized:
+            return freezer.elastic(self)
+        new = freezer.clone(self, self.plain)
+        reparametrize(new)
+        return new
 
     def extra_repr(self) -> str:
         if not self.is_parametrized:
@@ -317,6 +373,22 @@ def blank_layers() -> Iterator[None]:
     """
     with _BLANK.entering(True):
         yield
+
+
+def _itself(parameter: nn.Parameter, cut: Cut, part: Tensor) -> Tensor:
+    del parameter, cut
+    return part
+
+
+def _as_it_runs(
+    parameter: nn.Parameter, cut: Cut, part: Tensor
+) -> tuple[nn.Parameter, Cut, Tensor]:
+    """Return a part as torch's kernels see that of a plain layer."""
+    part = dense(part, parameter)
+    if parameter.requires_grad and not part.requires_grad:
+        # Without gradients, too, torch chooses kernels by this.
+        part = part.detach().requires_grad_()
+    return parameter, cut, part
 
 
 def _nothing_to_reset(*_: Any) -> None:

@@ -168,11 +168,14 @@ class Freezer:
         """The plain layer that an elastic one is."""
         form = layer.form(self.values)
         for name, child in layer._modules.items():
-            if child is not None:
+            if child is not None and name in form.parts:
                 part = form.parts[name]
                 self.clone(child, None, part.attributes, part.cuts)
-        part = form.parts[""]
-        return self.clone(layer, layer.plain, part.attributes, part.cuts)
+        part, reparametrization = form.parts[""], layer.reparametrization
+        if reparametrization is None:
+            return self.clone(layer, layer.plain, part.attributes, part.cuts)
+        found: nn.Module = reparametrization.frozen(self, form)
+        return found
 
     def substitute(self, module: nn.Module, new: M) -> M:
         """Gives a module that takes the place of another its mode and its hooks."""

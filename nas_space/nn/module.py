@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any, TypeVar
 
 from torch import nn
+from torch.nn.utils import parametrize
 
 from ..errors import ExpressionError
 from ..mutable import Mutable, Values
@@ -180,7 +181,9 @@ class MutableModule(Mutable, nn.Module, metaclass=Constructing):
             return freeze(self)
         new = object.__new__(type(self))
         memo[id(self)] = new
-        state: Any = self.__getstate__()  # type: ignore[no-untyped-call]
+        # Of a parametrized module, torch's own class forbids this, for it cannot be pickled.
+        kind: Any = parametrize.type_before_parametrizations(self)
+        state: Any = kind.__getstate__(self)
         new.__setstate__(copy.deepcopy(state, memo))  # type: ignore[no-untyped-call]
         return new
 

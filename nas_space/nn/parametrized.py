@@ -13,6 +13,7 @@ from types import MappingProxyType
 from typing import Any, ClassVar, cast, get_overloads
 
 from torch import nn
+from torch.nn.utils import parametrize
 
 from ..errors import DomainError, ExpressionError, SpaceError
 from ..mutable import MutableExpression, distinct_values
@@ -140,6 +141,8 @@ class ParametrizedModule(MutableModule):
         **kwargs: Any,
     ) -> None:
         super().__init_subclass__(**kwargs)
+        if cls.__module__ == parametrize.__name__:
+            return  # torch gives each parametrized module a class of its own
         if wraps is None and cls.wraps is not None:
             plain = cls.wraps.__name__
             raise SpaceError(

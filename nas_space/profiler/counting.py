@@ -15,23 +15,6 @@ from torch.utils.flop_counter import flop_registry
 aten = torch.ops.aten
 
 
-class Extras(NamedTuple):
-    """Operations besides multiply-adds.
-
-    Attributes
-    ----------
-    bias, normalization, activation
-        For what.
-    """
-
-    bias: int = 0
-    normalization: int = 0
-    activation: int = 0
-
-
-NO_EXTRAS = Extras()
-
-
 class Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Counts what happens while it is entered, on the meta device.
 
@@ -44,8 +27,6 @@ class Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
         Operators of which it is not known what they cost.
     peak
         The most bytes that were held at once by tensors made in the meantime.
-    extras
-        What torch's convention does not count, but NNI's does.
     """
 
     def __init__(self) -> None:
@@ -53,7 +34,6 @@ class Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.flops = 0
         self.unknown: list[str] = []
         self.peak = 0
-        self.extras = NO_EXTRAS
         self._held = 0
         self._alive: dict[int, _Memory] = {}
 
@@ -81,9 +61,6 @@ class Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self.flops += formula(args, kwargs, out)
         elif not free:
             self.unknown.append(str(func.name()))
-        extra = _EXTRAS.get(func._overloadpacket)
-        if extra is not None:
-            self.extras = Extras(*map(sum, zip(self.extras, extra(args, out), strict=True)))
         for tensor in tree_leaves(out):
             if _is_tensor(tensor):
                 self._hold(tensor, before)
@@ -219,50 +196,4 @@ _MORE: dict[Any, Callable[[Any], int]] = {
     aten._trilinear: _trilinear,
     aten._scaled_dot_product_flash_attention_for_cpu: _attention,
     aten._scaled_dot_product_fused_attention_overrideable: _attention,
-}
-
-
-# What NNI counts on top, one operation for each number unless it says otherwise.
-
-
-def _bias_of_convolution(args: Any, out: torch.Tensor) -> Extras:
-    return Extras(bias=0 if args[2] is None else out.numel())
-
-
-def _bias_of_linear(args: Any, out: torch.Tensor) -> Extras:
-    return Extras(bias=out.numel() if args[0].dim() == 1 else 0)
-
-
-def _normalization(args: Any, _: Any) -> Extras:
-    tensor, weight = args[0], next((a for a in args[1:] if a is None or _is_tensor(a)), None)
-    return Extras(normalization=2 * (1 + (weight is not None)) * tensor.numel())
-
-
-def _activation(args: Any, _: Any) -> Extras:
-    return Extras(activation=args[0].numel())
-
-
-_EXTRAS: dict[Any, Callable[[Any, Any], Extras]] = {
-    aten.convolution: _bias_of_convolution,
-    aten.addmm: _bias_of_linear,
-    **dict.fromkeys(
-        (
-            aten.native_batch_norm,
-            aten._native_batch_norm_legit,
-            aten._native_batch_norm_legit_no_training,
-            aten.native_layer_norm,
-            aten.native_group_norm,
-        ),
-        _normalization,
-    ),
-    **{
-        getattr(aten, name + suffix): _activation
-        for name in (
-            *("relu", "elu", "celu", "selu", "silu", "gelu", "mish", "sigmoid", "tanh"),
-            *("hardtanh", "hardswish", "hardsigmoid", "leaky_relu", "prelu", "softplus"),
-            *("log_sigmoid", "threshold"),
-        )
-        for suffix in ("", "_")
-        if hasattr(aten, name + suffix)
-    },
 }

@@ -8,11 +8,13 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from ..errors import SpaceError
 from ..mutable.node import key_of
+from ..nn.reparametrized import Computing
 from ..nn.structure import ATOMS
-from .counting import NO_EXTRAS, Counter
+from .counting import Counter
 from .tensors import flatten, unflatten
 
 
@@ -23,6 +25,8 @@ class Outcome:
     ----------
     call
         The function, and its arguments as :func:`~.tensors.flatten` takes them apart.
+    first
+        For each leaf of the arguments, where it first occurs.
     spec, leaves
         Its result, taken apart; tensors are interned.
     origins
@@ -40,7 +44,7 @@ class Outcome:
     moved
         Arguments that lie in other memory after the call: in that of another argument, or, where
         it is ``None``, in memory of their own.
-    flops, unknown, peak, extras
+    flops, unknown, peak
         As of :class:`~.counting.Counter`.
     kept_arguments, kept_leaves, extra
         In training: the arguments and the leaves that are kept for the backward pass, and the
@@ -50,12 +54,15 @@ class Outcome:
     """
 
     __slots__ = (
-        "call", "changed", "error", "extra", "extras", "flops", "kept_arguments", "kept_leaves",
+        "call", "changed", "error", "extra", "first", "flops", "kept_arguments", "kept_leaves",
         "leaves", "moved", "origins", "peak", "same", "spec", "tracked", "unknown", "views",
     )  # fmt: skip
 
-    def __init__(self, call: tuple[Callable[..., Any], Any, list[Any]]) -> None:
+    def __init__(
+        self, call: tuple[Callable[..., Any], Any, list[Any]], first: tuple[int, ...]
+    ) -> None:
         self.call = call
+        self.first = first
         self.spec: Any = None
         self.leaves: list[Any] = []
         self.origins: list[int | None] = []
@@ -67,7 +74,6 @@ class Outcome:
         self.flops = 0
         self.unknown: tuple[str, ...] = ()
         self.peak = 0
-        self.extras = NO_EXTRAS
         self.kept_arguments: frozenset[int] = frozenset()
         self.kept_leaves: frozenset[int] = frozenset()
         self.extra = 0
@@ -173,15 +179,8 @@ class Evaluator:
         leaves: list[Any],
         first: tuple[int, ...],
     ) -> Outcome:
-        outcome = Outcome((function, spec, leaves))
-        given: list[Any] = []
-        for place, leaf in enumerate(leaves):
-            if not isinstance(leaf, torch.Tensor):
-                given.append(leaf)
-            elif first[place] < place:
-                given.append(given[first[place]])
-            else:
-                given.append(self._fresh(leaf))
+        outcome = Outcome((function, spec, leaves), first)
+        given = _fresh(leaves, first)
         own = {t.untyped_storage()._cdata for leaf in leaves for t in _tensors_of(leaf)}
         owners = {
             tensor.untyped_storage()._cdata: place
@@ -201,7 +200,7 @@ class Evaluator:
         except Exception as error:  # noqa: BLE001 - whatever torch or an operator raises
             outcome.error = error.with_traceback(None)
             return outcome
-        outcome.flops, outcome.peak, outcome.extras = counter.flops, counter.peak, counter.extras
+        outcome.flops, outcome.peak = counter.flops, counter.peak
         outcome.unknown = tuple(dict.fromkeys(counter.unknown))
         places = {id(value): place for place, value in enumerate(given) if _tensor(value)}
         outcome.same = [places.get(id(leaf)) if _tensor(leaf) else None for leaf in found]
@@ -246,16 +245,6 @@ class Evaluator:
             elif new.size != old.size:
                 outcome.moved[place] = None
         outcome.tracked = frozenset(tracked)
-
-    def _fresh(self, tensor: torch.Tensor) -> torch.Tensor:
-        """A tensor of its own, which a function may change."""
-        made = torch.empty_strided(
-            tensor.shape, _strides(tensor), dtype=tensor.dtype, device="meta"
-        )
-        if isinstance(tensor, nn.Parameter):
-            return nn.Parameter(made, requires_grad=tensor.requires_grad)
-        # Not a leaf of autograd: those cannot be changed in place.
-        return made.requires_grad_().clone() if tensor.requires_grad else made
 
     @contextlib.contextmanager
     def _watching(self, saved: list[torch.Tensor]) -> Iterator[None]:
@@ -313,6 +302,10 @@ def _tensors_of(leaf: Any) -> Iterator[torch.Tensor]:
                 yield value
             else:
                 yield from _tensors_of(value)
+    elif isinstance(leaf, Computing):
+        for module in leaf.modules():
+            yield from (t for t in module._parameters.values() if t is not None)
+            yield from (t for t in module._buffers.values() if t is not None)
 
 
 def _strides(tensor: torch.Tensor) -> tuple[int, ...]:
@@ -349,3 +342,32 @@ def _lasts(leaf: Any) -> bool:
 
 def _identity(leaf: Any) -> int | None:
     return id(leaf) if _tensor(leaf) else None
+
+
+def run_again(outcome: Outcome, mode: TorchDispatchMode) -> None:
+    """Call the function of an outcome once more, under a mode that sees its operators."""
+    function, spec, leaves = outcome.call
+    args, kwargs = unflatten(spec, iter(_fresh(leaves, outcome.first)))
+    with torch.no_grad(), mode:
+        flatten(function(*args, **kwargs), [], use_up=True)
+
+
+def _fresh(leaves: list[Any], first: tuple[int, ...]) -> list[Any]:
+    """Arguments of which each tensor is its own, which a function may change."""
+    given: list[Any] = []
+    for place, leaf in enumerate(leaves):
+        if not isinstance(leaf, torch.Tensor):
+            given.append(leaf)
+        elif first[place] < place:
+            given.append(given[first[place]])
+        else:
+            given.append(_like(leaf))
+    return given
+
+
+def _like(tensor: torch.Tensor) -> torch.Tensor:
+    made = torch.empty_strided(tensor.shape, _strides(tensor), dtype=tensor.dtype, device="meta")
+    if isinstance(tensor, nn.Parameter):
+        return nn.Parameter(made, requires_grad=tensor.requires_grad)
+    # Not a leaf of autograd: those cannot be changed in place.
+    return made.requires_grad_().clone() if tensor.requires_grad else made

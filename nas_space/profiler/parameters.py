@@ -104,8 +104,14 @@ class _Use(NamedTuple):
 
     def numbers(self) -> Array:
         """How many numbers it has, for each combination of values of the labels."""
-        extents = [0 if shape is None else math.prod(shape) for shape in self.shapes.values]
+        extents = [0 if shape is None else self._number(shape) for shape in self.shapes.values]
         return np.array([*extents, 0], dtype=np.int64)[self.shapes.ids]
+
+    def _number(self, shape: tuple[int, ...]) -> int:
+        if len(shape) == self.parameter.dim() and 1 not in self.parameter.shape:
+            return math.prod(shape)
+        part = self.cut(torch.empty_like(self.parameter, device="meta"), shape)
+        return 0 if part is None else part.numel()
 
     def parts(self) -> Iterator[tuple[Any, Context, int]]:
         """The different parts: what tells them from others, who has them, and how many numbers."""
@@ -223,6 +229,8 @@ class _Counting(Freezer):
         census, blueprint = self.census, layer.blueprint
         extents = census.over_arguments(layer, lambda _, chosen: blueprint.extents(chosen))
         placed: Cases | None = None
+        reparametrization = layer.reparametrization
+        added = {} if reparametrization is None else reparametrization.added
         for prefix, holder in (("", layer), *layer._modules.items()):
             if holder is None or not census.counts(holder):
                 continue
@@ -231,7 +239,8 @@ class _Counting(Freezer):
                     continue
                 name = f"{prefix}.{leaf}" if prefix else leaf
                 if name not in extents.values[0]:
-                    self._note(parameter)
+                    if id(parameter) not in added:
+                        self._note(parameter)
                     continue
                 shapes = extents.map(partial(_plain, name))
                 if name in blueprint.segmented and id(parameter) in census.tied:
@@ -243,6 +252,11 @@ class _Counting(Freezer):
                     )
                     shapes = placed.map(partial(_plain, name))
                 self._note(parameter, (id(layer), name), partial(layer.cut, name), shapes)
+        for parameter in layer.parameters() if added else ():
+            if id(parameter) in added:
+                its = added[id(parameter)]
+                rule, cut = (id(layer), its.name, its.kind), partial(_cut_like, layer, its)
+                self._note(parameter, rule, cut, extents.map(partial(_plain, its.name)))
         return self.stub
 
     def clone(
@@ -290,6 +304,13 @@ class _Counting(Freezer):
 def _plain(name: str, extents: Mapping[str, Any]) -> tuple[int, ...] | None:
     shape = extents[name]
     return None if shape is None else tuple(shape)
+
+
+def _cut_like(
+    layer: ElasticModule, added: Any, tensor: torch.Tensor, shape: Any
+) -> torch.Tensor | None:
+    part: torch.Tensor | None = added.cut(partial(layer.cut, added.name, shape=shape), tensor)
+    return part
 
 
 def _all_of_it(tensor: torch.Tensor, shape: Any) -> torch.Tensor:

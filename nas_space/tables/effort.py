@@ -10,7 +10,7 @@ from ..errors import UsageError
 
 _LIMIT: ContextVar[float] = ContextVar("effort", default=20.0)
 
-ROW, CALL, PLACE, LOOKUP, WEIGH = 60.0, 3000.0, 1.0, 100.0, 250.0
+ROW, CALL, PLACE, LOOKUP, WEIGH = 60.0, 3000.0, 1.0, 100.0, 1000.0
 """Nanoseconds: to join two rows; to add a list, and for each place in it; to find a row; to
 compare a row with the others of its state."""
 

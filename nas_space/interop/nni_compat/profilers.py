@@ -17,6 +17,7 @@ from ...profiler.evaluation import Outcome
 from ...profiler.formulas import FlopsResult
 from ...profiler.parameters import count_parameters
 from ...profiler.profile import profile
+from .extras import Extras, extras_of
 
 __all__ = [
     "ExpressionProfiler",
@@ -82,7 +83,7 @@ class FlopsParamsCounterConfig:
 
     def __call__(self, outcome: Outcome) -> int:
         """What one call of a function costs."""
-        extras = outcome.extras
+        extras = extras_of(outcome) if any(vars(self).values()) else Extras()
         return (
             outcome.flops // 2
             + self.count_bias * extras.bias

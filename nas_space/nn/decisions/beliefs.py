@@ -122,6 +122,10 @@ def _relevant(expressions: tuple[Any, ...], known: Known) -> Known:
         names |= {symbol.name for i in more for symbol in leaves(known[i][0])}
 
 
+def _itself(tensor: Tensor) -> Tensor:
+    return tensor
+
+
 @lru_cache(maxsize=8192)
 def _outcomes(key: tuple[Any, ...], asked: _Question) -> Outcomes:
     del key  # it tells questions apart; nodes themselves must not be compared
@@ -188,8 +192,15 @@ class Beliefs:
         key = (tuple(map(key_of, expressions)), tuple((id(n), k) for n, k in known))
         if key not in self._found:
             outcomes = self.outcomes(expressions, known)
-            self._found[key] = outcomes, self._probabilities(outcomes)
+            # What a gradient checkpoint runs again finds them here: it must not wait for them.
+            with torch.autograd.graph.saved_tensors_hooks(_itself, _itself):
+                self._found[key] = outcomes, self._probabilities(outcomes)
         return self._found[key]
+
+    @property
+    def need_gradients(self) -> bool:
+        """Whether some probabilities are differentiated by."""
+        return any(vector.requires_grad for vector in self.probabilities.values())
 
     def _probabilities(self, outcomes: Outcomes) -> Tensor:
         if not outcomes.labels:

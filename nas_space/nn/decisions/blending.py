@@ -99,7 +99,7 @@ def plan_of(layer: ElasticModule, beliefs: Beliefs, known: Known) -> Plan:
     plans = _PLANS.setdefault(layer.blueprint, {})
     outcomes = beliefs.outcomes(_wanted(layer), known)
     everything = beliefs.outcomes(_wanted(layer))
-    key = (id(outcomes), id(everything))
+    key = (id(outcomes), id(everything), layer.reparametrization is None)
     if key not in plans:
         if len(plans) > _REMEMBERED:
             plans.clear()
@@ -194,7 +194,7 @@ class Plan:
         return np.stack([np.isin(region, axis.indices(values)) for values in self.values])
 
     def _together(self, layer: ElasticModule) -> bool:
-        if self.widths is None:
+        if self.widths is None or layer.reparametrization is not None:
             return False
         if self.widths.channelwise:
             return set(self.varying) == {self.widths.outputs} and not (

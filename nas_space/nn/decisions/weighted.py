@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -69,6 +70,15 @@ class Weighted(Activation):
             yield
         finally:
             self.known = before
+
+    def for_recomputation(self, *, reentrant: bool) -> Weighted:
+        if reentrant and self.beliefs.need_gradients:
+            raise SpaceError(
+                "torch.utils.checkpoint(..., use_reentrant=True) gives no gradients to the "
+                "probabilities of a mixture, which are no inputs of what it runs; write "
+                "use_reentrant=False, or take a strategy that samples, such as RandomOneShot"
+            )
+        return copy.copy(self)
 
     def mix(self, choice: Any, run: Callable[[Any], Any]) -> Any:
         outcomes, weights = self.beliefs.of((choice,), self.known)

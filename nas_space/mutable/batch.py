@@ -1,4 +1,4 @@
-"""`SampleBatch`: many architectures as columns of codes."""
+"""``SampleBatch``: many architectures as columns of codes."""
 
 from __future__ import annotations
 

@@ -16,6 +16,25 @@ import numpy as np
 from . import intervals
 from .intervals import Interval
 
+__all__ = [
+    "ABSOLUTE",
+    "INVERT",
+    "NEGATIVE",
+    "POSITIVE",
+    "Function",
+    "arithmetic",
+    "bitwise",
+    "comparison",
+    "extreme",
+    "power",
+    "shift",
+    "to_float",
+    "total",
+    "true_division",
+    "whole",
+    "whole_division",
+]
+
 Function = Callable[..., Any]
 
 _INT = np.dtype(np.int64)

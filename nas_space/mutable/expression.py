@@ -1,4 +1,4 @@
-"""`MutableExpression`: arithmetic on values that are not chosen yet."""
+"""``MutableExpression``: arithmetic on values that are not chosen yet."""
 
 from __future__ import annotations
 

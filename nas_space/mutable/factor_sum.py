@@ -1,4 +1,4 @@
-"""`FactorSum`: a constant and factors that add up, and the condition under which a label is active.
+"""``FactorSum``: a constant and factors that add up, with the conditions of activity.
 
 It is what a cost is: the argument of the operator ``lookup``, by which an expression looks labels
 up in arrays instead of computing.
@@ -17,6 +17,8 @@ import numpy as np
 from .factors import TRUE, Array, Factor
 from .intervals import Interval
 from .node import Node
+
+__all__ = ["FactorSum", "covered_by", "looked_up"]
 
 _CHUNK = 2**14
 """Architectures looked up at a time: few enough to stay in the processor's cache."""
@@ -45,7 +47,7 @@ class FactorSum:
     ----------
     symbols
         The symbols that the terms are over, and those that decide whether these are active; in
-        the order of `activity` and then of the terms.
+        the order of ``activity`` and then of the terms.
     """
 
     def __init__(

@@ -14,6 +14,20 @@ from ..errors import SampleValidationError
 from .node import Leaf, Node
 from .operators import CONDITION, LOOKUP, SWITCH
 
+__all__ = [
+    "Asking",
+    "Branch",
+    "Condition",
+    "LastCase",
+    "Lookup",
+    "Switch",
+    "Walk",
+    "evaluate",
+    "needed",
+    "stops",
+    "way",
+]
+
 Lookup = Callable[[Any], Any]
 """Gives the value of a leaf; raises where there is none."""
 

@@ -1,4 +1,4 @@
-"""`CategoricalMultiple`: several of several values."""
+"""``CategoricalMultiple``: several of several values."""
 
 from __future__ import annotations
 

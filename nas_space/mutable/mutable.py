@@ -1,4 +1,4 @@
-"""`Mutable`: anything that differs between architectures.
+"""``Mutable``: anything that differs between architectures.
 
 A subclass says two things: its *structure*, an expression whose evaluation needs exactly
 the labels that an architecture decides, and how it freezes once these are known.

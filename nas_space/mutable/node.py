@@ -170,7 +170,7 @@ class Leaf(Node):
         raise NotImplementedError
 
     def visit(self, sample: Mapping[str, Any], values: ActiveValues) -> Any:
-        """The value in a sample, checked; notes in `values` that the leaf is active."""
+        """The value in a sample, checked; notes in ``values`` that the leaf is active."""
         raise NotImplementedError
 
     def grid_choices(self, granularity: int) -> Iterable[Any]:
@@ -178,7 +178,7 @@ class Leaf(Node):
         raise NotImplementedError
 
     def expand(self, is_leaf: Callable[[Any], bool]) -> Iterator[Any]:
-        """The labelled mutables that the leaf stands for, those `is_leaf` accepts left whole."""
+        """The labelled mutables that the leaf stands for, those ``is_leaf`` accepts left whole."""
         raise NotImplementedError
 
 

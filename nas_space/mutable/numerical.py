@@ -1,4 +1,4 @@
-"""`Numerical`: a label that takes numbers from a distribution."""
+"""``Numerical``: a label that takes numbers from a distribution."""
 
 from __future__ import annotations
 

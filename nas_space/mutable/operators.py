@@ -20,6 +20,18 @@ import numpy as np
 from . import exact, intervals
 from .intervals import Interval, corners
 
+__all__ = [
+    "ATOM",
+    "CASE",
+    "COMPARISON",
+    "CONDITION",
+    "LOOKUP",
+    "OPERATORS",
+    "SWITCH",
+    "Operator",
+    "Texts",
+]
+
 ATOM = 18
 """The precedence of what needs no parentheses anywhere."""
 

@@ -8,6 +8,8 @@ from typing import Any
 from .node import Node
 from .operators import ATOM, COMPARISON, Operator
 
+__all__ = ["brief", "show"]
+
 _UNARY = 13
 """The precedence of a minus sign, which negative constants carry."""
 

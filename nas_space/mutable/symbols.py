@@ -20,6 +20,8 @@ from .labels import auto_label, listed
 from .mutable import LabeledMutable, Mutable
 from .node import ActiveValues, Leaf, Node, key_of
 
+__all__ = ["MISSING", "Drawer", "MutableSymbol"]
+
 T_co = TypeVar("T_co", covariant=True)
 
 Drawer = Callable[[list[int], "npt.NDArray[np.uint64]"], Any]

@@ -19,6 +19,20 @@ from .freezing import Cut
 from .parametrized import evaluated, expressions_in, signature_of
 from .segments import AxisLayout
 
+__all__ = [
+    "REFUSALS",
+    "Blueprint",
+    "LayerForm",
+    "LayerSpec",
+    "ModuleForm",
+    "Placing",
+    "Shape",
+    "Template",
+    "as_call",
+    "defaults_of",
+    "refusal",
+]
+
 Shape: TypeAlias = tuple[Any, ...]
 Placing: TypeAlias = "Callable[[AxisLayout], int]"
 """What says of a segmented axis which elements are there."""

@@ -17,6 +17,8 @@ from torch.utils import checkpoint
 
 from .activation import current
 
+__all__ = ["install"]
+
 
 def _as_active_here(function: Callable[..., Any], *, reentrant: bool) -> Callable[..., Any]:
     """Return a function that runs another one under what is active here, wherever it is called."""

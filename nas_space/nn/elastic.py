@@ -20,8 +20,9 @@ from torch import Tensor, nn
 from ..errors import DomainError
 from ..mutable import bounds, distinct_values
 from ..mutable.entered import Entered
+from ..mutable.expression import apply
 from ..mutable.node import Node
-from .activation import required
+from .activation import current, required
 from .blueprint import (
     REFUSALS,
     Blueprint,
@@ -46,6 +47,8 @@ from .reparametrized import (
 )
 from .segments import layout_of, leading
 from .structure import ATOMS, Survey
+
+__all__ = ["ElasticModule", "blank_layers", "put_back"]
 
 
 class ElasticModule(ParametrizedModule):
@@ -239,6 +242,20 @@ class ElasticModule(ParametrizedModule):
         if not self.is_parametrized:
             return self.plain.forward(self, *args, **kwargs)
         return required(self).elastic(self, *args, **kwargs)
+
+    def __getattr__(self, name: str) -> Any:
+        # A module that reads a tensor of a layer, instead of calling it, gets the part that is
+        # there: torch's encoder layers do so, and code that ties an output to an embedding.
+        state = self.__dict__
+        if "_blueprint" in state and (name in state["_parameters"] or name in state["_buffers"]):
+            activation = current()
+            if activation is not None:
+                if activation.is_single:
+                    return vars(activation.stand_in(self))[name]
+                wanted = [*self.blueprint.wanted, *self.blueprint.atoms]
+                known = dict(zip(wanted, activation.values(apply("tuple", *wanted)), strict=True))
+                return vars(self.stand_in(known.__getitem__))[name]
+        return super().__getattr__(name)
 
     def run(self, values: Any, *args: Any, **kwargs: Any) -> Any:
         """The output of the layer with the shape that it has under some values."""

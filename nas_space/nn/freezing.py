@@ -22,6 +22,8 @@ from ..mutable import Mutable, MutableDict, MutableList, Values
 from ..mutable.node import Node, fresh
 from .structure import ATOMS, BOOKKEEPING, held
 
+__all__ = ["Cut", "FreezeMemo", "Freezer", "Weights", "dense", "freezes_itself"]
+
 M = TypeVar("M", bound=nn.Module)
 
 Weights: TypeAlias = Literal["copy", "share", "move"]

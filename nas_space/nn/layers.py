@@ -23,6 +23,34 @@ from .elastic import ElasticModule
 from .parametrized import ParametrizedModule
 from .segments import Places, centred, flattened, leading
 
+__all__ = [
+    "MutableBatchNorm1d",
+    "MutableBatchNorm2d",
+    "MutableBatchNorm3d",
+    "MutableBilinear",
+    "MutableConv1d",
+    "MutableConv2d",
+    "MutableConv3d",
+    "MutableConvTranspose1d",
+    "MutableConvTranspose2d",
+    "MutableConvTranspose3d",
+    "MutableEmbedding",
+    "MutableEmbeddingBag",
+    "MutableGroupNorm",
+    "MutableInstanceNorm1d",
+    "MutableInstanceNorm2d",
+    "MutableInstanceNorm3d",
+    "MutableLayerNorm",
+    "MutableLinear",
+    "MutableMultiheadAttention",
+    "MutablePReLU",
+    "MutableRMSNorm",
+    "MutableSyncBatchNorm",
+    "WeightlessModule",
+    "generic_layer",
+    "layer_names",
+]
+
 
 def _spread(value: Any, n: int) -> tuple[Any, ...]:
     """An argument that is one number or one for each of ``n`` dimensions."""

@@ -1,4 +1,4 @@
-"""`MutableModule`: a module that differs between architectures."""
+"""``MutableModule``: a module that differs between architectures."""
 
 from __future__ import annotations
 

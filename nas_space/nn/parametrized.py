@@ -1,4 +1,4 @@
-"""`ParametrizedModule`: modules whose arguments may be expressions.
+"""``ParametrizedModule``: modules whose arguments may be expressions.
 
 What can share its weights between values of the arguments does so in ``elastic.py``; the
 general mechanism here holds one instance for each distinct tuple of arguments.

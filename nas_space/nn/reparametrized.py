@@ -28,6 +28,17 @@ if TYPE_CHECKING:
     from .elastic import ElasticModule
     from .freezing import Cut, Freezer
 
+__all__ = [
+    "PARAMETRIZATIONS",
+    "Computing",
+    "Note",
+    "Reparametrization",
+    "defer",
+    "is_reparametrized",
+    "reparametrize",
+    "run",
+]
+
 _HOOKS: tuple[tuple[Any, str, dict[str, str]], ...] = (
     (WeightNorm, "name", {"_g": "like", "_v": "like"}),
     (SpectralNorm, "name", {"_orig": "like", "_u": "rows", "_v": "columns"}),

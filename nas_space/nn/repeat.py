@@ -1,4 +1,4 @@
-"""`Repeat`: a variable number of blocks, one after another."""
+"""``Repeat``: a variable number of blocks, one after another."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`RootModule`: a mutable module whose structure is looked up once, when it is built."""
+"""``RootModule``: a mutable module whose structure is looked up once, when it is built."""
 
 from __future__ import annotations
 

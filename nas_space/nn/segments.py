@@ -25,6 +25,20 @@ from ..mutable.node import Node, key_of
 from ..mutable.operators import CASE, CONDITION, SWITCH
 from .building import extent, slim
 
+__all__ = [
+    "AxisLayout",
+    "Concatenated",
+    "Flattened",
+    "Indices",
+    "Known",
+    "Places",
+    "addends",
+    "centred",
+    "flattened",
+    "layout_of",
+    "leading",
+]
+
 Indices = npt.NDArray[np.int64]
 
 

@@ -56,7 +56,7 @@ class GP(Strategy):
     Raises
     ------
     UsageError
-        If `initial` is below 2.
+        If ``initial`` is below 2.
 
     References
     ----------

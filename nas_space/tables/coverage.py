@@ -13,6 +13,8 @@ from ..mutable.printing import brief
 from .activity import Activity
 from .join_tree import satisfiable
 
+__all__ = ["check_constraint", "check_covered"]
+
 
 def check_covered(root: Node, expression: Node, guard: Factor = TRUE) -> None:
     """Refuses an expression that needs what the space does not have, or not always.

@@ -27,6 +27,8 @@ from .histograms import CHUNK, Histograms
 from .join_tree import CliqueVertex, Join, JoinTree, runs
 from .lagrangian import Relaxation
 
+__all__ = ["DominanceSearch", "PartialCombinations", "TooManyRowsError", "undominated"]
+
 _MOST = 2**19
 """How many rows of a vertex may be worth keeping."""
 

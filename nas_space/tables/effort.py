@@ -1,4 +1,4 @@
-"""`effort`: how much work an exact query may take before it is refused."""
+"""``effort``: how much work an exact query may take before it is refused."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 
 from ..errors import UsageError
+
+__all__ = ["Meter", "TooMuchWorkError", "allowed", "effort"]
 
 _LIMIT: ContextVar[float] = ContextVar("effort", default=20.0)
 

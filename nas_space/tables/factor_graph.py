@@ -16,6 +16,8 @@ import numpy as np
 
 from ..mutable.factors import Array, Factor
 
+__all__ = ["Clique", "FactorGraph", "partition", "partition_key"]
+
 
 @dataclass
 class Clique:

@@ -20,6 +20,8 @@ from .effort import CALL, LOOKUP
 from .elimination_order import CliqueSize, planned
 from .factor_graph import Clique, FactorGraph
 
+__all__ = ["CliqueVertex", "Join", "JoinTree", "Vertex", "runs", "satisfiable"]
+
 T = TypeVar("T")
 
 _MOST_PAIRS = 2**24

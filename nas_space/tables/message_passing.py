@@ -26,6 +26,8 @@ from .histograms import CHUNK, Histograms, RowPairs, joined
 from .join_tree import CliqueVertex, Join, runs
 from .quantisation import Quantisation
 
+__all__ = ["BackPointers", "Messages", "RootPairs"]
+
 _AT_ONCE = 2**12
 """How many partly expanded combinations are expanded together."""
 

@@ -18,6 +18,8 @@ from .conditions import Window
 from .effort import CALL, LOOKUP, PLACE, ROW
 from .join_tree import Join, JoinTree
 
+__all__ = ["Estimate", "Quantisation", "exact_keys", "finest"]
+
 
 class Quantisation:
     """The keys of a problem's costs.

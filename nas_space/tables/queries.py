@@ -22,6 +22,8 @@ from .quantisation import Quantisation, exact_keys
 from .solver import Solver
 from .table import Bounds, Table
 
+__all__ = ["Scored", "Tradeoff", "best", "bounds", "count", "default", "grid", "pareto"]
+
 _LONGEST = 2**24
 """How many different costs may be told apart in one place while counting."""
 

@@ -1,4 +1,4 @@
-"""`Queryable`: a space that answers exactly, by its labels alone."""
+"""``Queryable``: a space that answers exactly, by its labels alone."""
 
 from __future__ import annotations
 

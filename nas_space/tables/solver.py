@@ -30,6 +30,8 @@ from .model import Model, root_of
 from .quantisation import finest
 from .tabulation import tabulate
 
+__all__ = ["Solver"]
+
 _ROWS, _WORK = 2**21, 2e9
 """How many rows, and nanoseconds of work, histograms may take if there is another way."""
 

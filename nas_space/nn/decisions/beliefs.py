@@ -17,6 +17,8 @@ from ...mutable.bounds import all_combinations, combinations_of
 from ...mutable.columns import python_values
 from ...mutable.node import Node, key_of, leaves
 
+__all__ = ["Beliefs", "Known", "Outcomes", "Support"]
+
 Known: TypeAlias = "tuple[tuple[Node, Any], ...]"
 """Expressions whose values are known, and these as :func:`key_of` has them."""
 

@@ -1,4 +1,4 @@
-"""`Traced`: one architecture, trained through the slices that it uses and nothing beside them."""
+"""``Traced``: one architecture, trained through the slices that it uses and nothing beside them."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from torch import Tensor, nn
 
 from ...mutable import Values
 from ..activation import Activation
+
+__all__ = ["Slice", "Traced"]
 
 
 class Slice(NamedTuple):

@@ -1,4 +1,4 @@
-"""`DARTS` and `GumbelDARTS`: a policy learned by gradients through a mixture."""
+"""``DARTS`` and ``GumbelDARTS``: a policy learned by gradients through a mixture."""
 
 from __future__ import annotations
 

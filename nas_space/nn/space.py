@@ -255,7 +255,7 @@ class ModelSpace(SharedWeights, Queryable, RootModule):
         return Activation(self.read(arch))
 
     def _refuse_without_shared_weights(self) -> None:
-        """Raises if a part is only what its constructor made for one architecture."""
+        """Raise if a part is only what its constructor made for one architecture."""
         state = self.__dict__
         if "_apart" not in state:  # looked for once, as the structure is
             state["_apart"] = [
@@ -330,6 +330,8 @@ class ModelSpace(SharedWeights, Queryable, RootModule):
         """The architecture that a frozen network has; ``None`` for a space."""
         found = self.__dict__.get("_architecture")
         return None if found is None else dict(found)
+
+    torch.jit.unused(architecture)  # scripting compiles properties, and this is Python
 
     def compile_regions(self, **options: Any) -> list[str]:
         """Compile the parts of the space; see :func:`nas_space.nn.compilation.compile_regions`.

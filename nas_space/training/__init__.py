@@ -26,6 +26,7 @@ from .loop import Progress, Trainer, fit
 from .optimization import Schedule, cosine, parameter_groups
 from .proxies import grad_norm, naswot, synflow, zico
 from .scoring import evaluate, predict
+from .slices import SliceOptimizer, used_slices
 from .task import Metric, Task
 from .weights import load_weights, read_weights, save_weights
 
@@ -35,6 +36,7 @@ __all__ = [
     "Metric",
     "Progress",
     "Schedule",
+    "SliceOptimizer",
     "Source",
     "Splits",
     "Task",
@@ -57,5 +59,6 @@ __all__ = [
     "split_by_class",
     "synflow",
     "training_batches",
+    "used_slices",
     "zico",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,10 +28,16 @@ _STRENGTHS = (0.3, 1.0, 3.0)
 """Strengths of interactions that are compared."""
 
 _CONVINCING = 2.0
-"""By how much the logarithm of the likelihood must rise with interactions."""
+"""By how much interactions must raise the logarithm of the likelihood, beyond chance."""
+
+_CHANCE = 0.5
+"""What chance gains, relative to the logarithm of in how many ways pairs can be picked."""
 
 _FITTED = 150
 """Interactions are looked for with at most so many of the latest architectures."""
+
+_COMPARED = 300
+"""The noise is fitted to at most so many of the latest."""
 
 _FARTHEST = 4.0
 """So many deviations below the median, scores are taken to be failures, and cut off."""
@@ -235,6 +242,7 @@ class ModelMemory:
 
     def _fit(self, history: Sequence[Evaluated], values: Array, *, pairs: bool) -> Fit:
         """Return what the marginal likelihood says of the noise and of interactions."""
+        history, values = history[-_COMPARED:], values[-_COMPARED:]
         rows = self.rows(NONE, history)
         kernel = rows @ rows.T
         options = []
@@ -257,15 +265,18 @@ class ModelMemory:
         parts = kernels(encoding, rows)
         pairs = tractable(encoding, by_gain(parts, kernel, scores, known.noise))
         number, sums, added = 1, np.zeros_like(kernel), 0
+        possible, reached = math.comb(len(parts), 2), known.likelihood + _CONVINCING
         while pairs and number < 2 * len(pairs):
             some = pairs[:number]
             for one, other in some[added:]:
                 sums = sums + parts[one] * parts[other]
             added = len(some)
+            # Picked among so many sets of pairs, the best gain something by chance.
+            chance = _CHANCE * math.log(math.comb(possible, added))
             for strength in _STRENGTHS:
                 found = evidence(kernel + strength / added * sums, scores)
-                if found.likelihood > known.likelihood + _CONVINCING:
-                    known = found
+                if found.likelihood - chance > reached:
+                    reached = found.likelihood - chance
                     fit = Fit(fit.ranked, found.noise, Interactions(tuple(some), strength))
             number *= 2
         self.encodings = {NONE: encoding}

@@ -148,7 +148,7 @@ def _best(state: SearchState, table: Table, drawn: Sequence[tuple[Encoding, Arra
     seen, space = 0, cast("Mutable", state.space)
     for asked in _ASKED:
         found = best(space, table, asked, maximize=True)
-        archs = [_completed(scored.arch, drawn) for scored in found[seen:]]
+        archs = [_completed(state, scored.arch, drawn) for scored in found[seen:]]
         for arch in archs:
             if state.space.contains(arch) and state.space.arch_id(arch) not in state.taken:
                 return arch
@@ -158,10 +158,16 @@ def _best(state: SearchState, table: Table, drawn: Sequence[tuple[Encoding, Arra
     return archs[0] if archs else state.sample()
 
 
-def _completed(arch: Sample, drawn: Sequence[tuple[Encoding, Array]]) -> Sample:
-    """Return an architecture with the best values of labels that no table lists."""
+def _completed(state: SearchState, arch: Sample, drawn: Sequence[tuple[Encoding, Array]]) -> Sample:
+    """Return an architecture with the best values of labels that no table lists.
+
+    Those of which nothing is learnt, for they have very many values in no order, are drawn.
+    """
     for encoding, draw in drawn:
         arch = encoding.completed(arch, draw)
+        for name, block in encoding.blocks.items():
+            if name in arch and not block.listed and not block.width:
+                arch[name] = block.symbol.draw(state.words(block.symbol.words))
     return arch
 
 

@@ -267,6 +267,28 @@ class TestLinearThompson:
                 assert macro.arch_id(found) not in taken
 
 
+class Names(ns.ModelSpace):
+    """A label with very many values in no order, and a number of many values."""
+
+    def __init__(self):
+        super().__init__()
+        self.add_mutable(ns.Categorical([f"n{i}" for i in range(1000)], label="name"))
+        self.add_mutable(ns.randint("number", 0, 100_000))
+
+
+def test_labels_of_very_many_values_are_drawn_or_learnt_as_a_curve():
+    result = ns.search(
+        Names(),
+        lambda _, arch: -abs(arch["number"] - 70_000),
+        strategy=LinearThompson(),
+        trials=30,
+        weights="none",
+    )
+    last = result.outcomes[15:]
+    assert len({outcome.arch["name"] for outcome in last}) > 10
+    assert np.median([abs(outcome.arch["number"] - 70_000) for outcome in last]) < 15_000
+
+
 def worth_of_kernels(_network: object, arch: dict[str, Any]) -> float:
     return float(sum(str(value).startswith("k7") for value in arch.values()))
 

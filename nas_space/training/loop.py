@@ -57,11 +57,11 @@ class Trainer:
 
     :func:`fit` is the usual way to one; use this to put something else between the steps.
 
-    Everything random in step `t` (the examples, their augmentation, the path, dropout) is derived
-    from (seed, `t`), so a run that is continued from :meth:`state_dict` ends, on the CPU, with the
-    very bits it would have ended with. The global generators of torch, numpy and Python are seeded
-    within a step and put back after it. They belong to the whole process: do not train in two
-    threads of one.
+    Everything random in step ``t`` (the examples, their augmentation, the path, dropout) is derived
+    from (seed, ``t``), so a run that is continued from :meth:`state_dict` ends, on the CPU, with
+    the very bits it would have ended with. The global generators of torch, numpy and Python are
+    seeded within a step and put back after it. They belong to the whole process: do not train in
+    two threads of one.
 
     Parameters
     ----------
@@ -84,7 +84,7 @@ class Trainer:
     Raises
     ------
     UsageError
-        Neither or both of `steps` and `epochs` are given, or there is nothing to train.
+        Neither or both of ``steps`` and ``epochs`` are given, or there is nothing to train.
 
     Examples
     --------
@@ -303,12 +303,12 @@ def fit(
     on_step
         Is called after each step, to show progress or to measure.
     checkpoint
-        A file to keep the state of the run in, written every `every` steps and at the end.
+        A file to keep the state of the run in, written every ``every`` steps and at the end.
     every
         How often. A run that is cut off loses the steps since, which are then done again.
     resume
-        Continue from `checkpoint` if the file is there. On the CPU the result is, bit for bit, that
-        of a run that was never interrupted. Otherwise the file is overwritten.
+        Continue from ``checkpoint`` if the file is there. On the CPU the result is, bit for bit,
+        that of a run that was never interrupted. Otherwise the file is overwritten.
 
     Returns
     -------

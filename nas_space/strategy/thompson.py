@@ -15,7 +15,7 @@ from ..tables import Table, best, tabulate
 from .base import Evaluated, SearchState, Strategy
 from .candidates import best_new, candidates, scalarised, shares
 from .encoding import Direction, Encoding
-from .linear_model import Posterior
+from .linear_model import WeightPosterior
 from .score_model import ModelMemory
 
 __all__ = ["LinearThompson"]
@@ -102,7 +102,7 @@ class LinearThompson(Strategy):
         if len(self.warm_start) == 1:
             raise UsageError("warm_start needs the scores of several architectures, but got one")
         self.seed = seed
-        self._memory: _Memory | None = None
+        self._memory: _Remembered | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_memory": None}
@@ -110,7 +110,7 @@ class LinearThompson(Strategy):
     def propose(self, state: SearchState) -> Sample:
         memory = self._memory
         if memory is None or memory.space is not state.space:
-            memory = self._memory = _Memory(state.space, self.warm_start, pairs=self.pairs)
+            memory = self._memory = _Remembered(state.space, self.warm_start, pairs=self.pairs)
         if len(state.history) < self.initial:
             if memory.warm is None:
                 return state.sample()
@@ -178,7 +178,7 @@ def _likeliest(state: SearchState, drawn: Sequence[tuple[Encoding, Array]]) -> S
     return best_new(state, options, scores)
 
 
-class _Memory:
+class _Remembered:
     """What need not be worked out again at each proposal; it all follows from the history."""
 
     def __init__(
@@ -186,7 +186,7 @@ class _Memory:
     ) -> None:
         self.space = space
         self.costs: dict[int, Table | None] = {}
-        self.warm: tuple[Encoding, Posterior] | None = None
+        self.warm: tuple[Encoding, WeightPosterior] | None = None
         prior = None
         if warm_start:
             history = [

@@ -19,7 +19,7 @@ from ..mutable.factors import Factor
 from ..tables import Table
 from ..tables.model import Model, root_of
 
-__all__ = ["NONE", "Block", "Direction", "Encoding", "Interactions", "Pair", "quantile_of"]
+__all__ = ["NONE", "Direction", "Encoding", "Interactions", "LabelFeatures", "Pair", "quantile_of"]
 
 Array = npt.NDArray[np.float64]
 
@@ -39,7 +39,7 @@ _SMOOTH = 0.5
 """Share of the prior variance of an ordered label's worth that is smooth in its value."""
 
 
-class Block:
+class LabelFeatures:
     """The features of one label: what its values have in common, a priori.
 
     The prior of all weights is standard normal, so the features say how the worths of two values
@@ -231,7 +231,7 @@ class Encoding:
     ) -> None:
         self.model = Model.of(root_of(space))
         labels = [symbol for symbol in self.model.labels if symbol.size != 1]
-        self.blocks = {symbol.name: Block(symbol) for symbol in labels}
+        self.blocks = {symbol.name: LabelFeatures(symbol) for symbol in labels}
         self.interactions = interactions
         self.slices: dict[str | Pair, slice] = {}
         self.width = 0

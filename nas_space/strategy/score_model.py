@@ -1,4 +1,4 @@
-"""`ScoreModel`: what a history says that the values of labels are worth."""
+"""``ScoreModel``: what a history says that the values of labels are worth."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .base import Evaluated
 from .candidates import beginning, normal_scores
 from .encoding import NONE, Direction, Encoding, Interactions
 from .interactions import by_gain, kernels, tractable
-from .linear_model import Posterior, evidence, left_out, with_constant
+from .linear_model import WeightPosterior, evidence, left_out, with_constant
 
 __all__ = ["Effect", "ModelMemory", "ScoreModel", "fit_model"]
 
@@ -115,7 +115,7 @@ class ScoreModel(Table):
         Standard deviation of the noise, in those of the scores.
     """
 
-    def __init__(self, encoding: Encoding, posterior: Posterior, fit: Fit) -> None:
+    def __init__(self, encoding: Encoding, posterior: WeightPosterior, fit: Fit) -> None:
         table = encoding.table(posterior.mean)
         super().__init__(None, table.terms, table.constant + float(posterior.mean[-1]))
         self._encoding, self._posterior = encoding, posterior
@@ -226,7 +226,7 @@ class ModelMemory:
 
     def model(
         self, history: Sequence[Evaluated], objective: int, *, pairs: bool
-    ) -> tuple[Encoding, Posterior, Fit]:
+    ) -> tuple[Encoding, WeightPosterior, Fit]:
         """Return the model of an objective: features, weights, and what was decided about it."""
         size = beginning(len(history))
         key = tuple(one.number for one in history[:size])
@@ -237,7 +237,7 @@ class ModelMemory:
             self.fits[objective] = known
         fit = known[1]
         rows = self.rows(fit.interactions, history)
-        posterior = Posterior(rows, fit.scores(values), fit.noise)
+        posterior = WeightPosterior(rows, fit.scores(values), fit.noise)
         return self.encoding(fit.interactions), posterior, fit
 
     def _fit(self, history: Sequence[Evaluated], values: Array, *, pairs: bool) -> Fit:

@@ -15,7 +15,7 @@ from ..tables import Table, best, tabulate
 from .base import Evaluated, SearchState, Strategy
 from .candidates import best_new, candidates, scalarised, shares
 from .encoding import Direction, Encoding
-from .linear_model import Posterior
+from .linear_model import WeightPosterior
 from .score_model import ModelMemory
 
 __all__ = ["LinearThompson"]
@@ -102,7 +102,7 @@ class LinearThompson(Strategy):
         if len(self.warm_start) == 1:
             raise UsageError("warm_start needs the scores of several architectures, but got one")
         self.seed = seed
-        self._memory: _Memory | None = None
+        self._memory: _Remembered | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_memory": None}
@@ -110,7 +110,7 @@ class LinearThompson(Strategy):
     def propose(self, state: SearchState) -> Sample:
         memory = self._memory
         if memory is None or memory.space is not state.space:
-            memory = self._memory = _Memory(state.space, self.warm_start, pairs=self.pairs)
+            memory = self._memory = _Remembered(state.space, self.warm_start, pairs=self.pairs)
         if len(state.history) < self.initial:
             if memory.warm is None:
                 return state.sample()
@@ -148,7 +148,7 @@ def _best(state: SearchState, table: Table, drawn: Sequence[tuple[Encoding, Arra
     seen, space = 0, cast("Mutable", state.space)
     for asked in _ASKED:
         found = best(space, table, asked, maximize=True)
-        archs = [_completed(scored.arch, drawn) for scored in found[seen:]]
+        archs = [_completed(state, scored.arch, drawn) for scored in found[seen:]]
         for arch in archs:
             if state.space.contains(arch) and state.space.arch_id(arch) not in state.taken:
                 return arch
@@ -158,10 +158,16 @@ def _best(state: SearchState, table: Table, drawn: Sequence[tuple[Encoding, Arra
     return archs[0] if archs else state.sample()
 
 
-def _completed(arch: Sample, drawn: Sequence[tuple[Encoding, Array]]) -> Sample:
-    """Return an architecture with the best values of labels that no table lists."""
+def _completed(state: SearchState, arch: Sample, drawn: Sequence[tuple[Encoding, Array]]) -> Sample:
+    """Return an architecture with the best values of labels that no table lists.
+
+    Those of which nothing is learnt, for they have very many values in no order, are drawn.
+    """
     for encoding, draw in drawn:
         arch = encoding.completed(arch, draw)
+        for name, block in encoding.blocks.items():
+            if name in arch and not block.listed and not block.width:
+                arch[name] = block.symbol.draw(state.words(block.symbol.words))
     return arch
 
 
@@ -172,7 +178,7 @@ def _likeliest(state: SearchState, drawn: Sequence[tuple[Encoding, Array]]) -> S
     return best_new(state, options, scores)
 
 
-class _Memory:
+class _Remembered:
     """What need not be worked out again at each proposal; it all follows from the history."""
 
     def __init__(
@@ -180,7 +186,7 @@ class _Memory:
     ) -> None:
         self.space = space
         self.costs: dict[int, Table | None] = {}
-        self.warm: tuple[Encoding, Posterior] | None = None
+        self.warm: tuple[Encoding, WeightPosterior] | None = None
         prior = None
         if warm_start:
             history = [

@@ -186,7 +186,7 @@ def filtered(evaluate: Any, by: ZeroCost, least: float) -> Filtered:
     evaluate
         What scores the others: an evaluator, or a function ``evaluate(network, arch)``.
     by
-        The proxy, by :func:`zero_cost`; it is measured on the weights that `evaluate` wants.
+        The proxy, by :func:`zero_cost`; it is measured on the weights that ``evaluate`` wants.
     least
         The lowest score that is let through, such as the median of :func:`proxy_scores`.
     """

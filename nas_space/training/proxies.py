@@ -110,7 +110,7 @@ def synflow(
     """Return the logarithm of the synaptic flow: how much the weights carry, whatever the data.
 
     Weights are taken by their absolute values and the input is all ones, so of the data only the
-    shape counts, and `batches` does not matter.  Batch norms run on their running statistics,
+    shape counts, and ``batches`` does not matter.  Batch norms run on their running statistics,
     which change nothing as long as they are fresh.  See :func:`naswot`.
 
     References

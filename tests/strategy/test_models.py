@@ -20,9 +20,9 @@ from nas_space.strategy.base import Evaluated, SearchState
 from nas_space.strategy.candidates import normal_scores, scalarised
 from nas_space.strategy.encoding import Encoding, Interactions
 from nas_space.strategy.gaussian_process import Codes, fitted, loss
-from nas_space.strategy.gaussian_process import Posterior as Process
+from nas_space.strategy.gaussian_process import GaussianProcess as Process
 from nas_space.strategy.interactions import by_gain, kernels, tractable
-from nas_space.strategy.linear_model import Posterior, evidence, left_out, with_constant
+from nas_space.strategy.linear_model import WeightPosterior, evidence, left_out, with_constant
 from nas_space.study import maximize, minimize
 from nas_space.tables import best, grid
 from tests.problems import Tiny, Various
@@ -86,7 +86,7 @@ class TestLinearModel:
     @pytest.mark.parametrize("shape", [(30, 6), (6, 30)])
     def test_the_posterior_is_that_of_the_normal_equations(self, shape):
         rows, scores, noise = normal(0, *shape), normal(1, shape[0]), 0.3
-        posterior = Posterior(rows, scores, noise)
+        posterior = WeightPosterior(rows, scores, noise)
         precision = rows.T @ rows / noise + np.eye(shape[1])
         assert posterior.mean == pytest.approx(np.linalg.solve(precision, rows.T @ scores / noise))
         covariance = posterior.scale * np.linalg.inv(precision)
@@ -98,7 +98,7 @@ class TestLinearModel:
 
     @pytest.mark.parametrize("shape", [(12, 4), (4, 6)])
     def test_draws_have_the_covariance_of_the_posterior(self, shape):
-        posterior = Posterior(normal(0, *shape), normal(1, shape[0]), 0.3)
+        posterior = WeightPosterior(normal(0, *shape), normal(1, shape[0]), 0.3)
         source = words(0)
         drawn = np.array([posterior.draw(source) for _ in range(4000)])
         asked = np.eye(shape[1])
@@ -117,7 +117,7 @@ class TestLinearModel:
         found = left_out(rows @ rows.T, scores, 0.2)
         for place in range(9):
             rest = np.delete(np.arange(9), place)
-            mean = Posterior(rows[rest], scores[rest], 0.2).mean
+            mean = WeightPosterior(rows[rest], scores[rest], 0.2).mean
             assert found[place] == pytest.approx(float(rows[place] @ mean))
 
     def test_labels_that_interact_are_found(self, macro):
@@ -265,6 +265,28 @@ class TestLinearThompson:
             for strategy in (LinearThompson(), GP(), LocalSearch(), Predictor(members=2)):
                 found = strategy.propose(SearchState(macro, history, taken, 12))
                 assert macro.arch_id(found) not in taken
+
+
+class Names(ns.ModelSpace):
+    """A label with very many values in no order, and a number of many values."""
+
+    def __init__(self):
+        super().__init__()
+        self.add_mutable(ns.Categorical([f"n{i}" for i in range(1000)], label="name"))
+        self.add_mutable(ns.randint("number", 0, 100_000))
+
+
+def test_labels_of_very_many_values_are_drawn_or_learnt_as_a_curve():
+    result = ns.search(
+        Names(),
+        lambda _, arch: -abs(arch["number"] - 70_000),
+        strategy=LinearThompson(),
+        trials=30,
+        weights="none",
+    )
+    last = result.outcomes[15:]
+    assert len({outcome.arch["name"] for outcome in last}) > 10
+    assert np.median([abs(outcome.arch["number"] - 70_000) for outcome in last]) < 15_000
 
 
 def worth_of_kernels(_network: object, arch: dict[str, Any]) -> float:

@@ -29,7 +29,7 @@ CIRCLES = [
 """Groups of files that may import each other; a new one belongs here only with its reason."""
 
 SAME_NAMES = {
-    *("Block", "Call", "Columns", "Outcome", "Plan", "Posterior", "Run", "Switch", "_Memory"),
+    *("Block", "Call", "Columns", "Outcome", "Plan", "Posterior", "Run", "_Memory"),
 }
 """Names that two classes still have; there are to be no more."""
 
@@ -92,5 +92,21 @@ def test_code_in_docstrings_has_double_backticks() -> None:
         for node in ast.walk(tree)
         if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef))
         for match in single.findall(ast.get_docstring(node) or "")
+    ]
+    assert found == []
+
+
+def test_functions_are_described_in_the_imperative() -> None:
+    """Not in the third person: "Return ...", rather than "Returns ..."."""
+    third = re.compile(
+        r"(Returns|Raises|Gives|Makes|Takes|Draws|Checks|Refuses|Runs|Writes|Reads|Adds|Puts|Notes|"
+        r"Says|Copies|Counts|Builds|Loads|Sets|Keeps|Calls|Follows|Measures|Splits|Trains|Searches)\b"
+    )
+    found = [
+        (name, node.lineno, doc.splitlines()[0])
+        for name, tree in TREES.items()
+        for node in ast.walk(tree)
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))
+        if (doc := ast.get_docstring(node)) and third.match(doc)
     ]
     assert found == []

@@ -92,7 +92,7 @@ def search_oneshot(
     callbacks: Sequence[Callable[[OneShotProgress], object]] = (),
     fabric: Fabric | None = None,
 ) -> OneShotResult:
-    """Searches a space with shared weights, which are those of the space.
+    """Search a space with shared weights, which are those of the space.
 
     Parameters
     ----------

@@ -94,7 +94,7 @@ def search(
     every: int = 100,
     fabric: Fabric | None = None,
 ) -> Any:
-    """Searches a space for its best architectures.
+    """Search a space for its best architectures.
 
     Parameters
     ----------

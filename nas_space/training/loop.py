@@ -169,7 +169,7 @@ class Trainer:
         return Progress(self.step, self.total, lr, loss)
 
     def gradients(self, batch: Any) -> Tensor:
-        """Leaves the gradients of a step in the parameters, and returns its loss, detached.
+        """Leave the gradients of a step in the parameters, and return its loss, detached.
 
         A subclass may go along several paths, by :meth:`descend`.
         """
@@ -177,7 +177,7 @@ class Trainer:
         return self.descend(path, lambda: self.task.training_loss(self._wrapped, batch))
 
     def descend(self, path: AbstractContextManager[Any], loss: Callable[[], Tensor]) -> Tensor:
-        """Adds the gradients of a loss along a path; returns the loss, detached."""
+        """Add the gradients of a loss along a path; return the loss, detached."""
         with path:
             noise = f"train/forward/{self.fabric.global_rank}"
             seed_globally(self.seed, noise, self.step, self.fabric.device)
@@ -188,7 +188,7 @@ class Trainer:
         return value.detach()
 
     def update(self) -> None:
-        """Changes the parameters by their gradients."""
+        """Change the parameters by their gradients."""
         self.optimizer.step()
 
     def state_dict(self) -> dict[str, Any]:
@@ -260,7 +260,7 @@ class Trainer:
         return next(self._batches)
 
     def _forget(self) -> None:
-        """Leaves no gradients.
+        """Leave no gradients.
 
         None, not zero: an optimizer passes over parameters that are not on the path.  Its own
         ``zero_grad`` takes several times as long, which the many of a space make felt.

@@ -156,6 +156,7 @@ class Run:
                 f"{type(strategy).__name__} compares architectures on validation data, but the "
                 "task has none; give validation=..."
             )
+        getattr(space, "space", space).check_shared_weights()
         strategy.check(space)
         if strategy.gradient_clip_val is not None:
             task = replace(task, clip=strategy.gradient_clip_val)
@@ -273,7 +274,7 @@ class Run:
         return self.trainer.along(arch)
 
     def descend(self, path: AbstractContextManager[Any], loss: Callable[[], Tensor]) -> Tensor:
-        """Adds the gradients of the weights for a loss along a path; returns the loss."""
+        """Add the gradients of the weights for a loss along a path; return the loss."""
         return self.trainer.descend(path, loss)
 
     def accepted(self, draw: Callable[[], Sample]) -> Sample:

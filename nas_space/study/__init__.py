@@ -10,7 +10,7 @@
 True
 """
 
-from .evaluators import filtered, from_scratch, inherited, proxy_scores, zero_cost
+from .evaluators import from_scratch, inherited
 from .fingerprint import describe, fingerprint
 from .intermediate import report
 from .loading import load_search
@@ -21,6 +21,7 @@ from .result import Outcome, SearchResult
 from .search import search
 from .storage import open_storage
 from .table_evaluator import TableEvaluator
+from .zero_cost import filtered, proxy_scores, zero_cost
 
 __all__ = [
     "Objective",

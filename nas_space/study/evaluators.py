@@ -2,34 +2,33 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
-import optuna
 from torch import nn
+from torch.utils.data import Subset
 
-from ..errors import UsageError
+from ..errors import DataError, DivergenceError, UsageError
 from ..mutable import Sample
 from ..training import Progress, Task, evaluate, fit, make_fabric, recalibrate
+from ..training.batches import is_dataset, length_of
 from ..training.fabric import device_of
-from ..training.proxies import proxy
-from ..training.randomness import preserved_randomness, seed_globally
+from ..training.randomness import preserved_randomness
+from ..training.scoring import evaluate_with_error
 from .fingerprint import unrestricted
 from .intermediate import pruning, report
-from .objectives import Objective, maximize, measured, minimize, objectives_of
+from .objectives import Objective, maximize, minimize
 from .worker import make_network
 
-__all__ = [
-    "Filtered",
-    "FromScratch",
-    "Inherited",
-    "ZeroCost",
-    "filtered",
-    "from_scratch",
-    "inherited",
-    "proxy_scores",
-    "zero_cost",
-]
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
+__all__ = ["FromScratch", "Inherited", "from_scratch", "inherited"]
+
+_TRIED = 3
+"""Random architectures that all must fail alike before a task is refused."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +48,11 @@ class Inherited:
 
     def __call__(self, network: nn.Module, arch: Sample) -> dict[str, float]:
         recalibrate(network, self.task, batches=self.batches)
-        return evaluate(network, self.task, self.split)
+        return _scored(network, self.task, self.split)
+
+    def check(self, space: Any) -> None:
+        """Try one batch; see :func:`try_one_batch`."""
+        try_one_batch(space, self.task, self.split, self.weights, train=False)
 
 
 @dataclass(frozen=True)
@@ -88,144 +91,115 @@ class FromScratch:
             seed=self.seed,
             on_step=after_step if pruning() else None,
         )
-        return evaluate(network, self.task, self.split, fabric=fabric)
+        return _scored(network, self.task, self.split, fabric)
+
+    def check(self, space: Any) -> None:
+        """Try one batch; see :func:`try_one_batch`."""
+        device = None if self.device is None else make_fabric(self.device, self.precision)
+        try_one_batch(space, self.task, self.split, self.weights, train=True, fabric=device)
 
 
-@dataclass(frozen=True)
-class ZeroCost:
-    """Scores an untrained network; see :func:`zero_cost`."""
+def _scored(
+    network: nn.Module, task: Task, split: str, fabric: Fabric | None = None
+) -> dict[str, float]:
+    """Score a network, or raise if its numbers are not finite.
 
-    name: str
-    task: Task
-    batches: int
-    seed: int = 0
-
-    weights = "fresh"
-
-    @property
-    def objectives(self) -> tuple[Objective, ...]:
-        """The proxy."""
-        return (maximize(self.name),)
-
-    def __call__(self, network: nn.Module, arch: Sample) -> dict[str, float]:
-        score = proxy(self.name)(network, self.task, batches=self.batches, seed=self.seed)
-        return {self.name: score}
-
-
-@dataclass(frozen=True)
-class Filtered:
-    """Scores only what a proxy lets through; see :func:`filtered`."""
-
-    evaluate: Any
-    by: ZeroCost
-    least: float
-
-    @property
-    def weights(self) -> str:
-        """Those that the evaluator wants."""
-        return str(getattr(self.evaluate, "weights", "inherit"))
-
-    @property
-    def objectives(self) -> Any:
-        """Those of the evaluator."""
-        return getattr(self.evaluate, "objectives", "value")
-
-    def __call__(self, network: nn.Module, arch: Sample) -> Any:
-        [score] = self.by(network, arch).values()
-        if score < self.least:
-            raise optuna.TrialPruned(f"{self.by.name} is {score:.6g}, below {self.least:.6g}")
-        return self.evaluate(network, arch)
-
-
-def zero_cost(name: str, task: Task, *, batches: int | None = None, seed: int = 0) -> ZeroCost:
-    """An evaluator that scores untrained networks by a zero-cost proxy.
-
-    As an objective of its own, for a filter (:func:`filtered`), or to begin a search with
-    (:func:`proxy_scores`).
-
-    Parameters
-    ----------
-    name
-        ``'naswot'``, ``'grad_norm'``, ``'synflow'`` or ``'zico'``: see
-        :mod:`nas_space.training.proxies`.
-    task
-        Whose training data are looked at.
-    batches
-        How many of them; by default 1, of ``zico`` 2.
-    seed
-        Which.
-
-    Raises
-    ------
-    UsageError
-        If there is no such proxy.
-
-    Examples
-    --------
-    >>> import torch
-    >>> from torch.utils.data import TensorDataset
-    >>> from nas_space.hub import NasBenchMacro
-    >>> from nas_space.study import search
-    >>> data = TensorDataset(torch.randn(32, 3, 8, 8), torch.arange(32) % 4)
-    >>> task = Task.classification(data, batch_size=16)
-    >>> result = search(NasBenchMacro(4, 4), zero_cost("naswot", task), trials=4)
-    >>> len(result.complete)
-    4
+    Accuracy is a number even where all outputs are NaN, so weights and the main metric are looked
+    at, too.
     """
-    proxy(name)
-    return ZeroCost(name, task, (2 if name == "zico" else 1) if batches is None else batches, seed)
+    scores = evaluate_with_error(network, task, split, fabric=fabric)
+    bad = [name for name, weight in network.named_parameters() if not weight.isfinite().all()]
+    # A mask may hold infinities on purpose.
+    bad += [name for name, buffer in network.named_buffers() if buffer.isnan().any()]
+    if bad:
+        raise DivergenceError(f"{bad[0]} of the network is not finite, so its score means nothing")
+    for name in (task.main_metric, "loss"):
+        if not math.isfinite(scores.get(name, 0.0)):
+            raise DivergenceError(f"{name} on the {split} data is {scores[name]}")
+    return scores
 
 
-def filtered(evaluate: Any, by: ZeroCost, least: float) -> Filtered:
-    """An evaluator that ends the trial of a network at once whose proxy is too low.
+def try_one_batch(
+    space: Any,
+    task: Task,
+    split: str,
+    weights: str,
+    *,
+    train: bool,
+    fabric: Fabric | None = None,
+) -> None:
+    """Take one batch of each kind through a network of a space, before a search begins.
 
-    Such a trial is pruned, as one that a pruner ends; strategies do not learn from it.
-
-    Parameters
-    ----------
-    evaluate
-        What scores the others: an evaluator, or a function ``evaluate(network, arch)``.
-    by
-        The proxy, by :func:`zero_cost`; it is measured on the weights that ``evaluate`` wants.
-    least
-        The lowest score that is let through, such as the median of :func:`proxy_scores`.
-    """
-    return Filtered(evaluate, by, least)
-
-
-def proxy_scores(
-    space: Any, evaluate: Any, n: int = 200, *, seed: int = 0
-) -> list[tuple[Sample, float]]:
-    """Scores of random architectures, for the ``warm_start`` of a strategy.
+    What fails for several random architectures, and always in the same way, is wrong with the data
+    or with the task, and is refused here. What fails for one only is left to the trials.
 
     Parameters
     ----------
     space
-        A space, or a restriction of one.
-    evaluate
-        An evaluator with one objective, such as :func:`zero_cost` makes.
-    n
-        How many architectures are drawn; each is scored once.
-    seed
-        Of the draws and of fresh weights.
+        A space, or a restriction of one; it stays as it is.
+    task, split
+        What to try, and which data score.
+    weights
+        Which weights the networks have.
+    train
+        Whether networks are trained.
+    fabric
+        Where; by default where the space is.
 
-    Returns
-    -------
-    list
-        Pairs of an architecture and its score, more being better.
+    Raises
+    ------
+    UsageError
+        If no architecture can be trained and scored so; its cause says why.
     """
-    [objective] = objectives_of(getattr(evaluate, "objectives", "value"))
-    base = unrestricted(space)
-    device = device_of(base)
-    archs = {space.arch_id(arch): arch for arch in space.sample(n, seed=seed)}
-    found = []
-    for number, arch in enumerate(archs.values()):
-        with preserved_randomness(device):
-            seed_globally(seed, "search/proxy", number, device)
-            network = make_network(base, arch, str(getattr(evaluate, "weights", "inherit")))
-            [value] = measured((objective,), evaluate(network, dict(arch))).values()
-        found.append((arch, objective.sign * value))
-    return found
+    for name in ("train", split):
+        if length_of(task.split(name), 1) == 0:
+            raise DataError(f"the {name} data is empty")
+    failures: list[Exception] = []
+    for seed in range(_TRIED):
+        try:
+            with preserved_randomness(device_of(unrestricted(space))):
+                network = make_network(unrestricted(space), space.sample(seed=seed), weights)
+                _one_batch(network, task, split, train=train, fabric=fabric)
+            return
+        except Exception as error:  # noqa: BLE001 - whatever a user's task may run into
+            failures.append(error)
+        if len({type(error) for error in failures}) > 1:
+            return
+    first = failures[0]
+    raise UsageError(
+        f"no network of the space can be trained and scored on one batch: {type(first).__name__}: "
+        f"{first}; look at the data, the loss, the metrics and the optimizer of the task"
+    ) from first
+
+
+def _one_batch(
+    network: nn.Module, task: Task, split: str, *, train: bool, fabric: Fabric | None
+) -> None:
+    one = {"train": task.train, split: task.split(split)}
+    few = {name: _few(source, task.batch_size) for name, source in one.items()}
+    short = replace(task, **few, workers=0)
+    if train:
+        fit(network, short, steps=1, fabric=fabric)
+    evaluate(network, short, split, fabric=fabric)
+
+
+def _few(source: Any, number: int) -> Any:
+    """Return the first examples of a data set, or the first batch of an iterable."""
+    if is_dataset(source):
+        return Subset(source, range(min(number, len(source))))
+    if isinstance(source, Iterator):  # what is taken from it would be missing
+        return source
+    return _Repeated(next(iter(source)))
+
+
+class _Repeated:
+    """One batch, as often as it is asked for."""
+
+    def __init__(self, batch: Any) -> None:
+        self.batch = batch
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter([self.batch])
 
 
 def inherited(task: Task, *, batches: int | None = None, split: str = "validation") -> Inherited:
@@ -247,7 +221,13 @@ def inherited(task: Task, *, batches: int | None = None, split: str = "validatio
     -------
     callable
         To give to ``search``; its objective is the main metric of the task.
+
+    Raises
+    ------
+    UsageError
+        If the task has no such split.
     """
+    task.split(split)
     return Inherited(task, batches, split)
 
 
@@ -285,8 +265,9 @@ def from_scratch(
     Raises
     ------
     UsageError
-        If ``epochs`` is not positive.
+        If ``epochs`` is not positive, or the task has no such split.
     """
+    task.split(split)
     if epochs < 1:
         raise UsageError(f"epochs must be at least 1, but got {epochs}")
     return FromScratch(task, epochs, split, device, precision, seed)

@@ -62,6 +62,7 @@ class Weighted(Activation):
         self.beliefs = Beliefs(probabilities, support)
         self.known: Known = ()
         self._depth = 0
+        self.misread: list[tuple[Any, str]] | None = None
 
     @contextmanager
     def knowing(self, expression: Any, value: Any) -> Iterator[None]:

@@ -148,6 +148,15 @@ class FactorSum:
                 undecided = symbol
         return undecided
 
+    def mapped(self, function: Callable[[Any], int]) -> FactorSum:
+        """Return the sum of what a function makes of each entry, and of the constant."""
+        terms = []
+        for term in self.terms:
+            entries = np.array([function(entry) for entry in term.values.reshape(-1).tolist()])
+            terms.append(Factor(term.scope, entries.reshape(term.values.shape)))
+        order = {symbol: self.activity.get(symbol, TRUE) for symbol in self.symbols}
+        return FactorSum(terms, function(self.constant), order)
+
     # -- the rest -----------------------------------------------------------------------------
 
     def interval(self) -> Interval:

@@ -18,14 +18,16 @@ from torch import nn
 from torch.overrides import TorchFunctionMode, resolve_name
 
 from ..errors import SpaceError, UsageError
+from ..mutable.factors import Factor
 from ..mutable.node import key_of
+from ..mutable.piecewise import NOWHERE, Piecewise, joint, merged
 from ..nn.parametrized import evaluated
 from ..nn.structure import Survey
-from .cases import NONE, Array, Cases, Guard, Joint, Labels, joint, ordered, selected, sizes, spread
-from .evaluation import Evaluator, Outcome
+from .claims import Allocation, Claim, MemoryUse, Share
+from .execution import Execution, Executor
 from .explore import Dead, Explorer, Refusal
-from .tensors import CaseNumber, CaseObject, CaseTensor, flatten, unflatten
-from .trace import Call, Claim, Held, Share, Step, Use
+from .tensors import VaryingNumber, VaryingObject, VaryingTensor, flatten, unflatten
+from .trace import FunctionCall, ModuleCall
 from .twin import Followed, Twins
 
 
@@ -54,8 +56,8 @@ class Recorder(Explorer):
         super().__init__()
         self.space = space
         self.training = training
-        self.evaluator = Evaluator(training)
-        self.root = self.call = Call("", type(space).__name__, self.context)
+        self.executor = Executor(training)
+        self.root = self.call = ModuleCall("", type(space).__name__, self.context)
         self.live: dict[int, Claim] = {}
         self.inputs: list[Claim] = []
         self.mode = _Mode(self)
@@ -91,11 +93,17 @@ class Recorder(Explorer):
             self.dead = True
         finally:
             self._finished = True
-        self.root = next((call for call in self.root.steps if isinstance(call, Call)), self.root)
+        inner = (call for call in self.root.calls if isinstance(call, ModuleCall))
+        self.root = next(inner, self.root)
 
-    def _input(self, tensor: torch.Tensor) -> CaseTensor:
-        meta = self.evaluator.interned(tensor.detach())
-        return CaseTensor.make(self, Cases.constant(meta), (self._hold((), [meta], _ONLY),))
+    def _input(self, tensor: torch.Tensor) -> VaryingTensor:
+        meta = self.executor.interned(tensor.detach())
+        size = Factor.constant(meta.untyped_storage().nbytes())
+        return VaryingTensor.make(self, Piecewise.constant(meta), (self._hold(size),))
+
+    def shadow(self, tensor: torch.Tensor) -> torch.Tensor:
+        """Return the meta tensor for one that lives on, such as a parameter."""
+        return self.executor.shadow(tensor)
 
     # -- what the explorer asks for ----------------------------------------
 
@@ -104,22 +112,22 @@ class Recorder(Explorer):
         return self.call.path
 
     def mark(self) -> Any:
-        return (len(self.failures), len(self.call.steps))
+        return (len(self.failures), len(self.call.calls))
 
     def rollback(self, mark: Any) -> None:
-        del self.failures[mark[0] :], self.call.steps[mark[1] :]
+        del self.failures[mark[0] :], self.call.calls[mark[1] :]
 
     def read(self, expression: Any) -> Any:
-        cases = self.cases(expression)
-        present = [cases.values[place] for place in cases.present(self.context)]
+        pieces = self.pieces(expression)
+        present = [pieces.values[place] for place in self.present(pieces)]
         if len(present) > 1 and all(type(value) in (int, float) for value in present):
-            return self._number(cases)
-        return self.plain(cases)
+            return self._number(pieces)
+        return self.plain(pieces)
 
     def mix(self, choice: Any, run: Callable[[Any], Any]) -> Any:
         self.call.decides = True
         if self.frames[-1].once:  # the first branch would use up what the others want
-            return run(self.plain(self.cases(choice)))
+            return run(self.plain(self.pieces(choice)))
         return super().mix(choice, run)
 
     def elastic(self, layer: Any, *args: Any, **kwargs: Any) -> Any:
@@ -130,7 +138,7 @@ class Recorder(Explorer):
                 known = self._plain_layers[id(layer), place] = self._stand_in(layer, chosen)
             return known
 
-        plain = CaseObject(self, self.over_arguments(layer, stand_in).map(_itself))
+        plain = VaryingObject(self, self.over_arguments(layer, stand_in).map(_itself))
         return self.apply(plain_forward, (plain, *args), kwargs)
 
     def _stand_in(self, layer: Any, chosen: Any) -> nn.Module:
@@ -151,9 +159,9 @@ class Recorder(Explorer):
     def module(self, followed: Followed, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Runs a module of the twin."""
         plain = getattr(followed.original, "wraps", None) or type(followed.original)
-        call = Call(followed.path, plain.__name__, self.context)
+        call = ModuleCall(followed.path, plain.__name__, self.context)
         call.arguments = _taken_apart((args, kwargs))
-        self.call.steps.append(call)
+        self.call.calls.append(call)
         outer, self.call = self.call, call
         try:
             result = self._inside(followed, args, kwargs)
@@ -214,7 +222,7 @@ class Recorder(Explorer):
         leaves: list[Any] = []
         spec = flatten((args, kwargs), leaves)
         parts = [self._part(leaf) for leaf in leaves]
-        together = joint(parts, self.context)
+        together = joint(parts, self.context.possible)
         seen: dict[int, int] = {}
         first = tuple(
             [
@@ -222,32 +230,35 @@ class Recorder(Explorer):
                 for place, leaf in enumerate(leaves)
             ]
         )
-        outcomes = [
-            self.evaluator.call(
+        owned = tuple(map(_is_owned, leaves))
+        found = [
+            self.executor.call(
                 function,
                 spec,
                 [part.values[i] for part, i in zip(parts, places, strict=True)],
                 first,
+                owned,
             )
-            for places in together.combinations
+            for places in together.values
         ]
-        labels, ids, outcomes = self._successes(function, together, outcomes)
-        self._check_same(labels, ids, [outcome.spec for outcome in outcomes])
-        step = Step(self.context, labels, ids, outcomes, list(self.live.values()))
-        results = [self._result(place, step, leaves) for place in range(len(outcomes[0].leaves))]
-        self._note(step, leaves, results)
-        self._change(step, leaves)
-        return unflatten(outcomes[0].spec, iter(results))
+        executions = self._successes(function, Piecewise(together.places, found))
+        self._check_same(executions, [execution.spec for execution in executions.values])
+        call = FunctionCall(self.context, executions, list(self.live.values()))
+        form = executions.values[0]
+        results = [self._result(place, call, leaves) for place in range(len(form.leaves))]
+        self._note(call, leaves, results)
+        self._change(call, leaves)
+        return unflatten(form.spec, iter(results))
 
-    def _part(self, leaf: Any) -> Cases:
+    def _part(self, leaf: Any) -> Piecewise:
         kind = type(leaf)
         if kind in _DIFFERING:
             if leaf.context is not self.context:
                 self._check_context(leaf)
-            return leaf.cases  # type: ignore[no-any-return]
+            return leaf.pieces  # type: ignore[no-any-return]
         if isinstance(leaf, torch.Tensor):
-            return Cases.constant(self.evaluator.shadow(leaf))
-        return Cases.constant(leaf)
+            return Piecewise.constant(self.executor.shadow(leaf))
+        return Piecewise.constant(leaf)
 
     def _check_context(self, leaf: Any) -> None:
         if (
@@ -260,99 +271,98 @@ class Recorder(Explorer):
                 "and kept; modules must pass tensors on by returning them"
             )
 
-    def _successes(
-        self, function: Any, together: Joint, outcomes: list[Outcome]
-    ) -> tuple[Labels, Array, list[Outcome]]:
-        """Notes the calls that failed; goes on with the others."""
-        labels, ids, _ = together
-        if all(outcome.error is None for outcome in outcomes):
-            return labels, ids, outcomes
+    def _successes(self, function: Any, executions: Piecewise) -> Piecewise:
+        """Note the calls that failed, and go on with the others."""
+        if all(execution.error is None for execution in executions.values):
+            return executions
         name = name_of(function)
-        places = np.full(len(outcomes) + 1, NONE)
-        good: list[Outcome] = []
-        for place, outcome in enumerate(outcomes):
-            if outcome.error is not None:
-                self.fail(_shown(name, outcome), outcome.error, Guard(labels, ids == place))
+        renumbered = np.full(len(executions.values) + 1, NOWHERE)
+        good: list[Execution] = []
+        for place, execution in enumerate(executions.values):
+            if execution.error is not None:
+                self.fail(_shown(name, execution), execution.error, executions.where(place))
             else:
-                places[place] = len(good)
-                good.append(outcome)
+                renumbered[place] = len(good)
+                good.append(execution)
         if not good:
             raise Dead
-        return labels, places[ids], good
+        return Piecewise(Factor(executions.scope, renumbered[executions.places.values]), good)
 
-    def _check_same(self, labels: Labels, ids: Array, forms: Sequence[Any]) -> None:
-        """Forks where something is not of the same form everywhere."""
+    def _check_same(self, pieces: Piecewise, forms: Sequence[Any]) -> None:
+        """Fork where something is not of the same form everywhere."""
         groups: dict[Any, list[int]] = {}
         for place, form in enumerate(forms):
             groups.setdefault(form, []).append(place)
         if len(groups) > 1:
-            self.fork([Guard(labels, np.isin(ids, places)) for places in groups.values()])
+            places = pieces.places.values
+            self.fork([Factor(pieces.scope, np.isin(places, own)) for own in groups.values()])
 
-    def _result(self, place: int, step: Step, leaves: list[Any]) -> Any:
-        """One leaf of the results, from all outcomes."""
-        values = [outcome.leaves[place] for outcome in step.outcomes]
+    def _result(self, place: int, call: FunctionCall, leaves: list[Any]) -> Any:
+        """Return one leaf of the results, from all executions."""
+        executions = call.executions
+        values = [execution.leaves[place] for execution in executions.values]
+        pieces = Piecewise(executions.places, values)
         tensors = [isinstance(value, torch.Tensor) for value in values]
         if all(tensors):
-            given = {outcome.same[place] for outcome in step.outcomes}
+            given = {execution.same[place] for execution in executions.values}
             if len(given) == 1 and (argument := given.pop()) is not None:
                 return leaves[argument]  # changed in place, or passed through
-            cases = Cases(step.labels, step.ids, values).map(_itself)
-            origins = [outcome.origins[place] for outcome in step.outcomes]
-            views = self._views(place, step, leaves)
-            return CaseTensor.make(self, cases, self._memory(origins, values, step, leaves), views)
+            origins = [execution.origins[place] for execution in executions.values]
+            shares = self._memory(origins, values, executions, leaves)
+            views = self._views(place, executions, leaves)
+            return VaryingTensor.make(self, pieces.map(_itself), shares, views)
         if any(tensors):
-            self._check_same(step.labels, step.ids, tensors)
-        return self._plain_or_number(Cases(step.labels, step.ids, values))
+            self._check_same(pieces, tensors)
+        return self._plain_or_number(pieces)
 
-    def _plain_or_number(self, cases: Cases) -> Any:
-        keys = [key_of(value) for value in cases.values]
+    def _plain_or_number(self, pieces: Piecewise) -> Any:
+        keys = [key_of(value) for value in pieces.values]
         if len(set(keys)) == 1:
-            return cases.values[0]
-        if all(type(value) in (int, float) for value in cases.values):
-            return self._number(cases.map(_itself))
-        self._check_same(cases.labels, cases.ids, keys)
+            return pieces.values[0]
+        if all(type(value) in (int, float) for value in pieces.values):
+            return self._number(pieces.map(_itself))
+        self._check_same(pieces, keys)
         raise AssertionError("different keys have forked")
 
-    def _number(self, cases: Cases) -> Any:
-        if len(cases.values) == 1:
-            return cases.values[0]
+    def _number(self, pieces: Piecewise) -> Any:
+        if len(pieces.values) == 1:
+            return pieces.values[0]
         frame = self.frames[-1]
         if frame.lazy is None:
-            frame.lazy = cases
-        return CaseNumber(self, cases)
+            frame.lazy = pieces
+        return VaryingNumber(self, pieces)
 
     def compute(self, function: Callable[..., Any], operands: tuple[Any, ...]) -> Any:
         """Arithmetic on numbers of which some differ between architectures."""
         parts = [self._part(operand) for operand in operands]
-        labels, ids, combinations = joint(parts, self.context)
+        together = joint(parts, self.context.possible)
         values: list[Any] = []
-        places: list[int] = []
-        for place, combination in enumerate(combinations):
+        renumbered: list[int] = []
+        for place, combination in enumerate(together.values):
             plain = [part.values[i] for part, i in zip(parts, combination, strict=True)]
             try:
                 value = function(*plain)
             except ArithmeticError as error:
-                self.fail(f"{function.__name__}{tuple(plain)}", error, Guard(labels, ids == place))
-                places.append(NONE)
+                self.fail(f"{function.__name__}{tuple(plain)}", error, together.where(place))
+                renumbered.append(NOWHERE)
                 continue
-            places.append(len(values))
+            renumbered.append(len(values))
             values.append(value)
         if not values:
             raise Dead
-        return self._plain_or_number(Cases(labels, np.array([*places, NONE])[ids], values))
+        places = np.array([*renumbered, NOWHERE])[together.places.values]
+        return self._plain_or_number(Piecewise(Factor(together.scope, places), values))
 
     # -- memory ----------------------------------------
 
-    def _hold(self, labels: Labels, tensors: Sequence[torch.Tensor | None], ids: Array) -> Share:
-        extents = [0 if t is None else t.untyped_storage().nbytes() for t in tensors]
-        table = np.array([*extents, 0], dtype=np.int64)[ids]
-        return Share(self.live, Claim(Held(self.context, labels, table), ()))
+    def _hold(self, size: Factor) -> Share:
+        return Share(self.live, Claim(Allocation(self.context, size), ()))
 
     def _memory(
         self,
         origins: list[int | None],
         tensors: Sequence[torch.Tensor | None],
-        step: Step,
+        executions: Piecewise,
         leaves: list[Any],
     ) -> tuple[Share, ...]:
         """Where something lies: in memory of its own, or in that of an argument it is a view of."""
@@ -364,114 +374,109 @@ class Recorder(Explorer):
                     tensor if its is None else None
                     for its, tensor in zip(origins, tensors, strict=True)
                 ]
-                shares.append(self._hold(step.labels, own, step.ids))
-            elif type(leaves[origin]) is CaseTensor:
-                its = np.array([each == origin for each in origins] + [False])
-                guards = (Guard(step.labels, its[step.ids]),) if len(different) > 1 else ()
-                shares.extend(share.where(guards) for share in leaves[origin].shares)
+                shares.append(self._hold(Piecewise(executions.places, own).quantity(_bytes_of)))
+            elif type(leaves[origin]) is VaryingTensor:
+                here = Piecewise(executions.places, [each == origin for each in origins]).truth()
+                conditions = (here,) if len(different) > 1 else ()
+                shares.extend(share.where(*conditions) for share in leaves[origin].shares)
         return tuple(shares)
 
     @staticmethod
-    def _views(place: int, step: Step, leaves: list[Any]) -> Any:
+    def _views(place: int, executions: Piecewise, leaves: list[Any]) -> Any:
         """The tensors that autograd takes a result for a view together with, if for one at all."""
-        for outcome in step.outcomes:
-            origin = outcome.origins[place]
-            if origin is not None and place in outcome.views:
+        for execution in executions.values:
+            origin = execution.origins[place]
+            if origin is not None and place in execution.views:
                 return getattr(leaves[origin], "views", None)
         return None
 
-    def _note(self, step: Step, leaves: list[Any], results: list[Any]) -> None:
-        """Adds a call to the record, unless it only asked for something."""
-        if not any(type(result) is CaseTensor for result in results) and not any(
-            outcome.flops or outcome.unknown for outcome in step.outcomes
+    def _note(self, call: FunctionCall, leaves: list[Any], results: list[Any]) -> None:
+        """Add a call to the record, unless it only asked for something."""
+        if not any(type(result) is VaryingTensor for result in results) and not any(
+            execution.operators for execution in call.executions.values
         ):
             return
-        for into, found in ((step.arguments, leaves), (step.results, results)):
+        for into, found in ((call.arguments, leaves), (call.results, results)):
             for place, leaf in enumerate(found):
-                if type(leaf) is CaseTensor:
-                    into.extend(Use(place, share.claim) for share in leaf.shares)
-        self.call.steps.append(step)
+                if type(leaf) is VaryingTensor:
+                    into.extend(MemoryUse(place, share.claim) for share in leaf.shares)
+        self.call.calls.append(call)
 
-    def _change(self, step: Step, leaves: list[Any]) -> None:
-        """Takes over what calls have changed in their arguments, such as a shape."""
-        for place in dict.fromkeys(p for o in step.outcomes for p in (*o.changed, *o.moved)):
+    def _change(self, call: FunctionCall, leaves: list[Any]) -> None:
+        """Take over what calls have changed in their arguments, such as a shape."""
+        executions = call.executions
+        all_of_it = [place for e in executions.values for place in (*e.changed, *e.moved)]
+        for place in dict.fromkeys(all_of_it):
             tensor = leaves[place]
-            if type(tensor) is not CaseTensor:
+            if type(tensor) is not VaryingTensor:
                 raise SpaceError(
                     "the forward changes the shape, the type or the need of gradients of a tensor "
                     "that the space holds, so the next call would find it changed; work on a copy"
                 )
-            values = [
-                outcome.changed.get(place, outcome.call[2][place]) for outcome in step.outcomes
-            ]
-            self._update(tensor, Cases(step.labels, step.ids, values).map(_itself))
-            if any(place in outcome.moved for outcome in step.outcomes):
-                self._move(tensor, place, step, leaves)
-            tracked = np.array([place in outcome.tracked for outcome in step.outcomes] + [False])
-            if tracked.any():
-                guard = Guard(step.labels, tracked[step.ids])
+            values = [e.changed.get(place, e.call[2][place]) for e in executions.values]
+            self._update(tensor, Piecewise(executions.places, values).map(_itself))
+            if any(place in execution.moved for execution in executions.values):
+                self._move(tensor, place, executions, leaves)
+            tracked = [place in execution.tracked for execution in executions.values]
+            if any(tracked):
+                here = Piecewise(executions.places, tracked).truth()
                 for view in [view() for view in tensor.views]:
                     if view is not None and view is not tensor:
-                        self._update(view, view.cases.map(self.evaluator.tracked), guard)
+                        self._update(view, view.pieces.map(self.executor.tracked), here)
 
-    def _update(self, tensor: CaseTensor, new: Cases, *guards: Guard) -> None:
-        """Makes a tensor something else, for the architectures of the context, or some of them."""
-        context = self.context
-        for guard in guards:
-            context = context.within(guard)
-        labels, here = context.exact(())
-        before = [(Guard(labels, ~here), tensor.cases)] if labels else []
-        tensor.cases = selected([(Guard(labels, here), new), *before])
+    def _update(self, tensor: VaryingTensor, new: Piecewise, *conditions: Factor) -> None:
+        """Make a tensor something else, for the architectures of the context, or some of them."""
+        here = self.context.within(*conditions).exact
+        before = [(~here, tensor.pieces)] if here.scope else []
+        tensor.pieces = merged([(here, new), *before])
 
-    def _move(self, tensor: CaseTensor, place: int, step: Step, leaves: list[Any]) -> None:
-        """Takes over that a tensor lies in other memory than before, for some architectures."""
-        origins = [outcome.moved.get(place, place) for outcome in step.outcomes]
-        tensors = [outcome.changed.get(place) for outcome in step.outcomes]
-        labels, here = self.context.exact(())
-        outside = [share.where((Guard(labels, ~here),)) for share in tensor.shares if labels]
-        tensor.shares = (*self._memory(origins, tensors, step, leaves), *outside)
+    def _move(
+        self, tensor: VaryingTensor, place: int, executions: Piecewise, leaves: list[Any]
+    ) -> None:
+        """Take over that a tensor lies in other memory than before, for some architectures."""
+        origins = [execution.moved.get(place, place) for execution in executions.values]
+        tensors = [execution.changed.get(place) for execution in executions.values]
+        here = self.context.exact
+        outside = [share.where(~here) for share in tensor.shares if here.scope]
+        tensor.shares = (*self._memory(origins, tensors, executions, leaves), *outside)
 
     # -- merging ----------------------------------------
 
-    def merge(self, outcomes: Sequence[tuple[Guard, Any]]) -> Any:
+    def merge(self, outcomes: Sequence[tuple[Factor, Any]]) -> Any:
         apart: list[tuple[Any, list[Any]]] = [
-            _taken_apart(value, cases=False) for _, value in outcomes
+            _taken_apart(value, pieces=False) for _, value in outcomes
         ]
         forms = [(spec, *map(_form, leaves)) for spec, leaves in apart]
         if len(set(forms)) > 1:
-            labels = ordered(*(guard.labels for guard, _ in outcomes))
-            ids: Array = np.full(sizes(labels), NONE)
-            for place, (guard, _) in enumerate(outcomes):
-                ids = np.where(spread(guard.mask, guard.labels, labels), place, ids)
-            self._check_same(labels, ids, forms)
-        guards = [guard for guard, _ in outcomes]
+            places = [(here, Piecewise.constant(place)) for place, (here, _) in enumerate(outcomes)]
+            which = merged(places, key_of)
+            self._check_same(which, [forms[place] for place in which.values])
+        conditions = [condition for condition, _ in outcomes]
         columns = zip(*(leaves for _, leaves in apart), strict=True)
-        merged = [self._merged(guards, column) for column in columns]
-        return unflatten(apart[0][0], iter(merged))
+        leaves = [self._merged(conditions, column) for column in columns]
+        return unflatten(apart[0][0], iter(leaves))
 
-    def _merged(self, guards: list[Guard], column: tuple[Any, ...]) -> Any:
+    def _merged(self, conditions: list[Factor], column: tuple[Any, ...]) -> Any:
         first = column[0]
         if all(leaf is first for leaf in column):
             return first
         if isinstance(first, torch.Tensor):
-            cases = selected(
-                [(g, self._inner(leaf)) for g, leaf in zip(guards, column, strict=True)]
-            )
+            parts = zip(conditions, map(self._inner, column), strict=True)
             shares = [
-                share.where((guard,))
-                for guard, leaf in zip(guards, column, strict=True)
-                if type(leaf) is CaseTensor
+                share.where(condition)
+                for condition, leaf in zip(conditions, column, strict=True)
+                if type(leaf) is VaryingTensor
                 for share in leaf.shares
             ]
-            return CaseTensor.make(self, cases, tuple(shares))
-        if type(first) is CaseNumber or type(first) in (int, float):
-            parts = [(g, self._inner(leaf)) for g, leaf in zip(guards, column, strict=True)]
-            return self._number(selected(parts, key_of))
+            return VaryingTensor.make(self, merged(list(parts)), tuple(shares))
+        if type(first) is VaryingNumber or type(first) in (int, float):
+            parts = zip(conditions, map(self._inner, column), strict=True)
+            return self._number(merged(list(parts), key_of))
         return first
 
-    def _inner(self, leaf: Any) -> Cases:
+    def _inner(self, leaf: Any) -> Piecewise:
         """What a branch returned, whose context is left now."""
-        return leaf.cases if type(leaf) in (CaseTensor, CaseNumber) else self._part(leaf)
+        return leaf.pieces if type(leaf) in (VaryingTensor, VaryingNumber) else self._part(leaf)
 
 
 class _Mode(TorchFunctionMode):
@@ -485,28 +490,38 @@ class _Mode(TorchFunctionMode):
         return self.recorder.apply(func, args, kwargs or {})
 
 
-_DIFFERING = frozenset({CaseTensor, CaseNumber, CaseObject})
-
-_ONLY: Array = np.zeros((), dtype=np.int64)
+_DIFFERING = frozenset({VaryingTensor, VaryingNumber, VaryingObject})
 
 
 def _itself(value: Any) -> Any:
     return value
 
 
+def _bytes_of(tensor: torch.Tensor | None) -> int:
+    return 0 if tensor is None else tensor.untyped_storage().nbytes()
+
+
+def _is_owned(leaf: Any) -> bool:
+    """Whether a tensor is one of the space's own, such as a weight, or lies in its memory."""
+    if type(leaf) is VaryingTensor:
+        return not leaf.shares
+    return isinstance(leaf, torch.Tensor)
+
+
 def _form(leaf: Any) -> Any:
     if isinstance(leaf, torch.Tensor):
         return "tensor"
-    if type(leaf) is CaseNumber or type(leaf) in (int, float):
+    if type(leaf) is VaryingNumber or type(leaf) in (int, float):
         return "number"
     return key_of(leaf)
 
 
-def _taken_apart(value: Any, cases: bool = True) -> tuple[Any, list[Any]]:
+def _taken_apart(value: Any, pieces: bool = True) -> tuple[Any, list[Any]]:
     leaves: list[Any] = []
     spec = flatten(value, leaves)
-    if cases:  # without the stand-ins, which would keep memory alive
-        leaves = [leaf.cases if type(leaf) in (CaseTensor, CaseNumber) else leaf for leaf in leaves]
+    if pieces:  # without the stand-ins, which would keep memory alive
+        differing = (VaryingTensor, VaryingNumber)
+        leaves = [leaf.pieces if type(leaf) in differing else leaf for leaf in leaves]
     return spec, leaves
 
 
@@ -515,11 +530,13 @@ def plain_forward(layer: nn.Module, *args: Any, **kwargs: Any) -> Any:
     return type(layer).forward(layer, *args, **kwargs)
 
 
-def _shown(name: str, outcome: Outcome) -> str:
+def _shown(name: str, execution: Execution) -> str:
     """A call, with the shapes of what it was given."""
-    if outcome.call[0] is plain_forward:
-        name = repr(outcome.call[2][0])
-    shapes = [str(tuple(leaf.shape)) for leaf in outcome.call[2] if isinstance(leaf, torch.Tensor)]
+    if execution.call[0] is plain_forward:
+        name = repr(execution.call[2][0])
+    shapes = [
+        str(tuple(leaf.shape)) for leaf in execution.call[2] if isinstance(leaf, torch.Tensor)
+    ]
     return f"{name} of {', '.join(shapes)}" if shapes else name
 
 

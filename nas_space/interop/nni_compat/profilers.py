@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,11 +12,9 @@ from torch.utils._pytree import tree_map_only
 
 from ...errors import UsageError, suggest
 from ...mutable import MutableExpression
-from ...profiler.costs import counted
-from ...profiler.evaluation import Outcome
-from ...profiler.formulas import FlopsResult
+from ...profiler import FlopsResult, OperatorCall
+from ...profiler.costs import Macs
 from ...profiler.parameters import count_parameters
-from ...profiler.profile import profile
 
 __all__ = [
     "ExpressionProfiler",
@@ -80,15 +78,62 @@ class FlopsParamsCounterConfig:
     count_normalization: bool = True
     count_activation: bool = True
 
-    def __call__(self, outcome: Outcome) -> int:
-        """What one call of a function costs."""
-        extras = outcome.extras
-        return (
-            outcome.flops // 2
-            + self.count_bias * extras.bias
-            + self.count_normalization * extras.normalization
-            + self.count_activation * extras.activation
+
+class Operations(Macs):
+    """Multiply-adds, and what a configuration says on top.
+
+    Parameters
+    ----------
+    config
+        The configuration; formulas of layers are given it, too.
+    """
+
+    name, unit = "operations", "operations"
+    config: FlopsParamsCounterConfig
+
+    def of_operator(self, call: OperatorCall) -> float:
+        total = super().of_operator(call)
+        packet = call.operator._overloadpacket
+        if self.config.count_bias and packet in _BIASED:
+            total += call.result.numel() if _BIASED[packet](call.args) else 0
+        elif self.config.count_normalization and packet in _NORMALIZATIONS:
+            tensor, *others = call.args
+            weight = next((a for a in others if a is None or isinstance(a, torch.Tensor)), None)
+            total += 2 * (1 + (weight is not None)) * tensor.numel()
+        elif self.config.count_activation and packet in _ACTIVATIONS:
+            total += call.args[0].numel()
+        return total
+
+
+aten = torch.ops.aten
+
+_BIASED: dict[Any, Callable[[Any], bool]] = {
+    aten.convolution: lambda args: args[2] is not None,
+    aten.addmm: lambda args: args[0].dim() == 1,
+}
+"""Operators that add a bias, and whether a call does."""
+
+_NORMALIZATIONS = frozenset(
+    {
+        aten.native_batch_norm,
+        aten._native_batch_norm_legit,
+        aten._native_batch_norm_legit_no_training,
+        aten.native_layer_norm,
+        aten.native_group_norm,
+    }
+)
+_ACTIVATIONS = frozenset(
+    {
+        getattr(aten, name + suffix)
+        for name in (
+            *("relu", "elu", "celu", "selu", "silu", "gelu", "mish", "sigmoid", "tanh"),
+            *("hardtanh", "hardswish", "hardsigmoid", "leaky_relu", "prelu", "softplus"),
+            *("log_sigmoid", "threshold"),
         )
+        for suffix in ("", "_")
+        if hasattr(aten, name + suffix)
+    }
+)
 
 
 class FlopsParamsProfiler(Profiler):
@@ -160,7 +205,7 @@ class NumParamsProfiler(ExpressionProfiler):
 
 def _flops(space: nn.Module, args: Any, config: FlopsParamsCounterConfig) -> Any:
     one = tree_map_only(torch.Tensor, lambda tensor: tensor[:1], args)
-    return counted(profile(space, inputs=one), config, config=config)
+    return Operations(config)(space, inputs=one)
 
 
 def _params(space: nn.Module, config: FlopsParamsCounterConfig) -> Any:

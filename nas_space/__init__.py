@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from . import extensions
 
 if TYPE_CHECKING:
+    from .compression import elastic
     from .errors import NasSpaceError
     from .mutable import (
         Categorical,
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOME = {
+    "compression": ("elastic",),
     "errors": ("NasSpaceError",),
     "mutable": (
         "Categorical",
@@ -85,6 +87,7 @@ _ORIGIN = {name: home for home, names in _HOME.items() for name in names}
 _PARTS = frozenset(
     {
         "cli",
+        "compression",
         "errors",
         "extensions",
         "hub",
@@ -115,6 +118,7 @@ __all__ = [
     "SampleBatch",
     "active",
     "choice",
+    "elastic",
     "ensure_frozen",
     "explain",
     "frozen_context",

@@ -150,7 +150,7 @@ _MANY = ("whole whole whole -> whole", "number number -> number")
 SIGNATURES: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("add", "sub", "mul", "mod", "floordiv"), _BINARY),
     **dict.fromkeys(("neg", "pos", "abs"), _UNARY),
-    **dict.fromkeys(("max", "min", "sum", "tuple"), _MANY),
+    **dict.fromkeys(("max", "min", "sum", "tuple", "flattened"), _MANY),
     **dict.fromkeys(("and", "or", "xor"), ("whole whole -> whole", "truth truth -> truth")),
     **dict.fromkeys(("lt", "le", "eq", "ne", "ge", "gt"), ("number number -> truth",)),
     **dict.fromkeys(("round", "floor", "ceil", "trunc", "int"), ("number -> whole",)),

@@ -120,9 +120,9 @@ class ShuffleNetSpace(SearchedSpace):
     """Twenty blocks, each with a kernel of 3, 5 or 7, or three depth-wise convolutions.
 
     The space as NNI's hub has it.  A label ``layer_<n>``, from 1 to 20, says which of ``k3``,
-    ``k5``, ``k7`` and ``xcep`` a block is, and with `channel_search`, ``channel_<n>`` how wide its
-    middle is: of 20 % to 160 % of half of its output.  Published is ``spos``, whose weights want
-    images with channels in the order blue, green, red, not normalised.
+    ``k5``, ``k7`` and ``xcep`` a block is, and with ``channel_search``, ``channel_<n>`` how wide
+    its middle is: of 20 % to 160 % of half of its output.  Published is ``spos``, whose
+    weights want images with channels in the order blue, green, red, not normalised.
 
     Parameters
     ----------

@@ -10,12 +10,14 @@ import torch
 from torch import nn
 
 from ..errors import SpaceError
+from ..nn import ElasticModule
+from ..nn.segments import layout_of
 
 __all__ = ["hooks_for", "unconditional"]
 
 
 def unconditional(strategy: str) -> str:
-    """What to say where a strategy of NNI's cannot deal with the conditions of a space."""
+    """Return what to say where a strategy of NNI's cannot deal with the conditions of a space."""
     return (
         f"NNI's {strategy} does not know constraints; the limit is NNI's: give it the space "
         "without its conditions, or use NNI's Random, GridSearch or RegularizedEvolution, or "
@@ -24,7 +26,7 @@ def unconditional(strategy: str) -> str:
 
 
 def hooks_for(space: nn.Module, strategy: Any, *, constrained: bool) -> list[Callable[..., Any]]:
-    """The hooks that a space asks NNI to call on each of its modules, before NNI's own.
+    """Return the hooks that a space asks NNI to call on each of its modules, before NNI's own.
 
     Parameters
     ----------
@@ -48,7 +50,7 @@ def hooks_for(space: nn.Module, strategy: Any, *, constrained: bool) -> list[Cal
 def prepare(
     space: nn.Module, strategy: str, module: nn.Module, name: str, memo: Any, options: Any
 ) -> nn.Module | None:
-    """What takes the place of a module, with the weights of the space.
+    """Return what takes the place of a module, with the weights of the space.
 
     Called by NNI with everything from ``module`` on.
 
@@ -69,13 +71,19 @@ def prepare(
         return None
     if strategy == "Proxyless":
         raise _limit(strategy, name, "it chooses between layers, not between values of arguments")
+    mine = space.get_submodule(name)
+    if isinstance(mine, ElasticModule):
+        for size in mine.wanted:
+            if not layout_of(size).is_prefix:
+                what = f"it takes the first so many of {size}, wherever these come from"
+                raise _limit(strategy, name, what)
     for operation in NATIVE_MIXED_OPERATIONS:
         if isinstance(module, operation.bound_type):
             try:
                 mixed: nn.Module = operation.mutate(module, name, memo, options)
             except (TypeError, ValueError, NotImplementedError) as error:
                 raise _limit(strategy, name, str(error)) from error
-            copy_weights(space.get_submodule(name), mixed, strategy, name)
+            copy_weights(mine, mixed, strategy, name)
             mixed.training = module.training
             return mixed
     kinds = ", ".join(operation.bound_type.__name__ for operation in NATIVE_MIXED_OPERATIONS)
@@ -92,7 +100,7 @@ def _check_inputs(module: Any, strategy: str, name: str) -> None:
 
 
 def copy_weights(mine: nn.Module, mixed: nn.Module, strategy: str, name: str) -> None:
-    """Copies the tensors of one of our layers into the one that NNI shares."""
+    """Copy the tensors of one of our layers into the one that NNI shares."""
     with torch.no_grad():
         for key, tensor in mine.state_dict(keep_vars=True).items():
             theirs = (

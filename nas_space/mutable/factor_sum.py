@@ -1,4 +1,4 @@
-"""`FactorSum`: a constant and factors that add up, and the condition under which a label is active.
+"""``FactorSum``: a constant and factors that add up, with the conditions of activity.
 
 It is what a cost is: the argument of the operator ``lookup``, by which an expression looks labels
 up in arrays instead of computing.
@@ -17,6 +17,8 @@ import numpy as np
 from .factors import TRUE, Array, Factor
 from .intervals import Interval
 from .node import Node
+
+__all__ = ["FactorSum", "covered_by", "looked_up"]
 
 _CHUNK = 2**14
 """Architectures looked up at a time: few enough to stay in the processor's cache."""
@@ -45,7 +47,7 @@ class FactorSum:
     ----------
     symbols
         The symbols that the terms are over, and those that decide whether these are active; in
-        the order of `activity` and then of the terms.
+        the order of ``activity`` and then of the terms.
     """
 
     def __init__(
@@ -175,7 +177,7 @@ class FactorSum:
         return texts[0] if len(texts) == 1 else f"sum([{', '.join(texts)}])"
 
     def _identity(self) -> Hashable:
-        """What tells it from others: where values are many, a digest of them."""
+        """Return what tells it from others: where values are many, a digest of them."""
         found = self.__dict__.get("_key")
         if found is None:
             conditions = self.activity.values()
@@ -271,7 +273,7 @@ def _entry(flat: _Flat, codes: list[int]) -> Any:
 
 
 def _codes_by_value(symbol: Any) -> dict[Any, int]:
-    """Value to code, as far as values hash; what stands for none is -1."""
+    """Return a map from value to code, as far as values hash; what stands for none is -1."""
     found: dict[Any, int] = {_ABSENT: -1}
     for code, value in enumerate(symbol.decode(np.arange(symbol.size))):
         try:
@@ -288,7 +290,7 @@ def _digest(factor: Factor) -> Hashable:
 
 
 def _dictionary(term: Factor) -> str:
-    """How a factor prints: ``{(3, 'a'): 9, ...}[kernel, op]``."""
+    """Return how a factor prints: ``{(3, 'a'): 9, ...}[kernel, op]``."""
     values = [symbol.decode(np.arange(symbol.size)) for symbol in term.scope]
     keys = values[0] if len(values) == 1 else itertools.product(*values)
     entries = zip(keys, term.values.reshape(-1).tolist(), strict=True)

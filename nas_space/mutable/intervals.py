@@ -2,7 +2,7 @@
 
 Every function here is sound: the interval contains every value (as precisely as floats go, where
 integers beyond 2**53 meet them).  It is not always tight, because a label that occurs twice
-counts as two; `bounds.bounds` enumerates where it can.
+counts as two; ``bounds.bounds`` enumerates where it can.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _LARGEST_EXPONENT = 4096
 
 
 def hull(intervals: Iterable[Interval]) -> Interval:
-    """The smallest interval that contains all the given ones."""
+    """Return the smallest interval that contains all the given ones."""
     lows, highs = zip(*intervals, strict=True)
     return (min(lows), max(highs))
 

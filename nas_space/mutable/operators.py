@@ -20,6 +20,18 @@ import numpy as np
 from . import exact, intervals
 from .intervals import Interval, corners
 
+__all__ = [
+    "ATOM",
+    "CASE",
+    "COMPARISON",
+    "CONDITION",
+    "LOOKUP",
+    "OPERATORS",
+    "SWITCH",
+    "Operator",
+    "Texts",
+]
+
 ATOM = 18
 """The precedence of what needs no parentheses anywhere."""
 
@@ -116,6 +128,23 @@ def _sum(*terms: Any) -> Any:
     return functools.reduce(py.add, terms, 0)
 
 
+def _product(*factors: Any) -> Any:
+    return functools.reduce(py.mul, factors)
+
+
+def _product_of(times: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a product of several factors by one of two; what it does not do, this does not."""
+
+    def product(first: Any, *factors: Any) -> Any:
+        for factor in factors:
+            first = times(first, factor)
+            if first is NotImplemented:
+                return first
+        return first
+
+    return product
+
+
 def _invert(value: Any) -> Any:
     # Of a boolean, Python 3.16 will refuse it; here booleans count as integers.
     return ~int(value) if isinstance(value, bool) else ~value
@@ -153,6 +182,15 @@ _define(
     intervals.multiply,
 )
 _define("sum", _sum, _sum_text, ATOM, exact.total, intervals.total)
+# The size of axes made one; a product, which says of a tensor where its elements are.
+_define(
+    "flattened",
+    _product,
+    "",
+    ATOM,
+    _product_of(exact.arithmetic(np.multiply, intervals.multiply)),
+    _product_of(intervals.multiply),
+)
 _define("matmul", py.matmul, "{} @ {}", 12)
 _define("truediv", py.truediv, "{} / {}", 12, exact.true_division, intervals.quotient(py.truediv))
 _define(

@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 from ..mutable import MutableExpression
 from .activation import Activation, active
 from .cell import Cell
+from .checkpointing import install
 from .choice import ChosenInputs, InputChoice, LayerChoice
 from .elastic import ElasticModule
 from .layers import (
@@ -40,8 +41,12 @@ from .layers import (
 )
 from .module import MutableModule
 from .parametrized import ParametrizedModule
+from .recurrent import MutableGRU, MutableLSTM, MutableRNN
 from .repeat import Repeat
+from .segments import flattened
 from .space import ModelSpace
+
+install()
 
 MaybeIntChoice: TypeAlias = "int | MutableExpression[int]"
 """A whole number, or an expression of one."""
@@ -67,26 +72,30 @@ __all__ = [
     "MutableConvTranspose3d",
     "MutableEmbedding",
     "MutableEmbeddingBag",
+    "MutableGRU",
     "MutableGroupNorm",
     "MutableInstanceNorm1d",
     "MutableInstanceNorm2d",
     "MutableInstanceNorm3d",
+    "MutableLSTM",
     "MutableLayerNorm",
     "MutableLinear",
     "MutableModule",
     "MutableMultiheadAttention",
     "MutablePReLU",
     "MutableRMSNorm",
+    "MutableRNN",
     "MutableSyncBatchNorm",
     "ParametrizedModule",
     "Repeat",
     "active",
     "choice",
+    "flattened",
 ]
 
 
 def choice(label: str, choices: list[Any]) -> Any:
-    """One of several values or, if they are modules, of several layers.
+    """Return one of several values or, if they are modules, of several layers.
 
     >>> choice("width", [16, 32])
     Categorical([16, 32], label='width')

@@ -5,10 +5,11 @@ Worked out once for each combination of values, and then only looked up.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import weakref
+from collections.abc import Callable, Iterator, Mapping
 from functools import cache, lru_cache, partial
 from types import MappingProxyType
-from typing import Any, Protocol, cast
+from typing import Any, Protocol, TypeAlias, cast
 
 from torch import Tensor, nn
 
@@ -16,6 +17,25 @@ from ..errors import SpaceError
 from ..mutable.node import key_of
 from .freezing import Cut
 from .parametrized import evaluated, expressions_in, signature_of
+from .segments import AxisLayout
+
+__all__ = [
+    "REFUSALS",
+    "Blueprint",
+    "LayerForm",
+    "LayerSpec",
+    "ModuleForm",
+    "Placing",
+    "Shape",
+    "Template",
+    "as_call",
+    "defaults_of",
+    "refusal",
+]
+
+Shape: TypeAlias = tuple[Any, ...]
+Placing: TypeAlias = "Callable[[AxisLayout], int]"
+"""What says of a segmented axis which elements are there."""
 
 
 class LayerSpec(Protocol):
@@ -28,6 +48,10 @@ class LayerSpec(Protocol):
     @property
     def kept(self) -> frozenset[str]:
         """Attributes that all architectures have in common."""
+
+    @property
+    def derived(self) -> frozenset[str]:
+        """Attributes that hold tensors once more."""
 
     def shapes(self, arguments: Mapping[str, Any]) -> dict[str, tuple[Any, ...]]:
         """Return tensor name to shape."""
@@ -84,44 +108,106 @@ class Blueprint:
         Some of which are expressions.
     reference
         What torch gave the layer that owns the weights.
+    layouts
+        By tensor, how its dimensions are laid out.
+
+    Attributes
+    ----------
+    wanted
+        The expressions among the arguments: they decide the sizes of tensors.
+    atoms
+        Those that decide beside them which elements of a tensor are there.
     """
 
-    def __init__(self, layer: LayerSpec, arguments: dict[str, Any], reference: Template) -> None:
+    def __init__(
+        self,
+        layer: LayerSpec,
+        arguments: dict[str, Any],
+        reference: Template,
+        layouts: Mapping[str, tuple[AxisLayout, ...]],
+    ) -> None:
         self.layer = layer
         self.arguments = arguments
         self.reference = reference
+        self.layouts = layouts
+        self.segmented = {
+            name: found
+            for name, layout in layouts.items()
+            if (found := {dim: each for dim, each in enumerate(layout) if not each.is_prefix})
+        }
         self.symbolic = frozenset(n for n, value in arguments.items() if expressions_in(value))
         self.wanted = [e for value in arguments.values() for e in expressions_in(value)]
+        known = {id(expression) for expression in self.wanted}
+        atoms = [atom for axis in self._segmented_axes() for atom in axis.atoms]
+        self.atoms = list({id(a): a for a in atoms if id(a) not in known}.values())
         self.forms: dict[Any, LayerForm] = {}
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Blueprint, (self.layer, self.arguments, self.reference)
+        return Blueprint, (self.layer, self.arguments, self.reference, self.layouts)
 
     def form(self, values: Any) -> LayerForm:
-        """The form under some values; made once for each of their combinations."""
+        """Return the form under some values; made once for each of their combinations."""
         key = tuple([key_of(values(expression)) for expression in self.wanted])
+        if self.segmented:
+            key = (key, *[axis.key(values) for axis in self._segmented_axes()])
+        return self._remembered(key, lambda: self.make(values, lambda axis: axis.places(values)))
+
+    def form_by_size(self, values: Any) -> LayerForm:
+        """Return a form whose tensors have the right shapes, but are what comes first.
+
+        For who knows the values of ``wanted`` only, and does not look at tensors.
+        """
+        key = tuple([key_of(values(expression)) for expression in self.wanted])
+        return self._remembered(("by size", key), lambda: self.make(values))
+
+    def _remembered(self, key: Any, make: Callable[[], LayerForm]) -> LayerForm:
         found = self.forms.get(key)
         if found is None:
             if len(self.forms) >= _REMEMBERED:
                 self.forms.clear()
-            found = self.forms[key] = self._make(values)
+            found = self.forms[key] = make()
         return found
 
-    def extents(self, values: Any) -> dict[str, tuple[int, ...] | None]:
-        """The shapes of tensors under some values; ``None`` for what a plain layer lacks."""
+    def _segmented_axes(self) -> Iterator[AxisLayout]:
+        for found in self.segmented.values():
+            yield from found.values()
+
+    def extents(self, values: Any, places: Placing | None = None) -> dict[str, Shape | None]:
+        """Return the shapes of tensors under some values; ``None`` for what a layer lacks.
+
+        Parameters
+        ----------
+        values
+            Of the expressions among the arguments.
+        places
+            Where the elements of a segmented axis are; without it, only their number counts.
+        """
         arguments = self._evaluated(values)
-        template = _template(self.layer.plain, arguments)
+        template = _template(self.layer, arguments)
         absent = self._absent(arguments, template)
+        shapes = self._shapes(arguments, places)
+        return {name: None if name in absent else shapes[name] for name in self.layouts}
+
+    def _shapes(self, arguments: dict[str, Any], places: Placing | None) -> dict[str, Shape]:
         shapes = self.layer.shapes(arguments)
-        return {name: None if name in absent else shape for name, shape in shapes.items()}
+        if places is not None:
+            for name, found in self.segmented.items():
+                if name not in shapes:
+                    continue
+                shape = list(shapes[name])
+                for dim, axis in found.items():
+                    shape[dim] = places(axis)
+                shapes[name] = tuple(shape)
+        return shapes
 
     def _evaluated(self, values: Any) -> dict[str, Any]:
         return {name: evaluated(value, values) for name, value in self.arguments.items()}
 
-    def _make(self, values: Any) -> LayerForm:
+    def make(self, values: Any, places: Placing | None = None) -> LayerForm:
+        """Return a new form; see :meth:`extents`."""
         layer, reference = self.layer, self.reference
         arguments = self._evaluated(values)
-        template = _template(layer.plain, arguments)
+        template = _template(layer, arguments)
         parts = {name: ModuleForm() for name in reference.attributes}
         for name, part in parts.items():
             for key, value in template.attributes[name].items():
@@ -129,7 +215,7 @@ class Blueprint:
                 known = reference.attributes[name].get(key, layer)
                 if not common and (_differs(known, value) or (not name and key in self.symbolic)):
                     part.attributes[key] = value
-        for name, shape in layer.shapes(arguments).items():
+        for name, shape in self._shapes(arguments, places).items():
             prefix, _, leaf = name.rpartition(".")
             parts[prefix].cuts[leaf] = partial(layer.cut, name, shape=shape)
         for name in self._absent(arguments, template):
@@ -138,14 +224,17 @@ class Blueprint:
         return LayerForm(arguments, parts)
 
     def _absent(self, arguments: dict[str, Any], template: Template) -> frozenset[str]:
-        """The tensors that torch leaves out because of a switch, such as ``bias=False``."""
+        """Return the tensors that the plain layer of some arguments lacks.
+
+        Those of which the class says no shape, and those that torch leaves out because of a
+        switch, such as ``bias=False``.
+        """
+        missing = self.layouts.keys() - self.layer.shapes(arguments).keys()
         off = [name for name in self.symbolic if arguments[name] is False]
-        if not off:
-            return frozenset()
-        return (
-            _template(self.layer.plain, arguments | dict.fromkeys(off, True)).tensors
-            - template.tensors
-        )
+        if off:
+            on = _template(self.layer, arguments | dict.fromkeys(off, True))
+            missing |= on.tensors - template.tensors
+        return frozenset(missing)
 
 
 _REMEMBERED = 1024
@@ -157,29 +246,53 @@ def _nothing(tensor: Tensor) -> None:
 
 
 class Template:
-    """The attributes that torch itself gives a plain layer, and the tensors it has."""
+    """The attributes that torch itself gives a plain layer, and the tensors it has.
 
-    def __init__(self, layer: nn.Module) -> None:
+    Raises
+    ------
+    SpaceError
+        If an attribute holds tensors, which nothing would cut, and is not ``derived``.
+    """
+
+    def __init__(self, layer: nn.Module, derived: frozenset[str] = frozenset()) -> None:
+        ignored = _OF_EVERY_MODULE | derived
         self.attributes = {
-            name: {k: v for k, v in vars(module).items() if k not in _OF_EVERY_MODULE}
+            name: {k: v for k, v in vars(module).items() if k not in ignored}
             for name, module in (("", layer), *layer.named_children())
         }
+        for attributes in self.attributes.values():
+            for name, value in attributes.items():
+                if _holds_tensors(value):
+                    raise SpaceError(
+                        f"{type(layer).__name__} keeps tensors in the attribute {name!r}, where "
+                        "they cannot be cut; make it a parameter or a buffer, or say in `derived` "
+                        "of the elastic layer that derive(layer) makes it from these"
+                    )
         tensors = (*layer.named_parameters(), *layer.named_buffers())
         self.tensors = frozenset(name for name, _ in tensors)
+        self.count = len(layer._parameters) + len(layer._buffers)
 
 
 _OF_EVERY_MODULE = frozenset(vars(nn.Module()))
 
 
-def _template(plain: type[nn.Module], arguments: Mapping[str, Any]) -> Template:
-    return _template_of(cast(Any, plain), _Arguments(arguments))
+def _holds_tensors(value: Any) -> bool:
+    if isinstance(value, (list, tuple)):
+        return any(map(_holds_tensors, value))
+    if isinstance(value, dict):
+        return any(map(_holds_tensors, value.values()))
+    return isinstance(value, (Tensor, weakref.ref))
+
+
+def _template(layer: LayerSpec, arguments: Mapping[str, Any]) -> Template:
+    return _template_of(cast(Any, layer.plain), layer.derived, _Arguments(arguments))
 
 
 @lru_cache(maxsize=4096)
-def _template_of(plain: Any, arguments: _Arguments) -> Template:
+def _template_of(plain: Any, derived: frozenset[str], arguments: _Arguments) -> Template:
     on_meta = {"device": "meta"} if "device" in defaults_of(plain) else {}
     try:
-        return Template(plain(**arguments.given, **on_meta))
+        return Template(plain(**arguments.given, **on_meta), derived)
     except REFUSALS as error:
         raise refusal(plain, arguments.given, error) from error
 
@@ -203,7 +316,7 @@ REFUSALS = (TypeError, ValueError, AssertionError, RuntimeError, ZeroDivisionErr
 
 
 def refusal(plain: type, arguments: Mapping[str, Any], error: Exception) -> SpaceError:
-    """The error for arguments that a plain layer does not take."""
+    """Return the error for arguments that a plain layer does not take."""
     return SpaceError(f"torch refuses {plain.__name__}({as_call(arguments)}): {error}")
 
 
@@ -214,7 +327,7 @@ def _defaults(plain: Any) -> Mapping[str, Any]:
 
 
 def defaults_of(plain: type[nn.Module]) -> Mapping[str, Any]:
-    """The default arguments of a class."""
+    """Return the default arguments of a class."""
     return _defaults(cast(Any, plain))
 
 

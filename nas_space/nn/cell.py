@@ -127,7 +127,7 @@ class Cell(MutableModule):
         return range(self.num_predecessors, self.num_predecessors + self.num_nodes)
 
     def _is_loose(self, node: int) -> Any:
-        """Whether none of the nodes behind one reads it."""
+        """Return whether none of the nodes behind one reads it."""
         free: Any = True
         for reads in list(self.inputs)[node - self.num_predecessors + 1 :]:
             for read in reads:  # type: ignore[attr-defined]  # a list of modules
@@ -144,7 +144,7 @@ class Cell(MutableModule):
         return [node for node, is_loose in zip(self._nodes(), loose, strict=True) if is_loose]
 
     def forward(self, *inputs: Any) -> Any:
-        """Runs the cell on its predecessors, given as a list or one by one."""
+        """Run the cell on its predecessors, given as a list or one by one."""
         given = list(inputs[0]) if len(inputs) == 1 and isinstance(inputs[0], list) else [*inputs]
         if len(given) != self.num_predecessors:
             raise DomainError(
@@ -201,7 +201,7 @@ class PerInput(MutableModule):
         return freezer.child(f"instances.{index}", self.instances[str(index)])
 
     def forward(self, x: Tensor) -> Any:
-        """Runs the operator of the input that is read."""
+        """Run the operator of the input that is read."""
         return required(self).mix(
             self.expression("choice"), lambda chosen: self.instances[str(chosen[0])](x)
         )

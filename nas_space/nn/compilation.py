@@ -19,7 +19,7 @@ from torch.func import functional_call
 from ..mutable.node import leaves
 from .activation import current
 from .choice import LayerChoice
-from .elastic import ElasticModule
+from .elastic import ElasticModule, put_back
 from .freezing import Freezer
 from .parametrized import ParametrizedModule, expressions_in
 from .repeat import Repeat
@@ -34,13 +34,6 @@ _LISTS = (nn.ModuleList, nn.ModuleDict)
 """They are not run themselves."""
 
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
-_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
-_SIZES: dict[type[nn.Module], frozenset[str]] = {
-    **dict.fromkeys(_CONVOLUTIONS, frozenset({"in_channels", "out_channels"})),
-    **dict.fromkeys(_NORMS, frozenset({"num_features"})),
-    nn.Linear: frozenset({"in_features", "out_features"}),
-}
-"""Arguments that are nothing but sizes of tensors, which torch's forward does not read."""
 
 Found: TypeAlias = "Plain | Elastic"
 
@@ -110,7 +103,7 @@ def regions_of(root: nn.Module, options: dict[str, Any]) -> Iterator[tuple[str, 
 
 
 def _is_worth_it(module: nn.Module) -> bool:
-    """Whether there is something to fuse: a layer of torch is a kernel already."""
+    """Return whether there is something to fuse: a layer of torch is a kernel already."""
     if isinstance(module, (ElasticModule, *_LISTS)):
         return False
     return any(True for _ in module.children()) or not is_plain_layer(module)
@@ -120,7 +113,8 @@ def _has_few_forms(module: nn.Module, survey: Survey) -> bool:
     # Candidates and blocks apart have fewer forms than together.
     if isinstance(module, (ParametrizedModule, LayerChoice, Repeat, *_LISTS)):
         return False
-    if not any(map(_is_elastic, module.modules())):
+    elastic = list(filter(_is_elastic, module.modules()))
+    if not elastic or any(layer.reparametrization is not None for layer in elastic):
         return False
     sizes = [leaf.size or math.inf for leaf in _decisive(module, survey)]
     return math.prod(sizes) <= MOST_FORMS
@@ -131,7 +125,7 @@ def _is_elastic(module: nn.Module) -> TypeGuard[ElasticModule]:
 
 
 def _decisive(module: nn.Module, survey: Survey) -> list[Any]:
-    """The labels on which more depends than sizes."""
+    """Return the labels on which more depends than sizes."""
     found: dict[Any, None] = {}
     for part in module.modules():
         if _is_elastic(part):
@@ -144,8 +138,7 @@ def _decisive(module: nn.Module, survey: Survey) -> list[Any]:
 
 
 def _sizes(layer: ElasticModule) -> frozenset[str]:
-    sizes = _SIZES.get(layer.plain, frozenset())
-    return sizes | {"groups"} if _is_depthwise(layer) else sizes
+    return layer.sizes | {"groups"} if _is_depthwise(layer) else layer.sizes
 
 
 def _is_depthwise(layer: ElasticModule) -> bool:
@@ -172,7 +165,7 @@ def _compiled(function: Callable[..., Any], options: dict[str, Any]) -> Callable
 
 
 def _runs_eagerly(args: tuple[Any, ...]) -> bool:
-    """Whether somebody else follows what is run: another compiler, or a profiler."""
+    """Return whether somebody else follows what is run: another compiler, or a profiler."""
     if torch.compiler.is_compiling():
         return True
     return any(isinstance(each, Tensor) and each.is_meta for each in args)
@@ -269,8 +262,10 @@ class _Form:
 
     def __call__(self, here: Any, args: Any, kwargs: Any) -> Any:
         tensors = {full: _unowned(held[name]) for held, name, full in self.fixed}
+        stand_ins = []
         for layer, parts in self.elastic:
             stand_in = here.stand_in(layer)
+            stand_ins.append(stand_in)
             for prefix, name, full, symbolic in parts:
                 holder = stand_in.__dict__[prefix] if prefix else stand_in
                 tensor = _unowned(holder.__dict__[name])
@@ -279,7 +274,10 @@ class _Form:
         for each in args:
             if isinstance(each, Tensor) and each.dim() > 1:
                 _mark(each, (1,))
-        return self.run(tensors, args, kwargs)
+        output = self.run(tensors, args, kwargs)
+        for stand_in in stand_ins:
+            put_back(stand_in)
+        return output
 
 
 _Tensor: TypeAlias = tuple[str, str, str, tuple[int, ...]]

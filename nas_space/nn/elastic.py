@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, ClassVar, TypeAlias
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -20,24 +20,35 @@ from torch import Tensor, nn
 from ..errors import DomainError
 from ..mutable import bounds, distinct_values
 from ..mutable.entered import Entered
+from ..mutable.expression import apply
 from ..mutable.node import Node
-from .activation import required
+from .activation import current, required
 from .blueprint import (
     REFUSALS,
     Blueprint,
     LayerForm,
     ModuleForm,
+    Shape,
     Template,
     as_call,
     defaults_of,
     refusal,
 )
-from .building import extent, slim
-from .freezing import Freezer, dense
+from .building import slim
+from .freezing import Cut, Freezer, dense
 from .parametrized import ParametrizedModule, evaluated, expressions_in, signature_of
+from .reparametrized import (
+    Note,
+    Reparametrization,
+    defer,
+    is_reparametrized,
+    reparametrize,
+    run,
+)
+from .segments import layout_of, leading
 from .structure import ATOMS, Survey
 
-Shape: TypeAlias = tuple[Any, ...]
+__all__ = ["ElasticModule", "blank_layers", "put_back"]
 
 
 class ElasticModule(ParametrizedModule):
@@ -71,6 +82,12 @@ class ElasticModule(ParametrizedModule):
     plain: ClassVar[type[nn.Module]]
     kept: ClassVar[frozenset[str]] = frozenset()
     """Attributes that all architectures have in common, though torch derives them."""
+    sizes: ClassVar[frozenset[str]] = frozenset()
+    """Arguments that are only sizes of tensors, which the plain ``forward`` does not read."""
+    is_normalization: ClassVar[bool] = False
+    """Whether it normalises, for who counts normalisations apart."""
+    derived: ClassVar[frozenset[str]] = frozenset()
+    """Attributes that hold the tensors of the plain layer once more; made by :meth:`derive`."""
 
     def __init_subclass__(cls, wraps: type[nn.Module] | None = None, **kwargs: Any) -> None:
         super().__init_subclass__(wraps=wraps, **kwargs)
@@ -81,24 +98,41 @@ class ElasticModule(ParametrizedModule):
 
     @classmethod
     def shapes(cls, arguments: Mapping[str, Any]) -> dict[str, Shape]:
-        """Tensor name to shape, in terms of arguments that are numbers or expressions."""
+        """Return tensor name to shape, in terms of arguments that are numbers or expressions."""
         raise NotImplementedError(f"{cls.__name__} must implement shapes()")
 
     @classmethod
     def cut(cls, name: str, tensor: Tensor, shape: tuple[int, ...]) -> Tensor:
-        """The part of a tensor that has the given shape: by default, what comes first."""
+        """Return the part of a tensor that has the given shape: by default, what comes first.
+
+        A size that is :class:`~nas_space.nn.segments.Places` says which elements it is of.
+        """
         del name  # the same for all
         return leading(tensor, shape)
 
     @classmethod
     def check(cls, arguments: Mapping[str, Any]) -> None:
-        """Raises where arguments cannot go together; before anything is built."""
+        """Raise where arguments cannot go together; before anything is built."""
 
     @classmethod
     def reference(cls, arguments: Mapping[str, Any], plain: dict[str, Any]) -> dict[str, Any]:
-        """The plain arguments with which the tensors are first made, for some arguments."""
+        """Return the plain arguments with which the tensors are first made, for some arguments."""
         del arguments  # for those to whom it matters which are expressions
         return plain
+
+    @classmethod
+    def derive(cls, layer: Any) -> None:
+        """Make the attributes in :attr:`derived` from the tensors that a layer has.
+
+        Called after these have been made, cut or frozen: on the elastic layer itself, on the
+        stand-in on which torch's ``forward`` runs, which has its tensors as ordinary attributes,
+        and on the plain layer in a network.  Nothing to do for most layers.
+
+        Parameters
+        ----------
+        layer
+            One of these three; attributes other than the derived ones are set.
+        """
 
     # -- building -----------------------------------------------------------------------------
 
@@ -113,16 +147,22 @@ class ElasticModule(ParametrizedModule):
         # tensors are replaced by those of the largest shapes.
         self._init_plain(arguments, factory)
         self.__dict__["args"] = arguments
-        self.__dict__["_blueprint"] = Blueprint(type(self), arguments, Template(self))
+        layouts = {
+            name: tuple(map(layout_of, shape)) for name, shape in self.shapes(arguments).items()
+        }
+        self.__dict__["_blueprint"] = Blueprint(
+            type(self), arguments, Template(self, self.derived), layouts
+        )
         device = factory.get("device")
-        for name, shape in self.shapes(arguments).items():
-            self._allocate(name, tuple(map(extent, shape)), device)
+        for name, layout in layouts.items():
+            self._allocate(name, tuple([axis.extent for axis in layout]), device)
         for name, buffer in self._buffers.items():
             if buffer is not None and buffer.is_meta:  # a counter, the same for every architecture
                 self._buffers[name] = torch.zeros_like(buffer, device=_device(device))
         for layer in (*self.children(), self):
             for reset in ("reset_parameters", "_reset_parameters"):
                 getattr(layer, reset, _nothing_to_reset)()
+        self.derive(self)
         for name, value in arguments.items():
             if expressions_in(value) and name in self.__dict__:
                 setattr(self, name, value)
@@ -160,7 +200,7 @@ class ElasticModule(ParametrizedModule):
             tensors[leaf] = nn.Parameter(made, requires_grad=trains) if parameter else made
 
     def reset_parameters(self) -> None:
-        """Draws initial weights, as the plain layer does."""
+        """Draw initial weights, as the plain layer does."""
         if not _BLANK.last(False):
             getattr(self.plain, "reset_parameters", _nothing_to_reset)(self)
 
@@ -179,47 +219,89 @@ class ElasticModule(ParametrizedModule):
 
     # -- running and freezing -------------------------------------------------------------------
 
-    def form(self, values: Any) -> LayerForm:
-        """What the layer is under some values."""
-        blueprint: Blueprint = self.__dict__["_blueprint"]
-        return blueprint.form(values)
+    @property
+    def blueprint(self) -> Blueprint:
+        """What makes the layer out of values of the expressions among its arguments."""
+        found: Blueprint = self.__dict__["_blueprint"]
+        return found
 
-    def extents(self, values: Any) -> dict[str, tuple[int, ...] | None]:
+    def form(self, values: Any) -> LayerForm:
+        """Return what the layer is under some values."""
+        return self.blueprint.form(values)
+
+    def extents(self, values: Any) -> dict[str, Shape | None]:
         """The shapes that its tensors have under some values; ``None`` for those it lacks."""
-        blueprint: Blueprint = self.__dict__["_blueprint"]
-        return blueprint.extents(values)
+        return self.blueprint.extents(values)
 
     @property
     def wanted(self) -> list[Node]:
         """The expressions among its arguments."""
-        blueprint: Blueprint = self.__dict__["_blueprint"]
-        return blueprint.wanted
+        return self.blueprint.wanted
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         if not self.is_parametrized:
             return self.plain.forward(self, *args, **kwargs)
         return required(self).elastic(self, *args, **kwargs)
 
-    def run(self, values: Any, *args: Any, **kwargs: Any) -> Any:
-        """The output of the layer with the shape that it has under some values."""
-        return self.plain.forward(self.stand_in(values), *args, **kwargs)
+    def __getattr__(self, name: str) -> Any:
+        # A module that reads a tensor of a layer, instead of calling it, gets the part that is
+        # there: torch's encoder layers do so, and code that ties an output to an embedding.
+        state = self.__dict__
+        if "_blueprint" in state and (name in state["_parameters"] or name in state["_buffers"]):
+            activation = current()
+            if activation is not None:
+                if activation.is_single:
+                    return vars(activation.stand_in(self))[name]
+                wanted = [*self.blueprint.wanted, *self.blueprint.atoms]
+                known = dict(zip(wanted, activation.values(apply("tuple", *wanted)), strict=True))
+                return vars(self.stand_in(known.__getitem__))[name]
+        return super().__getattr__(name)
 
-    def stand_in(self, values: Any) -> Any:
-        """An object that torch's ``forward`` takes for the plain layer."""
+    def run(self, values: Any, *args: Any, **kwargs: Any) -> Any:
+        """Return the output of the layer with the shape that it has under some values."""
+        return self.run_as(self.stand_in(values), *args, **kwargs)
+
+    def run_as(self, stand_in: Any, *args: Any, **kwargs: Any) -> Any:
+        """The output of torch's ``forward`` on a stand-in; statistics that it changes are kept."""
+        output = run(stand_in, *args, **kwargs)
+        put_back(stand_in)
+        return output
+
+    def stand_in(self, values: Any, note: Note | None = None) -> Any:
+        """An object that torch's ``forward`` takes for the plain layer; as :meth:`shaped`."""
+        return self.shaped(self.form(values), note)
+
+    def shaped(self, form: LayerForm, note: Note | None = None) -> Any:
+        """Return an object that torch's ``forward`` takes for a plain layer of some form.
+
+        Parameters
+        ----------
+        form
+            The form.
+        note
+            Is told of each part that is cut from a parameter, and gives what runs in its place.
+        """
         if torch.is_inference_mode_enabled():
             # A view of a tensor made there forgets that it wants gradients, by which torch
             # chooses kernels: what is cut has to be as ordinary as the parameters.
             with torch.inference_mode(False), torch.no_grad():
-                return self.stand_in(values)
-        form = self.form(values)
-        stand_in = self._light(self, self.plain, form.parts[""])
+                return self.shaped(form, note)
+        note = note or _itself
+        stand_in = self._light(self, self.plain, form.parts[""], note)
         for name, child in self._modules.items():
-            if child is not None:
-                stand_in.__dict__[name] = self._light(child, type(child), form.parts[name])
+            if child is not None and name in form.parts:
+                light = self._light(child, type(child), form.parts[name], note)
+                stand_in.__dict__[name] = light
+                if "_copied" in light.__dict__:
+                    stand_in.__dict__.setdefault("_copied", []).extend(light.__dict__["_copied"])
+        reparametrization = self.reparametrization
+        if reparametrization is not None:
+            reparametrization.give(stand_in, form, lambda *cut: note(*_as_it_runs(*cut)))
+        self.derive(stand_in)
         return stand_in
 
     @staticmethod
-    def _light(module: nn.Module, kind: type[nn.Module], part: ModuleForm) -> nn.Module:
+    def _light(module: nn.Module, kind: type[nn.Module], part: ModuleForm, note: Note) -> nn.Module:
         light = object.__new__(kind)
         contents = light.__dict__
         contents.update(module.__dict__)
@@ -232,21 +314,58 @@ class ElasticModule(ParametrizedModule):
                 taken = cut(tensor)
                 # Buffers stay views, so that statistics are updated in place.
                 if taken is not None and name in module._parameters:
-                    taken = dense(taken, tensor)
-                    if tensor.requires_grad and not taken.requires_grad:
-                        # Without gradients, too, torch chooses kernels by this.
-                        taken = taken.detach().requires_grad_()
+                    taken = note(*_as_it_runs(tensor, cut, taken))
+                elif taken is not None and taken is not tensor and not taken._is_view():
+                    contents.setdefault("_copied", []).append((tensor, cut, taken))
                 contents[name] = taken
         return light
 
+    @property
+    def reparametrization(self) -> Reparametrization | None:
+        """What computes some of its tensors from others, if utilities of torch have added that.
+
+        Raises
+        ------
+        SpaceError
+            If something was added of which nothing says how it is cut.
+        """
+        state = self.__dict__
+        blueprint: Blueprint = state["_blueprint"]
+        tensors = len(state["_parameters"]) + len(state["_buffers"])
+        if (
+            tensors == blueprint.reference.count
+            and not state["_forward_pre_hooks"]
+            and len(state["_modules"]) == len(blueprint.reference.attributes) - 1
+            and not any(map(is_reparametrized, state["_modules"].values()))
+        ):
+            return None  # which need not be looked for again and again
+        return Reparametrization(self) or None
+
+    @property
+    def reference_tensors(self) -> frozenset[str]:
+        """The names of the tensors that its class gives it."""
+        blueprint: Blueprint = self.__dict__["_blueprint"]
+        return blueprint.reference.tensors
+
+    def register_forward_pre_hook(self, hook: Any, **kwargs: Any) -> Any:
+        if self.is_parametrized:
+            defer(self, hook)
+        return super().register_forward_pre_hook(hook, **kwargs)
+
     def describe(self, survey: Survey) -> Node | None:
         # With plain arguments, as most layers have them, there is nothing to look for.
-        return survey.contents(self) if _MUTABLE_BY & self.__dict__.keys() else None
+        if not _MUTABLE_BY & self.__dict__.keys():
+            return None
+        if self.is_parametrized:
+            _ = self.reparametrization  # refused here, if at all: when the space is built
+        return survey.contents(self)
 
     def freeze_module(self, freezer: Freezer) -> nn.Module:
-        if not self.is_parametrized:
-            return freezer.clone(self, self.plain)
-        return freezer.elastic(self)
+        if self.is_parametrized:
+            return freezer.elastic(self)
+        new = freezer.clone(self, self.plain)
+        reparametrize(new)
+        return new
 
     def extra_repr(self) -> str:
         if not self.is_parametrized:
@@ -265,12 +384,28 @@ _BLANK: Entered[bool] = Entered("blank")
 
 @contextmanager
 def blank_layers() -> Iterator[None]:
-    """A context for constructors that set all weights themselves in the end.
+    """Enter a context for constructors that set all weights themselves in the end.
 
     Layers built in it leave the drawing of initial weights to them.
     """
     with _BLANK.entering(True):
         yield
+
+
+def _itself(parameter: nn.Parameter, cut: Cut, part: Tensor) -> Tensor:
+    del parameter, cut
+    return part
+
+
+def _as_it_runs(
+    parameter: nn.Parameter, cut: Cut, part: Tensor
+) -> tuple[nn.Parameter, Cut, Tensor]:
+    """Return a part as torch's kernels see that of a plain layer."""
+    part = dense(part, parameter)
+    if parameter.requires_grad and not part.requires_grad:
+        # Without gradients, too, torch chooses kernels by this.
+        part = part.detach().requires_grad_()
+    return parameter, cut, part
 
 
 def _nothing_to_reset(*_: Any) -> None:
@@ -304,22 +439,13 @@ def _examples(arguments: Mapping[str, Any]) -> Iterator[Any]:
             yield chosen.__getitem__
 
 
+def put_back(stand_in: Any) -> None:
+    """Write what a forward has made of copied parts of buffers to where these came from."""
+    for buffer, cut, taken in stand_in.__dict__.get("_copied", ()):
+        with torch.no_grad():
+            places = cut(torch.arange(buffer.numel(), device=buffer.device).view(buffer.shape))
+            buffer.view(-1).index_copy_(0, places.flatten(), taken.flatten().to(buffer))
+
+
 def _device(device: Any) -> torch.device:
     return torch.get_default_device() if device is None else torch.device(device)
-
-
-def leading(tensor: Tensor, shape: tuple[int, ...]) -> Tensor:
-    """The first part of a tensor along every dimension."""
-    for dim, size in enumerate(shape):
-        if tensor.shape[dim] != size:
-            tensor = tensor.narrow(dim, 0, size)
-    return tensor
-
-
-def centred(tensor: Tensor, shape: tuple[int, ...], start: int) -> Tensor:
-    """The first part along dimensions before ``start``, the middle along the others."""
-    tensor = leading(tensor, shape[:start])
-    for dim in range(start, len(shape)):
-        if tensor.shape[dim] != shape[dim]:
-            tensor = tensor.narrow(dim, (tensor.shape[dim] - shape[dim]) // 2, shape[dim])
-    return tensor

@@ -19,8 +19,10 @@ from torch import Tensor, nn
 
 from ..errors import NasSpaceError, SampleMissingError, SpaceError
 from ..mutable import Mutable, MutableDict, MutableList, Values
-from ..mutable.node import Node
+from ..mutable.node import Node, fresh
 from .structure import ATOMS, BOOKKEEPING, held
+
+__all__ = ["Cut", "FreezeMemo", "Freezer", "Weights", "dense", "freezes_itself"]
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -39,6 +41,7 @@ _HOOKS = tuple(name for name, value in vars(nn.Module()).items() if isinstance(v
 _CONTAINERS = frozenset({OrderedDict, dict, list, set})
 
 _NO_CUTS: dict[str, Cut] = {}
+_NOTHING: frozenset[str] = frozenset()
 
 
 class Freezer:
@@ -80,7 +83,7 @@ class Freezer:
     # -- modules --------------------------------------------------------------------------------
 
     def module(self, module: nn.Module) -> nn.Module:
-        """The frozen form of a module; the same one each time."""
+        """Return the frozen form of a module; the same one each time."""
         memo = self.memo
         found = memo.known(module)
         if found is None:
@@ -100,7 +103,7 @@ class Freezer:
         return cast(nn.Module, found)
 
     def child(self, name: str, module: nn.Module) -> nn.Module:
-        """The frozen form of a module that stands under a name in the one being frozen."""
+        """Return the frozen form of a module that stands under a name in the one being frozen."""
         self.path.append(name)
         found = self.module(module)
         self.path.pop()
@@ -113,7 +116,7 @@ class Freezer:
         attributes: Mapping[str, Any] | None = None,
         cuts: Mapping[str, Cut] = _NO_CUTS,
     ) -> nn.Module:
-        """A new module with the frozen contents of another.
+        """Return a new module with the frozen contents of another.
 
         Parameters
         ----------
@@ -129,13 +132,18 @@ class Freezer:
         new = object.__new__(plain or type(module))
         self.memo[id(module)] = new  # before the children: one of them may refer back
         into = new.__dict__
+        kind: Any = type(module)
+        derived = getattr(kind, "derived", _NOTHING)
+        left_out = _OF_SPACES | derived if derived else _OF_SPACES
         for name, value in module.__dict__.items():
-            kind = type(value)
-            if kind in ATOMS:
+            if name in left_out:
+                continue
+            held_kind = type(value)
+            if held_kind in ATOMS:
                 into[name] = value
-            elif kind in _CONTAINERS and not value:  # hooks, of which most modules have none
-                into[name] = kind()
-            elif kind is tuple and ATOMS.issuperset(map(type, value)):  # strides and the like
+            elif held_kind in _CONTAINERS and not value:  # hooks, of which most modules have none
+                into[name] = held_kind()
+            elif held_kind is tuple and ATOMS.issuperset(map(type, value)):  # strides and the like
                 into[name] = value
             elif name == "_modules":
                 into[name] = {
@@ -150,24 +158,29 @@ class Freezer:
             elif name == "_expressions":
                 for key, mutable in value.items():
                     into[key] = self.attribute(key, mutable)
-            elif name not in _OF_SPACES:
+            else:
                 into[name] = self.attribute(name, value)
         if attributes:
-            into.update(attributes)
+            into.update((name, fresh(value)) for name, value in attributes.items())
+        if derived:
+            kind.derive(new)
         return new
 
     def elastic(self, layer: Any) -> nn.Module:
-        """The plain layer that an elastic one is."""
+        """Return the plain layer that an elastic one is."""
         form = layer.form(self.values)
         for name, child in layer._modules.items():
-            if child is not None:
+            if child is not None and name in form.parts:
                 part = form.parts[name]
                 self.clone(child, None, part.attributes, part.cuts)
-        part = form.parts[""]
-        return self.clone(layer, layer.plain, part.attributes, part.cuts)
+        part, reparametrization = form.parts[""], layer.reparametrization
+        if reparametrization is None:
+            return self.clone(layer, layer.plain, part.attributes, part.cuts)
+        found: nn.Module = reparametrization.frozen(self, form)
+        return found
 
     def substitute(self, module: nn.Module, new: M) -> M:
-        """Gives a module that takes the place of another its mode and its hooks."""
+        """Give a module that takes the place of another its mode and its hooks."""
         new.training = module.training
         for name in _HOOKS:
             if vars(module)[name]:
@@ -175,7 +188,7 @@ class Freezer:
         return new
 
     def refuse_hooks(self, module: nn.Module) -> None:
-        """Raises if a module of which nothing is left has hooks, which would be lost."""
+        """Raise if a module of which nothing is left has hooks, which would be lost."""
         if any(vars(module)[name] for name in _HOOKS):
             raise SpaceError(
                 f"the hooks of {self._where()}, a {type(module).__name__}, would be lost: nothing "
@@ -185,7 +198,7 @@ class Freezer:
     # -- tensors ----------------------------------------------------------------------------------
 
     def tensor(self, tensor: Tensor, cut: Cut | None = None) -> Tensor | None:
-        """The frozen form of a tensor, or of the part of it that a cut takes."""
+        """Return the frozen form of a tensor, or of the part of it that a cut takes."""
         if self._moves and cut is None:
             return tensor
         part: Tensor | None = tensor.detach()
@@ -195,7 +208,8 @@ class Freezer:
             if part is None:
                 return None
             if part.shape != tensor.shape:
-                key = (key, part.storage_offset(), part.shape, part.stride())
+                place: Any = (part.storage_offset(), part.shape, part.stride())
+                key = (key, place if part._is_view() else _copied_by(cut))
         found = self._tensors.get(key)
         if found is None:
             found = (self._made(tensor, cast(Tensor, part)), tensor)
@@ -224,7 +238,7 @@ class Freezer:
         return made_alike
 
     def parameters(self) -> list[tuple[nn.Parameter, bool]]:
-        """The parameters made, and whether those that they came from are trained."""
+        """Return the parameters made, and whether those that they came from are trained."""
         return [
             (made, its.requires_grad)
             for made, its in self._tensors.values()
@@ -234,14 +248,14 @@ class Freezer:
     # -- everything else --------------------------------------------------------------------------
 
     def attribute(self, name: str, value: Any) -> Any:
-        """The frozen form of what a module holds under a name."""
+        """Return the frozen form of what a module holds under a name."""
         self.path.append(name)
         found = self.frozen(value)
         self.path.pop()
         return found
 
     def frozen(self, value: Any) -> Any:
-        """The frozen form of anything."""
+        """Return the frozen form of anything."""
         kind = type(value)
         if kind in ATOMS or isinstance(value, type):
             return value
@@ -306,7 +320,7 @@ class Freezer:
         return value if target is None else weakref.ref(self.frozen(target))
 
     def _function(self, function: types.FunctionType) -> types.FunctionType:
-        """A function keeps what it closes over: frozen, it would still run the space."""
+        """Return a function that closes over nothing of the space, which it would still run."""
         for name, value in _closed_over(function, set()):
             raise SpaceError(
                 f"{self._where()} is a function, {function.__qualname__!r}, that closes over "
@@ -348,7 +362,7 @@ class FreezeMemo(dict[int, Any]):
         self.freezer = freezer
 
     def known(self, value: Any) -> Any:
-        """The frozen form of something, if it has been made."""
+        """Return the frozen form of something, if it has been made."""
         return super().get(id(value))
 
     def get(self, key: int, default: Any = None) -> Any:
@@ -366,23 +380,23 @@ class FreezeMemo(dict[int, Any]):
         return {id(each): each for each in (*root.modules(), *root.parameters(), *root.buffers())}
 
     def evaluate(self, expression: Node) -> Any:
-        """The value of an expression found while copying."""
+        """Return the value of an expression found while copying."""
         return self.freezer.values(expression)
 
     def freeze(self, module: nn.Module) -> nn.Module:
-        """The frozen form of a mutable module found while copying."""
+        """Return the frozen form of a mutable module found while copying."""
         return self.freezer.module(module)
 
 
 @functools.cache
 def freezes_itself(cls: Any) -> bool:
-    """Whether a class of a user's own says by ``freeze(sample)`` what it freezes to."""
+    """Return whether a class of a user's own says by ``freeze(sample)`` what it freezes to."""
     home: str = getattr(cls.freeze, "__module__", "")
     return home.partition(".")[0] != __name__.partition(".")[0]
 
 
 def _closed_over(function: types.FunctionType, seen: set[int]) -> Any:
-    """The modules, mutables and parameters that a function refers to on its own, by name."""
+    """Yield the modules, mutables and parameters that a function refers to on its own, by name."""
     if id(function) in seen:
         return
     seen.add(id(function))
@@ -407,8 +421,15 @@ def _content(cell: types.CellType) -> Any:
         return None
 
 
+def _copied_by(cut: Cut) -> Any:
+    """Return what tells one cut from another that takes other elements, where a part is a copy."""
+    function = getattr(cut, "func", cut)
+    shape: Any = getattr(cut, "keywords", {}).get("shape")
+    return getattr(function, "__func__", function), shape
+
+
 def dense(part: Tensor, whole: Tensor) -> Tensor:
-    """A part of a tensor without gaps, in the memory format of the whole.
+    """Return a part of a tensor without gaps, in the memory format of the whole.
 
     Kernels may add in another order over a matrix with gaps than over one without.
     """

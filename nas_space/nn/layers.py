@@ -18,17 +18,47 @@ from torch import nn
 from ..errors import SpaceError, suggest
 from ..mutable import distinct_values
 from ..mutable.node import Node
-from .elastic import ElasticModule, Shape, centred, leading
+from .blueprint import Shape
+from .elastic import ElasticModule
 from .parametrized import ParametrizedModule
+from .segments import Places, centred, flattened, leading
+
+__all__ = [
+    "MutableBatchNorm1d",
+    "MutableBatchNorm2d",
+    "MutableBatchNorm3d",
+    "MutableBilinear",
+    "MutableConv1d",
+    "MutableConv2d",
+    "MutableConv3d",
+    "MutableConvTranspose1d",
+    "MutableConvTranspose2d",
+    "MutableConvTranspose3d",
+    "MutableEmbedding",
+    "MutableEmbeddingBag",
+    "MutableGroupNorm",
+    "MutableInstanceNorm1d",
+    "MutableInstanceNorm2d",
+    "MutableInstanceNorm3d",
+    "MutableLayerNorm",
+    "MutableLinear",
+    "MutableMultiheadAttention",
+    "MutablePReLU",
+    "MutableRMSNorm",
+    "MutableSyncBatchNorm",
+    "WeightlessModule",
+    "generic_layer",
+    "layer_names",
+]
 
 
 def _spread(value: Any, n: int) -> tuple[Any, ...]:
-    """An argument that is one number or one for each of ``n`` dimensions."""
+    """Return an argument that is one number or one for each of ``n`` dimensions."""
     return tuple(value) if isinstance(value, (tuple, list)) else (value,) * n
 
 
 def _per_group(channels: Any, groups: Any) -> Any:
-    """Channels of each group; 1 where they are the same, without asking for their values."""
+    """Return channels of each group; 1 where they are the same, without asking for their values."""
     return 1 if channels is groups else channels // groups
 
 
@@ -36,6 +66,7 @@ class _Convolution(ElasticModule):
     """Convolutions: output channels first, kernels cut from the middle."""
 
     dimensions: int
+    sizes = frozenset({"in_channels", "out_channels"})
 
     @classmethod
     def shapes(cls, arguments: Mapping[str, Any]) -> dict[str, Shape]:
@@ -53,6 +84,8 @@ class _Convolution(ElasticModule):
 
 class _TransposedConvolution(_Convolution):
     """Transposed convolutions: input channels first."""
+
+    sizes = frozenset()  # they choose their output padding by shapes
 
     @classmethod
     def shapes(cls, arguments: Mapping[str, Any]) -> dict[str, Shape]:
@@ -117,6 +150,8 @@ class MutableConvTranspose3d(_TransposedConvolution, nn.ConvTranspose3d, wraps=n
 class MutableLinear(ElasticModule, nn.Linear, wraps=nn.Linear):
     """``torch.nn.Linear`` whose arguments may be expressions."""
 
+    sizes = frozenset({"in_features", "out_features"})
+
     @classmethod
     def shapes(cls, arguments: Mapping[str, Any]) -> dict[str, Shape]:
         out = arguments["out_features"]
@@ -139,6 +174,7 @@ class _ChannelNorm(ElasticModule):
     """Normalisation with one number of each kind for each channel."""
 
     channels = "num_features"
+    is_normalization = True
 
     @classmethod
     def shapes(cls, arguments: Mapping[str, Any]) -> dict[str, Shape]:
@@ -146,22 +182,28 @@ class _ChannelNorm(ElasticModule):
         return dict.fromkeys(("weight", "bias", "running_mean", "running_var"), shape)
 
     def reset_parameters(self) -> None:
-        """Sets the initial weights and statistics: nothing is drawn, so even in blank layers."""
+        """Set the initial weights and statistics: nothing is drawn, so even in blank layers."""
         cast(Any, self.plain).reset_parameters(self)
 
 
-class MutableBatchNorm1d(_ChannelNorm, nn.BatchNorm1d, wraps=nn.BatchNorm1d):
+class _BatchNorm(_ChannelNorm):
+    """Normalisation over the batch, whose forward does not read how many channels there are."""
+
+    sizes = frozenset({"num_features"})
+
+
+class MutableBatchNorm1d(_BatchNorm, nn.BatchNorm1d, wraps=nn.BatchNorm1d):
     """``torch.nn.BatchNorm1d`` whose arguments may be expressions."""
 
 
-class MutableBatchNorm2d(_ChannelNorm, nn.BatchNorm2d, wraps=nn.BatchNorm2d):
+class MutableBatchNorm2d(_BatchNorm, nn.BatchNorm2d, wraps=nn.BatchNorm2d):
     """``torch.nn.BatchNorm2d`` whose arguments may be expressions.
 
     Running statistics are shared and updated in place, on the channels that are active.
     """
 
 
-class MutableBatchNorm3d(_ChannelNorm, nn.BatchNorm3d, wraps=nn.BatchNorm3d):
+class MutableBatchNorm3d(_BatchNorm, nn.BatchNorm3d, wraps=nn.BatchNorm3d):
     """``torch.nn.BatchNorm3d`` whose arguments may be expressions."""
 
 
@@ -191,10 +233,13 @@ class MutablePReLU(_ChannelNorm, nn.PReLU, wraps=nn.PReLU):
     """``torch.nn.PReLU`` whose arguments may be expressions."""
 
     channels = "num_parameters"
+    is_normalization = False
 
 
 class _ShapeNorm(ElasticModule):
     """Normalisation over the last dimensions."""
+
+    is_normalization = True
 
     @classmethod
     def shapes(cls, arguments: Mapping[str, Any]) -> dict[str, Shape]:
@@ -244,11 +289,11 @@ class MutableMultiheadAttention(ElasticModule, nn.MultiheadAttention, wraps=nn.M
         key = width if arguments["kdim"] is None else arguments["kdim"]
         value = width if arguments["vdim"] is None else arguments["vdim"]
         return {
-            "in_proj_weight": (width * 3, width),
+            "in_proj_weight": (flattened(3, width), width),
             "q_proj_weight": (width, width),
             "k_proj_weight": (width, key),
             "v_proj_weight": (width, value),
-            "in_proj_bias": (width * 3,),
+            "in_proj_bias": (flattened(3, width),),
             "bias_k": (1, 1, width),
             "bias_v": (1, 1, width),
             "out_proj.weight": (width, width),
@@ -257,8 +302,9 @@ class MutableMultiheadAttention(ElasticModule, nn.MultiheadAttention, wraps=nn.M
 
     @classmethod
     def cut(cls, name: str, tensor: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
-        if not name.startswith("in_proj") or tensor.shape == torch.Size(shape):
+        if not name.startswith("in_proj") or isinstance(shape[0], Places):
             return leading(tensor, shape)
+        # A plain number of rows is a third of it of each of the three projections.
         thirds = tensor.reshape(3, -1, *tensor.shape[1:])
         return leading(thirds, (3, shape[0] // 3, *shape[1:])).flatten(0, 1)
 
@@ -285,7 +331,7 @@ class MutableMultiheadAttention(ElasticModule, nn.MultiheadAttention, wraps=nn.M
 
 
 def _surely_same(width: Any, other: Any) -> bool:
-    """Whether a width that may be left out is that of another under every architecture."""
+    """Return whether a width that may be left out is that of another under every architecture."""
     if isinstance(width, Node) or isinstance(other, Node):
         return width is None or width is other
     return width is None or width == other
@@ -319,7 +365,7 @@ _CONTAINERS = frozenset(
 
 @cache
 def generic_layer(name: str) -> type[ParametrizedModule]:
-    """The ``Mutable`` form of any other layer of ``torch.nn``, by its plain name.
+    """Return the ``Mutable`` form of any other layer of ``torch.nn``, by its plain name.
 
     A layer without weights takes any number of values; another one keeps an instance for each
     distinct tuple of arguments.
@@ -353,5 +399,5 @@ def _is_layer(name: str, value: Any) -> bool:
 
 
 def layer_names() -> list[str]:
-    """The names of all ``Mutable`` layers."""
+    """Return the names of all ``Mutable`` layers."""
     return sorted(f"Mutable{name}" for name, value in vars(nn).items() if _is_layer(name, value))

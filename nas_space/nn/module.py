@@ -1,4 +1,4 @@
-"""`MutableModule`: a module that differs between architectures."""
+"""``MutableModule``: a module that differs between architectures."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any, TypeVar
 
 from torch import nn
+from torch.nn.utils import parametrize
 
 from ..errors import ExpressionError
 from ..mutable import Mutable, Values
@@ -73,7 +74,7 @@ class MutableModule(Mutable, nn.Module, metaclass=Constructing):
 
     @classmethod
     def construct(cls, *args: Any, **kwargs: Any) -> Any:
-        """Makes an instance; what calling the class does."""
+        """Make an instance; what calling the class does."""
         return type.__call__(cls, *args, **kwargs)
 
     # -- attributes -------------------------------------------------------------------------
@@ -111,7 +112,7 @@ class MutableModule(Mutable, nn.Module, metaclass=Constructing):
             super().__delattr__(name)
 
     def expression(self, name: str) -> Any:
-        """An attribute as it was set: an expression stays one, whatever is active.
+        """Return an attribute as it was set: an expression stays one, whatever is active.
 
         Examples
         --------
@@ -124,7 +125,7 @@ class MutableModule(Mutable, nn.Module, metaclass=Constructing):
         return expressions[name] if name in expressions else getattr(self, name)
 
     def add_mutable(self, mutable: M) -> M:
-        """Registers choices or constraints that are no attribute of the module; returns them.
+        """Register choices or constraints that are no attribute of the module; return them.
 
         Raises
         ------
@@ -158,20 +159,20 @@ class MutableModule(Mutable, nn.Module, metaclass=Constructing):
         return Freezer(values).module(self)
 
     def freeze_module(self, freezer: Freezer) -> nn.Module:
-        """The frozen form: by default a clone, in which everything mutable is frozen."""
+        """Return the frozen form: by default a clone, in which everything mutable is frozen."""
         return freezer.clone(self)
 
     def equals(self, other: Any) -> bool:
-        """Two modules are equal if they are the same object: weights have no structure."""
+        """Return whether two modules are the same object: weights have no structure."""
         return self is other
 
     def mutable_descendants(self) -> Iterator[MutableModule]:
-        """The nearest mutable modules below this one."""
+        """Yield the nearest mutable modules below this one."""
         for _, module in self.named_mutable_descendants():
             yield module
 
     def named_mutable_descendants(self) -> Iterator[tuple[str, MutableModule]]:
-        """The nearest mutable modules below this one, with their paths."""
+        """Yield the nearest mutable modules below this one, with their paths."""
         yield from _nearest(self, "")
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Any:
@@ -180,7 +181,9 @@ class MutableModule(Mutable, nn.Module, metaclass=Constructing):
             return freeze(self)
         new = object.__new__(type(self))
         memo[id(self)] = new
-        state: Any = self.__getstate__()  # type: ignore[no-untyped-call]
+        # Of a parametrized module, torch's own class forbids this, for it cannot be pickled.
+        kind: Any = parametrize.type_before_parametrizations(self)
+        state: Any = kind.__getstate__(self)
         new.__setstate__(copy.deepcopy(state, memo))  # type: ignore[no-untyped-call]
         return new
 

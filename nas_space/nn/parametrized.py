@@ -1,4 +1,4 @@
-"""`ParametrizedModule`: modules whose arguments may be expressions.
+"""``ParametrizedModule``: modules whose arguments may be expressions.
 
 What can share its weights between values of the arguments does so in ``elastic.py``; the
 general mechanism here holds one instance for each distinct tuple of arguments.
@@ -13,6 +13,7 @@ from types import MappingProxyType
 from typing import Any, ClassVar, cast, get_overloads
 
 from torch import nn
+from torch.nn.utils import parametrize
 
 from ..errors import DomainError, ExpressionError, SpaceError
 from ..mutable import MutableExpression, distinct_values
@@ -28,7 +29,7 @@ __all__ = ["ParametrizedModule", "bound_arguments", "evaluated", "expressions_in
 
 
 def expressions_in(value: Any) -> list[Any]:
-    """The expressions that an argument is or holds, tuples and lists included."""
+    """Return the expressions that an argument is or holds, tuples and lists included."""
     if isinstance(value, Node):
         return [value]
     if isinstance(value, (tuple, list)):
@@ -37,7 +38,7 @@ def expressions_in(value: Any) -> list[Any]:
 
 
 def evaluated(value: Any, values: Any) -> Any:
-    """An argument with every expression in it replaced by its value."""
+    """Return an argument with every expression in it replaced by its value."""
     if isinstance(value, Node):
         return values(value)
     if isinstance(value, (tuple, list)) and expressions_in(value):
@@ -46,7 +47,7 @@ def evaluated(value: Any, values: Any) -> Any:
 
 
 def signature_of(cls: type) -> inspect.Signature:
-    """The arguments of a class's constructor, ``self`` included.
+    """Return the arguments of a class's constructor, ``self`` included.
 
     Of one that takes ``*args``, the first overload tells their names.
     """
@@ -140,6 +141,8 @@ class ParametrizedModule(MutableModule):
         **kwargs: Any,
     ) -> None:
         super().__init_subclass__(**kwargs)
+        if cls.__module__ == parametrize.__name__:
+            return  # torch gives each parametrized module a class of its own
         if wraps is None and cls.wraps is not None:
             plain = cls.wraps.__name__
             raise SpaceError(
@@ -176,7 +179,7 @@ class ParametrizedModule(MutableModule):
         return made
 
     def construct_mutable(self, arguments: dict[str, Any]) -> None:
-        """Builds the instances for arguments of which some are expressions."""
+        """Build the instances for arguments of which some are expressions."""
         nn.Module.__init__(self)
         self.__dict__["args"] = arguments
         wanted = [e for value in arguments.values() for e in expressions_in(value)]
@@ -211,12 +214,12 @@ class ParametrizedModule(MutableModule):
         return "args" in self.__dict__
 
     def instance(self, values: Any) -> nn.Module:
-        """The instance for the values of the active labels."""
+        """Return the instance for the values of the active labels."""
         known: _Instances = self.__dict__["_instances"]
         return self.instance_for(tuple(map(values, known.wanted)))
 
     def instance_for(self, combination: tuple[Any, ...]) -> nn.Module:
-        """The instance for some values of the expressions among the arguments."""
+        """Return the instance for some values of the expressions among the arguments."""
         known: _Instances = self.__dict__["_instances"]
         place = known.places.get(key_of(combination))
         if place is None:

@@ -1,4 +1,4 @@
-"""`RestrictedSpace`: the networks of a space that meet some conditions."""
+"""``RestrictedSpace``: the networks of a space that meet some conditions."""
 
 from __future__ import annotations
 

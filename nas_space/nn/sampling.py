@@ -26,7 +26,7 @@ _ROWS = 1024
 
 
 def draw(space: Mutable, source: Words) -> Sample:
-    """One architecture: the first that :func:`draw_many` would give.
+    """Return one architecture: the first that :func:`draw_many` would give.
 
     Raises
     ------
@@ -46,7 +46,7 @@ def draw(space: Mutable, source: Words) -> Sample:
 
 
 def draw_many(space: Mutable, n: int, source: Words) -> SampleBatch:
-    """A number of architectures; the first ones do not depend on how many are drawn.
+    """Return a number of architectures; the first ones do not depend on how many are drawn.
 
     Raises
     ------
@@ -77,7 +77,7 @@ def draw_many(space: Mutable, n: int, source: Words) -> SampleBatch:
 
 
 def _exactly(space: Mutable, n: int, source: Words) -> SampleBatch | None:
-    """Architectures drawn by tables, from the same distribution; ``None`` if there are none.
+    """Return architectures drawn by tables, from the same distribution; ``None`` if there are none.
 
     It takes longer to begin with, so it is left for when hardly any draw is allowed.
     """
@@ -89,7 +89,7 @@ def _exactly(space: Mutable, n: int, source: Words) -> SampleBatch | None:
 
 
 def allowed(batch: SampleBatch, constraints: list[Constraint]) -> npt.NDArray[np.bool_]:
-    """Which architectures meet the constraints that they reach."""
+    """Return which architectures meet the constraints that they reach."""
     good = np.ones(len(batch), dtype=np.bool_)
     if batch.root is None:
         return good

@@ -255,7 +255,7 @@ class ModelSpace(SharedWeights, Queryable, RootModule):
         return Activation(self.read(arch))
 
     def _refuse_without_shared_weights(self) -> None:
-        """Raises if a part is only what its constructor made for one architecture."""
+        """Raise if a part is only what its constructor made for one architecture."""
         state = self.__dict__
         if "_apart" not in state:  # looked for once, as the structure is
             state["_apart"] = [

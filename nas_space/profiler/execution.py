@@ -11,6 +11,7 @@ from torch import nn
 
 from ..errors import SpaceError
 from ..mutable.node import key_of
+from ..nn.reparametrized import Computing
 from ..nn.structure import ATOMS
 from .operator_calls import OperatorCall, OperatorRecorder
 from .tensors import flatten, unflatten
@@ -343,6 +344,10 @@ def _tensors_of(leaf: Any) -> Iterator[torch.Tensor]:
                 yield value
             else:
                 yield from _tensors_of(value)
+    elif isinstance(leaf, Computing):
+        for module in leaf.modules():
+            yield from (t for t in module._parameters.values() if t is not None)
+            yield from (t for t in module._buffers.values() if t is not None)
 
 
 def _strides(tensor: torch.Tensor) -> tuple[int, ...]:

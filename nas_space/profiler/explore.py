@@ -215,7 +215,12 @@ class Explorer(Activation):
         which = (*self.context.conditions, *(each for each in conditions if each.scope))
         self.failures.append(Failure(which, self.path, what, error))
 
-    def over_arguments(self, layer: ElasticModule, make: Callable[[int, Any], Any]) -> Piecewise:
+    def over_arguments(
+        self,
+        layer: ElasticModule,
+        make: Callable[[int, Any], Any],
+        also: Sequence[Any] = (),
+    ) -> Piecewise:
         """What a function makes of each combination of a layer's arguments.
 
         Parameters
@@ -225,12 +230,15 @@ class Explorer(Activation):
         make
             Given the place of a combination, and the values of the expressions in it.  What torch
             refuses are failures.
+        also
+            Further expressions to know the values of.
         """
-        pieces = self.pieces(apply("tuple", *layer.wanted))
+        wanted = (*layer.wanted, *also)
+        pieces = self.pieces(apply("tuple", *wanted))
         renumbered = np.full(len(pieces.values) + 1, NOWHERE)
         made: list[Any] = []
         for place in self.present(pieces):
-            chosen = dict(zip(layer.wanted, pieces.values[place], strict=True))
+            chosen = dict(zip(wanted, pieces.values[place], strict=True))
             try:
                 found = make(place, chosen.__getitem__)
             except NasSpaceError as error:

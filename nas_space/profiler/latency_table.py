@@ -14,6 +14,8 @@ import yaml
 
 from ..errors import DataError, UsageError
 
+__all__ = ["LatencyTable"]
+
 _FORMAT = "nas_space latency table, version 1"
 _UNITS = {"s": 1e3, "ms": 1.0, "us": 1e-3}
 """Milliseconds in each unit."""

@@ -16,6 +16,8 @@ from .latency import blocks
 from .latency_table import LatencyTable
 from .profile import Space
 
+__all__ = ["Progress", "Reader", "measure_latency"]
+
 Progress = Callable[[int, int, str], None]
 """Called with how many blocks are done, how many there are, and the key of the next one."""
 

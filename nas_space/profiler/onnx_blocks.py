@@ -18,6 +18,8 @@ from ..errors import SpaceError, UsageError
 from .latency import blocks
 from .profile import Space
 
+__all__ = ["export_blocks"]
+
 
 def export_blocks(
     space: Space,

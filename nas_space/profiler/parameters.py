@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
@@ -57,22 +58,19 @@ def params(space: Space) -> Any:
     return titled(count_parameters(space), "params")
 
 
-def count_parameters(space: Space, *, normalization: bool = True) -> Any:
-    """As :func:`params`; those of normalisations may be left out."""
+def count_parameters(space: Space, counts: Callable[[nn.Module], bool] = lambda _: True) -> Any:
+    """As :func:`params`, of the modules whose own parameters ``counts`` says count."""
     space = module_of(space)
-    census = _Census(() if normalization else _NORMALIZATIONS)
+    census = _Census(counts, _tied(space))
     with suppress(Dead):
         census.attempt(lambda: census.freezer.module(space))
     check(space, census.failures, "any inputs")
     return census.total(space)
 
 
-_NORMALIZATIONS: tuple[type[nn.Module], ...] = (
-    nn.modules.batchnorm._NormBase,
-    nn.LayerNorm,
-    nn.GroupNorm,
-    nn.RMSNorm,
-)
+def _tied(space: nn.Module) -> frozenset[int]:
+    found = Counter(id(p) for module in space.modules() for p in module._parameters.values())
+    return frozenset(key for key, number in found.items() if number > 1)
 
 
 _Cut: TypeAlias = Callable[[torch.Tensor, Any], torch.Tensor | None]
@@ -104,7 +102,13 @@ class _ParameterUse(NamedTuple):
 
     def numbers(self) -> Factor:
         """Return how many numbers it has."""
-        return self.shapes.quantity(lambda shape: 0 if shape is None else math.prod(shape))
+        return self.shapes.quantity(lambda shape: 0 if shape is None else self._number(shape))
+
+    def _number(self, shape: tuple[int, ...]) -> int:
+        if len(shape) == self.parameter.dim() and 1 not in self.parameter.shape:
+            return math.prod(shape)
+        part = self.cut(torch.empty_like(self.parameter, device="meta"), shape)
+        return 0 if part is None else part.numel()
 
     def parts(self) -> Iterator[tuple[Any, Context, int]]:
         """The different parts: what tells them from others, who has them, and how many numbers."""
@@ -113,7 +117,7 @@ class _ParameterUse(NamedTuple):
             part = None if shape is None else self.cut(whole, shape)
             if part is not None:
                 context = self.context.within(self.shapes.where(place))
-                yield (part.storage_offset(), part.shape), context, part.numel()
+                yield (part.storage_offset(), tuple(shape)), context, part.numel()
 
 
 class _Census(Explorer):
@@ -121,13 +125,16 @@ class _Census(Explorer):
 
     Parameters
     ----------
-    ignored
-        Classes of modules whose own parameters do not count.
+    counts
+        Whether the own parameters of a module count.
+    tied
+        The identities of parameters that several modules have.
     """
 
-    def __init__(self, ignored: tuple[type[nn.Module], ...] = ()) -> None:
+    def __init__(self, counts: Callable[[nn.Module], bool], tied: frozenset[int]) -> None:
         super().__init__()
-        self.ignored = ignored
+        self.tied = tied
+        self.counts = counts
         self.freezer = _Counting(self)
         self.uses: list[_ParameterUse] = []
 
@@ -210,18 +217,37 @@ class _Counting(Freezer):
 
     def elastic(self, layer: ElasticModule) -> nn.Module:
         """Counts for all values of the layer's arguments at once: there may be many."""
-        census = self.census
-        extents = census.over_arguments(layer, lambda _, chosen: layer.extents(chosen))
+        census, blueprint = self.census, layer.blueprint
+        extents = census.over_arguments(layer, lambda _, chosen: blueprint.extents(chosen))
+        placed: Piecewise | None = None
+        reparametrization = layer.reparametrization
+        added = {} if reparametrization is None else reparametrization.added
         for prefix, holder in (("", layer), *layer._modules.items()):
-            for leaf, parameter in () if holder is None else holder._parameters.items():
-                if parameter is None or isinstance(holder, census.ignored):
+            if holder is None or not census.counts(holder):
+                continue
+            for leaf, parameter in holder._parameters.items():
+                if parameter is None:
                     continue
                 name = f"{prefix}.{leaf}" if prefix else leaf
                 if name not in extents.values[0]:
-                    self._note(parameter)
+                    if id(parameter) not in added:
+                        self._note(parameter)
                     continue
                 shapes = extents.map(partial(_plain, name))
+                if name in blueprint.segmented and id(parameter) in census.tied:
+                    # Other elements of the same number are another part.
+                    placed = placed or census.over_arguments(
+                        layer,
+                        lambda _, chosen: blueprint.extents(chosen, lambda a: a.places(chosen)),
+                        blueprint.atoms,
+                    )
+                    shapes = placed.map(partial(_plain, name))
                 self._note(parameter, (id(layer), name), partial(layer.cut, name), shapes)
+        for parameter in layer.parameters() if added else ():
+            if id(parameter) in added:
+                its = added[id(parameter)]
+                rule, cut = (id(layer), its.name, its.kind), partial(_cut_like, layer, its)
+                self._note(parameter, rule, cut, extents.map(partial(_plain, its.name)))
         return self.stub
 
     def clone(
@@ -232,8 +258,8 @@ class _Counting(Freezer):
         cuts: Mapping[str, Cut] | None = None,
     ) -> nn.Module:
         self.cloned[-1].add(id(module))
-        ignored = isinstance(module, self.census.ignored)
-        for name, parameter in () if ignored else module._parameters.items():
+        counts = self.census.counts(module)
+        for name, parameter in module._parameters.items() if counts else ():
             if parameter is None:
                 continue
             cut = None if cuts is None else cuts.get(name)
@@ -269,6 +295,13 @@ class _Counting(Freezer):
 def _plain(name: str, extents: Mapping[str, Any]) -> tuple[int, ...] | None:
     shape = extents[name]
     return None if shape is None else tuple(shape)
+
+
+def _cut_like(
+    layer: ElasticModule, added: Any, tensor: torch.Tensor, shape: Any
+) -> torch.Tensor | None:
+    part: torch.Tensor | None = added.cut(partial(layer.cut, added.name, shape=shape), tensor)
+    return part
 
 
 def _all_of_it(tensor: torch.Tensor, shape: Any) -> torch.Tensor:

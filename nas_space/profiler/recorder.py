@@ -124,6 +124,14 @@ class Recorder(Explorer):
             return self._number(pieces)
         return self.plain(pieces)
 
+    def for_recomputation(self, *, reentrant: bool) -> Any:
+        if not self.training:
+            return self
+        what = "torch.utils.checkpoint"
+        error = "what it keeps for the backward pass cannot be followed; run the space without it"
+        self.fail(what, SpaceError(error))
+        raise Dead
+
     def mix(self, choice: Any, run: Callable[[Any], Any]) -> Any:
         self.call.decides = True
         if self.frames[-1].once:  # the first branch would use up what the others want
@@ -139,17 +147,29 @@ class Recorder(Explorer):
             return known
 
         plain = VaryingObject(self, self.over_arguments(layer, stand_in).map(_itself))
-        return self.apply(plain_forward, (plain, *args), kwargs)
+        reparametrization = layer.reparametrization
+        if reparametrization is None:
+            return self.apply(plain_forward, (plain, *args), kwargs)
+        computed = self.apply(_computed, (plain,), {})
+        # As in a network, where hooks leave it with the layer until they compute it again.
+        hooks = reparametrization.hooks
+        layer.__dict__["_computed"] = {n: t for n, t in computed.items() if n in hooks}
+        return self.apply(_forward_with, (plain, computed, *args), kwargs)
 
     def _stand_in(self, layer: Any, chosen: Any) -> nn.Module:
         plain = tuple(evaluated(argument, chosen) for argument in layer.args.values())
         tensors = tuple(name for name, _ in (*layer.named_parameters(), *layer.named_buffers()))
-        key = (layer.plain, tuple(layer.args), key_of(plain), tensors)
+        alone = None if layer.reparametrization is None else id(layer)
+        key = (layer.plain, tuple(layer.args), key_of(plain), tensors, alone)
         found: nn.Module | None = self._stand_ins.get(key)
         if found is None:
             with torch._C.DisableTorchFunction():  # its weights are there before the forward
-                found = self._stand_ins[key] = layer.stand_in(chosen)
-            for module in (found, *vars(found).values()):
+                found = self._stand_ins[key] = layer.shaped(layer.blueprint.form_by_size(chosen))
+            computing = vars(found).get("_computing")
+            for module in (
+                *(found, *vars(found).values()),
+                *(() if computing is None else computing.modules()),
+            ):
                 if isinstance(module, nn.Module):
                     vars(module).pop("forward", None)  # that of the twin, which is followed
         return found
@@ -530,9 +550,23 @@ def plain_forward(layer: nn.Module, *args: Any, **kwargs: Any) -> Any:
     return type(layer).forward(layer, *args, **kwargs)
 
 
+def _computed(layer: nn.Module) -> dict[str, torch.Tensor]:
+    """The tensors that a layer computes from others before its forward."""
+    return layer.__dict__["_computing"](layer)  # type: ignore[no-any-return]
+
+
+def _forward_with(
+    layer: nn.Module, computed: dict[str, torch.Tensor], *args: Any, **kwargs: Any
+) -> Any:
+    """What a plain layer does with tensors that were computed for it."""
+    light = copy.copy(layer)
+    light.__dict__.update(computed)
+    return type(layer).forward(light, *args, **kwargs)
+
+
 def _shown(name: str, execution: Execution) -> str:
     """A call, with the shapes of what it was given."""
-    if execution.call[0] is plain_forward:
+    if execution.call[0] in (plain_forward, _forward_with):
         name = repr(execution.call[2][0])
     shapes = [
         str(tuple(leaf.shape)) for leaf in execution.call[2] if isinstance(leaf, torch.Tensor)

@@ -1,4 +1,4 @@
-"""`Plan`: how long each stage of a run takes, and by which strategy it searches."""
+"""``Plan``: how long each stage of a run takes, and by which strategy it searches."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`Stage`: a part of a run that can be interrupted at any moment and taken up again."""
+"""``Stage``: a part of a run that can be interrupted at any moment and taken up again."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`StagedRun`: a search from the shell, in a folder, made of stages."""
+"""``StagedRun``: a search from the shell, in a folder, made of stages."""
 
 from __future__ import annotations
 

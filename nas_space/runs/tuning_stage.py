@@ -19,7 +19,7 @@ def fine_tuning(run: Workspace, candidates: int) -> Stage:
     Parameters
     ----------
     run
-        What it works with; the stages before give it at most `candidates` candidates.
+        What it works with; the stages before give it at most ``candidates`` candidates.
     candidates
         For the length of the stage.
     """

@@ -1,4 +1,4 @@
-"""`Workspace`: what the stages of a run work with."""
+"""``Workspace``: what the stages of a run work with."""
 
 from __future__ import annotations
 
@@ -220,7 +220,7 @@ class Workspace:
         learning_rate
             The highest.
         on_progress
-            Called with `training` as the stage.
+            Called with ``training`` as the stage.
         """
 
         def on_step(progress: Progress) -> None:

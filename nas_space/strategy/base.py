@@ -1,4 +1,4 @@
-"""`Strategy`: propose the next architecture from the state of a search."""
+"""``Strategy``: propose the next architecture from the state of a search."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ __all__ = ["Evaluated", "SearchState", "Searchable", "Strategy", "check_dedup"]
 
 
 class Searchable(Protocol):
-    """What strategies ask of a space: a `ModelSpace`, or a restriction of one."""
+    """What strategies ask of a space: a ``ModelSpace``, or a restriction of one."""
 
     def sample(self, n: Any = None, *, seed: RandomState = None) -> Any:
-        """An architecture at random, or a sequence of `n`."""
+        """An architecture at random, or a sequence of ``n``."""
         ...
 
     def contains(self, sample: Mapping[str, Any]) -> bool:
@@ -129,7 +129,7 @@ def check_dedup(dedup: bool) -> None:
     Raises
     ------
     UsageError
-        If `dedup` is false.
+        If ``dedup`` is false.
     """
     if not dedup:
         raise UsageError(

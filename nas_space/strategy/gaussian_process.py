@@ -25,8 +25,14 @@ Array = npt.NDArray[np.float64]
 _MOST_FITTED = 200
 """Lengthscales are fitted to at most so many architectures: half the latest, half the best."""
 
-_PRIOR = 1.0
-"""Strength of the prior that keeps the logarithms of lengthscales and noise near their means."""
+_STEPS = 30
+"""How many steps fitting them takes at most."""
+
+_NOISE = 0.05
+"""The noise that is expected, relative to the variance of the scores."""
+
+_JITTER = 1e-8
+"""Keeps the kernel of architectures that are alike invertible."""
 
 
 class GP(Strategy):
@@ -50,7 +56,7 @@ class GP(Strategy):
     Raises
     ------
     UsageError
-        If `initial` is below 2.
+        If ``initial`` is below 2.
 
     References
     ----------
@@ -152,36 +158,52 @@ class Codes:
 
 
 def fitted(codes: Codes, rows: Array, scores: Array) -> Array:
-    """Return the logarithms of the inverse lengthscales, and last that of the noise.
-
-    The maximum of the marginal likelihood, with the variance of the scores taken out, and normal
-    priors: without these, a label that never varied would have any lengthscale.
-    """
+    """Return the logarithms of the inverse lengthscales, and last that of the noise."""
     distances = codes.distances(rows, rows)
-    number = len(scores)
-    means = np.full(len(distances) + 1, np.log(1.0 / max(1, len(distances)) * 2.0))
-    means[-1] = np.log(0.05)
-
-    def loss(parameters: Array) -> tuple[float, Array]:
-        inverse, noise = np.exp(parameters[:-1]), np.exp(parameters[-1])
-        kernel = np.exp(-np.tensordot(inverse, distances, 1))
-        try:
-            root = cholesky(kernel + (noise + 1e-8) * np.eye(number), lower=True)
-        except LinAlgError:
-            return 1e10, np.zeros_like(parameters)
-        solved = cho_solve((root, True), scores)
-        variance = max(float(scores @ solved) / number, 1e-12)
-        value = 0.5 * number * np.log(variance) + np.log(np.diag(root)).sum()
-        pull = cho_solve((root, True), np.eye(number)) - np.outer(solved, solved) / variance
-        slopes = np.empty_like(parameters)
-        slopes[:-1] = -0.5 * inverse * np.tensordot(distances, pull * kernel, 2)
-        slopes[-1] = 0.5 * noise * np.trace(pull)
-        off = (parameters - means) / _PRIOR
-        return value + 0.5 * float(off @ off), slopes + off / _PRIOR
-
-    found = minimize(loss, means, jac=True, method="L-BFGS-B", options={"maxiter": 30})
+    start = _prior_means(len(distances))
+    found = minimize(
+        loss,
+        start,
+        args=(distances, scores),
+        jac=True,
+        method="L-BFGS-B",
+        options={"maxiter": _STEPS},
+    )
     best: Array = found.x
     return best
+
+
+def loss(parameters: Array, distances: Array, scores: Array) -> tuple[float, Array]:
+    """Return minus the logarithm of the posterior density of some parameters, and its slopes.
+
+    The marginal likelihood, with the variance of the scores where it is highest, and normal
+    priors: without these, a label that never varied would have any lengthscale.
+    """
+    number = len(scores)
+    inverse, noise = np.exp(parameters[:-1]), np.exp(parameters[-1])
+    kernel = np.exp(-np.tensordot(inverse, distances, 1))
+    try:
+        root = cholesky(kernel + (noise + _JITTER) * np.eye(number), lower=True)
+    except LinAlgError:
+        return 1e10, np.zeros_like(parameters)
+    solved = cho_solve((root, True), scores)
+    variance = max(float(scores @ solved) / number, 1e-12)
+    value = 0.5 * number * np.log(variance) + np.log(np.diag(root)).sum()
+    pull = cho_solve((root, True), np.eye(number)) - np.outer(solved, solved) / variance
+    slopes = np.empty_like(parameters)
+    slopes[:-1] = -0.5 * inverse * np.tensordot(distances, pull * kernel, 2)
+    slopes[-1] = 0.5 * noise * np.trace(pull)
+    off = parameters - _prior_means(len(distances))
+    return float(value + 0.5 * off @ off), slopes + off
+
+
+def _prior_means(labels: int) -> Array:
+    """Return the means of the parameters, which have unit variance a priori.
+
+    Two architectures that differ in half of the labels have a correlation of ``exp(-1)``.
+    """
+    means: Array = np.log(np.array([2.0 / max(1, labels)] * labels + [_NOISE]))
+    return means
 
 
 class Posterior:
@@ -189,7 +211,7 @@ class Posterior:
 
     def __init__(self, codes: Codes, rows: Array, scores: Array, parameters: Array) -> None:
         self.codes, self.rows, self.inverse = codes, rows, np.exp(parameters[:-1])
-        kernel = self._kernel(rows) + (np.exp(parameters[-1]) + 1e-8) * np.eye(len(scores))
+        kernel = self._kernel(rows) + (np.exp(parameters[-1]) + _JITTER) * np.eye(len(scores))
         self.root = cholesky(kernel, lower=True)
         self.solved = cho_solve((self.root, True), scores)
         self.variance = max(float(scores @ self.solved) / len(scores), 1e-12)

@@ -34,7 +34,7 @@ class LocalSearch(Strategy):
     Raises
     ------
     UsageError
-        If `initial` is not positive.
+        If ``initial`` is not positive.
 
     References
     ----------

@@ -170,7 +170,7 @@ def nearest(
     """The architecture itself, or else one near it that is allowed and not taken.
 
     Looks at what differs in one label, then in two, and so on, in random order, at no more
-    than `limit` of them.  In a space so large, or a restriction so tight, that none of them
+    than ``limit`` of them.  In a space so large, or a restriction so tight, that none of them
     will do, the nearest of some random ones is taken, and any that is left if these are taken.
 
     Parameters

@@ -1,4 +1,4 @@
-"""`PolicyBasedRL`: the controller of ENAS, rewarded for what trials measure."""
+"""``PolicyBasedRL``: the controller of ENAS, rewarded for what trials measure."""
 
 from __future__ import annotations
 

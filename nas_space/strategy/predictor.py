@@ -43,7 +43,7 @@ class Predictor(Strategy):
     Raises
     ------
     UsageError
-        If `estimator` is no regressor, or a number is too small.
+        If ``estimator`` is no regressor, or a number is too small.
 
     References
     ----------

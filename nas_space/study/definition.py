@@ -1,4 +1,4 @@
-"""`SearchDefinition`: the space and the objectives of a search, kept in its study."""
+"""``SearchDefinition``: the space and the objectives of a search, kept in its study."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class SearchDefinition:
         StorageError
             If the study has another definition; what differs is named.
         UsageError
-            If it has trials already, and `resume` is not given.
+            If it has trials already, and ``resume`` is not given.
         """
         where = _where(study, storage)
         trials = len(study.get_trials(deepcopy=False))

@@ -1,4 +1,4 @@
-"""`report`: values on the way to the end of a trial, by which poor ones are stopped early."""
+"""``report``: values on the way to the end of a trial, by which poor ones are stopped early."""
 
 from __future__ import annotations
 

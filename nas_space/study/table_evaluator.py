@@ -1,4 +1,4 @@
-"""`TableEvaluator`: score architectures by a table of what others have measured."""
+"""``TableEvaluator``: score architectures by a table of what others have measured."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class TableEvaluator:
 
     Give it to ``search`` in the place of a function that trains.  Rows are found by the labels of
     the space, where the table has a column for each (or a record's ``arch``); or by the name or
-    place that `key` gives for an architecture, as published tables have it.
+    place that ``key`` gives for an architecture, as published tables have it.
 
     Parameters
     ----------
@@ -38,7 +38,7 @@ class TableEvaluator:
     key
         Gives the name or the place of an architecture's row; by default labels tell.
     names
-        The column with the names of the rows, where `key` gives names.
+        The column with the names of the rows, where ``key`` gives names.
     objectives
         What to search for, as ``search`` takes it: names of columns are maximised.  By default
         the first column of numbers.

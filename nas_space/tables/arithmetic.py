@@ -10,6 +10,8 @@ import numpy as np
 
 from ..mutable.factors import Array
 
+__all__ = ["Arithmetic", "MinPlus", "Modular", "Real", "exactly"]
+
 _FITS = 2**63
 """What is below this is counted as it is."""
 

@@ -21,6 +21,8 @@ from .path_conditions import PathConditions
 from .table import Table
 from .tabulation import split, table_of_terms, tabulate
 
+__all__ = ["Conditions", "Window"]
+
 _FEW = 2**12
 """Conditions with this many combinations or fewer are enumerated, even if they bound a cost."""
 

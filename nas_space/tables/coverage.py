@@ -11,6 +11,9 @@ from ..mutable.factors import TRUE, Factor
 from ..mutable.node import Leaf, Node
 from ..mutable.printing import brief
 from .activity import Activity
+from .join_tree import satisfiable
+
+__all__ = ["check_constraint", "check_covered"]
 
 
 def check_covered(root: Node, expression: Node, guard: Factor = TRUE) -> None:
@@ -77,11 +80,9 @@ def _check_active(
     leaf: Leaf, space: Activity, here: Activity, expression: Node, guard: Factor
 ) -> None:
     """Every combination of codes occurs, so a single one that goes wrong is enough."""
-    from .model import possible
-
     active, needed = space.reach[leaf], here.reach[leaf]
     definitions = [*space.definitions, *here.definitions]
-    if not active.always and possible([*definitions, needed, ~active, guard]):
+    if not active.always and satisfiable([*definitions, needed, ~active, guard]):
         raise SampleMissingError(
             f"{brief(expression)} needs the label {leaf.name!r} where it is not active; guard its "
             "use with MutableExpression.condition(...)"

@@ -11,8 +11,7 @@ import numpy as np
 
 from ..mutable import SampleBatch
 from ..mutable.factors import Array
-from .factor_graph import FactorGraph
-from .model import BareStructure, Model
+from .model import BareStructure, CompiledModel, Model
 
 _AT_ONCE = 64
 """Architectures that are decoded together."""
@@ -23,15 +22,13 @@ class Decoder:
 
     Parameters
     ----------
-    model
-        What a space allows.
-    graph
-        A factor graph of the model, whose variables the classes are of.
+    compiled
+        What a space allows, as a graph whose variables the classes are of.
     """
 
-    def __init__(self, model: Model, graph: FactorGraph) -> None:
-        self.model, self.graph = model, graph
-        self.space = BareStructure(model.root)
+    def __init__(self, compiled: CompiledModel) -> None:
+        self.model, self.graph = compiled.model, compiled.graph
+        self.space = BareStructure(self.model.root)
 
     def architectures(self, batches: Iterable[dict[int, Array]]) -> Iterator[SampleBatch]:
         """Yield the architectures of combinations, as far as they are allowed, in batches.

@@ -16,7 +16,7 @@ given up, so parts are only compared with those that have the same costs in all 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -26,6 +26,8 @@ from .effort import ROW, WEIGH, Meter
 from .histograms import CHUNK, Histograms
 from .join_tree import CliqueVertex, Join, JoinTree, runs
 from .lagrangian import Relaxation
+
+__all__ = ["DominanceSearch", "PartialCombinations", "TooManyRowsError", "undominated"]
 
 _MOST = 2**19
 """How many rows of a vertex may be worth keeping."""
@@ -85,7 +87,7 @@ class DominanceSearch:
     tree
         The cliques, joined.
     own
-        Gives the objective and the costs of each state of a clique, of shape
+        For each clique, the objective and the costs of each state, of shape
         ``(1 + costs, states)``.
     windows
         Bounds on the costs, with their constants taken off.
@@ -103,22 +105,20 @@ class DominanceSearch:
     def __init__(
         self,
         tree: JoinTree,
-        own: Callable[[CliqueVertex], Array],
+        own: Sequence[Array],
         windows: Sequence[tuple[float, float]],
         meter: Meter,
         *,
         front: bool = False,
     ) -> None:
-        self.tree, self.meter = tree, meter
-        cliques = [v for v in tree.vertices if isinstance(v, CliqueVertex)]
-        self.own = list(map(own, cliques))
+        self.tree, self.own, self.meter = tree, own, meter
         self.prices, self.bound = np.zeros(len(windows)), -np.inf
         self.bounds: list[_Bound] = []
         if front:  # the first cost is the other objective; windows have two ends
             ends = [(number, way) for number in range(1, len(windows)) for way in (1, -1)]
             self.compared = [(number, 1) for number in range(len(windows))]
         else:
-            relaxation = Relaxation(tree, self.own, windows, meter)
+            relaxation = Relaxation(tree, own, windows, meter)
             self.prices, self.bound = relaxation.prices, relaxation.bound
             for share in (1.0, *_SHARES) if self.prices.any() else (1.0,):
                 prices = share * self.prices

@@ -1,4 +1,4 @@
-"""`effort`: how much work an exact query may take before it is refused."""
+"""``effort``: how much work an exact query may take before it is refused."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ from contextvars import ContextVar
 
 from ..errors import UsageError
 
+__all__ = ["Meter", "TooMuchWorkError", "allowed", "effort"]
+
 _LIMIT: ContextVar[float] = ContextVar("effort", default=20.0)
 
-ROW, CALL, PLACE, LOOKUP, WEIGH = 60.0, 3000.0, 1.0, 100.0, 250.0
+ROW, CALL, PLACE, LOOKUP, WEIGH = 60.0, 3000.0, 1.0, 100.0, 1000.0
 """Nanoseconds: to join two rows; to add a list, and for each place in it; to find a row; to
 compare a row with the others of its state."""
 

@@ -14,6 +14,16 @@ from typing import NamedTuple
 
 from .effort import CALL, LOOKUP, PLACE, ROW
 
+__all__ = [
+    "CliqueSize",
+    "EliminationOrder",
+    "JoinStep",
+    "by_elimination",
+    "by_sweeping",
+    "planned",
+    "union",
+]
+
 
 class CliqueSize(NamedTuple):
     """A relation, as far as its size matters.

@@ -1,15 +1,22 @@
-"""A question about a space as variables and cliques: what elimination works on."""
+"""Factor graphs: variables, and cliques that hold what is known about a few of them together.
+
+Codes of a variable that nothing tells apart are merged into one class, which keeps cliques small: a
+width that no cost depends on has one class only.  What combinations weigh is not part of a graph.
+Weights of the codes of a variable add up over the members of a class, so one graph serves to count,
+to draw by any distribution, and to optimise.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Hashable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from ..mutable.factors import Array, Factor
-from .table import Table
+
+__all__ = ["Clique", "FactorGraph", "partition", "partition_key"]
 
 
 @dataclass
@@ -22,47 +29,10 @@ class Clique:
         Places of the variables, ascending.
     allowed
         Which combinations of their classes are possible.
-    weights
-        By how much each counts.
-    costs
-        What each costs, for each of the problem's costs.
     """
 
     scope: tuple[int, ...]
     allowed: Array
-    weights: Array
-    costs: list[Array]
-
-
-@dataclass
-class FactorList:
-    """The factors of a question, over codes.
-
-    Attributes
-    ----------
-    allowed
-        Truth values: all must hold.
-    weights
-        Numbers that are multiplied; object arrays hold integers of any size.
-    costs
-        Tables, of which each is summed.
-    distinguishing
-        What does not enter, but must be the same for all that is treated alike.
-    """
-
-    allowed: list[Factor] = field(default_factory=list)
-    weights: list[Factor] = field(default_factory=list)
-    costs: list[Table] = field(default_factory=list)
-    distinguishing: list[Factor] = field(default_factory=list)
-
-    def factors(self) -> list[Factor]:
-        """All of them."""
-        terms = [term for table in self.costs for term in table.terms]
-        return [*self.allowed, *self.weights, *self.distinguishing, *terms]
-
-    def scope(self) -> dict[Any, None]:
-        """The variables that occur, in order."""
-        return dict.fromkeys(v for factor in self.factors() for v in factor.scope)
 
 
 class FactorGraph:
@@ -70,84 +40,155 @@ class FactorGraph:
 
     Parameters
     ----------
-    draft
-        The factors.
-    counted
-        Whether a class weighs as much as it has members; otherwise each weighs the same.
+    allowed
+        Truth values: all must hold.
+    values
+        What sums are made of; each is within one clique.
+    alike
+        What must be the same for all codes that are treated alike.
+    variables
+        Variables in the order that is wanted, after those of ``allowed``.
 
     Attributes
     ----------
     variables
-        In the order of the draft.
+        All of them.
+    place
+        The place of each variable among them.
     classes
         For each variable, the class of each code.
+    sizes
+        How many classes each variable has.
+    first
+        For each variable, the first code of each class.
     cliques
         Together they say everything; no scope is part of another.
-    constants
-        What is added to each cost.
     """
 
-    def __init__(self, draft: FactorList, *, counted: bool = False) -> None:
-        self.variables = list(draft.scope())
+    def __init__(
+        self,
+        allowed: Sequence[Factor],
+        values: Sequence[Factor] = (),
+        alike: Sequence[Factor] = (),
+        variables: Iterable[Any] = (),
+    ) -> None:
+        factors = [*allowed, *alike, *values]
+        scopes = [factor.scope for factor in (*allowed, *alike, *values)]
+        first = [variable for factor in allowed for variable in factor.scope]
+        everything = (*first, *variables, *(v for scope in scopes for v in scope))
+        self.variables = list(dict.fromkeys(everything))
         self.place = {variable: place for place, variable in enumerate(self.variables)}
-        factors = draft.factors()
-        self.classes = [_classes(variable, factors) for variable in self.variables]
+        self.classes = [partition(variable, factors) for variable in self.variables]
         self.sizes = [int(classes.max()) + 1 for classes in self.classes]
         self.first = [np.unique(classes, return_index=True)[1] for classes in self.classes]
-        self.cliques: list[Clique] = []
-        self._add_cliques(draft)
-        self.constants: list[Any] = [table.constant for table in draft.costs]
-        for factor in draft.allowed:
-            self._multiply("allowed", factor)
-        for factor in draft.weights:
-            self._multiply("weights", factor)
-        for number, table in enumerate(draft.costs):
-            for term in table.terms:
-                clique, values = self._placed(term)
-                clique.costs[number] = clique.costs[number] + values
-        if counted:
-            for variable, classes in zip(self.variables, self.classes, strict=True):
-                self._multiply("weights", Factor((variable,), np.bincount(classes)[classes]))
-        for clique in self.cliques:
-            shape = tuple(self.sizes[place] for place in clique.scope)
-            clique.allowed = np.broadcast_to(clique.allowed, shape)
-            clique.weights = np.broadcast_to(clique.weights, shape)
-            clique.costs = [np.broadcast_to(cost, shape) for cost in clique.costs]
+        self.cliques = self._cliques(scopes)
+        for factor in allowed:
+            clique, holds = self._placed(factor)
+            clique.allowed = clique.allowed & holds
 
-    def _add_cliques(self, draft: FactorList) -> None:
-        tables = [term for table in draft.costs for term in table.terms]
-        scopes = {
-            tuple(sorted(self.place[v] for v in factor.scope if self.sizes[self.place[v]] > 1))
-            for factor in (*draft.allowed, *draft.weights, *tables)
+    def _cliques(self, scopes: Sequence[Sequence[Any]]) -> list[Clique]:
+        places = {
+            tuple(sorted(self.place[v] for v in scope if self.sizes[self.place[v]] > 1))
+            for scope in scopes
         }
         alone = {(place,) for place, size in enumerate(self.sizes) if size > 1}
-        kept: list[set[int]] = []
-        for scope in sorted(scopes | alone | {()}, key=lambda scope: (-len(scope), scope)):
-            if not any(set(scope) <= other for other in kept):
-                kept.append(set(scope))
-                shape = (1,) * len(scope)
-                nothing = [np.zeros(shape, np.int64) for _ in draft.costs]
-                ones = np.ones(shape, np.int64)
-                self.cliques.append(Clique(scope, np.ones(shape, np.bool_), ones, nothing))
+        kept: list[Clique] = []
+        for scope in sorted(places | alone | {()}, key=lambda scope: (-len(scope), scope)):
+            if not any(set(scope) <= set(other.scope) for other in kept):
+                shape = tuple(self.sizes[place] for place in scope)
+                kept.append(Clique(scope, np.ones(shape, np.bool_)))
+        return kept
 
-    def _placed(self, factor: Factor) -> tuple[Clique, Array]:
-        """A clique with all the variables of a factor, and its values on the axes of that one."""
+    def _placed(self, factor: Factor, summed: Any = None) -> tuple[Clique, Array]:
+        """A clique with all the variables of a factor, and its values on the axes of that one.
+
+        Of each class, the first code stands for all; of a variable that is summed, all count.
+        """
         places = [self.place[variable] for variable in factor.scope]
         values = factor.values
-        if places:
-            values = values[np.ix_(*[self.first[place] for place in places])]
+        for axis, (variable, place) in enumerate(zip(factor.scope, places, strict=True)):
+            if variable is summed:
+                order = np.argsort(self.classes[place], kind="stable")
+                starts = np.searchsorted(self.classes[place][order], np.arange(self.sizes[place]))
+                values = np.add.reduceat(values.take(order, axis), starts, axis)
+            else:
+                values = values.take(self.first[place], axis)
         needed = {place for place in places if self.sizes[place] > 1}
         clique = next(clique for clique in self.cliques if needed <= set(clique.scope))
-        order = sorted(range(len(places)), key=places.__getitem__)
+        axes = sorted(range(len(places)), key=places.__getitem__)
         shape = [self.sizes[place] if place in needed else 1 for place in clique.scope]
-        return clique, values.transpose(order).reshape(shape)
+        return clique, values.transpose(axes).reshape(shape)
 
-    def _multiply(self, what: str, factor: Factor) -> None:
-        clique, values = self._placed(factor)
-        if what == "allowed":
-            clique.allowed = clique.allowed & values
-        else:
-            clique.weights = _times(clique.weights, values)
+    def sums(self, terms: Sequence[Factor]) -> list[Array]:
+        """Return what some terms add up to in each clique.
+
+        Parameters
+        ----------
+        terms
+            Factors that are told apart, and within a clique: see :meth:`holds`.
+        """
+        found: dict[int, Array] = {}
+        for term in terms:
+            clique, values = self._placed(term)
+            found[id(clique)] = found.get(id(clique), 0) + values
+        return [self._full(clique, found.get(id(clique), np.int64(0))) for clique in self.cliques]
+
+    def weights(self, own: Sequence[Factor], others: Sequence[Factor] = ()) -> list[Array]:
+        """Return the weight of each combination of a clique, as a product of factors.
+
+        Parameters
+        ----------
+        own
+            Factors that belong to their first variable: the codes of a class add up.
+        others
+            Further factors.
+        """
+        found: dict[int, Array] = {}
+        for factor, summed in [(f, f.scope[0]) for f in own] + [(f, None) for f in others]:
+            clique, values = self._placed(factor, summed)
+            found[id(clique)] = _times(found.get(id(clique), np.ones((), np.int64)), values)
+        return [self._full(clique, found.get(id(clique), np.int64(1))) for clique in self.cliques]
+
+    def _full(self, clique: Clique, values: Any) -> Array:
+        full: Array = np.broadcast_to(values, clique.allowed.shape).reshape(-1)
+        return full
+
+    def holds(self, terms: Iterable[Factor]) -> bool:
+        """Whether the classes tell apart what some terms do, and each is within a clique."""
+        for term in terms:
+            if not all(variable in self.place for variable in term.scope):
+                return False
+            places = [self.place[variable] for variable in term.scope]
+            needed = {place for place in places if self.sizes[place] > 1}
+            if not any(needed <= set(clique.scope) for clique in self.cliques):
+                return False
+            alike = [self.first[place][self.classes[place]] for place in places]
+            if places and not np.array_equal(term.values[np.ix_(*alike)], term.values):
+                return False
+        return True
+
+
+def partition_key(terms: Sequence[Factor]) -> Hashable:
+    """Return a key of which codes some terms tell apart, and of what they are about."""
+    variables = dict.fromkeys(variable for term in terms for variable in term.scope)
+    classes = frozenset((v, partition(v, terms).tobytes()) for v in variables)
+    return frozenset(frozenset(term.scope) for term in terms), classes
+
+
+def partition(variable: Any, factors: Iterable[Factor]) -> Array:
+    """Return the class of each code of a variable: what no factor tells apart is in one."""
+    classes: Array = np.zeros(variable.size, np.int64)
+    for factor in factors:
+        axis = factor.axes().get(variable)
+        if axis is None:
+            continue
+        rows = np.moveaxis(factor.values, axis, 0).reshape(variable.size, -1)
+        _, kinds = np.unique(rows, axis=0 if rows.shape[1] > 1 else None, return_inverse=True)
+        if classes.any():
+            kinds = classes * (int(kinds.max()) + 1) + kinds.reshape(-1)
+            _, kinds = np.unique(kinds, return_inverse=True)
+        classes = kinds.reshape(-1)
+    return classes
 
 
 def _times(left: Array, right: Array) -> Array:
@@ -156,22 +197,3 @@ def _times(left: Array, right: Array) -> Array:
     if whole and float(left.max(initial=0)) * float(right.max(initial=0)) >= 2.0**62:
         left, right = left.astype(object), right.astype(object)
     return np.asarray(left * right, dtype=np.result_type(left, right))
-
-
-def _classes(variable: Any, factors: Iterable[Factor]) -> Array:
-    """The class of each code: codes that no factor tells apart are in one."""
-    classes: Array = np.zeros(variable.size, np.int64)
-    for factor in factors:
-        axis = factor.axes().get(variable)
-        if axis is None:
-            continue
-        rows = np.moveaxis(factor.values, axis, 0).reshape(variable.size, -1)
-        if rows.dtype == object:
-            numbers: dict[Any, int] = {}
-            known = [numbers.setdefault(v, len(numbers)) for v in rows.reshape(-1).tolist()]
-            rows = np.array(known).reshape(rows.shape)
-        _, kinds = np.unique(rows, axis=0, return_inverse=True)
-        _, classes = np.unique(
-            classes * (int(kinds.max()) + 1) + kinds.reshape(-1), return_inverse=True
-        )
-    return classes

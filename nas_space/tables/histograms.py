@@ -22,6 +22,8 @@ from ..mutable.factors import Array
 from .arithmetic import Arithmetic
 from .join_tree import Join, runs
 
+__all__ = ["CHUNK", "LONG", "SHORT", "Histograms", "RowPairs", "convolved", "joined", "merged"]
+
 CHUNK = 2**20
 """Rows that are put together at a time, so that they stay in memory, and mostly in the cache."""
 

@@ -11,10 +11,7 @@ from ..mutable.constraints import Constraint, ExpressionConstraint, Marker
 from ..mutable.expression import apply
 from ..mutable.node import Node
 from ..mutable.printing import brief
-from .factor_graph import FactorGraph
-from .join_tree import JoinTree
 from .model import Model
-from .table import Table
 from .tabulation import tabulate
 
 _TURNED = {"lt": "gt", "le": "ge", "eq": "eq", "ge": "le", "gt": "lt"}
@@ -45,9 +42,13 @@ def refusal(root: Node) -> InfeasibleError:
     for given in (free, model):
         for cost, name, bound, text in comparisons:
             try:
-                low, high = extremes(given, tabulate(cost))
-            except (DecompositionError, InfeasibleError):
+                table = tabulate(cost)
+                compiled = given.compiled([table])
+            except DecompositionError:
                 continue
+            if not compiled.tree.possible:
+                continue
+            low, high = compiled.extremes(table)
             if not _can_hold(name, low, high, bound):
                 return InfeasibleError(
                     f"no architecture has {text}: the smallest is {low}, the largest {high}",
@@ -67,21 +68,6 @@ def refusal(root: Node) -> InfeasibleError:
         f"no architecture has {texts}{together}: the smallest possible is {least}",
         smallest=next(iter(smallest.values())) if len(smallest) == 1 else None,
     )
-
-
-def extremes(model: Model, table: Table) -> tuple[Any, Any]:
-    """The lowest and the highest cost of what a model allows, but for its windows.
-
-    Raises
-    ------
-    InfeasibleError
-        If it allows nothing.
-    """
-    tree = JoinTree(FactorGraph(model.draft([table])))
-    if not tree.possible:
-        raise InfeasibleError("no architecture is possible: what decides leads nowhere")
-    low, high = tree.extremes(len(model.windows))
-    return low + table.constant, high + table.constant
 
 
 def _floor(cost: Node) -> Any:

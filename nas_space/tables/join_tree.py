@@ -15,10 +15,12 @@ from typing import Any, TypeVar
 import numpy as np
 
 from ..errors import DecompositionError
-from ..mutable.factors import Array
+from ..mutable.factors import Array, Factor
 from .effort import CALL, LOOKUP
 from .elimination_order import CliqueSize, planned
 from .factor_graph import Clique, FactorGraph
+
+__all__ = ["CliqueVertex", "Join", "JoinTree", "Vertex", "runs", "satisfiable"]
 
 T = TypeVar("T")
 
@@ -42,23 +44,11 @@ class Vertex:
 
 
 class CliqueVertex(Vertex):
-    """A clique of the problem."""
+    """A clique of the graph."""
 
     def __init__(self, clique: Clique) -> None:
-        self.clique = clique
         self.scope = clique.scope
-        self.states = np.flatnonzero(clique.allowed & (clique.weights != 0))
-
-    @property
-    def weights(self) -> Array:
-        """By how much each state counts."""
-        weights: Array = self.clique.weights.reshape(-1)[self.states]
-        return weights
-
-    @property
-    def costs(self) -> list[Array]:
-        """What each state costs, for each of the graph's costs."""
-        return [cost.reshape(-1)[self.states] for cost in self.clique.costs]
+        self.states = np.flatnonzero(clique.allowed)
 
 
 class Join(Vertex):
@@ -103,10 +93,11 @@ class JoinTree:
 
     Parameters
     ----------
-    problem
+    graph
         Variables and cliques.
-    keyed
-        Costs that are told apart; the lists of them decide what is joined first.
+    costs
+        For each cost that is bounded, what each combination of a clique adds to it; histograms
+        of these decide what is joined first.
     rooms
         For each of them, the range within which a sum must stay.
 
@@ -122,18 +113,20 @@ class JoinTree:
     """
 
     def __init__(
-        self, problem: FactorGraph, keyed: Sequence[int] = (), rooms: Sequence[int] = ()
+        self,
+        graph: FactorGraph,
+        costs: Sequence[Sequence[Array]] = (),
+        rooms: Sequence[int] = (),
     ) -> None:
-        self.problem = problem
-        self.vertices: list[Vertex] = [CliqueVertex(clique) for clique in problem.cliques]
+        self.graph = graph
+        self.vertices: list[Vertex] = [CliqueVertex(clique) for clique in graph.cliques]
         items = []
-        for vertex, clique in zip(self.vertices, problem.cliques, strict=True):
-            costs = [clique.costs[k].reshape(-1)[vertex.states] for k in keyed]
-            items.append(CliqueSize(frozenset(vertex.scope), 1.0, tuple(map(_span, costs))))
-        order = planned(problem.sizes, items, rooms)
+        for place, vertex in enumerate(self.vertices):
+            spans = tuple(_span(cost[place][vertex.states]) for cost in costs)
+            items.append(CliqueSize(frozenset(vertex.scope), 1.0, spans))
+        order = planned(graph.sizes, items, rooms)
         # What changes nothing is a clique of its own each time that it is joined.
-        zeros = [np.zeros((), np.int64)] * len(problem.constants)
-        unit = Clique((), np.ones((), np.bool_), np.ones((), np.int64), zeros)
+        unit = Clique((), np.ones((), np.bool_))
         units = [n for step in order.steps for n in (step.left, step.right) if n == order.nothing]
         numbers = iter(range(len(items), len(items) + len(units)))
         self.vertices += [CliqueVertex(unit) for _ in units]
@@ -245,10 +238,24 @@ class JoinTree:
 
         return self.upward(lambda place, _: own[place], join)
 
-    def extremes(self, number: int) -> tuple[Any, Any]:
-        """Return the lowest and the highest value of one of the costs, without its constant."""
-        costs = [v.costs[number] for v in self.vertices if isinstance(v, CliqueVertex)]
-        low, high = self.minima([np.stack([cost, -cost]) for cost in costs])[-1][:, 0].tolist()
+    def at_states(self, values: Sequence[Array], neutral: float = 0) -> list[Array]:
+        """Return the values of the states of each clique, from those of all its combinations.
+
+        Parameters
+        ----------
+        values
+            One array for each clique of the graph.
+        neutral
+            The value of what changes nothing.
+        """
+        cliques = [v for v in self.vertices if isinstance(v, CliqueVertex)]
+        known = [own[v.states] for own, v in zip(values, cliques, strict=False)]
+        return known + [np.full(1, neutral) for _ in cliques[len(known) :]]
+
+    def extremes(self, values: Sequence[Array]) -> tuple[Any, Any]:
+        """Return the lowest and the highest sum of values, one array for each clique."""
+        own = [np.stack([value, -value]) for value in self.at_states(values)]
+        low, high = self.minima(own)[-1][:, 0].tolist()
         return low, -high
 
     def min_marginals(self, below: Sequence[Array]) -> list[Array]:
@@ -284,14 +291,14 @@ class JoinTree:
     def classes(self, place: int, states: Array) -> dict[int, Array]:
         """Return the classes of the variables of a vertex, in some of its states by number."""
         vertex = self.vertices[place]
-        shape = [self.problem.sizes[variable] for variable in vertex.scope]
+        shape = [self.graph.sizes[variable] for variable in vertex.scope]
         digits = np.unravel_index(vertex.states[states], shape) if shape else ()
         return dict(zip(vertex.scope, digits, strict=True))
 
     # -- building -----------------------------------------------------------------------------
 
     def _digits(self, vertex: Vertex) -> dict[int, Array]:
-        shape = [self.problem.sizes[place] for place in vertex.scope]
+        shape = [self.graph.sizes[place] for place in vertex.scope]
         digits = np.unravel_index(vertex.states, shape) if shape else ()
         return dict(zip(vertex.scope, digits, strict=True))
 
@@ -302,7 +309,7 @@ class JoinTree:
         for place in reversed(scope):
             if place in digits:
                 number += digits[place] * stride
-            stride *= self.problem.sizes[place]
+            stride *= self.graph.sizes[place]
         return number
 
     def _meet(self, left: int, right: int, scope: tuple[int, ...]) -> Join:
@@ -316,9 +323,7 @@ class JoinTree:
         begin = np.searchsorted(yours[order], mine, "left")
         counts = np.searchsorted(yours[order], mine, "right") - begin
         if counts.sum() > _MOST_PAIRS:
-            names = [
-                str(self.problem.variables[place].name) for place in (*one.scope, *other.scope)
-            ]
+            names = [str(self.graph.variables[place].name) for place in (*one.scope, *other.scope)]
             raise DecompositionError(
                 f"too many labels depend on each other: {int(counts.sum())} combinations of "
                 f"{', '.join(dict.fromkeys(names))} would have to be looked at together, but at "
@@ -348,3 +353,8 @@ def _span(cost: Array) -> tuple[int, int]:
         return (0, 0)
     low = cost.min()
     return int(cost.max() - low), int(np.gcd.reduce(cost - low))
+
+
+def satisfiable(factors: Sequence[Factor]) -> bool:
+    """Whether any combination of codes meets all of some conditions."""
+    return JoinTree(FactorGraph(factors)).possible

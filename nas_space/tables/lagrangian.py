@@ -27,6 +27,8 @@ from ..mutable.factors import Array
 from .effort import Meter
 from .join_tree import CliqueVertex, Join, JoinTree
 
+__all__ = ["Relaxation"]
+
 _CUTS = 40
 """How many combinations are looked at for several prices; the bound is valid after any number."""
 

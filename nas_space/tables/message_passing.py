@@ -15,7 +15,7 @@ each of these has one at least as good of its own; so all others can be dropped 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -25,6 +25,8 @@ from .arithmetic import Arithmetic, MinPlus, Modular
 from .histograms import CHUNK, Histograms, RowPairs, joined
 from .join_tree import CliqueVertex, Join, runs
 from .quantisation import Quantisation
+
+__all__ = ["BackPointers", "Messages", "RootPairs"]
 
 _AT_ONCE = 2**12
 """How many partly expanded combinations are expanded together."""
@@ -82,7 +84,7 @@ class Messages:
     numbers
         What to count with.
     weights
-        Gives the weight of each state of a clique.
+        The weight of each state of each clique.
     keep
         Whether to keep what is needed on the way down.
 
@@ -98,7 +100,7 @@ class Messages:
         self,
         quantisation: Quantisation,
         numbers: Arithmetic,
-        weights: Callable[[CliqueVertex], Array] = lambda vertex: vertex.weights,
+        weights: Sequence[Array],
         *,
         keep: bool = True,
     ) -> None:
@@ -113,7 +115,7 @@ class Messages:
     def _of_clique(self, place: int, vertex: CliqueVertex) -> Histograms:
         states = np.arange(len(vertex.states))
         keys = self.quantisation.single(self.quantisation.keys[place])
-        weights = self.numbers.of(self._weights(vertex))
+        weights = self.numbers.of(self._weights[place])
         alive = self.quantisation.alive(place, states, keys)
         return Histograms.of(len(states), states[alive], keys[alive], weights[alive])
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
@@ -11,15 +12,19 @@ from ..errors import DecompositionError, DomainError
 from ..mutable import Mutable, MutableExpression
 from ..mutable.bounds import combinations_of
 from ..mutable.constraints import Constraint, ExpressionConstraint, Marker
-from ..mutable.factors import Factor
+from ..mutable.factors import Array, Factor
 from ..mutable.node import Node, leaves
 from ..mutable.operators import OPERATORS
 from .activity import Activity
 from .conditions import Conditions, Window
 from .coverage import check_covered
-from .factor_graph import FactorGraph, FactorList
-from .join_tree import JoinTree
+from .factor_graph import FactorGraph, partition_key
+from .join_tree import CliqueVertex, JoinTree
+from .quantisation import Quantisation, exact_keys
 from .table import Table
+
+_KEPT = 8
+"""How many compiled models are kept, of those that tell further codes apart."""
 
 _CALLS = 2**14
 """How many combinations a constraint written in Python is called for."""
@@ -61,6 +66,7 @@ class Model:
                 self._require(leaf.annotation, reach, conditions)
         self.allowed += conditions.factors
         self.windows: list[Window] = list(conditions.windows.values())
+        self._compiled: dict[Hashable, CompiledModel] = {}
 
     @staticmethod
     def of(root: Node) -> Model:
@@ -97,41 +103,112 @@ class Model:
         ]
         conditions.factors.append(Factor(symbols, np.array(good).reshape(shape)) | ~reach)
 
-    @property
-    def free(self) -> bool:
-        """Whether every architecture is allowed."""
-        return not (self.allowed or self.windows or self.others)
+    def compiled(self, tables: Sequence[Table] = ()) -> CompiledModel:
+        """Return the model as a join tree on which sums of tables can be asked about.
 
-    def draft(self, costs: Sequence[Table] = (), over: Over | None = None) -> FactorList:
-        """The factors of a question about the space, or about a part of it.
+        It depends on which codes the tables tell apart, not on their values, and is kept: asking
+        again with other values of the same kind costs little.
+        """
+        terms = [term for table in tables for term in table.terms]
+        if not self._compiled:
+            self._compiled[None] = CompiledModel(self, ())
+        plain = self._compiled[None]
+        if plain.graph.holds(terms):
+            return plain
+        key = partition_key(terms)
+        if key not in self._compiled:
+            if len(self._compiled) > _KEPT:
+                del self._compiled[next(k for k in self._compiled if k is not None)]
+            self._compiled[key] = CompiledModel(self, terms)
+        return self._compiled[key]
+
+
+class CompiledModel:
+    """A model as a join tree.
+
+    Parameters
+    ----------
+    model
+        What a space allows.
+    terms
+        What is to be told apart beside the costs of its windows.
+
+    Attributes
+    ----------
+    graph, tree
+        Its factors, and how they are joined.
+    costs
+        What each state of a clique adds to the windows' costs: for each clique, an array of
+        shape ``(windows, states)``.
+    """
+
+    def __init__(self, model: Model, terms: Sequence[Factor]) -> None:
+        self.model = model
+        windows = model.windows
+        values = [*(term for window in windows for term in window.table.terms), *terms]
+        reach = {label: model.activity.reach[label] for label in model.labels}
+        alike = [factor for factor in reach.values() if not factor.always]
+        factors = (*model.allowed, *alike, *values)
+        tight = dict.fromkeys(variable for factor in factors for variable in factor.scope)
+        active = ((label, reach[label]) for label in tight if label in reach)
+        first = [_only_first(label) | here for label, here in active if not here.always]
+        ordered = [label for label in model.labels if label in tight]
+        allowed = [*model.allowed, *first]
+        self.graph = graph = FactorGraph(allowed, values, alike, ordered)
+        sums = [graph.sums(window.table.terms) for window in windows]
+        rooms = []
+        for cost, window in zip(sums, windows, strict=True):
+            pairs = zip(cost, graph.cliques, strict=True)
+            least = [c[q.allowed.reshape(-1)].min(initial=c.max()) for c, q in pairs]
+            rooms.append(max(0, int(window.high - window.table.constant - sum(least))))
+        self.tree = tree = JoinTree(graph, sums, rooms)
+        at_states = [tree.at_states(cost) for cost in sums]
+        self.costs = [
+            np.stack([cost[place] for cost in at_states])
+            if windows
+            else np.zeros((0, len(vertex.states)), np.int64)
+            for place, vertex in enumerate(tree.vertices)
+            if isinstance(vertex, CliqueVertex)
+        ]
+        self.loose = [label for label in model.labels if label not in graph.place]
+
+    @cached_property
+    def keys(self) -> Quantisation:
+        """The costs of the windows as keys that lose nothing."""
+        return exact_keys(self.tree, self.model.windows, self.costs)
+
+    def values(self, table: Table) -> list[Array]:
+        """Return what each state of each clique adds to a table, its constant left out."""
+        return self.tree.at_states(self.graph.sums(table.terms))
+
+    def weights(self, over: Over) -> list[Array]:
+        """Return how much each state of each clique weighs.
 
         Parameters
         ----------
-        costs
-            What is asked about, beside the windows, whose costs come first.
         over
-            How architectures are weighed: each the same, or by the distributions of their
-            labels; ``None`` if they are not.
+            Whether each architecture weighs the same, or as its labels' distributions say.
 
         Raises
         ------
         DomainError
             If every architecture is to weigh the same, but there are infinitely many.
         """
-        draft = FactorList(list(self.allowed), [], [*(w.table for w in self.windows), *costs])
-        reach = {label: self.activity.reach[label] for label in self.labels}
-        draft.distinguishing = [factor for factor in reach.values() if not factor.always]
-        scope = draft.scope()
-        for label in scope:
-            if label in reach and not reach[label].always:
-                draft.allowed.append(_only_first(label) | reach[label])
-        if over == "labels":
-            tight = [label for label in self.labels if label in scope]
-            draft.weights = [_by_distribution(label, reach[label]) for label in tight]
-        elif over == "architectures":
-            loose = [label for label in self.labels if label not in scope]
-            draft.weights = [_by_number(label, reach[label]) for label in loose]
-        return draft
+        reach = self.model.activity.reach
+        own, others = [], []
+        for variable in self.graph.variables:
+            if over == "labels" and variable in reach:
+                own.append(_by_distribution(variable, reach[variable]))
+            else:
+                own.append(Factor((variable,), np.ones(variable.size, np.int64)))
+        if over == "architectures":
+            others = [_by_number(label, reach[label]) for label in self.loose]
+        return self.tree.at_states(self.graph.weights(own, others), 1)
+
+    def extremes(self, table: Table) -> tuple[Any, Any]:
+        """Return the lowest and the highest value of a table, whatever windows say."""
+        low, high = self.tree.extremes(self.graph.sums(table.terms))
+        return low + table.constant, high + table.constant
 
 
 class BareStructure(Mutable):
@@ -153,11 +230,6 @@ def root_of(space: Mutable) -> Node:
 _NOTHING: Node = MutableExpression(OPERATORS["tuple"], ())
 
 Over = Literal["labels", "architectures"]
-
-
-def possible(factors: Sequence[Factor]) -> bool:
-    """Whether any combination of codes meets all of some conditions."""
-    return JoinTree(FactorGraph(FactorList(list(factors)))).possible
 
 
 def _only_first(label: Any) -> Factor:

@@ -11,6 +11,8 @@ from ..mutable.node import Node
 from ..mutable.operators import LOOKUP
 from ..mutable.piecewise import Piecewise
 
+__all__ = ["PathConditions"]
+
 
 class PathConditions:
     """Under which codes each argument of a lazy node is evaluated.

@@ -16,8 +16,9 @@ import numpy as np
 from ..mutable.factors import Array
 from .conditions import Window
 from .effort import CALL, LOOKUP, PLACE, ROW
-from .factor_graph import FactorGraph
-from .join_tree import CliqueVertex, Join, JoinTree
+from .join_tree import Join, JoinTree
+
+__all__ = ["Estimate", "Quantisation", "exact_keys", "finest"]
 
 
 class Quantisation:
@@ -28,11 +29,11 @@ class Quantisation:
     tree
         The cliques, joined.
     windows
-        Bounds on some costs of the problem.
+        Bounds on costs.
+    costs
+        What each state of a clique adds to them: for each clique, of shape ``(costs, states)``.
     units
         For each of them, the unit to count it in.
-    costs
-        Which costs they are; the first ones by default.
 
     Attributes
     ----------
@@ -54,28 +55,24 @@ class Quantisation:
         self,
         tree: JoinTree,
         windows: Sequence[Window],
+        costs: Sequence[Array],
         units: Sequence[int],
-        costs: Sequence[int] | None = None,
     ) -> None:
-        self.tree = tree
+        self.tree, self.windows, self.costs = tree, windows, costs
         self.units = list(units)
         number = len(windows)
-        self.costs = list(range(number)) if costs is None else list(costs)
-        self.keys: dict[int, Array] = {}
-        base = [tree.problem.constants[cost] for cost in self.costs]
+        self.keys: list[Array] = []
+        base = [window.table.constant for window in windows]
         slack = [0] * number
-        for place, vertex in enumerate(tree.vertices):
-            if not isinstance(vertex, CliqueVertex):
-                continue
-            keys = np.zeros((number, len(vertex.states)), np.int64)
-            for k, (cost, unit) in enumerate(zip(self.costs, units, strict=True)):
-                values = vertex.clique.costs[cost].reshape(-1)[vertex.states]
-                if len(values):
-                    least = int(values.min())
-                    keys[k], rest = np.divmod(values - least, unit)
+        for values in costs:
+            keys = np.zeros((number, values.shape[1]), np.int64)
+            for k, unit in enumerate(units):
+                if values.shape[1]:
+                    least = int(values[k].min())
+                    keys[k], rest = np.divmod(values[k] - least, unit)
                     base[k] += least
                     slack[k] += int(rest.max())
-            self.keys[place] = keys
+            self.keys.append(keys)
         self.steps = tree.upward(
             lambda place, _: np.gcd.reduce(self.keys[place], axis=1),
             lambda _place, _join, left, right: np.gcd(left, right),
@@ -90,7 +87,7 @@ class Quantisation:
         ]
         # What is too much on its own may be anything that is: smaller numbers do.
         most = [1] * number
-        for keys in self.keys.values():
+        for keys in self.keys:
             for k, high in enumerate(self.high):
                 np.minimum(keys[k], max(high, -1) + 1, out=keys[k])
                 most[k] += int(keys[k].max(initial=0))
@@ -102,9 +99,8 @@ class Quantisation:
 
     def _reach(self) -> None:
         """For each state: the range of keys below it, and of those of all the rest."""
-        cliques = [self.keys[place] for place in range(len(self.keys))]
         # The largest of some sums is the least of their negatives.
-        least = self.tree.minima([np.concatenate([keys, -keys]) for keys in cliques])
+        least = self.tree.minima([np.concatenate([keys, -keys]) for keys in self.keys])
         rest = self.tree.min_marginals(least)
         number = len(self.units)
         self.least, self.largest = ([e[:number] for e in least], [-e[number:] for e in least])
@@ -192,46 +188,30 @@ class Estimate(NamedTuple):
     work: float
 
 
-def tree_for(
-    problem: FactorGraph, windows: Sequence[Window], costs: Sequence[int] | None = None
-) -> JoinTree:
-    """The order in which to join the cliques of a problem, given bounds on some of its costs."""
-    chosen = range(len(windows)) if costs is None else costs
-    rooms = []
-    for cost, window in zip(chosen, windows, strict=True):
-        low = problem.constants[cost]
-        for clique in problem.cliques:
-            values = clique.costs[cost][clique.allowed]
-            low += int(values.min()) if values.size else 0
-        rooms.append(max(0, window.high - low))
-    return JoinTree(problem, chosen, rooms)
+def finest(exact: Quantisation, *, most_rows: float, most_work: float) -> Quantisation:
+    """Return keys in the finest units in which histograms stay within limits.
 
-
-def finest(
-    tree: JoinTree,
-    windows: Sequence[Window],
-    costs: Sequence[int] | None = None,
-    *,
-    most_rows: float,
-    most_work: float,
-) -> Quantisation:
-    """Keys in the finest units in which lists stay within limits; exact ones if possible."""
-    chosen = range(len(windows)) if costs is None else costs
-    scale = Quantisation(tree, windows, [_common_step(tree, cost) for cost in chosen], chosen)
-    while max(scale.most, default=1) > 1:  # else all keys are zero, and no unit is coarser
-        estimate = scale.estimate() if scale.fits else None
+    Parameters
+    ----------
+    exact
+        Keys in units that lose nothing; if these are fine, they are returned.
+    most_rows, most_work
+        How many rows histograms may have in all, and how many nanoseconds of work they may take.
+    """
+    keys = exact
+    while max(keys.most, default=1) > 1:  # else all keys are zero, and no unit is coarser
+        estimate = keys.estimate() if keys.fits else None
         if estimate and estimate.total <= most_rows and estimate.work <= most_work:
             break
-        scale = Quantisation(tree, windows, [unit * 2 for unit in scale.units], chosen)
-    return scale
+        coarser = [unit * 2 for unit in keys.units]
+        keys = Quantisation(keys.tree, keys.windows, keys.costs, coarser)
+    return keys
 
 
-def _common_step(tree: JoinTree, cost: int) -> int:
-    """What divides all differences of a cost."""
-    step = 0
-    for vertex in tree.vertices:
-        if isinstance(vertex, CliqueVertex):
-            costs = vertex.clique.costs[cost].reshape(-1)[vertex.states]
-            if len(costs):
-                step = math.gcd(step, int(np.gcd.reduce(costs - costs.min())))
-    return max(step, 1)
+def exact_keys(tree: JoinTree, windows: Sequence[Window], costs: Sequence[Array]) -> Quantisation:
+    """Return keys in the coarsest units that lose nothing."""
+    units = []
+    for number in range(len(windows)):
+        own = [values[number] for values in costs if values.shape[1]]
+        units.append(max(1, int(np.gcd.reduce([np.gcd.reduce(v - v.min()) for v in own]))))
+    return Quantisation(tree, windows, costs, units)

@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
 from ..errors import DecompositionError, DomainError, UsageError
 from ..mutable import Mutable, Sample
-from ..mutable.factors import LIMIT, Factor
-from ..mutable.node import Node
+from ..mutable.factors import LIMIT, Array, Factor
+from ..mutable.node import Node, key_of
 from .arithmetic import Modular, exactly
 from .decoding import default_code
 from .effort import allowed
-from .factor_graph import FactorGraph
 from .infeasibility import refusal
 from .message_passing import Messages
 from .model import Model, root_of
-from .quantisation import Quantisation, finest, tree_for
+from .quantisation import Quantisation, exact_keys
 from .solver import Solver
 from .table import Bounds, Table
+
+__all__ = ["Scored", "Tradeoff", "best", "bounds", "count", "default", "grid", "pareto"]
 
 _LONGEST = 2**24
 """How many different costs may be told apart in one place while counting."""
@@ -72,17 +73,18 @@ def _count(root: Node) -> int:
     model = Model.of(root)
     for error in model.others.values():
         raise error
-    problem = FactorGraph(model.draft(over="architectures"), counted=True)
-    tree = tree_for(problem, model.windows)
-    if not tree.possible:
+    compiled = model.compiled()
+    weights = compiled.weights("architectures")
+    if not compiled.tree.possible:
         return 0
+    free = exact_keys(compiled.tree, (), [np.zeros((0, len(w)), np.int64) for w in weights])
     numbers = math.prod(label.size for label in model.labels)
-    total = exactly(numbers, lambda modular: _total(Quantisation(tree, (), ()), modular))
+    total = exactly(numbers, lambda modular: _total(free, weights, modular))
     if not model.windows:
         return total
-    scale = finest(tree, model.windows, most_rows=math.inf, most_work=math.inf)
-    estimate = scale.estimate()
-    if not scale.exact or estimate.longest > _LONGEST or estimate.work > allowed():
+    keys = compiled.keys
+    estimate = keys.estimate()
+    if not keys.fits or estimate.longest > _LONGEST or estimate.work > allowed():
         raise DecompositionError(
             f"counting would have to tell up to {estimate.longest:.1e} sums apart for "
             f"{' and '.join(window.text for window in model.windows)}, at most {_LONGEST} can be; "
@@ -90,11 +92,11 @@ def _count(root: Node) -> int:
             "allowed (nas_space.tables.effort); sample instead, or round the costs to a coarser "
             "unit with nas_space.tables.rounded"
         )
-    return exactly(total, lambda modular: _total(scale, modular))
+    return exactly(total, lambda modular: _total(keys, weights, modular))
 
 
-def _total(scale: Quantisation, modular: Modular) -> int:
-    return modular.total(Messages(scale, modular, keep=False).root_pairs().weights)
+def _total(keys: Quantisation, weights: list[Array], modular: Modular) -> int:
+    return modular.total(Messages(keys, modular, weights, keep=False).root_pairs().weights)
 
 
 def bounds(space: Mutable, cost: Any) -> Bounds:
@@ -125,8 +127,18 @@ def bounds(space: Mutable, cost: Any) -> Bounds:
     return Bounds(low.value, high.value, low.arch, high.arch)
 
 
-def best(space: Mutable, objective: Any, k: int = 1, *, maximize: bool = False) -> list[Scored]:
-    """The architectures with the lowest (or highest) values of an objective, exact.
+def best(
+    space: Mutable,
+    objective: Any,
+    k: int = 1,
+    *,
+    maximize: bool = False,
+    exclude: Iterable[Mapping[str, Any]] = (),
+) -> list[Scored]:
+    """Return the architectures with the lowest (or highest) values of an objective, exactly.
+
+    Asking again with other values of the same labels, as a search does with new scores, is
+    faster: what does not depend on the values is kept.
 
     Parameters
     ----------
@@ -138,6 +150,8 @@ def best(space: Mutable, objective: Any, k: int = 1, *, maximize: bool = False) 
         How many; fewer are found if there are fewer.
     maximize
         Whether the highest are wanted.
+    exclude
+        Architectures that do not count, such as those that were tried before.
 
     Returns
     -------
@@ -150,7 +164,8 @@ def best(space: Mutable, objective: Any, k: int = 1, *, maximize: bool = False) 
     InfeasibleError
         If no architecture meets the constraints.
     DecompositionError
-        If the objective is not a sum of small tables.
+        If the objective is not a sum of small tables, or finding them takes more work than
+        :func:`~nas_space.tables.effort` allows.
 
     Examples
     --------
@@ -159,12 +174,24 @@ def best(space: Mutable, objective: Any, k: int = 1, *, maximize: bool = False) 
     >>> for value, arch in best(sum(width), sum(width), k=2, maximize=True):
     ...     print(value, arch)
     72 {'w0': 24, 'w1': 24, 'w2': 24}
-    64 {'w0': 16, 'w1': 24, 'w2': 24}
+    64 {'w0': 24, 'w1': 24, 'w2': 16}
     """
     if k < 1:
         raise UsageError(f"k must be a whole number, 1 or more, but got {k!r}")
-    found = Solver(space, [objective], [-1 if maximize else 1]).least(k)
+    excluded = {_key(arch) for arch in exclude}
+    solver = Solver(space, [objective], [-1 if maximize else 1])
+    found = solver.least(k, (lambda arch: _key(arch) in excluded) if excluded else None)
+    if excluded and not found and solver.least(1):
+        return []
     return [Scored(values[0], arch) for values, arch in _any(space, found)]
+
+
+def _key(arch: Mapping[str, Any]) -> Hashable:
+    """A key of an architecture: labels take no two values that are equal to Python."""
+    try:
+        return frozenset(arch.items())
+    except TypeError:  # a list is no key
+        return key_of(dict(arch), loose=True)
 
 
 def pareto(

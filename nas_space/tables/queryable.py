@@ -1,7 +1,8 @@
-"""`Queryable`: a space that answers exactly, by its labels alone."""
+"""``Queryable``: a space that answers exactly, by its labels alone."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ..mutable import Mutable
@@ -33,9 +34,16 @@ class Queryable(Mutable):
         """Return the lowest and the highest cost; see :func:`nas_space.tables.bounds`."""
         return queries.bounds(self, cost)
 
-    def best(self, objective: Any, k: int = 1, *, maximize: bool = False) -> list[Scored]:
+    def best(
+        self,
+        objective: Any,
+        k: int = 1,
+        *,
+        maximize: bool = False,
+        exclude: Iterable[Mapping[str, Any]] = (),
+    ) -> list[Scored]:
         """Return the ``k`` best architectures; see :func:`nas_space.tables.best`."""
-        return queries.best(self, objective, k, maximize=maximize)
+        return queries.best(self, objective, k, maximize=maximize, exclude=exclude)
 
     def pareto(
         self, first: Any, second: Any, *, maximize: tuple[bool, bool] = (False, False)

@@ -22,9 +22,7 @@ from ..mutable.printing import brief
 from ..mutable.random_words import RandomState
 from . import queries
 from .coverage import check_covered
-from .factor_graph import FactorGraph
-from .infeasibility import extremes, refusal
-from .join_tree import JoinTree
+from .infeasibility import refusal
 from .model import Model, Over, root_of
 from .queryable import Queryable
 from .sampler import any_within, sample
@@ -150,7 +148,8 @@ class Restricted(Queryable, Generic[S]):
             for constraint in made:
                 if constraint in model.others:
                     raise model.others[constraint]
-        _check_possible(model, attempts)
+        if not any_within(model.compiled(), together=attempts is None):
+            raise refusal(model.root)
         return restricted
 
     def extra_repr(self) -> str:
@@ -234,16 +233,3 @@ def _constraint(condition: Any, number: int) -> Constraint:
 def _expression(constraint: Constraint) -> Node:
     needed = constraint.needs()
     return constraint.marker if needed is None else needed
-
-
-def _check_possible(model: Model, attempts: int | None) -> None:
-    """Finds out at once whether any architecture meets the conditions."""
-    problem = FactorGraph(model.draft())
-    possible = JoinTree(problem).possible
-    for window in model.windows if possible else ():
-        low, high = extremes(model, window.table)
-        possible &= low <= window.high and high >= window.low
-    if possible and attempts is None:
-        possible = any_within(model, problem)
-    if not possible:
-        raise refusal(model.root)

@@ -1,4 +1,4 @@
-"""`rounded`: a cost in a coarser unit, of which fewer sums are to be told apart."""
+"""``rounded``: a cost in a coarser unit, of which fewer sums are to be told apart."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from ..mutable import MutableExpression
 from ..mutable.node import Node
 from ..mutable.operators import LOOKUP
 from ..mutable.printing import brief
+
+__all__ = ["rounded"]
 
 
 def rounded(cost: Any, unit: float) -> Any:

@@ -10,17 +10,14 @@ import numpy as np
 
 from ..errors import DecompositionError, InfeasibleError, UsageError
 from ..mutable import Mutable, Sample, SampleBatch
-from ..mutable.factors import Array
+from ..mutable.factors import Array, Auxiliary
 from ..mutable.node import Node
 from ..mutable.random_words import RandomState, Words, unit, words
 from .arithmetic import Real
-from .conditions import Window
-from .factor_graph import FactorGraph
 from .infeasibility import refusal
-from .join_tree import JoinTree
 from .message_passing import Messages
-from .model import BareStructure, Model, Over
-from .quantisation import finest, tree_for
+from .model import BareStructure, CompiledModel, Model, Over
+from .quantisation import Quantisation, finest
 
 _ROWS, _WORK = 2**18, 6e7
 """How many rows lists of costs may have in all, and how many nanoseconds they may take."""
@@ -75,13 +72,18 @@ class Sampler:
         self.messages: Messages | None = None
         if over == "labels" and not model.allowed and not model.windows:
             return  # each label on its own, and what constraints refuse is drawn again
-        self.problem = FactorGraph(model.draft(over=over), counted=True)
-        tree = tree_for(self.problem, model.windows)
-        self.messages, self.rate = self._finest(tree)
+        self.compiled = compiled = model.compiled()
+        if not compiled.tree.possible:
+            raise refusal(root)
+        weights = compiled.weights(over)
+        self.messages, self.rate = self._finest(weights)
         self.pairs = self.messages.root_pairs()
-        self.columns = [_ClassMembers(classes) for classes in self.problem.classes]
-        self.loose: list[Any] = [s for s in model.labels if s not in self.problem.place]
-        self.draws = [_LooseLabel(label, over) for label in self.loose]
+        graph = compiled.graph
+        self.columns = [
+            _ClassMembers(classes, _shares(variable, over))
+            for variable, classes in zip(graph.variables, graph.classes, strict=True)
+        ]
+        self.draws = [_LooseLabel(label, over) for label in compiled.loose]
         self.words = [
             self.messages.words,
             *(1 for column in self.columns if column.several),
@@ -91,11 +93,11 @@ class Sampler:
             found = self._within(self._some(_AT_ONCE, words(0)))
             self.rate = max(self.rate, float(found.mean()), 1 / _AT_ONCE)
             if not (attempts or (found.any() and self.rate > _RATE)):
-                raise _too_narrow(tree, model.windows)
+                raise _too_narrow(compiled.keys)
 
-    def _finest(self, tree: JoinTree) -> tuple[Messages, float]:
+    def _finest(self, weights: Sequence[Array]) -> tuple[Messages, float]:
         try:
-            for messages, rate in refined(tree, self.model.windows, keep=True):  # noqa: B007
+            for messages, rate in refined(self.compiled, weights, keep=True):  # noqa: B007
                 if rate > _GOOD:
                     break
         except InfeasibleError:
@@ -134,12 +136,12 @@ class Sampler:
         codes: dict[Any, Array] = {}
         remaining = iter(others)
         for place, (variable, column) in enumerate(
-            zip(self.problem.variables, self.columns, strict=True)
+            zip(self.compiled.graph.variables, self.columns, strict=True)
         ):
             words_ = next(remaining) if column.several else None
             chosen = classes.get(place, np.zeros(size, np.int64))
             codes[variable] = column.codes(chosen, words_)
-        for label, draw in zip(self.loose, self.draws, strict=True):
+        for label, draw in zip(self.compiled.loose, self.draws, strict=True):
             codes[label] = draw(next(remaining))
         return SampleBatch(self.model.root, {s: codes[s] for s in self.model.labels}, size)
 
@@ -161,90 +163,117 @@ class Sampler:
 
 
 def refined(
-    tree: JoinTree, windows: Sequence[Window], *, keep: bool
+    compiled: CompiledModel, weights: Sequence[Array], *, keep: bool
 ) -> Iterator[tuple[Messages, float]]:
-    """Lists in ever finer units, and at least which share of what they let through is good.
+    """Yield histograms in ever finer units, and at least which share of them is within windows.
 
     Parameters
     ----------
-    tree
-        An order of elimination.
-    windows
-        Bounds on the first costs of its problem.
+    compiled
+        What a space allows.
+    weights
+        How much each state of each clique weighs.
     keep
-        Whether to keep what is needed to draw from the lists.
+        Whether to keep what is needed to draw from the histograms.
 
     Raises
     ------
     InfeasibleError
         If nothing is within the windows.
     """
-    if not tree.possible:
-        raise InfeasibleError("no architecture meets the conditions on few labels")
     limit, exact = _COARSE, False
     while not exact and limit <= _FINE:
-        scale = finest(tree, windows, most_rows=limit * _ROWS, most_work=limit * _WORK)
-        messages = Messages(scale, Real(), keep=keep)
+        keys = finest(compiled.keys, most_rows=limit * _ROWS, most_work=limit * _WORK)
+        messages = Messages(keys, Real(), weights, keep=keep)
         allowed = float(messages.root_pairs().weights.sum())
         if not allowed:
             raise InfeasibleError("no architecture meets the conditions together")
-        exact = scale.exact
-        sure = messages.root_pairs(scale.sure_low, scale.sure_high).weights.sum()
+        exact = keys.exact
+        sure = messages.root_pairs(keys.sure_low, keys.sure_high).weights.sum()
         yield messages, 1.0 if exact else float(sure) / allowed
         limit *= 8
 
 
-def any_within(model: Model, problem: FactorGraph) -> bool:
-    """Whether some architecture is within all windows.
+def any_within(compiled: CompiledModel, *, together: bool = True) -> bool:
+    """Return whether some architecture is within all windows.
 
     Parameters
     ----------
-    model
-        Of the structure.
-    problem
-        The model's own, with nothing asked beside the windows.
+    compiled
+        What a space allows.
+    together
+        Whether to find out if it is the same for all of them.
 
     Raises
     ------
     DecompositionError
         If the costs are too varied to tell, and none of some random ones is.
     """
-    tree = tree_for(problem, model.windows)
-    try:
-        if any(rate for _, rate in refined(tree, model.windows, keep=False)):
+    if not compiled.tree.possible:
+        return False
+    windows = compiled.model.windows
+    for window in windows:
+        low, high = compiled.extremes(window.table)
+        if low > window.high or high < window.low:
+            return False
+        # Of a single window, the cheapest or the dearest architecture settles it.
+        if len(windows) == 1 and (low >= window.low or high <= window.high):
             return True
-        sampler_of(model.root, "labels")
+    weights = [np.ones(costs.shape[1]) for costs in compiled.costs]
+    try:
+        if (
+            not windows
+            or not together
+            or any(rate for _, rate in refined(compiled, weights, keep=False))
+        ):
+            return True
+        sampler_of(compiled.model.root, "labels")
     except InfeasibleError:
         return False
     return True
 
 
-def _too_narrow(tree: JoinTree, windows: Sequence[Window]) -> DecompositionError:
-    scale = finest(tree, windows, most_rows=math.inf, most_work=math.inf)
+def _too_narrow(keys: Quantisation) -> DecompositionError:
     return DecompositionError(
         "the conditions are too narrow, on costs that are too varied, to be met exactly: up to "
-        f"{scale.estimate().total:.1e} sums of {' and '.join(w.text for w in windows)} would have "
-        f"to be told apart, at most {_FINE * _ROWS:.1e} can be, and of {_AT_ONCE} architectures "
-        f"drawn near them, {_RATE:.1%} at most meet them; round the costs to a coarser unit with "
-        "nas_space.tables.rounded, loosen the conditions, or give attempts=... to draw until one "
-        "is met"
+        f"{keys.estimate().total:.1e} sums of {' and '.join(w.text for w in keys.windows)} would "
+        f"have to be told apart, at most {_FINE * _ROWS:.1e} can be, and of {_AT_ONCE} "
+        f"architectures drawn near them, {_RATE:.1%} at most meet them; round the costs to a "
+        "coarser unit with nas_space.tables.rounded, loosen the conditions, or give attempts=... "
+        "to draw until one is met"
     )
+
+
+def _shares(variable: Any, over: Over) -> Array:
+    """How probable each code is, relative to the others of its class."""
+    by_labels = over == "labels" and not isinstance(variable, Auxiliary)
+    shares: Array = variable.probabilities() if by_labels else np.ones(variable.size)
+    return shares
 
 
 class _ClassMembers:
     """The codes of a variable, class by class."""
 
-    def __init__(self, classes: Array) -> None:
+    def __init__(self, classes: Array, shares: Array) -> None:
         self.order = np.argsort(classes, kind="stable")
         self.counts = np.bincount(classes)
         self.starts = np.cumsum(self.counts) - self.counts
         self.several = bool((self.counts > 1).any())
+        self.sums = np.append(0.0, np.cumsum(shares[self.order]))
+        self.uniform = bool((shares == shares[0]).all())
 
     def codes(self, classes: Array, raw: Array | None) -> Array:
-        """A member of each class, all alike."""
-        place = self.starts[classes]
-        if raw is not None:
-            place = place + (unit(raw[:, 0]) * self.counts[classes]).astype(np.int64)
+        """A member of each class, by its share."""
+        start, count = self.starts[classes], self.counts[classes]
+        place = start
+        if raw is not None and self.uniform:
+            place = start + (unit(raw[:, 0]) * count).astype(np.int64)
+        elif raw is not None:
+            low, high = self.sums[start], self.sums[start + count]
+            wanted = low + unit(raw[:, 0]) * (high - low)
+            place = np.clip(
+                np.searchsorted(self.sums, wanted, "right") - 1, start, start + count - 1
+            )
         found: Array = self.order[place]
         return found
 

@@ -25,12 +25,12 @@ from .coverage import check_covered
 from .decoding import Decoder
 from .dominance import DominanceSearch, TooManyRowsError, undominated
 from .effort import Meter, TooMuchWorkError, allowed
-from .factor_graph import FactorGraph
-from .join_tree import CliqueVertex, JoinTree
 from .message_passing import Messages
 from .model import Model, root_of
-from .quantisation import Estimate, Quantisation, finest, tree_for
+from .quantisation import finest
 from .tabulation import tabulate
+
+__all__ = ["Solver"]
 
 _ROWS, _WORK = 2**21, 2e9
 """How many rows, and nanoseconds of work, histograms may take if there is another way."""
@@ -79,9 +79,9 @@ class Solver:
             if isinstance(table.expression, Node):
                 check_covered(root, table.expression)
         self.windows = self.model.windows
-        self.graph = FactorGraph(self.model.draft(self.tables))
-        self.decoder = Decoder(self.model, self.graph)
-        self.tree = tree_for(self.graph, self.windows)
+        self.compiled = self.model.compiled(self.tables)
+        self.tree = self.compiled.tree
+        self.decoder = Decoder(self.compiled)
         self.meter = Meter()
 
     @property
@@ -108,16 +108,16 @@ class Solver:
         """
         if not self.possible:
             return []
-        exact = finest(self.tree, self.windows, most_rows=math.inf, most_work=math.inf)
-        estimate = exact.estimate() if exact.exact and exact.fits and self._is_small() else None
+        keys = self.compiled.keys
+        estimate = keys.estimate() if keys.fits and self._is_small() else None
         if estimate and estimate.total <= _ROWS and estimate.work <= _WORK:
-            return self._enough(k, self._by_messages(exact), excluded)
+            return self._enough(k, self._by_messages(), excluded)
         try:
             return self._enough(k, self._by_dominance(), excluded)
         except TooMuchWorkError:
             if estimate and estimate.total <= _MOST_ROWS and estimate.work <= allowed():
-                return self._enough(k, self._by_messages(exact), excluded)
-        raise self._refusal("finding the best", estimate)
+                return self._enough(k, self._by_messages(), excluded)
+        raise self._refusal("finding the best")
 
     def _is_small(self) -> bool:
         """Whether sums of parts of the objective stay below 2**61, for :class:`MinPlus`."""
@@ -144,16 +144,23 @@ class Solver:
                 return found[:k]
             wanted *= 4
 
-    def _by_messages(self, exact: Quantisation) -> _Find:
+    def _by_messages(self) -> _Find:
         """Find combinations by histograms with the least objective of each sum of costs."""
-        (sign,), number = self.signs, len(self.windows)
+        (values,) = self._values()
+        numbers = MinPlus(np.int64 if self.tables[0].whole else np.float64)
+        return Messages(self.compiled.keys, numbers, values).least
 
-        def objective(vertex: CliqueVertex) -> Array:
-            signed: Array = sign * vertex.costs[number]
-            return signed
+    def _values(self) -> list[list[Array]]:
+        """What each state of each clique adds to each objective, signed."""
+        return [
+            [sign * own for own in self.compiled.values(table)]
+            for sign, table in zip(self.signs, self.tables, strict=True)
+        ]
 
-        dtype = np.int64 if self.tables[0].whole else np.float64
-        return Messages(exact, MinPlus(dtype), objective).least
+    def _own(self, kept: Sequence[int]) -> list[Array]:
+        """What the states of each clique add to the objectives, signed, and to some windows."""
+        columns = zip(*self._values(), self.compiled.costs, strict=True)
+        return [np.vstack([*values, costs[kept]]) for *values, costs in columns]
 
     def _by_dominance(self) -> _Find:
         """Find combinations among those whose objective is near what prices say is possible.
@@ -161,8 +168,9 @@ class Solver:
         How near is tried out: from close by outwards, as the work grows with the distance, and
         back again where there are too many.
         """
-        windows = [self._window(number) for number in range(len(self.windows))]
-        search = DominanceSearch(JoinTree(self.graph), self._own, windows, self.meter)
+        every = list(range(len(self.windows)))
+        windows = list(map(self._window, every))
+        search = DominanceSearch(self.tree, self._own(every), windows, self.meter)
         low, high = self.tables[0].interval()
         span = float(high - low) or 1.0
         near, gap, far = 0.0, span / _FIRST, math.inf
@@ -188,32 +196,20 @@ class Solver:
 
         return find
 
-    def _own(self, vertex: CliqueVertex) -> Array:
-        """What each state of a clique adds to the objectives, signed, and to the windows."""
-        first = len(self.windows)
-        signed = [sign * vertex.costs[first + n] for n, sign in enumerate(self.signs)]
-        return np.stack([*signed, *vertex.costs[:first]])
-
     def _window(self, number: int) -> tuple[float, float]:
         """The ends of a window, without the constant of its cost."""
-        window, constant = self.windows[number], self.graph.constants[number]
-        return window.low - constant, window.high - constant
+        window = self.windows[number]
+        return window.low - window.table.constant, window.high - window.table.constant
 
-    def _refusal(self, what: str, estimate: Estimate | None) -> DecompositionError:
+    def _refusal(self, what: str) -> DecompositionError:
         conditions = [*(window.text for window in self.windows), *map(str, self.model.others)]
-        sums = (
-            ""
-            if estimate is None
-            else (
-                f": up to {estimate.total:.1e} sums of costs would have to be told apart, which is "
-                f"an effort of {estimate.work / 1e9:.0f}"
-            )
-        )
+        estimate = self.compiled.keys.estimate()
         return DecompositionError(
             f"{what} within {' and '.join(conditions) or 'the space'} takes an effort of more than "
-            f"{allowed() / 1e9:g}{sums}; allow more with nas_space.tables.effort(...), round the "
-            "costs to a coarser unit with nas_space.tables.rounded, or draw samples and compare "
-            "them"
+            f"{allowed() / 1e9:g}: up to {estimate.total:.1e} sums of costs would have to be told "
+            f"apart, which is an effort of {estimate.work / 1e9:.1g}; allow more with "
+            "nas_space.tables.effort(...), round the costs to a coarser unit with "
+            "nas_space.tables.rounded, or draw samples and compare them"
         )
 
     # -- trade-offs ---------------------------------------------------------------------------
@@ -228,16 +224,11 @@ class Solver:
         kept = [n for n, window in enumerate(self.windows) if not self._cuts(window)]
         windows = [(-math.inf, math.inf), *map(self._window, kept)]
 
-        def own(vertex: CliqueVertex) -> Array:
-            costs = self._own(vertex)
-            return costs[[0, 1, *(2 + number for number in kept)]]
-
         try:
-            search = DominanceSearch(self.tree, own, windows, self.meter, front=True)
+            search = DominanceSearch(self.tree, self._own(kept), windows, self.meter, front=True)
             found = search.within(math.inf)
         except (TooManyRowsError, TooMuchWorkError):
-            exact = finest(self.tree, self.windows, most_rows=math.inf, most_work=math.inf)
-            raise self._refusal("the front", exact.estimate()) from None
+            raise self._refusal("the front") from None
         first, second = found[-1].costs[:2]
         rows = undominated([np.zeros(len(first))], first, second)
         rows = rows[np.argsort(first[rows], kind="stable")]
@@ -265,8 +256,9 @@ class Solver:
         """Yield every architecture, once."""
         if not self.possible:
             return
-        keys = finest(self.tree, self.windows, most_rows=_ROWS, most_work=_WORK)
-        messages = Messages(keys, Real())
+        keys = finest(self.compiled.keys, most_rows=_ROWS, most_work=_WORK)
+        ones = [np.ones(costs.shape[1]) for costs in self.compiled.costs]
+        messages = Messages(keys, Real(), ones)
         ranges = [(keys.low, keys.high)]
         if len(keys.low) == 1 and not keys.exact:
             ranges = _from_the_middle(keys.low[0], keys.high[0])
@@ -275,7 +267,7 @@ class Solver:
             try:
                 self.meter.spend(_DECODED * 64)
             except TooMuchWorkError:
-                raise self._refusal("the next architecture", None) from None
+                raise self._refusal("the next architecture") from None
             if len(batch):
                 self.meter = Meter()
                 yield from batch

@@ -1,4 +1,4 @@
-"""`Table`: an expression as a sum of small tables."""
+"""``Table``: an expression as a sum of small tables."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ from ..mutable.node import Node
 
 if TYPE_CHECKING:
     from ..mutable import MutableSymbol
+
+__all__ = ["Bounds", "Table"]
 
 
 class Bounds(NamedTuple):

@@ -1,4 +1,4 @@
-"""`tabulate`: an expression taken apart into a sum of small tables.
+"""``tabulate``: an expression taken apart into a sum of small tables.
 
 A coefficient is handed down from the root of the expression to its parts, as derivatives are
 handed down in reverse-mode differentiation: a sum gives its own to each summand, a product by
@@ -23,6 +23,8 @@ from ..mutable.piecewise import Piecewise
 from ..mutable.printing import brief
 from .path_conditions import PathConditions
 from .table import Table
+
+__all__ = ["split", "table_of_terms", "tabulate"]
 
 _SUMS = frozenset({"add", "sub", "sum", "neg", "pos", "float"})
 _ROUNDING = frozenset({"int", "round", "floor", "ceil", "trunc"})

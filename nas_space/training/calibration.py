@@ -54,7 +54,7 @@ def recalibrate(
         How many batches of random examples. By default one pass over the data, but for a last
         batch that is not full.
     batch_size
-        Examples in a batch, unless `data` knows it.
+        Examples in a batch, unless ``data`` knows it.
     fabric
         Where; by default where the network is. Every process goes through the same batches.
     augment
@@ -73,7 +73,7 @@ def recalibrate(
     DataError
         There are no data.
     UsageError
-        `batches` is below 1, or not given for data without a length.
+        ``batches`` is below 1, or not given for data without a length.
 
     References
     ----------

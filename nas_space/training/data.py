@@ -42,7 +42,7 @@ class Splits:
     name : str
         What to call the data.
     train, validation, test : Dataset
-        Of pairs (image, label): a normalised float tensor of `input_shape`, and an integer.
+        Of pairs (image, label): a normalised float tensor of ``input_shape``, and an integer.
     num_classes : int
         Labels run from 0 to one less.
     input_shape : tuple of int

@@ -1,4 +1,4 @@
-"""`Distillation`: a network trained to do what another does, the teacher.
+"""``Distillation``: a network trained to do what another does, the teacher.
 
 The student's calls are recorded while its loss is computed, and the teacher is called on the same
 arguments. So the teacher never needs to know what a batch looks like, and whatever step a task has
@@ -95,7 +95,7 @@ class Distillation:
         mapping from the student's path to the teacher's. Where widths differ, the student's are
         projected by the linear map that fits the batch best.
     attention
-        As `hidden`, for modules that return a tensor of attention probabilities of shape
+        As ``hidden``, for modules that return a tensor of attention probabilities of shape
         ``(batch, heads, queries, keys)``; compared by their mean over the heads.
 
     Raises

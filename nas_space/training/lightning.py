@@ -110,7 +110,7 @@ class LightningSteps:
 
     @contextmanager
     def _in_place(self, network: nn.Module) -> Iterator[nn.Module]:
-        """The module to call, which works on `network` meanwhile."""
+        """The module to call, which works on ``network`` meanwhile."""
         if self.attribute is None:
             yield network
             return

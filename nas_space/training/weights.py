@@ -136,7 +136,7 @@ def check_fit(
     strict
         Whether no name may be missing or unknown.
     source
-        What to call `state` in the message.
+        What to call ``state`` in the message.
 
     Raises
     ------

@@ -22,6 +22,7 @@ MEANING: dict[str, Callable[..., Any]] = {
     "pow": lambda a, b: a**b,
     "powmod": pow,
     "sum": lambda *terms: reduce(py.add, terms, 0),
+    "flattened": lambda *sizes: reduce(py.mul, sizes),
     "neg": lambda a: -a,
     "pos": lambda a: +a,
     "invert": lambda a: -a - 1 if isinstance(a, int) else ~a,

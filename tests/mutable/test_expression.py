@@ -174,6 +174,7 @@ PRINTED = {
     "trunc": math.trunc,
     "inf": math.inf,
     "sum": lambda terms: reduce(py.add, terms, 0),
+    "flattened": lambda *sizes: reduce(py.mul, sizes),
     "case": case,
     "condition": lambda predicate, yes, no: yes if predicate else no,
     "switch_case": lambda selector, ways: ways[selector],

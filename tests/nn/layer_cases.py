@@ -137,7 +137,25 @@ def _indices(values: Values) -> tuple[Any, ...]:
     return (torch.arange(12).reshape(3, 4) % values["num_embeddings"],)
 
 
+def _recurrent(**more: list[Any]) -> Case:
+    return Case(
+        {
+            "input_size": [3, 5],
+            "hidden_size": [4, 6, 3],
+            "num_layers": [2, 1, 3],
+            "bias": YES_NO,
+            "batch_first": YES_NO,
+            "bidirectional": YES_NO,
+            **more,
+        },
+        tokens("input_size", 4),
+    )
+
+
 ELASTIC: dict[str, Case] = {
+    "GRU": _recurrent(),
+    "LSTM": _recurrent(proj_size=[2, 0, 1]),
+    "RNN": _recurrent(nonlinearity=["tanh", "relu"]),
     **{f"Conv{n}d": _convolution(n) for n in (1, 2, 3)},
     **{f"ConvTranspose{n}d": _transposed(n) for n in (1, 2, 3)},
     **{f"BatchNorm{n}d": _batch_norm(n) for n in (1, 2, 3)},
@@ -356,9 +374,7 @@ LOSSES: dict[str, Case] = {
     "TripletMarginWithDistanceLoss": Case({"margin": [0.5, 1.0]}, _triplet),
 }
 
-_RNN = Case(
-    {"hidden_size": [4, 6], "num_layers": [1, 2]}, lambda _: (noise(5, 2, 3),), {"input_size": 3}
-)
+_RNN = Case({"hidden_size": [4, 6], "num_layers": [1, 2]}, None)
 _CELL = Case({"hidden_size": [4, 6], "bias": YES_NO}, lambda _: (noise(2, 3),), {"input_size": 3})
 _LAYER = Case(
     {"nhead": [1, 2], "dim_feedforward": [8, 12]},
@@ -385,7 +401,6 @@ LAZY: dict[str, Case] = {
 
 INSTANCES: dict[str, Case] = {
     **LOSSES,
-    **dict.fromkeys(("GRU", "LSTM", "RNN"), _RNN),
     **dict.fromkeys(("GRUCell", "LSTMCell", "RNNCell"), _CELL),
     "RNNBase": Case(_RNN.varied, None, {"mode": "LSTM", "input_size": 3}),
     "RNNCellBase": Case(

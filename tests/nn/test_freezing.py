@@ -251,11 +251,11 @@ def test_hooks_of_which_nothing_would_be_left_are_refused() -> None:
 
     for layer in (
         LayerChoice([nn.ReLU(), nn.Tanh()], label="op"),
-        mnn.MutableLSTM(2, Categorical([2, 4], label="op")),
+        mnn.MutableLSTMCell(2, Categorical([2, 4], label="op")),
     ):
         space = Hooked(layer)
         with pytest.raises(
-            SpaceError, match=r"the hooks of 'body\.0', a (LayerChoice|MutableLSTM)"
+            SpaceError, match=r"the hooks of 'body\.0', a (LayerChoice|MutableLSTMCell)"
         ):
             space.random(seed=0)
 

@@ -132,14 +132,16 @@ def assert_frozen_as_by_hand(
 
 def assert_same_gradients(layer: ElasticModule, plain: nn.Module, values: dict[str, Any]) -> None:
     """The part of each weight that was used has the gradient of the plain one, the rest none."""
-    formula = layer.shapes(layer.form(layer.read(values)).arguments)
+    parts = layer.form(layer.read(values)).parts
     for name, its in plain.named_parameters():
         whole = layer.get_parameter(name).grad
         if its.grad is None:
             assert whole is None
             continue
         assert whole is not None
-        mine = layer.cut(name, whole, formula[name])
+        prefix, _, leaf = name.rpartition(".")
+        mine = parts[prefix].cuts[leaf](whole)
+        assert mine is not None
         assert torch.equal(mine.nan_to_num(1e9), its.grad.nan_to_num(1e9)), name
         assert whole.count_nonzero() == mine.count_nonzero()
 
@@ -350,13 +352,13 @@ def test_a_layer_prints_its_expressions() -> None:
 
 def test_instances_are_one_for_each_distinct_tuple_up_to_a_limit() -> None:
     size = Categorical([4, 6, 8], label="size")
-    rnn = mnn.MutableLSTM(3, size, num_layers=size // 4)
-    assert [each.hidden_size for each in rnn.instances] == [4, 6, 8]
-    assert rnn.freeze({"size": 8}).num_layers == 2
+    cell = mnn.MutableLSTMCell(3, size, bias=size > 4)
+    assert [each.hidden_size for each in cell.instances] == [4, 6, 8]
+    assert cell.freeze({"size": 8}).bias
     with pytest.raises(DomainError, match=r"at most 64.*80 different"):
-        mnn.MutableLSTM(3, Categorical(range(1, 81), label="size"))
-    with pytest.raises(DomainError, match=r"infinitely many.*\['rate'\]"):
-        mnn.MutableLSTM(3, 4, dropout=uniform("rate", 0, 1))
+        mnn.MutableLSTMCell(3, Categorical(range(1, 81), label="size"))
+    with pytest.raises(DomainError, match=r"infinitely many.*\['margin'\]"):
+        mnn.MutableTripletMarginLoss(margin=uniform("margin", 0, 1))
 
 
 def test_what_a_recurrent_layer_keeps_in_lists_is_its_own() -> None:

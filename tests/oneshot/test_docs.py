@@ -1,4 +1,4 @@
-"""The page on one-shot search runs as it stands."""
+"""The pages on one-shot search run as they stand."""
 
 from __future__ import annotations
 
@@ -13,27 +13,39 @@ from nas_space.strategy.oneshot import Run
 from tests.oneshot.planted import BEST, Planted, task
 from tests.oneshot.test_run import Rich, finish, same
 
-PAGE = Path(__file__).parents[2] / "docs" / "one-shot.md"
-SNIPPETS = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+DOCS = Path(__file__).parents[2] / "docs"
+
+
+def snippets(page: str) -> list[str]:
+    return re.findall(r"```python\n(.*?)```", (DOCS / page).read_text(encoding="utf-8"), re.DOTALL)
+
+
+def executed(page: str) -> dict[str, Any]:
+    """Everything that a page defines, one snippet after another."""
+    found: dict[str, Any] = {"__name__": "page"}
+    torch.manual_seed(0)
+    for snippet in snippets(page):
+        exec(compile(snippet, page, "exec"), found)  # noqa: S102 - it is our own text
+    return found
 
 
 @pytest.fixture(scope="module")
 def names() -> dict[str, Any]:
-    """Everything that the page defines, one snippet after another."""
-    found: dict[str, Any] = {"__name__": "page"}
-    torch.manual_seed(0)
-    for snippet in SNIPPETS:
-        exec(compile(snippet, str(PAGE), "exec"), found)  # noqa: S102 - it is our own text
-    return found
+    return executed("extending/one-shot.md")
 
 
-def test_the_page_runs(names):
+def test_the_page_on_search_runs():
+    result = executed("one-shot.md")["result"]
+    assert result.best() == result.top(1)[0]
+    assert not result.network().simplify()
+
+
+def test_the_page_on_an_algorithm_runs(names):
     assert names["result"].best() == names["result"].top(1)[0]
-    assert not names["result"].network().simplify()
 
 
 def test_an_algorithm_of_ones_own_takes_about_forty_lines():
-    lines = SNIPPETS[-1].split("class Exp3")[1].split("\nresult")[0].splitlines()
+    lines = snippets("extending/one-shot.md")[0].split("class Exp3")[1].splitlines()
     assert sum(bool(line.strip()) for line in lines) <= 40
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 import nas_space as ns
 from nas_space import nn as mnn
@@ -118,6 +119,50 @@ def test_same_seed_same_search_and_another_seed_another(name):
     first = finish(begin(name))
     assert same(first, finish(begin(name)))
     assert not same(first, finish(begin(name, seed=1)))
+
+
+class Checkpointed(Rich):
+    """With a gradient checkpoint around what has no running statistics."""
+
+    reentrant = False
+
+    def forward(self, x: Tensor) -> Tensor:
+        def part(y: Tensor) -> Tensor:
+            return self.deep(self.last(self.op(y)))  # type: ignore[no-any-return]
+
+        y = checkpoint(part, self.norm(self.first(x)).relu(), use_reentrant=self.reentrant)
+        z: Tensor = self.head(self.pick([y, x, y * 0.5]))
+        return z
+
+
+class Reentrant(Checkpointed):
+    reentrant = True
+
+
+MIXED = [name for name in ALL if name.startswith(("darts", "gumbel")) or name == "proxyless"]
+
+
+@pytest.mark.parametrize(
+    ("name", "space"),
+    [
+        *[(name, Checkpointed) for name in ALL],
+        *[(name, Reentrant) for name in ALL if name not in MIXED],
+    ],
+)
+def test_a_gradient_checkpoint_changes_nothing(name, space):
+    found = []
+    for kind in (Rich, space):
+        torch.manual_seed(0)
+        found.append(finish(Run(ALL[name](), kind(), task(), steps=4, seed=0)))
+    assert found[0]["top"] == found[1]["top"]
+    for one, other in zip(found[0]["weights"].values(), found[1]["weights"].values(), strict=True):
+        assert torch.allclose(one, other, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", MIXED)
+def test_a_reentrant_checkpoint_of_a_mixture_is_refused_before_the_first_step(name):
+    with pytest.raises(SpaceError, match="use_reentrant=False"):
+        Run(ALL[name](), Reentrant(), task(), steps=4, seed=0)
 
 
 @pytest.mark.parametrize("name", ALL)

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 import nas_space as ns
 from nas_space.errors import UsageError
+from nas_space.hub import NasBenchMacro
 from nas_space.mutable.random_words import words
 from nas_space.strategy import (
     TPE,
@@ -103,6 +104,29 @@ class TestGrid:
         found = list(samples(space, 1))
         assert len({space.arch_id(arch) for arch in found}) == len(found) == 12
         assert found[0] == {"width": 4, "depth": 1, "op0": "relu"}
+
+    def test_the_order_is_spread_from_the_first_trial_on(self):
+        space = NasBenchMacro(init_channels=8)
+
+        def imbalance(strategy, trials):
+            """How uneven the values of labels are among the first trials."""
+            total = 0.0
+            for seed in range(4):
+                result = ns.search(
+                    space,
+                    lambda *_: 0.0,
+                    strategy=strategy,
+                    trials=trials,
+                    seed=seed,
+                    weights="none",
+                )
+                for label, symbol in space.symbols().items():
+                    tried = [outcome.arch[label] for outcome in result.outcomes]
+                    total += sum((tried.count(v) - trials / 3) ** 2 for v in symbol.values)
+            return total
+
+        for trials in (9, 27):
+            assert imbalance(GridSearch(), trials) < 0.7 * imbalance(ns.strategy.Random(), trials)
 
     def test_numbers_are_tried_ever_more_finely(self):
         space = Various()

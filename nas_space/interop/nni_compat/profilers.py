@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,9 +12,9 @@ from torch.utils._pytree import tree_map_only
 
 from ...errors import UsageError, suggest
 from ...mutable import MutableExpression
-from ...profiler import FlopsResult, OperatorCall
-from ...profiler.costs import Macs
+from ...profiler import FlopsResult
 from ...profiler.parameters import count_parameters
+from .extras import Operations
 
 __all__ = [
     "ExpressionProfiler",
@@ -39,7 +39,7 @@ class Profiler:
         self.model_space = model_space
 
     def profile(self, sample: Mapping[str, Any]) -> Any:
-        """What an architecture costs."""
+        """Return what an architecture costs."""
         raise NotImplementedError(f"{type(self).__name__} must implement profile()")
 
 
@@ -55,7 +55,7 @@ class ExpressionProfiler(Profiler):
     expression: MutableExpression[Any] | float
 
     def profile(self, sample: Mapping[str, Any]) -> Any:
-        """The value of the expression for an architecture."""
+        """Return the value of the expression for an architecture."""
         return _value(self.expression, sample)
 
 
@@ -77,63 +77,6 @@ class FlopsParamsCounterConfig:
     count_bias: bool = True
     count_normalization: bool = True
     count_activation: bool = True
-
-
-class Operations(Macs):
-    """Multiply-adds, and what a configuration says on top.
-
-    Parameters
-    ----------
-    config
-        The configuration; formulas of layers are given it, too.
-    """
-
-    name, unit = "operations", "operations"
-    config: FlopsParamsCounterConfig
-
-    def of_operator(self, call: OperatorCall) -> float:
-        total = super().of_operator(call)
-        packet = call.operator._overloadpacket
-        if self.config.count_bias and packet in _BIASED:
-            total += call.result.numel() if _BIASED[packet](call.args) else 0
-        elif self.config.count_normalization and packet in _NORMALIZATIONS:
-            tensor, *others = call.args
-            weight = next((a for a in others if a is None or isinstance(a, torch.Tensor)), None)
-            total += 2 * (1 + (weight is not None)) * tensor.numel()
-        elif self.config.count_activation and packet in _ACTIVATIONS:
-            total += call.args[0].numel()
-        return total
-
-
-aten = torch.ops.aten
-
-_BIASED: dict[Any, Callable[[Any], bool]] = {
-    aten.convolution: lambda args: args[2] is not None,
-    aten.addmm: lambda args: args[0].dim() == 1,
-}
-"""Operators that add a bias, and whether a call does."""
-
-_NORMALIZATIONS = frozenset(
-    {
-        aten.native_batch_norm,
-        aten._native_batch_norm_legit,
-        aten._native_batch_norm_legit_no_training,
-        aten.native_layer_norm,
-        aten.native_group_norm,
-    }
-)
-_ACTIVATIONS = frozenset(
-    {
-        getattr(aten, name + suffix)
-        for name in (
-            *("relu", "elu", "celu", "selu", "silu", "gelu", "mish", "sigmoid", "tanh"),
-            *("hardtanh", "hardswish", "hardsigmoid", "leaky_relu", "prelu", "softplus"),
-            *("log_sigmoid", "threshold"),
-        )
-        for suffix in ("", "_")
-        if hasattr(aten, name + suffix)
-    }
-)
 
 
 class FlopsParamsProfiler(Profiler):
@@ -182,7 +125,7 @@ class FlopsParamsProfiler(Profiler):
         )
 
     def profile(self, sample: Mapping[str, Any]) -> FlopsResult:
-        """Both costs of an architecture."""
+        """Return both costs of an architecture."""
         return FlopsResult(*(_value(cost, sample) for cost in self.flops_result))
 
 
@@ -209,7 +152,17 @@ def _flops(space: nn.Module, args: Any, config: FlopsParamsCounterConfig) -> Any
 
 
 def _params(space: nn.Module, config: FlopsParamsCounterConfig) -> Any:
-    return count_parameters(space, normalization=config.count_normalization)
+    if config.count_normalization:
+        return count_parameters(space)
+    return count_parameters(space, lambda module: not _normalizes(module))
+
+
+_NORMALIZATIONS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
+"""Those of torch; an elastic layer says it itself."""
+
+
+def _normalizes(module: nn.Module) -> bool:
+    return getattr(type(module), "is_normalization", isinstance(module, _NORMALIZATIONS))
 
 
 def _config(fields: dict[str, bool]) -> FlopsParamsCounterConfig:

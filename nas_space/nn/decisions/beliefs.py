@@ -17,6 +17,8 @@ from ...mutable.bounds import all_combinations, combinations_of
 from ...mutable.columns import python_values
 from ...mutable.node import Node, key_of, leaves
 
+__all__ = ["Beliefs", "Known", "Outcomes", "Support"]
+
 Known: TypeAlias = "tuple[tuple[Node, Any], ...]"
 """Expressions whose values are known, and these as :func:`key_of` has them."""
 
@@ -94,7 +96,7 @@ class Outcomes:
         self._indices: dict[Any, tuple[list[Tensor], Tensor]] = {}
 
     def indices(self, device: torch.device) -> tuple[list[Tensor], Tensor]:
-        """Codes and places as tensors."""
+        """Return codes and places as tensors."""
         if device not in self._indices:
             codes = [torch.from_numpy(column.copy()).to(device) for column in self.codes.T]
             self._indices[device] = codes, torch.from_numpy(self.places).to(device)
@@ -120,6 +122,10 @@ def _relevant(expressions: tuple[Any, ...], known: Known) -> Known:
         kept |= more
         rest -= more
         names |= {symbol.name for i in more for symbol in leaves(known[i][0])}
+
+
+def _itself(tensor: Tensor) -> Tensor:
+    return tensor
 
 
 @lru_cache(maxsize=8192)
@@ -171,7 +177,7 @@ class Beliefs:
         self._found: dict[Any, tuple[Outcomes, Tensor]] = {}
 
     def outcomes(self, expressions: tuple[Any, ...], known: Known = ()) -> Outcomes:
-        """What the expressions can be together, where some things are known."""
+        """Return what the expressions can be together, where some things are known."""
         return _outcomes(
             (tuple(map(key_of, expressions)), tuple((id(n), k) for n, k in known), self.support),
             _Question(expressions, known, self.support),
@@ -188,8 +194,15 @@ class Beliefs:
         key = (tuple(map(key_of, expressions)), tuple((id(n), k) for n, k in known))
         if key not in self._found:
             outcomes = self.outcomes(expressions, known)
-            self._found[key] = outcomes, self._probabilities(outcomes)
+            # What a gradient checkpoint runs again finds them here: it must not wait for them.
+            with torch.autograd.graph.saved_tensors_hooks(_itself, _itself):
+                self._found[key] = outcomes, self._probabilities(outcomes)
         return self._found[key]
+
+    @property
+    def need_gradients(self) -> bool:
+        """Whether some probabilities are differentiated by."""
+        return any(vector.requires_grad for vector in self.probabilities.values())
 
     def _probabilities(self, outcomes: Outcomes) -> Tensor:
         if not outcomes.labels:

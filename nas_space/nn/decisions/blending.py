@@ -30,6 +30,7 @@ from ...mutable.node import leaves
 from ..elastic import ElasticModule
 from ..layers import WeightlessModule
 from ..parametrized import evaluated, expressions_in
+from ..segments import AxisLayout, Indices, Places, layout_of, leading
 from .beliefs import Beliefs, Known, Outcomes
 
 
@@ -68,7 +69,7 @@ _WIDTHS: dict[type[nn.Module], Widths] = {
 def blend(
     beliefs: Beliefs, known: Known, layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Any:
-    """The output of an elastic layer, mixed over all shapes that it may have.
+    """Return the output of an elastic layer, mixed over all shapes that it may have.
 
     Parameters
     ----------
@@ -85,23 +86,20 @@ def blend(
         If it cannot be mixed.
     """
     plan = plan_of(layer, beliefs, known)
-    if plan.mask is None and plan.together:
-        return layer.run(plan.largest, *args, **kwargs)
-    _, weights = beliefs.of(plan.wanted, known)
-    if plan.together:
-        stand_in = layer.stand_in(plan.largest)
-        assert plan.mask is not None
-        plan.mask.apply(stand_in, weights)
-        return layer.plain.forward(stand_in, *args, **kwargs)
-    return _one_by_one(plan, layer, weights, args, kwargs)
+    if not plan.together:
+        return _one_by_one(plan, layer, beliefs.of(plan.wanted, known)[1], args, kwargs)
+    stand_in = layer.shaped(plan.widest)
+    if plan.mask is not None:
+        plan.mask.apply(stand_in, beliefs.of(plan.wanted, known)[1])
+    return layer.run_as(stand_in, *args, **kwargs)
 
 
 def plan_of(layer: ElasticModule, beliefs: Beliefs, known: Known) -> Plan:
-    """How a layer is mixed; worked out once for each set of values that it may have."""
-    plans = _PLANS.setdefault(layer.__dict__["_blueprint"], {})
+    """Return how a layer is mixed; worked out once for each set of values that it may have."""
+    plans = _PLANS.setdefault(layer.blueprint, {})
     outcomes = beliefs.outcomes(_wanted(layer), known)
     everything = beliefs.outcomes(_wanted(layer))
-    key = (id(outcomes), id(everything))
+    key = (id(outcomes), id(everything), layer.reparametrization is None)
     if key not in plans:
         if len(plans) > _REMEMBERED:
             plans.clear()
@@ -117,7 +115,7 @@ _REMEMBERED = 256
 
 
 def check_blendable(layer: ElasticModule, path: str, beliefs: Beliefs) -> None:
-    """Raises if a layer cannot be mixed, as far as that can be told without its input.
+    """Raise if a layer cannot be mixed, as far as that can be told without its input.
 
     Parameters
     ----------
@@ -141,7 +139,7 @@ def check_blendable(layer: ElasticModule, path: str, beliefs: Beliefs) -> None:
 
 
 def _wanted(layer: ElasticModule) -> tuple[Any, ...]:
-    return tuple(layer.__dict__["_blueprint"].wanted)
+    return (*layer.blueprint.wanted, *layer.blueprint.atoms)
 
 
 class Plan:
@@ -150,9 +148,9 @@ class Plan:
     Attributes
     ----------
     wanted
-        The expressions among its arguments.
-    largest
-        Reads each of these at the largest value it may have.
+        The expressions that its arguments, and the places of its elements, depend on.
+    widest
+        What it is at its largest, in all that any of the outcomes has of it.
     together
         Whether one run with mixed weights does it.
     mask
@@ -170,10 +168,10 @@ class Plan:
             {name: evaluated(a, values) for name, a in layer.args.items()} for values in self.values
         ]
         # Inputs are as wide as the widest, whatever is known here.
-        self.largest = _reader(
-            self.wanted, tuple(map(_largest, zip(*everything.values, strict=True)))
-        )
-        self.full = {name: evaluated(a, self.largest) for name, a in layer.args.items()}
+        largest = _reader(self.wanted, tuple(map(_largest, zip(*everything.values, strict=True))))
+        self.everything_values = [_reader(self.wanted, value) for value in everything.values]
+        self.full = {name: evaluated(a, largest) for name, a in layer.args.items()}
+        self.widest = layer.blueprint.make(largest, lambda axis: Places.of(self.region(axis)))
         self.widths = _WIDTHS.get(layer.plain)
         self.varying = {
             name: expressions_in(value)
@@ -185,8 +183,18 @@ class Plan:
         if not self.together:
             self._check(layer)
 
+    def region(self, axis: AxisLayout) -> Indices:
+        """The places of all elements of an axis that there may be, whatever is known here."""
+        return np.unique(np.concatenate([axis.indices(v) for v in self.everything_values]))
+
+    def there(self, size: Any) -> npt.NDArray[Any]:
+        """Return which elements of an axis of some size are there in which outcome."""
+        axis = layout_of(size)
+        region = self.region(axis)
+        return np.stack([np.isin(region, axis.indices(values)) for values in self.values])
+
     def _together(self, layer: ElasticModule) -> bool:
-        if self.widths is None:
+        if self.widths is None or layer.reparametrization is not None:
             return False
         if self.widths.channelwise:
             return set(self.varying) == {self.widths.outputs} and not (
@@ -198,7 +206,7 @@ class Plan:
         return layer.plain is nn.Embedding and "padding_idx" not in self.varying
 
     def _check(self, layer: ElasticModule) -> None:
-        """Refuses what cannot be run for one shape after another either."""
+        """Refuse what cannot be run for one shape after another either."""
         what = type(layer).__name__
         for name in self.varying:
             if name in {"stride", "dilation"} and layer.plain in (*_CONVOLUTIONS, *_TRANSPOSED):
@@ -266,8 +274,8 @@ def mask_of(layer: ElasticModule, plan: Plan) -> Mask | None:
     if not set(plan.varying) <= kinds:
         return None
     rows, full = plan.rows, plan.full
-    o_there = _below([row[outputs] for row in rows], full[outputs])
-    i_there: npt.NDArray[Any] = _below([row[inputs] for row in rows], full[inputs])
+    o_there = plan.there(layer.args[outputs])
+    i_there = plan.there(layer.args[inputs])
     kernels: list[npt.NDArray[Any]] = []
     if convolution:
         every = [row["groups"] for row in (*rows, full)]
@@ -285,10 +293,6 @@ def mask_of(layer: ElasticModule, plan: Plan) -> Mask | None:
         axes.reverse()
     output_axis = 0 if axes[0] is o_there else 1
     return Mask([*axes, *kernels], output_axis, [bool(row["bias"]) for row in rows])
-
-
-def _below(sizes: list[int], size: int) -> npt.NDArray[Any]:
-    return np.arange(size) < np.array(sizes)[:, None]
 
 
 def _kernels(layer: ElasticModule, plan: Plan) -> list[npt.NDArray[Any]] | None:
@@ -313,7 +317,7 @@ def _kernels(layer: ElasticModule, plan: Plan) -> list[npt.NDArray[Any]] | None:
 
 
 def _before(row: Mapping[str, Any], d: int, n: int) -> int:
-    """How much a convolution pads before the first element."""
+    """Return how much a convolution pads before the first element."""
     if row["padding"] == "valid":
         return 0
     if row["padding"] == "same":
@@ -358,7 +362,7 @@ class Mask:
         self._kept: dict[Any, tuple[Tensor, Tensor, Tensor | None]] = {}
 
     def apply(self, stand_in: Any, weights: Tensor) -> None:
-        """Puts mixed weights in the place of the full ones."""
+        """Put mixed weights in the place of the full ones."""
         contents = stand_in.__dict__
         whole = contents["weight"]
         joint, outputs, bias = self._like(whole)
@@ -403,33 +407,50 @@ def _one_by_one(
     plan: Plan, layer: Any, weights: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Any:
     widths = plan.widths
+    there: dict[str, npt.NDArray[Any]] = {}
+    if widths is not None:
+        names = {str(widths.inputs), widths.outputs} & set(plan.varying)
+        there = {name: plan.there(_width(layer.args[name])) for name in names}
     total: Any = None
-    for values, row, weight in zip(plan.values, plan.rows, weights, strict=True):
+    for place, (values, weight) in enumerate(zip(plan.values, weights, strict=True)):
         inputs = args
-        if widths is not None and widths.inputs in plan.varying and args:
-            inputs = (args[0].narrow(widths.axis, 0, _width(row[widths.inputs])), *args[1:])
+        if widths is not None and args and (some := there.get(str(widths.inputs))) is not None:
+            inputs = (_some_of(args[0], widths.axis, some[place]), *args[1:])
         output = layer.run(values, *inputs, **kwargs)
-        if widths is not None and widths.outputs in plan.varying:
-            output = _padded(output, widths.axis, _width(plan.full[widths.outputs]))
+        if widths is not None and (some := there.get(widths.outputs)) is not None:
+            output = _spread_over(output, widths.axis, some[place])
         if total is not None and total.shape != output.shape:
             expressions = [e for found in plan.varying.values() for e in found]
             raise _refused(type(layer).__name__, "what changes its shape", expressions)
         scaled = output * weight.to(output)
         total = scaled if total is None else total + scaled
-    if widths is not None and widths.outputs in plan.varying:
-        there = _below([_width(row[widths.outputs]) for row in plan.rows], total.shape[widths.axis])
-        share = weights.to(total) @ torch.from_numpy(there.astype(np.float64)).to(total)
+    if widths is not None and (some := there.get(widths.outputs)) is not None:
+        share = weights.to(total) @ torch.from_numpy(some.astype(np.float64)).to(total)
         view = [1] * total.dim()
         view[widths.axis] = -1
         total = total / torch.where(share > 0, share, torch.ones_like(share)).reshape(view)
     return total
 
 
-def _width(size: Any) -> int:
-    return int(size[0]) if isinstance(size, (tuple, list)) else int(size)
+def _width(size: Any) -> Any:
+    return size[0] if isinstance(size, (tuple, list)) else size
 
 
-def _padded(output: Tensor, axis: int, size: int) -> Tensor:
+def _some_of(tensor: Tensor, axis: int, there: npt.NDArray[Any]) -> Tensor:
+    shape: list[int] = list(tensor.shape)
+    shape[axis] = Places.of(np.flatnonzero(there))
+    return leading(tensor, shape)
+
+
+def _spread_over(output: Tensor, axis: int, there: npt.NDArray[Any]) -> Tensor:
+    """Return an output at the places of its elements, and zeros between them."""
     axis %= output.dim()
+    places, size = np.flatnonzero(there), len(there)
+    if len(places) == size:
+        return output
+    if isinstance(Places.of(places), Places):
+        shape = [*output.shape[:axis], size, *output.shape[axis + 1 :]]
+        index = torch.from_numpy(places).to(output.device)
+        return output.new_zeros(shape).index_copy(axis, index, output)
     behind = [0, size - output.shape[axis]]
     return F.pad(output, [0, 0] * (output.dim() - 1 - axis) + behind)

@@ -1,4 +1,4 @@
-"""`Gated`: one path with its gradient, and one beside it to compare with."""
+"""``Gated``: one path with its gradient, and one beside it to compare with."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from torch import Tensor
 
 from .beliefs import Outcomes
 from .weighted import Weighted
+
+__all__ = ["Gated"]
 
 
 class Gated(Weighted):

@@ -1,4 +1,4 @@
-"""`Traced`: one architecture, trained through the slices that it uses and nothing beside them."""
+"""``Traced``: one architecture, trained through the slices that it uses and nothing beside them."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from torch import Tensor, nn
 
 from ...mutable import Values
 from ..activation import Activation
+
+__all__ = ["Slice", "Traced"]
 
 
 class Slice(NamedTuple):
@@ -64,16 +66,13 @@ class Traced(Activation):
     def stand_in(self, layer: Any) -> Any:
         if not torch.is_grad_enabled():
             return super().stand_in(layer)
+
+        def note(parameter: nn.Parameter, cut: Callable[[Tensor], Any], part: Tensor) -> Tensor:
+            if part is parameter or not parameter.requires_grad:
+                return part
+            leaf = part.detach().requires_grad_()
+            self.used.append(Slice(parameter, cut, leaf))
+            return leaf
+
         with torch.no_grad():
-            stand_in = layer.stand_in(self.values)
-        for prefix, part in layer.form(self.values).parts.items():
-            holder = getattr(layer, prefix) if prefix else layer
-            light = stand_in.__dict__[prefix] if prefix else stand_in
-            for name, cut in part.cuts.items():
-                parameter, taken = holder._parameters.get(name), light.__dict__.get(name)
-                if parameter is None or taken is None or taken is parameter:
-                    continue
-                if parameter.requires_grad:
-                    leaf = light.__dict__[name] = taken.detach().requires_grad_()
-                    self.used.append(Slice(parameter, cut, leaf))
-        return stand_in
+            return layer.stand_in(self.values, note)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -61,7 +62,7 @@ class Weighted(Activation):
 
     @contextmanager
     def knowing(self, expression: Any, value: Any) -> Iterator[None]:
-        """A context in which an expression is known to have a value."""
+        """Enter a context in which an expression is known to have a value."""
         before = self.known
         if isinstance(expression, Node):
             self.known = (*before, (expression, key_of(value)))
@@ -69,6 +70,15 @@ class Weighted(Activation):
             yield
         finally:
             self.known = before
+
+    def for_recomputation(self, *, reentrant: bool) -> Weighted:
+        if reentrant and self.beliefs.need_gradients:
+            raise SpaceError(
+                "torch.utils.checkpoint(..., use_reentrant=True) gives no gradients to the "
+                "probabilities of a mixture, which are no inputs of what it runs; write "
+                "use_reentrant=False, or take a strategy that samples, such as RandomOneShot"
+            )
+        return copy.copy(self)
 
     def mix(self, choice: Any, run: Callable[[Any], Any]) -> Any:
         outcomes, weights = self.beliefs.of((choice,), self.known)
@@ -89,7 +99,7 @@ class Weighted(Activation):
         return total.result
 
     def taken(self, outcomes: Outcomes, weights: Tensor) -> Iterable[int]:
-        """The branches that must be run, in order."""
+        """Return the branches that must be run, in order."""
         places = range(len(outcomes.values))
         if weights.requires_grad:
             return places  # the gradient of a weight of zero needs its branch as well
@@ -97,7 +107,7 @@ class Weighted(Activation):
 
     @contextmanager
     def branch(self, outcomes: Outcomes, places: list[int]) -> Iterator[None]:
-        """A context to run what some of the outcomes need in."""
+        """Enter a context to run what some of the outcomes need in."""
         yield
 
     def repeat(self, choice: Any, blocks: Iterable[Callable[[Any], Any]], x: Any) -> Any:
@@ -122,7 +132,7 @@ class Weighted(Activation):
         return blend(self.beliefs, self.known, layer, args, kwargs)
 
     def the_value(self, expression: Any) -> Any:
-        """The value of an expression that is known here.
+        """Return the value of an expression that is known here.
 
         Raises
         ------
@@ -159,7 +169,7 @@ class Mixture:
         self._first: Any = None
 
     def add(self, weight: Tensor, output: Any, value: Any) -> None:
-        """Adds one output; ``None`` counts as zero.
+        """Add one output; ``None`` counts as zero.
 
         Raises
         ------

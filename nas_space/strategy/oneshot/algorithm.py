@@ -1,4 +1,4 @@
-"""`OneShot`: what an algorithm that searches with shared weights says, and nothing else."""
+"""``OneShot``: what an algorithm that searches with shared weights says, and nothing else."""
 
 from __future__ import annotations
 

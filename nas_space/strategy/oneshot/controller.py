@@ -1,4 +1,4 @@
-"""`Controller`: a recurrent network that decides label by label."""
+"""``Controller``: a recurrent network that decides label by label."""
 
 from __future__ import annotations
 

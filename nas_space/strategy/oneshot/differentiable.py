@@ -1,4 +1,4 @@
-"""`DARTS` and `GumbelDARTS`: a policy learned by gradients through a mixture."""
+"""``DARTS`` and ``GumbelDARTS``: a policy learned by gradients through a mixture."""
 
 from __future__ import annotations
 
@@ -80,8 +80,11 @@ class Differentiable(OneShot):
         return policy, optimizer
 
     def rehearse(self, run: Run) -> None:
-        with run.weights_as_they_are(), torch.no_grad(), Weighted(run.policy.probabilities()):
-            run.policy_loss(run.policy_batch())
+        with run.weights_as_they_are(), torch.no_grad():
+            # Said to need gradients, as they will: there are forwards that give them none.
+            vectors = run.policy.probabilities().items()
+            with Weighted({label: vector.requires_grad_() for label, vector in vectors}):
+                run.policy_loss(run.policy_batch())
 
     def probabilities(self, run: Run) -> dict[str, Any]:
         found: dict[str, Tensor] = run.policy.probabilities()

@@ -1,4 +1,4 @@
-"""`ENAS`: shared weights, and a recurrent controller that is rewarded for its decisions."""
+"""``ENAS``: shared weights, and a recurrent controller that is rewarded for its decisions."""
 
 from __future__ import annotations
 

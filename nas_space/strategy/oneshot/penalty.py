@@ -1,4 +1,4 @@
-"""`Penalty`: what an architecture costs, as a part of what a search minimises."""
+"""``Penalty``: what an architecture costs, as a part of what a search minimises."""
 
 from __future__ import annotations
 

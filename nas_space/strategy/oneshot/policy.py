@@ -1,4 +1,4 @@
-"""`Policy`: a probability for each value of each label."""
+"""``Policy``: a probability for each value of each label."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`Proxyless`: a policy learned along two paths at a time, or along one by its reward."""
+"""``Proxyless``: a policy learned along two paths at a time, or along one by its reward."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`RandomOneShot`: weights trained along random paths."""
+"""``RandomOneShot``: weights trained along random paths."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class RandomOneShot(OneShot):
         ``'uniform'``: one random path at each step (SPOS).  ``'fair'``: at each step as many
         paths as the largest choice has values, on which each value of each choice occurs
         equally often, up to one; their gradients are summed (FairNAS).  ``'sandwich'``: the
-        largest architecture, the smallest, and `between` random ones, all but the largest
+        largest architecture, the smallest, and ``between`` random ones, all but the largest
         trained to do what that one does; the mean of their gradients (BigNAS).
     between
         Random paths of the sandwich.

@@ -1,4 +1,4 @@
-"""`SharedWeightsTrainer`: train the shared weights, and of them only those that took part."""
+"""``SharedWeightsTrainer``: train the shared weights, and of them only those that took part."""
 
 from __future__ import annotations
 

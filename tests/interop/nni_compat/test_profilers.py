@@ -19,7 +19,8 @@ from nas_space.interop.nni_compat import (
     NumParamsProfiler,
     Profiler,
 )
-from nas_space.mutable import MutableExpression
+from nas_space.mutable import Categorical, MutableExpression
+from nas_space.nn import ElasticModule
 from nas_space.profiler import FlopsResult, macs, register_flops_formula
 from nas_space.profiler import formulas as formulas_module
 
@@ -93,6 +94,24 @@ def test_formulas_are_told_the_configuration(monkeypatch):
     layer, x = nn.Linear(4, 4), torch.zeros(1, 4)
     assert FlopsProfiler(layer, x).expression == 11
     assert FlopsProfiler(layer, x, count_bias=False).expression == 0
+
+
+def test_a_layer_says_itself_that_it_is_a_normalization():
+    class Scale(nn.Module):
+        def __init__(self, width, device=None, dtype=None):
+            super().__init__()
+            self.weight = nn.Parameter(torch.ones(width, device=device, dtype=dtype))
+
+    class MutableScale(ElasticModule, Scale, wraps=Scale):
+        is_normalization = True
+
+        @classmethod
+        def shapes(cls, arguments):
+            return {"weight": (arguments["width"],)}
+
+    layer = nn.Sequential(nn.Linear(2, 3), MutableScale(Categorical([2, 4], label="width")))
+    assert NumParamsProfiler(layer).profile({"width": 4}) == 9 + 4
+    assert NumParamsProfiler(layer, count_normalization=False).expression == 9
 
 
 def test_unknown_configuration_is_refused():

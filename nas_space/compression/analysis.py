@@ -1,0 +1,381 @@
+"""From a network and its inputs to what may vary: the steps in their order."""
+
+from __future__ import annotations
+
+import fnmatch
+import math
+import random
+import re
+import traceback
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import islice, product
+from typing import Any
+
+from torch import nn
+
+from .depth import Run, runs_of
+from .equations import Solution, solve
+from .groups import Group, Groups
+from .identity import Misplaced
+from .layouts import Layout, layouts_of
+from .polynomials import Polynomial
+from .symbolic import Origin, Trace, follow
+from .trial import Trial
+
+__all__ = ["Analysis", "Options", "Width", "analyse"]
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a user has asked for; see :func:`nas_space.elastic`."""
+
+    widths: tuple[float, ...] = (0.5, 0.75, 1.0)
+    depth: bool = True
+    divisor: int = 8
+    fixed: tuple[str, ...] = ()
+    only: tuple[str, ...] = ("*",)
+    outputs: str = "fixed"
+    share: str = "layer"
+
+    def excludes(self, label: str) -> bool:
+        """Whether the caller wants a label fixed."""
+        chosen = any(fnmatch.fnmatchcase(label, pattern) for pattern in self.only)
+        return not chosen or any(fnmatch.fnmatchcase(label, pattern) for pattern in self.fixed)
+
+
+@dataclass
+class Width:
+    """A size that may vary.
+
+    Attributes
+    ----------
+    name
+        In the equations.
+    label
+        Of the choice.
+    values
+        What it may be, in ascending order; the last is the size in the original.
+    uses
+        What depends on it.
+    """
+
+    name: str
+    label: str
+    values: tuple[int, ...]
+    uses: list[Origin]
+    outer: bool
+
+
+@dataclass
+class Analysis:
+    """What may vary, and how each dimension is laid out.
+
+    Attributes
+    ----------
+    solution
+        Sizes in terms of variables.
+    widths
+        The variables that are choices, by name.
+    layouts
+        By size, how it is laid out.
+    runs
+        The optional blocks.
+    reasons
+        Why the other variables are held, by name.
+    """
+
+    trace: Trace
+    solution: Solution
+    trial: Trial
+    widths: dict[str, Width] = field(default_factory=dict)
+    layouts: dict[Polynomial, Layout] = field(default_factory=dict)
+    runs: list[Run] = field(default_factory=list)
+    reasons: dict[str, str] = field(default_factory=dict)
+    labels: dict[str, str] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    reasons_of_blocks: dict[str, str] = field(default_factory=dict)
+
+
+def analyse(net: nn.Module, args: Any, kwargs: Any, options: Options) -> Analysis:
+    """Finds what may vary in a network, which is left as it was."""
+    trace = _follow(net, args, kwargs)
+    solution = solve(trace)
+    trial = Trial(net, args, kwargs, trace, solution)
+    trial.record()
+    found = Analysis(trace, solution, trial)
+    candidates = layouts_of(trace, solution)
+    found.layouts = {size: options_[0] for size, options_ in candidates.items()}
+    _choose(found, options)
+    for function, names in trial.lost().items():
+        for name in names:
+            _hold(found, name, f"what {function} does to the order of channels is not known")
+    _try_widths(found, candidates)
+    if options.depth:
+        _try_runs(found, runs_of(net, trace, solution), options)
+    _try_together(found)
+    return found
+
+
+def _follow(net: nn.Module, args: Any, kwargs: Any) -> Trace:
+    """Follows a network; where code takes no symbol for an attribute, with its number."""
+    fixed: set[str] = set()
+    paths = {id(module): path for path, module in net.named_modules()}
+    while True:
+        try:
+            return follow(net, args, kwargs, frozenset(fixed))
+        except Exception as error:
+            more = _modules_in(error, paths) - fixed
+            if not more:
+                raise
+            fixed |= {max(more, key=len)}
+
+
+def _modules_in(error: BaseException, paths: Mapping[int, str]) -> set[str]:
+    found = set()
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        owner = frame.f_locals.get("self")
+        if isinstance(owner, nn.Module) and id(owner) in paths:
+            found.add(paths[id(owner)])
+    return found
+
+
+# -- choosing ---------------------------------------------------------------------------------
+
+
+def _choose(found: Analysis, options: Options) -> None:
+    """Which variables are choices, by what is known before anything is tried."""
+    solution = found.solution
+    outer = {name for shape in found.trial.outputs for size in shape for name in size.names}
+    uses: dict[str, list[tuple[Origin, Polynomial]]] = {}
+    for name, origin in solution.origins.items():
+        size = solution.resolve(Polynomial.name(name))
+        for free in size.names:
+            uses.setdefault(free, []).append((origin, size))
+    for name, used in uses.items():
+        dims = [(origin, size) for origin, size in used if origin.dim is not None]
+        if not dims:
+            continue  # an attribute that nothing reads
+        label = found.labels[name] = _label(name, used)
+        step, values = _values(solution.sizes[name], name, dims, options)
+        is_outer = name in outer
+        reason = None
+        if options.excludes(label):
+            reason = "the caller wants it so"
+        elif is_outer and options.outputs == "fixed":
+            reason = "it reaches an output of the network; outputs='free' lets it vary"
+        elif len(dims) == 1:
+            reason = "nothing else has this size, so its elements are read by their places"
+        elif len(values) == 1:
+            reason = f"no smaller size is a multiple of {step}, which divisor asks for"
+        if reason is not None:
+            found.reasons[name] = reason
+        else:
+            origins = [origin for origin, _ in used]
+            found.widths[name] = Width(name, label, values, origins, is_outer)
+    _make_unique(found)
+
+
+def _label(name: str, used: Sequence[tuple[Origin, Polynomial]]) -> str:
+    """Where the size comes from: an attribute that is it, or the layer that has it as output."""
+
+    def rank(item: tuple[Origin, Polynomial]) -> tuple[bool, int]:
+        origin, size = item
+        exact = size.as_name() == name
+        if origin.dim is None:
+            kind = 0 if origin.name not in _WEAK else 3
+        else:
+            kind = 1 if origin.dim == 0 and origin.name == "weight" else 2
+        return (not exact, kind)
+
+    origin, size = min(used, key=rank)
+    if size.as_name() != name and not any(o.dim is None for o, _ in used):
+        suffix = "heads" if len(size.names) > 1 else "width"
+        others = [o for o, s in used if s.as_name() is None]
+        origin = others[0]
+        return f"{origin.path}.{suffix}" if origin.path else suffix
+    part = (
+        origin.name if origin.dim is None else "width" if origin.name == "weight" else origin.name
+    )
+    return f"{origin.path}.{part}" if origin.path else part
+
+
+_WEAK = frozenset({"groups", "normalized_shape", "num_groups", "input_size"})
+"""Attributes that follow a width, rather than being what one calls it by."""
+
+
+def _values(
+    size: int, name: str, dims: Sequence[tuple[Origin, Polynomial]], options: Options
+) -> tuple[int, tuple[int, ...]]:
+    cofactor = 0
+    for _, total in dims:
+        for monomial, c in total.terms.items():
+            if name in monomial:
+                others = [n for n in monomial if n != name]
+                known = math.prod(_SIZES.get(n, 1) for n in others)
+                cofactor = math.gcd(cofactor, c * known)
+    step = options.divisor // math.gcd(options.divisor, cofactor or 1)
+    while step > 1 and step > size * min(options.widths):
+        step = (step + 1) // 2
+    values = {max(step, round(size * width / step) * step) for width in options.widths}
+    return step, tuple(sorted({value for value in values if 1 <= value < size} | {size}))
+
+
+_SIZES: dict[str, int] = {}
+
+
+def _make_unique(found: Analysis) -> None:
+    seen: dict[str, int] = {}
+    for width in found.widths.values():
+        count = seen[width.label] = seen.get(width.label, 0) + 1
+        if count > 1:
+            width.label = f"{width.label}.{count}"
+            found.labels[width.name] = width.label
+
+
+def kind_of(label: str) -> str:
+    """The label with numbers of layers left out: what layers of a kind have in common."""
+    return re.sub(r"(?<=\.)\d+(?=\.|$)|^\d+(?=\.)", "*", label)
+
+
+# -- trying -----------------------------------------------------------------------------------
+
+
+def _hold(found: Analysis, name: str, reason: str) -> None:
+    if found.widths.pop(name, None) is not None:
+        found.reasons[name] = reason
+
+
+def _try_widths(found: Analysis, candidates: Mapping[Polynomial, list[Layout]]) -> None:
+    for width in list(found.widths.values()):
+        error = _attempt(found, {width.name: width.values[0]})
+        if error is None:
+            continue
+        involved = [
+            size for size in candidates if width.name in size.names and len(candidates[size]) > 1
+        ]
+        before = dict(found.layouts)
+        for choice in islice(product(*(candidates[size] for size in involved)), 1, 48):
+            found.layouts.update(zip(involved, choice, strict=True))
+            if _attempt(found, {width.name: width.values[0]}) is None:
+                break
+        else:
+            found.layouts = before
+            _hold(found, width.name, f"the smaller network does not run: {error}")
+    # An order that was found for one variable must be right for those before it, too.
+    for width in list(found.widths.values()):
+        error = _attempt(found, {width.name: width.values[0]})
+        if error is not None:
+            _hold(found, width.name, f"the smaller network does not run: {error}")
+
+
+def _attempt(
+    found: Analysis,
+    values: Mapping[str, int],
+    without: Mapping[str, Sequence[int]] | None = None,
+    runs: Sequence[Run] = (),
+) -> str | None:
+    try:
+        found.trial.attempt(values, found.layouts, without, runs)
+    except Misplaced as error:
+        return str(error)
+    except Exception as error:  # noqa: BLE001 - whatever the code of a network raises is a reason
+        return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+    return None
+
+
+def _try_runs(found: Analysis, runs: Sequence[Run], options: Options) -> None:
+    """Leaves out each block alone, and all that can be at once; keeps what runs."""
+    for run in runs:
+        if options.excludes(run.label):
+            found.reasons_of_blocks[run.label] = "the caller wants it so"
+            continue
+        for place in list(run.optional):
+            error = _attempt(found, {}, {run.path: [place]}, [run])
+            if error is not None:
+                found.reasons_of_blocks[f"{run.path}.{place}"] = f"without it: {error}"
+                run.optional.remove(place)
+        if run.optional:
+            found.runs.append(run)
+    for path in {run.path for run in found.runs}:
+        here = [run for run in found.runs if run.path == path]
+        everything = sorted(place for run in here for place in run.optional)
+        if len(everything) == here[0].total:  # something must be left
+            everything.remove(here[0].optional[0])
+        error = _attempt(found, {}, {path: everything}, here)
+        if error is not None:
+            for run in here:
+                found.runs.remove(run)
+                found.reasons_of_blocks[run.label] = f"without all of them: {error}"
+
+
+def _try_together(found: Analysis) -> None:
+    """All at their smallest, and at random; what breaks it is held, one by one."""
+    rng = random.Random(0)
+    draws = [{w.name: w.values[0] for w in found.widths.values()}]
+    draws += [{w.name: rng.choice(w.values) for w in found.widths.values()} for _ in range(3)]
+    for draw in draws:
+        if _attempt(found, draw) is None:
+            continue
+        kept: dict[str, int] = {}
+        for name, value in draw.items():
+            if name not in found.widths:
+                continue
+            error = _attempt(found, {**kept, name: value})
+            if error is None:
+                kept[name] = value
+            else:
+                _hold(found, name, f"with others, the smaller network does not run: {error}")
+
+
+# -- reporting --------------------------------------------------------------------------------
+
+
+def report(found: Analysis, labels: Mapping[str, str], depths: Sequence[Group]) -> Groups:
+    """The report of an analysis.
+
+    Parameters
+    ----------
+    labels
+        By name of a variable, the label of its choice.
+    depths
+        The groups of optional blocks.
+    """
+    solution = found.solution
+    varying: dict[str, list[Width]] = {}
+    for width in found.widths.values():
+        varying.setdefault(labels[width.name], []).append(width)
+    groups = [
+        Group(
+            label,
+            "width",
+            widths[0].values[-1],
+            widths[0].values,
+            tuple(str(origin) for width in widths for origin in width.uses),
+            any(width.outer for width in widths),
+        )
+        for label, widths in varying.items()
+    ]
+    return Groups(
+        (*groups, *depths), tuple(_fixed(found)), tuple(solution.restrictions), tuple(found.notes)
+    )
+
+
+def _fixed(found: Analysis) -> Iterator[Group]:
+    solution = found.solution
+    for label, reason in found.reasons_of_blocks.items():
+        yield Group(label, "depth", 1, (1,), reason=reason)
+    for name, reason in found.reasons.items():
+        size = solution.sizes[name]
+        places = tuple(
+            str(origin)
+            for other, origin in solution.origins.items()
+            if name in solution.resolve(Polynomial.name(other)).names
+        )
+        yield Group(found.labels[name], "width", size, (size,), places, reason=reason)
+    for name, reason in solution.reasons.items():
+        origin = solution.origins.get(name)
+        if origin is not None and origin.dim is not None:
+            yield Group(
+                str(origin), "width", origin.size, (origin.size,), (str(origin),), reason=reason
+            )

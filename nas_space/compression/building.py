@@ -1,0 +1,348 @@
+"""Make a space of a network: its modules are adopted as they stand, with their tensors."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from typing import Any, cast
+
+from torch import Tensor, nn
+
+from .. import nn as layers
+from ..mutable import Categorical, MutableExpression
+from ..mutable.expression import apply
+from ..mutable.node import Node
+from ..nn.blueprint import Blueprint, Template, defaults_of
+from ..nn.elastic import ElasticModule
+from ..nn.parametrized import expressions_in
+from ..nn.segments import flattened, layout_of
+from .adopted import (
+    Adopted,
+    AdoptedBlock,
+    AdoptedBlocks,
+    AdoptedLayer,
+    SizeBlueprint,
+    adopted_class,
+)
+from .analysis import Analysis, Options, kind_of
+from .depth import Run
+from .groups import Group
+from .layouts import expression_of
+from .polynomials import Polynomial
+
+__all__ = ["Building"]
+
+
+class Building:
+    """Turns the modules of a network into those of a space, in place.
+
+    Parameters
+    ----------
+    net
+        The network.
+    found
+        What may vary in it.
+    options
+        What was asked for.
+
+    Attributes
+    ----------
+    labels
+        By name of a variable, the label of its choice.
+    original
+        The architecture that the network is.
+    depths
+        The groups of optional blocks.
+    """
+
+    def __init__(self, net: nn.Module, found: Analysis, options: Options) -> None:
+        self.net, self.found, self.options = net, found, options
+        self.modules = dict(net.named_modules())
+        self.original: dict[str, Any] = {}
+        self.labels = self._labels()
+        self.values = self._values()
+        self.depths: list[Group] = []
+        self.tensors: dict[str, dict[str, dict[int, Any]]] = {}
+        self.attributes: dict[str, dict[str, Any]] = {}
+        self.keeps: dict[str, list[Any]] = {}
+        self.optional: dict[str, Any] = {}
+
+    # -- what is decided ------------------------------------------------------------------------
+
+    def _labels(self) -> dict[str, str]:
+        """One label for each variable, or one for all of a kind."""
+        if self.options.share == "layer":
+            return {width.name: width.label for width in self.found.widths.values()}
+        shared: dict[Any, str] = {}
+        labels: dict[str, str] = {}
+        taken: set[str] = set()
+        for width in self.found.widths.values():
+            key = (kind_of(width.label), width.values)
+            if key not in shared:
+                label = key[0]
+                while label in taken:
+                    label += "'"
+                taken.add(label)
+                shared[key] = label
+            labels[width.name] = shared[key]
+        return labels
+
+    def _values(self) -> dict[str, Any]:
+        """By name of a variable, its choice, or its number."""
+        solution = self.found.solution
+        known: dict[str, Any] = {}
+        values: dict[str, Any] = dict(solution.sizes)
+        for width in self.found.widths.values():
+            label = self.labels[width.name]
+            if label not in known:
+                known[label] = Categorical(list(width.values), label=label)
+                self.original[label] = width.values[-1]
+            values[width.name] = known[label]
+        return values
+
+    def _sizes(self) -> None:
+        """By module, the sizes of its tensors and its attributes, where they vary."""
+        solution, trial = self.found.solution, self.found.trial
+        for key, axes in trial.axes.items():
+            for path, name in trial.tensors[key][1]:
+                for dim, size in axes.items():
+                    made = expression_of(self.found.layouts[size], self.values)
+                    if isinstance(made, Node):
+                        self.tensors.setdefault(path, {}).setdefault(name, {})[dim] = made
+        for name, origin in solution.origins.items():
+            if origin.dim is not None:
+                continue
+            made = solution.resolve(Polynomial.name(name)).evaluate(self.values)
+            if not isinstance(made, Node):
+                continue
+            into = self.attributes.setdefault(origin.path, {})
+            if origin.place is None:
+                into[origin.name] = made
+            else:
+                items = list(into.get(origin.name, vars(self.modules[origin.path])[origin.name]))
+                items[origin.place] = made
+                into[origin.name] = tuple(items)
+
+    def _blocks(self) -> None:
+        """By container, which of its blocks are there, and what numbers these."""
+        for path in dict.fromkeys(run.path for run in self.found.runs):
+            here = [run for run in self.found.runs if run.path == path]
+            keeps: list[Any] = [True] * here[0].total
+            depths: list[Any] = []
+            all_optional = sum(len(run.optional) for run in here) == here[0].total
+            for run in here:
+                # Something must be left of a container: of the first kind of its blocks.
+                least = 1 if all_optional and run is here[0] else 0
+                most = len(run.optional)
+                values = tuple(range(least, most + 1))
+                if len(values) == 1:
+                    continue
+                depth = Categorical(list(values), label=run.label)
+                depths.append(depth)
+                for rank, place in enumerate(run.optional):
+                    keeps[place] = True if rank < least else depth > rank
+                self.original[run.label] = most
+                places = tuple(f"{path}.{place}" for place in run.optional)
+                self.depths.append(Group(run.label, "depth", most, values, places))
+            if depths:
+                self.keeps[path] = depths
+                for (name, _), keep in zip(self.modules[path]._modules.items(), keeps, strict=True):
+                    if isinstance(keep, Node):
+                        self.optional[f"{path}.{name}" if path else name] = keep
+                self._number(here[0], keeps)
+
+    def _number(self, run: Run, keeps: list[Any]) -> None:
+        """Attributes that number the blocks count those that are there."""
+        for place, name in enumerate(self.modules[run.path]._modules):
+            before = [keep for keep in keeps[:place] if isinstance(keep, Node)]
+            if not before:
+                continue
+            number = apply("sum", place - len(before), *map(MutableExpression.to_int, before))
+            for inner, attribute in run.counters:
+                path = ".".join(part for part in (run.path, name, inner) if part)
+                self.attributes.setdefault(path, {})[attribute] = number
+
+    # -- building -------------------------------------------------------------------------------
+
+    def run(self, root: type[nn.Module]) -> None:
+        """Exchanges classes, tensors stay where they are.
+
+        Parameters
+        ----------
+        root
+            What the network itself becomes.
+        """
+        self._sizes()
+        self._blocks()
+        for path, module in self.modules.items():
+            tensors, attributes = self.tensors.get(path, {}), self.attributes.get(path, {})
+            if path and tensors and type(module) in _KNOWN and self._layer(path, module):
+                continue
+            is_layer = path not in self.optional and not any(True for _ in module.children())
+            if path and tensors and is_layer:
+                self._foreign_layer(module, tensors, attributes)
+                continue
+            bases: list[type[nn.Module]] = [] if path else [root]
+            if path in self.keeps:
+                bases.append(AdoptedBlocks)
+            if path in self.optional:
+                bases.append(AdoptedBlock)
+            if not bases and (tensors or attributes):
+                bases.append(Adopted)
+            if bases:
+                self._adopt(module, tuple(bases), tensors, attributes)
+            if path in self.optional:
+                call = self.found.trace.calls[path]
+                module.__dict__.update(_keep=self.optional[path], _returns=call.length)
+            for depth in self.keeps.get(path, ()):
+                cast(Adopted, module).add_mutable(depth)
+
+    def _adopt(
+        self,
+        module: nn.Module,
+        bases: tuple[type[nn.Module], ...],
+        tensors: Mapping[str, Mapping[int, Any]],
+        attributes: Mapping[str, Any],
+    ) -> None:
+        module.__class__ = adopted_class(type(module), *bases)
+        if tensors:
+            vars(module)["_axis_layouts"] = {
+                name: {dim: layout_of(size) for dim, size in axes.items()}
+                for name, axes in tensors.items()
+            }
+        for name, value in attributes.items():
+            made = apply("tuple", *value) if isinstance(value, tuple) else value
+            setattr(module, name, made)
+
+    def _foreign_layer(
+        self,
+        module: nn.Module,
+        tensors: Mapping[str, Mapping[int, Any]],
+        attributes: Mapping[str, Any],
+    ) -> None:
+        own = type(module)
+        module.__class__ = adopted_class(own, AdoptedLayer)
+        held = {**module._parameters, **module._buffers}
+        shapes = {
+            name: tuple(
+                axes.get(dim, size) for dim, size in enumerate(cast(Tensor, held[name]).shape)
+            )
+            for name, axes in tensors.items()
+        }
+        sizes = {
+            name: apply("tuple", *value) if isinstance(value, tuple) else value
+            for name, value in attributes.items()
+        }
+        names = frozenset(name for name, tensor in held.items() if tensor is not None)
+        blueprint = SizeBlueprint(cast(Any, type(module)), sizes, shapes, names)
+        module.__dict__.update(args=blueprint.arguments, _blueprint=blueprint)
+        for name, value in sizes.items():
+            setattr(module, name, value)
+
+    def _layer(self, path: str, module: nn.Module) -> bool:
+        """Makes a layer of torch the elastic one, if its arguments say all that varies."""
+        elastic = _KNOWN[type(module)]
+        arguments = self._arguments(path, module)
+        if not any(map(expressions_in, arguments.values())):
+            return False
+        layouts = {
+            name: tuple(map(layout_of, shape)) for name, shape in elastic.shapes(arguments).items()
+        }
+        for name, layout in layouts.items():
+            tensor = getattr(module, name, None)
+            if tensor is not None and tuple(a.extent for a in layout) != tuple(tensor.shape):
+                return False
+        reference = Template(module, elastic.derived)
+        module.__class__ = elastic
+        vars(module)["args"] = arguments
+        vars(module)["_blueprint"] = Blueprint(elastic, arguments, reference, layouts)
+        for name, value in arguments.items():
+            if isinstance(value, Node) and name in vars(module):
+                setattr(module, name, value)
+        return True
+
+    def _arguments(self, path: str, module: nn.Module) -> dict[str, Any]:
+        """The arguments of a layer's constructor, read from it."""
+        state = vars(module)
+        found: dict[str, Any] = {}
+        for name in inspect.signature(type(module)).parameters:
+            if name in ("device", "dtype"):
+                continue
+            tensor = module._parameters.get(name, module)
+            if name == "bias":
+                found[name] = module._parameters.get("bias") is not None
+            elif name in state and tensor is module:
+                found[name] = state[name]
+            elif name in defaults_of(type(module)):
+                found[name] = defaults_of(type(module))[name]
+        for name, made in self._size_arguments(path, module).items():
+            if name in found:
+                found[name] = made
+        found |= {n: v for n, v in self.attributes.get(path, {}).items() if n in found}
+        return found
+
+    def _size_arguments(self, path: str, module: nn.Module) -> dict[str, Any]:
+        def size(name: str, dim: int) -> Any:
+            tensor = getattr(module, name, None)
+            known = self.tensors.get(path, {}).get(name, {})
+            return None if tensor is None else known.get(dim, tensor.shape[dim])
+
+        found: dict[str, Any] = {}
+        for kind, arguments in _SIZE_ARGUMENTS.items():
+            if not isinstance(module, kind):
+                continue
+            for argument, places in arguments.items():
+                made = next((s for p in places if (s := size(*p)) is not None), None)
+                if made is not None:
+                    found[argument] = made
+        if isinstance(module, (nn.LayerNorm, nn.RMSNorm)) and module.weight is not None:
+            dims = range(len(module.normalized_shape))
+            found["normalized_shape"] = tuple(size("weight", dim) for dim in dims)
+        if isinstance(module, nn.modules.conv._ConvNd):
+            groups = self.attributes.get(path, {}).get("groups", module.groups)
+            argument = "out_channels" if module.transposed else "in_channels"
+            if isinstance(groups, Node) or groups != 1:
+                inner = size("weight", 1)
+                depthwise = isinstance(inner, int) and inner == 1
+                found[argument] = groups if depthwise else flattened(groups, inner)
+        return found
+
+
+_NORMS = (nn.modules.batchnorm._NormBase,)
+_PER_CHANNEL = (("weight", 0), ("running_mean", 0))
+_SIZE_ARGUMENTS: dict[Any, dict[str, tuple[tuple[str, int], ...]]] = {
+    nn.Linear: {"in_features": (("weight", 1),), "out_features": (("weight", 0),)},
+    nn.Bilinear: {
+        "in1_features": (("weight", 1),),
+        "in2_features": (("weight", 2),),
+        "out_features": (("weight", 0),),
+    },
+    (nn.Conv1d, nn.Conv2d, nn.Conv3d): {
+        "in_channels": (("weight", 1),),
+        "out_channels": (("weight", 0),),
+    },
+    (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d): {
+        "in_channels": (("weight", 0),),
+        "out_channels": (("weight", 1),),
+    },
+    _NORMS: {"num_features": _PER_CHANNEL},
+    nn.GroupNorm: {"num_channels": _PER_CHANNEL},
+    nn.PReLU: {"num_parameters": (("weight", 0),)},
+    (nn.Embedding, nn.EmbeddingBag): {"embedding_dim": (("weight", 1),)},
+}
+"""Which dimension of which tensor an argument of a layer of torch is."""
+
+_KNOWN: dict[type[nn.Module], type[ElasticModule]] = {
+    elastic.plain: elastic
+    for name in layers.__all__
+    if name.startswith("Mutable")
+    and isinstance(elastic := getattr(layers, name), type)
+    and issubclass(elastic, ElasticModule)
+    and hasattr(elastic, "plain")
+    and elastic.plain is not nn.MultiheadAttention
+}
+"""The layers of torch that have an elastic form.
+
+Attention is not among them: torch's encoder layers read its tensors past it, so they must be cut
+when they are read.
+"""

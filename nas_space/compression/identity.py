@@ -1,0 +1,366 @@
+"""Follow the identity of channels through a network: which elements of weights meet which.
+
+Beside every tensor run integers that say from which index of which parameter an element comes.
+Data movement (views, concatenation, chunks, indexing, ...) moves the integers alike.  Where two
+elements are added or multiplied they *meet*.  A smaller network is the original with some
+channels left out exactly if all that meets in it has met in the original: that is what
+:meth:`Identities.check` holds a network to, whatever its code does to the order of channels.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.weak import WeakTensorKeyDictionary
+
+from .meets import MEETS, compressed
+
+__all__ = ["Identities", "Misplaced"]
+
+_NONE = -1
+
+
+class Misplaced(Exception):  # noqa: N818 - caught here, where it becomes a reason
+    """Channels meet that never met in the original."""
+
+
+class Identities(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """What meets what.
+
+    Parameters
+    ----------
+    tensors
+        For each tensor, the dimensions that are followed.
+
+    Attributes
+    ----------
+    starts
+        For each dimension that is followed, the number of its first element.
+    lost
+        Functions whose effect on channels is not known, with the numbers of those.
+    """
+
+    def __init__(self, tensors: Mapping[Tensor, Sequence[int]]) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._known: Any = WeakTensorKeyDictionary()
+        self._of_parameters: Any = WeakTensorKeyDictionary()
+        self.starts: dict[tuple[int, int], int] = {}
+        self.lost: dict[str, set[int]] = {}
+        self._recorded: list[tuple[str, list[npt.NDArray[np.int64]]]] = []
+        self._final: list[tuple[str, npt.NDArray[np.int64]]] | None = None
+        self._step = 0
+        total = 0
+        for tensor, dims in tensors.items():
+            components = []
+            for dim in dims:
+                size = tensor.shape[dim]
+                self.starts[id(tensor), dim] = total
+                shape = [1] * tensor.dim()
+                shape[dim] = size
+                components.append(torch.arange(total, total + size).view(shape))
+                total += size
+            self._of_parameters[tensor] = components
+        self.total = total
+        self._parent = np.arange(total + 1)  # the last one is its own: -1 stays apart
+
+    # -- recording, then checking ---------------------------------------------------------------
+
+    @contextmanager
+    def recording(self) -> Iterator[None]:
+        """A context in which what meets is noted."""
+        with self._running():
+            yield
+        roots = self.roots()
+        self._final = []
+        for name, found in self._recorded:
+            codes = np.concatenate(found) if found else np.empty(0, dtype=np.int64)
+            first, second = roots[codes // self._base], roots[codes % self._base]
+            self._final.append((name, np.unique(first * self._base + second)))
+        self._recorded = []
+
+    @contextmanager
+    def checking(self) -> Iterator[None]:
+        """A context in which what meets must have met before; raises :class:`Misplaced`."""
+        with self._running():
+            yield
+
+    @contextmanager
+    def _running(self) -> Iterator[None]:
+        self._step = 0
+        fast = torch.backends.mha.get_fastpath_enabled()
+        torch.backends.mha.set_fastpath_enabled(False)
+        try:
+            with (
+                warnings.catch_warnings(action="ignore"),
+                torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH),
+                torch.backends.mkldnn.flags(enabled=False),  # recurrent layers as what they do
+                self,
+            ):
+                yield
+        finally:
+            torch.backends.mha.set_fastpath_enabled(fast)
+            self._known.clear()
+
+    @property
+    def _base(self) -> int:
+        return self.total + 1
+
+    def roots(self) -> npt.NDArray[np.int64]:
+        """For each number, the number of its class: channels that are one channel."""
+        parent = self._parent
+        while True:
+            above = parent[parent]
+            if np.array_equal(above, parent):
+                return parent
+            self._parent = parent = above
+
+    # -- tensors --------------------------------------------------------------------------------
+
+    def components(self, tensor: Tensor) -> list[Tensor]:
+        """Numbers of elements: tensors of as many dimensions, of size 1 where they do not vary."""
+        found = self._known.get(tensor)
+        if found is None:
+            found = self._of_parameters.get(tensor)
+        return found or []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        out = func(*args, **kwargs)
+        given = [t for t in torch.utils._pytree.tree_leaves((args, kwargs)) if type(t) is not int]
+        given = [t for t in given if isinstance(t, Tensor)]
+        name = str(func.overloadpacket.__name__)
+        moves = name in _MOVES or (func.is_view and name not in MEETS)
+        if not moves:
+            self._begin(name)
+        if any(self.components(t) for t in given):
+            with _outside():
+                self._follow(func, name, moves, out, args, kwargs)
+        elif isinstance(out, Tensor) and out in self._known and name.endswith("_"):
+            del self._known[out]
+        return out
+
+    def _begin(self, name: str) -> None:
+        if self._final is None:
+            self._recorded.append((name, []))
+        elif self._step >= len(self._final) or self._final[self._step][0] != name:
+            raise Misplaced(f"the forward takes another path: {name} is called")
+        self._step += 1
+
+    def _follow(self, func: Any, name: str, moves: bool, out: Any, args: Any, kwargs: Any) -> None:
+        if name in MEETS:
+            found = MEETS[name](self, out, *args, **kwargs)
+        elif moves:
+            found = self._moved(func, name, out, args, kwargs)
+        elif torch.Tag.pointwise in func.tags or name in _POINTWISE:
+            found = self._pointwise(out, args, kwargs)
+        else:
+            found = None
+        if found is None:
+            self._lose(name, args, kwargs)
+            return
+        first = out[0] if isinstance(out, (tuple, list)) and out else out
+        if isinstance(found, dict):
+            for place, components in found.items():
+                self._known[out[place]] = components
+        elif isinstance(first, Tensor):
+            self._known[first] = found
+
+    def _lose(self, name: str, args: Any, kwargs: Any) -> None:
+        if self._final is not None:
+            return
+        into = self.lost.setdefault(name, set())
+        for leaf in torch.utils._pytree.tree_leaves((args, kwargs)):
+            if isinstance(leaf, Tensor):
+                for component in self.components(leaf):
+                    into.update(np.unique(component.numpy()).tolist())
+
+    # -- meeting --------------------------------------------------------------------------------
+
+    def meet(self, a: Tensor, b: Tensor) -> None:
+        """Notes, or checks, that elements at the same place meet."""
+        shared = [i for i in range(a.dim()) if a.shape[i] > 1 and b.shape[i] > 1]
+        if not shared:
+            return
+        x, y = np.broadcast_arrays(a.numpy(), b.numpy())
+        first, second = x.reshape(-1), y.reshape(-1)
+        there = (first >= 0) & (second >= 0)
+        first, second = first[there], second[there]
+        if self._final is None:
+            codes = np.unique(first * self._base + second)
+            self._recorded[-1][1].append(codes)
+            first, second = codes // self._base, codes % self._base
+            alike = len(np.unique(first)) == len(codes) == len(np.unique(second))
+            if a.shape == b.shape and alike:
+                self._unite(first, second)
+            return
+        roots = self.roots()
+        codes = np.unique(roots[first] * self._base + roots[second])
+        name, known = self._final[self._step - 1]
+        if not np.isin(codes, known, assume_unique=True).all():
+            raise Misplaced(f"channels meet in {name} that do not belong together")
+
+    def _unite(self, first: npt.NDArray[np.int64], second: npt.NDArray[np.int64]) -> None:
+        roots = self.roots()
+        a, b = roots[first], roots[second]
+        while True:
+            low, high = np.minimum(a, b), np.maximum(a, b)
+            differ = low != high
+            if not differ.any():
+                return
+            np.minimum.at(self._parent, high[differ], low[differ])
+            roots = self.roots()
+            a, b = roots[a], roots[b]
+
+    def apart(self, components: Sequence[Tensor]) -> list[Tensor]:
+        """Components without those that say the same, and those that say nothing."""
+        roots = self.roots()
+        found: list[Tensor] = []
+        for component in components:
+            if component.numel() == 1:
+                continue
+            named = torch.from_numpy(roots[component.numpy()])
+            if not any(named.shape == other.shape and torch.equal(named, other) for other in found):
+                found.append(named)
+        return found
+
+    def grouped(self, component: Tensor, dims: Sequence[int]) -> Tensor:
+        """What stands for a component after dimensions are summed over: its first element.
+
+        Elements that are summed together meet in it.
+        """
+        dims = [d for d in dims if component.shape[d] > 1]
+        if not dims:
+            return component
+        first = component
+        for dim in dims:
+            first = first.narrow(dim, 0, 1)
+        if first.numel() > 1:
+            whole = first.expand(component.shape)
+            self.meet(component, whole.contiguous())
+        return first
+
+    # -- kinds of functions ---------------------------------------------------------------------
+
+    def _pointwise(self, out: Any, args: Any, kwargs: Any) -> list[Tensor]:
+        shaped = out[0] if isinstance(out, (tuple, list)) else out
+        operands: list[list[Tensor]] = []
+        for leaf in torch.utils._pytree.tree_leaves((args, kwargs)):
+            if isinstance(leaf, Tensor):
+                lead = shaped.dim() - leaf.dim()
+                operands.append(
+                    [c.reshape((1,) * lead + tuple(c.shape)) for c in self.components(leaf)]
+                )
+        return self.join(operands)
+
+    def join(self, operands: Sequence[Sequence[Tensor]]) -> list[Tensor]:
+        """Components of what is made of several operands, element by element."""
+        for place, one in enumerate(operands):
+            for other in operands[place + 1 :]:
+                for a in one:
+                    for b in other:
+                        self.meet(a, b)
+        return self.apart([component for one in operands for component in one])
+
+    def _moved(self, func: Any, name: str, out: Any, args: Any, kwargs: Any) -> Any:
+        if name in ("cat", "stack"):
+            return self._concatenated(func, args, kwargs)
+        source = args[0]
+        if name in ("copy_", "slice_scatter", "select_scatter"):
+            source = args[1]
+            if name != "copy_":
+                return None
+            lead = args[0].dim() - source.dim()
+            return [c.reshape((1,) * lead + tuple(c.shape)) for c in self.components(source)]
+        if any(
+            self.components(t)
+            for t in torch.utils._pytree.tree_leaves((args[1:], kwargs))
+            if isinstance(t, Tensor)
+        ):
+            return None
+        if name in _VIEWS:
+            func = _reshaped
+        elif name == "constant_pad_nd":
+            return self._padded(source, args[1])
+        results = [
+            func(component.expand(source.shape), *args[1:], **kwargs)
+            for component in self.components(source)
+        ]
+        if isinstance(out, (tuple, list)):
+            return {
+                place: [compressed(result[place]) for result in results]
+                for place in range(len(out))
+            }
+        return self.apart([compressed(result) for result in results])
+
+    def _padded(self, source: Tensor, pad: Sequence[int]) -> list[Tensor]:
+        """Zeros around meet nothing: along what does not vary, they need no number of their own."""
+        made = []
+        for component in self.components(source):
+            own = list(pad)
+            for place in range(len(own)):
+                if component.shape[-1 - place // 2] == 1:
+                    own[place] = 0
+            made.append(torch.nn.functional.pad(component, own, value=_NONE))
+        return self.apart(made)
+
+    def _concatenated(self, func: Any, args: Any, kwargs: Any) -> list[Tensor]:
+        tensors = [t for t in args[0] if not (t.dim() == 1 and t.numel() == 0)]
+        parts = [self.components(t) for t in tensors]
+        made = []
+        for place in range(max(map(len, parts))):
+            row = [
+                (own[place] if place < len(own) else torch.tensor(_NONE)).expand(t.shape)
+                for own, t in zip(parts, tensors, strict=True)
+            ]
+            made.append(compressed(func(row, *args[1:], **kwargs)))
+        return self.apart(made)
+
+    def contract(self, sides: Sequence[Sequence[Tensor]], dim: int) -> list[Tensor]:
+        """Components of a product of two sides in one space of dimensions, summed over one."""
+        for a in sides[0]:
+            for b in sides[1]:
+                self.meet(a, b)
+        return self.apart([self.grouped(c, [dim]) for side in sides for c in side])
+
+
+def _reshaped(tensor: Tensor, shape: Any) -> Tensor:
+    return tensor.reshape(shape)
+
+
+@contextmanager
+def _outside() -> Iterator[None]:
+    from torch.utils._python_dispatch import _disable_current_modes
+
+    with _disable_current_modes():
+        yield
+
+
+_VIEWS = frozenset({"view", "_unsafe_view", "reshape", "_reshape_alias", "_reshape_copy"})
+_MOVES = frozenset(
+    {
+        *("cat", "stack", "clone", "contiguous", "_to_copy", "to", "detach", "lift_fresh", "alias"),
+        *("repeat", "roll", "flip", "index", "index_select", "gather", "constant_pad_nd", "expand"),
+        *("_unsafe_view", "_reshape_copy", "permute_copy", "copy_", "pixel_shuffle", "copy"),
+        *(
+            "pixel_unshuffle",
+            "channel_shuffle",
+            "native_channel_shuffle",
+            "im2col",
+            "take_along_dim",
+        ),
+        *("_unsafe_index", "slice_scatter", "select_scatter", "tril", "triu", "_conj", "set_"),
+        *("unsafe_split", "unsafe_chunk", "unsafe_split_with_sizes"),
+        *("reflection_pad1d", "reflection_pad2d", "replication_pad1d", "replication_pad2d"),
+    }
+)
+_POINTWISE = frozenset(
+    {"dropout", "native_dropout", "masked_fill", "masked_fill_", "where", "rrelu"}
+)

@@ -1,0 +1,279 @@
+"""What meets what in functions of ATen that are neither data movement nor element by element.
+
+Contractions, normalisations and reductions: each rule notes which elements meet, and says of
+which the output is made.  A function without a rule loses the numbers, and says so.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from .identity import Identities
+
+__all__ = ["MEETS", "compressed"]
+
+
+def compressed(tensor: Tensor) -> Tensor:
+    """Return numbers with size 1 along each dimension in which they do not vary."""
+    for dim in range(tensor.dim()):
+        if tensor.shape[dim] > 1:
+            first = tensor.narrow(dim, 0, 1)
+            if tensor.stride(dim) == 0 or bool((tensor == first).all()):
+                tensor = first
+    return tensor
+
+
+MEETS: dict[str, Callable[..., Any]] = {}
+"""By name of a function of ATen, what gives the numbers of its output: of its first tensor."""
+
+
+def _rule(*names: str) -> Callable[[Any], Any]:
+    def register(made: Any) -> Any:
+        MEETS.update(dict.fromkeys(names, made))
+        return made
+
+    return register
+
+
+@_rule("mm")
+def _mm(ids: Identities, out: Tensor, a: Tensor, b: Tensor) -> list[Tensor]:
+    return ids.apart(
+        [
+            c.squeeze(1)
+            for c in ids.contract(
+                (
+                    [c.unsqueeze(2) for c in ids.components(a)],
+                    [c.unsqueeze(0) for c in ids.components(b)],
+                ),
+                1,
+            )
+        ]
+    )
+
+
+@_rule("addmm")
+def _addmm(ids: Identities, out: Tensor, bias: Tensor, a: Tensor, b: Tensor, **_: Any) -> Any:
+    lead = 2 - bias.dim()
+    own = [c.reshape((1,) * lead + tuple(c.shape)) for c in ids.components(bias)]
+    return ids.join([_mm(ids, out, a, b), own])
+
+
+@_rule("bmm")
+def _bmm(ids: Identities, out: Tensor, a: Tensor, b: Tensor, **_: Any) -> list[Tensor]:
+    made = ids.contract(
+        ([c.unsqueeze(3) for c in ids.components(a)], [c.unsqueeze(1) for c in ids.components(b)]),
+        2,
+    )
+    return ids.apart([c.squeeze(2) for c in made])
+
+
+@_rule("baddbmm")
+def _baddbmm(ids: Identities, out: Tensor, bias: Tensor, a: Tensor, b: Tensor, **_: Any) -> Any:
+    lead = 3 - bias.dim()
+    own = [c.reshape((1,) * lead + tuple(c.shape)) for c in ids.components(bias)]
+    return ids.join([_bmm(ids, out, a, b), own])
+
+
+@_rule("mv", "dot")
+def _mv(ids: Identities, out: Tensor, a: Tensor, b: Tensor) -> list[Tensor]:
+    lead = a.dim() - b.dim()
+    sides = (
+        ids.components(a),
+        [c.reshape((1,) * lead + tuple(c.shape)) for c in ids.components(b)],
+    )
+    made = ids.contract(sides, a.dim() - 1)
+    return ids.apart([c.squeeze(-1) for c in made])
+
+
+@_rule("convolution")
+def _convolution(
+    ids: Identities,
+    out: Tensor,
+    x: Tensor,
+    weight: Tensor,
+    bias: Any,
+    stride: Any,
+    padding: Any,
+    dilation: Any,
+    transposed: bool,
+    output_padding: Any,
+    groups: int,
+) -> list[Tensor] | None:
+    inner = [c for c in ids.components(x) if math.prod(c.shape[2:]) == 1]
+    channels = x.shape[1]
+    if len(inner) < len(ids.components(x)):
+        return None
+    # One space: samples, groups, inputs of a group, outputs of a group.
+    left = [
+        c.reshape(c.shape[0], -1).expand(-1, channels).reshape(c.shape[0], groups, -1, 1)
+        for c in inner
+    ]
+    outs = out.shape[1] // groups
+    right = []
+    for c in ids.components(weight):
+        if math.prod(c.shape[2:]) != 1:
+            return None
+        whole = c.reshape(c.shape[:2]).expand(weight.shape[:2])
+        if transposed:
+            whole = whole.reshape(groups, channels // groups, outs)
+        else:
+            whole = whole.reshape(groups, outs, -1).transpose(1, 2)
+        right.append(whole[None])
+    sides = ([compressed(c) for c in left], [compressed(c) for c in right])
+    made = [
+        c.squeeze(2).expand(c.shape[0], groups, outs).reshape(c.shape[0], -1)
+        for c in ids.contract(sides, 2)
+    ]
+    tail = (1,) * (out.dim() - 2)
+    made = [compressed(c.reshape(*c.shape, *tail)) for c in made]
+    own = [] if bias is None else [c.reshape(1, -1, *tail) for c in ids.components(bias)]
+    return ids.join([made, own])
+
+
+@_rule("embedding")
+def _embedding(ids: Identities, out: Tensor, weight: Tensor, index: Tensor, *_: Any) -> Any:
+    lead = (1,) * (out.dim() - 1)
+    return [c.reshape(*lead, -1) for c in ids.components(weight) if c.shape[0] == 1]
+
+
+def _along(channel: Tensor | None, dims: int, ids: Identities) -> list[Tensor]:
+    if channel is None:
+        return []
+    return [c.reshape(1, -1, *(1,) * (dims - 2)) for c in ids.components(channel)]
+
+
+@_rule(
+    "native_batch_norm",
+    "_native_batch_norm_legit",
+    "_batch_norm_with_update",
+    "cudnn_batch_norm",
+    "_native_batch_norm_legit_no_training",
+    "_batch_norm_no_update",
+    "native_batch_norm_legit",
+)
+def _batch_norm(ids: Identities, out: Any, x: Tensor, *others: Any, **_: Any) -> Any:
+    per_channel = [t for t in others if isinstance(t, Tensor)]
+    return ids.join([ids.components(x), *(_along(t, x.dim(), ids) for t in per_channel)])
+
+
+@_rule("native_layer_norm", "_fused_rms_norm")
+def _layer_norm(ids: Identities, out: Any, x: Tensor, shape: Any, *others: Any) -> Any:
+    own = []
+    for tensor in others:
+        if isinstance(tensor, Tensor):
+            lead = (1,) * (x.dim() - tensor.dim())
+            own.append([c.reshape(*lead, *c.shape) for c in ids.components(tensor)])
+    dims = range(x.dim() - len(shape), x.dim())
+    for c in ids.components(x):
+        ids.grouped(c, dims)
+    return ids.join([ids.components(x), *own])
+
+
+@_rule("native_group_norm")
+def _group_norm(
+    ids: Identities,
+    out: Any,
+    x: Tensor,
+    weight: Any,
+    bias: Any,
+    n: int,
+    c: int,
+    hw: int,
+    group: int,
+    eps: float,
+) -> Any:
+    for component in ids.components(x):
+        if component.shape[1] > 1:
+            ids.grouped(component.reshape(component.shape[0], group, -1), [2])
+    return ids.join([ids.components(x), _along(weight, x.dim(), ids), _along(bias, x.dim(), ids)])
+
+
+def _dims(x: Tensor, dim: Any) -> list[int]:
+    if dim is None or dim == []:
+        return list(range(x.dim()))
+    return [d % x.dim() for d in (dim if isinstance(dim, (list, tuple)) else [dim])]
+
+
+@_rule(
+    "mean",
+    "sum",
+    "amax",
+    "amin",
+    "var",
+    "std",
+    "argmax",
+    "argmin",
+    "norm",
+    "logsumexp",
+    "prod",
+    "linalg_vector_norm",
+    "max",
+    "min",
+    "any",
+    "all",
+    "var_mean",
+    "std_mean",
+    "nansum",
+    "median",
+)
+def _reduced(ids: Identities, out: Any, x: Tensor, *args: Any, **kwargs: Any) -> Any:
+    shaped = out[0] if isinstance(out, (tuple, list)) else out
+    if args and isinstance(args[0], Tensor):  # maximum of two
+        return None
+    if shaped.dim() == x.dim():
+        dims = [d for d in range(x.dim()) if shaped.shape[d] == 1]
+    elif shaped.dim() == 0:
+        dims = list(range(x.dim()))
+    else:
+        # ``dim`` is the only argument that is a list or, for some, a number.
+        given = [a for a in (*args, kwargs.get("dim")) if isinstance(a, list) or type(a) is int]
+        dims = _dims(x, given[-1] if isinstance(given[0], float) else given[0])
+    firsts = [ids.grouped(c, dims) for c in ids.components(x)]
+    if shaped.dim() < x.dim():
+        kept = [d for d in range(x.dim()) if d not in dims]
+        firsts = [c.reshape([c.shape[d] for d in kept]) for c in firsts]
+    return ids.apart(firsts)
+
+
+@_rule("_softmax", "_log_softmax", "_safe_softmax", "cumsum", "cumprod")
+def _softmax(ids: Identities, out: Any, x: Tensor, dim: int, *_: Any, **__: Any) -> Any:
+    for c in ids.components(x):
+        ids.grouped(c, _dims(x, dim))
+    return ids.components(x)
+
+
+@_rule(
+    "max_pool2d_with_indices",
+    "avg_pool2d",
+    "_adaptive_avg_pool2d",
+    "adaptive_max_pool2d",
+    "upsample_nearest2d",
+    "upsample_bilinear2d",
+    "upsample_bicubic2d",
+    "_upsample_bilinear2d_aa",
+    "upsample_nearest1d",
+    "upsample_linear1d",
+    "avg_pool1d",
+    "max_pool3d_with_indices",
+    "avg_pool3d",
+    "_adaptive_avg_pool3d",
+    "upsample_trilinear3d",
+    "grid_sampler_2d",
+    "_upsample_nearest_exact2d",
+    "mkldnn_max_pool2d",
+    "_upsample_bicubic2d_aa",
+)
+def _spatial(ids: Identities, out: Any, x: Tensor, *_: Any, **__: Any) -> Any:
+    channels = 2 if x.dim() in (4, 5) else 1
+    found = ids.components(x)
+    return found if all(math.prod(c.shape[channels:]) == 1 for c in found) else None
+
+
+@_rule("native_dropout")
+def _dropout(ids: Identities, out: Any, x: Tensor, *_: Any) -> Any:
+    return ids.components(x)

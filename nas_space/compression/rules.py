@@ -1,0 +1,481 @@
+"""What functions of torch ask of sizes, where torch's own kernels ask for more than they need.
+
+A rule checks the sizes that must be equal, and makes the output.  A function without a rule runs
+torch's own fake kernel, which may fix a size; a rule that forgets a check loses a coupling,
+which the trial of every label finds.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+__all__ = ["Rules", "same"]
+
+_RULES: dict[Any, Callable[..., Any]] = {}
+
+
+class Rules(TorchFunctionMode):
+    """Runs rules in the place of the functions that have one, and tells how sizes are composed.
+
+    Parameters
+    ----------
+    compose
+        Told that a size is the sum, or the product, of others in this order.
+    """
+
+    def __init__(self, compose: Callable[[str, Any, list[Any]], None]) -> None:
+        super().__init__()
+        self.compose = compose
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        result = NotImplemented
+        rule = _RULES.get(func)
+        if rule is not None:
+            result = rule(*args, **kwargs)
+        if result is NotImplemented:
+            result = func(*args, **kwargs)
+        if func in _RESHAPES:
+            self._reshaped(args[0].shape, result.shape)
+        elif func in _JOINS:
+            self._joined(args[0] if args else kwargs["tensors"], result)
+        elif func in _SPLITS:
+            self._joined(result, args[0])
+        return result
+
+    def _reshaped(self, before: Any, after: Any) -> None:
+        """Tells which sizes are products of which, by going along both shapes."""
+        i = j = 0
+        while i < len(before) and j < len(after):
+            left, right = [before[i]], [after[j]]
+            while (a := math.prod(map(int_hint, left))) != (b := math.prod(map(int_hint, right))):
+                if a < b:
+                    i += 1
+                    left.append(before[i])
+                else:
+                    j += 1
+                    right.append(after[j])
+            i, j = i + 1, j + 1
+            for whole, factors in ((left, right), (right, left)):
+                parts = [part for part in factors if not (type(part) is int and part == 1)]
+                if len(whole) == 1 and len(parts) > 1 and type(whole[0]) is not int:
+                    self.compose("product", whole[0], parts)
+
+    def _joined(self, parts: Any, whole: Any) -> None:
+        if not parts or len(parts) < 2:
+            return
+        for dim, size in enumerate(whole.shape):
+            sizes = [part.shape[dim] for part in parts if part.dim() == whole.dim()]
+            is_whole = len(sizes) == len(parts) and type(size) is not int
+            if is_whole and sum(map(int_hint, sizes)) == int_hint(size):
+                self.compose("sum", size, sizes)
+
+
+def rule(*functions: Any) -> Callable[[Any], Any]:
+    """Registers a rule for functions of torch."""
+
+    def register(made: Any) -> Any:
+        _RULES.update(dict.fromkeys(functions, made))
+        return made
+
+    return register
+
+
+def same(a: Any, b: Any) -> None:
+    """Two sizes are equal: said to torch's shape environment by asking."""
+    if a is not b and not bool(a == b):
+        raise RuntimeError(f"sizes {a} and {b} differ")
+
+
+def fixed(size: Any) -> int:
+    """A size as a number: it can no longer vary."""
+    return int(size)
+
+
+def _new(like: Tensor, shape: Any) -> Tensor:
+    return like.new_empty(tuple(shape))
+
+
+def _spread(value: Any, n: int) -> tuple[Any, ...]:
+    return tuple(value) if isinstance(value, (tuple, list)) else (value,) * n
+
+
+@rule(F.linear)
+def _linear(input: Tensor, weight: Tensor, bias: Any = None) -> Tensor:
+    same(input.shape[-1], weight.shape[1])
+    if bias is not None:
+        same(bias.shape[0], weight.shape[0])
+    return _new(input, (*input.shape[:-1], weight.shape[0]))
+
+
+def _convolution(
+    input: Tensor,
+    weight: Tensor,
+    bias: Any = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: Any = 1,
+) -> Any:
+    n = weight.dim() - 2
+    batched = input.dim() == n + 2
+    channels, extents = input.shape[-n - 1], input.shape[-n:]
+    same(channels, weight.shape[1] * groups)
+    if not (type(groups) is int and groups == 1):
+        same(weight.shape[0] % groups, 0)
+    if bias is not None:
+        same(bias.shape[0], weight.shape[0])
+    strides, dilations = _spread(stride, n), _spread(dilation, n)
+    if padding == "same":
+        out = list(extents)
+    else:
+        pads = (0,) * n if padding == "valid" else _spread(padding, n)
+        out = [
+            (e + 2 * p - d * (k - 1) - 1) // s + 1
+            for e, p, d, k, s in zip(
+                extents, pads, dilations, weight.shape[2:], strides, strict=True
+            )
+        ]
+    shape = (weight.shape[0], *out)
+    return _new(input, (input.shape[0], *shape) if batched else shape)
+
+
+rule(F.conv1d, F.conv2d, F.conv3d)(_convolution)
+
+
+def _transposed(
+    input: Tensor,
+    weight: Tensor,
+    bias: Any = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    output_padding: Any = 0,
+    groups: Any = 1,
+    dilation: Any = 1,
+) -> Any:
+    n = weight.dim() - 2
+    same(input.shape[-n - 1], weight.shape[0])
+    if not (type(groups) is int and groups == 1):
+        same(weight.shape[0] % groups, 0)
+    channels = weight.shape[1] * groups
+    if bias is not None:
+        same(bias.shape[0], channels)
+    out = [
+        (e - 1) * s - 2 * p + d * (k - 1) + o + 1
+        for e, s, p, d, k, o in zip(
+            input.shape[-n:],
+            _spread(stride, n),
+            _spread(padding, n),
+            _spread(dilation, n),
+            weight.shape[2:],
+            _spread(output_padding, n),
+            strict=True,
+        )
+    ]
+    return _new(input, (*input.shape[: -n - 1], channels, *out))
+
+
+rule(F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)(_transposed)
+
+
+@rule(F.layer_norm, torch.layer_norm)
+def _layer_norm(
+    input: Tensor,
+    normalized_shape: Any,
+    weight: Any = None,
+    bias: Any = None,
+    eps: float = 1e-5,
+    *_: Any,
+) -> Tensor:
+    for place, size in enumerate(reversed(tuple(normalized_shape))):
+        for tensor in (input, weight, bias):
+            if tensor is not None:
+                same(tensor.shape[-1 - place], size)
+    return _new(input, input.shape)
+
+
+@rule(F.rms_norm, torch.rms_norm)
+def _rms_norm(input: Tensor, normalized_shape: Any, weight: Any = None, eps: Any = None) -> Tensor:
+    made: Tensor = _layer_norm(input, normalized_shape, weight)
+    return made
+
+
+@rule(F.batch_norm, torch.batch_norm)
+def _batch_norm(
+    input: Tensor,
+    running_mean: Any,
+    running_var: Any,
+    weight: Any = None,
+    bias: Any = None,
+    *_: Any,
+    **__: Any,
+) -> Tensor:
+    for tensor in (running_mean, running_var, weight, bias):
+        if tensor is not None:
+            same(tensor.shape[0], input.shape[1])
+    return _new(input, input.shape)
+
+
+@rule(F.instance_norm)
+def _instance_norm(
+    input: Tensor,
+    running_mean: Any = None,
+    running_var: Any = None,
+    weight: Any = None,
+    bias: Any = None,
+    *_: Any,
+    **__: Any,
+) -> Tensor:
+    made: Tensor = _batch_norm(input, running_mean, running_var, weight, bias)
+    return made
+
+
+@rule(F.group_norm, torch.group_norm)
+def _group_norm(
+    input: Tensor, num_groups: Any, weight: Any = None, bias: Any = None, *_: Any, **__: Any
+) -> Tensor:
+    same(input.shape[1] % num_groups, 0)
+    for tensor in (weight, bias):
+        if tensor is not None:
+            same(tensor.shape[0], input.shape[1])
+    return _new(input, input.shape)
+
+
+@rule(F.scaled_dot_product_attention)
+def _attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attn_mask: Any = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    scale: Any = None,
+    enable_gqa: bool = False,
+) -> Tensor:
+    same(query.shape[-1], key.shape[-1])
+    same(key.shape[-2], value.shape[-2])
+    for dim in range(2, query.dim() - 1):
+        q, k, v = query.shape[-dim - 1], key.shape[-dim - 1], value.shape[-dim - 1]
+        same(k, v)
+        if enable_gqa and dim == 2:
+            same(q % k, 0)
+        else:
+            same(q, k)
+    scores = (*query.shape[:-1], key.shape[-2])
+    if attn_mask is not None:
+        _broadcast(scores, attn_mask.shape)
+    return _new(query, (*query.shape[:-1], value.shape[-1]))
+
+
+def _broadcast(a: Any, b: Any) -> tuple[Any, ...]:
+    out = []
+    for place in range(max(len(a), len(b))):
+        x = a[-1 - place] if place < len(a) else 1
+        y = b[-1 - place] if place < len(b) else 1
+        if type(x) is int and x == 1:
+            out.append(y)
+        else:
+            if not (type(y) is int and y == 1):
+                same(x, y)
+            out.append(x)
+    return tuple(reversed(out))
+
+
+@rule(torch.matmul, Tensor.matmul, Tensor.__matmul__, torch.bmm, Tensor.bmm, torch.mm, Tensor.mm)
+def _matmul(input: Tensor, other: Tensor) -> Any:
+    if input.dim() < 2 or other.dim() < 2:
+        return NotImplemented
+    same(input.shape[-1], other.shape[-2])
+    batch = _broadcast(input.shape[:-2], other.shape[:-2])
+    return _new(input, (*batch, input.shape[-2], other.shape[-1]))
+
+
+@rule(torch.baddbmm, Tensor.baddbmm)
+def _baddbmm(input: Tensor, batch1: Tensor, batch2: Tensor, **_: Any) -> Tensor:
+    made: Tensor = _matmul(batch1, batch2)
+    _broadcast(made.shape, input.shape)
+    return made
+
+
+@rule(torch.addmm, Tensor.addmm)
+def _addmm(input: Tensor, mat1: Tensor, mat2: Tensor, **_: Any) -> Tensor:
+    made: Tensor = _matmul(mat1, mat2)
+    _broadcast(made.shape, input.shape)
+    return made
+
+
+@rule(torch.chunk, Tensor.chunk)
+def _chunk(input: Tensor, chunks: int, dim: int = 0) -> Any:
+    size = input.shape[dim]
+    if type(size) is int:
+        return NotImplemented
+    if int_hint(size) % chunks:
+        return NotImplemented
+    same(size % chunks, 0)
+    return tuple(input.narrow(dim, i * (size // chunks), size // chunks) for i in range(chunks))
+
+
+@rule(torch.split, Tensor.split)
+def _split(tensor: Tensor, split_size: Any = None, dim: int = 0, **kwargs: Any) -> Any:
+    split_size = kwargs.get("split_size_or_sections", split_size)
+    size = tensor.shape[dim]
+    if isinstance(split_size, (list, tuple)):
+        total: Any = sum(split_size[1:], split_size[0])
+        same(size, total)
+        parts, start = [], 0
+        for part in split_size:
+            parts.append(_narrow(tensor, dim, part))
+            start = start + part
+        return tuple(parts)
+    if type(size) is int and type(split_size) is int:
+        return NotImplemented
+    same(size % split_size, 0)
+    count = int_hint(size) // int_hint(split_size)
+    same(size, split_size * count)
+    return tuple(_narrow(tensor, dim, split_size) for _ in range(count))
+
+
+def _narrow(tensor: Tensor, dim: int, size: Any) -> Tensor:
+    shape = list(tensor.shape)
+    shape[dim] = size
+    return _new(tensor, shape)
+
+
+def int_hint(size: Any) -> int:
+    """The present value of a size, which stays free."""
+    return int(size.node.hint) if isinstance(size, torch.SymInt) else int(size)
+
+
+@rule(F.pad)
+def _pad(input: Tensor, pad: Any, mode: str = "constant", value: Any = None) -> Tensor:
+    shape = list(input.shape)
+    for place in range(len(pad) // 2):
+        before, after = pad[2 * place], pad[2 * place + 1]
+        if not (type(before) is int and before == 0 and type(after) is int and after == 0):
+            shape[-1 - place] = shape[-1 - place] + before + after
+    return _new(input, shape)
+
+
+@rule(F.interpolate)
+def _interpolate(
+    input: Tensor, size: Any = None, scale_factor: Any = None, *_: Any, **__: Any
+) -> Tensor:
+    n = input.dim() - 2
+    if size is not None:
+        extents = _spread(size, n)
+    else:
+        factors = _spread(scale_factor, n)
+        extents = tuple(
+            math.floor(fixed(e) * f) for e, f in zip(input.shape[2:], factors, strict=True)
+        )
+    return _new(input, (*input.shape[:2], *extents))
+
+
+@rule(F.embedding)
+def _embedding(input: Tensor, weight: Tensor, *_: Any, **__: Any) -> Tensor:
+    fixed(weight.shape[0])
+    return weight.new_empty((*input.shape, weight.shape[1]))
+
+
+@rule(torch.lstm, torch.gru, torch.rnn_tanh, torch.rnn_relu)
+def _recurrent(*args: Any) -> Any:
+    if isinstance(args[1], Tensor) and args[1].dim() == 1:  # packed sequences
+        return NotImplemented
+    given, state, weights, biases, layers, _, _, bidirectional, _batch_first = args
+    states = list(state) if isinstance(state, (tuple, list)) else [state]
+    directions = 2 if bidirectional else 1
+    hidden = states[0].shape[-1]
+    per_cell = len(weights) // (layers * directions)
+    has_projection = per_cell in (3, 5)
+    features = given.shape[-1]
+    cells = states[1].shape[-1] if len(states) > 1 else hidden
+    for layer in range(layers):
+        for direction in range(directions):
+            start = (layer * directions + direction) * per_cell
+            w_ih, w_hh, *rest = weights[start : start + per_cell]
+            same(w_ih.shape[1], features)
+            same(w_hh.shape[1], hidden)
+            gates = int_hint(w_ih.shape[0]) // int_hint(cells)
+            same(w_ih.shape[0], gates * cells)
+            same(w_hh.shape[0], gates * cells)
+            if biases:
+                same(rest[0].shape[0], gates * cells)
+                same(rest[1].shape[0], gates * cells)
+            if has_projection:
+                same(rest[-1].shape[0], hidden)
+                same(rest[-1].shape[1], cells)
+        features = hidden * directions
+    out = _new(given, (*given.shape[:-1], features))
+    return (out, *(_new(s, s.shape) for s in states))
+
+
+@rule(F.multi_head_attention_forward)
+def _multi_head(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    embed_dim_to_check: Any,
+    num_heads: Any,
+    in_proj_weight: Any,
+    in_proj_bias: Any,
+    bias_k: Any,
+    bias_v: Any,
+    add_zero_attn: bool,
+    dropout_p: float,
+    out_proj_weight: Tensor,
+    out_proj_bias: Any,
+    training: bool = True,
+    key_padding_mask: Any = None,
+    need_weights: bool = True,
+    attn_mask: Any = None,
+    use_separate_proj_weight: bool = False,
+    q_proj_weight: Any = None,
+    k_proj_weight: Any = None,
+    v_proj_weight: Any = None,
+    static_k: Any = None,
+    static_v: Any = None,
+    average_attn_weights: bool = True,
+    is_causal: bool = False,
+) -> Any:
+    width = query.shape[-1]
+    same(width, embed_dim_to_check)
+    same(width % num_heads, 0)
+    if use_separate_proj_weight:
+        for given, weight in ((query, q_proj_weight), (key, k_proj_weight), (value, v_proj_weight)):
+            same(given.shape[-1], weight.shape[1])
+            same(weight.shape[0], width)
+    else:
+        same(in_proj_weight.shape[1], width)
+        same(in_proj_weight.shape[0], width * 3)
+    if in_proj_bias is not None:
+        same(in_proj_bias.shape[0], width * 3)
+    for extra in (bias_k, bias_v):
+        if extra is not None:
+            same(extra.shape[-1], width)
+    same(out_proj_weight.shape[1], width)
+    same(out_proj_weight.shape[0], width)
+    if out_proj_bias is not None:
+        same(out_proj_bias.shape[0], width)
+    if not need_weights:
+        return _new(query, query.shape), None
+    source, target = key.shape[0], query.shape[0]
+    batch = (query.shape[1],) if query.dim() == 3 else ()
+    heads = () if average_attn_weights else (num_heads,)
+    return _new(query, query.shape), _new(query, (*batch, *heads, target, source))
+
+
+_RESHAPES = frozenset(
+    {
+        *(torch.reshape, Tensor.reshape, Tensor.view, torch.flatten, Tensor.flatten),
+        *(torch.unflatten, Tensor.unflatten, Tensor.reshape_as, Tensor.view_as),
+    }
+)
+_JOINS = frozenset({torch.cat, torch.concat, torch.hstack})
+_SPLITS = frozenset({torch.chunk, Tensor.chunk, torch.split, Tensor.split})

@@ -1,0 +1,192 @@
+"""Cut the network for real, run it, and hold what meets in it to what met in the original."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .depth import Run
+from .equations import Solution
+from .identity import Identities, Misplaced
+from .layouts import Layout, indices
+from .polynomials import Polynomial
+from .symbolic import Trace, forgetting_caches, leaves_of, tensors_of
+
+__all__ = ["Trial"]
+
+
+class Trial:
+    """Runs parts of a network.
+
+    Parameters
+    ----------
+    net
+        The network, in evaluation mode.  It is left as it was.
+    args, kwargs
+        Its inputs.
+    trace, solution
+        What the symbolic run has shown.
+    """
+
+    def __init__(
+        self, net: nn.Module, args: Any, kwargs: Any, trace: Trace, solution: Solution
+    ) -> None:
+        self.net, self.args, self.kwargs = net, args, kwargs
+        self.solution = solution
+        self.sizes = dict(solution.sizes)
+        self.outputs = [[solution.of(size) for size in shape] for shape in trace.outputs]
+        self.modules = dict(net.named_modules())
+        self.tensors = tensors_of(net)
+        self.axes: dict[int, dict[int, Polynomial]] = {}
+        self.attributes: list[tuple[nn.Module, str, int | None, Polynomial]] = []
+        ids = {place: key for key, (_, places) in self.tensors.items() for place in places}
+        for name, origin in solution.origins.items():
+            size = solution.resolve(Polynomial.name(name))
+            if not size.names:
+                continue
+            if origin.dim is None:
+                module = self.modules[origin.path]
+                self.attributes.append((module, origin.name, origin.place, size))
+            else:
+                self.axes.setdefault(ids[origin.path, origin.name], {})[origin.dim] = size
+        self.identities: Identities | None = None
+
+    def record(self) -> list[tuple[int, ...]]:
+        """Runs the original; returns the shapes of what it returns."""
+        followed = {self.tensors[key][0]: list(axes) for key, axes in self.axes.items()}
+        self.identities = Identities(followed)
+        with self.identities.recording():
+            return self._run({})
+
+    def lost(self) -> dict[str, set[str]]:
+        """For functions whose effect on channels is not known, the variables of these."""
+        assert self.identities is not None
+        owners: dict[int, frozenset[str]] = {}
+        for (key, dim), start in self.identities.starts.items():
+            size = self.axes[key][dim]
+            extent = self.tensors[key][0].shape[dim]
+            owners.update(dict.fromkeys(range(start, start + extent), size.names))
+        roots = self.identities.roots()
+        members: dict[int, set[str]] = {}
+        for number, names in owners.items():
+            members.setdefault(int(roots[number]), set()).update(names)
+        return {
+            function: set().union(*(members.get(int(roots[n]), set()) for n in numbers if n >= 0))
+            for function, numbers in self.identities.lost.items()
+        }
+
+    def attempt(
+        self,
+        values: Mapping[str, int],
+        layouts: Mapping[Polynomial, Layout],
+        without: Mapping[str, Sequence[int]] | None = None,
+        runs: Sequence[Run] = (),
+    ) -> None:
+        """Runs the network with smaller sizes, and without some blocks.
+
+        Parameters
+        ----------
+        values
+            Of the variables that are smaller.
+        layouts
+            How each size is laid out.
+        without
+            By path of a container, the places of the blocks that are left out.
+        runs
+            The runs of blocks, for the attributes that number them.
+
+        Raises
+        ------
+        Misplaced
+            If channels meet that never met before.
+        Exception
+            Whatever the code of the network raises.
+        """
+        assert self.identities is not None
+        full = {**self.sizes, **values}
+        blocks = without or {}
+        check: Any = nullcontext() if blocks else self.identities.checking()
+        with self._attributes(full), self._without(blocks, runs), check:
+            shapes = self._run(self._cut(values, layouts))
+        expected = [tuple(size.evaluate(full) for size in shape) for shape in self.outputs]
+        if shapes != expected:
+            raise Misplaced(f"returns {shapes} instead of {expected}")
+
+    def _cut(
+        self, values: Mapping[str, int], layouts: Mapping[Polynomial, Layout]
+    ) -> dict[str, Tensor]:
+        found: dict[str, Tensor] = {}
+        for key, axes in self.axes.items():
+            tensor, places = self.tensors[key]
+            cut = tensor.detach()
+            # Tensors are told apart by identity: what is followed is the parameter itself.
+            for dim, size in axes.items():
+                if size.names.isdisjoint(values):
+                    continue
+                kept, _ = indices(layouts[size], values, self.sizes)
+                cut = _taken(tensor if cut.shape == tensor.shape else cut, dim, kept)
+            if cut.shape != tensor.shape:
+                for path, name in places:
+                    found[f"{path}.{name}" if path else name] = cut
+        return found
+
+    def _run(self, tensors: Mapping[str, Tensor]) -> list[tuple[int, ...]]:
+        with torch.no_grad(), forgetting_caches(self.net), torch.random.fork_rng(devices=[]):
+            if tensors:
+                result = torch.func.functional_call(self.net, dict(tensors), self.args, self.kwargs)
+            else:
+                result = self.net(*self.args, **self.kwargs)
+        return [tuple(leaf.shape) for leaf in leaves_of(result)]
+
+    @contextmanager
+    def _attributes(self, values: Mapping[str, int]) -> Iterator[None]:
+        held = [(module, dict(vars(module))) for module in self.modules.values()]
+        try:
+            for module, name, place, size in self.attributes:
+                value = size.evaluate(values)
+                if place is not None:
+                    items = list(vars(module)[name])
+                    items[place] = value
+                    value = tuple(items)
+                vars(module)[name] = value
+            yield
+        finally:
+            for module, state in held:
+                module.__dict__.clear()
+                module.__dict__.update(state)
+
+    @contextmanager
+    def _without(self, blocks: Mapping[str, Sequence[int]], runs: Sequence[Run]) -> Iterator[None]:
+        held: list[tuple[nn.Module, dict[str, Any]]] = []
+        numbered: list[tuple[nn.Module, str, int]] = []
+        try:
+            for path, left_out in blocks.items():
+                container = self.modules[path]
+                children = dict(container._modules)
+                held.append((container, children))
+                kept = [c for i, c in enumerate(children.values()) if i not in left_out]
+                container._modules.clear()
+                container._modules.update({str(i): child for i, child in enumerate(kept)})
+                counters = next(run.counters for run in runs if run.path == path)
+                for number, child in enumerate(kept):
+                    for inner, name in counters:
+                        module = child.get_submodule(inner)
+                        numbered.append((module, name, vars(module)[name]))
+                        vars(module)[name] = number
+            yield
+        finally:
+            for module, name, number in numbered:
+                vars(module)[name] = number
+            for container, children in held:
+                container._modules.clear()
+                container._modules.update(children)
+
+
+def _taken(tensor: Tensor, dim: int, kept: Any) -> Tensor:
+    if len(kept) and kept[-1] == len(kept) - 1:
+        return tensor.narrow(dim, 0, len(kept))
+    return tensor.index_select(dim, torch.from_numpy(kept).to(tensor.device))

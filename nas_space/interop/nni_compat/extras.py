@@ -1,0 +1,75 @@
+"""Operations as NNI counts them: multiply-adds, and mostly one more for each number."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from ...profiler import OperatorCall
+from ...profiler.costs import Macs
+
+__all__ = ["Operations"]
+
+aten = torch.ops.aten
+
+
+class Operations(Macs):
+    """Multiply-adds, and what a configuration says on top.
+
+    Parameters
+    ----------
+    config
+        What counts, as ``count_bias``, ``count_normalization`` and ``count_activation``; formulas
+        of layers are given it, too.
+    """
+
+    name, unit = "operations", "operations"
+
+    def of_operator(self, call: OperatorCall) -> float:
+        total = super().of_operator(call)
+        packet = call.operator._overloadpacket
+        if self.config.count_bias and packet in _BIASED:
+            total += call.result.numel() if _BIASED[packet](call.args) else 0
+        elif self.config.count_normalization and packet in _NORMALIZING:
+            tensor, *others = call.args
+            tensors = (other for other in others if other is None or _is_tensor(other))
+            total += 2 * (1 + (next(tensors, None) is not None)) * tensor.numel()
+        elif self.config.count_activation and packet in _ACTIVATIONS:
+            total += call.args[0].numel()
+        return total
+
+
+def _is_tensor(value: Any) -> bool:
+    return isinstance(value, torch.Tensor)
+
+
+_BIASED: dict[Any, Callable[[Any], bool]] = {
+    aten.convolution: lambda args: args[2] is not None,
+    aten.addmm: lambda args: bool(args[0].dim() == 1),
+}
+"""Operators that add a bias, and whether a call does."""
+
+_NORMALIZING = frozenset(
+    {
+        aten.native_batch_norm,
+        aten._native_batch_norm_legit,
+        aten._native_batch_norm_legit_no_training,
+        aten.native_layer_norm,
+        aten.native_group_norm,
+    }
+)
+
+_ACTIVATIONS = frozenset(
+    {
+        getattr(aten, name + suffix)
+        for name in (
+            *("relu", "elu", "celu", "selu", "silu", "gelu", "mish", "sigmoid", "tanh"),
+            *("hardtanh", "hardswish", "hardsigmoid", "leaky_relu", "prelu", "softplus"),
+            *("log_sigmoid", "threshold"),
+        )
+        for suffix in ("", "_")
+        if hasattr(aten, name + suffix)
+    }
+)

@@ -1,0 +1,463 @@
+"""How one dimension of an elastic tensor is laid out: which of its elements a size takes.
+
+A size is an expression, and its form says where the elements are.  A plain width takes what
+comes first.  A sum is a concatenation: ``w + v`` takes the leading part of the segment of
+``w``, and after the whole of that segment, the leading part of that of ``v``, so that the
+columns which read the second tensor stay where they are when the first one becomes narrower.
+A product is one width of its own, a prefix, which is what a flattened ``(w, height, width)``
+gives; the other row-major layouts have a name, :func:`flattened`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from ..mutable import bounds
+from ..mutable.expression import apply
+from ..mutable.node import Node, key_of
+from ..mutable.operators import CASE, CONDITION, SWITCH
+from .building import extent, slim
+
+__all__ = [
+    "AxisLayout",
+    "Concatenated",
+    "Flattened",
+    "Indices",
+    "Known",
+    "Places",
+    "addends",
+    "centred",
+    "flattened",
+    "layout_of",
+    "leading",
+]
+
+Indices = npt.NDArray[np.int64]
+
+
+def flattened(*sizes: Any) -> Any:
+    """Return the size of axes of some sizes made one, of which each keeps its leading part.
+
+    Its value is the product; as the size of an elastic layer it says where the elements are:
+    those of ``view(*largest)[:size, :size, ...]``, in this order.
+
+    ============================================  ==========================================
+    ``flattened(3, width)``                       queries, keys and values in one matrix
+    ``flattened(2, width)``, or ``width + width`` two halves, as of ``cat([x, x])`` or ``glu``
+    ``flattened(width, 2)``, or ``width * 2``     interleaved, as of ``repeat_interleave(2)``
+    ``flattened(heads, size)``                    heads, each with its first so many channels
+    ``flattened(height, width, channels)``        a flattened image, channels last
+    ============================================  ==========================================
+
+    Parameters
+    ----------
+    sizes
+        Numbers and expressions.
+
+    Returns
+    -------
+    MutableExpression[int]
+        A plain ``int`` of plain numbers.
+
+    Examples
+    --------
+    Of two halves, each keeps its first columns:
+
+    >>> from nas_space.mutable import Categorical
+    >>> from nas_space.nn import MutableLinear
+    >>> width = Categorical([1, 3], label="width")
+    >>> layer = MutableLinear(flattened(2, width), 1, bias=False)
+    >>> _ = layer.weight.data.copy_(torch.arange(6.0))
+    >>> layer.freeze({"width": 1}).weight
+    Parameter containing:
+    tensor([[0., 3.]], requires_grad=True)
+    """
+    if any(isinstance(size, Node) for size in sizes):
+        return apply("flattened", *sizes)
+    return math.prod(sizes)
+
+
+class Places(int):
+    """A size, with where its elements lie in the dimension that is owned.
+
+    A plain number stands for what comes first.
+
+    Attributes
+    ----------
+    runs
+        Start and length of each piece, in order.
+    """
+
+    runs: tuple[tuple[int, int], ...]
+
+    @staticmethod
+    def of(indices: Indices) -> int:
+        """Return the size of a list of places: plain if they are the first ones."""
+        size = len(indices)
+        if not size:
+            return 0
+        breaks = np.flatnonzero(np.diff(indices) != 1) + 1
+        starts = [0, *breaks.tolist()]
+        ends = [*breaks.tolist(), size]
+        runs = tuple((int(indices[a]), b - a) for a, b in zip(starts, ends, strict=True))
+        if len(runs) == 1 and runs[0][0] == 0:
+            return size
+        made = Places(size)
+        made.runs = runs
+        return made
+
+    def take(self, tensor: Tensor, dim: int) -> Tensor:
+        """Return the elements of a tensor that are there, along a dimension."""
+        if len(self.runs) == 1:
+            return tensor.narrow(dim, *self.runs[0])
+        if len(self.runs) <= _FEW:
+            return torch.cat([tensor.narrow(dim, *run) for run in self.runs], dim)
+        indices = np.concatenate([np.arange(start, start + n) for start, n in self.runs])
+        return tensor.index_select(dim, torch.from_numpy(indices).to(tensor.device))
+
+    def __eq__(self, other: object) -> bool:
+        # No plain number is the same, for that is what comes first.
+        return isinstance(other, Places) and self.runs == other.runs
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    __hash__ = int.__hash__
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _places, (int(self), self.runs)
+
+
+_FEW = 16
+"""Up to how many pieces are copied one by one, rather than element by element."""
+
+
+def _places(size: int, runs: tuple[tuple[int, int], ...]) -> Places:
+    made = Places(size)
+    made.runs = runs
+    return made
+
+
+Known: TypeAlias = "dict[int, AxisLayout]"
+"""Layouts of sizes, by the identity of these."""
+
+
+class AxisLayout:
+    """Where the elements of one dimension are, for every value of the labels: a prefix.
+
+    Parameters
+    ----------
+    size
+        A number or an expression.
+
+    Attributes
+    ----------
+    extent
+        How long the dimension is that is owned.
+    is_prefix
+        Whether the elements are always the first ones.
+    atoms
+        The expressions whose values decide which elements are there.
+    """
+
+    is_prefix = True
+    parts: tuple[AxisLayout, ...] = ()
+
+    def __init__(self, size: Any) -> None:
+        self.size = size
+        self.extent = extent(size)
+
+    def own_atoms(self) -> list[Node]:
+        """Return those of the atoms that are not of a part."""
+        return [self.size] if isinstance(self.size, Node) else []
+
+    @property
+    def atoms(self) -> list[Node]:
+        found: dict[int, Node] = {}
+        seen: set[int] = set()
+        stack: list[AxisLayout] = [self]
+        while stack:
+            layout = stack.pop()
+            if id(layout) not in seen:
+                seen.add(id(layout))
+                found.update((id(atom), atom) for atom in layout.own_atoms())
+                stack.extend(reversed(layout.parts))
+        return list(found.values())
+
+    def indices(self, values: Callable[[Any], Any]) -> Indices:
+        """Return the places of the elements under some values, in order."""
+        return np.arange(values(self.size) if isinstance(self.size, Node) else self.size)
+
+    def key(self, values: Callable[[Any], Any]) -> Any:
+        """Return what tells apart values under which different elements are there."""
+        return key_of(values(self.size)) if isinstance(self.size, Node) else None
+
+    def places(self, values: Callable[[Any], Any]) -> int:
+        """Return the size under some values, with the places of its elements."""
+        return Places.of(self.indices(values))
+
+
+class _Compound(AxisLayout):
+    """A layout made of others."""
+
+    is_prefix = False
+
+    def __init__(self, parts: Sequence[AxisLayout], size: int) -> None:
+        self.parts = tuple(parts)
+        self.extent = size
+
+    def own_atoms(self) -> list[Node]:
+        return []
+
+    def key(self, values: Callable[[Any], Any]) -> Any:
+        return tuple([part.key(values) for part in self.parts])
+
+
+class Concatenated(_Compound):
+    """Segments one after the other."""
+
+    def __init__(self, parts: Sequence[AxisLayout]) -> None:
+        super().__init__(parts, sum(part.extent for part in parts))
+
+    def indices(self, values: Callable[[Any], Any]) -> Indices:
+        offset, found = 0, []
+        for part in self.parts:
+            found.append(part.indices(values) + offset)
+            offset += part.extent
+        return np.concatenate(found)
+
+
+class Flattened(_Compound):
+    """Axes made one, the last one fastest."""
+
+    def __init__(self, parts: Sequence[AxisLayout]) -> None:
+        super().__init__(parts, math.prod(part.extent for part in parts))
+
+    def indices(self, values: Callable[[Any], Any]) -> Indices:
+        found = np.zeros(1, dtype=np.int64)
+        for part in self.parts:
+            found = (found[:, None] * part.extent + part.indices(values)).reshape(-1)
+        return found
+
+
+class _Branching(_Compound):
+    """One of several layouts, which share one region; a value of an expression says which."""
+
+    def __init__(self, node: Any, parts: Sequence[AxisLayout]) -> None:
+        self.node = node
+        only = slim()  # built for one architecture, it is no longer than the branch of that
+        taken = parts if only is None else [parts[self._branch(only)]]
+        super().__init__(parts, max(part.extent for part in taken))
+
+    def own_atoms(self) -> list[Node]:
+        return _selectors(self.node)
+
+    def _branch(self, values: Callable[[Any], Any]) -> int:
+        arguments = self.node.arguments
+        if self.node.operator is SWITCH:
+            return [key_of(k) for k in arguments[1]].index(key_of(values(arguments[0])))
+        predicates = arguments[:1] if self.node.operator is CONDITION else arguments[::2]
+        held = [values(p) if isinstance(p, Node) else p for p in predicates]
+        return next((place for place, holds in enumerate(held) if holds), len(held))
+
+    def indices(self, values: Callable[[Any], Any]) -> Indices:
+        return self.parts[self._branch(values)].indices(values)
+
+    def key(self, values: Callable[[Any], Any]) -> Any:
+        branch = self._branch(values)
+        return branch, self.parts[branch].key(values)
+
+
+class _Quotient(_Compound):
+    """A layout divided by a number that may be 1; otherwise a prefix."""
+
+    def __init__(self, node: Any, whole: AxisLayout) -> None:
+        self.divisor = node.arguments[1]
+        only = slim()
+        kept = whole.extent if only is None or only(self.divisor) == 1 else 0
+        super().__init__((AxisLayout(node), whole), max(extent(node), kept))
+
+    def own_atoms(self) -> list[Node]:
+        return [self.divisor]
+
+    def _part(self, values: Callable[[Any], Any]) -> AxisLayout:
+        return self.parts[1 if values(self.divisor) == 1 else 0]
+
+    def indices(self, values: Callable[[Any], Any]) -> Indices:
+        return self._part(values).indices(values)
+
+    def key(self, values: Callable[[Any], Any]) -> Any:
+        return values(self.divisor) == 1, self._part(values).key(values)
+
+
+def layout_of(size: Any) -> AxisLayout:
+    """Return how a dimension of some size is laid out.
+
+    Parameters
+    ----------
+    size
+        A number or an expression.
+
+    Examples
+    --------
+    >>> from nas_space.mutable import Categorical
+    >>> w, v = (Categorical([1, 3], label=label) for label in "wv")
+    >>> def places(size):
+    ...     values = (w + v).read({"w": 1, "v": 3})
+    ...     return layout_of(size).indices(values).tolist()
+    >>> places(w + v), places(flattened(2, w)), places(w * 2)
+    ([0, 3, 4, 5], [0, 3], [0, 1])
+    """
+    return _layout(size, {})
+
+
+def _layout(size: Any, known: Known) -> AxisLayout:
+    """Return how a dimension of some size is laid out; sizes that share parts share layouts."""
+    rule = _RULES.get(size.operator.name) if isinstance(size, Node) and size.operator else None
+    if rule is None:
+        return AxisLayout(size)
+    found = known.get(id(size))
+    if found is None:
+        found = known[id(size)] = rule(size, known)
+    return found
+
+
+def _sum(size: Any, known: Known) -> AxisLayout:
+    terms = addends(size)
+    if not all(map(_is_size, terms)):
+        return AxisLayout(size)
+    parts = [_layout(term, known) for term in terms]
+    if all(isinstance(term, int) for term in terms[:-1]) and parts[-1].is_prefix:
+        return AxisLayout(size)  # what is before the only elastic part is always there
+    return parts[0] if len(parts) == 1 else Concatenated(parts)
+
+
+def _flattened(size: Any, known: Known) -> AxisLayout:
+    others = size.arguments[1:]
+    if not all(map(_is_size, size.arguments)):
+        return AxisLayout(size)
+    parts = [_layout(argument, known) for argument in size.arguments]
+    if parts[0].is_prefix and not any(isinstance(other, Node) for other in others):
+        return AxisLayout(size)
+    return Flattened(parts)
+
+
+def _product(size: Any, known: Known) -> AxisLayout:
+    parts = [_layout(argument, known) for argument in size.arguments]
+    if all(part.is_prefix for part in parts) or not all(map(_is_size, size.arguments)):
+        return AxisLayout(size)
+    # What is concatenated is the outer axis, on whichever side it is written.
+    return Flattened(sorted(parts, key=lambda part: part.is_prefix))
+
+
+def _quotient(size: Any, known: Known) -> AxisLayout:
+    whole, divisor = size.arguments
+    layout = _layout(whole, known)
+    if layout.is_prefix:
+        return AxisLayout(size)
+    if isinstance(divisor, Node):
+        return _Quotient(size, layout)
+    one = _share(whole, divisor)
+    return AxisLayout(size) if one is None else _layout(one, known)
+
+
+def _branches(size: Any, known: Known) -> AxisLayout:
+    parts = [_layout(size.arguments[place], known) for place in _ways(size)]
+    return AxisLayout(size) if all(p.is_prefix for p in parts) else _Branching(size, parts)
+
+
+_RULES: dict[str, Callable[[Any, Known], AxisLayout]] = {
+    "add": _sum,
+    "sum": _sum,
+    "mul": _product,
+    "flattened": _flattened,
+    "floordiv": _quotient,
+    "pos": lambda size, known: _layout(size.arguments[0], known),
+    **dict.fromkeys(("condition", "case", "switch_case"), _branches),
+}
+"""How operators are laid out; what stands here not is one width of its own."""
+
+
+def addends(size: Any) -> list[Any]:
+    """Return the terms of a sum, from left to right; zeros are left out."""
+    found, stack = [], [size]  # no recursion: a sum of many terms is as deep as it is long
+    while stack:
+        term = stack.pop()
+        if isinstance(term, Node) and term.operator is not None and term.operator.name in _SUMS:
+            stack.extend(reversed(term.arguments))
+        elif isinstance(term, Node) or term != 0:
+            found.append(term)
+    return found
+
+
+_SUMS = ("add", "sum")
+
+
+def _is_size(term: Any) -> bool:
+    low, high = bounds(term)
+    return all(isinstance(end, int) for end in (low, high)) and low >= 0
+
+
+def _share(size: Any, parts: Any) -> Any:
+    """Return one of so many equal parts of what a size takes, if it is made of such."""
+    if parts == 1:
+        return size
+    if size.operator.name == "flattened":
+        first, *rest = size.arguments
+        if isinstance(first, int) and first % parts == 0:
+            return flattened(first // parts, *rest) if first > parts else flattened(*rest)
+        return None
+    terms = addends(size)
+    if len(terms) < 2 or len(terms) % parts:
+        return None
+    length = len(terms) // parts
+    # By identity, or by value of plain numbers: nodes themselves must not be compared.
+    keys = [key_of(term) for term in terms]
+    if keys != keys[:length] * parts:
+        return None
+    return apply("sum", *terms[:length]) if length > 1 else terms[0]
+
+
+def _ways(node: Any) -> range:
+    """Return where among the arguments of a lazy operator its possible values are."""
+    n = len(node.arguments)
+    starts = {CONDITION: range(1, n), SWITCH: range(2, n), CASE: range(1, n, 2)}
+    return starts[node.operator]
+
+
+def _selectors(node: Any) -> list[Node]:
+    ways = _ways(node)
+    return [a for i, a in enumerate(node.arguments) if i not in ways and isinstance(a, Node)]
+
+
+# -- cutting ----------------------------------------------------------------------------------
+
+
+def leading(tensor: Tensor, shape: Sequence[int]) -> Tensor:
+    """Return the part of a tensor that a shape takes: along each dimension what comes first.
+
+    A size that is :class:`Places` says itself which elements it takes.
+    """
+    for dim, size in enumerate(shape):
+        if type(size) is Places:
+            tensor = size.take(tensor, dim)
+        elif tensor.shape[dim] != size:
+            tensor = tensor.narrow(dim, 0, size)
+    return tensor
+
+
+def centred(tensor: Tensor, shape: Sequence[int], start: int) -> Tensor:
+    """Return the leading part along dimensions before ``start``, the middle along the others."""
+    tensor = leading(tensor, shape[:start])
+    for dim in range(start, len(shape)):
+        size = int(shape[dim])
+        if tensor.shape[dim] != size:
+            tensor = tensor.narrow(dim, (tensor.shape[dim] - size) // 2, size)
+    return tensor

@@ -1,0 +1,195 @@
+"""`nas_space.elastic`: what holds for every network that it is given."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import nas_space as ns
+from nas_space.compression.symbolic import leaves_of
+from tests.compression.networks import NETWORKS, REAL, TORCH
+
+QUICK = ("ResNet", "UNet", "nn.TransformerEncoder", "BERT")
+
+
+def _marked(names: Any) -> list[Any]:
+    return [n if n in QUICK else pytest.param(n, marks=pytest.mark.slow) for n in names]
+
+
+every_network = pytest.mark.parametrize("name", _marked(NETWORKS))
+
+_MADE: dict[str, Any] = {}
+
+
+def made(name: str) -> tuple[nn.Module, Any, Any]:
+    """A network, its inputs and its space, which no test changes."""
+    if name not in _MADE:
+        try:
+            net, inputs = NETWORKS[name]()
+        except ImportError as error:
+            pytest.skip(f"not installed: {error.name}")
+        space = ns.elastic(net, inputs)
+        # Weights that are mapped from a file lie where kernels add in another order than in a copy.
+        _MADE[name] = (copy.deepcopy(net) if name in REAL else net, inputs, space)
+    return _MADE[name]  # type: ignore[no-any-return]
+
+
+def run(net: Any, inputs: Any) -> list[Tensor]:
+    if isinstance(inputs, Mapping):
+        return leaves_of(net(**inputs))
+    return leaves_of(net(*inputs) if isinstance(inputs, tuple) else net(inputs))
+
+
+def assert_equal(ours: list[Tensor], theirs: list[Tensor]) -> None:
+    assert [tensor.shape for tensor in ours] == [tensor.shape for tensor in theirs]
+    for one, other in zip(ours, theirs, strict=True):
+        assert torch.equal(one, other)
+
+
+@every_network
+@pytest.mark.parametrize("training", [False, True])
+def test_the_original_is_the_network_bit_for_bit_with_its_gradients(name, training):
+    net, inputs, space = made(name)
+    # Of each a copy, for running in training changes statistics.
+    net, space = copy.deepcopy(net).train(training), copy.deepcopy(space).train(training)
+    frozen = space.freeze(space.original).train(training)
+    assert type(frozen) is type(net)
+    found = []
+    for model in (net, space, frozen):
+        torch.manual_seed(0)
+        with space.activate(space.original):
+            outputs = run(model, inputs)
+        loss: Any = sum(o.float().square().mean() for o in outputs if o.is_floating_point())
+        loss.backward()
+        gradients = [p.grad for _, p in sorted(model.named_parameters())]
+        found.append((outputs, [g for g in gradients if g is not None]))
+    for outputs, gradients in found[1:]:
+        assert_equal(outputs, found[0][0])
+        assert_equal(gradients, found[0][1])
+
+
+@every_network
+def test_keys_and_values_of_the_state_are_those_of_the_network(name):
+    net, _, space = made(name)
+    ours, theirs = space.state_dict(), net.state_dict()
+    assert list(ours) == list(theirs)
+    assert_equal(list(ours.values()), list(theirs.values()))
+
+
+@every_network
+def test_every_architecture_runs_frozen_as_it_runs_active_and_is_plain(name):
+    net, inputs, space = made(name)
+    classes = {type(module) for module in net.modules()}
+    cost = ns.profiler.params(space)
+    for seed in range(3):
+        arch = space.sample(seed=seed)
+        frozen = space.freeze(arch)
+        with torch.no_grad(), space.activate(arch):
+            active = run(space, inputs)
+        with torch.no_grad():
+            assert_equal(active, run(frozen, inputs))
+        assert {type(module) for module in frozen.modules()} <= classes
+        for module in frozen.modules():
+            assert not {"args", "_blueprint", "_expressions", "_mutables", "_keep"} & set(
+                vars(module)
+            )
+        assert cost.evaluate(arch) == sum(p.numel() for p in frozen.parameters())
+
+
+@every_network
+def test_a_space_goes_through_pickle_where_the_network_does(name):
+    net, inputs, space = made(name)
+    try:
+        pickle.dumps(net)
+    except Exception:  # noqa: BLE001 - hooks of libraries, parametrised tensors
+        pytest.skip("the network itself does not go through pickle")
+    again = pickle.loads(pickle.dumps(space))
+    arch = space.sample(seed=7)
+    with torch.no_grad(), again.activate(arch):
+        assert_equal(run(again, inputs), run(space.freeze(arch), inputs))
+
+
+@every_network
+def test_the_network_is_left_as_it_was(name):
+    if name not in TORCH:
+        pytest.skip("as for all others")
+    net, inputs = NETWORKS[name]()
+    before = {id(m): (type(m), dict(vars(m))) for m in net.modules()}
+    values = {key: value.clone() for key, value in net.state_dict().items()}
+    ns.elastic(net, inputs)
+    assert {id(m): type(m) for m in net.modules()} == {k: v[0] for k, v in before.items()}
+    for module in net.modules():
+        assert list(vars(module)) == list(before[id(module)][1])
+        for key, value in vars(module).items():
+            if not isinstance(value, dict):
+                assert value is before[id(module)][1][key]
+    assert_equal(list(net.state_dict().values()), list(values.values()))
+
+
+# -- what is cut is what would be silenced: an oracle that knows nothing of the analysis ----------
+
+
+def _silenced(net: nn.Module, path: str, keep: Tensor, *, inputs: bool = False) -> nn.Module:
+    """A copy in which channels of what a module returns, or is given, are zero but for some."""
+    silent = copy.deepcopy(net)
+
+    def mask(x: Tensor) -> Tensor:
+        return x * (keep.view(1, -1, 1, 1) if x.dim() == 4 else keep)
+
+    module = silent.get_submodule(path)
+    if inputs:
+        module.register_forward_pre_hook(lambda _, args: (mask(args[0]), *args[1:]))
+    else:
+        module.register_forward_hook(lambda _, __, out: mask(out))
+    return silent
+
+
+def _first(of: int, n: int) -> Tensor:
+    return (torch.arange(n) < of).float()
+
+
+HEADS = 16
+_BERT, _NEOX = "encoder.layer.1.attention", "gpt_neox.layers.0.attention"
+CUTS = [
+    # Network, label, the module of which channels are silenced, whether in what it is given, and
+    # how many channels one step of the label is.
+    ("ResNet", "stages.0.0.conv1.width", "stages.0.0.bn1", False, 1),
+    ("ResNet", "stages.1.1.conv1.width", "stages.1.1.bn1", False, 1),
+    ("UNet", "up2.width", "up2", False, 1),
+    ("UNet", "down1.3.width", "down1.5", False, 1),
+    ("DenseNet", "block1.1.conv2.width", "block1.1.conv2", False, 1),
+    (
+        "nn.TransformerEncoder",
+        "encoder.layers.0.linear1.width",
+        "encoder.layers.0.linear2",
+        True,
+        1,
+    ),
+    ("BERT", f"{_BERT}.self.query.heads", f"{_BERT}.output.dense", True, HEADS),
+    ("GPT-2", "transformer.h.1.attn.c_attn.heads", "transformer.h.1.attn.c_proj", True, HEADS),
+    ("GPT-NeoX", f"{_NEOX}.query_key_value.heads", f"{_NEOX}.dense", True, HEADS),
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "label", "path", "of_inputs", "step"),
+    [cut if cut[0] in QUICK else pytest.param(*cut, marks=pytest.mark.slow) for cut in CUTS],
+)
+def test_a_cut_equals_silencing_the_same_channels_of_the_original(
+    name, label, path, of_inputs, step
+):
+    net, inputs, space = made(name)
+    value = min(group.values[0] for group in space.groups() if group.label == label)
+    arch = space.original | {label: value}
+    keep = _first(value, space.original[label]).repeat_interleave(step)
+    silent = _silenced(net, path, keep, inputs=of_inputs)
+    with torch.no_grad():
+        for ours, theirs in zip(run(space.freeze(arch), inputs), run(silent, inputs), strict=True):
+            torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
+            assert not torch.equal(theirs, run(net, inputs)[0])

@@ -1,0 +1,310 @@
+"""Models of scores: what strategies learn, against brute force."""
+
+from __future__ import annotations
+
+from itertools import combinations, product
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import nas_space as ns
+from nas_space.errors import UsageError
+from nas_space.hub import NasBenchMacro, ProxylessNAS
+from nas_space.mutable import MutableExpression
+from nas_space.mutable.random_words import words
+from nas_space.strategy import GP, LinearThompson, LocalSearch, Predictor, Strategy
+from nas_space.strategy.base import Evaluated, SearchState
+from nas_space.strategy.candidates import normal_scores, scalarised
+from nas_space.strategy.encoding import Encoding, Interactions
+from nas_space.strategy.gaussian_process import Codes, fitted, loss
+from nas_space.strategy.gaussian_process import Posterior as Process
+from nas_space.strategy.interactions import by_gain, kernels, tractable
+from nas_space.strategy.linear_model import Posterior, evidence, left_out, with_constant
+from nas_space.study import maximize, minimize
+from nas_space.tables import best, grid
+from tests.problems import Tiny, Various
+
+TINY = Interactions((("width", "op0"), ("depth", "op1")), 0.5)
+
+
+@pytest.fixture(scope="module")
+def macro() -> NasBenchMacro:
+    return NasBenchMacro(init_channels=8)
+
+
+def everything(space: Any) -> list[dict[str, Any]]:
+    return [space.canonical(arch) for arch in grid(space)]
+
+
+def normal(seed: int, *shape: int) -> Any:
+    return np.random.default_rng(seed).normal(size=shape)
+
+
+class TestEncoding:
+    @given(st.integers(0, 1000))
+    def test_a_table_gives_what_features_times_weights_give(self, seed):
+        space = Tiny()
+        for interactions in (Interactions(), TINY):
+            encoding = Encoding(space, interactions)
+            weights = normal(seed, encoding.width)
+            table = encoding.table(weights)
+            values = {space.arch_id(a): float(encoding.row(a) @ weights) for a in everything(space)}
+            ranked = best(space, table, 12, maximize=True)
+            assert len(ranked) == 12
+            for scored in ranked:
+                assert scored.value == pytest.approx(values[space.arch_id(scored.arch)])
+
+    @given(st.integers(0, 1000))
+    def test_the_best_with_a_continuous_label_is_as_good_as_any(self, seed):
+        space = Various()
+        encoding = Encoding(space)
+        weights = normal(seed, encoding.width)
+        [found] = best(space, encoding.table(weights), maximize=True)
+        arch = encoding.completed(found.arch, weights)
+        assert space.contains(arch)
+        assert float(encoding.row(arch) @ weights) == pytest.approx(found.value, abs=1e-4)
+        values = [float(encoding.row(a) @ weights) for a in space.sample(200, seed=seed)]
+        assert max(values) <= found.value + 1e-4
+
+    def test_numbers_that_are_near_each_other_are_alike_a_priori(self):
+        block = Encoding(Various()).blocks["width"]
+        near, far = (float(block.row(8) @ block.row(width)) for width in (16, 32))
+        assert 0 < far < near < float(block.row(8) @ block.row(8))
+
+    def test_what_is_inactive_has_no_features(self):
+        space = Tiny()
+        encoding = Encoding(space)
+        row = encoding.row({"width": 4, "depth": 1, "op0": "relu"})
+        assert not row[encoding.slices["op1"]].any()
+        assert row[encoding.slices["op0"]].any()
+
+
+class TestLinearModel:
+    @pytest.mark.parametrize("shape", [(30, 6), (6, 30)])
+    def test_the_posterior_is_that_of_the_normal_equations(self, shape):
+        rows, scores, noise = normal(0, *shape), normal(1, shape[0]), 0.3
+        posterior = Posterior(rows, scores, noise)
+        precision = rows.T @ rows / noise + np.eye(shape[1])
+        assert posterior.mean == pytest.approx(np.linalg.solve(precision, rows.T @ scores / noise))
+        covariance = posterior.scale * np.linalg.inv(precision)
+        asked = normal(2, 5, shape[1])
+        expected = np.sqrt(np.einsum("ij,jk,ik->i", asked, covariance, asked))
+        assert posterior.deviations(asked) == pytest.approx(expected)
+        kernel = rows @ rows.T + noise * np.eye(shape[0])
+        assert posterior.scale == pytest.approx(scores @ np.linalg.solve(kernel, scores) / shape[0])
+
+    @pytest.mark.parametrize("shape", [(12, 4), (4, 6)])
+    def test_draws_have_the_covariance_of_the_posterior(self, shape):
+        posterior = Posterior(normal(0, *shape), normal(1, shape[0]), 0.3)
+        source = words(0)
+        drawn = np.array([posterior.draw(source) for _ in range(4000)])
+        asked = np.eye(shape[1])
+        assert drawn.mean(0) == pytest.approx(posterior.mean, abs=0.06)
+        assert drawn.std(0) == pytest.approx(posterior.deviations(asked), rel=0.08)
+        assert posterior.draw(source, temperature=0.0) == pytest.approx(posterior.mean)
+
+    def test_evidence_finds_the_noise(self):
+        rows = with_constant(normal(0, 200, 5))
+        for noise in (0.01, 1.0):
+            scores = rows @ normal(1, 6) + np.sqrt(noise) * normal(2, 200)
+            assert 0.2 < evidence(rows @ rows.T, scores).noise / noise < 5
+
+    def test_leaving_one_out_is_fitting_to_the_others(self):
+        rows, scores = normal(0, 9, 3), normal(1, 9)
+        found = left_out(rows @ rows.T, scores, 0.2)
+        for place in range(9):
+            rest = np.delete(np.arange(9), place)
+            mean = Posterior(rows[rest], scores[rest], 0.2).mean
+            assert found[place] == pytest.approx(float(rows[place] @ mean))
+
+    def test_labels_that_interact_are_found(self, macro):
+        archs = list(macro.sample(120, seed=0))
+        encoding = Encoding(macro)
+        rows = with_constant(np.array([encoding.row(arch) for arch in archs]))
+        scores = np.array(
+            [(a["op1"] == a["op6"]) + 0.2 * (a["op3"] == "identity") for a in archs], dtype=float
+        )
+        scores = (scores - scores.mean()) / scores.std()
+        found = by_gain(kernels(encoding, rows), rows @ rows.T, scores, 0.1)
+        assert found[0] == ("op1", "op6")
+
+    def test_pairs_are_taken_while_tables_stay_small(self, macro):
+        few = list(combinations([f"op{i}" for i in range(8)], 2))
+        assert tractable(Encoding(macro), few) == few  # all of 3**8 in one table
+        space = ProxylessNAS(num_labels=2, width_mult=0.1)
+        labels = [f"s{stage}_i0" for stage in range(2, 8)]
+        kept = tractable(Encoding(space), list(combinations(labels, 2)))
+        assert 5 <= len(kept) < 15  # 6**6 would be too many
+        encoding = Encoding(space, Interactions(tuple(kept)))
+        table = encoding.table(normal(0, encoding.width))
+        assert len(best(space, table, 3)) == 3
+
+
+class TestGaussianProcess:
+    def test_distances_are_by_label_and_by_structure(self):
+        codes = Codes(Tiny())
+        one = {"width": 4, "depth": 1, "op0": "relu"}
+        others = [
+            one,
+            {"width": 8, "depth": 1, "op0": "tanh"},
+            {"width": 4, "depth": 2, "op0": "relu", "op1": "tanh"},
+        ]
+        apart = codes.distances(codes.of([one]), codes.of(others))[:, 0]
+        assert [name for name, _ in codes.symbols] == ["width", "depth", "op0", "op1"]
+        assert apart.T.tolist() == [[0, 0, 0, 0], [1, 0, 1, 0], [0, 1, 0, 1]]
+
+    def test_numbers_are_apart_by_how_far_and_choices_of_several_by_members(self):
+        space = Various()
+        codes = Codes(space)
+        arch = {"width": 8, "rate": 0.1, "pick": [0, 1], "depth": 0}
+        other = {"width": 16, "rate": 0.35, "pick": [0, 3], "depth": 0}
+        apart = codes.distances(codes.of([arch]), codes.of([other]))[:, 0, 0]
+        assert apart.tolist() == pytest.approx([1 / 3, 0.5, 0, 1, 0, 1, 0, 0, 0, 0])
+
+    def test_slopes_of_the_likelihood_are_right(self):
+        space = Various()
+        codes = Codes(space)
+        rows = codes.of(list(space.sample(15, seed=0)))
+        scores, distances = normal(0, 15), codes.distances(rows, rows)
+        for seed in range(3):
+            parameters = normal(seed, len(distances) + 1)
+            _, slopes = loss(parameters, distances, scores)
+            for place, slope in enumerate(slopes):
+                step = 1e-5 * np.eye(len(parameters))[place]
+                ahead = loss(parameters + step, distances, scores)[0]
+                behind = loss(parameters - step, distances, scores)[0]
+                assert (ahead - behind) / 2e-5 == pytest.approx(slope, abs=1e-4)
+
+    def test_labels_that_do_not_matter_get_long_lengthscales(self, macro):
+        archs = list(macro.sample(80, seed=1))
+        codes = Codes(macro)
+        rows = codes.of(archs)
+        scores = np.array([(a["op2"] == "mb3_k3") - (a["op5"] == "identity") for a in archs])
+        inverse = np.exp(fitted(codes, rows, normal_scores(scores))[:-1])
+        assert set(np.argsort(-inverse)[:2].tolist()) == {2, 5}
+
+    def test_the_improvement_is_what_sampling_says(self, macro):
+        archs = list(macro.sample(20, seed=2))
+        codes = Codes(macro)
+        rows, scores = codes.of(archs), normal(0, 20)
+        process = Process(codes, rows, scores, np.log(np.array([0.3] * 8 + [0.1])))
+        asked = codes.of(list(macro.sample(5, seed=3)))
+        kernel = np.exp(-0.3 * codes.distances(rows, rows).sum(0)) + (0.1 + 1e-8) * np.eye(20)
+        cross = np.exp(-0.3 * codes.distances(asked, rows).sum(0))
+        mean = cross @ np.linalg.solve(kernel, scores)
+        spread = process.variance * (
+            1 - np.einsum("ij,ji->i", cross, np.linalg.solve(kernel, cross.T))
+        )
+        drawn = mean + np.sqrt(spread) * normal(1, 200_000, 1)
+        improvement = np.maximum(drawn - process.best, 0).mean(0)
+        assert np.exp(process.log_improvement(asked)) == pytest.approx(improvement, rel=0.03)
+
+
+class TestScores:
+    @given(st.lists(st.floats(allow_nan=False, width=16), min_size=2, max_size=20))
+    def test_normal_scores_keep_the_order_and_ties(self, values):
+        found = normal_scores(values)
+        for (a, x), (b, y) in product(zip(values, found, strict=True), repeat=2):
+            assert (a < b) == (x < y)
+
+    def test_every_trade_off_may_be_the_best(self):
+        # The middle one lies in a dent of the front, where no weighted sum has its maximum.
+        history = [Evaluated(i, {}, f) for i, f in enumerate([(0.0, 9.0), (1.0, 1.0), (9.0, 0.0)])]
+        chosen = {int(scalarised(history, words(seed)).argmax()) for seed in range(100)}
+        assert chosen == {0, 1, 2}
+
+
+def additive(arch: dict[str, Any]) -> float:
+    """A sum over labels: the best of NAS-Bench-Macro's is unique."""
+    values = {"identity": 0.0, "mb3_k3": 1.0, "mb6_k5": 1.6}
+    return sum(values[op] * (1 if int(label[2:]) % 2 else -1) for label, op in arch.items())
+
+
+class TestLinearThompson:
+    def test_the_best_of_a_sum_is_found_soon(self, macro):
+        result = ns.search(macro, counted, strategy=LinearThompson(), trials=40, weights="none")
+        assert result.ranked()[0].values["value"] == pytest.approx(4 * 1.6)
+
+    def test_proposals_keep_to_a_budget_without_being_repaired(self):
+        space = ProxylessNAS(num_labels=2, width_mult=0.1)
+        depth = MutableExpression.sum(space.simplify()[f"s{s}_depth"] for s in (2, 3, 4, 5, 6))
+        tight = space.where(depth >= 19)
+        result = ns.search(
+            tight, worth_of_kernels, strategy=LinearThompson(), trials=12, weights="none"
+        )
+        assert all(tight.contains(outcome.arch) for outcome in result.outcomes)
+        assert result.repaired == 0
+
+    def test_an_objective_that_is_an_expression_is_known_and_not_learnt(self, macro):
+        cost = ns.profiler.macs(macro, (3, 32, 32))
+        strategy = LinearThompson()
+        result = ns.search(
+            macro,
+            counted,
+            strategy=strategy,
+            objectives=[maximize("value"), minimize("macs", cost)],
+            trials=30,
+            weights="none",
+        )
+        memory = strategy._memory
+        assert memory is not None
+        assert list(memory.fits) == [0]
+        cheapest = min(outcome.values["macs"] for outcome in result.outcomes)
+        assert cheapest == macro.bounds(cost).minimum
+
+    def test_scores_of_one_value_or_without_bound_are_no_obstacle(self, macro):
+        for scores in ([1.0] * 12, [-np.inf, np.inf, 0.0] * 4):
+            archs = list(macro.sample(12, seed=0))
+            history = [
+                Evaluated(i, a, (s,)) for i, (a, s) in enumerate(zip(archs, scores, strict=True))
+            ]
+            taken = frozenset(macro.arch_id(arch) for arch in archs)
+            for strategy in (LinearThompson(), GP(), LocalSearch(), Predictor(members=2)):
+                found = strategy.propose(SearchState(macro, history, taken, 12))
+                assert macro.arch_id(found) not in taken
+
+
+def worth_of_kernels(_network: object, arch: dict[str, Any]) -> float:
+    return float(sum(str(value).startswith("k7") for value in arch.values()))
+
+
+@pytest.mark.parametrize("kind", [LinearThompson, GP, LocalSearch, Predictor])
+def test_what_has_learnt_beats_random_search(kind, macro):
+    def mean_of_the_last(strategy: Strategy) -> float:
+        result = ns.search(macro, counted, strategy=strategy, trials=30, weights="none")
+        return float(np.mean([o.values["value"] for o in result.outcomes[20:]]))
+
+    assert mean_of_the_last(kind()) > mean_of_the_last(ns.strategy.Random()) + 1.0
+
+
+@pytest.mark.parametrize(
+    ("kind", "arguments"),
+    [
+        (LinearThompson, {"initial": 1}),
+        (LinearThompson, {"temperature": -1.0}),
+        (GP, {"initial": 1}),
+        (LocalSearch, {"initial": 0}),
+        (Predictor, {"members": 1}),
+        (Predictor, {"estimator": 3}),
+    ],
+)
+def test_senseless_arguments_are_refused(kind, arguments):
+    with pytest.raises(UsageError, match=next(iter(arguments))):
+        kind(**arguments)
+
+
+def counted(_network: object, arch: dict[str, Any]) -> float:
+    return additive(arch)
+
+
+def test_a_predictor_takes_any_regressor(macro):
+    from sklearn.ensemble import ExtraTreesRegressor
+
+    strategy = Predictor(ExtraTreesRegressor(n_estimators=5))
+    runs = [
+        ns.search(macro, counted, strategy=strategy, trials=13, weights="none") for _ in range(2)
+    ]
+    assert [o.arch for o in runs[0].outcomes] == [o.arch for o in runs[1].outcomes]

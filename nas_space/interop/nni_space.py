@@ -172,9 +172,14 @@ class Converter(Freezer):
                     f"{name} computes its weights from others (weight norm, spectral norm, pruning "
                     "or a parametrization), which NNI's layers do not; remove that first"
                 )
+            # NNI's layer has the shapes of the defaults; which parts these are, the form says.
+            form = module.form(lambda expression: expression.robust_default())
             with torch.no_grad():
                 for key, tensor in made.state_dict(keep_vars=True).items():
-                    tensor.copy_(module.cut(key, tensor_of(module, key), tuple(tensor.shape)))
+                    prefix, _, leaf = key.rpartition(".")
+                    cut = form.parts[prefix].cuts.get(leaf)
+                    whole = tensor_of(module, key)
+                    tensor.copy_(whole if cut is None else cut(whole))
         return self.substitute(module, made)
 
 

@@ -38,6 +38,7 @@ from .building import slim
 from .freezing import Cut, Freezer, dense
 from .parametrized import ParametrizedModule, evaluated, expressions_in, signature_of
 from .reparametrized import (
+    PARAMETRIZATIONS,
     Note,
     Reparametrization,
     defer,
@@ -361,10 +362,11 @@ class ElasticModule(ParametrizedModule):
         return survey.contents(self)
 
     def freeze_module(self, freezer: Freezer) -> nn.Module:
-        if self.is_parametrized:
+        if "args" in self.__dict__:
             return freezer.elastic(self)
         new = freezer.clone(self, self.plain)
-        reparametrize(new)
+        if PARAMETRIZATIONS in self._modules:
+            reparametrize(new)
         return new
 
     def extra_repr(self) -> str:

@@ -6,6 +6,7 @@ import copy
 from collections.abc import Iterator
 from typing import Any, TypeVar
 
+import torch
 from torch import nn
 from torch.nn.utils import parametrize
 
@@ -145,6 +146,8 @@ class MutableModule(Mutable, nn.Module, metaclass=Constructing):
             *self.__dict__.get("_expressions", {}).values(),
             *self.__dict__.get("_mutables", ()),
         ]
+
+    torch.jit.unused(mutables)  # scripting compiles properties, and this is Python
 
     # -- being mutable ------------------------------------------------------------------------
 

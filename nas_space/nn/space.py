@@ -331,6 +331,8 @@ class ModelSpace(SharedWeights, Queryable, RootModule):
         found = self.__dict__.get("_architecture")
         return None if found is None else dict(found)
 
+    torch.jit.unused(architecture)  # scripting compiles properties, and this is Python
+
     def compile_regions(self, **options: Any) -> list[str]:
         """Compile the parts of the space; see :func:`nas_space.nn.compilation.compile_regions`.
 

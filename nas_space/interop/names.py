@@ -27,6 +27,12 @@ RENAMED: dict[tuple[str, str], tuple[str, str]] = {
         "nas_space.hub",
         "CompactDepthwiseSeparableConv",
     ),
+    # Of one name with strategies there.
+    **{
+        ("nni.nas.hub.pytorch", name): ("nas_space.hub", f"{name}Space")
+        for name in ("NASNet", "ENAS", "AmoebaNet", "PNAS", "DARTS")
+    },
+    ("nni.nas.hub.pytorch", "NDS"): ("nas_space.hub", "CellSpace"),
 }
 """Names that are not the same, by the module of :data:`HOMES` and the name."""
 

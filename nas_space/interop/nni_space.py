@@ -26,10 +26,10 @@ from ..nn import (
     Repeat,
 )
 from ..nn.blueprint import defaults_of
-from ..nn.cell import PerInput
 from ..nn.freezing import Freezer, freezes_itself
 from ..nn.parametrized import evaluated
 from ..nn.structure import modules_using
+from ..nn.switch import Switch
 from ..tables.restriction import Restricted
 from .nni_expressions import Expressions, Unreadable, subsets_class
 from .nni_hooks import hooks_for, unconditional
@@ -129,7 +129,7 @@ class Converter(Freezer):
             return self.substitute(module, made)
         if isinstance(module, ParametrizedModule) and module.is_parametrized:
             return self._parametrized(module)
-        if isinstance(module, PerInput) or is_a_primitive(type(module)):
+        if isinstance(module, Switch) or is_a_primitive(type(module)):
             raise SpaceError(
                 f"NNI has no counterpart for {self._where()}, a {type(module).__name__}: write it "
                 "with LayerChoice, InputChoice, Repeat and layers of nas_space.nn"

@@ -101,9 +101,9 @@ class MutableExpression(Node, Mutable, Generic[T_co]):
         >>> (a - b).evaluate({"a": 5, "b": 3}), (a - b).evaluate([5, 3])
         (2, 2)
         """
-        if isinstance(values, Batch):
-            return values.evaluate(self)
         if not isinstance(values, Mapping):
+            if isinstance(values, Batch):
+                return values.evaluate(self)
             names = [symbol.name for symbol in self.leaf_symbols()]
             values = dict(zip(names, values, strict=False))  # if one is missing, evaluation says
         given = values

@@ -121,7 +121,8 @@ class Profile:
     def __init__(self, space: nn.Module, inputs: Inputs, training: bool = False) -> None:
         recorder = Recorder(space, training)
         recorder.record(inputs.args, inputs.kwargs)
-        check(space, recorder.failures, str(inputs), recorder.dead)
+        if recorder.failures:
+            check(space, recorder.failures, str(inputs), recorder.dead)
         self.root: ModuleCall = recorder.root
         self.live = recorder.inputs
         self.inputs = inputs

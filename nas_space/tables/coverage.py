@@ -6,7 +6,7 @@ from typing import Any
 
 from ..errors import LabelError, SampleMissingError, suggest
 from ..mutable import Constraint
-from ..mutable.factor_sum import covered_by
+from ..mutable.factor_sum import covered_by, is_covered, parts_of
 from ..mutable.factors import TRUE, Factor
 from ..mutable.node import Leaf, Node
 from ..mutable.printing import brief
@@ -17,7 +17,7 @@ __all__ = ["check_constraint", "check_covered"]
 
 
 def check_covered(root: Node, expression: Node, guard: Factor = TRUE) -> None:
-    """Refuses an expression that needs what the space does not have, or not always.
+    """Refuse an expression that needs what the space does not have, or not always.
 
     Parameters
     ----------
@@ -35,9 +35,7 @@ def check_covered(root: Node, expression: Node, guard: Factor = TRUE) -> None:
     SampleMissingError
         If a label is needed where it is not active.
     """
-    covered = covered_by(root)
-    computed = expression.operator is not None and not expression.operator.lazy
-    if expression in covered or (computed and covered.issuperset(expression.children)):
+    if is_covered(root, expression):
         return
     space, here = Activity.of(root), Activity.of(expression)
     known = {leaf.name: leaf for leaf in space.reach if leaf.words}
@@ -56,8 +54,8 @@ def check_covered(root: Node, expression: Node, guard: Factor = TRUE) -> None:
                 f"{leaf!r}, not {known[leaf.name]!r}; it may be the cost of another space"
             )
         _check_active(leaf, space, here, expression, guard)
-    if guard.always:
-        covered.add(expression)
+    if guard.always:  # and so is what it always evaluates
+        covered_by(root).update([expression, *parts_of(expression)])
 
 
 def check_constraint(root: Node, constraint: Constraint) -> None:

@@ -298,7 +298,7 @@ def width() -> Categorical[int]:
         (lambda: Either(width()), "'body.0', a Either: write it with LayerChoice"),
         (
             lambda: Cell([lambda *_: nn.ReLU()], 1, label="cell"),
-            "'body.0.ops.0.0.0', a PerInput",
+            "'body.0.ops.0.0.0', a Switch",
         ),
         (lambda: Repeat(nn.ReLU(), 0), r"'body\.0', a Repeat: .*the limit is NNI's"),
         (lambda: LayerChoice({"names": nn.ReLU()}, label="op"), "'body.0', a LayerChoice"),

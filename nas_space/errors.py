@@ -99,7 +99,7 @@ class SampleMissingError(SampleValidationError):
     Parameters
     ----------
     label_or_msg
-        The label that is missing, if `keys` is given; otherwise the whole message.
+        The label that is missing, if ``keys`` is given; otherwise the whole message.
     keys
         The labels that the architecture does have.
     paths, label

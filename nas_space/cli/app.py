@@ -140,7 +140,7 @@ def migrate(
     """Replace the imports of NNI in some files by this library's; print the change.
 
     Reports what no import covers: names without a counterpart, with what to write instead, and
-    residuals that are decided by `is`.
+    residuals that are decided by ``is``.
     """
     from ..interop.migrate import migrate_file
 

@@ -81,7 +81,7 @@ def profile(
 
 
 def _check_picture(file: Path) -> None:
-    """Refuses what no picture can be drawn into, before all the work for it is done."""
+    """Refuse what no picture can be drawn into, before all the work for it is done."""
     from matplotlib.backend_bases import FigureCanvasBase
 
     known = FigureCanvasBase.get_supported_filetypes()

@@ -56,7 +56,7 @@ class Trial:
         self.identities: Identities | None = None
 
     def record(self) -> list[tuple[int, ...]]:
-        """Runs the original; returns the shapes of what it returns."""
+        """Run the original; return the shapes of what it returns."""
         followed = {self.tensors[key][0]: list(axes) for key, axes in self.axes.items()}
         self.identities = Identities(followed)
         with self.identities.recording():
@@ -86,7 +86,7 @@ class Trial:
         without: Mapping[str, Sequence[int]] | None = None,
         runs: Sequence[Run] = (),
     ) -> None:
-        """Runs the network with smaller sizes, and without some blocks.
+        """Run the network with smaller sizes, and without some blocks.
 
         Parameters
         ----------

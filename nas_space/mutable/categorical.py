@@ -1,4 +1,4 @@
-"""`Categorical`: one of several values."""
+"""``Categorical``: one of several values."""
 
 from __future__ import annotations
 

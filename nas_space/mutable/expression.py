@@ -383,16 +383,7 @@ class MutableExpression(Node, Mutable, Generic[T_co]):
 
     @staticmethod
     def lookup(factors: FactorSum) -> Any:
-        """Return the sum of some factors, by the codes of those symbols that are active.
-
-        >>> import numpy as np
-        >>> from nas_space.mutable import Categorical
-        >>> from nas_space.mutable.factors import Factor
-        >>> from nas_space.mutable.factor_sum import FactorSum
-        >>> op = Categorical(["conv", "pool"], label="op")
-        >>> MutableExpression.lookup(FactorSum([Factor([op], np.array([9, 0]))], 3))
-        sum([{'conv': 9, 'pool': 0}[op], 3])
-        """
+        """Return the sum of some factors at the codes of those symbols that are active."""
         if not factors.symbols:
             return factors.constant
         return apply("lookup", factors, *factors.symbols)

@@ -1,4 +1,4 @@
-"""`Cell`: a small graph of chosen operators over chosen inputs."""
+"""``Cell``: a small graph of chosen operators over chosen inputs."""
 
 from __future__ import annotations
 

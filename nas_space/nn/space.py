@@ -1,4 +1,4 @@
-"""`ModelSpace`: a network that describes many, and owns the weights of all of them."""
+"""``ModelSpace``: a network that describes many, and owns the weights of all of them."""
 
 from __future__ import annotations
 

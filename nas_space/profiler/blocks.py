@@ -24,10 +24,9 @@ from ..mutable.factors import TooLargeError
 from ..mutable.piecewise import NOWHERE, Piecewise, joint
 from ..nn.freezing import Freezer
 from .contexts import Context
-from .execution import Execution
+from .execution import Execution, name_of
 from .failures import architecture
 from .profile import Profile
-from .recorder import name_of
 from .tensors import unflatten
 from .trace import FunctionCall, ModuleCall
 

@@ -8,12 +8,14 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import nn
+from torch.overrides import resolve_name
 
 from ..errors import SpaceError
 from ..mutable.node import key_of
 from ..nn.reparametrized import Computing
 from ..nn.structure import ATOMS
 from .operator_calls import OperatorCall, OperatorRecorder
+from .plain_layers import forward_with, plain_forward
 from .tensors import flatten, unflatten
 
 
@@ -71,6 +73,13 @@ class Execution:
         self.kept_leaves: frozenset[int] = frozenset()
         self.extra = 0
         self.error: Exception | None = None
+
+    def __str__(self) -> str:
+        """The call, with the shapes of what it was given."""
+        function, _, leaves = self.call
+        name = repr(leaves[0]) if function in (plain_forward, forward_with) else name_of(function)
+        shapes = [str(tuple(leaf.shape)) for leaf in leaves if isinstance(leaf, torch.Tensor)]
+        return f"{name} of {', '.join(shapes)}" if shapes else name
 
     @property
     def flops(self) -> int:
@@ -384,3 +393,13 @@ def _lasts(leaf: Any) -> bool:
 
 def _identity(leaf: Any) -> int | None:
     return id(leaf) if _tensor(leaf) else None
+
+
+def name_of(function: Any) -> str:
+    """Return what a function of torch is called."""
+    if isinstance(function, nn.Module):
+        return type(function).__name__
+    found = resolve_name(function)
+    if found is None:
+        found = getattr(function, "__qualname__", None) or getattr(function, "__name__", None)
+    return str(found or function)

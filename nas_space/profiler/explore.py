@@ -160,7 +160,7 @@ class Explorer(Activation):
         return len(self.failures)
 
     def rollback(self, mark: Any) -> None:
-        """Forgets what was recorded since."""
+        """Forget what was recorded since."""
         del self.failures[mark:]
 
     def merge(self, outcomes: Sequence[tuple[Factor, Any]]) -> Any:
@@ -205,13 +205,13 @@ class Explorer(Activation):
         return self.fork([pieces.where(place) for place in present])
 
     def fork(self, conditions: Sequence[Factor]) -> NoReturn:
-        """Has the code that runs at this moment run again, once under each condition."""
+        """Have the code that runs at this moment run again, once under each condition."""
         if self.frames:
             self.frames[-1].wanted = conditions
         raise Fork(conditions)
 
     def fail(self, what: str, error: Exception, *conditions: Factor) -> None:
-        """Notes that the architectures of the context, under further conditions, do not run."""
+        """Note that the architectures of the context, under further conditions, do not run."""
         which = (*self.context.conditions, *(each for each in conditions if each.scope))
         self.failures.append(Failure(which, self.path, what, error))
 
@@ -263,7 +263,7 @@ class Explorer(Activation):
             self.context = outer
 
     def attempt(self, run: Callable[[], Any]) -> Any:
-        """Runs a piece of code for all architectures of the context, forking where it must.
+        """Run a piece of code for all architectures of the context, forking where it must.
 
         Raises
         ------
@@ -306,11 +306,11 @@ class Explorer(Activation):
             self.frames.pop()
 
     def failed(self, error: Exception) -> None:
-        """Notes that a piece of code raised, for every architecture of the context."""
+        """Note that a piece of code raised, for every architecture of the context."""
         self.fail("", error)
 
     def branches(self, conditions: Sequence[Factor], runs: Sequence[Callable[[], Any]]) -> Any:
-        """Runs pieces of code under a condition each, and merges what they give."""
+        """Run pieces of code under a condition each, and merges what they give."""
         outcomes = []
         for condition, run in zip(conditions, runs, strict=True):
             with self.under(condition):

@@ -33,7 +33,7 @@ _FORMULAS: dict[type[nn.Module], Formula] = {}
 
 
 def register_flops_formula(module_type: type[nn.Module], formula: Formula) -> None:
-    """Says what modules of a class cost, in place of what is counted inside of them.
+    """Say what modules of a class cost, in place of what is counted inside of them.
 
     Parameters
     ----------

@@ -97,7 +97,7 @@ class OperatorRecorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.calls: list[OperatorCall] = []
         self.peak = 0
         self._held = 0
-        self._alive: dict[int, _Memory] = {}
+        self._alive: dict[int, _Storage] = {}
 
     def __torch_dispatch__(
         self,
@@ -154,13 +154,13 @@ class OperatorRecorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 gone = self._alive.pop(key)
                 self._held -= gone.size - gone.first
 
-            known = _Memory(weakref.ref(storage, release), first, first)
+            known = _Storage(weakref.ref(storage, release), first, first)
         self._alive[key] = known._replace(size=size)
         self._held += size - known.size
         self.peak = max(self.peak, self._held)
 
 
-class _Memory(NamedTuple):
+class _Storage(NamedTuple):
     """Memory that a call has made, or made larger: how large it was at first, and is now."""
 
     reference: weakref.ref[Any]

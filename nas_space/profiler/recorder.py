@@ -10,22 +10,23 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any, NoReturn
 
 import numpy as np
 import torch
 from torch import nn
-from torch.overrides import TorchFunctionMode, resolve_name
+from torch.overrides import TorchFunctionMode
 
 from ..errors import SpaceError, UsageError
 from ..mutable.factors import Factor
 from ..mutable.node import key_of
 from ..mutable.piecewise import NOWHERE, Piecewise, joint, merged
-from ..nn.parametrized import evaluated
 from ..nn.structure import Survey
-from .claims import Allocation, Claim, MemoryUse, Share
+from .claims import Claim, Memory, MemoryUse
 from .execution import Execution, Executor
 from .explore import Dead, Explorer, Refusal
+from .plain_layers import PlainLayers, computed_tensors, forward_with, plain_forward
 from .tensors import VaryingNumber, VaryingObject, VaryingTensor, flatten, unflatten
 from .trace import FunctionCall, ModuleCall
 from .twin import Followed, Twins
@@ -58,17 +59,16 @@ class Recorder(Explorer):
         self.training = training
         self.executor = Executor(training)
         self.root = self.call = ModuleCall("", type(space).__name__, self.context)
-        self.live: dict[int, Claim] = {}
+        self.memory = Memory()
         self.inputs: list[Claim] = []
         self.mode = _Mode(self)
-        self._plain_layers: dict[tuple[int, int], nn.Module] = {}
-        self._stand_ins: dict[Any, nn.Module] = {}
+        self._plain_layers = PlainLayers()
         self._opaque: dict[int, Any] = {}
         self.dead = False
         self._finished = False
 
     def record(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        """Runs the space on tensors of which only shape and type are looked at."""
+        """Run the space on tensors of which only shape and type are looked at."""
         twin = Twins(self, self.space)[id(self.space)]
         twin.train(self.training)
         leaves: list[Any] = []
@@ -80,7 +80,7 @@ class Recorder(Explorer):
                     "where architectures differ; give a list of what it gives"
                 )
         given = [self._input(leaf) if isinstance(leaf, torch.Tensor) else leaf for leaf in leaves]
-        self.inputs = list(self.live.values())
+        self.inputs = self.memory.claims()
 
         def run() -> None:
             positional, named = unflatten(spec, iter(given))
@@ -99,7 +99,9 @@ class Recorder(Explorer):
     def _input(self, tensor: torch.Tensor) -> VaryingTensor:
         meta = self.executor.interned(tensor.detach())
         size = Factor.constant(meta.untyped_storage().nbytes())
-        return VaryingTensor.make(self, Piecewise.constant(meta), (self._hold(size),))
+        return VaryingTensor.make(
+            self, Piecewise.constant(meta), (self.memory.hold(self.context, size),)
+        )
 
     def shadow(self, tensor: torch.Tensor) -> torch.Tensor:
         """Return the meta tensor for one that lives on, such as a parameter."""
@@ -140,44 +142,21 @@ class Recorder(Explorer):
 
     def elastic(self, layer: Any, *args: Any, **kwargs: Any) -> Any:
         # The plain layer of each combination of arguments is one more thing that differs.
-        def stand_in(place: int, chosen: Any) -> nn.Module:
-            known = self._plain_layers.get((id(layer), place))
-            if known is None:
-                known = self._plain_layers[id(layer), place] = self._stand_in(layer, chosen)
-            return known
-
-        plain = VaryingObject(self, self.over_arguments(layer, stand_in).map(_itself))
+        pieces = self.over_arguments(layer, partial(self._plain_layers.of, layer))
+        plain = VaryingObject(self, pieces.map(_itself))
         reparametrization = layer.reparametrization
         if reparametrization is None:
             return self.apply(plain_forward, (plain, *args), kwargs)
-        computed = self.apply(_computed, (plain,), {})
+        computed = self.apply(computed_tensors, (plain,), {})
         # As in a network, where hooks leave it with the layer until they compute it again.
         hooks = reparametrization.hooks
         layer.__dict__["_computed"] = {n: t for n, t in computed.items() if n in hooks}
-        return self.apply(_forward_with, (plain, computed, *args), kwargs)
-
-    def _stand_in(self, layer: Any, chosen: Any) -> nn.Module:
-        plain = tuple(evaluated(argument, chosen) for argument in layer.args.values())
-        tensors = tuple(name for name, _ in (*layer.named_parameters(), *layer.named_buffers()))
-        alone = None if layer.reparametrization is None else id(layer)
-        key = (layer.plain, tuple(layer.args), key_of(plain), tensors, alone)
-        found: nn.Module | None = self._stand_ins.get(key)
-        if found is None:
-            with torch._C.DisableTorchFunction():  # its weights are there before the forward
-                found = self._stand_ins[key] = layer.shaped(layer.blueprint.form_by_size(chosen))
-            computing = vars(found).get("_computing")
-            for module in (
-                *(found, *vars(found).values()),
-                *(() if computing is None else computing.modules()),
-            ):
-                if isinstance(module, nn.Module):
-                    vars(module).pop("forward", None)  # that of the twin, which is followed
-        return found
+        return self.apply(forward_with, (plain, computed, *args), kwargs)
 
     # -- modules ----------------------------------------
 
     def module(self, followed: Followed, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Runs a module of the twin."""
+        """Run a module of the twin."""
         plain = getattr(followed.original, "wraps", None) or type(followed.original)
         call = ModuleCall(followed.path, plain.__name__, self.context)
         call.arguments = _taken_apart((args, kwargs))
@@ -219,7 +198,7 @@ class Recorder(Explorer):
         return self._whole(followed.original, args, kwargs)
 
     def _whole(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Runs a module without choices as if it were one function."""
+        """Run a module without choices as if it were one function."""
         found = self._opaque.get(id(module))
         if found is None:
             found = copy.deepcopy(module).to("meta").train(self.training)
@@ -227,14 +206,14 @@ class Recorder(Explorer):
         return self.apply(found, args, kwargs)
 
     def refuse(self, what: str) -> NoReturn:
-        """Raises for what cannot be followed."""
+        """Raise for what cannot be followed."""
         self.frames[-1].refused = what
         raise Refusal(what)
 
     # -- functions ----------------------------------------
 
     def apply(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Calls a function of torch for all architectures of the context."""
+        """Call a function of torch for all architectures of the context."""
         with torch._C.DisableTorchFunction():
             return self._apply(function, args, kwargs)
 
@@ -263,7 +242,7 @@ class Recorder(Explorer):
         ]
         executions = self._successes(function, Piecewise(together.places, found))
         self._check_same(executions, [execution.spec for execution in executions.values])
-        call = FunctionCall(self.context, executions, list(self.live.values()))
+        call = FunctionCall(self.context, executions, self.memory.claims())
         form = executions.values[0]
         results = [self._result(place, call, leaves) for place in range(len(form.leaves))]
         self._note(call, leaves, results)
@@ -295,12 +274,11 @@ class Recorder(Explorer):
         """Note the calls that failed, and go on with the others."""
         if all(execution.error is None for execution in executions.values):
             return executions
-        name = name_of(function)
         renumbered = np.full(len(executions.values) + 1, NOWHERE)
         good: list[Execution] = []
         for place, execution in enumerate(executions.values):
             if execution.error is not None:
-                self.fail(_shown(name, execution), execution.error, executions.where(place))
+                self.fail(str(execution), execution.error, executions.where(place))
             else:
                 renumbered[place] = len(good)
                 good.append(execution)
@@ -328,7 +306,7 @@ class Recorder(Explorer):
             if len(given) == 1 and (argument := given.pop()) is not None:
                 return leaves[argument]  # changed in place, or passed through
             origins = [execution.origins[place] for execution in executions.values]
-            shares = self._memory(origins, values, executions, leaves)
+            shares = self.memory.shares(self.context, executions, values, origins, leaves)
             views = self._views(place, executions, leaves)
             return VaryingTensor.make(self, pieces.map(_itself), shares, views)
         if any(tensors):
@@ -374,32 +352,6 @@ class Recorder(Explorer):
         return self._plain_or_number(Piecewise(Factor(together.scope, places), values))
 
     # -- memory ----------------------------------------
-
-    def _hold(self, size: Factor) -> Share:
-        return Share(self.live, Claim(Allocation(self.context, size), ()))
-
-    def _memory(
-        self,
-        origins: list[int | None],
-        tensors: Sequence[torch.Tensor | None],
-        executions: Piecewise,
-        leaves: list[Any],
-    ) -> tuple[Share, ...]:
-        """Where something lies: in memory of its own, or in that of an argument it is a view of."""
-        shares: list[Share] = []
-        different = dict.fromkeys(origins)
-        for origin in different:
-            if origin is None:
-                own = [
-                    tensor if its is None else None
-                    for its, tensor in zip(origins, tensors, strict=True)
-                ]
-                shares.append(self._hold(Piecewise(executions.places, own).quantity(_bytes_of)))
-            elif type(leaves[origin]) is VaryingTensor:
-                here = Piecewise(executions.places, [each == origin for each in origins]).truth()
-                conditions = (here,) if len(different) > 1 else ()
-                shares.extend(share.where(*conditions) for share in leaves[origin].shares)
-        return tuple(shares)
 
     @staticmethod
     def _views(place: int, executions: Piecewise, leaves: list[Any]) -> Any:
@@ -458,7 +410,8 @@ class Recorder(Explorer):
         tensors = [execution.changed.get(place) for execution in executions.values]
         here = self.context.exact
         outside = [share.where(~here) for share in tensor.shares if here.scope]
-        tensor.shares = (*self._memory(origins, tensors, executions, leaves), *outside)
+        inside = self.memory.shares(self.context, executions, tensors, origins, leaves)
+        tensor.shares = (*inside, *outside)
 
     # -- merging ----------------------------------------
 
@@ -517,10 +470,6 @@ def _itself(value: Any) -> Any:
     return value
 
 
-def _bytes_of(tensor: torch.Tensor | None) -> int:
-    return 0 if tensor is None else tensor.untyped_storage().nbytes()
-
-
 def _is_owned(leaf: Any) -> bool:
     """Whether a tensor is one of the space's own, such as a weight, or lies in its memory."""
     if type(leaf) is VaryingTensor:
@@ -543,42 +492,3 @@ def _taken_apart(value: Any, pieces: bool = True) -> tuple[Any, list[Any]]:
         differing = (VaryingTensor, VaryingNumber)
         leaves = [leaf.pieces if type(leaf) in differing else leaf for leaf in leaves]
     return spec, leaves
-
-
-def plain_forward(layer: nn.Module, *args: Any, **kwargs: Any) -> Any:
-    """What a plain layer does, without its hooks, which the elastic one has."""
-    return type(layer).forward(layer, *args, **kwargs)
-
-
-def _computed(layer: nn.Module) -> dict[str, torch.Tensor]:
-    """The tensors that a layer computes from others before its forward."""
-    return layer.__dict__["_computing"](layer)  # type: ignore[no-any-return]
-
-
-def _forward_with(
-    layer: nn.Module, computed: dict[str, torch.Tensor], *args: Any, **kwargs: Any
-) -> Any:
-    """What a plain layer does with tensors that were computed for it."""
-    light = copy.copy(layer)
-    light.__dict__.update(computed)
-    return type(layer).forward(light, *args, **kwargs)
-
-
-def _shown(name: str, execution: Execution) -> str:
-    """A call, with the shapes of what it was given."""
-    if execution.call[0] in (plain_forward, _forward_with):
-        name = repr(execution.call[2][0])
-    shapes = [
-        str(tuple(leaf.shape)) for leaf in execution.call[2] if isinstance(leaf, torch.Tensor)
-    ]
-    return f"{name} of {', '.join(shapes)}" if shapes else name
-
-
-def name_of(function: Any) -> str:
-    """What a function of torch is called."""
-    if isinstance(function, nn.Module):
-        return type(function).__name__
-    found = resolve_name(function)
-    if found is None:
-        found = getattr(function, "__qualname__", None) or getattr(function, "__name__", None)
-    return str(found or function)

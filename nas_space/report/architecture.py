@@ -103,7 +103,7 @@ def architecture_picture(
     path: Path | str,
     title: str = "",
 ) -> None:
-    """Draws an architecture into a PNG file.
+    """Draw an architecture into a PNG file.
 
     A bar for each block, in order: its height is the number of channels that come out, its
     colour what was chosen, and below it stands the size of the image.

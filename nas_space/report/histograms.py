@@ -20,7 +20,7 @@ def costs_picture(
     limits: Mapping[str, float],
     path: Path | str,
 ) -> None:
-    """Draws a histogram of each cost, with known networks and the budget beside it.
+    """Draw a histogram of each cost, with known networks and the budget beside it.
 
     Parameters
     ----------

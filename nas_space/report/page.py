@@ -26,7 +26,7 @@ _ENOUGH = 10
 
 
 def write_report(run: StoredRun, file: Path | str) -> None:
-    """Writes what a run has found so far into one HTML file.
+    """Write what a run has found so far into one HTML file.
 
     Parameters
     ----------

@@ -132,7 +132,7 @@ def from_scratch(
     Raises
     ------
     UsageError
-        If `epochs` is not positive.
+        If ``epochs`` is not positive.
     """
     if epochs < 1:
         raise UsageError(f"epochs must be at least 1, but got {epochs}")

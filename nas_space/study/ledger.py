@@ -228,7 +228,7 @@ class Ledger:
     # -- writing ------------------------------------------------------------------------------
 
     def sign(self, trial: Trial) -> None:
-        """Says that this process has a trial."""
+        """Say that this process has a trial."""
         self._mine = trial
         trial.set_user_attr(WORKER, self.me)
 
@@ -242,7 +242,7 @@ class Ledger:
         raise AssertionError("pauses never end")
 
     def publish(self, trial: Trial, number: int, arch: Sample, repaired: int) -> None:
-        """Takes a number and an architecture."""
+        """Take a number and an architecture."""
         if number != trial.number:
             trial.set_user_attr(NUMBER, number)
         if repaired:
@@ -250,7 +250,7 @@ class Ledger:
         trial.set_user_attr(ARCHITECTURE, arch)
 
     def _release(self, trial: FrozenTrial) -> None:
-        """Declares an attempt abandoned whose process is no more."""
+        """Declare an attempt abandoned whose process is no more."""
         with suppress(ValueError, UpdateFinishedTrialError):  # somebody else was faster
             self.study.tell(trial.number, state=TrialState.FAIL)
 
@@ -287,7 +287,7 @@ def pauses() -> Iterator[float]:
 
 
 def storable(space: Any) -> None:
-    """Checks that architectures can be written down.
+    """Check that architectures can be written down.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""`load_search`: read a search from where its trials are kept, without the space it is of."""
+"""``load_search``: read a search from where its trials are kept, without the space it is of."""
 
 from __future__ import annotations
 

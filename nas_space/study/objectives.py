@@ -1,4 +1,4 @@
-"""`Objective`: what a search makes large or small."""
+"""``Objective``: what a search makes large or small."""
 
 from __future__ import annotations
 

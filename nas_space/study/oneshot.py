@@ -92,7 +92,7 @@ def search_oneshot(
     callbacks: Sequence[Callable[[OneShotProgress], object]] = (),
     fabric: Fabric | None = None,
 ) -> OneShotResult:
-    """Searches a space with shared weights, which are those of the space.
+    """Search a space with shared weights, which are those of the space.
 
     Parameters
     ----------
@@ -107,7 +107,7 @@ def search_oneshot(
     seed
         The same seed and the same weights to begin with give the same search.
     storage
-        A file to keep the state in, written every `every` steps and at the end.
+        A file to keep the state in, written every ``every`` steps and at the end.
     every
         How often.
     resume

@@ -94,7 +94,7 @@ class Team:
         self.crashes = 0
 
     def run(self) -> None:
-        """Works until there is nothing left to do.
+        """Work until there is nothing left to do.
 
         Raises
         ------
@@ -130,7 +130,7 @@ class Team:
         self.team[process] = here
 
     def _ended(self, process: SpawnProcess, file: Path) -> None:
-        """Looks why a process has ended, and sends another one if it was killed."""
+        """Look why a process has ended, and send another one if it was killed."""
         line = self.team.pop(process)
         error: Any = None
         with suppress(EOFError):
@@ -163,7 +163,7 @@ class Team:
                     callback(self.study, trial)
 
     def _dismiss(self) -> None:
-        """Ends what still runs; what it was at is abandoned, and free for others."""
+        """End what still runs; what it was at is abandoned, and free for others."""
         for process in self.team:
             process.terminate()
         until = time.monotonic() + _PATIENCE

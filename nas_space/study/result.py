@@ -1,4 +1,4 @@
-"""`SearchResult`: what a search has found, for as long as its study is there."""
+"""``SearchResult``: what a search has found, for as long as its study is there."""
 
 from __future__ import annotations
 
@@ -172,7 +172,7 @@ class SearchResult:
         return dict(self.winner(objective).arch)
 
     def top(self, k: int, objective: str | None = None) -> list[Sample]:
-        """The `k` best architectures by one objective, the best first."""
+        """The ``k`` best architectures by one objective, the best first."""
         return [dict(outcome.arch) for outcome in self.ranked(objective)[:k]]
 
     def pareto(self) -> list[Sample]:

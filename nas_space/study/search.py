@@ -1,4 +1,4 @@
-"""`search`: the one entry point of every search."""
+"""``search``: the one entry point of every search."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def search(
     every: int = 100,
     fabric: Fabric | None = None,
 ) -> Any:
-    """Searches a space for its best architectures.
+    """Search a space for its best architectures.
 
     Parameters
     ----------
@@ -121,7 +121,7 @@ def search(
     name
         Of the study in the storage.
     workers
-        How many processes evaluate on this machine.  More than one need `evaluate` and the
+        How many processes evaluate on this machine.  More than one need ``evaluate`` and the
         classes of the space at the top level of a module.
     seed
         Of proposals and evaluations.  With one worker, the same seed gives the same search.

@@ -130,7 +130,7 @@ class Worker:
         self.ample = False
 
     def run(self) -> None:
-        """Works until there is nothing left to do.
+        """Work until there is nothing left to do.
 
         Raises
         ------
@@ -241,7 +241,7 @@ class Worker:
         raise Failed(reason)
 
     def _interrupted(self, trial: Trial) -> None:
-        """Leaves the attempt to whoever resumes the search."""
+        """Leave the attempt to whoever resumes the search."""
         trial.set_user_attr(ABANDONED, "interrupted")
         if not isinstance(sys.exception(), KeyboardInterrupt):  # of which Optuna takes care
             self.study.tell(trial, state=TrialState.FAIL)

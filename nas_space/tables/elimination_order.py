@@ -113,7 +113,7 @@ class EliminationOrder:
         )
 
     def join(self, left: int, right: int, needed: frozenset[int]) -> int:
-        """Adds a join; gives the number of what it makes."""
+        """Add a join; give the number of what it makes."""
         item, work = self.joined(self.items[left], self.items[right], needed)
         self.work += work
         self.steps.append(JoinStep(left, right, item.scope))
@@ -121,7 +121,7 @@ class EliminationOrder:
         return len(self.items) - 1
 
     def finish(self, left: int, right: int) -> None:
-        """Adds the last join, of which only what ends within bounds is looked at."""
+        """Add the last join, of which only what ends within bounds is looked at."""
         one, other = self.items[left], self.items[right]
         pairs = self.entries(one.scope | other.scope)
         fewer = min(one.rows, other.rows) if len(self.rooms) < 2 else one.rows * other.rows
@@ -269,7 +269,7 @@ def _meeting(
 
 
 def _walk(plan: EliminationOrder, line: Sequence[int], length: int) -> int:
-    """Adds the joins of the first so many of a line; gives the number of what they make."""
+    """Add the joins of the first so many of a line; give the number of what they make."""
     later = _later(plan, line)
     number = line[0]
     for following, needed in zip(line[1:length], later[1:length], strict=True):

@@ -14,6 +14,8 @@ from ..mutable.printing import brief
 from .model import Model, find_constraints
 from .tabulation import tabulate
 
+__all__ = ["refusal"]
+
 _TURNED = {"lt": "gt", "le": "ge", "eq": "eq", "ge": "le", "gt": "lt"}
 
 

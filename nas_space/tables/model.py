@@ -23,6 +23,8 @@ from .join_tree import CliqueVertex, JoinTree
 from .quantisation import Quantisation, exact_keys
 from .table import Table
 
+__all__ = ["BareStructure", "CompiledModel", "Model", "Over", "find_constraints", "root_of"]
+
 _KEPT = 8
 """How many compiled models are kept, of those that tell further codes apart."""
 

@@ -1,4 +1,4 @@
-"""`Restricted`: the architectures of a space that meet some conditions; a space again."""
+"""``Restricted``: the architectures of a space that meet some conditions; a space again."""
 
 from __future__ import annotations
 
@@ -27,6 +27,8 @@ from .infeasibility import refusal
 from .model import Model, Over, root_of
 from .queryable import Queryable
 from .sampler import any_within, sample
+
+__all__ = ["Restricted", "restrict"]
 
 S = TypeVar("S", bound=Mutable)
 

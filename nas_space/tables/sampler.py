@@ -21,6 +21,8 @@ from .message_passing import Messages
 from .model import BareStructure, CompiledModel, Model, Over, find_constraints
 from .quantisation import Quantisation, finest
 
+__all__ = ["Sampler", "any_within", "refined", "sample", "sampler_of"]
+
 _ROWS, _WORK = 2**18, 6e7
 """How many rows lists of costs may have in all, and how many nanoseconds they may take."""
 

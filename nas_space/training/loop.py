@@ -57,11 +57,11 @@ class Trainer:
 
     :func:`fit` is the usual way to one; use this to put something else between the steps.
 
-    Everything random in step `t` (the examples, their augmentation, the path, dropout) is derived
-    from (seed, `t`), so a run that is continued from :meth:`state_dict` ends, on the CPU, with the
-    very bits it would have ended with. The global generators of torch, numpy and Python are seeded
-    within a step and put back after it. They belong to the whole process: do not train in two
-    threads of one.
+    Everything random in step ``t`` (the examples, their augmentation, the path, dropout) is derived
+    from (seed, ``t``), so a run that is continued from :meth:`state_dict` ends, on the CPU, with
+    the very bits it would have ended with. The global generators of torch, numpy and Python are
+    seeded within a step and put back after it. They belong to the whole process: do not train in
+    two threads of one.
 
     Parameters
     ----------
@@ -84,7 +84,7 @@ class Trainer:
     Raises
     ------
     UsageError
-        Neither or both of `steps` and `epochs` are given, or there is nothing to train.
+        Neither or both of ``steps`` and ``epochs`` are given, or there is nothing to train.
 
     Examples
     --------
@@ -169,7 +169,7 @@ class Trainer:
         return Progress(self.step, self.total, lr, loss)
 
     def gradients(self, batch: Any) -> Tensor:
-        """Leaves the gradients of a step in the parameters, and returns its loss, detached.
+        """Leave the gradients of a step in the parameters, and return its loss, detached.
 
         A subclass may go along several paths, by :meth:`descend`.
         """
@@ -177,7 +177,7 @@ class Trainer:
         return self.descend(path, lambda: self.task.training_loss(self._wrapped, batch))
 
     def descend(self, path: AbstractContextManager[Any], loss: Callable[[], Tensor]) -> Tensor:
-        """Adds the gradients of a loss along a path; returns the loss, detached."""
+        """Add the gradients of a loss along a path; return the loss, detached."""
         with path:
             noise = f"train/forward/{self.fabric.global_rank}"
             seed_globally(self.seed, noise, self.step, self.fabric.device)
@@ -188,7 +188,7 @@ class Trainer:
         return value.detach()
 
     def update(self) -> None:
-        """Changes the parameters by their gradients."""
+        """Change the parameters by their gradients."""
         self.optimizer.step()
 
     def state_dict(self) -> dict[str, Any]:
@@ -260,7 +260,7 @@ class Trainer:
         return next(self._batches)
 
     def _forget(self) -> None:
-        """Leaves no gradients.
+        """Leave no gradients.
 
         None, not zero: an optimizer passes over parameters that are not on the path.  Its own
         ``zero_grad`` takes several times as long, which the many of a space make felt.
@@ -303,12 +303,12 @@ def fit(
     on_step
         Is called after each step, to show progress or to measure.
     checkpoint
-        A file to keep the state of the run in, written every `every` steps and at the end.
+        A file to keep the state of the run in, written every ``every`` steps and at the end.
     every
         How often. A run that is cut off loses the steps since, which are then done again.
     resume
-        Continue from `checkpoint` if the file is there. On the CPU the result is, bit for bit, that
-        of a run that was never interrupted. Otherwise the file is overwritten.
+        Continue from ``checkpoint`` if the file is there. On the CPU the result is, bit for bit,
+        that of a run that was never interrupted. Otherwise the file is overwritten.
 
     Returns
     -------

@@ -128,7 +128,7 @@ def _gathered(fabric: Fabric, share: Tensor) -> Tensor:
 
 @contextmanager
 def preserved_modes(network: nn.Module) -> Iterator[None]:
-    """Put every module of `network` back into the mode, training or evaluation, that it was in."""
+    """Put every module of ``network`` back into the mode, training or not, that it was in."""
     modes = [(module, module.training) for module in network.modules()]
     try:
         yield

@@ -61,7 +61,7 @@ class Task:
     """Everything about training and scoring a network except the network.
 
     Most tasks are :meth:`classification` or :meth:`regression` with an argument or two. By default
-    a batch is a pair ``(input, target)``; with a `step` and `predict` of your own it may be
+    a batch is a pair ``(input, target)``; with a ``step`` and ``predict`` of your own it may be
     anything.
 
     Parameters
@@ -69,9 +69,9 @@ class Task:
     train, validation, test
         For each, a data set of examples, or an iterable of batches such as a
         :class:`~torch.utils.data.DataLoader`. Data sets are preferable: a run on them is resumed
-        exactly and at once, in several processes too, and takes `batch_size` and `workers`.
+        exactly and at once, in several processes too, and takes ``batch_size`` and ``workers``.
     loss
-        ``loss(output, target)``, the mean over the batch. Not needed with a `step` of your own.
+        ``loss(output, target)``, the mean over the batch. Not needed with a ``step`` of your own.
     metrics
         A :class:`Metric` for each name. The first is the main one, which searches go by.
     optimizer
@@ -98,7 +98,7 @@ class Task:
         the first axis, instead of ``(network(input), target)``.
     configure
         ``configure(network, task, total_steps)`` returns optimizer and schedule, instead of what
-        `optimizer` and `schedule` make.
+        ``optimizer`` and ``schedule`` make.
 
     Raises
     ------
@@ -246,7 +246,7 @@ class Task:
         schedule, and what ``validation_step`` logs gives the metrics, on whichever split: for each
         the mean over the examples, every example counting with the value of its batch. Steps get 0
         as the index of the batch. Other hooks are not called, and there is no trainer to ask;
-        give `optimizer` and `schedule` where ``configure_optimizers`` needs one.
+        give ``optimizer`` and ``schedule`` where ``configure_optimizers`` needs one.
 
         Parameters
         ----------
@@ -256,7 +256,7 @@ class Task:
             For each name that ``validation_step`` logs and that is wanted, 'max' or 'min': what is
             better. The first is the main one.
         network
-            The attribute of `module` that holds the network; whatever is trained or scored takes
+            The attribute of ``module`` that holds the network; whatever is trained or scored takes
             its place for the time of a step. By default the module is the network: train it, or
             what a space of its class freezes to.
         train, validation, test
@@ -394,7 +394,7 @@ class Task:
         return next(iter(self.metrics))
 
     def fitness(self, scores: Mapping[str, float]) -> float:
-        """The main metric of `scores`, its sign such that more is better.
+        """The main metric of ``scores``, its sign such that more is better.
 
         Examples
         --------
@@ -421,7 +421,7 @@ class Task:
         return source
 
     def steps(self, epochs: float) -> int:
-        """How many steps make `epochs` passes over the training data, rounded up.
+        """How many steps make ``epochs`` passes over the training data, rounded up.
 
         Raises
         ------
@@ -449,7 +449,7 @@ class Task:
         return network(inputs), target
 
     def augmented(self, batch: Any, generator: torch.Generator) -> Any:
-        """The batch with `augment` applied to its inputs."""
+        """The batch with ``augment`` applied to its inputs."""
         if self.augment is None:
             return batch
         inputs, *rest = _pair(batch)
@@ -458,7 +458,7 @@ class Task:
     def optimization(
         self, network: nn.Module, total_steps: int
     ) -> tuple[Optimizer, Schedule | None]:
-        """Make the optimizer and the schedule for training a network for `total_steps`."""
+        """Make the optimizer and the schedule for training a network for ``total_steps``."""
         if self.configure is not None:
             return self.configure(network, self, total_steps)
         optimizer = self.optimizer(parameter_groups(network))

@@ -1,4 +1,4 @@
-"""`Weighted`: every choice at once, each outcome by its probability."""
+"""``Weighted``: every choice at once, each outcome by its probability."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`Run`: a one-shot search under way, that can be put down and taken up at any step."""
+"""``Run``: a one-shot search under way, that can be put down and taken up at any step."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ class OneShotProgress:
 class Run:
     """A one-shot search under way.
 
-    Everything random at step `t` is derived from (seed, `t`), so a run that is continued from
+    Everything random at step ``t`` is derived from (seed, ``t``), so a run that is continued from
     :meth:`state_dict` ends, on the CPU, with the very bits it would have ended with.
 
     Parameters
@@ -273,7 +273,7 @@ class Run:
         return self.trainer.along(arch)
 
     def descend(self, path: AbstractContextManager[Any], loss: Callable[[], Tensor]) -> Tensor:
-        """Adds the gradients of the weights for a loss along a path; returns the loss."""
+        """Add the gradients of the weights for a loss along a path; return the loss."""
         return self.trainer.descend(path, loss)
 
     def accepted(self, draw: Callable[[], Sample]) -> Sample:

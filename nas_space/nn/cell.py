@@ -15,6 +15,7 @@ from ..errors import DomainError
 from ..mutable import MutableList, label_scope
 from .activation import current, required
 from .choice import InputChoice, LayerChoice
+from .construction import slim
 from .module import MutableModule
 from .switch import Switch
 
@@ -147,7 +148,10 @@ class Cell(MutableModule):
     def output_node_indices(self) -> list[int]:
         """The nodes that the output concatenates; all, where no architecture is active."""
         loose: Any = getattr(self, "is_loose", None)
-        if loose is None or (isinstance(loose, MutableList) and current() is None):
+        if isinstance(loose, MutableList) and current() is None:
+            only = slim()  # built for one architecture, it has what that one has
+            loose = None if only is None else list(map(only, loose))
+        if loose is None:
             return list(self._nodes())
         return [node for node, is_loose in zip(self._nodes(), loose, strict=True) if is_loose]
 

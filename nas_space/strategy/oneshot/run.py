@@ -156,6 +156,7 @@ class Run:
                 f"{type(strategy).__name__} compares architectures on validation data, but the "
                 "task has none; give validation=..."
             )
+        getattr(space, "space", space).check_shared_weights()
         strategy.check(space)
         if strategy.gradient_clip_val is not None:
             task = replace(task, clip=strategy.gradient_clip_val)

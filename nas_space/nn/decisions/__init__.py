@@ -8,7 +8,17 @@ know none of this.
 from .beliefs import Beliefs, Outcomes
 from .blending import check_blendable
 from .gated import Gated
+from .misread import misread
 from .traced import Slice, Traced
 from .weighted import Weighted
 
-__all__ = ["Beliefs", "Gated", "Outcomes", "Slice", "Traced", "Weighted", "check_blendable"]
+__all__ = [
+    "Beliefs",
+    "Gated",
+    "Outcomes",
+    "Slice",
+    "Traced",
+    "Weighted",
+    "check_blendable",
+    "misread",
+]

@@ -115,6 +115,8 @@ def blend(mixer: Weighted, layer: Any, args: tuple[Any, ...], kwargs: dict[str, 
             f"its {plan.needs_width} where the input has the same width in all architectures",
             plan.varying[plan.needs_width],
         )
+    if mixer.misread is not None and plan.misplaced:
+        mixer.misread.append((layer, plan.needs_width or str(plan.widths and plan.widths.inputs)))
     if not plan.together or len(mixed) > 1 or (mixed and mixed[0] is not x):
         return _one_by_one(plan, mixer, layer, args, kwargs)
     stand_in = layer.shaped(plan.widest)
@@ -251,6 +253,7 @@ class Plan:
         self.columns: Columns | None = None
         self.output: MixedAxis | None = None
         self.needs_width = ""
+        self.misplaced = False
         if self.widths is not None:
             inputs, outputs = str(self.widths.inputs), self.widths.outputs
             self.output = axis_of(_width(layer.args[outputs]), support)
@@ -290,6 +293,7 @@ class Plan:
         if any(axis is not None and d != place and d not in mapped for d, axis in enumerate(axes)):
             return False
         mine, its = self.own, axes[place]
+        self.misplaced = mine is not None and its is not None and not mine.is_like(its)
         if mine is None or its is None:
             return mine is its and layer.plain not in _MIXING
         if layer.plain in _MIXING:

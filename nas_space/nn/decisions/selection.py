@@ -171,7 +171,8 @@ def along_own_dims(*names: str) -> Rule:
 
         def ranks(n: int, _: Values) -> Any:
             moved = [item if not isinstance(item, (tuple, list)) else item[0] for item in fixed]
-            return function(torch.arange(n), *moved, 0).numpy()
+            along = (0,) if name == "flip" else 0
+            return function(torch.arange(n), *moved, along).numpy()
 
         return _selected(tensor, dims[0], key, ranks)
 

@@ -62,6 +62,7 @@ class Weighted(Activation):
         self.beliefs = Beliefs(probabilities, support)
         self.known: Known = ()
         self._depth = 0
+        self.misread: list[tuple[Any, str]] | None = None
 
     @contextmanager
     def knowing(self, expression: Any, value: Any) -> Iterator[None]:
@@ -98,7 +99,7 @@ class Weighted(Activation):
         Raises
         ------
         SpaceError
-            If there are too many: as `too_many` says.
+            If there are too many: as ``too_many`` says.
         """
         outcomes, weights = self.beliefs.of(atoms, self.known)
         taken = list(self.taken(outcomes, weights))

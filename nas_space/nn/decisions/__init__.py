@@ -5,16 +5,16 @@ architecture, these run it as several at once.  Strategies own the probabilities
 know none of this.
 """
 
-from .beliefs import Beliefs, Outcomes
 from .blending import check_blendable
 from .gated import Gated
+from .marginals import Marginals, Outcomes
 from .misread import misread
 from .traced import Slice, Traced
 from .weighted import Weighted
 
 __all__ = [
-    "Beliefs",
     "Gated",
+    "Marginals",
     "Outcomes",
     "Slice",
     "Traced",

@@ -16,7 +16,7 @@ from ..mutable.bounds import combinations_of
 from ..mutable.random_words import RandomState
 from ..tables import Over, grid, sample
 from ..tables.queryable import Queryable
-from .activation import Activation
+from .activation import Activation, current
 from .compilation import compile_regions
 from .copy_on_write import SharedWeights
 from .digests import architecture_digest, network_digest
@@ -85,6 +85,12 @@ class ModelSpace(SharedWeights, Queryable, RootModule):
     """
 
     example_shape: ClassVar[tuple[int, ...] | None] = None
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        here = current()
+        if here is None or here.is_single:
+            return super().__call__(*args, **kwargs)
+        return here.whole(super().__call__, args, kwargs)
 
     # -- naming architectures ------------------------------------------------------------------
 

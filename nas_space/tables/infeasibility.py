@@ -20,7 +20,7 @@ _TURNED = {"lt": "gt", "le": "ge", "eq": "eq", "ge": "le", "gt": "lt"}
 
 
 def refusal(root: Node) -> InfeasibleError:
-    """The error that says why no architecture meets the conditions of a structure.
+    """Return the error that says why no architecture meets the conditions of a structure.
 
     A comparison that no architecture meets is named, with the range of its cost; where conditions
     only together leave nothing, all are, with the smallest of each cost.

@@ -64,7 +64,7 @@ class PathConditions:
 
     @staticmethod
     def of(node: Node) -> PathConditions:
-        """The guards of a node; worked out once."""
+        """Return the path conditions of a node; worked out once."""
         return node.remember("_guards", PathConditions)
 
 

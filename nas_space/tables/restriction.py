@@ -72,7 +72,7 @@ class Restricted(Queryable, Generic[S]):
         return values
 
     def freeze(self, sample: Mapping[str, Any], **options: Any) -> Any:
-        """The form that the space takes under one of these architectures.
+        """Return the form that the space takes under one of these architectures.
 
         Parameters
         ----------
@@ -92,7 +92,7 @@ class Restricted(Queryable, Generic[S]):
     # -- choosing -----------------------------------------------------------------------------
 
     def where(self, *conditions: Any, attempts: int | None = None) -> Self:
-        """Those that meet further conditions; see :func:`restrict`."""
+        """Restrict further; see :func:`restrict`."""
         allowed = self.attempts if attempts is None else attempts
         return self.of(self.space, (*self.conditions, *conditions), allowed)
 
@@ -105,7 +105,7 @@ class Restricted(Queryable, Generic[S]):
     def sample(
         self, n: int | None = None, *, over: Over = "labels", seed: RandomState = None
     ) -> Sample | SampleBatch:
-        """Architectures drawn at random; see :func:`nas_space.tables.sample`."""
+        """Draw architectures; see :func:`nas_space.tables.sample`."""
         return sample(self, n, over=over, seed=seed, attempts=self.attempts)
 
     def random(self, memo: Sample | None = None, random_state: RandomState = None) -> Any:
@@ -140,7 +140,7 @@ class Restricted(Queryable, Generic[S]):
 
     @classmethod
     def of(cls, space: S, conditions: Any, attempts: int | None = None) -> Self:
-        """What :func:`restrict` does; subclasses make themselves."""
+        """Do what :func:`restrict` does; subclasses make themselves."""
         if attempts is not None and attempts < 1:
             raise UsageError(f"attempts must be 1 or more, but got {attempts!r}")
         made = []
@@ -171,7 +171,7 @@ def restrict(
     *conditions: Any,
     attempts: int | None = None,
 ) -> Restricted[S]:
-    """The architectures of a space that meet some conditions, as a space.
+    """Return the architectures of a space that meet some conditions, as a space.
 
     A condition on few labels is looked up in a table.  A comparison of a cost with a number (or
     with another cost) is met exactly by dynamic programming over the sums that are possible.

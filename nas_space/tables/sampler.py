@@ -118,7 +118,7 @@ class Sampler:
     # -- drawing ------------------------------------------------------------------------------
 
     def draw(self, n: int, source: Words) -> SampleBatch:
-        """``n`` architectures; the first ones do not depend on how many."""
+        """Draw ``n`` architectures; the first ones do not depend on how many."""
         exact = self.messages is None or self.messages.quantisation.exact
         if exact and not self.refused_by:
             return self._some(n, source)
@@ -315,7 +315,7 @@ def sample(
     seed: RandomState = None,
     attempts: int | None = None,
 ) -> Sample | SampleBatch:
-    """Architectures drawn at random from all that meet the constraints of a space.
+    """Draw architectures from all that meet the constraints of a space.
 
     Parameters
     ----------
@@ -371,6 +371,6 @@ def sample(
 
 
 def sampler_of(root: Node, over: Over, attempts: int | None = None) -> Sampler:
-    """The sampler of a structure; made once."""
+    """Return the sampler of a structure; made once."""
     name = f"_sampler_{over}_{attempts}"
     return root.remember(name, lambda node: Sampler(node, over, attempts))

@@ -21,7 +21,7 @@ from .switch import Switch
 
 __all__ = ["Cell", "CellOp", "CellOps"]
 
-CellOp = nn.Module | Callable[[int, int, "int | None"], nn.Module]
+CellOp = nn.Module | Callable[..., nn.Module]
 CellOps = Mapping[str, CellOp] | Sequence[CellOp] | Callable[[], Any]
 
 
@@ -202,9 +202,21 @@ def _made(op: Any, node: int, k: int, choice: Any) -> nn.Module:
             f"an operator of a cell is a module or a function (node, op, input) that makes one, "
             f"but got {op!r}"
         )
-    wanted = len(signature(op).parameters)
+    wanted = _taken(op)
     if wanted < 2:
         made: nn.Module = op(choice[0]) if wanted else op()
         return made
     # Made anew for each input that it may read, since these may differ.
     return Switch(choice[0], {index: partial(op, node, k, index) for index in range(node)})
+
+
+def _taken(op: Callable[..., Any]) -> int:
+    """Return how many arguments a function wants; one of ``*args`` wants all that there are."""
+    parameters = signature(op).parameters.values()
+    if any(parameter.kind is parameter.VAR_POSITIONAL for parameter in parameters):
+        return 3
+    return sum(
+        parameter.default is parameter.empty and parameter.kind is not parameter.KEYWORD_ONLY
+        for parameter in parameters
+        if parameter.kind is not parameter.VAR_KEYWORD
+    )

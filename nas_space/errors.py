@@ -30,6 +30,7 @@ __all__ = [
     "ConstraintViolation",
     "DataError",
     "DecompositionError",
+    "DivergenceError",
     "DomainError",
     "ExpressionError",
     "InfeasibleError",
@@ -227,6 +228,10 @@ class StorageError(NasSpaceError, RuntimeError):
 
 class TrialError(NasSpaceError, RuntimeError):
     """So many trials have failed that a search has given up; what it has found is kept."""
+
+
+class DivergenceError(NasSpaceError, ArithmeticError):
+    """The loss of a training, or a gradient, is NaN or infinite; the step before was still good."""
 
 
 class UsageError(NasSpaceError, ValueError):

@@ -36,6 +36,8 @@ from .objectives import Objective
 __all__ = [
     "ABANDONED",
     "ARCHITECTURE",
+    "COST",
+    "ERROR",
     "FAILURE",
     "METRICS",
     "NUMBER",
@@ -49,6 +51,12 @@ ALIVE = "alive"
 
 ARCHITECTURE = "architecture"
 """The attribute of a trial that holds its architecture."""
+
+COST = "cost"
+"""Holds what decides between equal scores: see :func:`nas_space.study.worker.deciding_cost`."""
+
+ERROR = "standard_error"
+"""Holds the standard error of the first objective, where it is known."""
 
 FAILURE = "failure"
 """Holds the traceback of an evaluation that failed."""
@@ -64,6 +72,9 @@ NUMBER = "number"
 
 ABANDONED = "void"
 """Why an attempt came to nothing."""
+
+WEIGHTS = "weights"
+"""The attribute of a study that holds which weights its networks have before they are scored."""
 
 WORKER = "worker"
 """Which process it is that has the trial."""

@@ -42,6 +42,7 @@ class _Order:
     name: str
     pruner: optuna.pruners.BasePruner
     allowed: int
+    before: frozenset[int]
     threads: int
 
 
@@ -87,6 +88,7 @@ class Team:
             study.study_name,
             study.pruner,
             self.model.allowed,
+            self.model.before,
             max(1, (os.cpu_count() or 1) // workers),
         )
         self.seen = {t.number for t in self.model.ledger.trials() if t.state.is_finished()}
@@ -196,7 +198,7 @@ def _work(file: str, line: Connection, timeout: float | None) -> None:
         study = open_study(
             open_storage(order.address), order.name, order.settings.objectives, order.pruner
         )
-        Worker(study, order.settings, (), timeout, allowed=order.allowed).run()
+        Worker(study, order.settings, (), timeout, allowed=order.allowed, before=order.before).run()
     except KeyboardInterrupt:
         pass  # the other processes have it too
     except NasSpaceError as error:

@@ -234,7 +234,12 @@ def _constraint(condition: Any, number: int) -> Constraint:
     if not isinstance(condition, MutableExpression):
         raise ExpressionError(
             f"a condition is an expression over the labels of a space, but got {condition!r}, "
-            "which is the same for every architecture"
+            + (
+                "a function, which is never called: write what it computes as an expression, such "
+                "as macs(space, shape) <= 3e8 or space.symbols()['depth'] < 3"
+                if callable(condition)
+                else "which is the same for every architecture"
+            )
         )
     return ExpressionConstraint(condition, label=label(["where", str(number)]))
 

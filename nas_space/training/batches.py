@@ -12,7 +12,7 @@ from the loader's generator, or from the epoch; other state of their own it cann
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sized
+from collections.abc import Iterable, Iterator, Mapping, Sized
 from itertools import count
 from typing import Any, TypeAlias, cast
 
@@ -64,8 +64,15 @@ def check_source(source: object, name: str) -> None:
     Raises
     ------
     DataError
-        It can neither be indexed nor iterated, or it iterates over examples instead of batches.
+        It can neither be indexed nor iterated, it iterates over examples instead of batches, or it
+        is a tuple, an array or a table of whole inputs and targets.
     """
+    array = hasattr(source, "shape") and not isinstance(source, Dataset)
+    if array or isinstance(source, tuple | Mapping | str | bytes):
+        raise DataError(
+            f"the {name} data is a {type(source).__name__}, which is no data set of examples; put "
+            "inputs and targets together: torch.utils.data.TensorDataset(inputs, targets)"
+        )
     if isinstance(source, IterableDataset):
         raise DataError(
             f"the {name} data is an IterableDataset, which gives single examples; "

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from torch import Tensor, nn
 
-from ..errors import CheckpointError, UsageError
+from ..errors import CheckpointError, DivergenceError, UsageError
 from .batches import training_batches
 from .checkpoint import load_state, save_state
 from .fabric import device_of, make_fabric
@@ -139,6 +139,8 @@ class Trainer:
         ------
         UsageError
             All steps are done.
+        DivergenceError
+            The loss is NaN or infinite. The parameters are those before the step.
         """
         if self.done:
             raise UsageError(f"all {self.total} steps are done; make a new Trainer to go on")
@@ -152,6 +154,7 @@ class Trainer:
             # The path must be one for all processes, dropout must not.
             seed_globally(self.seed, "train/path", step, device)
             loss = self.gradients(batch)
+            self._check(loss)
             if self.task.clip is not None:
                 self.fabric.clip_gradients(
                     self._wrapped,
@@ -167,6 +170,18 @@ class Trainer:
         if self.done:
             self._finish()
         return Progress(self.step, self.total, lr, loss)
+
+    def _check(self, loss: Tensor) -> None:
+        """Raise if the loss of a step is not finite, before it spoils the parameters."""
+        finite = loss.isfinite().all()
+        if self.fabric.world_size > 1:  # all stop, or none
+            finite = cast("Tensor", self.fabric.all_reduce(finite.float(), reduce_op="mean")) == 1
+        if not finite:
+            raise DivergenceError(
+                f"the loss of step {self.step} of {self.total} is {float(loss.detach().mean())}, "
+                "so training stops before it spoils the weights; lower the learning rate, clip "
+                "the gradients (Task(clip=...)), or look for data that are not finite"
+            )
 
     def gradients(self, batch: Any) -> Tensor:
         """Leave the gradients of a step in the parameters, and return its loss, detached.
@@ -319,6 +334,8 @@ def fit(
     ------
     CheckpointError
         The file to resume from is damaged, or of another run.
+    DivergenceError
+        A loss is NaN or infinite. The checkpoint is of a step before.
     UsageError
         The arguments do not go together.
 

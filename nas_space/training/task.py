@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import Optimizer
 
-from ..errors import DataError, UsageError
+from ..errors import DataError, UsageError, suggest
 from .batches import Source, check_source, length_of
 from .data import Splits
 from .optimization import Schedule, cosine, parameter_groups
@@ -80,7 +80,7 @@ class Task:
         ``no_weight_decay()`` come in a group with ``weight_decay=0``.
     schedule
         Makes a learning-rate schedule from the optimizer and the number of steps, at each of which
-        it is stepped; or None.
+        it is stepped; None for a constant rate.
     batch_size
         Examples in a batch: the joint one, if several processes train.
     augment
@@ -129,7 +129,7 @@ class Task:
     loss: Loss | None = None
     metrics: Mapping[str, Metric]
     optimizer: Callable[[list[dict[str, Any]]], Optimizer] = _SGD
-    schedule: Callable[[Optimizer, int], Schedule | None] = cosine
+    schedule: Callable[[Optimizer, int], Schedule | None] | None = cosine
     batch_size: int = 64
     augment: Augmentation | None = None
     clip: float | None = None
@@ -142,6 +142,7 @@ class Task:
         for name in _SPLITS:
             if name == "train" or getattr(self, name) is not None:
                 check_source(getattr(self, name), name)
+        self._check_functions()
         if self.loss is None and self.step is None:
             raise UsageError("a task needs a loss(output, target), or a step(network, batch)")
         if not self.metrics:
@@ -152,12 +153,51 @@ class Task:
             raise UsageError(f"workers must be at least 0, but is {self.workers}")
         if self.clip is not None and not self.clip > 0:
             raise UsageError(f"clip must be above 0, or None for no limit, but is {self.clip}")
+        if not isinstance(cast("object", self.metrics), Mapping):
+            raise UsageError(f"metrics is a dict from name to Metric, but is {self.metrics!r}")
         for name, metric in cast("Mapping[str, object]", self.metrics).items():
             if not isinstance(metric, Metric):
                 raise UsageError(
                     f"metric {name!r} is a {type(metric).__name__}; give a Metric, which says "
                     f"whether more is better: Metric(function, maximize=False)"
                 )
+
+    def _check_functions(self) -> None:
+        """Refuse what should be called later on and cannot be."""
+        if isinstance(cast("object", self.optimizer), Optimizer):
+            kind = type(self.optimizer).__name__
+            raise UsageError(
+                f"optimizer is a {kind} of the parameters of one network; each network needs one "
+                f"of its own: give what makes it, functools.partial(torch.optim.{kind}, lr=...)"
+            )
+        makers = {
+            "optimizer": "functools.partial(torch.optim.SGD, lr=0.1)",
+            "schedule": "nas_space.training.cosine, which makes one from an optimizer and steps",
+            "loss": "torch.nn.functional.cross_entropy",
+            "augment": "augment(input, generator)",
+            "step": "step(network, batch)",
+            "predict": "predict(network, batch)",
+            "configure": "configure(network, task, total_steps)",
+        }
+        for name, example in makers.items():
+            given = getattr(self, name)
+            if not callable(given) and not (given is None and name != "optimizer"):
+                raise UsageError(f"{name} is called, such as {example}; but it is {given!r}")
+
+    @classmethod
+    def _of(cls, options: Mapping[str, Any]) -> Task:
+        """Return the task of some arguments, or say which of them a task does not have."""
+        known = [field.name for field in fields(cls)]
+        for name in options:
+            if name not in known:
+                optimizer = "functools.partial(torch.optim.SGD, lr=0.1, weight_decay=1e-4)"
+                hint = suggest(name, known)
+                if name in ("lr", "learning_rate", "momentum", "weight_decay", "betas"):
+                    hint = f": it belongs to the optimizer, optimizer={optimizer}"
+                elif name in ("epochs", "steps"):
+                    hint = ": how long to train is said to fit, from_scratch or search"
+                raise UsageError(f"a task has no argument {name!r}{hint}")
+        return cls(**options)
 
     @classmethod
     def classification(
@@ -196,7 +236,7 @@ class Task:
                 "loss": Metric(F.cross_entropy, maximize=False),
             },
         }
-        return cls(**{**_sources(train, validation, test), **defaults, **options})
+        return cls._of({**_sources(train, validation, test), **defaults, **options})
 
     @classmethod
     def regression(
@@ -226,7 +266,7 @@ class Task:
             "loss": _squared_error,
             "metrics": {"rmse": Metric(_rmse, maximize=False), "mae": Metric(_mae, maximize=False)},
         }
-        return cls(**{**_sources(train, validation, test), **defaults, **options})
+        return cls._of({**_sources(train, validation, test), **defaults, **options})
 
     @classmethod
     def from_lightning(
@@ -289,7 +329,7 @@ class Task:
             "predict": steps.logged,
             "configure": None if "optimizer" in options else steps.configure,
         }
-        return cls(**{**sources, **defaults, **options})
+        return cls._of({**sources, **defaults, **options})
 
     @classmethod
     def distillation(
@@ -462,7 +502,7 @@ class Task:
         if self.configure is not None:
             return self.configure(network, self, total_steps)
         optimizer = self.optimizer(parameter_groups(network))
-        return optimizer, self.schedule(optimizer, total_steps)
+        return optimizer, self.schedule(optimizer, total_steps) if self.schedule else None
 
 
 def _sources(

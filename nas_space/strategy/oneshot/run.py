@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import Optimizer
 
-from ...errors import CheckpointError, InfeasibleError, UsageError
+from ...errors import CheckpointError, DivergenceError, InfeasibleError, UsageError
 from ...mutable import Sample
 from ...nn.decisions import Traced
 from ...training import Progress, Task, evaluate, recalibrate, training_batches
@@ -388,6 +388,12 @@ class Run:
         """One step of the policy's optimizer; parameters without a gradient stay."""
         assert self.optimizer is not None
         averaged = self.averaged(gradients.values())
+        if not all(one.isfinite().all() for one in averaged if one is not None):
+            raise DivergenceError(
+                f"the gradient of the policy is not finite at step {self.step} of {self.total}, so "
+                "the search stops before it spoils the policy; lower the learning rates, or clip "
+                "the gradients (Task(clip=...))"
+            )
         for parameter, gradient in zip(gradients, averaged, strict=True):
             parameter.grad = gradient
         self.optimizer.step()

@@ -27,7 +27,7 @@ class FlopsResult(NamedTuple):
     Attributes
     ----------
     flops
-        Multiply-adds of one sample, which NNI calls FLOPs.
+        Multiply-adds of one sample.
     params
         Learnable parameters.
     """

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from itertools import islice, product
 from typing import Any
 
+import numpy as np
 from torch import nn
 
 from .depth import Run, runs_of
@@ -94,6 +95,7 @@ class Analysis:
     reasons: dict[str, str] = field(default_factory=dict)
     labels: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    sortable: set[str] = field(default_factory=set)
     reasons_of_blocks: dict[str, str] = field(default_factory=dict)
 
 
@@ -114,6 +116,7 @@ def analyse(net: nn.Module, args: Any, kwargs: Any, options: Options) -> Analysi
     if options.depth:
         _try_runs(found, runs_of(net, trace, solution), options)
     _try_together(found)
+    _try_orders(found)
     return found
 
 
@@ -177,31 +180,23 @@ def _choose(found: Analysis, options: Options) -> None:
 
 
 def _label(name: str, used: Sequence[tuple[Origin, Polynomial]]) -> str:
-    """Where the size comes from: an attribute that is it, or the layer that has it as output."""
+    """Where the size comes from: an attribute that is it, or the first layer that has it.
 
-    def rank(item: tuple[Origin, Polynomial]) -> tuple[bool, int]:
-        origin, size = item
-        exact = size.as_name() == name
-        if origin.dim is None:
-            kind = 0 if origin.name not in _WEAK else 3
-        else:
-            kind = 1 if origin.dim == 0 and origin.name == "weight" else 2
-        return (not exact, kind)
-
-    origin, size = min(used, key=rank)
-    if size.as_name() != name and not any(o.dim is None for o, _ in used):
-        suffix = "heads" if len(size.names) > 1 else "width"
-        others = [o for o, s in used if s.as_name() is None]
-        origin = others[0]
-        return f"{origin.path}.{suffix}" if origin.path else suffix
-    part = (
-        origin.name if origin.dim is None else "width" if origin.name == "weight" else origin.name
-    )
+    What is only a factor of dimensions is a number of heads, or of groups.
+    """
+    exact = [origin for origin, size in used if size.as_name() == name]
+    layers = [origin for origin, _ in used if origin.dim is not None]
+    of_layers = {origin.path for origin in layers}
+    attributes = [o for o in exact if o.dim is None and o.path not in of_layers]
+    dims = [o for o in exact if o.dim is not None]
+    if attributes:
+        origin, part = attributes[0], attributes[0].name
+    elif dims:
+        origin = dims[0]
+        part = "width" if origin.name in ("weight", "bias") else origin.name
+    else:
+        origin, part = layers[0], "heads"
     return f"{origin.path}.{part}" if origin.path else part
-
-
-_WEAK = frozenset({"groups", "normalized_shape", "num_groups", "input_size"})
-"""Attributes that follow a width, rather than being what one calls it by."""
 
 
 def _values(
@@ -274,9 +269,10 @@ def _attempt(
     values: Mapping[str, int],
     without: Mapping[str, Sequence[int]] | None = None,
     runs: Sequence[Run] = (),
+    orders: Mapping[str, Any] | None = None,
 ) -> str | None:
     try:
-        found.trial.attempt(values, found.layouts, without, runs)
+        found.trial.attempt(values, found.layouts, without, runs, orders)
     except Misplaced as error:
         return str(error)
     except Exception as error:  # noqa: BLE001 - whatever the code of a network raises is a reason
@@ -326,6 +322,16 @@ def _try_together(found: Analysis) -> None:
                 kept[name] = value
             else:
                 _hold(found, name, f"with others, the smaller network does not run: {error}")
+
+
+def _try_orders(found: Analysis) -> None:
+    """Which channels may come in another order: the other way round, all that meets has met."""
+    for width in found.widths.values():
+        if width.outer:
+            continue  # who reads the output knows its channels by their places
+        orders = {width.name: np.arange(width.values[-1])[::-1].copy()}
+        if _attempt(found, {}, orders=orders) is None:
+            found.sortable.add(width.name)
 
 
 # -- reporting --------------------------------------------------------------------------------

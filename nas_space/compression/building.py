@@ -29,6 +29,7 @@ from .depth import Run
 from .groups import Group
 from .layouts import expression_of
 from .polynomials import Polynomial
+from .sorting import Axis, Plan, names_in
 
 __all__ = ["Building"]
 
@@ -161,6 +162,29 @@ class Building:
             for inner, attribute in run.counters:
                 path = ".".join(part for part in (run.path, name, inner) if part)
                 self.attributes.setdefault(path, {})[attribute] = number
+
+    def plan(self) -> Plan:
+        """How the tensors of the space are laid out."""
+        trial, found = self.found.trial, self.found
+        axes = [
+            Axis(tuple(trial.tensors[key][1]), dim, found.layouts[size])
+            for key, of_tensor in trial.axes.items()
+            for dim, size in of_tensor.items()
+        ]
+        # What is not saved is made anew by the constructor, in its own order.
+        made_anew = {
+            name
+            for axis in axes
+            for path, tensor in axis.places
+            if tensor in self.modules[path]._non_persistent_buffers_set
+            for name in names_in(axis.layout)
+        }
+        return Plan(
+            tuple(axis for axis in axes if names_in(axis.layout) & self.labels.keys()),
+            {name: size for name, size in found.solution.sizes.items() if name in found.labels},
+            dict(self.labels),
+            frozenset(found.sortable & self.labels.keys() - made_anew),
+        )
 
     # -- building -------------------------------------------------------------------------------
 

@@ -232,20 +232,20 @@ class Identities(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return found
 
     def grouped(self, component: Tensor, dims: Sequence[int]) -> Tensor:
-        """What stands for a component after dimensions are summed over: its first element.
+        """Return what stands for a component after dimensions are summed over: its least number.
 
-        Elements that are summed together meet in it.
+        Elements that are summed together meet in it.  The least number is that of the first of
+        them in the original, in whatever order they come later.
         """
         dims = [d for d in dims if component.shape[d] > 1]
         if not dims:
             return component
-        first = component
-        for dim in dims:
-            first = first.narrow(dim, 0, 1)
-        if first.numel() > 1:
-            whole = first.expand(component.shape)
-            self.meet(component, whole.contiguous())
-        return first
+        nowhere = component.masked_fill(component < 0, self.total)
+        least = nowhere.amin(dims, keepdim=True)
+        least = least.masked_fill(least == self.total, _NONE)
+        if least.numel() > 1:
+            self.meet(component, least.expand(component.shape))
+        return least
 
     # -- kinds of functions ---------------------------------------------------------------------
 

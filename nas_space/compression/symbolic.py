@@ -6,6 +6,7 @@ promise to keep.  What comes out is plain: symbols of sympy, and equations betwe
 
 from __future__ import annotations
 
+import logging
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -275,7 +276,7 @@ def follow(
         Tensor, lambda t: mode.from_tensor(t.detach(), static_shapes=True), (args, dict(kwargs))
     )
     handles: list[Any] = []
-    with _kept(net), forgetting_caches(net), _hashable(), warnings.catch_warnings():
+    with _kept(net), forgetting_caches(net), _hashable(), _quiet(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         for path, module in net.named_modules():
             for name, value in candidates(module):
@@ -399,6 +400,17 @@ def _caches(kind: type) -> Iterator[Any]:
                     continue
                 if isinstance(inside, _lru_cache_wrapper):
                     yield inside
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """A context without what torch tells of every symbol, with the stack, to whoever listens."""
+    logger = logging.getLogger("torch.__trace")
+    was, logger.disabled = logger.disabled, True
+    try:
+        yield
+    finally:
+        logger.disabled = was
 
 
 @contextmanager

@@ -17,19 +17,33 @@ from .mobilenetv3 import (
 )
 from .nas_bench_201 import NasBench201
 from .nas_bench_macro import NasBenchMacro
+from .nasnet import (
+    AmoebaNetSpace,
+    CellSpace,
+    DARTSSpace,
+    ENASSpace,
+    NASNetSpace,
+    PNASSpace,
+)
 from .proxylessnas import ProxylessNAS
 from .searched import SearchedSpace
 from .shufflenet import ShuffleNetBlock, ShuffleNetSpace
 
 __all__ = [
+    "AmoebaNetSpace",
+    "CellSpace",
     "CompactDepthwiseSeparableConv",
     "CompactInvertedResidual",
     "ConvBNReLU",
+    "DARTSSpace",
     "DepthwiseSeparableConv",
+    "ENASSpace",
     "InvertedResidual",
     "MobileNetV3Space",
+    "NASNetSpace",
     "NasBench201",
     "NasBenchMacro",
+    "PNASSpace",
     "ProxylessNAS",
     "SearchedSpace",
     "ShuffleNetBlock",

@@ -171,6 +171,8 @@ class _Residual(nn.Sequential):
         """The width of the output."""
         return [layer for layer in self if isinstance(layer, nn.Conv2d)][-1].out_channels
 
+    torch.jit.unused(out_channels)  # scripting compiles properties, and this is Python
+
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Runs the layers, and adds the input if there is a residual connection."""
         y = x

@@ -20,7 +20,8 @@ class Published:
     architecture
         Label to value.
     checkpoint
-        The file name of its weights: the last eight hex digits begin its SHA-256.
+        The file name of its weights: the last eight hex digits begin its SHA-256. Empty where no
+        weights were published.
     arguments
         Arguments of the space that differ from the defaults.
     """

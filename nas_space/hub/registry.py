@@ -12,6 +12,7 @@ from ..nn import ModelSpace
 from .mobilenetv3 import MobileNetV3Space
 from .nas_bench_201 import NasBench201
 from .nas_bench_macro import NasBenchMacro
+from .nasnet import DARTSSpace, PNASSpace
 from .proxylessnas import ProxylessNAS
 from .published import Published
 from .shufflenet import ShuffleNetSpace
@@ -40,6 +41,8 @@ class Entry:
         return getattr(self.space, "published", {})
 
 
+_CELLS: dict[str, Any] = {"width": 8, "num_cells": 3}
+
 SPACES: dict[str, Entry] = {
     "proxylessnas": Entry(ProxylessNAS, {"width_mult": 0.25}),
     "mobilenetv3": Entry(
@@ -50,6 +53,8 @@ SPACES: dict[str, Entry] = {
             "expand_ratios": (1.0, 2.0, 3.0),
         },
     ),
+    "darts": Entry(DARTSSpace, _CELLS),
+    "pnas": Entry(PNASSpace, _CELLS),
     "nas-bench-201": Entry(NasBench201, {"num_modules_per_stack": 1}),
     "nas-bench-macro": Entry(NasBenchMacro, {"init_channels": 8}),
     "shufflenet": Entry(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar, Self
 
+from ..errors import CheckpointError
 from ..nn import ModelSpace
 from .pretrained import load_checkpoint
 from .published import Published, find
@@ -63,6 +64,11 @@ class SearchedSpace(ModelSpace):
         published = find(name, cls.published, cls.__name__)
         network = cls.frozen_factory(published.architecture)(**{**published.arguments, **kwargs})
         if pretrained:
+            if not published.checkpoint:
+                raise CheckpointError(
+                    f"{name} was published without weights that can be loaded here; leave out "
+                    "pretrained=True, and train it"
+                )
             load_checkpoint(
                 network,
                 published.checkpoint,

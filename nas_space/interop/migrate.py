@@ -71,13 +71,13 @@ class Migration:
     findings: list[Finding] = field(default_factory=list)
 
     def diff(self, name: str) -> str:
-        """The change as a unified diff; empty if there is none."""
+        """Return the change as a unified diff; empty if there is none."""
         before, after = (text.splitlines(keepends=True) for text in (self.source, self.text))
         return "".join(difflib.unified_diff(before, after, name, f"{name} (migrated)"))
 
 
 def migrate(source: str, package: str = "") -> Migration:
-    r"""The source of a module with NNI's imports replaced.
+    r"""Return the source of a module with NNI's imports replaced.
 
     Parameters
     ----------
@@ -153,7 +153,7 @@ def migrate_file(path: Path) -> Migration:
 
 
 def package_of(path: Path) -> str:
-    """The package that a file is in, by the ``__init__.py`` beside and above it."""
+    """Return the package that a file is in, by the ``__init__.py`` beside and above it."""
     names: list[str] = []
     folder = path.resolve().parent
     while (folder / "__init__.py").exists() or (folder.name == "nni" and names):
@@ -163,7 +163,7 @@ def package_of(path: Path) -> str:
 
 
 def _laid_out(statements: list[str], before: str, after: str) -> str:
-    """Statements between what stands before and after them in their line."""
+    """Return statements between what stands before and after them in their line."""
     if before.strip() or after.lstrip().startswith(";"):  # they share it with others
         return before + "; ".join(statements) + after
     newline = "\r\n" if after.endswith("\r\n") else "\n"
@@ -172,7 +172,7 @@ def _laid_out(statements: list[str], before: str, after: str) -> str:
 
 
 def _wrapped(statement: str) -> list[str]:
-    """A statement in rows, one for each name where it is too long for one row."""
+    """Return a statement in rows, one for each name where it is too long for one row."""
     head, _, names = statement.partition(" import ")
     if len(statement) <= 100 or not head.startswith("from "):
         return [statement]
@@ -188,7 +188,7 @@ def _rewritten(
     uses: list[tuple[int, str]],
     findings: list[Finding],
 ) -> list[str] | None:
-    """The statements that take the place of an import; ``None`` if it stays."""
+    """Return the statements that take the place of an import; ``None`` if it stays."""
     if isinstance(node, ast.Import):
         return _plain_import(node, uses, findings)
     module = node.module or ""
@@ -284,7 +284,7 @@ def _plain_alias(
 
 
 def _place(module: str, rest: str) -> tuple[str, str]:
-    """The module and the name in it that a chain of attributes leads to."""
+    """Return the module and the name in it that a chain of attributes leads to."""
     parts = rest.split(".")
     while len(parts) > 1 and (parts[0] in {"mutable", "nas", "common"} or module != "nni"):
         if parts[0][:1].isupper():
@@ -294,13 +294,13 @@ def _place(module: str, rest: str) -> tuple[str, str]:
 
 
 def _same_chain(chain: str) -> bool:
-    """Whether ``nni.a.b`` is there as ``nas_space.a.b``."""
+    """Return whether ``nni.a.b`` is there as ``nas_space.a.b``."""
     parts = chain.split(".")[1:]
     return len(parts) == 1 or parts[0] == "mutable" or parts[0][:1].isupper()
 
 
 def _uses(tree: ast.AST) -> Iterator[tuple[int, str]]:
-    """The longest chains of attributes that a file reads, as text, with their lines."""
+    """Yield the longest chains of attributes that a file reads, as text, with their lines."""
     inner: set[int] = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Attribute) and id(node) not in inner:
@@ -313,7 +313,7 @@ def _uses(tree: ast.AST) -> Iterator[tuple[int, str]]:
 
 
 def _questionable(tree: ast.AST) -> Iterator[Finding]:
-    """What runs, but does not mean what it says, or is never asked for."""
+    """Yield what runs, but does not mean what it says, or is never asked for."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Compare) and isinstance(node.ops[0], (ast.Is, ast.IsNot)):
             left, right = node.left, node.comparators[0]
@@ -341,7 +341,7 @@ def _questionable(tree: ast.AST) -> Iterator[Finding]:
 
 
 def _is_a_value(side: ast.expr) -> bool:
-    """Whether a name may stand for a number: no constant, no class, and not ``self``."""
+    """Return whether a name may stand for a number: no constant, no class, and not ``self``."""
     name = side.id if isinstance(side, ast.Name) else getattr(side, "attr", "")
     return isinstance(side, (ast.Name, ast.Attribute)) and not (
         name[:1].isupper() or name == "self"

@@ -27,6 +27,12 @@ RENAMED: dict[tuple[str, str], tuple[str, str]] = {
         "nas_space.hub",
         "CompactDepthwiseSeparableConv",
     ),
+    # Of one name with strategies there.
+    **{
+        ("nni.nas.hub.pytorch", name): ("nas_space.hub", f"{name}Space")
+        for name in ("NASNet", "ENAS", "AmoebaNet", "PNAS", "DARTS")
+    },
+    ("nni.nas.hub.pytorch", "NDS"): ("nas_space.hub", "CellSpace"),
 }
 """Names that are not the same, by the module of :data:`HOMES` and the name."""
 
@@ -78,7 +84,7 @@ class Target(NamedTuple):
 
 
 def is_nni(module: str) -> bool:
-    """Whether a module is NNI's."""
+    """Return whether a module is NNI's."""
     return module == "nni" or module.startswith("nni.")
 
 
@@ -89,7 +95,7 @@ def homes(module: str) -> tuple[str, ...]:
 
 
 def find(module: str, name: str) -> Target | None:
-    """Where a name of one of NNI's modules is here; ``None`` if nowhere.
+    """Return where a name of one of NNI's modules is here; ``None`` if nowhere.
 
     Examples
     --------
@@ -108,13 +114,13 @@ def find(module: str, name: str) -> Target | None:
 
 
 def advice(module: str, name: str = "") -> str:
-    """What to write instead of something that has no counterpart."""
+    """Return what to write instead of something that has no counterpart."""
     nearest = _nearest(f"{module}.{name}" if name else module, ADVICE)
     return ADVICE[nearest or "nni"]
 
 
 def _nearest(name: str, known: dict[str, tuple[str, ...]] | dict[str, str]) -> str | None:
-    """The longest of some dotted names that is this one or above it."""
+    """Return the longest of some dotted names that is this one or above it."""
     while name and name not in known:
         name = name.rpartition(".")[0]
     return name or None

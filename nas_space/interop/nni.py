@@ -30,7 +30,7 @@ _INSTALL = "pip install 'nas-space[nni]', best into an environment of its own"
 
 
 def to_nni(space: Any) -> Any:
-    """An NNI ``ModelSpace`` of the same labels, domains, expressions, forward and weights.
+    """Return an NNI ``ModelSpace`` of the same labels, domains, expressions, forward and weights.
 
     NNI's strategies run on it through ``NasExperiment``.  What they export is an architecture
     that ``space.freeze`` takes.  Networks that they try are those of ``space.freeze``, with the
@@ -61,7 +61,7 @@ def to_nni(space: Any) -> Any:
 
 
 def require_nni() -> None:
-    """Raises :class:`UsageError` unless NNI 3.0 is installed with what it needs."""
+    """Raise :class:`UsageError` unless NNI 3.0 is installed with what it needs."""
     found = _version("nni")
     if found is None:
         raise UsageError(f"NNI is not installed: {_INSTALL}")

@@ -34,7 +34,7 @@ class Expressions:
         return known[expression]
 
     def label(self, symbol: MutableSymbol[Any]) -> Any:
-        """The label of a symbol as NNI takes it: whole, whatever scope is around."""
+        """Return the label of a symbol as NNI takes it: whole, whatever scope is around."""
         from nni.mutable.utils import label
 
         return label(list(symbol.label.parts))
@@ -85,7 +85,7 @@ def subsets_class() -> Any:
 
 
 def _template(operator: Operator, arguments: int) -> str:
-    """How NNI prints an operator."""
+    """Return how NNI prints an operator."""
     if isinstance(operator.template, str) and operator.template:
         return operator.template
     return f"{operator.name}({', '.join(['{}'] * arguments)})"
@@ -107,7 +107,7 @@ class Unreadable:
         self.where = where
 
     def refuse(self, *_: Any, **__: Any) -> NoReturn:
-        """Says why there is no value."""
+        """Say why there is no value."""
         raise SpaceError(
             f"forward reads {self.where}, which is {self.expression}: NNI has no counterpart for "
             "an expression that forward reads; the limit is NNI's"

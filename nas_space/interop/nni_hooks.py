@@ -17,7 +17,7 @@ __all__ = ["hooks_for", "unconditional"]
 
 
 def unconditional(strategy: str) -> str:
-    """What to say where a strategy of NNI's cannot deal with the conditions of a space."""
+    """Return what to say where a strategy of NNI's cannot deal with the conditions of a space."""
     return (
         f"NNI's {strategy} does not know constraints; the limit is NNI's: give it the space "
         "without its conditions, or use NNI's Random, GridSearch or RegularizedEvolution, or "
@@ -26,7 +26,7 @@ def unconditional(strategy: str) -> str:
 
 
 def hooks_for(space: nn.Module, strategy: Any, *, constrained: bool) -> list[Callable[..., Any]]:
-    """The hooks that a space asks NNI to call on each of its modules, before NNI's own.
+    """Return the hooks that a space asks NNI to call on each of its modules, before NNI's own.
 
     Parameters
     ----------
@@ -50,7 +50,7 @@ def hooks_for(space: nn.Module, strategy: Any, *, constrained: bool) -> list[Cal
 def prepare(
     space: nn.Module, strategy: str, module: nn.Module, name: str, memo: Any, options: Any
 ) -> nn.Module | None:
-    """What takes the place of a module, with the weights of the space.
+    """Return what takes the place of a module, with the weights of the space.
 
     Called by NNI with everything from ``module`` on.
 
@@ -100,7 +100,7 @@ def _check_inputs(module: Any, strategy: str, name: str) -> None:
 
 
 def copy_weights(mine: nn.Module, mixed: nn.Module, strategy: str, name: str) -> None:
-    """Copies the tensors of one of our layers into the one that NNI shares."""
+    """Copy the tensors of one of our layers into the one that NNI shares."""
     with torch.no_grad():
         for key, tensor in mine.state_dict(keep_vars=True).items():
             theirs = (

@@ -26,10 +26,10 @@ from ..nn import (
     Repeat,
 )
 from ..nn.blueprint import defaults_of
-from ..nn.cell import PerInput
 from ..nn.freezing import Freezer, freezes_itself
 from ..nn.parametrized import evaluated
 from ..nn.structure import modules_using
+from ..nn.switch import Switch
 from ..tables.restriction import Restricted
 from .nni_expressions import Expressions, Unreadable, subsets_class
 from .nni_hooks import hooks_for, unconditional
@@ -71,7 +71,7 @@ class SpaceReference:
             raise SpaceError(f"a space is needed, but got {type(space).__name__}")
 
     def freeze(self, sample: dict[str, Any]) -> nn.Module:
-        """The network of an architecture, with the weights of the space."""
+        """Return the network of an architecture, with the weights of the space."""
         network: nn.Module = self.space.freeze(sample)
         return network
 
@@ -88,7 +88,7 @@ class Converter(Freezer):
         super().__init__(values=self._attribute_value)  # type: ignore[arg-type]
 
     def _attribute_value(self, expression: Any) -> Any:
-        """What stands for an expression that an attribute holds."""
+        """Return what stands for an expression that an attribute holds."""
         return Unreadable(expression, self._where()) if isinstance(expression, Node) else expression
 
     def module(self, module: nn.Module) -> nn.Module:
@@ -129,7 +129,7 @@ class Converter(Freezer):
             return self.substitute(module, made)
         if isinstance(module, ParametrizedModule) and module.is_parametrized:
             return self._parametrized(module)
-        if isinstance(module, PerInput) or is_a_primitive(type(module)):
+        if isinstance(module, Switch) or is_a_primitive(type(module)):
             raise SpaceError(
                 f"NNI has no counterpart for {self._where()}, a {type(module).__name__}: write it "
                 "with LayerChoice, InputChoice, Repeat and layers of nas_space.nn"
@@ -172,33 +172,38 @@ class Converter(Freezer):
                     f"{name} computes its weights from others (weight norm, spectral norm, pruning "
                     "or a parametrization), which NNI's layers do not; remove that first"
                 )
+            # NNI's layer has the shapes of the defaults; which parts these are, the form says.
+            form = module.form(lambda expression: expression.robust_default())
             with torch.no_grad():
                 for key, tensor in made.state_dict(keep_vars=True).items():
-                    tensor.copy_(module.cut(key, tensor_of(module, key), tuple(tensor.shape)))
+                    prefix, _, leaf = key.rpartition(".")
+                    cut = form.parts[prefix].cuts.get(leaf)
+                    whole = tensor_of(module, key)
+                    tensor.copy_(whole if cut is None else cut(whole))
         return self.substitute(module, made)
 
 
 def tensor_of(module: nn.Module, path: str) -> Tensor:
-    """A parameter or buffer by its path."""
+    """Return a parameter or buffer by its path."""
     holder, _, name = path.rpartition(".")
     found: Tensor = getattr(module.get_submodule(holder), name)
     return found.detach()
 
 
 def plain_class(module: nn.Module) -> type[nn.Module]:
-    """The class that a layer has in a network; that of the module itself if it is none."""
+    """Return the class that a layer has in a network; that of the module itself if it is none."""
     wrapped = module.wraps if isinstance(module, ParametrizedModule) else None
     return wrapped or type(module)
 
 
 def given_weights(choice: Any) -> list[float] | None:
-    """The probabilities that a choice was given, if it was."""
+    """Return the probabilities that a choice was given, if it was."""
     given = choice._given_weights
     return None if given is None else list(given)
 
 
 def is_a_primitive(cls: type) -> bool:
-    """Whether a class of a user's own decides itself what differs between architectures."""
+    """Return whether a class of a user's own decides itself what differs between architectures."""
     if not issubclass(cls, MutableModule):
         return False
     home = __name__.partition(".")[0]
@@ -210,7 +215,7 @@ def is_a_primitive(cls: type) -> bool:
 
 @cache
 def constraint_class() -> Any:
-    """The class of the constraint that stands for all conditions of a space."""
+    """Return the class of the constraint that stands for all conditions of a space."""
     from nni.mutable import Constraint, ConstraintViolation
     from nni.mutable.utils import label
 
@@ -246,7 +251,7 @@ def constraint_class() -> Any:
 
 @cache
 def nni_space_class() -> Any:
-    """The class of what :func:`~nas_space.interop.nni.to_nni` gives, once NNI is there."""
+    """Return the class of what :func:`~nas_space.interop.nni.to_nni` gives, once NNI is there."""
     import nni.nas.nn.pytorch as nas_nn
     from nni.mutable import SampleValidationError
 
@@ -280,7 +285,7 @@ def nni_space_class() -> Any:
             return frozen
 
         def freeze(self, sample: dict[str, Any]) -> nn.Module:
-            """The network of an architecture, with the weights that this has."""
+            """Return the network of an architecture, with the weights that this has."""
             held: SpaceReference = self._held
             return from_supernet(held, self, sample) if is_supernet(self) else held.freeze(sample)
 
@@ -293,7 +298,7 @@ def nni_space_class() -> Any:
             return None if error is None else SampleValidationError(str(error))
 
         def extra_oneshot_hooks(self, strategy: Any) -> list[Any]:
-            """What NNI asks for before it makes a supernet."""
+            """Return what NNI asks for before it makes a supernet."""
             return hooks_for(self._held.whole, strategy, constrained=bool(self.mutables))
 
         def forward(self, *args: Any, **kwargs: Any) -> Any:
@@ -307,7 +312,7 @@ def nni_space_class() -> Any:
 
 
 def refuse_lost_labels(space: ModelSpace, there: set[str]) -> None:
-    """Raises if a label of a space is none of those that NNI's form of it has."""
+    """Raise if a label of a space is none of those that NNI's form of it has."""
     for name in space.symbols():
         if name not in there:
             raise SpaceError(
@@ -318,14 +323,14 @@ def refuse_lost_labels(space: ModelSpace, there: set[str]) -> None:
 
 
 def is_supernet(nni_space: nn.Module) -> bool:
-    """Whether a one-shot strategy of NNI has made a supernet of a space."""
+    """Return whether a one-shot strategy of NNI has made a supernet of a space."""
     from nni.nas.oneshot.pytorch.supermodule.base import BaseSuperNetModule
 
     return any(isinstance(module, BaseSuperNetModule) for module in nni_space.modules())
 
 
 def from_supernet(held: SpaceReference, supernet: nn.Module, sample: dict[str, Any]) -> nn.Module:
-    """The network of an architecture with the weights of a supernet."""
+    """Return the network of an architecture with the weights of a supernet."""
     held.space.validate(sample)
     whole = copy.deepcopy(held.whole)
     load_supernet(whole, supernet)

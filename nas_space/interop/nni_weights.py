@@ -48,7 +48,7 @@ def load_supernet(space: nn.Module, nni_space: Any) -> None:
 
 
 def _weights_of(nni_space: Any) -> dict[str, torch.Tensor]:
-    """The tensors of an NNI supernet, by the names they had before it was made one."""
+    """Return the tensors of an NNI supernet, by the names they had before it was made one."""
     found: dict[str, torch.Tensor] = nni_space.state_dict()
     for path, module in nni_space.named_modules():
         if type(module).__name__ == "ProxylessMixedRepeat":

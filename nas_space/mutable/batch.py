@@ -78,7 +78,7 @@ class SampleBatch(Sequence[Sample]):
 
     @classmethod
     def concatenate(cls, parts: Sequence[SampleBatch]) -> SampleBatch:
-        """One batch of several over the same space."""
+        """Return one batch of several over the same space."""
         first = parts[0]
         if len(parts) == 1:
             return first
@@ -91,7 +91,7 @@ class SampleBatch(Sequence[Sample]):
 
     @classmethod
     def from_samples(cls, mutable: Mutable, samples: Iterable[Mapping[str, Any]]) -> SampleBatch:
-        """The batch of some architectures given as dictionaries.
+        """Return the batch of some architectures given as dictionaries.
 
         Raises
         ------
@@ -117,15 +117,15 @@ class SampleBatch(Sequence[Sample]):
     # -- looking at them --------------------------------------------------------------------
 
     def columns(self) -> Columns:
-        """The batch as columns on which expressions can be evaluated."""
+        """Return the batch as columns on which expressions can be evaluated."""
         return Columns(Source(self.codes, self.active, self.root), self.size)
 
     def evaluate(self, expression: Any) -> Column:
-        """The value of an expression for each architecture."""
+        """Return the value of an expression for each architecture."""
         return self.columns().get(expression)
 
     def labels(self) -> list[str]:
-        """The labels that some architecture may have."""
+        """Return the labels that some architecture may have."""
         return [symbol.name for symbol in self.codes]
 
     def __len__(self) -> int:
@@ -178,7 +178,7 @@ class SampleBatch(Sequence[Sample]):
 
 
 def draw_one(mutable: Mutable, words: Words) -> Sample:
-    """The first architecture of :meth:`SampleBatch.draw`, without making a batch."""
+    """Return the first architecture of :meth:`SampleBatch.draw`, without making a batch."""
     layout = Layout.of(mutable.structure())
     raw = words(layout.words)
     numbers = raw.tolist()

@@ -22,7 +22,7 @@ _ENUMERATED = 2**16
 
 
 def combinations_of(symbols: Sequence[Any]) -> int | None:
-    """How many combinations of values there are; ``None`` if infinitely many."""
+    """Return how many combinations of values there are; ``None`` if infinitely many."""
     sizes = [symbol.size for symbol in symbols]
     return None if None in sizes else math.prod(sizes)
 
@@ -51,7 +51,7 @@ def all_combinations(symbols: Sequence[Any]) -> Columns:
 
 
 def distinct_values(expressions: Iterable[Any], limit: int = 1024) -> list[tuple[Any, ...]]:
-    """The distinct combinations of values that some expressions take together.
+    """Return the distinct combinations of values that some expressions take together.
 
     Parameters
     ----------
@@ -95,7 +95,7 @@ def distinct_values(expressions: Iterable[Any], limit: int = 1024) -> list[tuple
 
 
 def bounds(expression: Any) -> Interval:
-    """Lowest and highest value of an expression.
+    """Return the lowest and the highest value of an expression.
 
     Exact where the labels it depends on have few combinations; else a sound interval that
     may be wider than needed.

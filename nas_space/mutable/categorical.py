@@ -172,7 +172,7 @@ def plain(value: Any) -> Any:
 
 
 def checked_values(values: Iterable[Any], name: str) -> tuple[Any, ...]:
-    """The values to choose from, of which there must be some, all different."""
+    """Return the values to choose from, of which there must be some, all different."""
     if isinstance(values, (Mutable, str)):
         raise DomainError(f"the values of {name!r} must be listed, but got {values!r}")
     if isinstance(values, (set, frozenset)):
@@ -210,7 +210,7 @@ def check_distribution(weights: Sequence[float], size: int, name: str) -> None:
 
 
 def shortened(values: Sequence[Any]) -> str:
-    """The values for printing; of many, the first and the last."""
+    """Return the values for printing; of many, the first and the last."""
     if len(values) <= 10:
         return repr(list(values))
     head, tail = ", ".join(map(repr, values[:4])), ", ".join(map(repr, values[-3:]))
@@ -218,7 +218,7 @@ def shortened(values: Sequence[Any]) -> str:
 
 
 def closest(value: Any, values: Sequence[Any]) -> str:
-    """Points out a value that was meant but has another type, or another spelling."""
+    """Point out a value that was meant but has another type, or another spelling."""
     for candidate in values:
         if str(candidate) == str(value) or (_is_number(candidate) and candidate == value):
             return f" (did you mean {candidate!r}, of type {type(candidate).__name__}?)"

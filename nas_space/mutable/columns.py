@@ -36,7 +36,7 @@ Mask: TypeAlias = "npt.NDArray[np.bool_]"
 
 
 def as_column(values: list[Any]) -> Column:
-    """An array of a plain NumPy type where that loses nothing, else of Python objects."""
+    """Return an array of a plain NumPy type where that loses nothing, else of Python objects."""
     kinds = {type(value) for value in values}
     if kinds == {bool}:
         return np.array(values, dtype=np.bool_)
@@ -48,7 +48,7 @@ def as_column(values: list[Any]) -> Column:
 
 
 def python_values(column: Column) -> list[Any]:
-    """The rows as Python values."""
+    """Return the rows as Python values."""
     values: list[Any] = column.tolist()
     return values
 
@@ -111,7 +111,7 @@ class Source:
             )
 
     def covers(self, node: Node) -> bool:
-        """Whether it is known that all rows have what a node needs."""
+        """Return whether it is known that all rows have what a node needs."""
         root = self._root
         if root is None:
             return False
@@ -149,11 +149,11 @@ class Columns:
             self.origin = parent.origin[rows]
 
     def cut(self, rows: Column) -> Columns:
-        """The same architectures, restricted to some rows in ascending order."""
+        """Return the same architectures, restricted to some rows in ascending order."""
         return self if len(rows) == self.size else Columns(self.source, len(rows), self, rows)
 
     def find(self, node: Node) -> Column | None:
-        """A value known here or in a larger set, cut to these rows."""
+        """Return a value known here or in a larger set, cut to these rows."""
         here, below = self, []
         while (found := here.known.get(node)) is None:
             below.append(here)
@@ -165,7 +165,7 @@ class Columns:
         return found
 
     def get(self, root: Any) -> Column:
-        """The column of a node or of a plain value."""
+        """Return the column of a node or of a plain value."""
         if not isinstance(root, Node):
             return np.repeat(as_column([root]), self.size)
         stack = [(self, root)]
@@ -222,7 +222,7 @@ class Columns:
         return factors.column(codes.__getitem__, self.size)
 
     def _join(self, node: Node) -> Column:
-        """The values of a lazy node, from the branches that its rows take."""
+        """Return the values of a lazy node, from the branches that its rows take."""
         pieces = [(rows, part.get(argument)) for rows, part, argument in self.routes(node).taken]
         if len(pieces) == 1:
             return pieces[0][1]
@@ -234,7 +234,7 @@ class Columns:
         return result
 
     def routes(self, node: Node) -> Routes:
-        """The ways that these rows take at a lazy node."""
+        """Return the ways that these rows take at a lazy node."""
         found = self._routes.get(node)
         if found is None:
             found = self._routes[node] = Routes(self, node)
@@ -276,7 +276,7 @@ class Routes:
             self.taken.append((rows, part, further))
 
     def missing(self) -> list[tuple[Columns, Node]]:
-        """What must be evaluated before the node can be; goes on as far as possible."""
+        """Go on as far as possible; return what must be evaluated before the node can be."""
         while self.open:
             rows, part, branch = self.open[-1]
             selected = part.find(branch.selector)
@@ -292,7 +292,7 @@ class Routes:
         ]
 
     def settle(self) -> None:
-        """Evaluates what decides the ways, and nothing else."""
+        """Evaluate what decides the ways, and nothing else."""
         while self.open:
             _, part, branch = self.open[-1]
             part.get(branch.selector)
@@ -300,7 +300,7 @@ class Routes:
 
 
 def partition(branch: Branch, selected: Column) -> list[tuple[Mask, Any]]:
-    """Which rows go which way at a branch, given the values of its selector."""
+    """Return which rows go which way at a branch, given the values of its selector."""
     if isinstance(branch, Condition):
         truth = _truth(selected)
         if not truth.all():

@@ -80,7 +80,7 @@ class Constraint(MutableAnnotation):
         raise NotImplementedError(f"{type(self).__name__} must implement violation()")
 
     def check_contains(self, sample: Mapping[str, Any]) -> SampleValidationError | None:
-        """The error if the condition is not met.
+        """Return the error if the condition is not met.
 
         Subclasses may override this instead of :meth:`violation`.
         """
@@ -88,7 +88,7 @@ class Constraint(MutableAnnotation):
         return None if reason is None else ConstraintViolation(reason)
 
     def check(self, sample: Mapping[str, Any], values: Values) -> None:
-        """Raises :class:`ConstraintViolation` unless the condition is met."""
+        """Raise :class:`ConstraintViolation` unless the condition is met."""
         del sample  # conditions are on what is active
         error = self.check_contains(values.active)
         if error is not None:
@@ -154,7 +154,7 @@ class ExpressionConstraint(Constraint):
             raise ConstraintViolation(self._complaint(values.active))
 
     def equals(self, other: Any) -> bool:
-        """Whether two constraints of one label say the same."""
+        """Return whether two constraints of one label say the same."""
         return (
             type(self) is type(other)
             and self.expression is other.expression

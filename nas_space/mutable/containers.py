@@ -14,7 +14,7 @@ __all__ = ["MutableDict", "MutableList", "frozen", "joint_structure"]
 
 
 def joint_structure(items: Iterable[Any]) -> Node | None:
-    """The structure of several things side by side; plain values have none."""
+    """Return the structure of several things side by side; plain values have none."""
     parts = [
         part
         for item in items
@@ -26,14 +26,14 @@ def joint_structure(items: Iterable[Any]) -> Node | None:
 
 
 def _held(item: Any, where: str) -> Any:
-    """What a container may hold: a mutable, or a plain value without mutables inside."""
+    """Return what a container may hold: a mutable, or a plain value without mutables inside."""
     if not isinstance(item, Mutable):
         refuse_hidden(item, f"{where}; wrap it in MutableList or MutableDict")
     return item
 
 
 def frozen(item: Any, values: Values) -> Any:
-    """The frozen form of a mutable; a plain value as it is."""
+    """Return the frozen form of a mutable; a plain value as it is."""
     return item.freeze_values(values) if isinstance(item, Mutable) else item
 
 
@@ -102,7 +102,7 @@ class MutableList(Mutable, MutableSequence[Any]):
         return len(self.mutables)
 
     def insert(self, index: int, value: Any) -> None:
-        """Inserts a mutable before an index."""
+        """Insert a mutable before an index."""
         self.mutables.insert(index, _held(value, "a MutableList"))
 
     # Identity, not ==, which would build expressions.
@@ -111,7 +111,7 @@ class MutableList(Mutable, MutableSequence[Any]):
         return any(item is mutable for mutable in self.mutables)
 
     def index(self, value: Any, start: int = 0, stop: int | None = None) -> int:
-        """Where an item of the list stands."""
+        """Return where an item of the list stands."""
         for place in range(*slice(start, stop).indices(len(self))):
             if self.mutables[place] is value:
                 return place
@@ -123,7 +123,7 @@ class MutableList(Mutable, MutableSequence[Any]):
     __hash__ = None  # type: ignore[assignment]  # it can be changed
 
     def equals(self, other: Any) -> bool:
-        """Whether two lists hold equal mutables."""
+        """Return whether two lists hold equal mutables."""
         return bool(self == other)
 
 
@@ -202,7 +202,7 @@ class MutableDict(Mutable, MutableMapping[str, Any]):
     __hash__ = None  # type: ignore[assignment]  # it can be changed
 
     def equals(self, other: Any) -> bool:
-        """Whether two dictionaries hold equal mutables under the same names."""
+        """Return whether two dictionaries hold equal mutables under the same names."""
         return bool(self == other)
 
 

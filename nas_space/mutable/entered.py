@@ -65,14 +65,14 @@ class Entered(Generic[T]):
         self._everywhere: list[_Entry[T]] = []
 
     def enter(self, value: T) -> _Entry[T]:
-        """Enters something; gives what it is left by."""
+        """Enter something; give what it is left by."""
         entry = _Entry(value)
         self._entries.set((*self._open(), entry))
         self._everywhere.append(entry)
         return entry
 
     def leave(self, entry: _Entry[T]) -> None:
-        """Leaves what was entered, in whatever order, in whatever thread or task."""
+        """Leave what was entered, in whatever order, in whatever thread or task."""
         entries = self._open()
         rest = tuple([each for each in entries if each is not entry])
         if len(rest) < len(entries):
@@ -82,7 +82,7 @@ class Entered(Generic[T]):
         self._everywhere.remove(entry)
 
     def leave_value(self, value: T) -> None:
-        """Leaves an object that may have been entered several times, in several places at once.
+        """Leave an object that may have been entered several times, in several places at once.
 
         Of these it is the last that this thread and task entered, or else the last of all.
         """
@@ -93,7 +93,7 @@ class Entered(Generic[T]):
 
     @contextmanager
     def entering(self, value: T) -> Iterator[None]:
-        """A context in which something is entered."""
+        """Enter a context in which something is entered."""
         entry = self.enter(value)
         try:
             yield
@@ -101,7 +101,7 @@ class Entered(Generic[T]):
             self.leave(entry)
 
     def last(self, default: Any = None) -> T | Any:
-        """What was entered last of all that has not been left."""
+        """Return what was entered last of all that has not been left."""
         for entry in reversed(self._entries.get()):
             if not entry.is_left:
                 return entry.value

@@ -74,13 +74,13 @@ def _fits(interval: Interval) -> bool:
 
 
 def _small(*arrays: Any) -> bool:
-    """Whether integers among the operands convert to floats without rounding."""
+    """Return whether integers among the operands convert to floats without rounding."""
     ends = [_ends(array) for array in arrays if array.dtype == _INT]
     return all(low >= -_EXACT_FLOAT and high <= _EXACT_FLOAT for low, high in ends)
 
 
 def arithmetic(function: Function, interval: Callable[..., Interval]) -> Function:
-    """An operator whose results the interval tells to be within int64, or not."""
+    """Return an operator whose results the interval tells to be within int64, or not."""
 
     def columns(*operands: Any) -> Any:
         arrays = _numbers(*operands)
@@ -96,7 +96,7 @@ def arithmetic(function: Function, interval: Callable[..., Interval]) -> Functio
 
 
 def total(*terms: Any) -> Any:
-    """The sum from left to right, as Python adds."""
+    """Return the sum from left to right, as Python adds."""
     arrays = _numbers(*terms)
     if arrays is None:
         return NotImplemented
@@ -125,7 +125,7 @@ def comparison(function: Function) -> Function:
 
 
 def bitwise(function: Function) -> Function:
-    """Two booleans give a boolean; anything else an integer."""
+    """Return a boolean of two booleans, an integer of anything else."""
 
     def columns(left: Any, right: Any) -> Any:
         a, b = np.asarray(left), np.asarray(right)
@@ -163,7 +163,7 @@ def whole_division(function: Function) -> Function:
 
 
 def shift(function: Function, interval: Callable[..., Interval]) -> Function:
-    """Shifts by fewer bits than an integer has."""
+    """Shift by fewer bits than an integer has."""
 
     def columns(left: Any, right: Any) -> Any:
         arrays = _integers(left, right)
@@ -206,7 +206,7 @@ def whole(function: Function) -> Function:
 
 
 def to_float(value: Any) -> Any:
-    """Integers round to the nearest float in both."""
+    """Return floats: integers round to the nearest one in both."""
     arrays = _numbers(value)
     return NotImplemented if arrays is None else arrays[0].astype(np.float64)
 

@@ -82,11 +82,11 @@ class MutableExpression(Node, Mutable, Generic[T_co]):
         return cast(T_co, fresh(values(self)))
 
     def leaf_symbols(self) -> list[Any]:
-        """The symbols that the expression is over, each once, from left to right."""
+        """Return the symbols that the expression is over, each once, from left to right."""
         return [leaf for leaf in leaves(self) if leaf.words]
 
     def evaluate(self, values: Mapping[str, Any] | Iterable[Any]) -> Any:
-        """The value under given values of the labels, without checking their domains.
+        """Return the value under given values of the labels, without checking their domains.
 
         Parameters
         ----------
@@ -112,7 +112,7 @@ class MutableExpression(Node, Mutable, Generic[T_co]):
         return evaluate(self, lambda leaf: leaf.take(given), None, given)
 
     def equals(self, other: Any) -> bool:
-        """Whether two expressions are the same, symbol for symbol.
+        """Return whether two expressions are the same, symbol for symbol.
 
         >>> from nas_space.mutable import Categorical
         >>> (Categorical([1, 2], label="a") + 1).equals(Categorical([1, 2], label="a") + 1)
@@ -339,7 +339,7 @@ class MutableExpression(Node, Mutable, Generic[T_co]):
 
     @staticmethod
     def case(pairs: Iterable[tuple[Any, Any]]) -> Any:
-        """The value of the first pair whose predicate holds.
+        """Return the value of the first pair whose predicate holds.
 
         Parameters
         ----------
@@ -366,7 +366,7 @@ class MutableExpression(Node, Mutable, Generic[T_co]):
 
     @staticmethod
     def switch_case(branch: Any, expressions: Mapping[Any, Any]) -> Any:
-        """The value of the branch that ``branch`` selects; only that one is evaluated.
+        """Return the value of the branch that ``branch`` selects; only that one is evaluated.
 
         >>> from nas_space.mutable import Categorical
         >>> op = Categorical(["conv", "pool"], label="op")
@@ -383,7 +383,7 @@ class MutableExpression(Node, Mutable, Generic[T_co]):
 
     @staticmethod
     def lookup(factors: FactorSum) -> Any:
-        """The sum of some factors, by the codes of those symbols that are active.
+        """Return the sum of some factors, by the codes of those symbols that are active.
 
         >>> import numpy as np
         >>> from nas_space.mutable import Categorical
@@ -399,7 +399,7 @@ class MutableExpression(Node, Mutable, Generic[T_co]):
 
     @staticmethod
     def max(first: Any, *others: Any) -> Any:
-        """The largest, as the built-in ``max``: of several arguments, or of one iterable."""
+        """Return the largest, as the built-in ``max``: of several arguments, or of one iterable."""
         return _extreme("max", first, others)
 
     @staticmethod
@@ -409,7 +409,7 @@ class MutableExpression(Node, Mutable, Generic[T_co]):
 
     @staticmethod
     def sum(terms: Iterable[Any]) -> Any:
-        """The sum as one flat node, which thousands of terms can go into."""
+        """Return the sum as one flat node, which thousands of terms can go into."""
         items = list(terms)
         if not any(isinstance(item, Node) for item in items):
             return sum(items)
@@ -425,7 +425,7 @@ class MutableExpression(Node, Mutable, Generic[T_co]):
 
 
 def apply(name: str, *arguments: Any) -> MutableExpression[Any]:
-    """The node of an operator over arguments of which at least one is a node."""
+    """Return the node of an operator over arguments of which at least one is a node."""
     return MutableExpression(OPERATORS[name], arguments)
 
 
@@ -448,7 +448,7 @@ _ATOMS = frozenset({int, float, str, bool, type(None)})
 
 
 def _constant(value: Any, operator: Operator) -> Any:
-    """A plain argument, as the expression keeps it: nobody else can change it."""
+    """Return a plain argument, as the expression keeps it: nobody else can change it."""
     if type(value) in _ATOMS:
         return value
     if isinstance(value, np.generic):
@@ -464,7 +464,7 @@ def _constant(value: Any, operator: Operator) -> Any:
 
 
 def refuse_hidden(value: Any, where: str) -> None:
-    """Refuses mutables inside of plain containers, where nothing could keep track of them.
+    """Refuse mutables inside of plain containers, where nothing could keep track of them.
 
     Parameters
     ----------

@@ -168,7 +168,7 @@ class FactorSum:
         return texts[0] if len(texts) == 1 else f"sum([{', '.join(texts)}])"
 
     def _identity(self) -> Hashable:
-        """What tells it from others: where values are many, a digest of them."""
+        """Return what tells it from others: where values are many, a digest of them."""
         found = self.__dict__.get("_key")
         if found is None:
             conditions = self.activity.values()
@@ -264,7 +264,7 @@ def _entry(flat: _Flat, codes: list[int]) -> Any:
 
 
 def _codes_by_value(symbol: Any) -> dict[Any, int]:
-    """Value to code, as far as values hash; what stands for none is -1."""
+    """Return a map from value to code, as far as values hash; what stands for none is -1."""
     found: dict[Any, int] = {_ABSENT: -1}
     for code, value in enumerate(symbol.decode(np.arange(symbol.size))):
         try:
@@ -281,7 +281,7 @@ def _digest(factor: Factor) -> Hashable:
 
 
 def _dictionary(term: Factor) -> str:
-    """How a factor prints: ``{(3, 'a'): 9, ...}[kernel, op]``."""
+    """Return how a factor prints: ``{(3, 'a'): 9, ...}[kernel, op]``."""
     values = [symbol.decode(np.arange(symbol.size)) for symbol in term.scope]
     keys = values[0] if len(values) == 1 else itertools.product(*values)
     entries = zip(keys, term.values.reshape(-1).tolist(), strict=True)

@@ -45,7 +45,7 @@ class frozen_context:  # noqa: N801 - called like a function
 
     @staticmethod
     def current() -> Sample | None:
-        """What is chosen here, all contexts around together; ``None`` outside of any."""
+        """Return what is chosen here, all contexts around together; ``None`` outside of any."""
         contexts = _around()
         if not contexts:
             return None
@@ -56,7 +56,7 @@ class frozen_context:  # noqa: N801 - called like a function
 
     @staticmethod
     def update(sample: Mapping[str, Any]) -> None:
-        """Adds choices to the innermost context."""
+        """Add choices to the innermost context."""
         contexts = _around()
         if not contexts:
             raise SpaceError(
@@ -67,7 +67,7 @@ class frozen_context:  # noqa: N801 - called like a function
     @staticmethod
     @contextmanager
     def bypass() -> Iterator[None]:
-        """Leaves the innermost context aside, to build a space inside of one."""
+        """Leave the innermost context aside, to build a space inside of one."""
         contexts = _around()
         with _CONTEXTS.entering(_Aside(contexts[-1] if contexts else None)):
             yield
@@ -81,7 +81,7 @@ class _Aside:
 
 
 def _around() -> list[Sample]:
-    """What the contexts around choose, innermost last."""
+    """Return what the contexts around choose, innermost last."""
     found: list[Sample] = []
     for entered in _CONTEXTS:
         if not isinstance(entered, _Aside):
@@ -98,7 +98,7 @@ def ensure_frozen(
     sample: Mapping[str, Any] | None = None,
     retries: int = 1000,
 ) -> Any:
-    """The frozen form of a mutable; anything else as it is.
+    """Return the frozen form of a mutable; anything else as it is.
 
     Parameters
     ----------
@@ -145,7 +145,7 @@ _DEFAULTING: Entered[bool] = Entered("defaulting")
 
 @contextmanager
 def dry_run() -> Iterator[None]:
-    """A context for building a space: what is not chosen takes its default, once for all."""
+    """Enter a context for building a space: what is not chosen takes its default, once for all."""
     with _DEFAULTING.entering(True), frozen_context():
         yield
 

@@ -41,7 +41,7 @@ _LARGEST_EXPONENT = 4096
 
 
 def hull(intervals: Iterable[Interval]) -> Interval:
-    """The smallest interval that contains all the given ones."""
+    """Return the smallest interval that contains all the given ones."""
     lows, highs = zip(*intervals, strict=True)
     return (min(lows), max(highs))
 

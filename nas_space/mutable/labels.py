@@ -45,7 +45,7 @@ class label(str):  # noqa: N801, SLOT000 - called like str, which allows no slot
         return label, (self.parts,)
 
     def as_scope(self) -> label_scope:
-        """A scope of this name."""
+        """Return a scope of this name."""
         return label_scope(self)
 
 
@@ -107,12 +107,12 @@ class label_scope:  # noqa: N801 - called like a function
         _SCOPES.leave_value(self)
 
     def next_label(self) -> str:
-        """The next number of this scope."""
+        """Return the next number of this scope."""
         return str(next(self._numbers))
 
     @staticmethod
     def current() -> label_scope | None:
-        """The innermost scope that is entered here."""
+        """Return the innermost scope that is entered here."""
         return _SCOPES.last()
 
     def __eq__(self, other: object) -> bool:
@@ -146,7 +146,7 @@ class strict_label_scope(label_scope):  # noqa: N801 - as its base
 
 
 def auto_label(name: str | label | None = None, scope: label_scope | None = None) -> label:
-    """The full label of a name (or of the next number) in a scope.
+    """Return the full label of a name (or of the next number) in a scope.
 
     Parameters
     ----------

@@ -56,7 +56,7 @@ class Layout:
             self.words += leaf.words
 
     def needed(self, known: dict[Node, Any]) -> Iterator[Leaf]:
-        """The leaves that an architecture needs; see :func:`.lazy.needed`."""
+        """Return the leaves that an architecture needs; see :func:`.lazy.needed`."""
         return iter(()) if self.root is None else needed(self.root, known)
 
     @staticmethod
@@ -69,7 +69,7 @@ _EMPTY = Layout(None)
 
 
 def two_of_one_label(one: Any, other: Any) -> LabelError:
-    """The error for two different choices of one name."""
+    """Return the error for two different choices of one name."""
     return LabelError(
         f"two different choices carry the label {str(one.label)!r}: {one!r} and {other!r}; "
         "give one of them another label, or make them the same"

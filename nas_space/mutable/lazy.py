@@ -47,7 +47,7 @@ class Branch:
         self.selector = selector
 
     def choose(self, value: Any) -> Any:
-        """Where a value leads: an argument of the lazy node, or a further branch."""
+        """Return where a value leads: an argument of the lazy node, or a further branch."""
         raise NotImplementedError
 
 
@@ -127,7 +127,7 @@ _NOTHING = object()
 
 
 def way(node: Node) -> Any:
-    """Where a lazy node leads: a branch, or an argument where there is nothing to decide."""
+    """Return where a lazy node leads: a branch, or an argument where there is nothing to decide."""
     return node.remember("_way", _find_way)
 
 
@@ -189,7 +189,7 @@ class Walk:
         self.stack: list[Node] = [root]
 
     def next_leaf(self) -> Leaf | None:
-        """Goes on to the next leaf that is needed; ``None`` at the end."""
+        """Go on to the next leaf that is needed; ``None`` at the end."""
         stack, known = self.stack, self.known
         while stack:
             node = stack[-1]
@@ -231,7 +231,7 @@ class Walk:
         return None
 
     def run(self, lookup: Lookup) -> Any:
-        """Walks to the end and returns the value of the root."""
+        """Walk to the end and return the value of the root."""
         while (leaf := self.next_leaf()) is not None:
             self.known[leaf] = lookup(leaf)
         return self.known[self.root]
@@ -243,7 +243,7 @@ def evaluate(
     known: dict[Node, Any] | None = None,
     sample: Mapping[str, Any] | None = None,
 ) -> Any:
-    """The value of an expression (of a plain value: itself).
+    """Return the value of an expression (of a plain value: itself).
 
     Parameters
     ----------
@@ -260,7 +260,7 @@ def evaluate(
 
 
 def needed(root: Node, known: dict[Node, Any]) -> Iterator[Leaf]:
-    """Each leaf that an architecture needs, once, in the order in which it is needed.
+    """Yield each leaf that an architecture needs, once, in the order in which it is needed.
 
     Evaluates nothing but what decides at branches, so it is much faster than a walk.
 
@@ -302,7 +302,7 @@ def needed(root: Node, known: dict[Node, Any]) -> Iterator[Leaf]:
 
 
 def stops(root: Node) -> tuple[Leaf | Branch, ...]:
-    """The leaves and branches that a node leads to without anything to decide, in order."""
+    """Return the leaves and branches that a node leads to without anything to decide, in order."""
     return root.remember("_stops", _find_stops)
 
 

@@ -118,7 +118,7 @@ class CategoricalMultiple(MutableSymbol[list[T_co]]):
     # A code numbers the subsets: by combinatorial rank for a fixed number, else by bits.
 
     def places(self, code: int) -> tuple[int, ...]:
-        """Which of the values a code chooses, as ascending indices."""
+        """Return which of the values a code chooses, as ascending indices."""
         n, k = len(self.values), self.n_chosen
         if k is None:
             return tuple(place for place in range(n) if code >> place & 1)
@@ -135,7 +135,7 @@ class CategoricalMultiple(MutableSymbol[list[T_co]]):
         return tuple(chosen)
 
     def rank(self, places: Sequence[int]) -> int:
-        """The code of ascending indices: the inverse of :meth:`places`."""
+        """Return the code of ascending indices: the inverse of :meth:`places`."""
         n, k = len(self.values), self.n_chosen
         if k is None:
             return sum(1 << place for place in places)
@@ -190,7 +190,7 @@ class CategoricalMultiple(MutableSymbol[list[T_co]]):
         return np.array(codes, dtype=np.int64 if self.size < 2**62 else object)
 
     def _shuffle(self, row: list[int]) -> list[int]:
-        """The first places of a random permutation (Fisher and Yates)."""
+        """Return the first places of a random permutation (Fisher and Yates)."""
         places = list(range(len(self.values)))
         for index, word in enumerate(row):
             other = index + ((word >> 32) * (len(places) - index) >> 32)
@@ -223,7 +223,7 @@ class CategoricalMultiple(MutableSymbol[list[T_co]]):
     # The categorical format: a yes or no for each value, as simpler strategies want it.
 
     def flags(self) -> list[Categorical[bool]]:
-        """One yes-or-no choice for each value, labelled ``<label>/<place>``."""
+        """Return one yes-or-no choice for each value, labelled ``<label>/<place>``."""
         with label_scope(self.label):
             return [Categorical([True, False], label=str(p)) for p in range(len(self.values))]
 

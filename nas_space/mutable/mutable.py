@@ -39,7 +39,7 @@ class Mutable:
     """
 
     def structure(self) -> Node | None:
-        """An expression that needs exactly the labels an architecture decides here.
+        """Return an expression that needs exactly the labels an architecture decides here.
 
         Laziness is that of the expression: a label behind a branch that is not taken is
         not active.  ``None`` where nothing differs between architectures.
@@ -47,24 +47,24 @@ class Mutable:
         raise NotImplementedError(f"{type(self).__name__} must implement structure()")
 
     def freeze_values(self, values: Values) -> Any:
-        """The frozen form, given the values of the active labels."""
+        """Return the frozen form, given the values of the active labels."""
         raise NotImplementedError(f"{type(self).__name__} must implement freeze_values()")
 
     def _named_parts(self) -> Iterable[tuple[str, Mutable]]:
-        """What it directly consists of, by name, for the path in an error message."""
+        """Return what it directly consists of, by name, for the path in an error message."""
         return ()
 
     # -- what it consists of ------------------------------------------------------------
 
     def leaf_mutables(self, is_leaf: Callable[[Mutable], bool]) -> Iterable[LabeledMutable]:
-        """The labelled mutables below, those for which ``is_leaf`` holds left whole."""
+        """Yield the labelled mutables below, those for which ``is_leaf`` holds left whole."""
         for leaf in leaves(self.structure()):
             yield from leaf.expand(is_leaf)
 
     def simplify(
         self, is_leaf: Callable[[Mutable], bool] | None = None
     ) -> dict[str, LabeledMutable]:
-        """The labelled dimensions of the space, each once, by label.
+        """Return the labelled dimensions of the space, each once, by label.
 
         Parameters
         ----------
@@ -103,7 +103,7 @@ class Mutable:
     # -- validation and freezing ----------------------------------------------------------
 
     def read(self, sample: Mapping[str, Any]) -> Values:
-        """Checks a sample along the branches it takes; gives the values of active labels.
+        """Check a sample along the branches it takes; give the values of active labels.
 
         Raises
         ------
@@ -131,7 +131,7 @@ class Mutable:
         return values
 
     def _locate(self, error: SampleValidationError, sample: Mapping[str, Any]) -> None:
-        """Puts in front of an error's path where in here it comes from."""
+        """Put in front of an error's path where in here it comes from."""
         for name, part in self._named_parts():
             found = part.check_contains(sample)
             if found is not None and found.label == error.label and type(found) is type(error):
@@ -139,7 +139,7 @@ class Mutable:
                 return
 
     def check_contains(self, sample: Mapping[str, Any]) -> SampleValidationError | None:
-        """The reason why a sample is not in the space, or ``None`` if it is."""
+        """Return the reason why a sample is not in the space, or ``None`` if it is."""
         try:
             self.read(sample)
         except SampleValidationError as error:
@@ -151,7 +151,7 @@ class Mutable:
         return None
 
     def contains(self, sample: Mapping[str, Any]) -> bool:
-        """Whether a sample is in the space.
+        """Return whether a sample is in the space.
 
         >>> from nas_space.mutable import Categorical
         >>> Categorical([2, 3], label="a").contains({"a": 4})
@@ -160,13 +160,13 @@ class Mutable:
         return self.check_contains(sample) is None
 
     def validate(self, sample: Mapping[str, Any]) -> None:
-        """Raises :class:`SampleValidationError` if a sample is not in the space."""
+        """Raise :class:`SampleValidationError` if a sample is not in the space."""
         error = self.check_contains(sample)
         if error is not None:
             raise error
 
     def freeze(self, sample: Mapping[str, Any]) -> Any:
-        """The form that the space takes under one architecture.
+        """Return the form that the space takes under one architecture.
 
         Parameters
         ----------
@@ -189,7 +189,7 @@ class Mutable:
     # -- choosing -----------------------------------------------------------------------
 
     def fill(self, sample: Sample, choose: Callable[[Any], Any]) -> Values:
-        """Chooses a value for each active label that the sample lacks, and adds it there.
+        """Choose a value for each active label that the sample lacks, and add it there.
 
         Nothing is added if the result violates a constraint.
         """
@@ -205,7 +205,7 @@ class Mutable:
         return values
 
     def default(self, memo: Sample | None = None) -> Any:
-        """The form under the default of each label.
+        """Return the form under the default of each label.
 
         Parameters
         ----------
@@ -237,7 +237,7 @@ class Mutable:
         )
 
     def random(self, memo: Sample | None = None, random_state: RandomState = None) -> Any:
-        """A random form; each label by its own distribution.
+        """Return a random form; each label by its own distribution.
 
         Parameters
         ----------
@@ -279,7 +279,7 @@ class Mutable:
             yield self.freeze_values(values)
 
     def _combinations(self, sample: Sample, granularity: int) -> Iterator[Values]:
-        """Every combination of values of active labels, constraints left aside.
+        """Yield every combination of values of active labels, constraints left aside.
 
         Runs like an odometer: the label that was needed last turns first, and each time it
         stops the walk begins anew, since what is needed after it may be other labels.
@@ -315,7 +315,7 @@ class Mutable:
         return type(self) is type(other) and self.structure() is other.structure()
 
     def extra_repr(self) -> str:
-        """What stands between the brackets of ``repr``."""
+        """Return what stands between the brackets of ``repr``."""
         return ""
 
     def __repr__(self) -> str:
@@ -359,7 +359,7 @@ class Values:
         self.pending: list[Any] = []
 
     def __call__(self, expression: Any) -> Any:
-        """The value of an expression; a plain value is its own.
+        """Return the value of an expression; a plain value is its own.
 
         Raises
         ------
@@ -381,13 +381,13 @@ class Values:
         )
 
     def check_constraints(self, sample: Mapping[str, Any]) -> None:
-        """Raises unless the constraints that were met on the way hold."""
+        """Raise unless the constraints that were met on the way hold."""
         for constraint in self.pending:
             constraint.check(sample, self)
 
 
 def _misspelling(label: str, sample: Iterable[str], root: Node | None) -> str:
-    """Ends the error about a missing label, if an unknown one comes near."""
+    """End the error about a missing label, if an unknown one comes near."""
     import difflib
 
     unknown = {str(name) for name in sample} - {leaf.name for leaf in leaves(root)}

@@ -25,7 +25,7 @@ _LOCK = threading.RLock()  # reentrant: the garbage collector may run a finalize
 
 
 def key_of(value: Any, *, loose: bool = False) -> Hashable:
-    """A hashable key under which two plain values are the same constant.
+    """Return a hashable key under which two plain values are the same constant.
 
     Types are told apart (``1``, ``1.0`` and ``True`` are three constants), as are ``0.0``
     and ``-0.0``.  With ``loose``, what JSON does not tell apart is the same: ``1`` and
@@ -91,11 +91,11 @@ class Node(metaclass=Interned):
     children: tuple[Node, ...] = ()
 
     def key(self) -> Hashable:
-        """What makes this node the same as another."""
+        """Return what makes this node the same as another."""
         raise NotImplementedError
 
     def text(self, texts: Mapping[Node, tuple[str, int]]) -> tuple[str, int]:
-        """How the node prints, with its precedence, given how its children do."""
+        """Return how the node prints, with its precedence, given how its children do."""
         raise NotImplementedError
 
     def titled(self, title: str) -> Self:
@@ -107,7 +107,7 @@ class Node(metaclass=Interned):
         return self
 
     def remember(self, name: str, make: Callable[[Node], T]) -> T:
-        """What is worked out about this node once for all, since it never changes."""
+        """Return what is worked out about this node once for all, since it never changes."""
         found = self.__dict__.get(name)
         if found is None:
             found = self.__dict__[name] = make(self)
@@ -166,15 +166,15 @@ class Leaf(Node):
     words: int = 0
 
     def is_missing(self, sample: Mapping[str, Any]) -> bool:
-        """Whether a sample lacks what this leaf needs."""
+        """Return whether a sample lacks what this leaf needs."""
         raise NotImplementedError
 
     def visit(self, sample: Mapping[str, Any], values: ActiveValues) -> Any:
-        """The value in a sample, checked; notes in ``values`` that the leaf is active."""
+        """Return the value in a sample, checked; note in ``values`` that the leaf is active."""
         raise NotImplementedError
 
     def grid_choices(self, granularity: int) -> Iterable[Any]:
-        """The values that a grid goes through."""
+        """Return the values that a grid goes through."""
         raise NotImplementedError
 
     def expand(self, is_leaf: Callable[[Any], bool]) -> Iterator[Any]:
@@ -183,7 +183,7 @@ class Leaf(Node):
 
 
 def postorder(*roots: Node) -> Iterator[Node]:
-    """Every node below the roots once, children before parents, without recursion."""
+    """Yield every node below the roots once, children before parents, without recursion."""
     seen: set[Node] = set()
     stack: list[tuple[Node, bool]] = [(root, False) for root in reversed(roots)]
     while stack:
@@ -197,7 +197,7 @@ def postorder(*roots: Node) -> Iterator[Node]:
 
 
 def leaves(*roots: Any) -> list[Leaf]:
-    """The leaves below some nodes, each once, in the order in which they occur.
+    """Return the leaves below some nodes, each once, in the order in which they occur.
 
     Plain values among the roots have none.
     """

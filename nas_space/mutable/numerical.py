@@ -166,7 +166,7 @@ class Numerical(MutableSymbol[float]):
     # -- the distribution -------------------------------------------------------------------
 
     def _make_distribution(self) -> tuple[Callable[[float], float], Callable[[float], float]]:
-        """The quantile function, and the probability of a value at most ``x``."""
+        """Return the quantile function, and the probability of a value at most ``x``."""
         low, high = self.low, self.high
         if self.distribution is not None:
             ppf, cdf = self.distribution.ppf, self.distribution.cdf
@@ -190,17 +190,17 @@ class Numerical(MutableSymbol[float]):
         return (lambda u: low + u * (high - low)), (lambda x: _share(x - low, high - low))
 
     def cdf(self, x: float) -> float:
-        """Probability of a value at most ``x``, before rounding and clipping."""
+        """Return the probability of a value at most ``x``, before rounding and clipping."""
         return self._cdf(x)
 
     def qclip(self, x: float) -> float:
-        """``x`` rounded to the step and clipped to the bounds."""
+        """Return ``x`` rounded to the step and clipped to the bounds."""
         if self.quantize is not None:
             x = round(x / self.quantize) * self.quantize
         return float(min(max(x, self.low), self.high))
 
     def quantile(self, u: float) -> float:
-        """The value below which a share ``u`` of the distribution lies."""
+        """Return the value below which a share ``u`` of the distribution lies."""
         return self.qclip(self._quantile(u))
 
     def _make_steps(self) -> dict[float, int] | None:
@@ -216,7 +216,7 @@ class Numerical(MutableSymbol[float]):
         return {self.qclip(step * self.quantize): step for step in range(first, last + 1)}
 
     def _listed(self) -> tuple[float, ...]:
-        """All values.
+        """Return all values.
 
         Raises
         ------
@@ -304,7 +304,7 @@ class Numerical(MutableSymbol[float]):
 
 
 def _share(part: float, whole: float) -> float:
-    """How much of a width lies below a point, from 0 to 1."""
+    """Return how much of a width lies below a point, from 0 to 1."""
     if part >= whole:
         return 1.0
     return max(part, 0.0) / whole

@@ -15,7 +15,7 @@ _UNARY = 13
 
 
 def show(node: Node, operator: Operator, texts: Mapping[Node, tuple[str, int]]) -> str:
-    """The text of a node, given the texts of its children and their precedences."""
+    """Return the text of a node, given the texts of its children and their precedences."""
     shown = [_shown(argument, texts) for argument in node.arguments]
     if not isinstance(operator.template, str):
         return operator.template(node.arguments, [text for text, _ in shown])
@@ -35,7 +35,7 @@ def brief(node: Any) -> str:
 
 
 def _tightness(operator: Operator, place: int) -> int:
-    """The least precedence with which an operand needs no parentheses."""
+    """Return the least precedence with which an operand needs no parentheses."""
     if operator.precedence == ATOM:
         return ATOM if place == 0 else 0  # x[...]: what is in the brackets stands alone
     if operator.precedence == COMPARISON:

@@ -30,7 +30,7 @@ Words = Callable[[int], npt.NDArray[np.uint64]]
 
 
 def words(random_state: RandomState = None) -> Words:
-    """A source of raw 64-bit words.
+    """Return a source of raw 64-bit words.
 
     Parameters
     ----------
@@ -81,18 +81,18 @@ class _Stream:
 
 
 def unit(raw: Any) -> Any:
-    """Words as floats strictly between 0 and 1, from their upper 53 bits."""
+    """Return words as floats strictly between 0 and 1, from their upper 53 bits."""
     return ((raw >> np.uint64(11)).astype(np.float64) + 0.5) * 2.0**-53
 
 
 def below(raw: npt.NDArray[np.uint64], size: int) -> npt.NDArray[Any]:
-    """Codes below a size from the upper 32 bits of words, by multiplication and shift."""
+    """Return codes below a size from the upper 32 bits of words, by multiplication and shift."""
     codes = ((raw >> np.uint64(32)) * np.uint64(size)) >> np.uint64(32)
     return codes.astype(np.uint8 if size <= 256 else np.int64)
 
 
 def weighted(raw: npt.NDArray[np.uint64], weights: Sequence[float]) -> npt.NDArray[Any]:
-    """Codes with the given probabilities, by inversion of the cumulative distribution."""
+    """Return codes with the given probabilities, by inversion of the cumulative distribution."""
     total = math.fsum(weights)
     steps, reached = [], 0.0
     for weight in weights:

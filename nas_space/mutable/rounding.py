@@ -16,7 +16,7 @@ def make_divisible(
 @overload
 def make_divisible(v: float, divisor: int, min_val: float | None = None) -> int: ...
 def make_divisible(v: Any, divisor: int, min_val: Any = None) -> Any:
-    """A width rounded to a multiple of ``divisor``, by less than ten per cent downwards.
+    """Return a width rounded to a multiple of ``divisor``, by less than ten per cent downwards.
 
     One formula for integers, floats and expressions: with
     ``new = max(min_val, round(v + divisor // 2) // divisor * divisor)``, the result is

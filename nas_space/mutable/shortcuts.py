@@ -23,7 +23,7 @@ __all__ = [
 
 
 def choice(label: str, choices: Iterable[Any]) -> Categorical[Any]:
-    """One of several values.
+    """Return one of several values.
 
     >>> choice("width", [16, 32])
     Categorical([16, 32], label='width')
@@ -32,7 +32,7 @@ def choice(label: str, choices: Iterable[Any]) -> Categorical[Any]:
 
 
 def randint(label: str, lower: int, upper: int) -> Categorical[int]:
-    """An integer from ``lower`` to ``upper - 1``.
+    """Return an integer from ``lower`` to ``upper - 1``.
 
     >>> randint("n", 1, 4)
     Categorical([1, 2, 3], label='n')
@@ -41,17 +41,17 @@ def randint(label: str, lower: int, upper: int) -> Categorical[int]:
 
 
 def uniform(label: str, low: float, high: float) -> Numerical:
-    """A number between ``low`` and ``high``."""
+    """Return a number between ``low`` and ``high``."""
     return Numerical(low, high, label=label)
 
 
 def quniform(label: str, low: float, high: float, quantize: float) -> Numerical:
-    """A number between ``low`` and ``high``, rounded to multiples of ``quantize``."""
+    """Return a number between ``low`` and ``high``, rounded to multiples of ``quantize``."""
     return Numerical(low, high, quantize=quantize, label=label)
 
 
 def loguniform(label: str, low: float, high: float) -> Numerical:
-    """A number between ``low`` and ``high`` whose logarithm is uniform."""
+    """Return a number between ``low`` and ``high`` whose logarithm is uniform."""
     return Numerical(low, high, log_distributed=True, label=label)
 
 
@@ -61,7 +61,7 @@ def qloguniform(label: str, low: float, high: float, quantize: float) -> Numeric
 
 
 def normal(label: str, mu: float, sigma: float) -> Numerical:
-    """A normally distributed number."""
+    """Return a normally distributed number."""
     return Numerical(mu=mu, sigma=sigma, label=label)
 
 
@@ -71,7 +71,7 @@ def qnormal(label: str, mu: float, sigma: float, quantize: float) -> Numerical:
 
 
 def lognormal(label: str, mu: float, sigma: float) -> Numerical:
-    """A number whose logarithm is normally distributed."""
+    """Return a number whose logarithm is normally distributed."""
     return Numerical(mu=mu, sigma=sigma, log_distributed=True, label=label)
 
 

@@ -67,18 +67,18 @@ class MutableSymbol(Leaf, LabeledMutable, MutableExpression[T_co], Generic[T_co]
         self.name = str(self.label)
 
     def domain(self) -> tuple[Any, ...]:
-        """Everything beside the label that tells this symbol from another."""
+        """Return everything beside the label that tells this symbol from another."""
         raise NotImplementedError
 
     def key(self) -> Hashable:
         return (type(self), self.name, *[key_of(item) for item in self.domain()])
 
     def value(self, code: int) -> T_co:
-        """The value of a code."""
+        """Return the value of a code."""
         raise NotImplementedError
 
     def code(self, value: Any) -> int:
-        """The code of a value.
+        """Return the code of a value.
 
         Raises
         ------
@@ -88,23 +88,23 @@ class MutableSymbol(Leaf, LabeledMutable, MutableExpression[T_co], Generic[T_co]
         raise NotImplementedError
 
     def coerce(self, value: Any) -> T_co:
-        """The value of the domain that is meant, such as a tuple where JSON gave a list."""
+        """Return the value of the domain that is meant, such as a tuple where JSON gave a list."""
         return self.value(self.code(value))
 
     def allowed(self) -> str:
-        """The domain in words, for error messages."""
+        """Return the domain in words, for error messages."""
         raise NotImplementedError
 
     def default_choice(self) -> T_co:
-        """The value that :meth:`default` takes."""
+        """Return the value that :meth:`default` takes."""
         raise NotImplementedError
 
     def draw(self, raw: npt.NDArray[np.uint64]) -> T_co:
-        """A value from :attr:`words` random words."""
+        """Return a value from :attr:`words` random words."""
         return self.decode(self.draw_column(raw.reshape(1, -1)))[0]
 
     def draw_column(self, raw: npt.NDArray[np.uint64]) -> Column:
-        """Codes (values, if continuous) from rows of random words."""
+        """Return codes (values, if continuous) from rows of random words."""
         raise NotImplementedError
 
     def drawer(self, offset: int) -> Drawer:
@@ -113,33 +113,33 @@ class MutableSymbol(Leaf, LabeledMutable, MutableExpression[T_co], Generic[T_co]
         return lambda numbers, raw: self.draw(raw[offset:end])  # noqa: ARG005 - either will do
 
     def decode(self, codes: Column) -> list[T_co]:
-        """The values of many codes."""
+        """Return the values of many codes."""
         return [self.value(code) for code in codes.tolist()]
 
     def column(self, codes: Column) -> Column:
-        """The values of many codes as an array."""
+        """Return the values of many codes as an array."""
         return as_column(self.decode(codes))
 
     def probabilities(self) -> npt.NDArray[np.float64]:
-        """The probability of each code under the symbol's own distribution."""
+        """Return the probability of each code under the symbol's own distribution."""
         raise NotImplementedError
 
     def interval(self) -> Interval:
-        """An interval that contains every value."""
+        """Return an interval that contains every value."""
         return EVERYTHING
 
     def grid_choices(self, granularity: int) -> Iterable[T_co]:
-        """The values that :meth:`grid` goes through."""
+        """Return the values that :meth:`grid` goes through."""
         raise NotImplementedError
 
     # -- reading samples ------------------------------------------------------------------
 
     def is_missing(self, sample: Mapping[str, Any]) -> bool:
-        """Whether a sample has no value for this label."""
+        """Return whether a sample has no value for this label."""
         return self.name not in sample
 
     def take(self, sample: Mapping[str, Any]) -> Any:
-        """The value in a sample, unchecked."""
+        """Return the value in a sample, unchecked."""
         if self.name not in sample:
             raise SampleMissingError(
                 f"the label {self.name!r} has no value; it takes {self.allowed()}; "
@@ -149,13 +149,13 @@ class MutableSymbol(Leaf, LabeledMutable, MutableExpression[T_co], Generic[T_co]
         return sample[self.name]
 
     def visit(self, sample: Mapping[str, Any], values: ActiveValues) -> T_co:
-        """The value in a sample, checked, and noted as active."""
+        """Return the value in a sample, checked, and noted as active."""
         value = self.coerce(self.take(sample))
         values.active[self.name] = value
         return value
 
     def refusal(self, value: Any, hint: str = "") -> SampleValidationError:
-        """The error for a value that is not in the domain."""
+        """Return the error for a value that is not in the domain."""
         return SampleValidationError(
             f"{value!r} is not allowed for the label {self.name!r}, "
             f"which takes {self.allowed()}{hint}",
@@ -182,11 +182,11 @@ class MutableSymbol(Leaf, LabeledMutable, MutableExpression[T_co], Generic[T_co]
         return _make, (type(self), *self.arguments_of_call())
 
     def arguments_of_call(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """Positional and keyword arguments that make this symbol again."""
+        """Return the positional and keyword arguments that make this symbol again."""
         raise NotImplementedError
 
     def _finish(self, default: Any) -> None:
-        """Checks the default last, when the domain stands."""
+        """Check the default last, when the domain stands."""
         if default is not MISSING:
             try:
                 default = self.coerce(default)

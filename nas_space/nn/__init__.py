@@ -8,9 +8,9 @@ from __future__ import annotations
 from typing import Any, TypeAlias
 
 from ..mutable import MutableExpression
+from . import checkpointing, sync_batchnorm
 from .activation import Activation, active
 from .cell import Cell
-from .checkpointing import install
 from .choice import ChosenInputs, InputChoice, LayerChoice
 from .elastic import ElasticModule
 from .layers import (
@@ -46,7 +46,8 @@ from .repeat import Repeat
 from .segments import flattened
 from .space import ModelSpace
 
-install()
+checkpointing.install()
+sync_batchnorm.install()
 
 MaybeIntChoice: TypeAlias = "int | MutableExpression[int]"
 """A whole number, or an expression of one."""
@@ -95,7 +96,7 @@ __all__ = [
 
 
 def choice(label: str, choices: list[Any]) -> Any:
-    """One of several values or, if they are modules, of several layers.
+    """Return one of several values or, if they are modules, of several layers.
 
     >>> choice("width", [16, 32])
     Categorical([16, 32], label='width')

@@ -44,7 +44,7 @@ class Activation:
         self.values = values
 
     def mix(self, choice: Any, run: Callable[[Any], T]) -> T:
-        """The outcome of a choice: here, that of the one value that is active.
+        """Return the outcome of a choice: here, that of the one value that is active.
 
         Parameters
         ----------
@@ -56,7 +56,7 @@ class Activation:
         return run(self.values(choice))
 
     def repeat(self, choice: Any, blocks: Iterable[Callable[[Any], Any]], x: Any) -> Any:
-        """The output of the first so many of some blocks; what they share need be run once.
+        """Run the first ``choice`` blocks; what they share need be run once.
 
         Parameters
         ----------
@@ -80,11 +80,11 @@ class Activation:
     """Whether one architecture runs, so that each elastic layer has one shape."""
 
     def stand_in(self, layer: Any) -> Any:
-        """The plain layer that an elastic one is, with its slices."""
+        """Return the plain layer that an elastic one is, with its slices."""
         return layer.stand_in(self.values)
 
     def elastic(self, layer: Any, *args: Any, **kwargs: Any) -> Any:
-        """The output of an elastic layer: here, of the one shape that is active."""
+        """Return the output of an elastic layer: here, of the one shape that is active."""
         return layer.run_as(self.stand_in(layer), *args, **kwargs)
 
     def for_recomputation(self, *, reentrant: bool) -> Activation:
@@ -108,12 +108,12 @@ class Activation:
 
 
 def current() -> Activation | None:
-    """The activation that holds here, if any."""
+    """Return the activation that holds here, if any."""
     return _ENTERED.last()
 
 
 def required(what: Any) -> Activation:
-    """The activation that holds here.
+    """Return the activation that holds here.
 
     Parameters
     ----------
@@ -137,7 +137,7 @@ def required(what: Any) -> Activation:
 
 
 def active(mutable: Any) -> Any:
-    """The value of an expression under the active architecture; a plain value as it is.
+    """Return the value of an expression under the active architecture; a plain value as it is.
 
     What a module that is no :class:`MutableModule` uses in ``forward`` for the expressions
     it holds; in a frozen network they are plain values already.

@@ -316,7 +316,7 @@ REFUSALS = (TypeError, ValueError, AssertionError, RuntimeError, ZeroDivisionErr
 
 
 def refusal(plain: type, arguments: Mapping[str, Any], error: Exception) -> SpaceError:
-    """The error for arguments that a plain layer does not take."""
+    """Return the error for arguments that a plain layer does not take."""
     return SpaceError(f"torch refuses {plain.__name__}({as_call(arguments)}): {error}")
 
 
@@ -327,7 +327,7 @@ def _defaults(plain: Any) -> Mapping[str, Any]:
 
 
 def defaults_of(plain: type[nn.Module]) -> Mapping[str, Any]:
-    """The default arguments of a class."""
+    """Return the default arguments of a class."""
     return _defaults(cast(Any, plain))
 
 

@@ -41,7 +41,7 @@ class Slim:
         self._known: dict[Node, Any] = {}
 
     def __call__(self, expression: Any) -> Any:
-        """The value of an expression.
+        """Return the value of an expression.
 
         A label without a value takes its default: what is built with it lies on a branch
         that is not taken and is dropped, or freezing reports that the label is missing.
@@ -64,13 +64,13 @@ _CONSTRUCTOR: Entered[Constructor | None] = Entered("building_constructor")
 
 
 def slim() -> Slim | None:
-    """The architecture that is built for; ``None`` while a whole space is built."""
+    """Return the architecture that is built for; ``None`` while a whole space is built."""
     return _SLIM.last()
 
 
 @contextmanager
 def building_for(arch: Slim | None) -> Iterator[None]:
-    """A context in which primitives build only what one architecture needs."""
+    """Enter a context in which primitives build only what one architecture needs."""
     with _SLIM.entering(arch):
         yield
 
@@ -89,14 +89,14 @@ def constructing_by(how: Constructor | None) -> Iterator[None]:
 
 @contextmanager
 def inside_space() -> Iterator[bool]:
-    """A context around the constructor of a space; gives whether it is the outermost one."""
+    """Enter a context around the constructor of a space; give whether it is the outermost one."""
     outermost = not _INSIDE.last(False)
     with _INSIDE.entering(True):
         yield outermost
 
 
 def extent(expression: Any) -> Any:
-    """How large something that an expression sizes must be built: the most it can need."""
+    """Return how large something that an expression sizes must be built: the most it can need."""
     if not isinstance(expression, Node):
         return expression
     only = _SLIM.last()

@@ -5,22 +5,20 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from inspect import signature
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from ..errors import DomainError
-from ..mutable import MutableExpression, MutableList, label_scope
-from ..mutable.node import Node
+from ..mutable import MutableList, label_scope
 from .activation import current, required
-from .building import slim
 from .choice import InputChoice, LayerChoice
-from .freezing import Freezer
 from .module import MutableModule
-from .structure import Survey
+from .switch import Switch
 
-__all__ = ["Cell", "CellOp", "CellOps", "PerInput"]
+__all__ = ["Cell", "CellOp", "CellOps"]
 
 CellOp = nn.Module | Callable[[int, int, "int | None"], nn.Module]
 CellOps = Mapping[str, CellOp] | Sequence[CellOp] | Callable[[], Any]
@@ -38,9 +36,10 @@ class Cell(MutableModule):
     ----------
     op_candidates
         The operators to choose from, by name or as a list, whose names are ``'0'``, ``'1'``,
-        ….  One is a module, of which each place gets a copy, or a function
-        ``(node, op, input)`` that makes one: then each place has one for every input it may
-        read, since they may differ.  Or a function without arguments that makes them all.
+        ….  One is a module, of which each place gets a copy; a function without arguments, which
+        makes one for each place; a function of one argument, which is given the expression that
+        says which node the place reads; or a function ``(node, op, input)``: then each place has
+        one for every node that it may read.  Or a function that makes them all.
     num_nodes
         Nodes beside the predecessors.
     num_ops_per_node
@@ -108,7 +107,7 @@ class Cell(MutableModule):
             for node in range(num_predecessors, num_predecessors + num_nodes):
                 self._add_node(node, op_candidates)
         if merge_op == "loose_end":
-            self.is_loose = MutableList([self._is_loose(node) for node in self._nodes()])
+            self.is_loose = MutableList(self.loose_ends)
 
     def _add_node(self, node: int, candidates: CellOps) -> None:
         ops, inputs = nn.ModuleList(), nn.ModuleList()
@@ -126,8 +125,17 @@ class Cell(MutableModule):
     def _nodes(self) -> range:
         return range(self.num_predecessors, self.num_predecessors + self.num_nodes)
 
+    @property
+    def loose_ends(self) -> list[Any]:
+        """For each node an expression that says whether no other reads it; ``True`` of the last.
+
+        So ``sum(condition(loose, width, 0))`` are the channels of what the cell concatenates, a
+        segment for each node.
+        """
+        return [self._is_loose(node) for node in self._nodes()]
+
     def _is_loose(self, node: int) -> Any:
-        """Whether none of the nodes behind one reads it."""
+        """Return whether none of the nodes behind one reads it."""
         free: Any = True
         for reads in list(self.inputs)[node - self.num_predecessors + 1 :]:
             for read in reads:  # type: ignore[attr-defined]  # a list of modules
@@ -144,7 +152,7 @@ class Cell(MutableModule):
         return [node for node, is_loose in zip(self._nodes(), loose, strict=True) if is_loose]
 
     def forward(self, *inputs: Any) -> Any:
-        """Runs the cell on its predecessors, given as a list or one by one."""
+        """Run the cell on its predecessors, given as a list or one by one."""
         given = list(inputs[0]) if len(inputs) == 1 and isinstance(inputs[0], list) else [*inputs]
         if len(given) != self.num_predecessors:
             raise DomainError(
@@ -169,44 +177,6 @@ class Cell(MutableModule):
         return required(self).mix(choice, lambda chosen: op(states[chosen[0]]))  # type: ignore[no-any-return]
 
 
-class PerInput(MutableModule):
-    """One operator of a cell, made anew for each input that it may read.
-
-    Parameters
-    ----------
-    make
-        Makes the operator for the number of an input.
-    choice
-        The choice of the input.
-    """
-
-    def __init__(self, make: Callable[[int], nn.Module], choice: Any) -> None:
-        super().__init__()
-        self.choice = choice
-        only = slim()
-        wanted = choice.values if only is None else only(choice)
-        self.instances = nn.ModuleDict({str(index): make(index) for index in wanted})
-
-    def describe(self, survey: Survey) -> Node | None:
-        choice: Any = self.expression("choice")
-        cases = dict.fromkeys(choice.values) | {
-            int(index): survey(instance) for index, instance in self.instances.items()
-        }
-        found: Node = MutableExpression.switch_case(choice[0], cases)
-        return found
-
-    def freeze_module(self, freezer: Freezer) -> nn.Module:
-        freezer.refuse_hooks(self)
-        (index,) = freezer.values(self.expression("choice"))
-        return freezer.child(f"instances.{index}", self.instances[str(index)])
-
-    def forward(self, x: Tensor) -> Any:
-        """Runs the operator of the input that is read."""
-        return required(self).mix(
-            self.expression("choice"), lambda chosen: self.instances[str(chosen[0])](x)
-        )
-
-
 def _named(candidates: Any) -> dict[str, Any]:
     if callable(candidates):
         candidates = candidates()
@@ -228,4 +198,9 @@ def _made(op: Any, node: int, k: int, choice: Any) -> nn.Module:
             f"an operator of a cell is a module or a function (node, op, input) that makes one, "
             f"but got {op!r}"
         )
-    return PerInput(partial(op, node, k), choice)
+    wanted = len(signature(op).parameters)
+    if wanted < 2:
+        made: nn.Module = op(choice[0]) if wanted else op()
+        return made
+    # Made anew for each input that it may read, since these may differ.
+    return Switch(choice[0], {index: partial(op, node, k, index) for index in range(node)})

@@ -91,7 +91,7 @@ class LayerChoice(MutableModule):
         return dict(self._built())
 
     def _built(self) -> Iterator[tuple[Any, nn.Module]]:
-        """The candidates that are there: all of them, unless one architecture is built."""
+        """Yield the candidates that are there: all of them, unless one architecture is built."""
         for name in self.names:
             module = self._modules.get(str(name))
             if module is not None:
@@ -139,7 +139,7 @@ class LayerChoice(MutableModule):
         return freezer.child(str(name), self[name])
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        """Runs the candidate that is chosen."""
+        """Run the candidate that is chosen."""
         modules = self._modules
         return required(self).mix(
             self.__dict__["_expressions"]["choice"],
@@ -233,7 +233,7 @@ class InputChoice(MutableModule):
         return freezer.substitute(self, ChosenInputs(chosen, self.reduction))
 
     def forward(self, candidate_inputs: Sequence[torch.Tensor]) -> Any:
-        """Reduces the inputs that are chosen."""
+        """Reduce the inputs that are chosen."""
         if len(candidate_inputs) != self.n_candidates:
             raise DomainError(
                 f"the choice {self.label!r} is among {self.n_candidates} inputs, but got "
@@ -268,7 +268,7 @@ class ChosenInputs(nn.Module):
         self.reduction = reduction
 
     def forward(self, candidate_inputs: Sequence[torch.Tensor]) -> Any:
-        """Reduces the chosen inputs."""
+        """Reduce the chosen inputs."""
         return reduce_inputs([candidate_inputs[i] for i in self.chosen], self.reduction)
 
     def extra_repr(self) -> str:
@@ -276,7 +276,7 @@ class ChosenInputs(nn.Module):
 
 
 def reduce_inputs(inputs: list[torch.Tensor], reduction: str) -> Any:
-    """Several inputs as one; ``None`` of none, a single one as it is."""
+    """Return several inputs as one; ``None`` of none, a single one as it is."""
     if reduction == "none":
         return inputs
     if len(inputs) <= 1:

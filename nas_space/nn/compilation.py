@@ -103,7 +103,7 @@ def regions_of(root: nn.Module, options: dict[str, Any]) -> Iterator[tuple[str, 
 
 
 def _is_worth_it(module: nn.Module) -> bool:
-    """Whether there is something to fuse: a layer of torch is a kernel already."""
+    """Return whether there is something to fuse: a layer of torch is a kernel already."""
     if isinstance(module, (ElasticModule, *_LISTS)):
         return False
     return any(True for _ in module.children()) or not is_plain_layer(module)
@@ -125,7 +125,7 @@ def _is_elastic(module: nn.Module) -> TypeGuard[ElasticModule]:
 
 
 def _decisive(module: nn.Module, survey: Survey) -> list[Any]:
-    """The labels on which more depends than sizes."""
+    """Return the labels on which more depends than sizes."""
     found: dict[Any, None] = {}
     for part in module.modules():
         if _is_elastic(part):
@@ -165,7 +165,7 @@ def _compiled(function: Callable[..., Any], options: dict[str, Any]) -> Callable
 
 
 def _runs_eagerly(args: tuple[Any, ...]) -> bool:
-    """Whether somebody else follows what is run: another compiler, or a profiler."""
+    """Return whether somebody else follows what is run: another compiler, or a profiler."""
     if torch.compiler.is_compiling():
         return True
     return any(isinstance(each, Tensor) and each.is_meta for each in args)

@@ -20,11 +20,11 @@ class SharedWeights(nn.Module):
     """
 
     def _share(self, parameters: list[tuple[nn.Parameter, bool]]) -> None:
-        """Notes which parameters are views of others, and whether these are trained."""
+        """Note which parameters are views of others, and whether these are trained."""
         self.__dict__["_shared"] = parameters
 
     def own_weights(self) -> Self:
-        """Gives the network parameters of its own, if it shares them; returns it.
+        """Give the network parameters of its own, if it shares them; return it.
 
         Examples
         --------

@@ -86,7 +86,7 @@ class _Depthwise:
 
 @cache
 def depthwise(plain: Any) -> Any:
-    """A class of convolutions that are depthwise, with the attributes of a plain one.
+    """Return a class of convolutions that are depthwise, with the attributes of a plain one.
 
     >>> from torch import nn
     >>> layer = nn.Conv2d(4, 4, 3, groups=4)

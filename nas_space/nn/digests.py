@@ -68,7 +68,7 @@ def _tensor(tensor: Any, path: str, seen: dict[int, str]) -> str:
 
 
 def _value(value: Any, path: str, seen: dict[int, str]) -> str:
-    """An attribute in words that are the same in every process."""
+    """Return an attribute in words that are the same in every process."""
     if type(value) in ATOMS:
         return _name(value) if isinstance(value, (type, types.BuiltinFunctionType)) else repr(value)
     if isinstance(value, torch.Tensor):
@@ -110,7 +110,7 @@ def architecture_digest(canonical: Sample, known: Symbols) -> str:
 
 
 def _as_json(value: Any, symbol: MutableSymbol[Any]) -> Any:
-    """A value as JSON can hold it: itself, or else its number among those of the symbol."""
+    """Return a value as JSON can hold it: itself, or else its number among those of the symbol."""
     try:
         json.dumps(value)
     except TypeError:

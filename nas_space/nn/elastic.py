@@ -38,6 +38,7 @@ from .building import slim
 from .freezing import Cut, Freezer, dense
 from .parametrized import ParametrizedModule, evaluated, expressions_in, signature_of
 from .reparametrized import (
+    PARAMETRIZATIONS,
     Note,
     Reparametrization,
     defer,
@@ -98,12 +99,12 @@ class ElasticModule(ParametrizedModule):
 
     @classmethod
     def shapes(cls, arguments: Mapping[str, Any]) -> dict[str, Shape]:
-        """Tensor name to shape, in terms of arguments that are numbers or expressions."""
+        """Return tensor name to shape, in terms of arguments that are numbers or expressions."""
         raise NotImplementedError(f"{cls.__name__} must implement shapes()")
 
     @classmethod
     def cut(cls, name: str, tensor: Tensor, shape: tuple[int, ...]) -> Tensor:
-        """The part of a tensor that has the given shape: by default, what comes first.
+        """Return the part of a tensor that has the given shape: by default, what comes first.
 
         A size that is :class:`~nas_space.nn.segments.Places` says which elements it is of.
         """
@@ -112,11 +113,11 @@ class ElasticModule(ParametrizedModule):
 
     @classmethod
     def check(cls, arguments: Mapping[str, Any]) -> None:
-        """Raises where arguments cannot go together; before anything is built."""
+        """Raise where arguments cannot go together; before anything is built."""
 
     @classmethod
     def reference(cls, arguments: Mapping[str, Any], plain: dict[str, Any]) -> dict[str, Any]:
-        """The plain arguments with which the tensors are first made, for some arguments."""
+        """Return the plain arguments with which the tensors are first made, for some arguments."""
         del arguments  # for those to whom it matters which are expressions
         return plain
 
@@ -200,7 +201,7 @@ class ElasticModule(ParametrizedModule):
             tensors[leaf] = nn.Parameter(made, requires_grad=trains) if parameter else made
 
     def reset_parameters(self) -> None:
-        """Draws initial weights, as the plain layer does."""
+        """Draw initial weights, as the plain layer does."""
         if not _BLANK.last(False):
             getattr(self.plain, "reset_parameters", _nothing_to_reset)(self)
 
@@ -226,7 +227,7 @@ class ElasticModule(ParametrizedModule):
         return found
 
     def form(self, values: Any) -> LayerForm:
-        """What the layer is under some values."""
+        """Return what the layer is under some values."""
         return self.blueprint.form(values)
 
     def extents(self, values: Any) -> dict[str, Shape | None]:
@@ -258,7 +259,7 @@ class ElasticModule(ParametrizedModule):
         return super().__getattr__(name)
 
     def run(self, values: Any, *args: Any, **kwargs: Any) -> Any:
-        """The output of the layer with the shape that it has under some values."""
+        """Return the output of the layer with the shape that it has under some values."""
         return self.run_as(self.stand_in(values), *args, **kwargs)
 
     def run_as(self, stand_in: Any, *args: Any, **kwargs: Any) -> Any:
@@ -272,7 +273,7 @@ class ElasticModule(ParametrizedModule):
         return self.shaped(self.form(values), note)
 
     def shaped(self, form: LayerForm, note: Note | None = None) -> Any:
-        """An object that torch's ``forward`` takes for a plain layer of some form.
+        """Return an object that torch's ``forward`` takes for a plain layer of some form.
 
         Parameters
         ----------
@@ -361,10 +362,11 @@ class ElasticModule(ParametrizedModule):
         return survey.contents(self)
 
     def freeze_module(self, freezer: Freezer) -> nn.Module:
-        if self.is_parametrized:
+        if "args" in self.__dict__:
             return freezer.elastic(self)
         new = freezer.clone(self, self.plain)
-        reparametrize(new)
+        if PARAMETRIZATIONS in self._modules:
+            reparametrize(new)
         return new
 
     def extra_repr(self) -> str:
@@ -384,7 +386,7 @@ _BLANK: Entered[bool] = Entered("blank")
 
 @contextmanager
 def blank_layers() -> Iterator[None]:
-    """A context for constructors that set all weights themselves in the end.
+    """Enter a context for constructors that set all weights themselves in the end.
 
     Layers built in it leave the drawing of initial weights to them.
     """

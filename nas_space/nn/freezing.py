@@ -83,7 +83,7 @@ class Freezer:
     # -- modules --------------------------------------------------------------------------------
 
     def module(self, module: nn.Module) -> nn.Module:
-        """The frozen form of a module; the same one each time."""
+        """Return the frozen form of a module; the same one each time."""
         memo = self.memo
         found = memo.known(module)
         if found is None:
@@ -103,7 +103,7 @@ class Freezer:
         return cast(nn.Module, found)
 
     def child(self, name: str, module: nn.Module) -> nn.Module:
-        """The frozen form of a module that stands under a name in the one being frozen."""
+        """Return the frozen form of a module that stands under a name in the one being frozen."""
         self.path.append(name)
         found = self.module(module)
         self.path.pop()
@@ -116,7 +116,7 @@ class Freezer:
         attributes: Mapping[str, Any] | None = None,
         cuts: Mapping[str, Cut] = _NO_CUTS,
     ) -> nn.Module:
-        """A new module with the frozen contents of another.
+        """Return a new module with the frozen contents of another.
 
         Parameters
         ----------
@@ -167,7 +167,7 @@ class Freezer:
         return new
 
     def elastic(self, layer: Any) -> nn.Module:
-        """The plain layer that an elastic one is."""
+        """Return the plain layer that an elastic one is."""
         form = layer.form(self.values)
         for name, child in layer._modules.items():
             if child is not None and name in form.parts:
@@ -180,7 +180,7 @@ class Freezer:
         return found
 
     def substitute(self, module: nn.Module, new: M) -> M:
-        """Gives a module that takes the place of another its mode and its hooks."""
+        """Give a module that takes the place of another its mode and its hooks."""
         new.training = module.training
         for name in _HOOKS:
             if vars(module)[name]:
@@ -188,7 +188,7 @@ class Freezer:
         return new
 
     def refuse_hooks(self, module: nn.Module) -> None:
-        """Raises if a module of which nothing is left has hooks, which would be lost."""
+        """Raise if a module of which nothing is left has hooks, which would be lost."""
         if any(vars(module)[name] for name in _HOOKS):
             raise SpaceError(
                 f"the hooks of {self._where()}, a {type(module).__name__}, would be lost: nothing "
@@ -198,7 +198,7 @@ class Freezer:
     # -- tensors ----------------------------------------------------------------------------------
 
     def tensor(self, tensor: Tensor, cut: Cut | None = None) -> Tensor | None:
-        """The frozen form of a tensor, or of the part of it that a cut takes."""
+        """Return the frozen form of a tensor, or of the part of it that a cut takes."""
         if self._moves and cut is None:
             return tensor
         part: Tensor | None = tensor.detach()
@@ -238,7 +238,7 @@ class Freezer:
         return made_alike
 
     def parameters(self) -> list[tuple[nn.Parameter, bool]]:
-        """The parameters made, and whether those that they came from are trained."""
+        """Return the parameters made, and whether those that they came from are trained."""
         return [
             (made, its.requires_grad)
             for made, its in self._tensors.values()
@@ -248,14 +248,14 @@ class Freezer:
     # -- everything else --------------------------------------------------------------------------
 
     def attribute(self, name: str, value: Any) -> Any:
-        """The frozen form of what a module holds under a name."""
+        """Return the frozen form of what a module holds under a name."""
         self.path.append(name)
         found = self.frozen(value)
         self.path.pop()
         return found
 
     def frozen(self, value: Any) -> Any:
-        """The frozen form of anything."""
+        """Return the frozen form of anything."""
         kind = type(value)
         if kind in ATOMS or isinstance(value, type):
             return value
@@ -320,7 +320,7 @@ class Freezer:
         return value if target is None else weakref.ref(self.frozen(target))
 
     def _function(self, function: types.FunctionType) -> types.FunctionType:
-        """A function keeps what it closes over: frozen, it would still run the space."""
+        """Return a function that closes over nothing of the space, which it would still run."""
         for name, value in _closed_over(function, set()):
             raise SpaceError(
                 f"{self._where()} is a function, {function.__qualname__!r}, that closes over "
@@ -362,7 +362,7 @@ class FreezeMemo(dict[int, Any]):
         self.freezer = freezer
 
     def known(self, value: Any) -> Any:
-        """The frozen form of something, if it has been made."""
+        """Return the frozen form of something, if it has been made."""
         return super().get(id(value))
 
     def get(self, key: int, default: Any = None) -> Any:
@@ -380,23 +380,23 @@ class FreezeMemo(dict[int, Any]):
         return {id(each): each for each in (*root.modules(), *root.parameters(), *root.buffers())}
 
     def evaluate(self, expression: Node) -> Any:
-        """The value of an expression found while copying."""
+        """Return the value of an expression found while copying."""
         return self.freezer.values(expression)
 
     def freeze(self, module: nn.Module) -> nn.Module:
-        """The frozen form of a mutable module found while copying."""
+        """Return the frozen form of a mutable module found while copying."""
         return self.freezer.module(module)
 
 
 @functools.cache
 def freezes_itself(cls: Any) -> bool:
-    """Whether a class of a user's own says by ``freeze(sample)`` what it freezes to."""
+    """Return whether a class of a user's own says by ``freeze(sample)`` what it freezes to."""
     home: str = getattr(cls.freeze, "__module__", "")
     return home.partition(".")[0] != __name__.partition(".")[0]
 
 
 def _closed_over(function: types.FunctionType, seen: set[int]) -> Any:
-    """The modules, mutables and parameters that a function refers to on its own, by name."""
+    """Yield the modules, mutables and parameters that a function refers to on its own, by name."""
     if id(function) in seen:
         return
     seen.add(id(function))
@@ -422,14 +422,14 @@ def _content(cell: types.CellType) -> Any:
 
 
 def _copied_by(cut: Cut) -> Any:
-    """What tells one cut from another that takes other elements, where a part is a copy."""
+    """Return what tells one cut from another that takes other elements, where a part is a copy."""
     function = getattr(cut, "func", cut)
     shape: Any = getattr(cut, "keywords", {}).get("shape")
     return getattr(function, "__func__", function), shape
 
 
 def dense(part: Tensor, whole: Tensor) -> Tensor:
-    """A part of a tensor without gaps, in the memory format of the whole.
+    """Return a part of a tensor without gaps, in the memory format of the whole.
 
     Kernels may add in another order over a matrix with gaps than over one without.
     """

@@ -53,12 +53,12 @@ __all__ = [
 
 
 def _spread(value: Any, n: int) -> tuple[Any, ...]:
-    """An argument that is one number or one for each of ``n`` dimensions."""
+    """Return an argument that is one number or one for each of ``n`` dimensions."""
     return tuple(value) if isinstance(value, (tuple, list)) else (value,) * n
 
 
 def _per_group(channels: Any, groups: Any) -> Any:
-    """Channels of each group; 1 where they are the same, without asking for their values."""
+    """Return channels of each group; 1 where they are the same, without asking for their values."""
     return 1 if channels is groups else channels // groups
 
 
@@ -182,7 +182,7 @@ class _ChannelNorm(ElasticModule):
         return dict.fromkeys(("weight", "bias", "running_mean", "running_var"), shape)
 
     def reset_parameters(self) -> None:
-        """Sets the initial weights and statistics: nothing is drawn, so even in blank layers."""
+        """Set the initial weights and statistics: nothing is drawn, so even in blank layers."""
         cast(Any, self.plain).reset_parameters(self)
 
 
@@ -331,7 +331,7 @@ class MutableMultiheadAttention(ElasticModule, nn.MultiheadAttention, wraps=nn.M
 
 
 def _surely_same(width: Any, other: Any) -> bool:
-    """Whether a width that may be left out is that of another under every architecture."""
+    """Return whether a width that may be left out is that of another under every architecture."""
     if isinstance(width, Node) or isinstance(other, Node):
         return width is None or width is other
     return width is None or width == other
@@ -365,7 +365,7 @@ _CONTAINERS = frozenset(
 
 @cache
 def generic_layer(name: str) -> type[ParametrizedModule]:
-    """The ``Mutable`` form of any other layer of ``torch.nn``, by its plain name.
+    """Return the ``Mutable`` form of any other layer of ``torch.nn``, by its plain name.
 
     A layer without weights takes any number of values; another one keeps an instance for each
     distinct tuple of arguments.
@@ -399,5 +399,5 @@ def _is_layer(name: str, value: Any) -> bool:
 
 
 def layer_names() -> list[str]:
-    """The names of all ``Mutable`` layers."""
+    """Return the names of all ``Mutable`` layers."""
     return sorted(f"Mutable{name}" for name, value in vars(nn).items() if _is_layer(name, value))

@@ -6,6 +6,7 @@ import copy
 from collections.abc import Iterator
 from typing import Any, TypeVar
 
+import torch
 from torch import nn
 from torch.nn.utils import parametrize
 
@@ -74,7 +75,7 @@ class MutableModule(Mutable, nn.Module, metaclass=Constructing):
 
     @classmethod
     def construct(cls, *args: Any, **kwargs: Any) -> Any:
-        """Makes an instance; what calling the class does."""
+        """Make an instance; what calling the class does."""
         return type.__call__(cls, *args, **kwargs)
 
     # -- attributes -------------------------------------------------------------------------
@@ -112,7 +113,7 @@ class MutableModule(Mutable, nn.Module, metaclass=Constructing):
             super().__delattr__(name)
 
     def expression(self, name: str) -> Any:
-        """An attribute as it was set: an expression stays one, whatever is active.
+        """Return an attribute as it was set: an expression stays one, whatever is active.
 
         Examples
         --------
@@ -125,7 +126,7 @@ class MutableModule(Mutable, nn.Module, metaclass=Constructing):
         return expressions[name] if name in expressions else getattr(self, name)
 
     def add_mutable(self, mutable: M) -> M:
-        """Registers choices or constraints that are no attribute of the module; returns them.
+        """Register choices or constraints that are no attribute of the module; return them.
 
         Raises
         ------
@@ -146,6 +147,8 @@ class MutableModule(Mutable, nn.Module, metaclass=Constructing):
             *self.__dict__.get("_mutables", ()),
         ]
 
+    torch.jit.unused(mutables)  # scripting compiles properties, and this is Python
+
     # -- being mutable ------------------------------------------------------------------------
 
     def structure(self) -> Node | None:
@@ -159,20 +162,20 @@ class MutableModule(Mutable, nn.Module, metaclass=Constructing):
         return Freezer(values).module(self)
 
     def freeze_module(self, freezer: Freezer) -> nn.Module:
-        """The frozen form: by default a clone, in which everything mutable is frozen."""
+        """Return the frozen form: by default a clone, in which everything mutable is frozen."""
         return freezer.clone(self)
 
     def equals(self, other: Any) -> bool:
-        """Two modules are equal if they are the same object: weights have no structure."""
+        """Return whether two modules are the same object: weights have no structure."""
         return self is other
 
     def mutable_descendants(self) -> Iterator[MutableModule]:
-        """The nearest mutable modules below this one."""
+        """Yield the nearest mutable modules below this one."""
         for _, module in self.named_mutable_descendants():
             yield module
 
     def named_mutable_descendants(self) -> Iterator[tuple[str, MutableModule]]:
-        """The nearest mutable modules below this one, with their paths."""
+        """Yield the nearest mutable modules below this one, with their paths."""
         yield from _nearest(self, "")
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Any:

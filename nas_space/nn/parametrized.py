@@ -29,7 +29,7 @@ __all__ = ["ParametrizedModule", "bound_arguments", "evaluated", "expressions_in
 
 
 def expressions_in(value: Any) -> list[Any]:
-    """The expressions that an argument is or holds, tuples and lists included."""
+    """Return the expressions that an argument is or holds, tuples and lists included."""
     if isinstance(value, Node):
         return [value]
     if isinstance(value, (tuple, list)):
@@ -38,7 +38,7 @@ def expressions_in(value: Any) -> list[Any]:
 
 
 def evaluated(value: Any, values: Any) -> Any:
-    """An argument with every expression in it replaced by its value."""
+    """Return an argument with every expression in it replaced by its value."""
     if isinstance(value, Node):
         return values(value)
     if isinstance(value, (tuple, list)) and expressions_in(value):
@@ -47,7 +47,7 @@ def evaluated(value: Any, values: Any) -> Any:
 
 
 def signature_of(cls: type) -> inspect.Signature:
-    """The arguments of a class's constructor, ``self`` included.
+    """Return the arguments of a class's constructor, ``self`` included.
 
     Of one that takes ``*args``, the first overload tells their names.
     """
@@ -179,7 +179,7 @@ class ParametrizedModule(MutableModule):
         return made
 
     def construct_mutable(self, arguments: dict[str, Any]) -> None:
-        """Builds the instances for arguments of which some are expressions."""
+        """Build the instances for arguments of which some are expressions."""
         nn.Module.__init__(self)
         self.__dict__["args"] = arguments
         wanted = [e for value in arguments.values() for e in expressions_in(value)]
@@ -214,12 +214,12 @@ class ParametrizedModule(MutableModule):
         return "args" in self.__dict__
 
     def instance(self, values: Any) -> nn.Module:
-        """The instance for the values of the active labels."""
+        """Return the instance for the values of the active labels."""
         known: _Instances = self.__dict__["_instances"]
         return self.instance_for(tuple(map(values, known.wanted)))
 
     def instance_for(self, combination: tuple[Any, ...]) -> nn.Module:
-        """The instance for some values of the expressions among the arguments."""
+        """Return the instance for some values of the expressions among the arguments."""
         known: _Instances = self.__dict__["_instances"]
         place = known.places.get(key_of(combination))
         if place is None:

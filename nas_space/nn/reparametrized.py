@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import cache, partial
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -22,11 +22,8 @@ from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 
 from ..errors import SpaceError
-
-if TYPE_CHECKING:
-    from .blueprint import LayerForm
-    from .elastic import ElasticModule
-    from .freezing import Cut, Freezer
+from .blueprint import LayerForm
+from .freezing import Cut, Freezer
 
 __all__ = [
     "PARAMETRIZATIONS",
@@ -108,7 +105,7 @@ class Reparametrization:
         If something was added of which nothing says how it is cut.
     """
 
-    def __init__(self, layer: ElasticModule) -> None:
+    def __init__(self, layer: Any) -> None:
         self.layer = layer
         self.hooks: dict[str, Any] = {}
         self.lists: dict[str, Any] = dict(_lists_of(layer))
@@ -145,7 +142,8 @@ class Reparametrization:
     def _hook(self, hook: Any, name: str, sources: dict[str, str]) -> None:
         layer = self.layer
         self.hooks[name] = hook
-        found = {suffix: getattr(layer, name + suffix) for suffix in sources}
+        owned = layer._parameters | layer._buffers  # an attribute would be the part that is active
+        found = {suffix: owned[name + suffix] for suffix in sources}
         whole = (found["_orig"] if "_orig" in found else found["_v"]).shape
         for suffix, kind in sources.items():
             tensor = found[suffix]

@@ -106,7 +106,7 @@ class Repeat(MutableModule):
         return freezer.substitute(self, nn.Sequential(*blocks))
 
     def forward(self, x: Any) -> Any:
-        """Runs as many blocks as are active."""
+        """Run as many blocks as are active."""
         choice = self.expression("depth_choice")
         if isinstance(choice, Node):
             return required(self).repeat(choice, self.blocks, x)
@@ -139,7 +139,7 @@ def _depth(depth: Any, label: str | None) -> Any:
 
 
 def _depths_of(choice: Any) -> list[int]:
-    """The depths that there are, in ascending order."""
+    """Return the depths that there are, in ascending order."""
     if isinstance(choice, Categorical):
         depths: list[Any] = list(choice.values)
     else:

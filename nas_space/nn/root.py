@@ -146,7 +146,7 @@ class RootModule(MutableModule):
         return {key: value for key, value in state.items() if key not in _REMEMBERED}
 
     def require(self, *conditions: MutableExpression[Any] | Constraint) -> Self:
-        """Declares conditions that every architecture must meet; returns the space.
+        """Declare conditions that every architecture must meet; return the space.
 
         Parameters
         ----------
@@ -213,13 +213,13 @@ for {'first': 16, 'second': 8}
 
 @contextmanager
 def _undecided() -> Iterator[None]:
-    """A context in which a whole space is built, whatever is chosen around it."""
+    """Enter a context in which a whole space is built, whatever is chosen around it."""
     with frozen_context.bypass(), dry_run():
         yield
 
 
 def refuse_frozen(module: nn.Module) -> None:
-    """Raises if a module is a frozen network already."""
+    """Raise if a module is a frozen network already."""
     architecture = module.__dict__.get("_architecture")
     if architecture is not None:
         raise SpaceError(

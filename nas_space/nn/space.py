@@ -13,9 +13,8 @@ from ..errors import DecompositionError, DomainError, SampleValidationError, Spa
 from ..extensions import call as call_registered
 from ..mutable import Sample, SampleBatch, Values
 from ..mutable.bounds import combinations_of
-from ..mutable.random_words import RandomState, words
-from ..tables import Over, grid
-from ..tables import sample as sample_exactly
+from ..mutable.random_words import RandomState
+from ..tables import Over, grid, sample
 from ..tables.queryable import Queryable
 from .activation import Activation
 from .compilation import compile_regions
@@ -26,9 +25,11 @@ from .freezing import Freezer, freezes_itself
 from .module import MutableModule
 from .restricted import RestrictedSpace, random_network
 from .root import RootModule, refuse_frozen
-from .sampling import draw, draw_many
 
 __all__ = ["ModelSpace"]
+
+_ATTEMPTS = 100_000
+"""Draws that may be rejected for one that constraints in Python allow."""
 
 _FEW = 2**16
 """How many combinations are gone through in order, those that constraints forbid included."""
@@ -180,10 +181,7 @@ class ModelSpace(SharedWeights, Queryable, RootModule):
             If no draw meets the space's constraints.
         """
         refuse_frozen(self)
-        if over != "labels":
-            return sample_exactly(self, n, over=over, seed=seed)
-        source = words(seed)
-        return draw(self, source) if n is None else draw_many(self, n, source)
+        return sample(self, n, over=over, seed=seed, attempts=_ATTEMPTS)
 
     def random(
         self,
@@ -255,7 +253,7 @@ class ModelSpace(SharedWeights, Queryable, RootModule):
         return Activation(self.read(arch))
 
     def _refuse_without_shared_weights(self) -> None:
-        """Raises if a part is only what its constructor made for one architecture."""
+        """Raise if a part is only what its constructor made for one architecture."""
         state = self.__dict__
         if "_apart" not in state:  # looked for once, as the structure is
             state["_apart"] = [
@@ -330,6 +328,8 @@ class ModelSpace(SharedWeights, Queryable, RootModule):
         """The architecture that a frozen network has; ``None`` for a space."""
         found = self.__dict__.get("_architecture")
         return None if found is None else dict(found)
+
+    torch.jit.unused(architecture)  # scripting compiles properties, and this is Python
 
     def compile_regions(self, **options: Any) -> list[str]:
         """Compile the parts of the space; see :func:`nas_space.nn.compilation.compile_regions`.

@@ -68,7 +68,7 @@ class Survey:
         return known[key]
 
     def contents(self, module: nn.Module) -> Node | None:
-        """What a module holds and its children need, side by side."""
+        """Return what a module holds and its children need, side by side."""
         parts = self.own(module)
         for child in module._modules.values():
             if child is not None and (part := self(child)) is not None:
@@ -76,7 +76,7 @@ class Survey:
         return side_by_side(parts)
 
     def own(self, module: nn.Module) -> list[Node]:
-        """What a module holds itself; constraints last."""
+        """Return what a module holds itself; constraints last."""
         state = module.__dict__
         others = [
             found
@@ -107,14 +107,14 @@ _NOTHING: dict[str, Any] = {}
 
 
 def side_by_side(parts: list[Node]) -> Node | None:
-    """One expression that needs what each of several needs."""
+    """Return one expression that needs what each of several needs."""
     if len(parts) <= 1:
         return parts[0] if parts else None
     return apply("tuple", *parts)
 
 
 def held(value: Any, within: tuple[int, ...] = ()) -> Sequence[Any]:
-    """The mutables and modules that a value is or holds; ``within`` says what holds it."""
+    """Return the mutables and modules that a value is or holds; ``within`` says what holds it."""
     inside = _INSIDE.get(type(value))
     if inside is None:
         return (value,) if isinstance(value, (Mutable, nn.Module)) else ()
@@ -150,7 +150,7 @@ _INSIDE: dict[type, Any] = {
 
 
 def modules_using(root: nn.Module, label: str) -> str:
-    """Where in a space a label is used: paths of modules, for error messages."""
+    """Return where in a space a label is used: paths of modules, for error messages."""
     survey = Survey()
     paths = []
     for path, module in root.named_modules():
@@ -163,12 +163,12 @@ def modules_using(root: nn.Module, label: str) -> str:
 
 
 def is_plain_layer(module: nn.Module) -> bool:
-    """Whether it is one of torch's own."""
+    """Return whether it is one of torch's own."""
     return type(module).__module__.startswith("torch.nn.modules")
 
 
 def refuse_misplaced(root: nn.Module, survey: Survey) -> None:
-    """Raises if a plain layer of torch was given an expression, which it would not understand."""
+    """Raise if a plain layer of torch was given an expression, which it would not understand."""
     for layer in survey.misplaced:
         given = _expressions(inspect.signature(type(layer)).parameters, vars(layer))
         if given:
@@ -191,7 +191,7 @@ def explain_plain_layer(error: TypeError) -> ExpressionError | None:
 
 
 def _expressions(names: Iterable[str], values: dict[str, Any]) -> dict[str, Any]:
-    """The arguments of a constructor that are expressions."""
+    """Return the arguments of a constructor that are expressions."""
     return {name: value for name in names if isinstance(value := values.get(name), Node)}
 
 

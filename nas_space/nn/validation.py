@@ -15,7 +15,7 @@ Symbols = Mapping[str, MutableSymbol[Any]]
 
 
 def check_inactive(name: str, value: Any, known: Symbols, space: str) -> None:
-    """Checks a label that is not active: it must be known, and its value allowed.
+    """Check a label that is not active: it must be known, and its value allowed.
 
     Parameters
     ----------
@@ -41,7 +41,7 @@ def check_inactive(name: str, value: Any, known: Symbols, space: str) -> None:
 
 
 def is_retired(name: str, value: Any, retired: Mapping[str, Any]) -> bool:
-    """Whether a label is one that a space no longer has, with the value it always had.
+    """Return whether a label is one that a space no longer has, with the value it always had.
 
     Raises
     ------
@@ -61,7 +61,7 @@ def is_retired(name: str, value: Any, retired: Mapping[str, Any]) -> bool:
 
 
 def _is_flag(name: str, known: Symbols) -> bool:
-    """Whether a label is part of a multiple choice given as one yes or no for each value."""
+    """Return whether a label is part of a multiple choice given as one yes or no for each value."""
     whole, _, place = name.rpartition("/")
     several = known.get(whole)
     return (

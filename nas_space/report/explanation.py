@@ -91,7 +91,7 @@ class Explanation:
         return self.parts[0].params
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything as plain lists and dictionaries, for JSON."""
+        """Return everything as plain lists and dictionaries, for JSON."""
         told = {**asdict(self), "macs": self.macs, "params": self.params}
         plain: dict[str, Any] = json.loads(json.dumps(told))
         return plain
@@ -115,7 +115,7 @@ class Explanation:
             yield part.path or f"({self.space})", part.kind, decided, shapes, macs, params
 
     def table(self, depth: int | None = None) -> Table:
-        """The same as a table of Rich."""
+        """Return the same as a table of Rich."""
         from rich.table import Table
 
         left = f"not used: {', '.join(self.inactive)}" if self.inactive else None
@@ -145,7 +145,7 @@ class Explanation:
         return "\n".join([f"{self.space} {self.arch_id}", *lines, *left])
 
     def picture(self, path: str | os.PathLike[str], depth: int = 2) -> None:
-        """Draws the modules that cost something: a bar for each, as long as its multiply-adds.
+        """Draw the modules that cost something: a bar for each, as long as its multiply-adds.
 
         Parameters
         ----------
@@ -259,7 +259,7 @@ def _followed(network: nn.Module, input_shape: tuple[int, ...]) -> dict[str, Mod
 def _decided(
     space: nn.Module, network: nn.Module, active: Mapping[str, Any]
 ) -> Iterator[tuple[str, nn.Module, dict[str, Any]]]:
-    """The modules of a network, beside those of the space that they come from."""
+    """Yield the modules of a network, beside those of the space that they come from."""
     waiting: list[tuple[str, nn.Module | None, nn.Module, dict[str, Any]]] = [
         ("", space, network, {})
     ]
@@ -282,7 +282,7 @@ def _decided(
 
 
 def _labels(module: MutableModule, active: Mapping[str, Any]) -> dict[str, Any]:
-    """The labels that a module's own attributes depend on, as far as they are active."""
+    """Return the labels that a module's own attributes depend on, as far as they are active."""
     found: dict[str, Any] = {}
     for mutable in module.__dict__.get("_expressions", {}).values():
         structure = mutable.structure() if isinstance(mutable, Mutable) else None

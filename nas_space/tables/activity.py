@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -61,6 +63,24 @@ class Activity:
     def of(root: Node) -> Activity:
         """The activity of a structure; worked out once."""
         return root.remember("_activity", Activity)
+
+    def share(self, root: Node, markers: Sequence[Node]) -> None:
+        """Note the activity of a structure that has this one, and some leaves that are always on.
+
+        Parameters
+        ----------
+        root
+            That structure.
+        markers
+            The leaves beside this structure.
+        """
+
+        def extended(_: Node) -> Activity:
+            activity = copy.copy(self)
+            activity.reach = {**self.reach, **{m: TRUE for m in markers if isinstance(m, Leaf)}}
+            return activity
+
+        root.remember("_activity", extended)
 
     def _children(self, node: Node, here: Factor) -> list[tuple[Factor, Node]]:
         if here.never or node.operator is None:

@@ -50,14 +50,19 @@ class Window(NamedTuple):
         The cost: whole numbers.
     low, high
         Its bounds.
-    text
-        The condition in words.
+    conditions
+        What says so.
     """
 
     table: Table
     low: int
     high: int
-    text: str
+    conditions: tuple[Node, ...]
+
+    @property
+    def text(self) -> str:
+        """The conditions in words."""
+        return " and ".join(map(brief, self.conditions))
 
 
 class Conditions:
@@ -132,15 +137,15 @@ class Conditions:
         if window is None:  # as a window, it says later how far off it is
             low, high = tabulate(inner).interval()
             window = high + 1, low - 1
-        self._narrow(_guarded(inner, guard, window[0]), *window, brief(condition))
+        self._narrow(_guarded(inner, guard, window[0]), *window, (condition,))
         return True
 
-    def _narrow(self, table: Table, low: int, high: int, text: str) -> None:
+    def _narrow(self, table: Table, low: int, high: int, conditions: tuple[Node, ...]) -> None:
         known = self.windows.get(id(table))
         if known is not None:
             low, high = max(low, known.low), min(high, known.high)
-            text = f"{known.text} and {text}"
-        self.windows[id(table)] = Window(table, low, high, text)
+            conditions = (*known.conditions, *conditions)
+        self.windows[id(table)] = Window(table, low, high, conditions)
 
 
 def _sides(comparison: Node) -> tuple[str, Any, Any]:

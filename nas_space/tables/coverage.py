@@ -37,8 +37,11 @@ def check_covered(root: Node, expression: Node, guard: Factor = TRUE) -> None:
     """
     covered = covered_by(root)
     computed = expression.operator is not None and not expression.operator.lazy
-    if expression in covered or (computed and covered.issuperset(expression.children)):
-        return
+    # An architecture of several parts is one of each, as under a restriction of the whole.
+    parts = () if root.operator is None or root.operator.lazy else root.children
+    for done in (covered, *map(covered_by, parts)):
+        if expression in done or (computed and done.issuperset(expression.children)):
+            return
     space, here = Activity.of(root), Activity.of(expression)
     known = {leaf.name: leaf for leaf in space.reach if leaf.words}
     text = brief(expression)
@@ -56,8 +59,8 @@ def check_covered(root: Node, expression: Node, guard: Factor = TRUE) -> None:
                 f"{leaf!r}, not {known[leaf.name]!r}; it may be the cost of another space"
             )
         _check_active(leaf, space, here, expression, guard)
-    if guard.always:
-        covered.add(expression)
+    if guard.always:  # and so is what it always evaluates
+        covered.update([expression, *(expression.children if computed else ())])
 
 
 def check_constraint(root: Node, constraint: Constraint) -> None:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
-from ..mutable import SampleBatch
+from ..mutable import Constraint, ExpressionConstraint, SampleBatch
+from ..mutable.columns import activity
 from ..mutable.factors import Array
-from .model import BareStructure, CompiledModel, Model
+from ..mutable.node import Leaf
+from .model import CompiledModel, Model
 
 _AT_ONCE = 64
 """Architectures that are decoded together."""
@@ -28,7 +30,6 @@ class Decoder:
 
     def __init__(self, compiled: CompiledModel) -> None:
         self.model, self.graph = compiled.model, compiled.graph
-        self.space = BareStructure(self.model.root)
 
     def architectures(self, batches: Iterable[dict[int, Array]]) -> Iterator[SampleBatch]:
         """Yield the architectures of combinations, as far as they are allowed, in batches.
@@ -46,9 +47,7 @@ class Decoder:
             batch = SampleBatch(self.model.root, columns, len(some))
             allowed = within(self.model, batch)
             if self.model.others:
-                allowed[allowed] = [
-                    self.space.contains(arch) for arch in batch[np.flatnonzero(allowed)]
-                ]
+                allowed[allowed] = meets(batch[np.flatnonzero(allowed)], self.model.others)
             yield batch[np.flatnonzero(allowed)]
 
     def _members(self, classes: dict[int, int]) -> Iterator[dict[Any, Any]]:
@@ -80,6 +79,23 @@ def within(model: Model, batch: SampleBatch) -> Array:
     for window in model.windows:
         cost = window.table.evaluate(batch)
         good &= (window.low <= cost) & (cost <= window.high)
+    return good
+
+
+def meets(batch: SampleBatch, constraints: Iterable[Constraint]) -> Array:
+    """Return which architectures of a batch meet the constraints that they reach."""
+    good = np.ones(len(batch), np.bool_)
+    if batch.root is None:
+        return good
+    reached = activity(batch.root, batch.columns())
+    nowhere = np.zeros(len(batch), np.bool_)
+    for constraint in constraints:
+        rows = np.flatnonzero(good & reached.get(cast(Leaf, constraint.marker), nowhere))
+        if isinstance(constraint, ExpressionConstraint):
+            holds = batch[rows].evaluate(constraint.expression).astype(np.bool_)
+        else:
+            holds = np.array([constraint.check_contains(a) is None for a in batch[rows]], np.bool_)
+        good[rows] = holds
     return good
 
 

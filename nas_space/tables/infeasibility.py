@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from typing import Any
 
 from ..errors import DecompositionError, InfeasibleError
-from ..mutable.constraints import Constraint, ExpressionConstraint, Marker
+from ..mutable.constraints import Constraint, ExpressionConstraint
 from ..mutable.expression import apply
 from ..mutable.node import Node
 from ..mutable.printing import brief
-from .model import Model
+from .model import Model, find_constraints
 from .tabulation import tabulate
 
 _TURNED = {"lt": "gt", "le": "ge", "eq": "eq", "ge": "le", "gt": "lt"}
@@ -29,11 +29,7 @@ def refusal(root: Node) -> InfeasibleError:
         The structure, with its conditions as markers.
     """
     free, model = Model(root, constrained=False), Model.of(root)
-    conditions = [
-        leaf.annotation
-        for leaf in free.activity.reach
-        if isinstance(leaf, Marker) and isinstance(leaf.annotation, Constraint)
-    ]
+    conditions = root.remember("_constraints", find_constraints)
     if not conditions:
         return InfeasibleError("no architecture is possible: what decides leads nowhere")
     smallest: dict[Node, Any] = {}

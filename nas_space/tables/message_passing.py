@@ -311,7 +311,8 @@ class Messages:
         self, place: int, rows: Array, totals: Array | None, k: int
     ) -> tuple[BackPointers, Array | None]:
         """Where each row can have come from; or the ``k`` of least total, these in order."""
-        own, kept = self.histograms[place].weights, list[BackPointers]()
+        own, nothing = self.histograms[place].weights, np.zeros(0, np.int64)
+        kept = [BackPointers(nothing, nothing, nothing, np.zeros(0, own.dtype))]
         for some in self._portions(place, rows):
             found = self._back_pointers(place, rows[some])
             owner = found.owner + some.start

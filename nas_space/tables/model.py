@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 
@@ -13,7 +13,7 @@ from ..mutable import Mutable, MutableExpression
 from ..mutable.bounds import combinations_of
 from ..mutable.constraints import Constraint, ExpressionConstraint, Marker
 from ..mutable.factors import Array, Factor
-from ..mutable.node import Node, leaves
+from ..mutable.node import Leaf, Node, leaves
 from ..mutable.operators import OPERATORS
 from .activity import Activity
 from .conditions import Conditions, Window
@@ -61,9 +61,9 @@ class Model:
         self.allowed = [*self.activity.definitions, *(~lost for lost in self.activity.lost)]
         self.others: dict[Constraint, DecompositionError] = {}
         conditions = Conditions()
-        for leaf, reach in self.activity.reach.items() if constrained else ():
-            if isinstance(leaf, Marker) and isinstance(leaf.annotation, Constraint):
-                self._require(leaf.annotation, reach, conditions)
+        for constraint in root.remember("_constraints", find_constraints) if constrained else ():
+            reach = self.activity.reach[cast(Leaf, constraint.marker)]
+            self._require(constraint, reach, conditions)
         self.allowed += conditions.factors
         self.windows: list[Window] = list(conditions.windows.values())
         self._compiled: dict[Hashable, CompiledModel] = {}
@@ -177,6 +177,21 @@ class CompiledModel:
         """The costs of the windows as keys that lose nothing."""
         return exact_keys(self.tree, self.model.windows, self.costs)
 
+    @property
+    def possible(self) -> bool | None:
+        """Whether any architecture meets all conditions; ``None`` if that is not so easily told."""
+        windows = self.model.windows
+        if not self.tree.possible:
+            return False
+        ends = [self.extremes(window.table) for window in windows]
+        if any(w.high < low or high < w.low for w, (low, high) in zip(windows, ends, strict=True)):
+            return False
+        if len(windows) > 1:
+            return None
+        # Within a single window, the cheapest or the dearest architecture may settle it.
+        within = (w.low <= e <= w.high for w, both in zip(windows, ends, strict=True) for e in both)
+        return True if not windows or any(within) else None
+
     def values(self, table: Table) -> list[Array]:
         """Return what each state of each clique adds to a table, its constant left out."""
         return self.tree.at_states(self.graph.sums(table.terms))
@@ -219,6 +234,13 @@ class BareStructure(Mutable):
 
     def structure(self) -> Node:
         return self.root
+
+
+def find_constraints(root: Node) -> list[Constraint]:
+    """Return the constraints of a structure, in order; to be remembered as ``_constraints``."""
+    markers = (leaf for leaf in leaves(root) if isinstance(leaf, Marker))
+    notes = (marker.annotation for marker in markers)
+    return [note for note in notes if isinstance(note, Constraint)]
 
 
 def root_of(space: Mutable) -> Node:

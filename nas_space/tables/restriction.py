@@ -21,6 +21,7 @@ from ..mutable.node import Node
 from ..mutable.printing import brief
 from ..mutable.random_words import RandomState
 from . import queries
+from .activity import Activity
 from .coverage import check_covered
 from .infeasibility import refusal
 from .model import Model, Over, root_of
@@ -52,7 +53,9 @@ class Restricted(Queryable, Generic[S]):
         self.conditions = conditions
         self.attempts = attempts
         markers = [condition.marker for condition in conditions]
-        self._structure: Node = apply("tuple", root_of(space), *markers)
+        whole = root_of(space)
+        self._structure: Node = apply("tuple", whole, *markers)
+        Activity.of(whole).share(self._structure, markers)
 
     def structure(self) -> Node:
         return self._structure
@@ -148,7 +151,11 @@ class Restricted(Queryable, Generic[S]):
             for constraint in made:
                 if constraint in model.others:
                     raise model.others[constraint]
-        if not any_within(model.compiled(), together=attempts is None):
+        compiled = model.compiled()
+        possible = compiled.possible
+        if possible is None and attempts is None:
+            possible = any_within(compiled)
+        if possible is False:
             raise refusal(model.root)
         return restricted
 

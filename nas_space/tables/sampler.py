@@ -10,13 +10,15 @@ import numpy as np
 
 from ..errors import DecompositionError, InfeasibleError, UsageError
 from ..mutable import Mutable, Sample, SampleBatch
+from ..mutable.batch import draw_one
 from ..mutable.factors import Array, Auxiliary
 from ..mutable.node import Node
 from ..mutable.random_words import RandomState, Words, unit, words
 from .arithmetic import Real
+from .decoding import meets, within
 from .infeasibility import refusal
 from .message_passing import Messages
-from .model import BareStructure, CompiledModel, Model, Over
+from .model import BareStructure, CompiledModel, Model, Over, find_constraints
 from .quantisation import Quantisation, finest
 
 _ROWS, _WORK = 2**18, 6e7
@@ -65,13 +67,20 @@ class Sampler:
     """
 
     def __init__(self, root: Node, over: Over, attempts: int | None = None) -> None:
-        self.model = model = Model.of(root)
         self.attempts = attempts
         self.space = BareStructure(root)
         self.rate = 1.0
         self.messages: Messages | None = None
-        if over == "labels" and not model.allowed and not model.windows:
+        try:
+            self.model = model = Model.of(root)
+        except DecompositionError:
+            if over != "labels":
+                raise
+            self.refused_by = root.remember("_constraints", find_constraints)
             return  # each label on its own, and what constraints refuse is drawn again
+        self.refused_by = list(model.others)
+        if over == "labels" and not model.allowed and not model.windows:
+            return
         self.compiled = compiled = model.compiled()
         if not compiled.tree.possible:
             raise refusal(root)
@@ -90,7 +99,7 @@ class Sampler:
             *(draw.words for draw in self.draws),
         ]
         if self.rate < _GOOD:  # all that is proven; there may be far more
-            found = self._within(self._some(_AT_ONCE, words(0)))
+            found = within(model, self._some(_AT_ONCE, words(0)))
             self.rate = max(self.rate, float(found.mean()), 1 / _AT_ONCE)
             if not (attempts or (found.any() and self.rate > _RATE)):
                 raise _too_narrow(compiled.keys)
@@ -108,21 +117,24 @@ class Sampler:
 
     def draw(self, n: int, source: Words) -> SampleBatch:
         """``n`` architectures; the first ones do not depend on how many."""
-        if self.messages is None and not self.model.others:
-            return SampleBatch.draw(self.space, n, source)
+        exact = self.messages is None or self.messages.quantisation.exact
+        if exact and not self.refused_by:
+            return self._some(n, source)
         parts = [self._some(0, source)]
         found = tried = 0
         while found < n:
-            size = min(_AT_ONCE, math.ceil((n - found) / self.rate))
+            size = min(_AT_ONCE, max(math.ceil((n - found) / self.rate), tried))
             batch = self._some(size, source)
-            kept = batch[np.flatnonzero(self.meets(batch))]
-            parts.append(kept)
-            found, tried = found + len(kept), tried + size
+            good = np.ones(size, np.bool_) if exact else within(self.model, batch)
+            good[good] = meets(batch[np.flatnonzero(good)], self.refused_by)
+            parts.append(batch[np.flatnonzero(good)])
+            found, tried = found + int(good.sum()), tried + size
             if found < n and tried >= (found + 1) * (self.attempts or _ATTEMPTS):
+                texts = list(map(str, self.refused_by))[:3]
                 raise InfeasibleError(
                     f"{found} of {tried} architectures drawn met the conditions that cannot be "
-                    f"met exactly ({'; '.join(map(str, self.model.others.values()))}); allow more "
-                    "attempts, or loosen them"
+                    f"met exactly ({', '.join(texts)}); allow more attempts, loosen them, or look "
+                    "for one that meets them with space.grid()"
                 )
         return SampleBatch.concatenate(parts)[:n]
 
@@ -143,23 +155,7 @@ class Sampler:
             codes[variable] = column.codes(chosen, words_)
         for label, draw in zip(self.compiled.loose, self.draws, strict=True):
             codes[label] = draw(next(remaining))
-        return SampleBatch(self.model.root, {s: codes[s] for s in self.model.labels}, size)
-
-    def meets(self, batch: SampleBatch) -> Array:
-        """Which architectures meet what the drawing did not see to."""
-        good = self._within(batch)
-        if self.model.others:
-            good[good] = [self.space.contains(arch) for arch in batch[np.flatnonzero(good)]]
-        return good
-
-    def _within(self, batch: SampleBatch) -> Array:
-        """Which architectures are within all windows."""
-        good = np.ones(len(batch), np.bool_)
-        if self.messages is not None and not self.messages.quantisation.exact:
-            for window in self.model.windows:
-                cost = window.table.evaluate(batch)
-                good &= (window.low <= cost) & (cost <= window.high)
-        return good
+        return SampleBatch(self.space.root, {s: codes[s] for s in self.model.labels}, size)
 
 
 def refined(
@@ -194,38 +190,17 @@ def refined(
         limit *= 8
 
 
-def any_within(compiled: CompiledModel, *, together: bool = True) -> bool:
+def any_within(compiled: CompiledModel) -> bool:
     """Return whether some architecture is within all windows.
-
-    Parameters
-    ----------
-    compiled
-        What a space allows.
-    together
-        Whether to find out if it is the same for all of them.
 
     Raises
     ------
     DecompositionError
         If the costs are too varied to tell, and none of some random ones is.
     """
-    if not compiled.tree.possible:
-        return False
-    windows = compiled.model.windows
-    for window in windows:
-        low, high = compiled.extremes(window.table)
-        if low > window.high or high < window.low:
-            return False
-        # Of a single window, the cheapest or the dearest architecture settles it.
-        if len(windows) == 1 and (low >= window.low or high <= window.high):
-            return True
     weights = [np.ones(costs.shape[1]) for costs in compiled.costs]
     try:
-        if (
-            not windows
-            or not together
-            or any(rate for _, rate in refined(compiled, weights, keep=False))
-        ):
+        if any(rate for _, rate in refined(compiled, weights, keep=False)):
             return True
         sampler_of(compiled.model.root, "labels")
     except InfeasibleError:
@@ -382,13 +357,14 @@ def sample(
     """
     if over not in ("labels", "architectures"):
         raise UsageError(f"over must be 'labels' or 'architectures', but got {over!r}")
-    if n is not None and n < 0:
+    number: Any = 1 if n is None else n
+    if type(number) is bool or not isinstance(number, (int, np.integer)) or number < 0:
         raise UsageError(f"the number of architectures must be 0 or more, but got {n!r}")
-    root = space.structure()
     source = words(seed)
-    if root is None:
-        return {} if n is None else SampleBatch.draw(space, int(n), source)
-    batch = sampler_of(root, over, attempts).draw(1 if n is None else int(n), source)
+    root = space.structure()
+    if root is None or (over == "labels" and not root.remember("_constraints", find_constraints)):
+        return draw_one(space, source) if n is None else SampleBatch.draw(space, int(n), source)
+    batch = sampler_of(root, over, attempts).draw(int(number), source)
     return batch[0] if n is None else batch
 
 

@@ -25,6 +25,7 @@ from .fabric import make_fabric
 from .loop import Progress, Trainer, fit
 from .optimization import Schedule, cosine, parameter_groups
 from .scoring import evaluate, predict
+from .slices import SliceOptimizer, used_slices
 from .task import Metric, Task
 from .weights import load_weights, read_weights, save_weights
 
@@ -34,6 +35,7 @@ __all__ = [
     "Metric",
     "Progress",
     "Schedule",
+    "SliceOptimizer",
     "Source",
     "Splits",
     "Task",
@@ -53,4 +55,5 @@ __all__ = [
     "save_weights",
     "split_by_class",
     "training_batches",
+    "used_slices",
 ]

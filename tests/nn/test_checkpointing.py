@@ -191,16 +191,17 @@ def test_mixtures_have_the_gradients_of_the_mixture_that_ran(run):
     space, x = made(as_it_is)
     space.eval()
     expected = []
+    weights = [space.up.weight, space.stem.weight]  # while one is active, these are its parts
     for mixture, by in mixtures():
         with mixture:
             loss = space(x).square().sum()
-        expected.append(torch.autograd.grad(loss, [*by, space.up.weight, space.stem.weight]))
+        expected.append(torch.autograd.grad(loss, [*by, *weights]))
     space.run = run
     for place, (mixture, by) in enumerate(mixtures()):
         with mixture:
             loss = space(x).square().sum()
         with space.activate(ARCHS[0]):
-            found = torch.autograd.grad(loss, [*by, space.up.weight, space.stem.weight])
+            found = torch.autograd.grad(loss, [*by, *weights])
         for one, other in zip(found, expected[place], strict=True):
             assert torch.allclose(one, other, atol=1e-6)
 

@@ -20,7 +20,7 @@ from nas_space.nn import flattened
 from nas_space.nn.decisions import Traced
 from nas_space.nn.segments import Places, layout_of, leading
 from nas_space.profiler import params
-from nas_space.strategy.oneshot.slices import used_slices
+from nas_space.training.slices import used_slices
 
 C = Categorical
 WIDTHS = {"w": [1, 2, 4], "v": [1, 3], "u": [0, 2]}

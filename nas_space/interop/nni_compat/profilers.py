@@ -42,7 +42,7 @@ class Profiler:
         self.model_space = model_space
 
     def profile(self, sample: Mapping[str, Any]) -> Any:
-        """What an architecture costs."""
+        """Return what an architecture costs."""
         raise NotImplementedError(f"{type(self).__name__} must implement profile()")
 
 
@@ -58,7 +58,7 @@ class ExpressionProfiler(Profiler):
     expression: MutableExpression[Any] | float
 
     def profile(self, sample: Mapping[str, Any]) -> Any:
-        """The value of the expression for an architecture."""
+        """Return the value of the expression for an architecture."""
         return _value(self.expression, sample)
 
 
@@ -82,7 +82,7 @@ class FlopsParamsCounterConfig:
     count_activation: bool = True
 
     def __call__(self, outcome: Outcome) -> int:
-        """What one call of a function costs."""
+        """Return what one call of a function costs."""
         extras = extras_of(outcome) if any(vars(self).values()) else Extras()
         return (
             outcome.flops // 2
@@ -138,7 +138,7 @@ class FlopsParamsProfiler(Profiler):
         )
 
     def profile(self, sample: Mapping[str, Any]) -> FlopsResult:
-        """Both costs of an architecture."""
+        """Return both costs of an architecture."""
         return FlopsResult(*(_value(cost, sample) for cost in self.flops_result))
 
 

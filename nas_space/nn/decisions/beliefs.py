@@ -96,7 +96,7 @@ class Outcomes:
         self._indices: dict[Any, tuple[list[Tensor], Tensor]] = {}
 
     def indices(self, device: torch.device) -> tuple[list[Tensor], Tensor]:
-        """Codes and places as tensors."""
+        """Return codes and places as tensors."""
         if device not in self._indices:
             codes = [torch.from_numpy(column.copy()).to(device) for column in self.codes.T]
             self._indices[device] = codes, torch.from_numpy(self.places).to(device)
@@ -177,7 +177,7 @@ class Beliefs:
         self._found: dict[Any, tuple[Outcomes, Tensor]] = {}
 
     def outcomes(self, expressions: tuple[Any, ...], known: Known = ()) -> Outcomes:
-        """What the expressions can be together, where some things are known."""
+        """Return what the expressions can be together, where some things are known."""
         return _outcomes(
             (tuple(map(key_of, expressions)), tuple((id(n), k) for n, k in known), self.support),
             _Question(expressions, known, self.support),

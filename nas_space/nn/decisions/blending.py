@@ -69,7 +69,7 @@ _WIDTHS: dict[type[nn.Module], Widths] = {
 def blend(
     beliefs: Beliefs, known: Known, layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Any:
-    """The output of an elastic layer, mixed over all shapes that it may have.
+    """Return the output of an elastic layer, mixed over all shapes that it may have.
 
     Parameters
     ----------
@@ -95,7 +95,7 @@ def blend(
 
 
 def plan_of(layer: ElasticModule, beliefs: Beliefs, known: Known) -> Plan:
-    """How a layer is mixed; worked out once for each set of values that it may have."""
+    """Return how a layer is mixed; worked out once for each set of values that it may have."""
     plans = _PLANS.setdefault(layer.blueprint, {})
     outcomes = beliefs.outcomes(_wanted(layer), known)
     everything = beliefs.outcomes(_wanted(layer))
@@ -115,7 +115,7 @@ _REMEMBERED = 256
 
 
 def check_blendable(layer: ElasticModule, path: str, beliefs: Beliefs) -> None:
-    """Raises if a layer cannot be mixed, as far as that can be told without its input.
+    """Raise if a layer cannot be mixed, as far as that can be told without its input.
 
     Parameters
     ----------
@@ -188,7 +188,7 @@ class Plan:
         return np.unique(np.concatenate([axis.indices(v) for v in self.everything_values]))
 
     def there(self, size: Any) -> npt.NDArray[Any]:
-        """Which elements of an axis of some size are there in which outcome."""
+        """Return which elements of an axis of some size are there in which outcome."""
         axis = layout_of(size)
         region = self.region(axis)
         return np.stack([np.isin(region, axis.indices(values)) for values in self.values])
@@ -206,7 +206,7 @@ class Plan:
         return layer.plain is nn.Embedding and "padding_idx" not in self.varying
 
     def _check(self, layer: ElasticModule) -> None:
-        """Refuses what cannot be run for one shape after another either."""
+        """Refuse what cannot be run for one shape after another either."""
         what = type(layer).__name__
         for name in self.varying:
             if name in {"stride", "dilation"} and layer.plain in (*_CONVOLUTIONS, *_TRANSPOSED):
@@ -317,7 +317,7 @@ def _kernels(layer: ElasticModule, plan: Plan) -> list[npt.NDArray[Any]] | None:
 
 
 def _before(row: Mapping[str, Any], d: int, n: int) -> int:
-    """How much a convolution pads before the first element."""
+    """Return how much a convolution pads before the first element."""
     if row["padding"] == "valid":
         return 0
     if row["padding"] == "same":
@@ -362,7 +362,7 @@ class Mask:
         self._kept: dict[Any, tuple[Tensor, Tensor, Tensor | None]] = {}
 
     def apply(self, stand_in: Any, weights: Tensor) -> None:
-        """Puts mixed weights in the place of the full ones."""
+        """Put mixed weights in the place of the full ones."""
         contents = stand_in.__dict__
         whole = contents["weight"]
         joint, outputs, bias = self._like(whole)
@@ -443,7 +443,7 @@ def _some_of(tensor: Tensor, axis: int, there: npt.NDArray[Any]) -> Tensor:
 
 
 def _spread_over(output: Tensor, axis: int, there: npt.NDArray[Any]) -> Tensor:
-    """An output at the places of its elements, and zeros between them."""
+    """Return an output at the places of its elements, and zeros between them."""
     axis %= output.dim()
     places, size = np.flatnonzero(there), len(there)
     if len(places) == size:

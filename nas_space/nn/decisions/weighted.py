@@ -62,7 +62,7 @@ class Weighted(Activation):
 
     @contextmanager
     def knowing(self, expression: Any, value: Any) -> Iterator[None]:
-        """A context in which an expression is known to have a value."""
+        """Enter a context in which an expression is known to have a value."""
         before = self.known
         if isinstance(expression, Node):
             self.known = (*before, (expression, key_of(value)))
@@ -99,7 +99,7 @@ class Weighted(Activation):
         return total.result
 
     def taken(self, outcomes: Outcomes, weights: Tensor) -> Iterable[int]:
-        """The branches that must be run, in order."""
+        """Return the branches that must be run, in order."""
         places = range(len(outcomes.values))
         if weights.requires_grad:
             return places  # the gradient of a weight of zero needs its branch as well
@@ -107,7 +107,7 @@ class Weighted(Activation):
 
     @contextmanager
     def branch(self, outcomes: Outcomes, places: list[int]) -> Iterator[None]:
-        """A context to run what some of the outcomes need in."""
+        """Enter a context to run what some of the outcomes need in."""
         yield
 
     def repeat(self, choice: Any, blocks: Iterable[Callable[[Any], Any]], x: Any) -> Any:
@@ -132,7 +132,7 @@ class Weighted(Activation):
         return blend(self.beliefs, self.known, layer, args, kwargs)
 
     def the_value(self, expression: Any) -> Any:
-        """The value of an expression that is known here.
+        """Return the value of an expression that is known here.
 
         Raises
         ------
@@ -169,7 +169,7 @@ class Mixture:
         self._first: Any = None
 
     def add(self, weight: Tensor, output: Any, value: Any) -> None:
-        """Adds one output; ``None`` counts as zero.
+        """Add one output; ``None`` counts as zero.
 
         Raises
         ------

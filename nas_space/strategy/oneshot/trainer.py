@@ -10,9 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from ...nn.decisions import Slice, Traced
-from ...training import Progress, Trainer
+from ...training import Progress, Trainer, used_slices
 from ...training.randomness import generator_of
-from .slices import used_slices
 
 if TYPE_CHECKING:
     from .run import Run

@@ -32,7 +32,9 @@ from nas_space.nn import (
     MutableConv1d,
     MutableConv2d,
     MutableLinear,
+    MutableLSTM,
     MutableModule,
+    MutableMultiheadAttention,
     ParametrizedModule,
     Repeat,
     active,
@@ -66,6 +68,24 @@ def test_it_runs_as_the_default_network_with_copies_of_the_weights(name: str) ->
         for parameter in nni_space.parameters():
             parameter.zero_()
         assert not torch.equal(nni_space(x), space.freeze(complete(space, {}))(x))
+
+
+class Recurrent(ModelSpace):
+    def __init__(self) -> None:
+        super().__init__()
+        size = Categorical([2, 3], label="size")
+        self.rnn = MutableLSTM(4, size, bidirectional=True, num_layers=2)
+        self.attention = MutableMultiheadAttention(size * 2, 1, batch_first=True)
+
+    def forward(self, x: Tensor) -> Any:
+        y = self.rnn(x)[0]
+        return self.attention(y, y, y)[0]
+
+
+def test_the_parts_that_a_layer_keeps_go_with_it() -> None:
+    space, x = Recurrent(), torch.randn(5, 1, 4)
+    network = space.freeze({"size": 2})
+    assert torch.equal(to_nni(space)(x), network(x))
 
 
 def test_modes_go_with_it() -> None:
@@ -278,7 +298,7 @@ def width() -> Categorical[int]:
         (lambda: Either(width()), "'body.0', a Either: write it with LayerChoice"),
         (
             lambda: Cell([lambda *_: nn.ReLU()], 1, label="cell"),
-            "'body.0.ops.0.0.0', a PerInput",
+            "'body.0.ops.0.0.0', a Switch",
         ),
         (lambda: Repeat(nn.ReLU(), 0), r"'body\.0', a Repeat: .*the limit is NNI's"),
         (lambda: LayerChoice({"names": nn.ReLU()}, label="op"), "'body.0', a LayerChoice"),

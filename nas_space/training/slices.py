@@ -15,9 +15,131 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from ...nn.decisions import Slice
+from ..mutable import Sample
+from ..nn import ModelSpace
+from ..nn.decisions import Slice, Traced
 
-__all__ = ["used_slices"]
+__all__ = ["SliceOptimizer", "used_slices"]
+
+
+class SliceOptimizer:
+    """An optimizer that updates the slices of shared weights that took part, and no others.
+
+    Going back through a space fills the gradient of what an architecture does not use with zeros,
+    and an ordinary optimizer moves that all the same: by weight decay, by momentum, by Adam's
+    averages. The strategies of this library do not, and with this, neither does a training loop
+    written by hand. Of several processes, average the gradients in :meth:`gradients`.
+
+    Parameters
+    ----------
+    optimizer
+        An optimizer of torch over the parameters of a space. Schedulers take this one, and a
+        ``GradScaler`` steps it, inside of :meth:`gradients`.
+
+    Attributes
+    ----------
+    optimizer
+        The same.
+
+    Examples
+    --------
+    >>> from nas_space.mutable import Categorical
+    >>> from nas_space.nn import MutableLinear
+    >>> class Net(ModelSpace):
+    ...     def __init__(self):
+    ...         super().__init__()
+    ...         width = Categorical([2, 4], label="width")
+    ...         self.up, self.down = MutableLinear(3, width), MutableLinear(width, 1)
+    ...
+    ...     def forward(self, x):
+    ...         return self.down(self.up(x).relu())
+    >>> space = Net()
+    >>> sgd = torch.optim.SGD(space.parameters(), lr=0.1, momentum=0.9, weight_decay=0.1)
+    >>> optimizer = SliceOptimizer(sgd)
+    >>> before = space.up.weight.detach().clone()
+    >>> for seed in range(3):
+    ...     with optimizer.along(space, {"width": 2}):
+    ...         loss = space(torch.randn(8, 3)).square().mean()
+    ...     loss.backward()
+    ...     optimizer.step()
+    ...     optimizer.zero_grad()
+    >>> changed = space.up.weight != before
+    >>> changed[:2].all().item(), changed[2:].any().item()
+    (True, False)
+
+    References
+    ----------
+    Guo et al., *Single path one-shot NAS*, arXiv 1904.00420, for training along one path a step.
+    """
+
+    def __init__(self, optimizer: Optimizer) -> None:
+        self.optimizer = optimizer
+        self._paths: list[Traced] = []
+        self._inside = False
+
+    def along(self, space: ModelSpace, arch: Sample) -> Traced:
+        """Return a context in which a space runs as an architecture; as ``space.activate``.
+
+        Several may be entered before a step: their gradients are added.
+
+        Raises
+        ------
+        SampleValidationError
+            If the architecture is not in the space.
+        """
+        path = Traced(space.activate(arch).values)
+        self._paths.append(path)
+        return path
+
+    @contextmanager
+    def gradients(self) -> Iterator[None]:
+        """Enter a context in which each parameter is the slice that was used, with its gradient.
+
+        For clipping, scaling and averaging, and then :meth:`step`; after it, parameters are whole.
+
+        Examples
+        --------
+        >>> layer = torch.nn.Linear(2, 2)
+        >>> optimizer = SliceOptimizer(torch.optim.SGD(layer.parameters(), lr=0.1))
+        >>> layer(torch.ones(1, 2)).sum().backward()
+        >>> with optimizer.gradients():
+        ...     _ = torch.nn.utils.clip_grad_norm_(layer.parameters(), 1.0)
+        ...     optimizer.step()
+        """
+        if self._inside:
+            yield
+            return
+        used = [part for path in self._paths for part in path.used]
+        self._inside = True
+        try:
+            with used_slices(self.optimizer, used):
+                yield
+        finally:
+            self._inside = False
+            self._forget()
+
+    def step(self) -> None:
+        """Update what took part since the last step."""
+        with self.gradients():
+            self.optimizer.step()
+
+    def zero_grad(self) -> None:
+        """Forget all gradients, those of slices among them."""
+        self._forget()
+        self.optimizer.zero_grad(set_to_none=True)
+
+    def _forget(self) -> None:
+        for path in self._paths:
+            path.used.clear()
+        self._paths.clear()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the state of the optimizer, of whole parameters."""
+        return self.optimizer.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from a state."""
+        self.optimizer.load_state_dict(state)
 
 
 @contextmanager

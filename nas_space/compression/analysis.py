@@ -15,14 +15,22 @@ from typing import Any
 import numpy as np
 from torch import nn
 
+from ..errors import UsageError
+from .adopted import Adopted
 from .depth import Run, runs_of
 from .equations import Solution, solve
 from .groups import Group, Groups
 from .identity import Misplaced
 from .layouts import Layout, layouts_of
+from .parts import follow_parts, said
 from .polynomials import Polynomial
 from .symbolic import Origin, Trace, follow
 from .trial import Trial
+
+TAKEN = frozenset(
+    name for name in set(dir(Adopted)) - set(dir(nn.Module())) if not name.startswith("__")
+)
+"""Names that what varies has, and a module of somebody else's may not."""
 
 __all__ = ["Analysis", "Options", "Width", "analyse"]
 
@@ -38,6 +46,25 @@ class Options:
     only: tuple[str, ...] = ("*",)
     outputs: str = "fixed"
     share: str = "layer"
+
+    def check(self) -> None:
+        """Raise if an option means nothing.
+
+        Raises
+        ------
+        UsageError
+            With the option, and what it may be.
+        """
+        if not self.widths or not all(0 < width <= 1 for width in self.widths):
+            raise UsageError(f"widths are parts of a width, above 0 and up to 1, not {self.widths}")
+        if self.divisor < 1:
+            raise UsageError(f"divisor is a whole number from 1 on, not {self.divisor}")
+        for name, value, known in (
+            ("outputs", self.outputs, ("fixed", "free")),
+            ("share", self.share, ("layer", "kind")),
+        ):
+            if value not in known:
+                raise UsageError(f"{name} is {' or '.join(map(repr, known))}, not {value!r}")
 
     def excludes(self, label: str) -> bool:
         """Whether the caller wants a label fixed."""
@@ -101,11 +128,15 @@ class Analysis:
 
 def analyse(net: nn.Module, args: Any, kwargs: Any, options: Options) -> Analysis:
     """Finds what may vary in a network, which is left as it was."""
-    trace = _follow(net, args, kwargs)
+    try:
+        trace = _follow(net, args, kwargs)
+    except Exception as error:  # noqa: BLE001 - the parts of the network may have sizes
+        trace = follow_parts(net, args, kwargs, _follow)
+        trace.notes.insert(0, said("", error))
     solution = solve(trace)
     trial = Trial(net, args, kwargs, trace, solution)
     trial.record()
-    found = Analysis(trace, solution, trial)
+    found = Analysis(trace, solution, trial, notes=trace.notes)
     candidates = layouts_of(trace, solution)
     found.layouts = {size: options_[0] for size, options_ in candidates.items()}
     _choose(found, options)
@@ -162,8 +193,10 @@ def _choose(found: Analysis, options: Options) -> None:
         label = found.labels[name] = _label(name, used)
         step, values = _values(solution.sizes[name], name, dims, options)
         is_outer = name in outer
-        reason = None
-        if options.excludes(label):
+        reason = next((r for o, _ in used if (r := _taken_name(found, o))), None)
+        if reason is not None:
+            pass
+        elif options.excludes(label):
             reason = "the caller wants it so"
         elif is_outer and options.outputs == "fixed":
             reason = "it reaches an output of the network; outputs='free' lets it vary"
@@ -177,6 +210,20 @@ def _choose(found: Analysis, options: Options) -> None:
             origins = [origin for origin, _ in used]
             found.widths[name] = Width(name, label, values, origins, is_outer)
     _make_unique(found)
+
+
+def _taken_name(found: Analysis, origin: Origin) -> str | None:
+    """Why what a module holds cannot vary: its class has a name that a mutable module has, too."""
+    module = found.trial.modules[origin.path]
+    if not origin.path or type(module).__module__.startswith("torch.nn."):
+        return None  # of the network itself it is refused, and torch's layers have elastic forms
+    own = {*vars(module), *module._modules, *module._parameters, *module._buffers}
+    both = TAKEN & (own | set(dir(type(module))))
+    if not both:
+        return None
+    return (
+        f"{origin.path} has an attribute {min(both)!r}, which everything has that varies; rename it"
+    )
 
 
 def _label(name: str, used: Sequence[tuple[Origin, Polynomial]]) -> str:

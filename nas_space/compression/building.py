@@ -67,6 +67,8 @@ class Building:
         self.attributes: dict[str, dict[str, Any]] = {}
         self.keeps: dict[str, list[Any]] = {}
         self.optional: dict[str, Any] = {}
+        self._sizes()
+        self._blocks()
 
     # -- what is decided ------------------------------------------------------------------------
 
@@ -196,8 +198,6 @@ class Building:
         root
             What the network itself becomes.
         """
-        self._sizes()
-        self._blocks()
         for path, module in self.modules.items():
             tensors, attributes = self.tensors.get(path, {}), self.attributes.get(path, {})
             if path and tensors and type(module) in _KNOWN and self._layer(path, module):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import fnmatch
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal, Self, cast
@@ -18,9 +19,12 @@ from .adopted import Adopted
 from .analysis import Options, analyse, report
 from .building import Building
 from .calling import arguments_of
+from .checks import check_inputs, check_network
 from .groups import Groups
+from .parts import said
 from .refitting import refit
 from .sorting import Loss, Plan, sort
+from .symbolic import forgetting_caches
 
 __all__ = ["ElasticSpace", "elastic"]
 
@@ -241,19 +245,52 @@ def elastic(
     )
     """
     options = Options(tuple(widths), depth, divisor, tuple(fixed), tuple(only), outputs, share)
+    options.check()
+    check_network(net, ElasticSpace)
+    check_inputs(net, inputs)
     args, kwargs = arguments_of(inputs)
-    work = net if in_place else copy.deepcopy(net)
+    work = net if in_place else _copied(net)
     with _evaluating(work):
+        _check_runs(work, args, kwargs)
         found = analyse(work, args, kwargs, options)
     building = Building(work, found, options)
+    groups = report(found, building.labels, building.depths)
+    _check_patterns(options, groups)
     building.run(ElasticSpace)
     space = cast(ElasticSpace, work)
-    groups = report(found, building.labels, building.depths)
     space.__dict__.update(
         _arguments=((), {}), _original=building.original, _groups=groups, _plan=building.plan()
     )
     space.refresh()
     return space
+
+
+def _copied(net: nn.Module) -> nn.Module:
+    try:
+        return copy.deepcopy(net)
+    except Exception as error:
+        raise UsageError(
+            f"the network cannot be copied: {error}; give in_place=True to make the space of the "
+            "network itself"
+        ) from error
+
+
+def _check_runs(net: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    try:
+        with torch.no_grad(), torch.random.fork_rng(devices=[]), forgetting_caches(net):
+            net(*args, **kwargs)
+    except Exception as error:
+        raise UsageError(f"the network does not run on these inputs: {said('', error)}") from error
+
+
+def _check_patterns(options: Options, groups: Groups) -> None:
+    known = [group.label for group in (*groups, *groups.fixed)]
+    for pattern in (*options.fixed, *options.only):
+        if not any(fnmatch.fnmatchcase(label, pattern) for label in known):
+            shown = ", ".join(known[:8])
+            raise UsageError(
+                f"no label is like {pattern!r}; there are {shown}{', ...' * (len(known) > 8)}"
+            )
 
 
 @contextmanager

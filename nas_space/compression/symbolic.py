@@ -34,6 +34,7 @@ __all__ = [
     "Where",
     "follow",
     "forgetting_caches",
+    "is_own_code",
     "leaves_of",
     "tensors_of",
 ]
@@ -124,6 +125,8 @@ class Trace:
         The sizes of the tensors that the network returns.
     calls
         By path, how modules were called.
+    notes
+        What could not be followed, and why.
     compositions
         That a size is a ``'sum'`` or a ``'product'`` of others, in the order of the elements.
     """
@@ -132,6 +135,7 @@ class Trace:
     equations: list[Equation] = field(default_factory=list)
     outputs: list[tuple[Any, ...]] = field(default_factory=list)
     calls: dict[str, Call] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
     compositions: list[tuple[str, Any, tuple[Any, ...]]] = field(default_factory=list)
 
     def compose(self, kind: str, whole: Any, parts: Sequence[Any]) -> None:
@@ -164,7 +168,15 @@ class _Sizes(ShapeEnv):
         self.trace.origins[made.node.expr] = origin
         return made
 
-    def evaluate_expr(self, orig_expr: Any, hint: Any = None, *_: Any, **__: Any) -> Any:
+    def evaluate_expr(
+        self,
+        orig_expr: Any,
+        hint: Any = None,
+        fx_node: Any = None,
+        size_oblivious: bool = False,
+        fallback_value: bool | None = None,
+        **_: Any,
+    ) -> Any:
         expr = self.replace(orig_expr)
         if not getattr(expr, "free_symbols", None):
             return expr
@@ -172,8 +184,10 @@ class _Sizes(ShapeEnv):
         if not expr.free_symbols:
             return expr
         value = expr.xreplace(self.backed_var_to_val)
-        if value.free_symbols:
-            return sympy.sympify(hint)
+        if value.free_symbols:  # something that only running on values would tell
+            if fallback_value is not None:
+                return sympy.sympify(fallback_value)
+            raise RuntimeError("a decision is taken on the values of a tensor")
         if isinstance(value, sympy.logic.boolalg.BooleanAtom):
             self._compared(expr, bool(value))
         else:  # a plain number is needed
@@ -220,6 +234,11 @@ class _Sizes(ShapeEnv):
                 return
 
 
+def is_own_code(file: str) -> bool:
+    """Return whether a file is neither torch's, nor sympy's, nor ours."""
+    return not file.startswith((_OURS, _TORCH, "<")) and "sympy" not in file
+
+
 def where(paths: Mapping[int, str]) -> Where:
     """The innermost line that is neither torch's nor ours, and the module that runs it."""
     frame: Any = sys._getframe(1)
@@ -227,7 +246,7 @@ def where(paths: Mapping[int, str]) -> Where:
     while frame is not None and (line is None or path is None):
         file = frame.f_code.co_filename
         if not file.startswith((_OURS, "<")):
-            if line is None and not file.startswith(_TORCH) and "sympy" not in file:
+            if line is None and is_own_code(file):
                 line = f"{'/'.join(Path(file).parts[-2:])}:{frame.f_lineno}"
             owner = frame.f_locals.get("self")
             if path is None and isinstance(owner, nn.Module):

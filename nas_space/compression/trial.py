@@ -40,6 +40,7 @@ class Trial:
         self.solution = solution
         self.sizes = dict(solution.sizes)
         self.outputs = [[solution.of(size) for size in shape] for shape in trace.outputs]
+        self.is_partial = bool(trace.notes)
         self.modules = dict(net.named_modules())
         self.tensors = tensors_of(net)
         self.axes: dict[int, dict[int, Polynomial]] = {}
@@ -61,7 +62,10 @@ class Trial:
         followed = {self.tensors[key][0]: list(axes) for key, axes in self.axes.items()}
         self.identities = Identities(followed)
         with self.identities.recording():
-            return self._run({})
+            shapes = self._run({})
+        if self.is_partial:  # whose parts keep the sizes that they return
+            self.outputs = [list(map(Polynomial.constant, shape)) for shape in shapes]
+        return shapes
 
     def lost(self) -> dict[str, set[str]]:
         """For functions whose effect on channels is not known, the variables of these."""

@@ -85,7 +85,7 @@ def test_sorting_asks_for_data_and_a_known_order_before_anything_moves():
 @pytest.mark.parametrize("is_sorted", [False, True])
 @pytest.mark.parametrize("own_teacher", [False, True])
 def test_a_refitted_network_is_nearer_to_its_teacher(is_sorted, own_teacher):
-    net, inputs, space = fresh("ResNet")
+    net, _, space = fresh("ResNet")
     data = [torch.randn(8, 3, 16, 16) for _ in range(4)]
     if is_sorted:
         space.sort_channels(data)

@@ -19,7 +19,7 @@ from ..errors import UsageError
 from ..mutable import MutableExpression, make_divisible
 from ..mutable.node import Node
 from ..nn import LayerChoice, MaybeIntChoice, MutableBatchNorm2d, MutableConv2d, MutableModule
-from ..nn.building import extent
+from ..nn.construction import extent
 
 __all__ = [
     "ActivationLayer",

@@ -9,10 +9,10 @@ import numpy as np
 
 from ..errors import UsageError
 from .columns import Column, Columns, Mask, Source, activity
-from .layout import Layout
 from .mutable import Mutable, Sample, Values
 from .node import Node
 from .random_words import Words
+from .word_layout import Layout
 
 __all__ = ["SampleBatch", "draw_one"]
 

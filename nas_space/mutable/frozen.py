@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Any, Generic, TypeVar
 
 from ..errors import SampleMissingError, SpaceError
-from .entered import Entered
+from .context_stack import Entered
 from .mutable import Mutable, Sample
 
 __all__ = ["dry_run", "ensure_frozen", "frozen_context", "frozen_factory"]

@@ -10,7 +10,7 @@ import itertools
 from collections.abc import Iterable, Sequence
 
 from ..errors import LabelError
-from .entered import Entered
+from .context_stack import Entered
 
 __all__ = ["auto_label", "label", "label_scope", "strict_label_scope"]
 

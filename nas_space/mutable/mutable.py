@@ -21,10 +21,10 @@ from ..errors import (
     suggest,
 )
 from .labels import label, listed
-from .layout import Layout, two_of_one_label
 from .lazy import Walk
 from .node import Leaf, Node, leaves
 from .random_words import RandomState, words
+from .word_layout import Layout, two_of_one_label
 
 __all__ = ["LabeledMutable", "Mutable", "Sample", "Values", "listed"]
 

@@ -17,7 +17,8 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from . import exact, intervals
+from . import column_operators as exact
+from . import intervals
 from .intervals import Interval, corners
 
 __all__ = [

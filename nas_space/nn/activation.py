@@ -16,7 +16,7 @@ from torch import nn
 from ..errors import SpaceError
 from ..mutable import Mutable, Values
 from ..mutable.containers import frozen
-from ..mutable.entered import Entered
+from ..mutable.context_stack import Entered
 
 T = TypeVar("T")
 

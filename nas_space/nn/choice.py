@@ -12,7 +12,7 @@ from ..errors import DomainError, suggest
 from ..mutable import Categorical, CategoricalMultiple, MutableExpression
 from ..mutable.node import Node
 from .activation import required
-from .building import slim
+from .construction import slim
 from .freezing import Freezer
 from .module import MutableModule
 from .structure import Survey

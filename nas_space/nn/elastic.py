@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from ..errors import DomainError
 from ..mutable import bounds, distinct_values
-from ..mutable.entered import Entered
+from ..mutable.context_stack import Entered
 from ..mutable.expression import apply
 from ..mutable.node import Node
 from .activation import current, required
@@ -34,7 +34,7 @@ from .blueprint import (
     defaults_of,
     refusal,
 )
-from .building import slim
+from .construction import slim
 from .freezing import Cut, Freezer, dense
 from .parametrized import ParametrizedModule, evaluated, expressions_in, signature_of
 from .reparametrized import (

@@ -8,7 +8,7 @@ import torch
 
 from ..errors import NasSpaceError
 from ..mutable import Mutable, Sample, frozen_context
-from .building import Slim, building_for
+from .construction import Slim, building_for
 from .freezing import Freezer
 from .root import RootModule
 from .validation import is_retired

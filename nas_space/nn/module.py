@@ -15,7 +15,7 @@ from ..mutable import Mutable, Values
 from ..mutable.containers import frozen
 from ..mutable.node import Node
 from .activation import current
-from .building import constructing_by, constructor
+from .construction import constructing_by, constructor
 from .freezing import Freezer
 from .structure import ATOMS, Survey
 

@@ -20,7 +20,7 @@ from ..mutable import MutableExpression, distinct_values
 from ..mutable.expression import apply
 from ..mutable.node import Node, key_of
 from .activation import current, required
-from .building import slim
+from .construction import slim
 from .freezing import Freezer
 from .module import MutableModule
 from .structure import ATOMS, Survey, side_by_side

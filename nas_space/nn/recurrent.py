@@ -14,7 +14,7 @@ from torch import nn
 
 from ..mutable import MutableExpression
 from .blueprint import Shape
-from .building import extent
+from .construction import extent
 from .elastic import ElasticModule
 from .segments import flattened
 

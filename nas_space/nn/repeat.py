@@ -13,7 +13,7 @@ from ..errors import DomainError
 from ..mutable import Categorical, MutableExpression, distinct_values
 from ..mutable.node import Node
 from .activation import required
-from .building import slim
+from .construction import slim
 from .freezing import Freezer
 from .module import MutableModule
 from .structure import Survey, side_by_side

@@ -25,7 +25,7 @@ from ..mutable.labels import strict_label_scope
 from ..mutable.node import Leaf, Node, leaves
 from ..tables.coverage import check_constraint
 from ..tables.model import root_of
-from .building import inside_space, slim
+from .construction import inside_space, slim
 from .module import MutableModule
 from .structure import ATOMS, Survey, explain_plain_layer, modules_using, refuse_misplaced
 from .validation import check_inactive, is_retired

@@ -23,7 +23,7 @@ from ..mutable import bounds
 from ..mutable.expression import apply
 from ..mutable.node import Node, key_of
 from ..mutable.operators import CASE, CONDITION, SWITCH
-from .building import extent, slim
+from .construction import extent, slim
 
 __all__ = [
     "AxisLayout",

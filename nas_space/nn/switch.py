@@ -10,7 +10,7 @@ from torch import nn
 from ..mutable import MutableExpression
 from ..mutable.node import Node
 from .activation import required
-from .building import slim
+from .construction import slim
 from .module import MutableModule
 from .structure import Survey
 

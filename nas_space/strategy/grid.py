@@ -9,8 +9,8 @@ from typing import Any, cast
 
 from ..errors import DecompositionError
 from ..mutable import Mutable, MutableSymbol, Sample, Values
-from ..mutable.layout import Layout
 from ..mutable.random_words import words
+from ..mutable.word_layout import Layout
 from ..tables import grid
 from .base import Searchable, SearchState, Strategy, check_dedup
 from .draws import shuffled

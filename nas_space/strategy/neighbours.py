@@ -8,9 +8,9 @@ from typing import Any, cast
 
 from ..errors import DecompositionError, DomainError
 from ..mutable import Mutable, MutableSymbol, Sample, Values
-from ..mutable.layout import Layout
 from ..mutable.node import key_of
 from ..mutable.random_words import Words
+from ..mutable.word_layout import Layout
 from ..tables import grid
 from .base import Searchable
 from .draws import chance, choose, shuffled

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import optuna
 
 from ..errors import UsageError
-from ..mutable.entered import Entered
+from ..mutable.context_stack import Entered
 
 __all__ = ["check_pruner", "report"]
 

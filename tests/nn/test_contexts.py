@@ -19,7 +19,7 @@ from nas_space.mutable.frozen import _DEFAULTING, dry_run
 from nas_space.mutable.labels import strict_label_scope
 from nas_space.nn import LayerChoice, ModelSpace, MutableLinear
 from nas_space.nn.activation import current
-from nas_space.nn.building import Slim, building_for, inside_space, slim
+from nas_space.nn.construction import Slim, building_for, inside_space, slim
 from nas_space.nn.decisions import Gated, Traced, Weighted
 from nas_space.nn.elastic import _BLANK, blank_layers
 from nas_space.study.intermediate import _TRIAL, reporting_to

@@ -13,7 +13,7 @@ import nas_space.nn as mnn
 from nas_space.errors import DomainError, ExpressionError, SpaceError
 from nas_space.mutable import Categorical, MutableExpression, normal, uniform
 from nas_space.nn import Activation, ElasticModule, MutableModule, ParametrizedModule
-from nas_space.nn.building import Slim, building_for
+from nas_space.nn.construction import Slim, building_for
 from nas_space.nn.layers import WeightlessModule, layer_names
 
 from .layer_cases import ELASTIC, EVERY, INSTANCES, LAZY, WEIGHTLESS, Case

@@ -10,7 +10,7 @@ from torch import nn
 
 from ...mutable import Mutable, Sample, frozen_context
 from ...nn import ModelSpace
-from ...nn.building import Slim, building_for, constructing_by, constructor, slim
+from ...nn.construction import Slim, building_for, constructing_by, constructor, slim
 from ...nn.freezing import Freezer
 from ...nn.structure import Survey
 

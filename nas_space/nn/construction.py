@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from ..mutable import MutableSymbol, bounds
-from ..mutable.entered import Entered
+from ..mutable.context_stack import Entered
 from ..mutable.lazy import evaluate
 from ..mutable.node import Node
 

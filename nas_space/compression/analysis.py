@@ -372,12 +372,14 @@ def _try_together(found: Analysis) -> None:
 
 
 def _try_orders(found: Analysis) -> None:
-    """Which channels may come in another order: the other way round, all that meets has met."""
+    """Which channels may come in another order: one in which all that meets has met."""
     for width in found.widths.values():
         if width.outer:
             continue  # who reads the output knows its channels by their places
-        orders = {width.name: np.arange(width.values[-1])[::-1].copy()}
-        if _attempt(found, {}, orders=orders) is None:
+        # The others the other way round.  The first stays, for it stands for all where channels
+        # are summed; so nothing is known of two.
+        order = np.roll(np.arange(width.values[-1])[::-1], 1)
+        if len(order) > 2 and _attempt(found, {}, orders={width.name: order}) is None:
             found.sortable.add(width.name)
 
 

@@ -232,20 +232,19 @@ class Identities(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return found
 
     def grouped(self, component: Tensor, dims: Sequence[int]) -> Tensor:
-        """Return what stands for a component after dimensions are summed over: its least number.
+        """Return what stands for a component after dimensions are summed over: its first element.
 
-        Elements that are summed together meet in it.  The least number is that of the first of
-        them in the original, in whatever order they come later.
+        Elements that are summed together meet in it.
         """
         dims = [d for d in dims if component.shape[d] > 1]
         if not dims:
             return component
-        nowhere = component.masked_fill(component < 0, self.total)
-        least = nowhere.amin(dims, keepdim=True)
-        least = least.masked_fill(least == self.total, _NONE)
-        if least.numel() > 1:
-            self.meet(component, least.expand(component.shape))
-        return least
+        first = component
+        for dim in dims:
+            first = first.narrow(dim, 0, 1)
+        if first.numel() > 1:
+            self.meet(component, first.expand(component.shape))
+        return first
 
     # -- kinds of functions ---------------------------------------------------------------------
 

@@ -23,6 +23,7 @@ from .checks import check_inputs, check_network
 from .groups import Groups
 from .parts import said
 from .refitting import refit
+from .saving import became, guard_saving, sizes_in_config
 from .sorting import Loss, Plan, sort
 from .symbolic import forgetting_caches
 
@@ -161,6 +162,10 @@ class ElasticSpace(ModelSpace, Adopted):
         network = super().freeze_module(freezer)
         for name in ("_original", "_groups", "_plan", "_orders"):
             vars(network).pop(name, None)
+        if hasattr(network, "save_pretrained") and hasattr(network, "config"):
+            changed = became(self, self._layout_plan, freezer.values)
+            sizes_in_config(network, changed)
+            guard_saving(network, changed)
         return network
 
     def freeze(

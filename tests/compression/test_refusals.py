@@ -113,7 +113,7 @@ def test_an_attribute_that_a_space_has_too_is_refused_by_name(name):
     with pytest.raises(UsageError, match=f"{name!r}.*rename it"):
         ns.elastic(net, X)
     inside = ns.elastic(nn.Sequential(net), X)
-    assert getattr(inside[0], name) == 3
+    assert getattr(inside.get_submodule("0"), name) == 3
 
 
 class Reserved(nn.Module):
@@ -155,7 +155,7 @@ def test_in_place_the_network_itself_becomes_the_space_and_a_refusal_leaves_it_a
     weight = net[0].weight
     space = ns.elastic(net, X, in_place=True)
     assert space is net
-    assert space[0].weight is weight
+    assert space.get_submodule("0").weight is weight
     other = plain()
     kinds = [type(module) for module in other.modules()]
     with pytest.raises(NasSpaceError):

@@ -63,8 +63,8 @@ def save_network(network: nn.Module, folder: str | Path) -> None:
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    config = getattr(network, "config", None)
-    described = {
+    config: Any = getattr(network, "config", None)
+    described: dict[str, Any] = {
         "format": _FORMAT,
         "class": _name_of(type(network)),
         "config": config.to_dict() if hasattr(config, "to_dict") else None,

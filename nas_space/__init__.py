@@ -140,6 +140,7 @@ __all__ = [
 
 # Spaces are explained above the layer that defines them.
 extensions.register("explain", "nas_space.report.explanation:explain")
+extensions.register("bounds", "nas_space.tables.queries:bounds")
 
 
 def __getattr__(name: str) -> Any:

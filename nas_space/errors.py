@@ -30,6 +30,7 @@ __all__ = [
     "ConstraintViolation",
     "DataError",
     "DecompositionError",
+    "DivergenceError",
     "DomainError",
     "ExpressionError",
     "InfeasibleError",
@@ -99,7 +100,7 @@ class SampleMissingError(SampleValidationError):
     Parameters
     ----------
     label_or_msg
-        The label that is missing, if `keys` is given; otherwise the whole message.
+        The label that is missing, if ``keys`` is given; otherwise the whole message.
     keys
         The labels that the architecture does have.
     paths, label
@@ -227,6 +228,10 @@ class StorageError(NasSpaceError, RuntimeError):
 
 class TrialError(NasSpaceError, RuntimeError):
     """So many trials have failed that a search has given up; what it has found is kept."""
+
+
+class DivergenceError(NasSpaceError, ArithmeticError):
+    """The loss of a training, or a gradient, is NaN or infinite; the step before was still good."""
 
 
 class UsageError(NasSpaceError, ValueError):

@@ -9,7 +9,7 @@ __all__ = ["main"]
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Runs a command; an error of the project is one line and exit status 2.
+    """Run a command; an error of the project is one line and exit status 2.
 
     Parameters
     ----------

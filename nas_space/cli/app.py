@@ -117,10 +117,10 @@ def strategies(
 @app.command()
 def spaces() -> None:
     """List the spaces of the hub."""
-    from rich.console import Console
     from rich.table import Table
 
     from ..hub.registry import SPACES
+    from .display import plain_console
 
     table = Table("name", "class", "labels", "architectures", "published", box=None)
     for name, entry in SPACES.items():
@@ -129,7 +129,7 @@ def spaces() -> None:
             name, entry.space.__name__, str(len(built.simplify())), shown(built.count()),
             ", ".join(entry.published),
         )  # fmt: skip
-    Console().print(table)
+    plain_console().print(table)
 
 
 @app.command()
@@ -140,7 +140,7 @@ def migrate(
     """Replace the imports of NNI in some files by this library's; print the change.
 
     Reports what no import covers: names without a counterpart, with what to write instead, and
-    residuals that are decided by `is`.
+    residuals that are decided by ``is``.
     """
     from ..interop.migrate import migrate_file
 

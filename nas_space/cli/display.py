@@ -28,12 +28,22 @@ from .values import shown, written
 
 __all__ = [
     "on_one_line",
+    "plain_console",
     "show_findings",
     "show_outcomes",
     "show_progress",
     "show_support",
     "value_of",
 ]
+
+
+def plain_console(*, stderr: bool = False, quiet: bool = False) -> Console:
+    """Return a console that prints text as it is.
+
+    Names of labels and messages of failures come from users: ``[/bold]`` in one of them is no
+    instruction to rich. Styles are given as arguments instead.
+    """
+    return Console(stderr=stderr, quiet=quiet, markup=False, highlight=False)
 
 
 @contextmanager
@@ -51,20 +61,20 @@ def show_progress(
     quiet
         Whether to show nothing.
     """
-    console = Console(stderr=True, quiet=quiet)
+    console = plain_console(stderr=True, quiet=quiet)
     if not console.is_terminal:
         yield _lines(console)
         return
     lengths = {stage.name: stage.length for stage in stages}
     work = {stage.name: stage.length * stage.work for stage in stages}
     columns = (
-        TextColumn("{task.description:<15}"),
+        TextColumn("{task.description:<15}", markup=False),
         BarColumn(bar_width=24),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
         TextColumn("left"),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[word]}"),
+        TextColumn("{task.fields[word]}", markup=False),
     )
     with Progress(*columns, console=console) as progress:
         bars = {
@@ -106,7 +116,7 @@ def _lines(console: Console) -> Callable[[str, int, int, str], None]:
                 left = f", {(now - since) / (done - before) * (total - done):.0f} s left"
             seconds = f"{now - began:.0f} s"
             console.print(
-                f"{seconds:>6}  {stage}: {done} of {total}, {word}{left}", highlight=False
+                f"{seconds:>6}  {stage}: {done} of {total}, {word}{left}",
             )
 
     return show
@@ -116,7 +126,7 @@ def show_findings(run: Any, findings: Any, pictures: Sequence[Path]) -> None:
     """Show the finalists of a run beside what they are compared with, and where everything is."""
     from ..study import SearchResult
 
-    console, work, winner = Console(), run.workspace, findings.winner
+    console, work, winner = plain_console(), run.workspace, findings.winner
     if not isinstance(findings.result, SearchResult):
         _show_policy(console, work.space, findings)
     elif not findings.rivals:
@@ -134,11 +144,10 @@ def show_findings(run: Any, findings: Any, pictures: Sequence[Path]) -> None:
         console.print(
             f"\naccuracy: validation {inherited}{winner.validation:.1%} after training; "
             f"test {winner.test:.1%}; {costs}",
-            highlight=False,
         )
-    console.print(f"\n{on_one_line(winner.arch)}", highlight=False, markup=False)
+    console.print(f"\n{on_one_line(winner.arch)}")
     names = ", ".join(path.name for path in (*findings.files, *pictures))
-    console.print(f"\nin {work.folder.path}: {names}", highlight=False, markup=False)
+    console.print(f"\nin {work.folder.path}: {names}")
 
 
 def _show_finalists(console: Console, work: Any, findings: Any) -> None:
@@ -146,17 +155,17 @@ def _show_finalists(console: Console, work: Any, findings: Any) -> None:
     costs = list(findings.winner.costs)
     table = Table(
         "", *map(title_of, costs), "inherited", "validation", "test",
-        title=Text(f"Accuracy on {work.splits.name}, budget {limits or 'none'}"),
+        title=f"Accuracy on {work.splits.name}, budget {limits or 'none'}",
         title_justify="left", box=None,
     )  # fmt: skip
     for column in table.columns[1:]:
         column.justify = "right"
 
-    def row(name: str, one: Any) -> None:
+    def row(name: str | Text, one: Any) -> None:
         scores = [f"{score:.1%}" for score in (one.inherited, one.validation, one.test)]
         table.add_row(name, *(written(c, one.costs[c]) for c in costs), *scores)
 
-    row("[bold]found by the search[/]", findings.winner)
+    row(Text("found by the search", style="bold"), findings.winner)
     for rival in findings.rivals:
         row(f"{rival.role}, treated alike", rival)
     blank = [""] * (len(costs) + 2)
@@ -178,16 +187,20 @@ def _show_policy(console: Console, space: Any, findings: Any) -> None:
     table = Table("label", "found", "probability", title="Of each label", box=None)
     for label, value in findings.winner.arch.items():
         share = policy[label][symbols[label].code(value)] if label in policy else None
-        table.add_row(Text(label), Text(str(value)), "" if share is None else f"{share:.2f}")
-    console.print(table, highlight=False)
+        table.add_row(label, str(value), "" if share is None else f"{share:.2f}")
+    console.print(table)
 
 
 def show_support(tried: Mapping[str, Mapping[str, Any]], *, why: bool) -> None:
     """Primitives against strategies, those that share weights and those that do not."""
     from ..strategy import ONE_SHOT
 
-    console = Console()
-    marks = {"works": "[green]yes[/]", "refused": "[yellow]no[/]", "fails": "[bold red]fails[/]"}
+    console = plain_console()
+    marks = {
+        "works": Text("yes", style="green"),
+        "refused": Text("no", style="yellow"),
+        "fails": Text("fails", style="bold red"),
+    }
     names = list(next(iter(tried.values())))
     kinds = {
         "Strategies that search while they train shared weights": [
@@ -207,8 +220,8 @@ def show_support(tried: Mapping[str, Mapping[str, Any]], *, why: bool) -> None:
     for primitive, row in tried.items() if why else ():
         for name, support in row.items():
             if support.outcome != "works":
-                console.print(f"\n[bold]{name}, {primitive}:[/] ", end="")
-                console.print(support.reason, markup=False, highlight=False)
+                console.print(f"\n{name}, {primitive}: ", end="", style="bold")
+                console.print(support.reason)
 
 
 def show_outcomes(console: Console, result: Any, most: int) -> None:
@@ -227,7 +240,7 @@ def show_outcomes(console: Console, result: Any, most: int) -> None:
             value_of(measured[name]) if name in measured else "" for name in (*names, *metrics)
         ]
         table.add_row(str(outcome.number), *values, f"{outcome.seconds:.3g}")
-    console.print(table, highlight=False)
+    console.print(table)
 
 
 def value_of(number: float) -> str:

@@ -52,9 +52,8 @@ def profile(
     arg: ArgumentOption = None,
 ) -> None:
     """Say how many architectures fit a budget, what they cost, and where known networks stand."""
-    from rich.console import Console
-
     from ..runs.costs import Costs
+    from .display import plain_console
 
     if plot is not None:
         _check_picture(plot)
@@ -65,23 +64,23 @@ def profile(
     within = costs.within(limits)
     drawn = within.sample(_DRAWN, over="architectures", seed=0)
     values = {name: costs.values(name, drawn) for name in costs.shown}
-    console = Console()
-    console.print(_counted(built, within, costs, limits), highlight=False)
-    console.print(_ranges(within, costs), highlight=False)
+    console = plain_console()
+    console.print(_counted(built, within, costs, limits))
+    console.print(_ranges(within, costs))
     for name, found in values.items():
-        console.print(_histogram(name, found), highlight=False)
+        console.print(_histogram(name, found))
     named = _named(space, arguments_of(arg), costs)
     if named:
-        console.print(_beside(named, costs, limits), highlight=False)
+        console.print(_beside(named, costs, limits))
     if plot is not None:
         from ..report.histograms import costs_picture
 
         costs_picture(values, named, limits, plot)
-        console.print(f"in {plot}", highlight=False)
+        console.print(f"in {plot}")
 
 
 def _check_picture(file: Path) -> None:
-    """Refuses what no picture can be drawn into, before all the work for it is done."""
+    """Refuse what no picture can be drawn into, before all the work for it is done."""
     from matplotlib.backend_bases import FigureCanvasBase
 
     known = FigureCanvasBase.get_supported_filetypes()

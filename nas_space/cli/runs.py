@@ -18,12 +18,11 @@ def runs(
     folder: Annotated[Path, typer.Argument(help="Where the folders of runs are.")] = Path("runs"),
 ) -> None:
     """List the runs in a folder, the latest first."""
-    from rich.console import Console
     from rich.table import Table
 
     from ..errors import StorageError
     from ..runs import find_runs
-    from .display import value_of
+    from .display import plain_console, value_of
 
     found = list(find_runs(folder))
     if not found:
@@ -47,7 +46,7 @@ def runs(
         table.add_row(
             run.place, run.space_name, str(run.settings["data"]), run.strategy, done, best, state
         )
-    Console().print(table, highlight=False)
+    plain_console().print(table)
 
 
 def show(
@@ -58,12 +57,10 @@ def show(
     ] = None,
 ) -> None:
     """Show what a run has found so far."""
-    from rich.console import Console
-
     from ..runs import open_run
-    from .display import on_one_line, show_outcomes
+    from .display import on_one_line, plain_console, show_outcomes
 
-    console = Console()
+    console = plain_console()
     found = open_run(run)
     result = found.result
     if trial is not None:
@@ -73,10 +70,10 @@ def show(
         typer.echo(json.dumps(archs[trial]))
         return
     for name, value in _facts(found).items():
-        console.print(f"{name:>12}  {value}", highlight=False)
+        console.print(f"{name:>12}  {value}")
     if found.steps is not None:
         if found.conclusion:
-            console.print(f"\n{on_one_line(found.conclusion['arch'])}", highlight=False)
+            console.print(f"\n{on_one_line(found.conclusion['arch'])}")
         return
     if result is None:
         console.print("\nno trials yet")
@@ -84,25 +81,27 @@ def show(
     if result.complete:
         console.print()
         show_outcomes(console, result, top)
-        console.print(f"\n{on_one_line(result.best())}", highlight=False)
+        console.print(f"\n{on_one_line(result.best())}")
     failed = [outcome for outcome in result.outcomes if outcome.failure]
     if failed:
         last = str(failed[-1].failure).strip().splitlines()[-1]
         console.print(
             f"\n{len(failed)} trials failed, the last ({failed[-1].number}) because of {last}",
-            highlight=False,
         )
 
 
 def _facts(run: Any) -> dict[str, str]:
     """What there is to say of a run, in a line each."""
-    from .values import shown
+    from .values import written
 
     facts = {"run": run.place, "state": run.state, "space": run.space_name}
-    for name in ("data", "strategy", "max_macs", "seed", "storage"):
+    for name in ("data", "strategy", "seed", "storage"):
         value = run.settings.get(name)
         if value is not None:
-            facts[name.replace("_", " ")] = shown(value) if name == "max_macs" else str(value)
+            facts[name] = str(value)
+    budgets = run.settings.get("budgets")
+    if budgets:
+        facts["budget"] = ", ".join(f"{cost} {written(cost, v)}" for cost, v in budgets.items())
     if run.steps is not None:
         facts["steps"] = f"{run.steps[0]} of {run.steps[1]}"
         scores = ("inherited", "validation", "test")
@@ -116,6 +115,13 @@ def _facts(run: Any) -> dict[str, str]:
         counts = [f"{states.count(s)} {s}" for s in ("complete", "pruned", "failed") if s in states]
         facts["trials"] = f"{len(states)}{total}: {', '.join(counts)}"
         facts["objectives"] = ", ".join(f"{o.direction} {o.name}" for o in result.objectives)
+        if result.complete:
+            sharing, error = len(result.sharing()), result.standard_error
+            words = [f"{sharing} trials share it"] if sharing > 1 else []
+            words += [f"standard error {error:.2g}"] if error is not None else []
+            facts["best score"] = ", ".join(
+                [f"{result.winner().values[result.objectives[0].name]:.6g}", *words]
+            )
         if len(result.objectives) > 1:
             facts["front"] = f"{len(result.front())} architectures"
     return facts

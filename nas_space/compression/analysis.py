@@ -152,7 +152,7 @@ def analyse(net: nn.Module, args: Any, kwargs: Any, options: Options) -> Analysi
 
 
 def _follow(net: nn.Module, args: Any, kwargs: Any) -> Trace:
-    """Follows a network; where code takes no symbol for an attribute, with its number."""
+    """Follow a network; where code takes no symbol for an attribute, with its number."""
     fixed: set[str] = set()
     paths = {id(module): path for path, module in net.named_modules()}
     while True:
@@ -328,7 +328,7 @@ def _attempt(
 
 
 def _try_runs(found: Analysis, runs: Sequence[Run], options: Options) -> None:
-    """Leaves out each block alone, and all that can be at once; keeps what runs."""
+    """Leave out each block alone, and all that can be at once; keep what runs."""
     for run in runs:
         if options.excludes(run.label):
             found.reasons_of_blocks[run.label] = "the caller wants it so"

@@ -264,7 +264,7 @@ class Building:
             setattr(module, name, value)
 
     def _layer(self, path: str, module: nn.Module) -> bool:
-        """Makes a layer of torch the elastic one, if its arguments say all that varies."""
+        """Make a layer of torch the elastic one, if its arguments say all that varies."""
         elastic = _KNOWN[type(module)]
         arguments = self._arguments(path, module)
         if not any(map(expressions_in, arguments.values())):

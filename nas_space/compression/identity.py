@@ -185,7 +185,7 @@ class Identities(TorchDispatchMode):  # type: ignore[no-untyped-call]
     # -- meeting --------------------------------------------------------------------------------
 
     def meet(self, a: Tensor, b: Tensor) -> None:
-        """Notes, or checks, that elements at the same place meet."""
+        """Note, or check, that elements at the same place meet."""
         shared = [i for i in range(a.dim()) if a.shape[i] > 1 and b.shape[i] > 1]
         if not shared:
             return

@@ -79,7 +79,7 @@ class Rules(TorchFunctionMode):
 
 
 def rule(*functions: Any) -> Callable[[Any], Any]:
-    """Registers a rule for functions of torch."""
+    """Register a rule for functions of torch."""
 
     def register(made: Any) -> Any:
         _RULES.update(dict.fromkeys(functions, made))

@@ -1,4 +1,4 @@
-"""`elastic`: a space from a network that exists."""
+"""``elastic``: a space from a network that exists."""
 
 from __future__ import annotations
 

@@ -139,7 +139,7 @@ class Trace:
     compositions: list[tuple[str, Any, tuple[Any, ...]]] = field(default_factory=list)
 
     def compose(self, kind: str, whole: Any, parts: Sequence[Any]) -> None:
-        """Notes of what a size is made."""
+        """Note of what a size is made."""
         noted = (kind, *expressions([whole]), expressions(parts))
         if noted not in self.compositions:
             self.compositions.append(noted)

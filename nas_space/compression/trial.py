@@ -58,7 +58,7 @@ class Trial:
         self.identities: Identities | None = None
 
     def record(self) -> list[tuple[int, ...]]:
-        """Runs the original; returns the shapes of what it returns."""
+        """Run the original; return the shapes of what it returns."""
         followed = {self.tensors[key][0]: list(axes) for key, axes in self.axes.items()}
         self.identities = Identities(followed)
         with self.identities.recording():
@@ -92,7 +92,7 @@ class Trial:
         runs: Sequence[Run] = (),
         orders: Mapping[str, Any] | None = None,
     ) -> None:
-        """Runs the network with smaller sizes, and without some blocks.
+        """Run the network with smaller sizes, and without some blocks.
 
         Parameters
         ----------

@@ -174,7 +174,7 @@ class _Residual(nn.Sequential):
     torch.jit.unused(out_channels)  # scripting compiles properties, and this is Python
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Runs the layers, and adds the input if there is a residual connection."""
+        """Run the layers, and add the input if there is a residual connection."""
         y = x
         for layer in self:
             y = layer(y)
@@ -328,7 +328,7 @@ def reset_parameters(
     bn_momentum: float = 0.1,
     bn_eps: float = 1e-5,
 ) -> None:
-    """Initialises convolutions, batch norms and linear layers as mobile networks have it.
+    """Initialise convolutions, batch norms and linear layers as mobile networks have it.
 
     Parameters
     ----------

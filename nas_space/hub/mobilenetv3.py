@@ -335,7 +335,7 @@ class MobileNetV3Space(SearchedSpace):
 
 
 def _draw_biases(model: nn.Module) -> None:
-    """Draws the biases of convolutions as torch does, by the inputs of the largest shape."""
+    """Draw the biases of convolutions as torch does, by the inputs of the largest shape."""
     for module in model.modules():
         if isinstance(module, nn.Conv2d) and module.bias is not None:
             bound = math.prod(module.weight.shape[1:]) ** -0.5

@@ -57,7 +57,7 @@ class CellSpace(SearchedSpace):
     Raises
     ------
     UsageError
-        A width is odd, there are fewer than three cells, or `dataset` is none of the two.
+        A width is odd, there are fewer than three cells, or ``dataset`` is none of the two.
 
     References
     ----------

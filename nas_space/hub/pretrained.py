@@ -115,7 +115,7 @@ def load_pretrained_weight(name: str, *, download: bool = False, progress: bool 
 def load_checkpoint(
     network: nn.Module, name: str, *, head: str, download: bool = False, progress: bool = True
 ) -> None:
-    """Loads published weights into a network.
+    """Load published weights into a network.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""`Categorical`: one of several values."""
+"""``Categorical``: one of several values."""
 
 from __future__ import annotations
 
@@ -194,7 +194,13 @@ def checked_values(values: Iterable[Any], name: str) -> tuple[Any, ...]:
         number = isinstance(value, (int, float))
         key = ("number", value) if number else key_of(value, loose=True)
         if key in seen:
-            raise DomainError(f"{value!r} and {seen[key]!r} are equal among the values of {name!r}")
+            both = f"the value {value!r} twice"
+            if repr(value) != repr(seen[key]):
+                both = f"{seen[key]!r} and {value!r}, which are equal"
+            raise DomainError(
+                f"{name!r} has {both}, among its values; give each once, and say by weights which "
+                "is more likely"
+            )
         seen[key] = value
     return owned
 

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from ..errors import SampleMissingError
 from .factor_sum import FactorSum, covered_by, looked_up
 from .labels import listed
-from .lazy import Branch, Condition, Switch, way
+from .lazy import Branch, Condition, SwitchBranch, way
 from .node import Leaf, Node
 from .operators import LOOKUP, Operator
 
@@ -306,7 +306,7 @@ def partition(branch: Branch, selected: Column) -> list[tuple[Mask, Any]]:
         if not truth.all():
             return [(truth, branch.yes), (~truth, branch.choose(False))]
         return [(truth, branch.yes)]
-    ways = branch.ways if isinstance(branch, Switch) else {}
+    ways = branch.ways if isinstance(branch, SwitchBranch) else {}
     if selected.dtype == np.int64 and all(type(key) is int for key in ways):
         parts = [(selected == key, further) for key, further in ways.items()]
         if sum(int(chosen.sum()) for chosen, _ in parts) == len(selected):

@@ -164,10 +164,8 @@ class MutableExpression(Node, Mutable, Generic[T_co]):
     def __float__(self) -> NoReturn:
         self._refuse_number()
 
-    def __iter__(self) -> NoReturn:
-        raise ExpressionError(
-            f"{self} cannot be iterated over: its length differs between architectures"
-        )
+    # Its length differs between architectures. Not a method that raises: it is no Iterable.
+    __iter__ = None
 
     def __contains__(self, item: object) -> NoReturn:
         raise ExpressionError(

@@ -1,4 +1,4 @@
-"""`Factor`: numbers indexed by the codes of a few variables, as in a factor graph.
+"""``Factor``: numbers indexed by the codes of a few variables, as in a factor graph.
 
 Everything exact in this library is made of them: the terms of a cost, the conditions under which
 a label is active, the combinations that a constraint allows (Kschischang, Frey and Loeliger,

@@ -128,8 +128,10 @@ def ensure_frozen(
         try:
             return mutable.freeze(sample)
         except SampleMissingError:
-            if not _DEFAULTING.last(False):
+            refuse = _DEFAULTING.last()
+            if refuse is None:
                 raise
+            refuse(mutable)
             return mutable.robust_default(_around()[-1], retries=retries)
     if strict:
         raise SpaceError(
@@ -140,13 +142,23 @@ def ensure_frozen(
     return mutable.robust_default(retries=retries)
 
 
-_DEFAULTING: Entered[bool] = Entered("defaulting")
+_DEFAULTING: Entered[Callable[[Any], None]] = Entered("defaulting")
+
+
+def _nothing(mutable: Any) -> None:
+    """Do not mind that a mutable takes its default."""
 
 
 @contextmanager
-def dry_run() -> Iterator[None]:
-    """Enter a context for building a space: what is not chosen takes its default, once for all."""
-    with _DEFAULTING.entering(True), frozen_context():
+def dry_run(refuse: Callable[[Any], None] = _nothing) -> Iterator[None]:
+    """Enter a context for building a space: what is not chosen takes its default, once for all.
+
+    Parameters
+    ----------
+    refuse
+        Is told what is about to take its default; raises where that would go unnoticed.
+    """
+    with _DEFAULTING.entering(refuse), frozen_context():
         yield
 
 

@@ -20,7 +20,7 @@ __all__ = [
     "Condition",
     "LastCase",
     "Lookup",
-    "Switch",
+    "SwitchBranch",
     "Walk",
     "evaluate",
     "needed",
@@ -75,7 +75,7 @@ class LastCase(Condition):
         raise _no_case(self.no)
 
 
-class Switch(Branch):
+class SwitchBranch(Branch):
     """A way for each of some values."""
 
     __slots__ = ("ways",)
@@ -141,7 +141,7 @@ def _find_way(node: Node) -> Any:
     if node.operator is LOOKUP:
         return _asking(arguments[0], {})
     if node.operator is SWITCH:
-        return Switch(arguments[0], dict(zip(arguments[1], arguments[2:], strict=True)))
+        return SwitchBranch(arguments[0], dict(zip(arguments[1], arguments[2:], strict=True)))
     rest: Any = _NOTHING
     for predicate, value in zip(arguments[-2::-2], arguments[::-2], strict=True):
         if not isinstance(predicate, Node):

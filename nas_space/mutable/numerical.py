@@ -83,6 +83,11 @@ class Numerical(MutableSymbol[float]):
         self._check_arguments()
         self._narrow()
         self._quantile, self._cdf = self._make_distribution()
+        self._as_given: dict[float, float] = {}
+        if isinstance(default, float) and self.quantize is not None:
+            rounded = self.qclip(default)
+            if abs(rounded - default) <= _TOLERANCE * self.quantize:
+                self._as_given[rounded] = default  # 0.9, where three times 0.3 is a bit less
         self._steps = self._make_steps()
         self._support = None if self._steps is None else tuple(self._steps)
         self._codes = {value: code for code, value in enumerate(self._support or ())}
@@ -197,7 +202,8 @@ class Numerical(MutableSymbol[float]):
         """Return ``x`` rounded to the step and clipped to the bounds."""
         if self.quantize is not None:
             x = round(x / self.quantize) * self.quantize
-        return float(min(max(x, self.low), self.high))
+        clipped = float(min(max(x, self.low), self.high))
+        return self._as_given.get(clipped, clipped)
 
     def quantile(self, u: float) -> float:
         """Return the value below which a share ``u`` of the distribution lies."""

@@ -1,4 +1,4 @@
-"""`Piecewise`: what something is for each combination of codes of a few variables.
+"""``Piecewise``: what something is for each combination of codes of a few variables.
 
 A quantity of any type that differs between architectures is held as the list of its distinct
 values and a factor that says which it is where.  Variables on which it turns out not to depend

@@ -87,6 +87,10 @@ class Activation:
         """Return the output of an elastic layer: here, of the one shape that is active."""
         return layer.run_as(self.stand_in(layer), *args, **kwargs)
 
+    def whole(self, run: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+        """Return the output of a whole space, or of one that is a part of another."""
+        return run(*args, **kwargs)
+
     def for_recomputation(self, *, reentrant: bool) -> Activation:
         """Return what is entered to run a part of the forward again, for its gradients.
 

@@ -1,4 +1,4 @@
-"""`Cell`: a small graph of chosen operators over chosen inputs."""
+"""``Cell``: a small graph of chosen operators over chosen inputs."""
 
 from __future__ import annotations
 
@@ -15,12 +15,13 @@ from ..errors import DomainError
 from ..mutable import MutableList, label_scope
 from .activation import current, required
 from .choice import InputChoice, LayerChoice
+from .construction import slim
 from .module import MutableModule
 from .switch import Switch
 
 __all__ = ["Cell", "CellOp", "CellOps"]
 
-CellOp = nn.Module | Callable[[int, int, "int | None"], nn.Module]
+CellOp = nn.Module | Callable[..., nn.Module]
 CellOps = Mapping[str, CellOp] | Sequence[CellOp] | Callable[[], Any]
 
 
@@ -147,7 +148,10 @@ class Cell(MutableModule):
     def output_node_indices(self) -> list[int]:
         """The nodes that the output concatenates; all, where no architecture is active."""
         loose: Any = getattr(self, "is_loose", None)
-        if loose is None or (isinstance(loose, MutableList) and current() is None):
+        if isinstance(loose, MutableList) and current() is None:
+            only = slim()  # built for one architecture, it has what that one has
+            loose = None if only is None else list(map(only, loose))
+        if loose is None:
             return list(self._nodes())
         return [node for node, is_loose in zip(self._nodes(), loose, strict=True) if is_loose]
 
@@ -198,9 +202,21 @@ def _made(op: Any, node: int, k: int, choice: Any) -> nn.Module:
             f"an operator of a cell is a module or a function (node, op, input) that makes one, "
             f"but got {op!r}"
         )
-    wanted = len(signature(op).parameters)
+    wanted = _taken(op)
     if wanted < 2:
         made: nn.Module = op(choice[0]) if wanted else op()
         return made
     # Made anew for each input that it may read, since these may differ.
     return Switch(choice[0], {index: partial(op, node, k, index) for index in range(node)})
+
+
+def _taken(op: Callable[..., Any]) -> int:
+    """Return how many arguments a function wants; one of ``*args`` wants all that there are."""
+    parameters = signature(op).parameters.values()
+    if any(parameter.kind is parameter.VAR_POSITIONAL for parameter in parameters):
+        return 3
+    return sum(
+        parameter.default is parameter.empty and parameter.kind is not parameter.KEYWORD_ONLY
+        for parameter in parameters
+        if parameter.kind is not parameter.VAR_KEYWORD
+    )

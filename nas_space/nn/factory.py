@@ -41,8 +41,15 @@ def build_network(cls: type[R], arch: Sample, /, *args: object, **kwargs: object
     """
 
     def check_with_whole_space() -> None:
-        with building_for(None), torch.device("meta"):
-            cls(*args, **kwargs).read(arch)
+        with building_for(None):
+            try:
+                with torch.device("meta"):
+                    space = cls(*args, **kwargs)
+            except NasSpaceError:
+                raise
+            except Exception:  # noqa: BLE001 - a constructor may read what only real tensors have
+                space = cls(*args, **kwargs)
+            space.read(arch)
 
     try:
         with building_for(Slim(arch)), frozen_context(arch):

@@ -395,6 +395,22 @@ def freezes_itself(cls: Any) -> bool:
     return home.partition(".")[0] != __name__.partition(".")[0]
 
 
+@functools.cache
+def rebuilds_itself(cls: Any) -> bool:
+    """Return whether ``freeze(sample)`` of a user's own class leaves out that of this library.
+
+    Then what it gives has fresh weights, for all that is known of it.
+    """
+    own = [vars(base)["freeze"] for base in cls.__mro__ if "freeze" in vars(base)]
+    for freeze in own:
+        if getattr(freeze, "__module__", "").partition(".")[0] == __name__.partition(".")[0]:
+            return False
+        code = getattr(freeze, "__code__", None)
+        if code is None or "freeze" not in code.co_names:
+            return True
+    return False
+
+
 def _closed_over(function: types.FunctionType, seen: set[int]) -> Any:
     """Yield the modules, mutables and parameters that a function refers to on its own, by name."""
     if id(function) in seen:

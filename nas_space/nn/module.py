@@ -13,6 +13,7 @@ from torch.nn.utils import parametrize
 from ..errors import ExpressionError
 from ..mutable import Mutable, Values
 from ..mutable.containers import frozen
+from ..mutable.context_stack import Entered
 from ..mutable.node import Node
 from .activation import current
 from .construction import constructing_by, constructor
@@ -31,13 +32,18 @@ _REGISTERED = ("_parameters", "_buffers", "_modules")
 """Where torch keeps what is not an ordinary attribute."""
 
 
+CONSTRUCTED: Entered[type] = Entered("constructed")
+"""The classes of which constructors run, the outermost first."""
+
+
 class Constructing(type):
     """Metaclass: how a class is constructed is a class method, which subclasses can widen."""
 
     def __call__(cls, *args: Any, **kwargs: Any) -> Any:
         how = constructor()
         if how is None:
-            return cls.construct(*args, **kwargs)  # type: ignore[attr-defined]
+            with CONSTRUCTED.entering(cls):
+                return cls.construct(*args, **kwargs)  # type: ignore[attr-defined]
         with constructing_by(None):  # what is constructed within is constructed as ever
             return how(cls, args, kwargs)
 

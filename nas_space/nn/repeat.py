@@ -78,7 +78,9 @@ class Repeat(MutableModule):
         return self.blocks[index]
 
     def __len__(self) -> int:
-        return int(self.max_depth)
+        only = slim()  # built for one architecture, it has the depth of that one
+        depth = self.max_depth if only is None else only(self.expression("depth_choice"))
+        return int(depth)
 
     def __iter__(self) -> Iterator[nn.Module]:
         return iter(self.blocks)

@@ -26,7 +26,9 @@ from ..mutable.node import Leaf, Node, leaves
 from ..tables.coverage import check_constraint
 from ..tables.model import root_of
 from .construction import inside_space, slim
-from .module import MutableModule
+from .freezing import freezes_itself
+from .module import CONSTRUCTED, MutableModule
+from .parametrized import bound_arguments
 from .structure import ATOMS, Survey, explain_plain_layer, modules_using, refuse_misplaced
 from .validation import check_inactive, is_retired
 
@@ -206,6 +208,13 @@ for {'first': 16, 'second': 8}
                 raise
         return values
 
+    def __getattr__(self, name: str) -> Any:
+        # What nothing else has set: a user's own ``args`` comes first.
+        if name == "args" and "_arguments" in self.__dict__:
+            args, kwargs = self.__dict__["_arguments"]
+            return bound_arguments(type(self), args, kwargs)
+        return super().__getattr__(name)
+
     def _locate(self, error: SampleValidationError, sample: Mapping[str, Any]) -> None:
         if error.label is not None and error.label in self.symbols():
             error.paths.insert(0, modules_using(self, error.label))
@@ -214,8 +223,22 @@ for {'first': 16, 'second': 8}
 @contextmanager
 def _undecided() -> Iterator[None]:
     """Enter a context in which a whole space is built, whatever is chosen around it."""
-    with frozen_context.bypass(), dry_run():
+    with frozen_context.bypass(), dry_run(_refuse_default):
         yield
+
+
+def _refuse_default(mutable: Any) -> None:
+    """Raise if all architectures would get what the default of a mutable leads to."""
+    classes = list(CONSTRUCTED)
+    if any(map(freezes_itself, classes)):
+        return  # it is built anew for each architecture
+    where = classes[-1].__name__ if classes else "a space"
+    raise SpaceError(
+        f"ensure_frozen({mutable}) in the constructor of {where} would give every architecture "
+        "what is built with the default; give the expression itself to a layer of nas_space.nn, as "
+        "in MutableLinear(width, 3) for nn.Linear(ensure_frozen(width), 3), to a class of your own "
+        "that derives from ParametrizedModule, or read it in forward"
+    )
 
 
 def refuse_frozen(module: nn.Module) -> None:

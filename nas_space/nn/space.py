@@ -1,4 +1,4 @@
-"""`ModelSpace`: a network that describes many, and owns the weights of all of them."""
+"""``ModelSpace``: a network that describes many, and owns the weights of all of them."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from ..mutable.bounds import combinations_of
 from ..mutable.random_words import RandomState
 from ..tables import Over, grid, sample
 from ..tables.queryable import Queryable
-from .activation import Activation
+from .activation import Activation, current
 from .compilation import compile_regions
 from .copy_on_write import SharedWeights
 from .digests import architecture_digest, network_digest
 from .factory import build_network
-from .freezing import Freezer, freezes_itself
+from .freezing import Freezer, freezes_itself, rebuilds_itself
 from .module import MutableModule
 from .restricted import RestrictedSpace, random_network
 from .root import RootModule, refuse_frozen
@@ -85,6 +85,12 @@ class ModelSpace(SharedWeights, Queryable, RootModule):
     """
 
     example_shape: ClassVar[tuple[int, ...] | None] = None
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        here = current()
+        if here is None or here.is_single:
+            return super().__call__(*args, **kwargs)
+        return here.whole(super().__call__, args, kwargs)
 
     # -- naming architectures ------------------------------------------------------------------
 
@@ -249,24 +255,31 @@ class ModelSpace(SharedWeights, Queryable, RootModule):
             If the architecture is not in the space.
         """
         refuse_frozen(self)
-        self._refuse_without_shared_weights()
+        self.check_shared_weights()
         return Activation(self.read(arch))
 
-    def _refuse_without_shared_weights(self) -> None:
-        """Raise if a part is only what its constructor made for one architecture."""
+    def check_shared_weights(self) -> None:
+        """Raise if a part is only what its constructor made for one architecture.
+
+        Raises
+        ------
+        SpaceError
+            If the space, or a part with choices of its own, says by its own ``freeze`` what it
+            becomes: that has weights of its own, so there are none to share.
+        """
         state = self.__dict__
         if "_apart" not in state:  # looked for once, as the structure is
             state["_apart"] = [
                 (path, type(module).__name__)
                 for path, module in self.named_modules()
-                if path and isinstance(module, MutableModule) and module.mutables
-                if freezes_itself(type(module))
+                if isinstance(module, MutableModule) and (module.mutables or not path)
+                if (freezes_itself if path else rebuilds_itself)(type(module))
             ]
         for path, kind in state["_apart"]:
             raise SpaceError(
-                f"{path!r}, a {kind}, says by its own freeze(...) what it becomes, so it shares no "
-                "weights between architectures and cannot run as one; run space.freeze(arch), or "
-                "write it with layers of nas_space.nn"
+                f"{path or 'the space'!r}, a {kind}, says by its own freeze(...) what it becomes, "
+                "so it shares no weights between architectures and cannot run as one; run "
+                "space.freeze(arch), or write it with layers of nas_space.nn"
             )
 
     def freeze(

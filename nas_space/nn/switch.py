@@ -1,4 +1,4 @@
-"""`Switch`: the module that the value of an expression picks."""
+"""``Switch``: the module that the value of an expression picks."""
 
 from __future__ import annotations
 

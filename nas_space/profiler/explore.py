@@ -196,13 +196,13 @@ class Explorer(Activation):
         return self.fork([cases.where(place) for place in present])
 
     def fork(self, guards: Sequence[Guard]) -> NoReturn:
-        """Has the code that runs at this moment run again, once under each condition."""
+        """Have the code that runs at this moment run again, once under each condition."""
         if self.frames:
             self.frames[-1].wanted = guards
         raise Fork(guards)
 
     def fail(self, what: str, error: Exception, *guards: Guard) -> None:
-        """Notes that the architectures of the context, under further conditions, do not run."""
+        """Note that the architectures of the context, under further conditions, do not run."""
         which = (*self.context.guards, *(guard for guard in guards if guard.labels))
         self.failures.append(Failure(which, self.path, what, error))
 
@@ -254,7 +254,7 @@ class Explorer(Activation):
             self.context = outer
 
     def attempt(self, run: Callable[[], Any]) -> Any:
-        """Runs a piece of code for all architectures of the context, forking where it must.
+        """Run a piece of code for all architectures of the context, forking where it must.
 
         Raises
         ------
@@ -297,11 +297,11 @@ class Explorer(Activation):
             self.frames.pop()
 
     def failed(self, error: Exception) -> None:
-        """Notes that a piece of code raised, for every architecture of the context."""
+        """Note that a piece of code raised, for every architecture of the context."""
         self.fail("", error)
 
     def branches(self, guards: Sequence[Guard], runs: Sequence[Callable[[], Any]]) -> Any:
-        """Runs pieces of code under a condition each, and merges what they give."""
+        """Run pieces of code under a condition each, and merge what they give."""
         outcomes = []
         for guard, run in zip(guards, runs, strict=True):
             with self.under(guard):

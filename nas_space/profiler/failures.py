@@ -22,7 +22,7 @@ _COMPLETIONS = 64
 
 
 def check(space: nn.Module, failures: Sequence[Failure], inputs: str, none: bool = False) -> None:
-    """Raises if there is an architecture that does not run.
+    """Raise if there is an architecture that does not run.
 
     Parameters
     ----------

@@ -42,7 +42,7 @@ _FORMULAS: dict[type[nn.Module], Formula] = {}
 
 
 def register_flops_formula(module_type: type[nn.Module], formula: Formula) -> None:
-    """Says what modules of a class cost, in place of what is counted inside of them.
+    """Say what modules of a class cost, in place of what is counted inside of them.
 
     Parameters
     ----------
@@ -95,7 +95,7 @@ Counted = tuple[Context, Labels, Array]
 
 
 def covered(of: Profile, config: Any = None) -> tuple[list[Counted], list[tuple[Call, Step]]]:
-    """Splits what a space does.
+    """Split what a space does.
 
     Returns
     -------

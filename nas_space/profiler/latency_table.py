@@ -81,7 +81,7 @@ class LatencyTable:
 
     @classmethod
     def read(cls, path: str | os.PathLike[str]) -> Self:
-        """Reads a table.
+        """Read a table.
 
         Parameters
         ----------
@@ -178,7 +178,7 @@ class LatencyTable:
         return cls(found, about, published=True)
 
     def write(self, path: str | os.PathLike[str]) -> None:
-        """Writes the table as YAML, or as CSV if the name ends so; never half of it.
+        """Write the table as YAML, or as CSV if the name ends so; never half of it.
 
         Raises
         ------

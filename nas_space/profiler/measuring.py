@@ -40,7 +40,7 @@ def measure_latency(
     repeats: int = 30,
     progress: Progress | bool = True,
 ) -> LatencyTable:
-    """Measures every different block of a space once.
+    """Measure every different block of a space once.
 
     In inference, each block alone on random inputs: it is warmed up, then read several times,
     of which the median counts.  On a GPU, CUDA events take the time.

@@ -30,7 +30,7 @@ def export_blocks(
     dtype: torch.dtype | None = None,
     batch_size: int = 1,
 ) -> Path:
-    """Writes every different block of a space as an ONNX file, and a list of them.
+    """Write every different block of a space as an ONNX file, and a list of them.
 
     Fill in the column ``milliseconds`` of the list with what each block takes on the device,
     and give it to :func:`~nas_space.profiler.latency`, with the input shape.

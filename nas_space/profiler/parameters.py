@@ -225,7 +225,7 @@ class _Counting(Freezer):
             self.cloned.pop()
 
     def elastic(self, layer: ElasticModule) -> nn.Module:
-        """Counts for all values of the layer's arguments at once: there may be many."""
+        """Count for all values of the layer's arguments at once: there may be many."""
         census, blueprint = self.census, layer.blueprint
         extents = census.over_arguments(layer, lambda _, chosen: blueprint.extents(chosen))
         placed: Cases | None = None

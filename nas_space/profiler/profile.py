@@ -233,7 +233,7 @@ def profile(
     batch_size: int = 1,
     training: bool = False,
 ) -> Profile:
-    """Follows a space on inputs of a shape, or finds that this was done before.
+    """Follow a space on inputs of a shape, or find that this was done before.
 
     Parameters
     ----------

@@ -66,7 +66,7 @@ class Recorder(Explorer):
         self._finished = False
 
     def record(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        """Runs the space on tensors of which only shape and type are looked at."""
+        """Run the space on tensors of which only shape and type are looked at."""
         twin = Twins(self, self.space)[id(self.space)]
         twin.train(self.training)
         leaves: list[Any] = []
@@ -169,7 +169,7 @@ class Recorder(Explorer):
     # -- modules ----------------------------------------
 
     def module(self, followed: Followed, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Runs a module of the twin."""
+        """Run a module of the twin."""
         plain = getattr(followed.original, "wraps", None) or type(followed.original)
         call = Call(followed.path, plain.__name__, self.context)
         call.arguments = _taken_apart((args, kwargs))
@@ -211,7 +211,7 @@ class Recorder(Explorer):
         return self._whole(followed.original, args, kwargs)
 
     def _whole(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Runs a module without choices as if it were one function."""
+        """Run a module without choices as if it were one function."""
         found = self._opaque.get(id(module))
         if found is None:
             found = copy.deepcopy(module).to("meta").train(self.training)
@@ -219,14 +219,14 @@ class Recorder(Explorer):
         return self.apply(found, args, kwargs)
 
     def refuse(self, what: str) -> NoReturn:
-        """Raises for what cannot be followed."""
+        """Raise for what cannot be followed."""
         self.frames[-1].refused = what
         raise Refusal(what)
 
     # -- functions ----------------------------------------
 
     def apply(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Calls a function of torch for all architectures of the context."""
+        """Call a function of torch for all architectures of the context."""
         with torch._C.DisableTorchFunction():
             return self._apply(function, args, kwargs)
 
@@ -283,7 +283,7 @@ class Recorder(Explorer):
     def _successes(
         self, function: Any, together: Joint, outcomes: list[Outcome]
     ) -> tuple[Labels, Array, list[Outcome]]:
-        """Notes the calls that failed; goes on with the others."""
+        """Note the calls that failed; go on with the others."""
         labels, ids, _ = together
         if all(outcome.error is None for outcome in outcomes):
             return labels, ids, outcomes
@@ -401,7 +401,7 @@ class Recorder(Explorer):
         return None
 
     def _note(self, step: Step, leaves: list[Any], results: list[Any]) -> None:
-        """Adds a call to the record, unless it only asked for something."""
+        """Add a call to the record, unless it only asked for something."""
         if not any(type(result) is CaseTensor for result in results) and not any(
             outcome.flops or outcome.unknown for outcome in step.outcomes
         ):
@@ -413,7 +413,7 @@ class Recorder(Explorer):
         self.call.steps.append(step)
 
     def _change(self, step: Step, leaves: list[Any]) -> None:
-        """Takes over what calls have changed in their arguments, such as a shape."""
+        """Take over what calls have changed in their arguments, such as a shape."""
         for place in dict.fromkeys(p for o in step.outcomes for p in (*o.changed, *o.moved)):
             tensor = leaves[place]
             if type(tensor) is not CaseTensor:
@@ -435,7 +435,7 @@ class Recorder(Explorer):
                         self._update(view, view.cases.map(self.evaluator.tracked), guard)
 
     def _update(self, tensor: CaseTensor, new: Cases, *guards: Guard) -> None:
-        """Makes a tensor something else, for the architectures of the context, or some of them."""
+        """Make a tensor something else, for the architectures of the context, or some of them."""
         context = self.context
         for guard in guards:
             context = context.within(guard)
@@ -444,7 +444,7 @@ class Recorder(Explorer):
         tensor.cases = selected([(Guard(labels, here), new), *before])
 
     def _move(self, tensor: CaseTensor, place: int, step: Step, leaves: list[Any]) -> None:
-        """Takes over that a tensor lies in other memory than before, for some architectures."""
+        """Take over that a tensor lies in other memory than before, for some architectures."""
         origins = [outcome.moved.get(place, place) for outcome in step.outcomes]
         tensors = [outcome.changed.get(place) for outcome in step.outcomes]
         labels, here = self.context.exact(())

@@ -228,7 +228,7 @@ def sized(extents: tuple[Any, ...]) -> Any:
 
 
 def flatten(value: Any, leaves: list[Any], use_up: bool = False) -> Any:
-    """Adds the leaves of nested tuples, lists, dictionaries and slices to a list.
+    """Add the leaves of nested tuples, lists, dictionaries and slices to a list.
 
     Parameters
     ----------
@@ -259,7 +259,7 @@ def flatten(value: Any, leaves: list[Any], use_up: bool = False) -> Any:
 
 
 def unflatten(spec: Any, leaves: Any) -> Any:
-    """Puts leaves, an iterator, together as :func:`flatten` found them."""
+    """Put leaves, an iterator, together as :func:`flatten` found them."""
     if spec is None:
         return next(leaves)
     kind = spec[0]

@@ -26,7 +26,7 @@ class Tables:
         self.tables: dict[Labels, Array] = {}
 
     def add(self, context: Context, labels: Labels, table: Array) -> None:
-        """Adds a table for the architectures of a context, and nothing for others."""
+        """Add a table for the architectures of a context, and nothing for others."""
         if not table.any():
             return
         joint, part = context.table(labels, table)
@@ -34,7 +34,7 @@ class Tables:
         self.tables[joint] = part if known is None else known + part
 
     def raise_to(self, context: Context, labels: Labels, table: Array) -> None:
-        """Takes a table where it exceeds what is known, for the architectures of a context."""
+        """Take a table where it exceeds what is known, for the architectures of a context."""
         joint, part = context.table(labels, table)
         known = self.tables.get(joint)
         self.tables[joint] = part if known is None else np.maximum(known, part)

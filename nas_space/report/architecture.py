@@ -103,7 +103,7 @@ def architecture_picture(
     path: Path | str,
     title: str = "",
 ) -> None:
-    """Draws an architecture into a PNG file.
+    """Draw an architecture into a PNG file.
 
     A bar for each block, in order: its height is the number of channels that come out, its
     colour what was chosen, and below it stands the size of the image.
@@ -139,13 +139,15 @@ def architecture_picture(
     for place, unit in enumerate(units):
         axes.text(place, unit.shape[0], f"{unit.shape[0]}", ha="center", va="bottom", fontsize=8)
     axes.set_xticks(range(len(units)))
-    axes.set_xticklabels([unit.text for unit in units], rotation=60, ha="right", fontsize=8)
+    axes.set_xticklabels(
+        [html.plain(unit.text) for unit in units], rotation=60, ha="right", fontsize=8
+    )
     _mark_sizes(axes, units)
     axes.set_yscale("log", base=2)
     axes.set_ylim(max(1, min(heights) / 2), max(heights) * 1.7)
     axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
     axes.set_ylabel("channels out")
-    axes.set_title(title or f"{type(space).__name__}", loc="left")
+    axes.set_title(html.plain(title or type(space).__name__), loc="left")
     axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(path, dpi=120)
 

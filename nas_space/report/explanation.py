@@ -19,6 +19,8 @@ from ..tables import Restricted
 if TYPE_CHECKING:
     from rich.table import Table
 
+from .html import plain
+
 __all__ = ["ExplainedModule", "Explanation", "explain"]
 
 _PALETTE = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442")
@@ -173,9 +175,9 @@ class Explanation:
             each.set_title(title, loc="left", fontsize=9)
             each.tick_params(labelsize=7)
             each.spines[["top", "right"]].set_visible(False)
-        axes.set_yticks(range(len(shown)), [_caption(part) for part in shown])
+        axes.set_yticks(range(len(shown)), [plain(_caption(part)) for part in shown])
         axes.invert_yaxis()
-        figure.suptitle(f"{self.space} {self.arch_id}", x=0.01, ha="left")
+        figure.suptitle(plain(f"{self.space} {self.arch_id}"), x=0.01, ha="left")
         figure.savefig(path, dpi=120)
 
 

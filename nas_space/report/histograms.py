@@ -10,6 +10,7 @@ import numpy as np
 
 from ..runs.costs import title_of
 from .architecture import COLOURS
+from .html import plain
 
 __all__ = ["costs_picture"]
 
@@ -20,7 +21,7 @@ def costs_picture(
     limits: Mapping[str, float],
     path: Path | str,
 ) -> None:
-    """Draws a histogram of each cost, with known networks and the budget beside it.
+    """Draw a histogram of each cost, with known networks and the budget beside it.
 
     Parameters
     ----------
@@ -45,12 +46,15 @@ def costs_picture(
         for place, (network, costs) in enumerate(named.items()):
             if name in costs:
                 axes.axvline(
-                    costs[name], color=COLOURS[place % len(COLOURS)], linewidth=1.2, label=network
+                    costs[name],
+                    color=COLOURS[place % len(COLOURS)],
+                    linewidth=1.2,
+                    label=plain(network),
                 )
         limit = limits.get(name)
         if limit is not None:
             axes.axvline(limit, color="black", linestyle="--", linewidth=1.2, label="budget")
-        axes.set_xlabel("latency in µs" if name == "latency" else title_of(name))
+        axes.set_xlabel("latency in µs" if name == "latency" else plain(title_of(name)))
         axes.set_yticks([])
         axes.spines[["top", "right", "left"]].set_visible(False)
         if axes.get_legend_handles_labels()[0]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["figure", "image", "number", "page", "table"]
+__all__ = ["figure", "image", "number", "page", "plain", "table"]
 
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #222; max-width: 1080px; margin: 2em auto;
@@ -85,6 +85,11 @@ def image(content: bytes, kind: str, caption: str) -> str:
         f'<figure><img alt="{escape(caption)}" src="data:image/{kind};base64,{data}">'
         f"<figcaption>{escape(caption)}</figcaption></figure>"
     )
+
+
+def plain(text: object) -> str:
+    """Return a text for matplotlib to draw as it is: ``$`` in a label does not begin a formula."""
+    return str(text).replace("$", r"\$")
 
 
 def number(value: float) -> str:

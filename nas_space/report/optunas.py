@@ -33,17 +33,21 @@ def optunas_pictures(result: SearchResult) -> Iterator[str]:
 
     yield "<h2>Optuna's pictures</h2>"
     for caption, draw in _drawn(result):
-        # They change matplotlib's settings, and warn that they may change themselves.
-        with mpl.rc_context(), quiet(), warnings.catch_warnings():
+        # They change matplotlib's settings, and warn that they may change themselves. Names of
+        # labels are drawn as they are: `$` does not begin a formula.
+        with (
+            mpl.rc_context({"text.parse_math": False}), quiet(), warnings.catch_warnings()
+        ):  # fmt: skip
             warnings.simplefilter("ignore")
             figure = draw().figure
-        legend = figure.axes[0].get_legend()
-        if legend is not None and len(legend.get_texts()) > _NAMED:
-            legend.remove()  # it would leave no room
-        lines = len(figure.axes[0].get_yticklabels())
-        figure.set_size_inches(8, max(4.0, 0.2 * lines))
-        figure.set_layout_engine("constrained")
-        yield html.figure(figure, caption)
+            legend = figure.axes[0].get_legend()
+            if legend is not None and len(legend.get_texts()) > _NAMED:
+                legend.remove()  # it would leave no room
+            lines = len(figure.axes[0].get_yticklabels())
+            figure.set_size_inches(8, max(4.0, 0.2 * lines))
+            figure.set_layout_engine("constrained")
+            drawn = html.figure(figure, caption)
+        yield drawn
         plt.close(figure)
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..mutable.node import key_of
+from ..runs.costs import title_of
 from . import html
 from .architecture import blocks_of
 from .optunas import optunas_pictures
@@ -26,7 +27,7 @@ _ENOUGH = 10
 
 
 def write_report(run: StoredRun, file: Path | str) -> None:
-    """Writes what a run has found so far into one HTML file.
+    """Write what a run has found so far into one HTML file.
 
     Parameters
     ----------
@@ -56,7 +57,7 @@ def write_report(run: StoredRun, file: Path | str) -> None:
         shape = tuple(run.settings.get("input_shape", ()))
         body += _winner(result, run.conclusion, space, shape)
         winner = _chosen(result, run.conclusion)
-        body += _pictures(result, winner, _costs(result, space, shape))
+        body += _pictures(result, winner, _axis(run, result, space, shape))
         body += optunas_pictures(result)
     if result is not None:
         body += _trials(result, run.conclusion)
@@ -71,7 +72,7 @@ def write_report(run: StoredRun, file: Path | str) -> None:
 
 def _facts(run: StoredRun) -> str:
     facts: dict[str, Any] = {"run": run.place, "state": run.state, "strategy": run.strategy}
-    for name in ("arguments", "options", "max_macs", "epochs", "pruner", "seed", "fingerprint"):
+    for name in ("arguments", "options", "budgets", "epochs", "pruner", "seed", "fingerprint"):
         if run.settings.get(name) not in (None, {}):
             facts[name.replace("_", " ")] = run.settings[name]
     if run.steps is not None:
@@ -115,12 +116,18 @@ def _winner(
     )
     if values.count(mine) > 1:
         words += f" It shares this value with {values.count(mine) - 1} others."
+    if winner.standard_error is not None:
+        words += f" The standard error is {html.number(winner.standard_error)}."
     yield "<h2>The winner</h2>"
     others = {k: v for k, v in {**winner.values, **winner.metrics}.items() if k != first.name}
     if others:
         words += f" It has {', '.join(f'{name} {html.number(v)}' for name, v in others.items())}."
     if len(result.objectives) > 1:
         words += f" It is one of {len(result.front())} that no other is better than in everything."
+    costs = conclusion.get("costs", {})
+    if costs:
+        listed = ", ".join(f"{title_of(name)} {html.number(v)}" for name, v in costs.items())
+        words += f" It costs: {listed}."
     if "test" in conclusion:
         scores = {name: f"{conclusion[name]:.1%}" for name in ("validation", "test")}
         words += (
@@ -180,13 +187,22 @@ def _trials(result: SearchResult, conclusion: Mapping[str, Any]) -> Iterator[str
 # -- pictures ------------------------------------------------------------------------------------
 
 
-def _costs(
-    result: SearchResult, space: Any, shape: tuple[int, ...]
+def _axis(
+    run: StoredRun, result: SearchResult, space: Any, shape: tuple[int, ...]
 ) -> tuple[str, Callable[[Outcome], float]]:
-    """What to draw the first objective against: the second, or else what a network costs."""
+    """Return what to draw the first objective against: a name, and its value for a trial.
+
+    That is the second objective; else the cost that decides between equal scores, so that the
+    winner is on the front: what the first budget limits, or the parameters.
+    """
     if len(result.objectives) > 1:
         name = result.objectives[1].name
         return name, lambda outcome: outcome.values[name]
+    costs = [outcome.cost for outcome in result.complete if outcome.cost is not None]
+    if len(costs) == len(result.complete):
+        known = next(iter(run.settings.get("budgets", {})), None)
+        name = "parameters" if run.settings else "cost"
+        return known or name, lambda outcome: float(outcome.cost or 0.0)
     if space is None or not shape:
         return "trial", lambda outcome: float(outcome.number)
     from ..profiler import macs
@@ -196,9 +212,9 @@ def _costs(
 
 
 def _pictures(
-    result: SearchResult, winner: Outcome, cost: tuple[str, Callable[[Outcome], float]]
+    result: SearchResult, winner: Outcome, axis: tuple[str, Callable[[Outcome], float]]
 ) -> Iterator[str]:
-    ranked, (cost_name, cost_of) = result.ranked(), cost
+    ranked, (cost_name, cost_of) = result.ranked(), axis
     first = result.objectives[0]
     yield "<h2>What was tried</h2>"
     points = [(f"#{o.number}", cost_of(o), o.values[first.name]) for o in ranked]
@@ -219,6 +235,8 @@ def _pictures(
     caption = "The winner is the star." + (
         " The line joins those that nothing else is better than in both." if front else ""
     )
+    if front and f"#{winner.number}" not in front:  # chosen by what the trials did not measure
+        caption += " It was the best of the finalists once they were trained further."
     yield html.figure(figure, caption)
     varied = len({key_of(outcome.arch) for outcome in ranked}) > 1
     if varied:

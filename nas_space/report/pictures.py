@@ -11,6 +11,7 @@ import numpy as np
 
 from ..mutable.node import key_of
 from .architecture import COLOURS
+from .html import plain
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -76,8 +77,8 @@ def front_picture(
             axes.plot(
                 [cost], [score], "*", markersize=15, color=COLOURS[4], markeredgecolor="white"
             )
-    axes.set_xlabel(axes_names[0])
-    axes.set_ylabel(axes_names[1])
+    axes.set_xlabel(plain(axes_names[0]))
+    axes.set_ylabel(plain(axes_names[1]))
     axes.margins(0.06, 0.1)
     _plain(axes)
     return figure
@@ -113,8 +114,14 @@ def usage_picture(outcomes: Sequence[Outcome], best: Sequence[Outcome]) -> Figur
         for (row, column), share in np.ndenumerate(among_best):
             if share > 0:
                 axes.text(column, row, f"{share:.0%}", ha="center", va="center", fontsize=7)
-        axes.set_yticks(range(len(values)), [part.text for part in values], fontsize=8)
-        axes.set_xticks(range(len(labels)), labels, rotation=60, ha="right", fontsize=8)
+        axes.set_yticks(range(len(values)), [plain(part.text) for part in values], fontsize=8)
+        axes.set_xticks(
+            range(len(labels)),
+            [plain(label) for label in labels],
+            rotation=60,
+            ha="right",
+            fontsize=8,
+        )
         axes.spines[:].set_visible(False)
         axes.tick_params(length=0)
     return figure
@@ -178,9 +185,9 @@ def _stacked(
                 times,
                 np.nan_to_num(np.array(found)).T,
                 colors=[COLOURS[i % len(COLOURS)] for i in range(len(parts))],
-                labels=[part.text for part in parts],
+                labels=[plain(part.text) for part in parts],
             )
-            axes.set_title(label, fontsize=8)
+            axes.set_title(plain(label), fontsize=8)
             axes.set_ylim(0, 1)
             axes.margins(x=0)
             axes.tick_params(labelsize=7)

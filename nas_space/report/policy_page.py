@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from html import escape
 from typing import TYPE_CHECKING, Any
 
+from ..runs.costs import title_of
 from . import html
 from .architecture import blocks_of
 from .pictures import policy_pictures
@@ -45,12 +46,15 @@ def oneshot_parts(run: StoredRun, space: Any) -> Iterator[str]:
 def _winner(run: StoredRun, space: Any, values: dict[str, list[Any]]) -> Iterator[str]:
     """What was found, and what the policy thought of each of its choices in the end."""
     facts = run.conclusion
+    costs = facts.get("costs", {name: facts[name] for name in ("macs", "params")})
     arch = space.canonical(facts["arch"])
     yield "<h2>The winner</h2>"
     words = (
         f"With the weights of the search it reached {facts['inherited']:.1%} on the validation "
         f"split; trained further, {facts['validation']:.1%} there and {facts['test']:.1%} on the "
-        f"test split. It has {facts['macs']:,} multiply-adds and {facts['params']:,} parameters."
+        "test split. It costs: "
+        + ", ".join(f"{title_of(name)} {html.number(v)}" for name, v in costs.items())
+        + "."
     )
     yield f"<p>{escape(words)}</p>"
     yield blocks_of(space, arch, tuple(run.settings["input_shape"]))

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
 
+from .html import plain
+
 __all__ = ["SearchPoint", "search_picture"]
 
 _TRIED, _FOUND, _RANDOM, _LINE = "#8DA9C4", "#D55E00", "#009E73", "#0072B2"
@@ -80,8 +82,8 @@ def search_picture(
             budget, 0.02, " budget", transform=left.get_xaxis_transform(), color="#555555",
             fontsize=9, ha="left",
         )  # fmt: skip
-    left.set_xlabel(cost_name)
-    left.set_ylabel(f"validation {score_name}")
+    left.set_xlabel(plain(cost_name))
+    left.set_ylabel(plain(f"validation {score_name}"))
     left.legend(frameon=False, fontsize=9, loc="best")
     right.scatter(range(len(trials)), [p.score for p in trials], s=18, color=_TRIED, alpha=0.8)
     best = list(accumulate((p.score for p in trials), max))

@@ -1,4 +1,4 @@
-"""`Costs`: the costs of the architectures of one space, by their names in the registry."""
+"""``Costs``: the costs of the architectures of one space, by their names in the registry."""
 
 from __future__ import annotations
 

@@ -16,14 +16,14 @@ __all__ = ["export_network", "load_either", "write_json", "write_network"]
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Writes JSON so that the file is whole at every moment."""
+    """Write JSON so that the file is whole at every moment."""
     beside = path.with_name(path.name + ".partial")
     beside.write_text(json.dumps(content, indent=2, default=str) + "\n", encoding="utf-8")
     beside.replace(path)
 
 
 def export_network(network: nn.Module, input_shape: tuple[int, ...], path: Path) -> None:
-    """Writes a network as a program of ``torch.export``, for batches of any size.
+    """Write a network as a program of ``torch.export``, for batches of any size.
 
     Parameters
     ----------
@@ -50,7 +50,7 @@ def export_network(network: nn.Module, input_shape: tuple[int, ...], path: Path)
 def write_network(
     folder: Path, network: nn.Module, input_shape: tuple[int, ...], facts: Mapping[str, Any]
 ) -> list[Path]:
-    """Writes an architecture's facts, its weights and its program; gives the paths."""
+    """Write an architecture's facts, its weights and its program; give the paths."""
     folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / name for name in ("architecture.json", "weights.safetensors", "network.pt2")]
     # Which order of memory is fast is for the device to say on which it will run.

@@ -1,4 +1,4 @@
-"""`RunFolder`: the folder of a run, with the settings that it was begun with."""
+"""``RunFolder``: the folder of a run, with the settings that it was begun with."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class RunFolder:
     Raises
     ------
     UsageError
-        The folder holds a run and `resume` is not given, or something else.
+        The folder holds a run and ``resume`` is not given, or something else.
     """
 
     def __init__(self, path: Path | str, *, resume: bool) -> None:

@@ -21,7 +21,7 @@ __all__ = ["copy_to_candidates", "zero_last_norms"]
 
 
 def zero_last_norms(space: nn.Module) -> None:
-    """Sets the last norm of each block that adds its input to zero: it begins as an identity.
+    """Set the last norm of each block that adds its input to zero: it begins as an identity.
 
     Goyal et al., arXiv 1706.02677, section 5.1.
 
@@ -39,7 +39,7 @@ def zero_last_norms(space: nn.Module) -> None:
 
 @torch.no_grad()
 def copy_to_candidates(space: nn.Module, arch: Sample) -> None:
-    """Gives the weights of the candidates on one path to the other candidates of each choice.
+    """Give the weights of the candidates on one path to the other candidates of each choice.
 
     Weights of the same name are copied as far as their shapes agree: the first channels, and
     the middle of kernels.  Where the receiver is larger, it computes the same all the same,
@@ -85,7 +85,7 @@ def copy_to_candidates(space: nn.Module, arch: Sample) -> None:
 
 
 def _copy_common(given: Tensor, taken: Tensor) -> None:
-    """Copies what two tensors have in common."""
+    """Copy what two tensors have in common."""
     if taken.dim() > 1:
         taken[: given.shape[0]] = 0
     here, there = [], []

@@ -198,6 +198,7 @@ def _over_trials(
         storage=run.plan.storage or run.folder.path / STUDY,
         seed=run.seed,
         callbacks=[ShowProgress(trials, show, every=0.0)],
+        keep_networks=0,  # what is found is trained further
         resume=True,
         **options,
     )

@@ -1,4 +1,4 @@
-"""`StoredRun`: a search that is stored, looked at without doing anything of it."""
+"""``StoredRun``: a search that is stored, looked at without doing anything of it."""
 
 from __future__ import annotations
 

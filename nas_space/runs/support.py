@@ -197,7 +197,7 @@ class Support:
 
 
 def tried(strategy: Strategy | OneShot, primitive: str) -> Support:
-    """Searches the probe of a primitive for two steps, and runs the network that it finds.
+    """Search the probe of a primitive for two steps, and run the network that it finds.
 
     Parameters
     ----------

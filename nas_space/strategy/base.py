@@ -124,7 +124,7 @@ class SearchState:
 
 
 def check_dedup(dedup: bool) -> None:
-    """Refuses what NNI allows: to propose an architecture again while there are others.
+    """Refuse what NNI allows: to propose an architecture again while there are others.
 
     Raises
     ------
@@ -157,7 +157,7 @@ class Strategy(ABC):
     """What its proposals depend on; by default on the seed of the search."""
 
     def check(self, space: Searchable) -> None:  # noqa: B027 - most can deal with all
-        """Refuses a space that the strategy cannot deal with, before a search of it begins.
+        """Refuse a space that the strategy cannot deal with, before a search of it begins.
 
         Raises
         ------

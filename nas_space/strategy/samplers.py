@@ -95,7 +95,7 @@ class OptunaSampler(Strategy):
         return memory
 
     def _show(self, memory: _Memory, evaluated: Evaluated) -> None:
-        """Adds an evaluated architecture as a trial."""
+        """Add an evaluated architecture as a trial."""
         memory.study.add_trial(
             create_trial(
                 params=memory.params(evaluated.arch, impute=self.impute),
@@ -253,7 +253,7 @@ class NSGAIII(_Genetic):
 
 
 def _check(kind: Any, arguments: dict[str, Any]) -> None:
-    """Refuses arguments that a sampler does not take, or that the search gives."""
+    """Refuse arguments that a sampler does not take, or that the search gives."""
     known = [name for name in inspect.signature(kind).parameters if name != "seed"]
     if "seed" in arguments:
         raise UsageError("the seed is that of the search: search(..., seed=...)")
@@ -267,7 +267,7 @@ def _check(kind: Any, arguments: dict[str, Any]) -> None:
 
 @contextmanager
 def _silent() -> Iterator[None]:
-    """Keeps what Optuna says of the study in memory, which nobody sees, to itself."""
+    """Keep what Optuna says of the study in memory, which nobody sees, to itself."""
     level = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     try:

@@ -93,7 +93,7 @@ class LinearThompson(Strategy):
     Raises
     ------
     UsageError
-        If `initial` is below 2, or `temperature` negative.
+        If ``initial`` is below 2, or ``temperature`` negative.
 
     References
     ----------

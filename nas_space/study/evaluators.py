@@ -2,18 +2,33 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 from torch import nn
+from torch.utils.data import Subset
 
-from ..errors import UsageError
+from ..errors import DataError, DivergenceError, UsageError
 from ..mutable import Sample
 from ..training import Progress, Task, evaluate, fit, make_fabric, recalibrate
+from ..training.batches import is_dataset, length_of
+from ..training.fabric import device_of
+from ..training.randomness import preserved_randomness
+from ..training.scoring import evaluate_with_error
+from .fingerprint import unrestricted
 from .intermediate import pruning, report
 from .objectives import Objective, maximize, minimize
+from .worker import make_network
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 __all__ = ["FromScratch", "Inherited", "from_scratch", "inherited"]
+
+_TRIED = 3
+"""Random architectures that all must fail alike before a task is refused."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +48,11 @@ class Inherited:
 
     def __call__(self, network: nn.Module, arch: Sample) -> dict[str, float]:
         recalibrate(network, self.task, batches=self.batches)
-        return evaluate(network, self.task, self.split)
+        return _scored(network, self.task, self.split)
+
+    def check(self, space: Any) -> None:
+        """Try one batch; see :func:`try_one_batch`."""
+        try_one_batch(space, self.task, self.split, self.weights, train=False)
 
 
 @dataclass(frozen=True)
@@ -72,7 +91,115 @@ class FromScratch:
             seed=self.seed,
             on_step=after_step if pruning() else None,
         )
-        return evaluate(network, self.task, self.split, fabric=fabric)
+        return _scored(network, self.task, self.split, fabric)
+
+    def check(self, space: Any) -> None:
+        """Try one batch; see :func:`try_one_batch`."""
+        device = None if self.device is None else make_fabric(self.device, self.precision)
+        try_one_batch(space, self.task, self.split, self.weights, train=True, fabric=device)
+
+
+def _scored(
+    network: nn.Module, task: Task, split: str, fabric: Fabric | None = None
+) -> dict[str, float]:
+    """Score a network, or raise if its numbers are not finite.
+
+    Accuracy is a number even where all outputs are NaN, so weights and the main metric are looked
+    at, too.
+    """
+    scores = evaluate_with_error(network, task, split, fabric=fabric)
+    bad = [name for name, weight in network.named_parameters() if not weight.isfinite().all()]
+    # A mask may hold infinities on purpose.
+    bad += [name for name, buffer in network.named_buffers() if buffer.isnan().any()]
+    if bad:
+        raise DivergenceError(f"{bad[0]} of the network is not finite, so its score means nothing")
+    for name in (task.main_metric, "loss"):
+        if not math.isfinite(scores.get(name, 0.0)):
+            raise DivergenceError(f"{name} on the {split} data is {scores[name]}")
+    return scores
+
+
+def try_one_batch(
+    space: Any,
+    task: Task,
+    split: str,
+    weights: str,
+    *,
+    train: bool,
+    fabric: Fabric | None = None,
+) -> None:
+    """Take one batch of each kind through a network of a space, before a search begins.
+
+    What fails for several random architectures, and always in the same way, is wrong with the data
+    or with the task, and is refused here. What fails for one only is left to the trials.
+
+    Parameters
+    ----------
+    space
+        A space, or a restriction of one; it stays as it is.
+    task, split
+        What to try, and which data score.
+    weights
+        Which weights the networks have.
+    train
+        Whether networks are trained.
+    fabric
+        Where; by default where the space is.
+
+    Raises
+    ------
+    UsageError
+        If no architecture can be trained and scored so; its cause says why.
+    """
+    for name in ("train", split):
+        if length_of(task.split(name), 1) == 0:
+            raise DataError(f"the {name} data is empty")
+    failures: list[Exception] = []
+    for seed in range(_TRIED):
+        try:
+            with preserved_randomness(device_of(unrestricted(space))):
+                network = make_network(unrestricted(space), space.sample(seed=seed), weights)
+                _one_batch(network, task, split, train=train, fabric=fabric)
+            return
+        except Exception as error:  # noqa: BLE001 - whatever a user's task may run into
+            failures.append(error)
+        if len({type(error) for error in failures}) > 1:
+            return
+    first = failures[0]
+    raise UsageError(
+        f"no network of the space can be trained and scored on one batch: {type(first).__name__}: "
+        f"{first}; look at the data, the loss, the metrics and the optimizer of the task"
+    ) from first
+
+
+def _one_batch(
+    network: nn.Module, task: Task, split: str, *, train: bool, fabric: Fabric | None
+) -> None:
+    one = {"train": task.train, split: task.split(split)}
+    few = {name: _few(source, task.batch_size) for name, source in one.items()}
+    short = replace(task, **few, workers=0)
+    if train:
+        fit(network, short, steps=1, fabric=fabric)
+    evaluate(network, short, split, fabric=fabric)
+
+
+def _few(source: Any, number: int) -> Any:
+    """Return the first examples of a data set, or the first batch of an iterable."""
+    if is_dataset(source):
+        return Subset(source, range(min(number, len(source))))
+    if isinstance(source, Iterator):  # what is taken from it would be missing
+        return source
+    return _Repeated(next(iter(source)))
+
+
+class _Repeated:
+    """One batch, as often as it is asked for."""
+
+    def __init__(self, batch: Any) -> None:
+        self.batch = batch
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter([self.batch])
 
 
 def inherited(task: Task, *, batches: int | None = None, split: str = "validation") -> Inherited:
@@ -94,7 +221,13 @@ def inherited(task: Task, *, batches: int | None = None, split: str = "validatio
     -------
     callable
         To give to ``search``; its objective is the main metric of the task.
+
+    Raises
+    ------
+    UsageError
+        If the task has no such split.
     """
+    task.split(split)
     return Inherited(task, batches, split)
 
 
@@ -132,8 +265,9 @@ def from_scratch(
     Raises
     ------
     UsageError
-        If `epochs` is not positive.
+        If ``epochs`` is not positive, or the task has no such split.
     """
+    task.split(split)
     if epochs < 1:
         raise UsageError(f"epochs must be at least 1, but got {epochs}")
     return FromScratch(task, epochs, split, device, precision, seed)

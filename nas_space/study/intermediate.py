@@ -33,7 +33,7 @@ def pruning() -> bool:
 
 
 def check_pruner(pruner: optuna.pruners.BasePruner | None, objectives: Sequence[str]) -> None:
-    """Raises :class:`UsageError` if a pruner would have nothing to go by."""
+    """Raise :class:`UsageError` if a pruner would have nothing to go by."""
     if len(objectives) > 1 and not isinstance(pruner, (optuna.pruners.NopPruner, type(None))):
         raise UsageError(
             f"a pruner has no use for several objectives ({', '.join(objectives)}): Optuna prunes "
@@ -42,7 +42,7 @@ def check_pruner(pruner: optuna.pruners.BasePruner | None, objectives: Sequence[
 
 
 def report(value: float, step: int) -> None:
-    """Says, from within ``evaluate``, how good the network is so far.
+    """Say, from within ``evaluate``, how good the network is so far.
 
     The search's pruner may end the trial here: the exception that does so is not to be
     caught.  Outside of a search, and in one for several objectives (where Optuna prunes

@@ -36,6 +36,8 @@ from .objectives import Objective
 __all__ = [
     "ABANDONED",
     "ARCHITECTURE",
+    "COST",
+    "ERROR",
     "FAILURE",
     "METRICS",
     "NUMBER",
@@ -49,6 +51,12 @@ ALIVE = "alive"
 
 ARCHITECTURE = "architecture"
 """The attribute of a trial that holds its architecture."""
+
+COST = "cost"
+"""Holds what decides between equal scores: see :func:`nas_space.study.worker.deciding_cost`."""
+
+ERROR = "standard_error"
+"""Holds the standard error of the first objective, where it is known."""
 
 FAILURE = "failure"
 """Holds the traceback of an evaluation that failed."""
@@ -64,6 +72,9 @@ NUMBER = "number"
 
 ABANDONED = "void"
 """Why an attempt came to nothing."""
+
+WEIGHTS = "weights"
+"""The attribute of a study that holds which weights its networks have before they are scored."""
 
 WORKER = "worker"
 """Which process it is that has the trial."""
@@ -228,7 +239,7 @@ class Ledger:
     # -- writing ------------------------------------------------------------------------------
 
     def sign(self, trial: Trial) -> None:
-        """Says that this process has a trial."""
+        """Say that this process has a trial."""
         self._mine = trial
         trial.set_user_attr(WORKER, self.me)
 
@@ -242,7 +253,7 @@ class Ledger:
         raise AssertionError("pauses never end")
 
     def publish(self, trial: Trial, number: int, arch: Sample, repaired: int) -> None:
-        """Takes a number and an architecture."""
+        """Take a number and an architecture."""
         if number != trial.number:
             trial.set_user_attr(NUMBER, number)
         if repaired:
@@ -250,7 +261,7 @@ class Ledger:
         trial.set_user_attr(ARCHITECTURE, arch)
 
     def _release(self, trial: FrozenTrial) -> None:
-        """Declares an attempt abandoned whose process is no more."""
+        """Declare an attempt abandoned whose process is no more."""
         with suppress(ValueError, UpdateFinishedTrialError):  # somebody else was faster
             self.study.tell(trial.number, state=TrialState.FAIL)
 
@@ -287,7 +298,7 @@ def pauses() -> Iterator[float]:
 
 
 def storable(space: Any) -> None:
-    """Checks that architectures can be written down.
+    """Check that architectures can be written down.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""`load_search`: read a search from where its trials are kept, without the space it is of."""
+"""``load_search``: read a search from where its trials are kept, without the space it is of."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ import optuna
 from ..errors import StorageError, suggest
 from .definition import SearchDefinition
 from .fingerprint import describe, differences
+from .ledger import WEIGHTS
+from .networks import KeptNetworks, folder_of
 from .result import SearchResult
 from .storage import NoSampler, Storage, is_file, open_storage, quiet, unreachable
 
@@ -64,7 +66,9 @@ def load_search(storage: Storage, name: str | None = None, *, space: Any = None)
                 f"the search {study.study_name!r} in {str(storage)!r} is of another space: "
                 + "; ".join(what)
             )
-    return SearchResult(study, space, definition.measured())
+    networks = KeptNetworks(0, folder_of(storage, study.study_name))
+    weights = study.user_attrs.get(WEIGHTS, "inherit")
+    return SearchResult(study, space, definition.measured(), weights, networks)
 
 
 def _find(storage: optuna.storages.BaseStorage, name: str | None, where: str) -> optuna.Study:

@@ -1,4 +1,4 @@
-"""`Objective`: what a search makes large or small."""
+"""``Objective``: what a search makes large or small."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
 from ..errors import UsageError
-from ..mutable import MutableExpression
+from ..mutable import Mutable, MutableExpression
 
-__all__ = ["Objective", "Objectives", "maximize", "minimize", "objectives_of"]
+__all__ = ["Objective", "Objectives", "maximize", "minimize", "objectives_of", "ranking"]
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ def maximize(name: str, expression: MutableExpression[Any] | None = None) -> Obj
     >>> maximize("accuracy").sign
     1
     """
-    return Objective(name, "maximize", expression)
+    return _objective(name, "maximize", expression)
 
 
 def minimize(name: str, expression: MutableExpression[Any] | None = None) -> Objective:
@@ -78,7 +78,36 @@ def minimize(name: str, expression: MutableExpression[Any] | None = None) -> Obj
     >>> minimize("area", width * width).sign
     -1
     """
-    return Objective(name, "minimize", expression)
+    return _objective(name, "minimize", expression)
+
+
+def _objective(name: Any, direction: Literal["maximize", "minimize"], expression: Any) -> Objective:
+    """Return an objective, or say what is wrong with how it is asked for."""
+    if not isinstance(name, str):
+        what = "an expression" if isinstance(name, Mutable) else repr(name)
+        raise UsageError(
+            f"{direction}(...) takes the name of the objective first, but got {what}; write "
+            f"{direction}('cost', expression) for what follows from the architecture, or "
+            f"{direction}('accuracy') for a key of what evaluate returns"
+        )
+    if expression is not None and not isinstance(expression, MutableExpression):
+        raise UsageError(
+            f"the objective {name!r} is {expression!r}, which is no expression over labels; leave "
+            "it out if evaluate measures it"
+        )
+    return Objective(name, direction, expression)
+
+
+def ranking(
+    objectives: Sequence[Objective], values: Sequence[float], cost: float | None, number: int
+) -> tuple[float, ...]:
+    """Return the key by which trials are sorted, the best first.
+
+    Where the first objective is equal the next one decides, then what costs less, then the earlier
+    trial. So the first of all is dominated by none, in the objectives and this cost.
+    """
+    better = [-objective.sign * value for objective, value in zip(objectives, values, strict=True)]
+    return (*better, math.inf if cost is None else cost, number)
 
 
 def objectives_of(given: Objectives) -> tuple[Objective, ...]:

@@ -6,8 +6,11 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from ..errors import StorageError, UsageError
+from torch import Tensor
+
+from ..errors import DivergenceError, NasSpaceError, StorageError, UsageError
 from ..mutable import Sample
+from ..profiler import macs
 from ..strategy.oneshot import OneShot, OneShotProgress, Run
 from ..training import Task, load_state, save_state
 from .fingerprint import fingerprint
@@ -92,7 +95,7 @@ def search_oneshot(
     callbacks: Sequence[Callable[[OneShotProgress], object]] = (),
     fabric: Fabric | None = None,
 ) -> OneShotResult:
-    """Searches a space with shared weights, which are those of the space.
+    """Search a space with shared weights, which are those of the space.
 
     Parameters
     ----------
@@ -107,7 +110,7 @@ def search_oneshot(
     seed
         The same seed and the same weights to begin with give the same search.
     storage
-        A file to keep the state in, written every `every` steps and at the end.
+        A file to keep the state in, written every ``every`` steps and at the end.
     every
         How often.
     resume
@@ -119,6 +122,11 @@ def search_oneshot(
 
     Raises
     ------
+    DivergenceError
+        If a loss, or what a policy learns from it, is NaN or infinite; it names the step. The file
+        keeps the last state that was written, and the weights are those before the step.
+    SpaceError
+        If an architecture of the space does not run; it is named.
     StorageError
         If the file is of a search of another space.
     UsageError
@@ -137,7 +145,7 @@ def search_oneshot(
             raise UsageError(f"{file} is there already; resume=True goes on with it")
         _load(run, file)
     while not run.done:
-        progress = run.advance()
+        progress = _advance(run, file)
         due = progress.step in {progress.total, progress.step // every * every}
         if file is not None and due and run.fabric.is_global_zero:
             save_state(file, {"space": fingerprint(space), "run": run.state_dict()})
@@ -146,6 +154,27 @@ def search_oneshot(
     if run.fabric.world_size > 1:
         run.best()  # together: afterwards, a single process may ask
     return OneShotResult(run)
+
+
+def _advance(run: Run, file: Path | None) -> OneShotProgress:
+    """Do one step; where that fails, say what to make of it."""
+    try:
+        return run.advance()
+    except DivergenceError as error:
+        kept = "" if file is None or not file.exists() else f"; the state before is in {file}"
+        raise DivergenceError(f"{error}{kept}") from error
+    except (RuntimeError, ValueError) as error:
+        if not isinstance(error, NasSpaceError):
+            _explain(run)
+        raise
+
+
+def _explain(run: Run) -> None:
+    """Raise what the profiler finds wrong with an architecture, of which torch names no part."""
+    batch = run.training_batch()
+    inputs = batch[0] if isinstance(batch, list | tuple) and batch else None
+    if run.task.step is None and isinstance(inputs, Tensor):
+        macs(run.network, tuple(inputs.shape[1:]), dtype=inputs.dtype)
 
 
 def _load(run: Run, file: Path) -> None:

@@ -42,6 +42,7 @@ class _Order:
     name: str
     pruner: optuna.pruners.BasePruner
     allowed: int
+    before: frozenset[int]
     threads: int
 
 
@@ -87,6 +88,7 @@ class Team:
             study.study_name,
             study.pruner,
             self.model.allowed,
+            self.model.before,
             max(1, (os.cpu_count() or 1) // workers),
         )
         self.seen = {t.number for t in self.model.ledger.trials() if t.state.is_finished()}
@@ -94,7 +96,7 @@ class Team:
         self.crashes = 0
 
     def run(self) -> None:
-        """Works until there is nothing left to do.
+        """Work until there is nothing left to do.
 
         Raises
         ------
@@ -130,7 +132,7 @@ class Team:
         self.team[process] = here
 
     def _ended(self, process: SpawnProcess, file: Path) -> None:
-        """Looks why a process has ended, and sends another one if it was killed."""
+        """Look why a process has ended, and send another one if it was killed."""
         line = self.team.pop(process)
         error: Any = None
         with suppress(EOFError):
@@ -163,7 +165,7 @@ class Team:
                     callback(self.study, trial)
 
     def _dismiss(self) -> None:
-        """Ends what still runs; what it was at is abandoned, and free for others."""
+        """End what still runs; what it was at is abandoned, and free for others."""
         for process in self.team:
             process.terminate()
         until = time.monotonic() + _PATIENCE
@@ -196,7 +198,7 @@ def _work(file: str, line: Connection, timeout: float | None) -> None:
         study = open_study(
             open_storage(order.address), order.name, order.settings.objectives, order.pruner
         )
-        Worker(study, order.settings, (), timeout, allowed=order.allowed).run()
+        Worker(study, order.settings, (), timeout, allowed=order.allowed, before=order.before).run()
     except KeyboardInterrupt:
         pass  # the other processes have it too
     except NasSpaceError as error:

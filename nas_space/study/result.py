@@ -1,7 +1,8 @@
-"""`SearchResult`: what a search has found, for as long as its study is there."""
+"""``SearchResult``: what a search has found, for as long as its study is there."""
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,9 +21,11 @@ from optuna.trial import FrozenTrial, TrialState
 from ..errors import TrialError, UsageError
 from ..mutable import Sample
 from ..mutable.node import key_of
+from ..training.weights import check_fit
 from .fingerprint import unrestricted
-from .ledger import ARCHITECTURE, FAILURE, METRICS, REPAIRED, counts, number_of
-from .objectives import Objective
+from .ledger import ARCHITECTURE, COST, ERROR, FAILURE, METRICS, REPAIRED, counts, number_of
+from .networks import KeptNetworks
+from .objectives import Objective, ranking
 from .storage import quiet, unwarned
 from .worker import make_network
 
@@ -53,6 +56,11 @@ class Outcome:
         In how many labels it differs from what the strategy had proposed.
     failure
         The traceback, if it failed.
+    cost
+        What decides between equal scores: the cost that the space's first budget limits, or else
+        the number of parameters; ``None`` where neither is known.
+    standard_error
+        Of the first objective, on a finite number of examples; ``None`` where it is not known.
     """
 
     number: int
@@ -63,6 +71,8 @@ class Outcome:
     seconds: float
     repaired: int = 0
     failure: str | None = None
+    cost: float | None = None
+    standard_error: float | None = None
 
 
 class SearchResult:
@@ -84,11 +94,13 @@ class SearchResult:
         space: Any,
         objectives: tuple[Objective, ...],
         weights: str = "inherit",
+        networks: KeptNetworks | None = None,
     ) -> None:
         self.study = study
         self.space = space
         self.objectives = objectives
         self._weights = "fresh" if weights == "fresh" else "inherit"
+        self._networks = networks or KeptNetworks(0)
 
     @cached_property
     def outcomes(self) -> list[Outcome]:
@@ -117,6 +129,8 @@ class SearchResult:
             seconds=trial.duration.total_seconds() if trial.duration is not None else 0.0,
             repaired=int(trial.user_attrs.get(REPAIRED, 0)),
             failure=trial.user_attrs.get(FAILURE),
+            cost=trial.user_attrs.get(COST),
+            standard_error=trial.user_attrs.get(ERROR),
         )
 
     def _arch(self, trial: FrozenTrial) -> Sample:
@@ -139,10 +153,33 @@ class SearchResult:
         Parameters
         ----------
         objective
-            Its name; the first one by default.  Among equals the earlier comes first.
+            Its name; the first one by default.  Among equals the other objectives decide, then
+            what costs less (:attr:`Outcome.cost`), then the earlier comes first.
         """
         by = self._objective(objective)
-        return sorted(self.complete, key=lambda outcome: -by.sign * outcome.values[by.name])
+        order = [by, *(other for other in self.objectives if other != by)]
+
+        def rank(outcome: Outcome) -> tuple[float, ...]:
+            values = [outcome.values[one.name] for one in order]
+            return ranking(order, values, outcome.cost, outcome.number)
+
+        return sorted(self.complete, key=rank)
+
+    def sharing(self, objective: str | None = None) -> list[Outcome]:
+        """Return the complete trials that share the best score, that of the winner first.
+
+        A small validation set makes many; then the order among them says little.
+        """
+        by, ranked = self._objective(objective), self.ranked(objective)
+        return [one for one in ranked if one.values[by.name] == ranked[0].values[by.name]]
+
+    @property
+    def standard_error(self) -> float | None:
+        """The standard error of the winner's score on its validation data, where it is known.
+
+        Evaluators of a :class:`~nas_space.training.Task` measure it.
+        """
+        return self.winner().standard_error if self.complete else None
 
     def winner(self, objective: str | None = None) -> Outcome:
         """Return the best trial by one objective, the first one by default.
@@ -172,7 +209,7 @@ class SearchResult:
         return dict(self.winner(objective).arch)
 
     def top(self, k: int, objective: str | None = None) -> list[Sample]:
-        """The `k` best architectures by one objective, the best first."""
+        """The ``k`` best architectures by one objective, the best first."""
         return [dict(outcome.arch) for outcome in self.ranked(objective)[:k]]
 
     def pareto(self) -> list[Sample]:
@@ -212,18 +249,38 @@ class SearchResult:
     def network(self, arch: Mapping[str, Any] | None = None) -> Any:
         """The network of an architecture, by default of the best one.
 
-        It has the weights of the space, or fresh ones if the search trained its candidates
-        from these.
+        The networks of the best trials have the weights and buffers with which they were scored,
+        bit for bit; as many are kept as ``search(keep_networks=...)`` says.  That of any other
+        architecture has the weights of the space; or fresh ones, with a warning, if the search
+        trained its candidates from these.
 
         Raises
         ------
         UsageError
             If the study was opened without the space.
+        CheckpointError
+            If the weights that were kept do not fit, because ``evaluate`` has changed the network.
         """
         if self.space is None:
             raise UsageError("networks are made by the space: open the study with it")
-        chosen = self.best() if arch is None else dict(arch)
-        return make_network(unrestricted(self.space), chosen, self._weights)
+        chosen = self.winner().arch if arch is None else self.space.canonical(arch)
+        network = make_network(unrestricted(self.space), dict(chosen), self._weights)
+        key = key_of(chosen, loose=True)
+        for outcome in self.complete:
+            if key_of(outcome.arch, loose=True) != key:
+                continue
+            state = self._networks.state(outcome.number)
+            if state is not None:
+                check_fit(network, state)
+                network.load_state_dict(state)
+                return network
+        if self._weights == "fresh":
+            warnings.warn(
+                "the weights that this architecture was scored with are not kept here, so its "
+                "network is freshly initialised; search(keep_networks=...) says how many are",
+                stacklevel=2,
+            )
+        return network
 
     def labelled_study(self) -> optuna.Study:
         """A copy of the study, in memory, in which labels are parameters.
@@ -293,6 +350,9 @@ class SearchResult:
         if self.complete:
             values = self.ranked()[0].values
             found += ", best " + ", ".join(f"{k}={v:.6g}" for k, v in values.items())
+            sharing, error = len(self.sharing()), self.standard_error
+            found += f", a score that {sharing} share" if sharing > 1 else ""
+            found += f", standard error {error:.2g}" if error is not None else ""
         return f"SearchResult({found})"
 
 

@@ -1,24 +1,31 @@
-"""`search`: the one entry point of every search."""
+"""``search``: the one entry point of every search."""
 
 from __future__ import annotations
 
 import tempfile
+import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast, overload
 
 import optuna
 from optuna.storages import BaseStorage
+from torch import nn
 
 from ..errors import UsageError, suggest
+from ..mutable import Mutable
 from ..strategy import RegularizedEvolution, Strategy, get_strategy
 from ..strategy.oneshot import OneShot, OneShotName, OneShotProgress
+from ..tables import Restricted
 from ..training import Task
 from .definition import SearchDefinition
-from .evaluators import from_scratch
+from .evaluators import FromScratch, Inherited, from_scratch
+from .failures import FailureWarnings, failure_error
 from .fingerprint import unrestricted
 from .intermediate import check_pruner
-from .ledger import storable
+from .ledger import FAILURE, WEIGHTS, storable
+from .networks import KeptNetworks, folder_of
 from .objectives import Objectives, objectives_of
 from .oneshot import OneShotResult, search_oneshot
 from .processes import Team
@@ -70,6 +77,7 @@ def search(
     callbacks: Sequence[Callback] = (),
     weights: Literal["inherit", "fresh", "none"] | None = None,
     pruner: optuna.pruners.BasePruner | None = None,
+    keep_networks: int = 1,
     resume: bool = False,
 ) -> SearchResult: ...
 def search(
@@ -88,13 +96,14 @@ def search(
     failures: int | None = None,
     weights: Literal["inherit", "fresh", "none"] | None = None,
     pruner: optuna.pruners.BasePruner | None = None,
+    keep_networks: int = 1,
     resume: bool = False,
     steps: int | None = None,
     epochs: float | None = None,
     every: int = 100,
     fabric: Fabric | None = None,
 ) -> Any:
-    """Searches a space for its best architectures.
+    """Search a space for its best architectures.
 
     Parameters
     ----------
@@ -105,7 +114,7 @@ def search(
         :class:`~nas_space.training.Task`: then each network is trained on it from scratch
         (:func:`from_scratch` and :func:`inherited` say more).
     strategy
-        Who proposes architectures, or its name, see :func:`~nas_space.strategy.get_strategy`;
+        Proposes architectures; or its name, see :func:`~nas_space.strategy.get_strategy`;
         :class:`~nas_space.strategy.RegularizedEvolution` by default.  Or a one-shot strategy,
         which trains the weights of the space on the task while it searches: then what is about
         trials has no meaning, and :func:`~nas_space.study.oneshot.search_oneshot` says more.
@@ -121,7 +130,7 @@ def search(
     name
         Of the study in the storage.
     workers
-        How many processes evaluate on this machine.  More than one need `evaluate` and the
+        How many processes evaluate on this machine.  More than one need ``evaluate`` and the
         classes of the space at the top level of a module.
     seed
         Of proposals and evaluations.  With one worker, the same seed gives the same search.
@@ -130,7 +139,8 @@ def search(
     timeout
         Seconds after which no further trial is begun.
     failures
-        With how many trials that fail the search gives up; by default a tenth, at least 10.
+        With how many trials that fail the search gives up; by default a tenth, at least 10, and
+        with the first three, if these all fail for the same reason.
     weights
         Which weights networks have: ``'inherit'`` those of the space, ``'fresh'`` new ones,
         ``'none'`` for no network at all (``evaluate`` gets ``None``).  By default what the
@@ -138,6 +148,9 @@ def search(
     pruner
         One of Optuna's, to end poor trials early, by what they :func:`report`; for a single
         objective only.
+    keep_networks
+        Of how many of the best trials the weights are kept, for :meth:`SearchResult.network` to
+        give the network that was scored, bit for bit: beside the file of the storage, or in memory.
     resume
         Whether to go on with a study of this name, or to join others that work on it, on
         other machines, too.  If there is none, one is begun.
@@ -156,9 +169,10 @@ def search(
         If the storage cannot be reached, or the study there is of another space or for other
         objectives.
     TrialError
-        If more trials fail than may.
+        If more trials fail than may, or none is complete in the end; with the first failure.
     UsageError
-        If an argument makes no sense, or ``evaluate`` returns what is no number.
+        If an argument makes no sense, ``evaluate`` returns what is no number, or a network of the
+        space cannot be trained and scored on one batch of the task.
 
     Examples
     --------
@@ -171,23 +185,15 @@ def search(
     >>> len(result.outcomes)
     20
     """
+    _check_kinds(space, strategy)
     if isinstance(strategy, str):
         strategy = cast("Strategy | OneShot", get_strategy(strategy))
     if isinstance(strategy, OneShot):
-        trial_by_trial = {
-            "objectives": objectives is None,
-            "trials": trials == 100,
-            "workers": workers == 1,
-            "timeout": timeout is None,
-            "failures": failures is None,
-            "weights": weights is None,
-            "pruner": pruner is None,
-        }
-        refused = [argument for argument, unset in trial_by_trial.items() if not unset]
-        if refused:
-            raise UsageError(
-                f"{type(strategy).__name__} makes no trials, so {refused} have no meaning"
-            )
+        _refuse_trials(
+            strategy, objectives=objectives is None, trials=trials == 100, workers=workers == 1,
+            timeout=timeout is None, failures=failures is None, weights=weights is None,
+            pruner=pruner is None, keep_networks=keep_networks == 1,
+        )  # fmt: skip
         return search_oneshot(
             space,
             cast("Task", target),
@@ -203,9 +209,12 @@ def search(
         )
     if steps is not None or epochs is not None or fabric is not None:
         raise UsageError("steps, epochs and fabric are of one-shot strategies; see trials=")
+    _check_numbers(
+        trials=(trials, 1), workers=(workers, 1), failures=(failures, 1),
+        keep_networks=(keep_networks, 0),
+    )  # fmt: skip
     evaluate: Evaluate = from_scratch(target) if isinstance(target, Task) else target
-    numbers = {"trials": trials, "workers": workers, "failures": failures, "timeout": timeout}
-    _check(evaluate, strategy, weights, numbers)
+    _check(evaluate, strategy, weights, timeout)
     if workers > 1 and isinstance(storage, BaseStorage):
         raise UsageError("several workers each open the storage: give its address, not itself")
     settings = Settings(
@@ -217,18 +226,24 @@ def search(
         seed=seed,
         failures=max(10, trials // 10) if failures is None else failures,
         weights=weights or str(getattr(evaluate, "weights", "inherit")),
+        networks=KeptNetworks(keep_networks, folder_of(storage, name)),
+        patient=failures is not None,
     )
     _check_expressions(settings)
     check_pruner(pruner, [objective.name for objective in settings.objectives])
     settings.strategy.check(space)
     if storage is not None or workers > 1:
         storable(unrestricted(space))
+    if isinstance(evaluate, FromScratch | Inherited):
+        evaluate.check(space)
+    callbacks = [FailureWarnings(), *callbacks]
 
-    def run(where: Storage) -> optuna.Study:
+    def run(where: Storage, settings: Settings) -> optuna.Study:
         try:
             study = open_study(open_storage(where), name, settings.objectives, pruner)
             definition = SearchDefinition.of(space, settings.objectives)
             definition.claim(study, where, resume=resume)
+            study.set_user_attr(WEIGHTS, settings.weights)
             if workers == 1:
                 Worker(study, settings, callbacks, timeout).run()
             else:
@@ -237,32 +252,90 @@ def search(
         except optuna.exceptions.StorageInternalError as error:
             raise unreachable(where, error) from error
 
-    if storage is None and workers > 1:
-        # Processes meet in a file; nobody else needs it.
+    if workers > 1 and settings.networks.folder is None:
+        # Processes meet in files; nobody else needs them.
         with tempfile.TemporaryDirectory() as folder:
-            file = Path(folder, "search.db")
-            run(file)
-            study = in_memory(open_storage(file), name)
+            shared = replace(settings, networks=KeptNetworks(keep_networks, Path(folder)))
+            if storage is None:
+                file = Path(folder, "search.db")
+                run(file, shared)
+                study = in_memory(open_storage(file), name)
+            else:
+                study = run(storage, shared)
+            networks = shared.networks.in_memory()
     else:
-        study = run(storage)
-    return SearchResult(study, space, settings.objectives, settings.weights)
+        study, networks = run(storage, settings), settings.networks
+    result = SearchResult(study, space, settings.objectives, settings.weights, networks)
+    _check_found(result)
+    return result
 
 
-def _check(
-    evaluate: Any, strategy: Any, weights: str | None, least: dict[str, float | None]
-) -> None:
+def _check_kinds(space: Any, strategy: Any) -> None:
+    """Refuse classes in place of their objects, and what is no space."""
+    if isinstance(strategy, type):
+        name = strategy.__name__
+        raise UsageError(f"strategy is the class {name}; give an object of it: {name}()")
+    if isinstance(space, type):
+        raise UsageError(f"{space.__name__} is a class; give a space, such as {space.__name__}()")
+    if isinstance(space, Mutable | Restricted) and hasattr(space, "freeze"):
+        return
+    if isinstance(space, nn.Module):
+        raise UsageError(
+            f"{type(space).__name__} is one network, not a space of networks: derive its class "
+            "from nas_space.ModelSpace and put choices in it"
+        )
+    raise UsageError(f"a space is a ModelSpace, or a restriction of one, but got {space!r}")
+
+
+def _refuse_trials(strategy: OneShot, **unset: bool) -> None:
+    """Refuse arguments that are about trials, which a one-shot strategy does not make."""
+    refused = [argument for argument, is_unset in unset.items() if not is_unset]
+    if refused:
+        raise UsageError(f"{type(strategy).__name__} makes no trials, so {refused} have no meaning")
+
+
+def _check_numbers(**numbers: tuple[Any, int]) -> None:
+    """Refuse what is no whole number, or less than the least that makes sense."""
+    for name, (number, least) in numbers.items():
+        if number is None and name == "failures":
+            continue
+        if not isinstance(number, int) or isinstance(number, bool):
+            raise UsageError(f"{name} is a whole number, but got {number!r}")
+        if number < least:
+            what = "positive" if least else "0 or more"
+            raise UsageError(f"{name} must be {what}, but got {number}")
+
+
+def _check(evaluate: Any, strategy: Any, weights: str | None, timeout: Any) -> None:
+    number = isinstance(timeout, int | float) and not isinstance(timeout, bool)
+    if timeout is not None and not (number and timeout > 0):
+        raise UsageError(f"timeout must be positive, a number of seconds, but got {timeout!r}")
     if not callable(evaluate):
         raise UsageError(
             "what to search for is a function evaluate(network, arch), or a Task, "
             f"but got {evaluate!r}"
         )
-    for name, number in least.items():
-        if number is not None and number <= 0:
-            raise UsageError(f"{name} must be positive, but got {number}")
     if strategy is not None and not isinstance(strategy, Strategy):
         raise UsageError(f"a strategy is one of nas_space.strategy, but got {strategy!r}")
     if weights not in (None, "inherit", "fresh", "none"):
         raise UsageError(f"weights must be 'inherit', 'fresh' or 'none', but got {weights!r}")
+
+
+def _check_found(result: SearchResult) -> None:
+    """Raise if trials have ended and none is complete: then nothing was found."""
+    if not result.outcomes or result.complete:
+        return
+    trials = [t for t in result.study.get_trials(deepcopy=False) if FAILURE in t.user_attrs]
+    number = len(result.outcomes)
+    if trials:
+        raise failure_error(
+            f"none of {number} trials is complete", trials, "Mend it, and search again or resume"
+        )
+    warnings.warn(
+        f"all {number} trials were stopped early by the pruner, so none is complete and there is "
+        "no best; give it more trials to compare with before it stops any",
+        stacklevel=3,
+    )
 
 
 def _check_expressions(settings: Settings) -> None:

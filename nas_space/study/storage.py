@@ -118,7 +118,7 @@ def _database(address: str, options: dict[str, Any] | None = None) -> RDBStorage
 
 
 def _make(path: Path, options: dict[str, Any]) -> None:
-    """Makes a file with tables, in one piece, unless somebody else is faster.
+    """Make a file with tables, in one piece, unless somebody else is faster.
 
     Nobody ever sees a file in which tables are still being made.
     """

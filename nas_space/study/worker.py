@@ -5,27 +5,44 @@ from __future__ import annotations
 import sys
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from heapq import nsmallest
 from typing import Any, NoReturn
 
 import optuna
 import torch
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, Trial, TrialState
+from torch import nn
 
 from ..errors import TrialError, UsageError
-from ..mutable import Sample
+from ..mutable import Mutable, MutableExpression, Sample
 from ..mutable.random_words import words
 from ..strategy import SearchState, Strategy
 from ..strategy.neighbours import nearest
 from ..training.fabric import device_of
 from ..training.randomness import preserved_randomness, seed_globally, seed_of
+from ..training.scoring import STANDARD_ERROR
+from .failures import all_alike, failure_error
 from .fingerprint import unrestricted
 from .intermediate import reporting_to
-from .ledger import ABANDONED, FAILURE, METRICS, Ledger, LedgerSnapshot, counts, pauses
-from .objectives import Objective, Unusable, measured
+from .ledger import (
+    ABANDONED,
+    ARCHITECTURE,
+    COST,
+    ERROR,
+    FAILURE,
+    METRICS,
+    Ledger,
+    LedgerSnapshot,
+    counts,
+    number_of,
+    pauses,
+)
+from .networks import KeptNetworks
+from .objectives import Objective, Unusable, measured, ranking
 from .storage import quiet
 
 __all__ = ["Callback", "Settings", "Worker"]
@@ -62,6 +79,10 @@ class Settings:
         How many may fail.
     weights
         Of the networks: 'inherit', 'fresh', or 'none' for no network at all.
+    networks
+        Where the networks of the best trials are kept.
+    patient
+        Whether to go on although the first trials all failed for the same reason.
     """
 
     space: Any
@@ -72,6 +93,8 @@ class Settings:
     seed: int
     failures: int
     weights: str
+    networks: KeptNetworks
+    patient: bool = False
 
     @cached_property
     def costs(self) -> tuple[Any, ...]:
@@ -105,6 +128,9 @@ class Worker:
     allowed
         With how many failures in the whole study the search gives up; by default with so
         many more than there are now as the settings say.
+    before
+        The trials that had ended when the search was begun or resumed; by default when this is
+        made.
     """
 
     def __init__(
@@ -115,6 +141,7 @@ class Worker:
         timeout: float | None = None,
         *,
         allowed: int | None = None,
+        before: frozenset[int] | None = None,
     ) -> None:
         self.study = study
         self.settings = settings
@@ -122,15 +149,20 @@ class Worker:
         self.base = unrestricted(settings.space)
         self.ledger = Ledger(study, settings.space, settings.objectives)
         self.deadline = None if timeout is None else time.monotonic() + timeout
-        before = self.ledger.look().failures
-        self.allowed = before + settings.failures if allowed is None else allowed
+        failed = self.ledger.look().failures
+        self.allowed = failed + settings.failures if allowed is None else allowed
+        ended = frozenset(t.number for t in self.ledger.trials() if t.state.is_finished())
+        self.before = ended if before is None else before
+        self.cost = deciding_cost(settings.space)
+        self._worst_kept: tuple[float, ...] | None = None
+        self._kept: set[int] = set()
         self.exhausted = False
         self.error: Exception | None = None
         self.current: int | None = None
         self.ample = False
 
     def run(self) -> None:
-        """Works until there is nothing left to do.
+        """Work until there is nothing left to do.
 
         Raises
         ------
@@ -163,8 +195,8 @@ class Worker:
         """Whether there is something to do; waits until that is known."""
         for pause in pauses():
             snapshot = self.ledger.look()
-            if self.error is None and snapshot.failures >= self.allowed:
-                self.error = self._too_many_failures()
+            if self.error is None:
+                self.error = self._verdict(snapshot)
             if self.error is not None or snapshot.finished >= self.settings.trials:
                 return False
             if self.deadline is not None and time.monotonic() >= self.deadline:
@@ -188,6 +220,9 @@ class Worker:
 
     def _call_back(self, study: optuna.Study, trial: FrozenTrial) -> None:
         self.current = None
+        if trial.number in self._kept:
+            self._kept.discard(trial.number)
+            self._drop_networks()
         if counts(trial):
             for callback in self.callbacks:
                 callback(study, trial)
@@ -198,14 +233,28 @@ class Worker:
             t.number == self.current and t.state == TrialState.FAIL for t in self.ledger.trials()
         )
 
-    def _too_many_failures(self) -> TrialError:
-        reasons = [t.user_attrs[FAILURE] for t in self.ledger.trials() if FAILURE in t.user_attrs]
-        last = reasons[-1].strip().splitlines()[-1]
-        return TrialError(
-            f"{self.settings.failures} trials have failed, so the search ends; the last because of "
-            f"{last!r}. Each trial's traceback is in its attribute {FAILURE!r}; what has been "
-            "found is kept. Resume with a larger `failures` to go on all the same"
-        )
+    def _verdict(self, snapshot: LedgerSnapshot) -> TrialError | None:
+        """Return the error that ends the search, if too much has failed."""
+        hopeless = not self.settings.patient and snapshot.failures and not snapshot.history
+        if snapshot.failures < self.allowed and not hopeless:
+            return None
+        ended = [t for t in self.ledger.trials() if t.state.is_finished() and counts(t)]
+        failed = [trial for trial in ended if FAILURE in trial.user_attrs]
+        if snapshot.failures >= self.allowed:
+            return failure_error(
+                f"{self.settings.failures} trials have failed, so the search ends",
+                failed,
+                f"Each trial's traceback is in its attribute {FAILURE!r}; what has been found is "
+                "kept. Resume with a larger `failures` to go on all the same",
+            )
+        new = [trial for trial in ended if trial.number not in self.before]
+        if len(failed) == len(ended) and all_alike(new):
+            return failure_error(
+                "the first trials have all failed for the same reason, so the search ends",
+                [trial for trial in failed if trial.number not in self.before],
+                "Mend it and resume; or say by `failures` how many may fail, to go on all the same",
+            )
+        return None
 
     # -- one attempt ------------------------------------------------------------------------------
 
@@ -241,7 +290,7 @@ class Worker:
         raise Failed(reason)
 
     def _interrupted(self, trial: Trial) -> None:
-        """Leaves the attempt to whoever resumes the search."""
+        """Leave the attempt to whoever resumes the search."""
         trial.set_user_attr(ABANDONED, "interrupted")
         if not isinstance(sys.exception(), KeyboardInterrupt):  # of which Optuna takes care
             self.study.tell(trial, state=TrialState.FAIL)
@@ -292,6 +341,7 @@ class Worker:
         with preserved_randomness(device), reporting_to(trial):
             seed_globally(self.settings.seed, "search/evaluate", number, device)
             network = make_network(self.base, arch, self.settings.weights)
+            parameters = 0 if network is None else sum(p.numel() for p in network.parameters())
             returned = self.settings.evaluate(network, dict(arch))
         try:
             numbers = {**measured(objectives, returned), **known}
@@ -299,9 +349,67 @@ class Worker:
             self.error = error  # the next architecture would fare no better
             raise
         values = [numbers.pop(objective.name) for objective in objectives]
+        if STANDARD_ERROR in numbers:
+            trial.set_user_attr(ERROR, numbers.pop(STANDARD_ERROR))
         if numbers:
             trial.set_user_attr(METRICS, numbers)
+        cost = None
+        if self.cost is not None:
+            cost = float(read(self.cost))
+        elif network is not None:
+            cost = float(parameters)
+        if cost is not None:
+            trial.set_user_attr(COST, cost)
+        if network is not None:
+            self._keep(trial, number, network, ranking(objectives, values, cost, number))
         return values
+
+    # -- networks -------------------------------------------------------------------------------
+
+    def _keep(self, trial: Trial, number: int, network: nn.Module, rank: tuple[float, ...]) -> None:
+        """Keep a network that is among the best so far."""
+        kept = self.settings.networks
+        # The worst that is kept only gets better: what was not good enough once need not be
+        # compared with all trials again.
+        if kept.count and (self._worst_kept is None or rank < self._worst_kept):
+            best = nsmallest(kept.count, self._ranks())
+            if len(best) == kept.count:
+                self._worst_kept = best[-1]
+            if len(best) < kept.count or rank < best[-1]:
+                kept.keep(number, network)
+                self._kept.add(trial.number)
+
+    def _drop_networks(self) -> None:
+        """Drop the networks that are not among the best any more, or whose trial failed."""
+        kept = self.settings.networks
+        best = {int(rank[-1]) for rank in nsmallest(kept.count, self._ranks())}
+        ended = {number_of(t) for t in self.ledger.trials() if t.state.is_finished() and counts(t)}
+        kept.keep_only(best, ended)
+
+    def _ranks(self) -> Iterator[tuple[float, ...]]:
+        for trial in self.ledger.trials():
+            if trial.state == TrialState.COMPLETE and ARCHITECTURE in trial.user_attrs:
+                cost = trial.user_attrs.get(COST)
+                yield ranking(self.settings.objectives, trial.values, cost, number_of(trial))
+
+
+def deciding_cost(space: Any) -> MutableExpression[Any] | None:
+    """Return the cost that decides between equal scores: that of the space's first budget.
+
+    ``None`` if the space is not restricted by one; then the number of parameters decides.
+    """
+    for condition in getattr(space, "conditions", ()):
+        expression = getattr(condition, "expression", None)
+        operator = getattr(expression, "operator", None)
+        if operator is None or expression is None or len(expression.arguments) != 2:
+            continue
+        smaller, larger = expression.arguments
+        if operator.name in ("ge", "gt"):
+            smaller, larger = larger, smaller
+        limited = operator.name in ("le", "lt", "ge", "gt") and not isinstance(larger, Mutable)
+        if limited and isinstance(smaller, MutableExpression):
+            return smaller
+    return None
 
 
 def make_network(space: Any, arch: Sample, weights: str) -> Any:

@@ -15,6 +15,8 @@ from ..mutable.node import Leaf, Node, postorder
 from ..mutable.printing import brief
 from .path_conditions import PathConditions
 
+__all__ = ["Activity"]
+
 _EASY = 2**12
 """Conditions with more entries than this are named by an auxiliary variable."""
 

@@ -81,7 +81,7 @@ class Conditions:
         self.windows: dict[int, Window] = {}
 
     def add(self, condition: Any, guard: Factor = TRUE) -> None:
-        """Adds a condition, which must hold where the guard does.
+        """Add a condition, which must hold where the guard does.
 
         Raises
         ------
@@ -118,7 +118,7 @@ class Conditions:
             ) from None
 
     def _bound(self, condition: Node, guard: Factor) -> bool:
-        """Takes a comparison as a window on a cost, if it is one."""
+        """Take a comparison as a window on a cost, if it is one."""
         name, cost, bound = _sides(condition)
         if isinstance(bound, Node):
             cost, bound = apply("sub", cost, bound), 0

@@ -17,7 +17,7 @@ __all__ = ["check_constraint", "check_covered"]
 
 
 def check_covered(root: Node, expression: Node, guard: Factor = TRUE) -> None:
-    """Refuses an expression that needs what the space does not have, or not always.
+    """Refuse an expression that needs what the space does not have, or not always.
 
     Parameters
     ----------

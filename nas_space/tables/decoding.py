@@ -15,6 +15,8 @@ from ..mutable.factors import Array
 from ..mutable.node import Leaf
 from .model import CompiledModel, Model
 
+__all__ = ["Decoder", "default_code", "meets", "within"]
+
 _AT_ONCE = 64
 """Architectures that are decoded together."""
 

@@ -20,7 +20,7 @@ __all__ = [
     "JoinStep",
     "by_elimination",
     "by_sweeping",
-    "planned",
+    "cheapest_order",
     "union",
 ]
 
@@ -88,13 +88,13 @@ class EliminationOrder:
         return self.cliques
 
     def entries(self, scope: frozenset[int]) -> float:
-        """How many states there are."""
+        """Return how many states there are."""
         return math.prod(float(self.sizes[place]) for place in scope)
 
     def joined(
         self, left: CliqueSize, right: CliqueSize, needed: frozenset[int]
     ) -> tuple[CliqueSize, float]:
-        """What a join makes, and the work it is."""
+        """Return what a join makes, and the work it is."""
         everything = left.scope | right.scope
         scope = everything & needed
         spans = tuple(
@@ -113,7 +113,7 @@ class EliminationOrder:
         )
 
     def join(self, left: int, right: int, needed: frozenset[int]) -> int:
-        """Adds a join; gives the number of what it makes."""
+        """Add a join; give the number of what it makes."""
         item, work = self.joined(self.items[left], self.items[right], needed)
         self.work += work
         self.steps.append(JoinStep(left, right, item.scope))
@@ -121,7 +121,7 @@ class EliminationOrder:
         return len(self.items) - 1
 
     def finish(self, left: int, right: int) -> None:
-        """Adds the last join, of which only what ends within bounds is looked at."""
+        """Add the last join, of which only what ends within bounds is looked at."""
         one, other = self.items[left], self.items[right]
         pairs = self.entries(one.scope | other.scope)
         fewer = min(one.rows, other.rows) if len(self.rooms) < 2 else one.rows * other.rows
@@ -129,91 +129,91 @@ class EliminationOrder:
         self.steps.append(JoinStep(left, right, frozenset()))
 
 
-def planned(
+def cheapest_order(
     sizes: Sequence[int], items: Sequence[CliqueSize], rooms: Sequence[int]
 ) -> EliminationOrder:
-    """The plan that is likely to be less work."""
-    plans = [
+    """Return the order that is likely to be less work."""
+    orders = [
         by_elimination(EliminationOrder(sizes, items, rooms)),
         by_sweeping(EliminationOrder(sizes, items, rooms)),
     ]
-    return min(plans, key=lambda plan: plan.work)
+    return min(orders, key=lambda order: order.work)
 
 
-def union(plan: EliminationOrder, numbers: Sequence[int]) -> frozenset[int]:
-    """The variables of several relations."""
-    return frozenset[int]().union(*(plan.items[number].scope for number in numbers))
+def union(order: EliminationOrder, numbers: Sequence[int]) -> frozenset[int]:
+    """Return the variables of several relations."""
+    return frozenset[int]().union(*(order.items[number].scope for number in numbers))
 
 
 # -- eliminating the cheapest variable ------------------------------------------------------------
 
 
-def by_elimination(plan: EliminationOrder) -> EliminationOrder:
-    """Eliminates the variable next whose cliques are the least work to join."""
-    items = list(range(plan.cliques))
-    while variables := union(plan, items):
-        variable = min(variables, key=lambda place: (_effort(plan, items, place), place))
-        group = [item for item in items if variable in plan.items[item].scope]
-        items = [item for item in items if variable not in plan.items[item].scope]
+def by_elimination(order: EliminationOrder) -> EliminationOrder:
+    """Eliminate the variable next whose cliques are the least work to join."""
+    items = list(range(order.cliques))
+    while variables := union(order, items):
+        variable = min(variables, key=lambda place: (_effort(order, items, place), place))
+        group = [item for item in items if variable in order.items[item].scope]
+        items = [item for item in items if variable not in order.items[item].scope]
         if not items:
-            return _fold(plan, group, frozenset(), 2)
-        _fold(plan, group, union(plan, items), 1)
-        items.append(len(plan.items) - 1)
-    return _fold(plan, items, frozenset(), 2)
+            return _fold(order, group, frozenset(), 2)
+        _fold(order, group, union(order, items), 1)
+        items.append(len(order.items) - 1)
+    return _fold(order, items, frozenset(), 2)
 
 
-def _effort(plan: EliminationOrder, items: Sequence[int], variable: int) -> float:
-    group = [item for item in items if variable in plan.items[item].scope]
-    rows = math.prod(plan.items[item].rows for item in group)
-    return plan.entries(union(plan, group)) * rows
+def _effort(order: EliminationOrder, items: Sequence[int], variable: int) -> float:
+    group = [item for item in items if variable in order.items[item].scope]
+    rows = math.prod(order.items[item].rows for item in group)
+    return order.entries(union(order, group)) * rows
 
 
 def _fold(
-    plan: EliminationOrder, group: list[int], elsewhere: frozenset[int], until: int
+    order: EliminationOrder, group: list[int], elsewhere: frozenset[int], until: int
 ) -> EliminationOrder:
-    """Joins a group, the smallest first; of the last group, the last two finish the plan."""
+    """Joins a group, the smallest first; of the last group, the last two finish the order."""
     waiting = list(group)
 
     def size(number: int) -> tuple[float, int]:
-        item = plan.items[number]
-        return item.rows * plan.entries(item.scope), number
+        item = order.items[number]
+        return item.rows * order.entries(item.scope), number
 
-    while len(waiting) > until or (until == 1 and not plan.items[waiting[0]].scope <= elsewhere):
+    while len(waiting) > until or (until == 1 and not order.items[waiting[0]].scope <= elsewhere):
         waiting.sort(key=size)
         first = waiting.pop(0)
-        second = waiting.pop(0) if waiting else plan.nothing
-        waiting.append(plan.join(first, second, elsewhere | union(plan, waiting)))
+        second = waiting.pop(0) if waiting else order.nothing
+        waiting.append(order.join(first, second, elsewhere | union(order, waiting)))
     if until == 2:
-        plan.finish(waiting[0], waiting[1] if len(waiting) > 1 else plan.nothing)
-    return plan
+        order.finish(waiting[0], waiting[1] if len(waiting) > 1 else order.nothing)
+    return order
 
 
 # -- sweeping along a line ----------------------------------------------------------------------
 
 
-def by_sweeping(plan: EliminationOrder) -> EliminationOrder:
-    """Joins cliques one by one from both ends of a line, to where the two meet at least cost."""
-    there = _line(plan, 0)
-    line = _line(plan, there[-1])
-    forth, back = _swept(plan, line), _swept(plan, line[::-1])
+def by_sweeping(order: EliminationOrder) -> EliminationOrder:
+    """Join cliques one by one from both ends of a line, to where the two meet at least cost."""
+    there = _line(order, 0)
+    line = _line(order, there[-1])
+    forth, back = _swept(order, line), _swept(order, line[::-1])
     ways = []
     for split in range(1, len(line)):
         one, other = forth[split - 1], back[len(line) - split - 1]
-        ways.append((_meeting(plan, one, other), split))
+        ways.append((_meeting(order, one, other), split))
     if not ways:
-        plan.finish(line[0], plan.nothing)
-        return plan
+        order.finish(line[0], order.nothing)
+        return order
     _, split = min(ways)
-    plan.finish(_walk(plan, line, split), _walk(plan, line[::-1], len(line) - split))
-    return plan
+    order.finish(_walk(order, line, split), _walk(order, line[::-1], len(line) - split))
+    return order
 
 
-def _line(plan: EliminationOrder, start: int) -> list[int]:
+def _line(order: EliminationOrder, start: int) -> list[int]:
     """Cliques in an order in which few variables are under way at a time."""
-    left = dict.fromkeys(range(plan.cliques))
+    left = dict.fromkeys(range(order.cliques))
     uses: dict[int, int] = {}
     for number in left:
-        for place in plan.items[number].scope:
+        for place in order.items[number].scope:
             uses[place] = uses.get(place, 0) + 1
     line: list[int] = []
     under_way = frozenset[int]()
@@ -221,57 +221,57 @@ def _line(plan: EliminationOrder, start: int) -> list[int]:
     while True:
         line.append(following)
         del left[following]
-        scope = plan.items[following].scope
+        scope = order.items[following].scope
         for place in scope:
             uses[place] -= 1
         under_way = frozenset(place for place in under_way | scope if uses[place])
         if not left:
             return line
-        near = [n for n in left if plan.items[n].scope & under_way] or [next(iter(left))]
-        following = min(near, key=lambda n: (*_front(plan, under_way, n, uses), n))
+        near = [n for n in left if order.items[n].scope & under_way] or [next(iter(left))]
+        following = min(near, key=lambda n: (*_front(order, under_way, n, uses), n))
 
 
 def _front(
-    plan: EliminationOrder, under_way: frozenset[int], number: int, uses: dict[int, int]
+    order: EliminationOrder, under_way: frozenset[int], number: int, uses: dict[int, int]
 ) -> tuple[float, float]:
-    scope = plan.items[number].scope
+    scope = order.items[number].scope
     everything = under_way | scope
     staying = frozenset(p for p in everything if uses[p] - (p in scope))
-    return plan.entries(staying), plan.entries(everything)
+    return order.entries(staying), order.entries(everything)
 
 
-def _swept(plan: EliminationOrder, line: Sequence[int]) -> list[tuple[CliqueSize, float]]:
+def _swept(order: EliminationOrder, line: Sequence[int]) -> list[tuple[CliqueSize, float]]:
     """What joining the first so many of a line makes, and how much work it is."""
-    later = _later(plan, line)
-    item, work = plan.items[line[0]], 0.0
+    later = _later(order, line)
+    item, work = order.items[line[0]], 0.0
     result = [(item, work)]
     for number, needed in zip(line[1:], later[1:], strict=True):
-        item, more = plan.joined(item, plan.items[number], needed)
+        item, more = order.joined(item, order.items[number], needed)
         work += more
         result.append((item, work))
     return result
 
 
-def _later(plan: EliminationOrder, line: Sequence[int]) -> list[frozenset[int]]:
+def _later(order: EliminationOrder, line: Sequence[int]) -> list[frozenset[int]]:
     """For each clique of a line, the variables of those that follow."""
     later = [frozenset[int]()]
     for number in reversed(line[1:]):
-        later.append(later[-1] | plan.items[number].scope)
+        later.append(later[-1] | order.items[number].scope)
     return later[::-1]
 
 
 def _meeting(
-    plan: EliminationOrder, one: tuple[CliqueSize, float], other: tuple[CliqueSize, float]
+    order: EliminationOrder, one: tuple[CliqueSize, float], other: tuple[CliqueSize, float]
 ) -> float:
-    trial = EliminationOrder(plan.sizes, [one[0], other[0]], plan.rooms)
+    trial = EliminationOrder(order.sizes, [one[0], other[0]], order.rooms)
     trial.finish(0, 1)
     return one[1] + other[1] + trial.work
 
 
-def _walk(plan: EliminationOrder, line: Sequence[int], length: int) -> int:
-    """Adds the joins of the first so many of a line; gives the number of what they make."""
-    later = _later(plan, line)
+def _walk(order: EliminationOrder, line: Sequence[int], length: int) -> int:
+    """Add the joins of the first so many of a line; give the number of what they make."""
+    later = _later(order, line)
     number = line[0]
     for following, needed in zip(line[1:length], later[1:length], strict=True):
-        number = plan.join(number, following, needed)
+        number = order.join(number, following, needed)
     return number

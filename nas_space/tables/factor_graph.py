@@ -154,7 +154,7 @@ class FactorGraph:
         return full
 
     def holds(self, terms: Iterable[Factor]) -> bool:
-        """Whether the classes tell apart what some terms do, and each is within a clique."""
+        """Tell whether the classes tell apart what some terms do, and each is within a clique."""
         for term in terms:
             if not all(variable in self.place for variable in term.scope):
                 return False

@@ -56,7 +56,7 @@ class Histograms(NamedTuple):
 
     @classmethod
     def of(cls, count: int, states: Array, keys: Array, weights: Array) -> Histograms:
-        """Rows in order of their states, of which there are so many."""
+        """Return rows, given in order of their states, of which there are so many."""
         lengths = np.bincount(states, minlength=count)
         return cls(np.concatenate([[0], np.cumsum(lengths)]), keys, weights)
 
@@ -71,7 +71,7 @@ class Histograms(NamedTuple):
         return np.repeat(np.arange(len(self.starts) - 1), self.lengths)
 
     def block(self, state: int) -> tuple[Array, Array]:
-        """The keys and weights of one state."""
+        """Return the keys and weights of one state."""
         rows = slice(self.starts[state], self.starts[state + 1])
         return self.keys[rows], self.weights[rows]
 
@@ -96,7 +96,7 @@ class RowPairs:
         self.width = right.lengths[b][self.pair]
 
     def chunks(self) -> Iterator[tuple[Array, Array, Array]]:
-        """Pair, left row and right row of each combination, not too many at a time."""
+        """Yield pair, left row and right row of each combination, not too many at a time."""
         ends = np.cumsum(self.width)
         start = done = 0
         while start < len(ends):
@@ -111,7 +111,7 @@ class RowPairs:
 def merged(
     states: Array, keys: Array, weights: Array, numbers: Arithmetic
 ) -> tuple[Array, Array, Array]:
-    """Rows in order of state and key, with those that agree in both added up."""
+    """Return rows in order of state and key, with those that agree in both added up."""
     if not len(keys):
         return states, keys, weights
     low, first = int(keys.min()), int(states.min())
@@ -147,7 +147,7 @@ def convolved(
     step: int,
     shapes: dict[tuple[bool, int], tuple[Array | None, Array]],
 ) -> tuple[Array, Array]:
-    """The keys and weights of a single state that many rows contribute to.
+    """Return the keys and weights of a single state that many rows contribute to.
 
     Where that is short enough, they are counted in an array with a place for each possible key:
     one list is shifted and added for each row of the other.  ``shapes`` keeps what lists look
@@ -223,7 +223,7 @@ def _spread(
 def joined(
     join: Join, left: Histograms, right: Histograms, numbers: Arithmetic, step: int
 ) -> Iterator[tuple[Array, Array, Array]]:
-    """State, key and weight of the rows that result, in order, some states at a time.
+    """Yield state, key and weight of the rows that result, in order, some states at a time.
 
     Parameters
     ----------

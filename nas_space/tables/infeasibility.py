@@ -14,11 +14,13 @@ from ..mutable.printing import brief
 from .model import Model, find_constraints
 from .tabulation import tabulate
 
+__all__ = ["refusal"]
+
 _TURNED = {"lt": "gt", "le": "ge", "eq": "eq", "ge": "le", "gt": "lt"}
 
 
 def refusal(root: Node) -> InfeasibleError:
-    """The error that says why no architecture meets the conditions of a structure.
+    """Return the error that says why no architecture meets the conditions of a structure.
 
     A comparison that no architecture meets is named, with the range of its cost; where conditions
     only together leave nothing, all are, with the smallest of each cost.

@@ -17,7 +17,7 @@ import numpy as np
 from ..errors import DecompositionError
 from ..mutable.factors import Array, Factor
 from .effort import CALL, LOOKUP
-from .elimination_order import CliqueSize, planned
+from .elimination_order import CliqueSize, cheapest_order
 from .factor_graph import Clique, FactorGraph
 
 __all__ = ["CliqueVertex", "Join", "JoinTree", "Vertex", "runs", "satisfiable"]
@@ -83,7 +83,7 @@ class Join(Vertex):
         return np.repeat(np.arange(len(self.states)), np.diff(self.starts))
 
     def minimum(self, values: Array) -> Array:
-        """The least value among the pairs of each resulting state; one row for each sum."""
+        """Return the least value among the pairs of each resulting state; one row for each sum."""
         least: Array = np.minimum.reduceat(values, self.starts[:-1], axis=-1)
         return least
 
@@ -124,7 +124,7 @@ class JoinTree:
         for place, vertex in enumerate(self.vertices):
             spans = tuple(_span(cost[place][vertex.states]) for cost in costs)
             items.append(CliqueSize(frozenset(vertex.scope), 1.0, spans))
-        order = planned(graph.sizes, items, rooms)
+        order = cheapest_order(graph.sizes, items, rooms)
         # What changes nothing is a clique of its own each time that it is joined.
         unit = Clique((), np.ones((), np.bool_))
         units = [n for step in order.steps for n in (step.left, step.right) if n == order.nothing]
@@ -340,7 +340,7 @@ class JoinTree:
 
 
 def runs(begin: Array, counts: Array) -> Array:
-    """Consecutive numbers from several beginnings on, one run after the other."""
+    """Return consecutive numbers from several beginnings on, one run after the other."""
     ends = np.cumsum(counts)
     total = int(ends[-1]) if len(ends) else 0
     offset: Array = np.arange(total) - np.repeat(ends - counts, counts)
@@ -356,5 +356,5 @@ def _span(cost: Array) -> tuple[int, int]:
 
 
 def satisfiable(factors: Sequence[Factor]) -> bool:
-    """Whether any combination of codes meets all of some conditions."""
+    """Tell whether any combination of codes meets all of some conditions."""
     return JoinTree(FactorGraph(factors)).possible

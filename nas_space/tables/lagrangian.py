@@ -80,7 +80,7 @@ class Relaxation:
             self._cut_planes(costs)
 
     def offset(self, prices: Array) -> float:
-        """What the ends of the windows come to."""
+        """Return what the ends of the windows come to."""
         return float(prices @ self._ends(prices)) if len(prices) else 0.0
 
     def _ends(self, prices: Array) -> Array:

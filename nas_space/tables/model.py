@@ -23,6 +23,8 @@ from .join_tree import CliqueVertex, JoinTree
 from .quantisation import Quantisation, exact_keys
 from .table import Table
 
+__all__ = ["BareStructure", "CompiledModel", "Model", "Over", "find_constraints", "root_of"]
+
 _KEPT = 8
 """How many compiled models are kept, of those that tell further codes apart."""
 
@@ -70,7 +72,7 @@ class Model:
 
     @staticmethod
     def of(root: Node) -> Model:
-        """The model of a structure; worked out once."""
+        """Return the model of a structure; worked out once."""
         return root.remember("_model", Model)
 
     def _require(self, constraint: Constraint, reach: Factor, conditions: Conditions) -> None:
@@ -244,7 +246,7 @@ def find_constraints(root: Node) -> list[Constraint]:
 
 
 def root_of(space: Mutable) -> Node:
-    """The structure of a space; an empty one where nothing differs between architectures."""
+    """Return the structure of a space; an empty one where nothing differs between architectures."""
     root = space.structure()
     return _NOTHING if root is None else root
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from ..mutable.factor_sum import FactorSum
 from ..mutable.factors import FALSE, TRUE, Factor
-from ..mutable.lazy import Branch, Condition, LastCase, Switch, way
+from ..mutable.lazy import Branch, Condition, LastCase, SwitchBranch, way
 from ..mutable.node import Node
 from ..mutable.operators import LOOKUP
 from ..mutable.piecewise import Piecewise
@@ -64,7 +64,7 @@ class PathConditions:
 
     @staticmethod
     def of(node: Node) -> PathConditions:
-        """The guards of a node; worked out once."""
+        """Return the path conditions of a node; worked out once."""
         return node.remember("_guards", PathConditions)
 
 
@@ -76,7 +76,7 @@ def _choices(fork: Branch) -> list[tuple[Factor, Any]]:
         if isinstance(fork, LastCase):
             return [(truth, fork.yes)]
         return [(truth, fork.yes), (~truth & found.defined, fork.no)]
-    ways = fork.ways if isinstance(fork, Switch) else {}
+    ways = fork.ways if isinstance(fork, SwitchBranch) else {}
     number_of = {key: number for number, key in enumerate(ways)}
     numbers = found.quantity(lambda value: _number(number_of, value) + 1)
     return [

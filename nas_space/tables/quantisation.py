@@ -1,8 +1,14 @@
-"""Costs as keys: whole numbers that lists are sorted and merged by.
+"""Quantisation: costs as keys, whole numbers that histograms are sorted and merged by.
 
-A cost may be counted in a coarser unit than its own, which makes the lists shorter.  Each clique
-then rounds down, and what the roundings may lose together is known: a window on the cost becomes
-one on keys that holds everything it should, and another that holds nothing it should not.
+A cost may be counted in a coarser unit than its own, which makes histograms shorter.  Each clique
+rounds its costs down, so a key, times the unit, is never above the cost, and below it by the sum of
+the largest rests of all cliques (the slack) at most.  Both hold for every combination, as each has
+one state of every clique.  So a window ``low <= cost <= high`` becomes two windows on keys: the
+wider one, ``low - slack <= unit * key <= high``, holds everything that it should, and the narrower
+one, ``low <= unit * key <= high - slack``, nothing that it should not.  What is in between is
+evaluated.  With the greatest common divisor of all differences as unit, nothing is lost.
+
+Several costs are one key, as digits of one number with places wide enough for each.
 """
 
 from __future__ import annotations
@@ -108,19 +114,19 @@ class Quantisation:
         self.rest_largest = [-ends[number:] for ends in rest]
 
     def step(self, place: int) -> int:
-        """What divides all single numbers of a vertex."""
+        """Return what divides all single numbers of a vertex."""
         steps = self.steps[place]
         return max(1, int(steps[0])) if len(steps) == 1 else 1
 
     def single(self, keys: Array) -> Array:
-        """The keys of several costs, of shape ``(costs, n)``, as one number each."""
+        """Return the keys of several costs, of shape ``(costs, n)``, as one number each."""
         number: Array = np.zeros(keys.shape[-1], np.int64)
         for key, stride in zip(keys, self.strides, strict=True):
             number += key * stride
         return number
 
     def parts(self, numbers: Array) -> list[Array]:
-        """The keys that single numbers were made of."""
+        """Return the keys that single numbers were made of."""
         if len(self.strides) == 1:
             return [numbers]
         return [
@@ -128,7 +134,7 @@ class Quantisation:
         ]
 
     def alive(self, place: int, states: Array, numbers: Array) -> Array:
-        """Which rows of a vertex can still end up within the windows."""
+        """Return which rows of a vertex can still end up within the windows."""
         alive = np.ones(len(numbers), np.bool_)
         for k, key in enumerate(self.parts(numbers)):
             alive &= key + self.rest_least[place][k][states] <= self.high[k]
@@ -136,7 +142,7 @@ class Quantisation:
         return alive
 
     def estimate(self) -> Estimate:
-        """How much work it is to make histograms of all keys, at most."""
+        """Return how much work it is to make histograms of all keys, at most."""
         most = [self._most_keys(place) for place in range(len(self.tree.vertices))]
         total, longest, work = 0.0, 0.0, 0.0
 

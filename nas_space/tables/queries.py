@@ -46,7 +46,7 @@ class Tradeoff(NamedTuple):
 
 
 def count(space: Mutable) -> int:
-    """The number of different architectures of a space that meet its constraints.
+    """Return the number of different architectures of a space that meet its constraints.
 
     Two are different if an active label has different values.
 
@@ -100,7 +100,7 @@ def _total(keys: Quantisation, weights: list[Array], modular: Modular) -> int:
 
 
 def bounds(space: Mutable, cost: Any) -> Bounds:
-    """The lowest and the highest cost in a space, exact, with architectures that attain them.
+    """Return the lowest and the highest cost in a space, exactly, with an architecture for each.
 
     Parameters
     ----------
@@ -197,7 +197,7 @@ def _key(arch: Mapping[str, Any]) -> Hashable:
 def pareto(
     space: Mutable, first: Any, second: Any, *, maximize: tuple[bool, bool] = (False, False)
 ) -> list[Tradeoff]:
-    """The trade-offs between two objectives, exact: what no architecture beats in both.
+    """Return the trade-offs between two objectives, exactly: what no architecture beats in both.
 
     Parameters
     ----------
@@ -241,7 +241,7 @@ def _any(space: Mutable, found: list[T]) -> list[T]:
 
 
 def default(space: Mutable) -> Sample:
-    """The architecture that differs from the default in as few labels as the constraints allow.
+    """Return the architecture that differs from the default in as few labels as is allowed.
 
     Raises
     ------
@@ -267,7 +267,7 @@ def default(space: Mutable) -> Sample:
 
 
 def grid(space: Mutable) -> Iterator[Sample]:
-    """Every architecture that meets the constraints, once, without trying those that do not.
+    """Yield every architecture that meets the constraints, once, without trying those that do not.
 
     Raises
     ------

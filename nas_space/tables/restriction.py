@@ -1,4 +1,4 @@
-"""`Restricted`: the architectures of a space that meet some conditions; a space again."""
+"""``Restricted``: the architectures of a space that meet some conditions; a space again."""
 
 from __future__ import annotations
 
@@ -27,6 +27,8 @@ from .infeasibility import refusal
 from .model import Model, Over, root_of
 from .queryable import Queryable
 from .sampler import any_within, sample
+
+__all__ = ["Restricted", "restrict"]
 
 S = TypeVar("S", bound=Mutable)
 
@@ -70,7 +72,7 @@ class Restricted(Queryable, Generic[S]):
         return values
 
     def freeze(self, sample: Mapping[str, Any], **options: Any) -> Any:
-        """The form that the space takes under one of these architectures.
+        """Return the form that the space takes under one of these architectures.
 
         Parameters
         ----------
@@ -90,7 +92,7 @@ class Restricted(Queryable, Generic[S]):
     # -- choosing -----------------------------------------------------------------------------
 
     def where(self, *conditions: Any, attempts: int | None = None) -> Self:
-        """Those that meet further conditions; see :func:`restrict`."""
+        """Restrict further; see :func:`restrict`."""
         allowed = self.attempts if attempts is None else attempts
         return self.of(self.space, (*self.conditions, *conditions), allowed)
 
@@ -103,7 +105,7 @@ class Restricted(Queryable, Generic[S]):
     def sample(
         self, n: int | None = None, *, over: Over = "labels", seed: RandomState = None
     ) -> Sample | SampleBatch:
-        """Architectures drawn at random; see :func:`nas_space.tables.sample`."""
+        """Draw architectures; see :func:`nas_space.tables.sample`."""
         return sample(self, n, over=over, seed=seed, attempts=self.attempts)
 
     def random(self, memo: Sample | None = None, random_state: RandomState = None) -> Any:
@@ -138,7 +140,7 @@ class Restricted(Queryable, Generic[S]):
 
     @classmethod
     def of(cls, space: S, conditions: Any, attempts: int | None = None) -> Self:
-        """What :func:`restrict` does; subclasses make themselves."""
+        """Do what :func:`restrict` does; subclasses make themselves."""
         if attempts is not None and attempts < 1:
             raise UsageError(f"attempts must be 1 or more, but got {attempts!r}")
         made = []
@@ -169,7 +171,7 @@ def restrict(
     *conditions: Any,
     attempts: int | None = None,
 ) -> Restricted[S]:
-    """The architectures of a space that meet some conditions, as a space.
+    """Return the architectures of a space that meet some conditions, as a space.
 
     A condition on few labels is looked up in a table.  A comparison of a cost with a number (or
     with another cost) is met exactly by dynamic programming over the sums that are possible.
@@ -232,7 +234,12 @@ def _constraint(condition: Any, number: int) -> Constraint:
     if not isinstance(condition, MutableExpression):
         raise ExpressionError(
             f"a condition is an expression over the labels of a space, but got {condition!r}, "
-            "which is the same for every architecture"
+            + (
+                "a function, which is never called: write what it computes as an expression, such "
+                "as macs(space, shape) <= 3e8 or space.symbols()['depth'] < 3"
+                if callable(condition)
+                else "which is the same for every architecture"
+            )
         )
     return ExpressionConstraint(condition, label=label(["where", str(number)]))
 

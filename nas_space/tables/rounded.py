@@ -14,7 +14,7 @@ __all__ = ["rounded"]
 
 
 def rounded(cost: Any, unit: float) -> Any:
-    """A sum in a coarser unit: each of its terms rounded to whole numbers of it.
+    """Return a sum in a coarser unit: each of its terms rounded to whole numbers of it.
 
     Questions that would have to tell too many sums apart for exact answers can be asked of a
     rounded cost instead, and are answered exactly for that.  It differs from the cost by half

@@ -21,6 +21,8 @@ from .message_passing import Messages
 from .model import BareStructure, CompiledModel, Model, Over, find_constraints
 from .quantisation import Quantisation, finest
 
+__all__ = ["Sampler", "any_within", "refined", "sample", "sampler_of"]
+
 _ROWS, _WORK = 2**18, 6e7
 """How many rows lists of costs may have in all, and how many nanoseconds they may take."""
 
@@ -116,7 +118,7 @@ class Sampler:
     # -- drawing ------------------------------------------------------------------------------
 
     def draw(self, n: int, source: Words) -> SampleBatch:
-        """``n`` architectures; the first ones do not depend on how many."""
+        """Draw ``n`` architectures; the first ones do not depend on how many."""
         exact = self.messages is None or self.messages.quantisation.exact
         if exact and not self.refused_by:
             return self._some(n, source)
@@ -313,7 +315,7 @@ def sample(
     seed: RandomState = None,
     attempts: int | None = None,
 ) -> Sample | SampleBatch:
-    """Architectures drawn at random from all that meet the constraints of a space.
+    """Draw architectures from all that meet the constraints of a space.
 
     Parameters
     ----------
@@ -369,6 +371,6 @@ def sample(
 
 
 def sampler_of(root: Node, over: Over, attempts: int | None = None) -> Sampler:
-    """The sampler of a structure; made once."""
+    """Return the sampler of a structure; made once."""
     name = f"_sampler_{over}_{attempts}"
     return root.remember(name, lambda node: Sampler(node, over, attempts))

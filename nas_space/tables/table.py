@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from ..errors import LabelError, UsageError, suggest
+from ..extensions import call as call_registered
 from ..mutable import Sample, SampleBatch
 from ..mutable.factor_sum import FactorSum
 from ..mutable.factors import Array, Factor
@@ -189,16 +190,15 @@ class Table:
         return self._tensors[key]
 
     def bounds(self) -> Bounds:
-        """The lowest and the highest value, exact, with architectures that attain them.
+        """Return the lowest and the highest value, exact, with architectures that attain them.
 
         The architectures are over the labels of the expression.  Within a space that does not
         allow everything, ask the space.
         """
-        from .queries import bounds
-
         if not isinstance(self.expression, Node):
             return Bounds(self.constant, self.constant, {}, {})
-        return bounds(self.expression, self)  # type: ignore[arg-type]
+        found: Bounds = call_registered("bounds", self.expression, self)
+        return found
 
     def interval(self) -> tuple[Any, Any]:
         """Return an interval that contains every value; exact if no label is in two terms."""

@@ -132,7 +132,7 @@ class _Splitting:
         self.terms: dict[frozenset[Any], Factor] = {}
 
     def _classify(self, node: Node) -> None:
-        """Notes whether a node can be taken apart, and whether it is always a whole number."""
+        """Note whether a node can be taken apart, and whether it is always a whole number."""
         operator = node.operator
         parts = node.arguments
         if isinstance(node, Leaf):
@@ -177,7 +177,7 @@ class _Splitting:
         return list(self.terms.values())
 
     def give(self, part: Any, coefficient: Factor) -> None:
-        """Adds to the coefficient of a part; of a plain number, the term is known at once."""
+        """Add to the coefficient of a part; of a plain number, the term is known at once."""
         if isinstance(part, Node):
             _add(self.coefficients.setdefault(part, {}), coefficient)
         elif isinstance(part, (int, float)):

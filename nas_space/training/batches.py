@@ -1,8 +1,8 @@
 """Batches as a function of the step, so that a run can continue at any of them.
 
-A data set is indexed: the order of each pass is a permutation drawn from (seed, pass), and step `t`
-takes the next `batch_size` examples of all passes put end to end. So every batch is full, nothing
-is dropped, and batch `t` can be had without the `t` before it.
+A data set is indexed: the order of each pass is a permutation drawn from (seed, pass), and step
+``t`` takes the next ``batch_size`` examples of all passes put end to end. So every batch is full,
+nothing is dropped, and batch ``t`` can be had without the ``t`` before it.
 
 A :class:`~torch.utils.data.DataLoader` of the user's own cannot be indexed. It is seeded at the
 start of each pass and before each batch, and on resuming the batches already seen are fetched and
@@ -12,7 +12,7 @@ from the loader's generator, or from the epoch; other state of their own it cann
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sized
+from collections.abc import Iterable, Iterator, Mapping, Sized
 from itertools import count
 from typing import Any, TypeAlias, cast
 
@@ -47,7 +47,7 @@ and again and gives batches, such as a DataLoader."""
 
 
 def is_dataset(source: object) -> bool:
-    """Tell whether `source` can be indexed by example, rather than iterated by batch."""
+    """Tell whether ``source`` can be indexed by example, rather than iterated by batch."""
     return hasattr(source, "__getitem__") and isinstance(source, Sized)
 
 
@@ -64,8 +64,15 @@ def check_source(source: object, name: str) -> None:
     Raises
     ------
     DataError
-        It can neither be indexed nor iterated, or it iterates over examples instead of batches.
+        It can neither be indexed nor iterated, it iterates over examples instead of batches, or it
+        is a tuple, an array or a table of whole inputs and targets.
     """
+    array = hasattr(source, "shape") and not isinstance(source, Dataset)
+    if array or isinstance(source, tuple | Mapping | str | bytes):
+        raise DataError(
+            f"the {name} data is a {type(source).__name__}, which is no data set of examples; put "
+            "inputs and targets together: torch.utils.data.TensorDataset(inputs, targets)"
+        )
     if isinstance(source, IterableDataset):
         raise DataError(
             f"the {name} data is an IterableDataset, which gives single examples; "
@@ -79,7 +86,7 @@ def check_source(source: object, name: str) -> None:
 
 
 def length_of(source: Source, batch_size: int) -> float | None:
-    """Batches in one pass over `source`: a fraction for a data set, None where it is not known."""
+    """Batches in one pass over ``source``: a fraction for a data set, None if it is not known."""
     if not isinstance(source, Sized):
         return None
     try:
@@ -102,7 +109,7 @@ class Batches(Dataset[Any]):
     seed, stream
         What the order depends on. Two streams of one seed are independent.
     rank, processes
-        Which share of the joint batch this process takes: every `processes`-th example.
+        Which share of the joint batch this process takes: every ``processes``-th example.
 
     Raises
     ------
@@ -148,7 +155,7 @@ class Batches(Dataset[Any]):
         self._orders: dict[int, Tensor] = {}
 
     def indices(self, step: int) -> Tensor:
-        """The examples of the joint batch of `step`, as positions in the data set."""
+        """The examples of the joint batch of ``step``, as positions in the data set."""
         start = step * self.batch_size
         first, offset = divmod(start, self.length)
         last = (start + self.batch_size - 1) // self.length
@@ -159,7 +166,7 @@ class Batches(Dataset[Any]):
         return order[offset : offset + self.batch_size]
 
     def __getitem__(self, step: int) -> Any:
-        """The batch of `step`: this process's share of it.
+        """The batch of ``step``: this process's share of it.
 
         Seeds the global generators, for what the data set draws from them.
         """
@@ -176,7 +183,7 @@ class Batches(Dataset[Any]):
 
 
 def fetch(dataset: Any, indices: Tensor) -> Any:
-    """Take the examples at `indices` and put them together as a batch."""
+    """Take the examples at ``indices`` and put them together as a batch."""
     if isinstance(dataset, TensorDataset):
         return dataset[indices]
     if hasattr(dataset, "__getitems__"):
@@ -196,13 +203,13 @@ def training_batches(
     processes: int = 1,
     workers: int = 0,
 ) -> Iterator[Any]:
-    """Iterate over the batches of the steps from `start` on.
+    """Iterate over the batches of the steps from ``start`` on.
 
     Parameters
     ----------
     source
-        A data set, or an iterable of batches such as a DataLoader (then `batch_size` and `workers`
-        are its own affair).
+        A data set, or an iterable of batches such as a DataLoader (then ``batch_size`` and
+        ``workers`` are its own affair).
     batch_size, seed, stream, rank, processes
         As for :class:`Batches`.
     start, stop
@@ -250,14 +257,14 @@ def training_batches(
 def one_pass(
     source: Source, batch_size: int, *, rank: int = 0, processes: int = 1
 ) -> Iterator[Any]:
-    """Iterate over all batches of `source` once, in order, the last one possibly smaller.
+    """Iterate over all batches of ``source`` once, in order, the last one possibly smaller.
 
     Parameters
     ----------
     source, batch_size
         As for :func:`training_batches`.
     rank, processes
-        Every process takes every `processes`-th example of a data set, from the start again where
+        Every process takes every ``processes``-th example of a data set, from the start again where
         the end would leave some with one example fewer. An iterable is given whole to all.
     """
     if not is_dataset(source):

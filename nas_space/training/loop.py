@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from torch import Tensor, nn
 
-from ..errors import CheckpointError, UsageError
+from ..errors import CheckpointError, DivergenceError, UsageError
 from .batches import training_batches
 from .checkpoint import load_state, save_state
 from .fabric import device_of, make_fabric
@@ -57,11 +57,11 @@ class Trainer:
 
     :func:`fit` is the usual way to one; use this to put something else between the steps.
 
-    Everything random in step `t` (the examples, their augmentation, the path, dropout) is derived
-    from (seed, `t`), so a run that is continued from :meth:`state_dict` ends, on the CPU, with the
-    very bits it would have ended with. The global generators of torch, numpy and Python are seeded
-    within a step and put back after it. They belong to the whole process: do not train in two
-    threads of one.
+    Everything random in step ``t`` (the examples, their augmentation, the path, dropout) is derived
+    from (seed, ``t``), so a run that is continued from :meth:`state_dict` ends, on the CPU, with
+    the very bits it would have ended with. The global generators of torch, numpy and Python are
+    seeded within a step and put back after it. They belong to the whole process: do not train in
+    two threads of one.
 
     Parameters
     ----------
@@ -84,7 +84,7 @@ class Trainer:
     Raises
     ------
     UsageError
-        Neither or both of `steps` and `epochs` are given, or there is nothing to train.
+        Neither or both of ``steps`` and ``epochs`` are given, or there is nothing to train.
 
     Examples
     --------
@@ -139,6 +139,8 @@ class Trainer:
         ------
         UsageError
             All steps are done.
+        DivergenceError
+            The loss is NaN or infinite. The parameters are those before the step.
         """
         if self.done:
             raise UsageError(f"all {self.total} steps are done; make a new Trainer to go on")
@@ -152,6 +154,7 @@ class Trainer:
             # The path must be one for all processes, dropout must not.
             seed_globally(self.seed, "train/path", step, device)
             loss = self.gradients(batch)
+            self._check(loss)
             if self.task.clip is not None:
                 self.fabric.clip_gradients(
                     self._wrapped,
@@ -168,8 +171,20 @@ class Trainer:
             self._finish()
         return Progress(self.step, self.total, lr, loss)
 
+    def _check(self, loss: Tensor) -> None:
+        """Raise if the loss of a step is not finite, before it spoils the parameters."""
+        finite = loss.isfinite().all()
+        if self.fabric.world_size > 1:  # all stop, or none
+            finite = cast("Tensor", self.fabric.all_reduce(finite.float(), reduce_op="mean")) == 1
+        if not finite:
+            raise DivergenceError(
+                f"the loss of step {self.step} of {self.total} is {float(loss.detach().mean())}, "
+                "so training stops before it spoils the weights; lower the learning rate, clip "
+                "the gradients (Task(clip=...)), or look for data that are not finite"
+            )
+
     def gradients(self, batch: Any) -> Tensor:
-        """Leaves the gradients of a step in the parameters, and returns its loss, detached.
+        """Leave the gradients of a step in the parameters, and return its loss, detached.
 
         A subclass may go along several paths, by :meth:`descend`.
         """
@@ -177,7 +192,7 @@ class Trainer:
         return self.descend(path, lambda: self.task.training_loss(self._wrapped, batch))
 
     def descend(self, path: AbstractContextManager[Any], loss: Callable[[], Tensor]) -> Tensor:
-        """Adds the gradients of a loss along a path; returns the loss, detached."""
+        """Add the gradients of a loss along a path; return the loss, detached."""
         with path:
             noise = f"train/forward/{self.fabric.global_rank}"
             seed_globally(self.seed, noise, self.step, self.fabric.device)
@@ -188,7 +203,7 @@ class Trainer:
         return value.detach()
 
     def update(self) -> None:
-        """Changes the parameters by their gradients."""
+        """Change the parameters by their gradients."""
         self.optimizer.step()
 
     def state_dict(self) -> dict[str, Any]:
@@ -260,7 +275,7 @@ class Trainer:
         return next(self._batches)
 
     def _forget(self) -> None:
-        """Leaves no gradients.
+        """Leave no gradients.
 
         None, not zero: an optimizer passes over parameters that are not on the path.  Its own
         ``zero_grad`` takes several times as long, which the many of a space make felt.
@@ -303,12 +318,12 @@ def fit(
     on_step
         Is called after each step, to show progress or to measure.
     checkpoint
-        A file to keep the state of the run in, written every `every` steps and at the end.
+        A file to keep the state of the run in, written every ``every`` steps and at the end.
     every
         How often. A run that is cut off loses the steps since, which are then done again.
     resume
-        Continue from `checkpoint` if the file is there. On the CPU the result is, bit for bit, that
-        of a run that was never interrupted. Otherwise the file is overwritten.
+        Continue from ``checkpoint`` if the file is there. On the CPU the result is, bit for bit,
+        that of a run that was never interrupted. Otherwise the file is overwritten.
 
     Returns
     -------
@@ -319,6 +334,8 @@ def fit(
     ------
     CheckpointError
         The file to resume from is damaged, or of another run.
+    DivergenceError
+        A loss is NaN or infinite. The checkpoint is of a step before.
     UsageError
         The arguments do not go together.
 

@@ -195,7 +195,7 @@ def _place(part: Tensor) -> tuple[Any, ...]:
 
 
 def _spread(whole: Tensor, parts: list[Slice]) -> None:
-    """Adds the gradients of slices to that of the whole."""
+    """Add the gradients of slices to that of the whole."""
     # Places count in the order of the axes, in which memory need not be: kernels of images are not.
     flat = whole.reshape(-1)
     for part in parts:
@@ -237,7 +237,7 @@ class _Narrowed:
         return tensor.as_strided(view.shape, view.stride(), offset)
 
     def undo(self) -> None:
-        """Makes the parameter whole again, and what the optimizer has made for it."""
+        """Make the parameter whole again, and what the optimizer has made for it."""
         parameter, small = self.parameter, self.parameter.data
         parameter.grad = None  # its shape must be that of the data
         parameter.data = self.data
@@ -267,7 +267,7 @@ class _Masked:
         _spread(parameter.grad, parts)
 
     def undo(self) -> None:
-        """Puts the unused elements back."""
+        """Put the unused elements back."""
         self._put_back(self.parameter.data, self.data)
         for name, tensor in self.optimizer.state.get(self.parameter, {}).items():
             if _is_like(tensor, self.data):

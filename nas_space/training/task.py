@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import Optimizer
 
-from ..errors import DataError, UsageError
+from ..errors import DataError, UsageError, suggest
 from .batches import Source, check_source, length_of
 from .data import Splits
 from .optimization import Schedule, cosine, parameter_groups
@@ -61,7 +61,7 @@ class Task:
     """Everything about training and scoring a network except the network.
 
     Most tasks are :meth:`classification` or :meth:`regression` with an argument or two. By default
-    a batch is a pair ``(input, target)``; with a `step` and `predict` of your own it may be
+    a batch is a pair ``(input, target)``; with a ``step`` and ``predict`` of your own it may be
     anything.
 
     Parameters
@@ -69,9 +69,9 @@ class Task:
     train, validation, test
         For each, a data set of examples, or an iterable of batches such as a
         :class:`~torch.utils.data.DataLoader`. Data sets are preferable: a run on them is resumed
-        exactly and at once, in several processes too, and takes `batch_size` and `workers`.
+        exactly and at once, in several processes too, and takes ``batch_size`` and ``workers``.
     loss
-        ``loss(output, target)``, the mean over the batch. Not needed with a `step` of your own.
+        ``loss(output, target)``, the mean over the batch. Not needed with a ``step`` of your own.
     metrics
         A :class:`Metric` for each name. The first is the main one, which searches go by.
     optimizer
@@ -80,7 +80,7 @@ class Task:
         ``no_weight_decay()`` come in a group with ``weight_decay=0``.
     schedule
         Makes a learning-rate schedule from the optimizer and the number of steps, at each of which
-        it is stepped; or None.
+        it is stepped; None for a constant rate.
     batch_size
         Examples in a batch: the joint one, if several processes train.
     augment
@@ -98,7 +98,7 @@ class Task:
         the first axis, instead of ``(network(input), target)``.
     configure
         ``configure(network, task, total_steps)`` returns optimizer and schedule, instead of what
-        `optimizer` and `schedule` make.
+        ``optimizer`` and ``schedule`` make.
 
     Raises
     ------
@@ -129,7 +129,7 @@ class Task:
     loss: Loss | None = None
     metrics: Mapping[str, Metric]
     optimizer: Callable[[list[dict[str, Any]]], Optimizer] = _SGD
-    schedule: Callable[[Optimizer, int], Schedule | None] = cosine
+    schedule: Callable[[Optimizer, int], Schedule | None] | None = cosine
     batch_size: int = 64
     augment: Augmentation | None = None
     clip: float | None = None
@@ -142,6 +142,7 @@ class Task:
         for name in _SPLITS:
             if name == "train" or getattr(self, name) is not None:
                 check_source(getattr(self, name), name)
+        self._check_functions()
         if self.loss is None and self.step is None:
             raise UsageError("a task needs a loss(output, target), or a step(network, batch)")
         if not self.metrics:
@@ -152,12 +153,51 @@ class Task:
             raise UsageError(f"workers must be at least 0, but is {self.workers}")
         if self.clip is not None and not self.clip > 0:
             raise UsageError(f"clip must be above 0, or None for no limit, but is {self.clip}")
+        if not isinstance(cast("object", self.metrics), Mapping):
+            raise UsageError(f"metrics is a dict from name to Metric, but is {self.metrics!r}")
         for name, metric in cast("Mapping[str, object]", self.metrics).items():
             if not isinstance(metric, Metric):
                 raise UsageError(
                     f"metric {name!r} is a {type(metric).__name__}; give a Metric, which says "
                     f"whether more is better: Metric(function, maximize=False)"
                 )
+
+    def _check_functions(self) -> None:
+        """Refuse what should be called later on and cannot be."""
+        if isinstance(cast("object", self.optimizer), Optimizer):
+            kind = type(self.optimizer).__name__
+            raise UsageError(
+                f"optimizer is a {kind} of the parameters of one network; each network needs one "
+                f"of its own: give what makes it, functools.partial(torch.optim.{kind}, lr=...)"
+            )
+        makers = {
+            "optimizer": "functools.partial(torch.optim.SGD, lr=0.1)",
+            "schedule": "nas_space.training.cosine, which makes one from an optimizer and steps",
+            "loss": "torch.nn.functional.cross_entropy",
+            "augment": "augment(input, generator)",
+            "step": "step(network, batch)",
+            "predict": "predict(network, batch)",
+            "configure": "configure(network, task, total_steps)",
+        }
+        for name, example in makers.items():
+            given = getattr(self, name)
+            if not callable(given) and not (given is None and name != "optimizer"):
+                raise UsageError(f"{name} is called, such as {example}; but it is {given!r}")
+
+    @classmethod
+    def _of(cls, options: Mapping[str, Any]) -> Task:
+        """Return the task of some arguments, or say which of them a task does not have."""
+        known = [field.name for field in fields(cls)]
+        for name in options:
+            if name not in known:
+                optimizer = "functools.partial(torch.optim.SGD, lr=0.1, weight_decay=1e-4)"
+                hint = suggest(name, known)
+                if name in ("lr", "learning_rate", "momentum", "weight_decay", "betas"):
+                    hint = f": it belongs to the optimizer, optimizer={optimizer}"
+                elif name in ("epochs", "steps"):
+                    hint = ": how long to train is said to fit, from_scratch or search"
+                raise UsageError(f"a task has no argument {name!r}{hint}")
+        return cls(**options)
 
     @classmethod
     def classification(
@@ -196,7 +236,7 @@ class Task:
                 "loss": Metric(F.cross_entropy, maximize=False),
             },
         }
-        return cls(**{**_sources(train, validation, test), **defaults, **options})
+        return cls._of({**_sources(train, validation, test), **defaults, **options})
 
     @classmethod
     def regression(
@@ -226,7 +266,7 @@ class Task:
             "loss": _squared_error,
             "metrics": {"rmse": Metric(_rmse, maximize=False), "mae": Metric(_mae, maximize=False)},
         }
-        return cls(**{**_sources(train, validation, test), **defaults, **options})
+        return cls._of({**_sources(train, validation, test), **defaults, **options})
 
     @classmethod
     def from_lightning(
@@ -246,7 +286,7 @@ class Task:
         schedule, and what ``validation_step`` logs gives the metrics, on whichever split: for each
         the mean over the examples, every example counting with the value of its batch. Steps get 0
         as the index of the batch. Other hooks are not called, and there is no trainer to ask;
-        give `optimizer` and `schedule` where ``configure_optimizers`` needs one.
+        give ``optimizer`` and ``schedule`` where ``configure_optimizers`` needs one.
 
         Parameters
         ----------
@@ -256,7 +296,7 @@ class Task:
             For each name that ``validation_step`` logs and that is wanted, 'max' or 'min': what is
             better. The first is the main one.
         network
-            The attribute of `module` that holds the network; whatever is trained or scored takes
+            The attribute of ``module`` that holds the network; whatever is trained or scored takes
             its place for the time of a step. By default the module is the network: train it, or
             what a space of its class freezes to.
         train, validation, test
@@ -289,7 +329,7 @@ class Task:
             "predict": steps.logged,
             "configure": None if "optimizer" in options else steps.configure,
         }
-        return cls(**{**sources, **defaults, **options})
+        return cls._of({**sources, **defaults, **options})
 
     @classmethod
     def distillation(
@@ -394,7 +434,7 @@ class Task:
         return next(iter(self.metrics))
 
     def fitness(self, scores: Mapping[str, float]) -> float:
-        """The main metric of `scores`, its sign such that more is better.
+        """The main metric of ``scores``, its sign such that more is better.
 
         Examples
         --------
@@ -421,7 +461,7 @@ class Task:
         return source
 
     def steps(self, epochs: float) -> int:
-        """How many steps make `epochs` passes over the training data, rounded up.
+        """How many steps make ``epochs`` passes over the training data, rounded up.
 
         Raises
         ------
@@ -449,7 +489,7 @@ class Task:
         return network(inputs), target
 
     def augmented(self, batch: Any, generator: torch.Generator) -> Any:
-        """The batch with `augment` applied to its inputs."""
+        """The batch with ``augment`` applied to its inputs."""
         if self.augment is None:
             return batch
         inputs, *rest = _pair(batch)
@@ -458,11 +498,11 @@ class Task:
     def optimization(
         self, network: nn.Module, total_steps: int
     ) -> tuple[Optimizer, Schedule | None]:
-        """Make the optimizer and the schedule for training a network for `total_steps`."""
+        """Make the optimizer and the schedule for training a network for ``total_steps``."""
         if self.configure is not None:
             return self.configure(network, self, total_steps)
         optimizer = self.optimizer(parameter_groups(network))
-        return optimizer, self.schedule(optimizer, total_steps)
+        return optimizer, self.schedule(optimizer, total_steps) if self.schedule else None
 
 
 def _sources(

@@ -63,7 +63,7 @@ def test_a_search_finds_trains_and_writes(
     assert " ".join(f"{label}={value}" for label, value in told["arch"].items()) in printed
     rows = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
     last = [row for row in rows if row["stage"] == "search"][-1]
-    learned = {"random-path": set(), "enas": {"reward", "entropy", "cost"}}
+    learned = {"random-path": set(), "sandwich": set(), "enas": {"reward", "entropy", "cost"}}
     wanted: set[str] = learned.get(strategy, {"entropy", "cost"})
     assert wanted <= set(last)
     assert all(f"{name} " in shown.err for name in {"loss", *wanted})

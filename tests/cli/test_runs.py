@@ -17,6 +17,7 @@ import torch
 
 import nas_space as ns
 from nas_space.cli import main
+from nas_space.errors import TrialError
 from nas_space.runs import open_run
 from nas_space.study import load_search, report
 from nas_space.study.evaluators import FromScratch
@@ -430,7 +431,8 @@ def test_the_report_of_failures_only(tmp_path: Path) -> None:
     def broken(_network, _arch):
         raise ValueError("no & <luck>")
 
-    ns.search(Various(), broken, trials=3, storage=tmp_path / "search.db")
+    with pytest.raises(TrialError, match="no & <luck>"):
+        ns.search(Various(), broken, trials=3, storage=tmp_path / "search.db")
     file = tmp_path / "report.html"
     assert run("report", str(tmp_path / "search.db"), "--out", str(file)) == 0
     page = Page(file.read_text())

@@ -163,3 +163,14 @@ def test_bad_cells_are_refused(arguments: dict[str, Any], message: str) -> None:
 def test_a_wrong_number_of_inputs_is_refused() -> None:
     with pytest.raises(DomainError, match="2 predecessors, but got 1"):
         Net().freeze(CHAIN).cell(ONE)
+
+
+def test_a_function_of_any_number_of_arguments_gets_all_and_one_with_defaults_none() -> None:
+    given: list[Any] = []
+
+    def any_number(*arguments: Any) -> nn.Module:
+        given.append(arguments)
+        return nn.Identity()
+
+    Cell({"any": any_number, "relu": nn.ReLU}, 1, label="cell")
+    assert given == [(1, 0, 0)]

@@ -251,8 +251,16 @@ def test_ensure_frozen_gives_defaults_while_a_space_is_built_and_values_for_one(
             self.width = Categorical([4, 8], label="width")
             self.size = ensure_frozen(self.expression("width"))
 
+    class Rebuilt(Sized):
+        def freeze(self, sample: Any) -> Any:  # type: ignore[override]
+            return type(self).frozen_factory(sample)()
+
     with frozen_context({"width": 8}):
-        assert Sized().size == 4
+        assert Rebuilt().size == 4
+    assert Rebuilt.frozen_factory({"width": 8})().size == 8
+    assert Rebuilt().freeze({"width": 8}).size == 8
+    with pytest.raises(SpaceError, match=r"ensure_frozen\(width\).*Sized.*MutableLinear"):
+        Sized()
     assert Sized.frozen_factory({"width": 8})().size == 8
 
 

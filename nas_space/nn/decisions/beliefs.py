@@ -47,7 +47,6 @@ class Outcomes:
     """
 
     def __init__(self, expressions: tuple[Any, ...], known: Known, support: Support) -> None:
-        known = _relevant(expressions, known)
         symbols: list[Any] = leaves(*expressions, *(node for node, _ in known))
         total = combinations_of(symbols)
         if total is None or total > _LIMIT:
@@ -109,19 +108,34 @@ def _column(columns: Any, expression: Any, total: int) -> list[Any]:
     return [expression] * total
 
 
+def labels_of(node: Any) -> frozenset[str]:
+    """Return the names of the labels that an expression depends on; of a plain value none."""
+    return node.remember("_label_names", _find_labels) if isinstance(node, Node) else frozenset()
+
+
+def _find_labels(node: Node) -> frozenset[str]:
+    return frozenset(symbol.name for symbol in leaves(node))
+
+
+def _names(expressions: tuple[Any, ...]) -> frozenset[str]:
+    return frozenset().union(*map(labels_of, expressions))
+
+
 def _relevant(expressions: tuple[Any, ...], known: Known) -> Known:
     """What is known of labels that the expressions depend on, directly or by what is known."""
-    names = {symbol.name for symbol in leaves(*expressions)}
+    if not known:
+        return known
+    names = _names(expressions)
     # By place: nodes themselves must not be compared.
     rest = set(range(len(known)))
     kept: set[int] = set()
     while True:
-        more = {i for i in rest if names & {symbol.name for symbol in leaves(known[i][0])}}
+        more = {i for i in rest if names & labels_of(known[i][0])}
         if not more:
             return tuple(known[i] for i in sorted(kept))
         kept |= more
         rest -= more
-        names |= {symbol.name for i in more for symbol in leaves(known[i][0])}
+        names = names.union(*(labels_of(known[i][0]) for i in more))
 
 
 def _itself(tensor: Tensor) -> Tensor:
@@ -174,13 +188,26 @@ class Beliefs:
     ) -> None:
         self.probabilities = dict(probabilities)
         self.support: Support = tuple(sorted((support or {}).items()))
+        self._support = dict(self.support)
         self._found: dict[Any, tuple[Outcomes, Tensor]] = {}
+        self._asked: dict[Any, Outcomes] = {}
 
     def outcomes(self, expressions: tuple[Any, ...], known: Known = ()) -> Outcomes:
         """Return what the expressions can be together, where some things are known."""
+        key = (tuple(map(key_of, expressions)), tuple((id(n), k) for n, k in known))
+        if key not in self._asked:
+            self._asked[key] = self._ask(expressions, known)
+        return self._asked[key]
+
+    def _ask(self, expressions: tuple[Any, ...], known: Known) -> Outcomes:
+        known = _relevant(expressions, known)
+        names = _names(expressions).union(*(labels_of(node) for node, _ in known))
+        # Of the support, only what matters: another one of other labels is the same question.
+        support = tuple([(name, self._support[name]) for name in names if name in self._support])
+        support = tuple(sorted(support))
         return _outcomes(
-            (tuple(map(key_of, expressions)), tuple((id(n), k) for n, k in known), self.support),
-            _Question(expressions, known, self.support),
+            (tuple(map(key_of, expressions)), tuple((id(n), k) for n, k in known), support),
+            _Question(expressions, known, support),
         )
 
     def of(self, expressions: tuple[Any, ...], known: Known = ()) -> tuple[Outcomes, Tensor]:

@@ -14,24 +14,41 @@ shape after another, and the outputs are weighted alike.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
+from torch.utils._pytree import tree_map
 
 from ...errors import SpaceError
 from ...mutable.node import leaves
 from ..elastic import ElasticModule
-from ..layers import WeightlessModule
 from ..parametrized import evaluated, expressions_in
-from ..segments import AxisLayout, Indices, Places, layout_of, leading
-from .beliefs import Beliefs, Known, Outcomes
+from ..segments import AxisLayout, Indices, Places, layout_of
+from .beliefs import Beliefs, Known, Outcomes, Support
+from .mixed_tensor import (
+    Atoms,
+    Axes,
+    MixedAxis,
+    MixedTensor,
+    Values,
+    axis_of,
+    by_cases,
+    gathered,
+    mixed_in,
+    narrowed,
+    reader_of,
+    union,
+)
+from .summing import summed, total_of
+
+if TYPE_CHECKING:
+    from .weighted import Weighted
 
 
 @dataclass(frozen=True)
@@ -50,6 +67,12 @@ _CHANNELWISE = (
     *(nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm),
     *(nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d),
 )
+_MIXING = (nn.GroupNorm, nn.LayerNorm, nn.RMSNorm)
+"""What takes a mean over the width."""
+
+_ALONG_LAST = (nn.Linear, nn.LayerNorm, nn.RMSNorm)
+_GROUPED = (*_CONVOLUTIONS, *_TRANSPOSED)
+
 _WIDTHS: dict[type[nn.Module], Widths] = {
     **{
         plain: Widths("in_channels", "out_channels", -2 - n)
@@ -66,15 +89,13 @@ _WIDTHS: dict[type[nn.Module], Widths] = {
 }
 
 
-def blend(
-    beliefs: Beliefs, known: Known, layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> Any:
+def blend(mixer: Weighted, layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """Return the output of an elastic layer, mixed over all shapes that it may have.
 
     Parameters
     ----------
-    beliefs, known
-        How likely each shape is.
+    mixer
+        Says how likely each shape is.
     layer
         The layer.
     args, kwargs
@@ -85,25 +106,45 @@ def blend(
     SpaceError
         If it cannot be mixed.
     """
-    plan = plan_of(layer, beliefs, known)
-    if not plan.together:
-        return _one_by_one(plan, layer, beliefs.of(plan.wanted, known)[1], args, kwargs)
+    mixed = mixed_in((args, kwargs))
+    x = args[0] if args else kwargs.get("input")
+    plan = plan_of(layer, mixer.beliefs, mixer.known, x if isinstance(x, MixedTensor) else None)
+    if not mixed and plan.needs_width:
+        raise _refused(
+            type(layer).__name__,
+            f"its {plan.needs_width} where the input has the same width in all architectures",
+            plan.varying[plan.needs_width],
+        )
+    if not plan.together or len(mixed) > 1 or (mixed and mixed[0] is not x):
+        return _one_by_one(plan, mixer, layer, args, kwargs)
     stand_in = layer.shaped(plan.widest)
+    if plan.columns is not None:
+        plan.columns.apply(stand_in)
     if plan.mask is not None:
-        plan.mask.apply(stand_in, beliefs.of(plan.wanted, known)[1])
-    return layer.run_as(stand_in, *args, **kwargs)
+        plan.mask.apply(stand_in, mixer.beliefs.of(plan.atoms, mixer.known)[1])
+    if isinstance(x, MixedTensor):
+        args = (x.wide, *args[1:]) if args else args
+        kwargs = {name: x.wide if item is x else item for name, item in kwargs.items()}
+    output = layer.run_as(stand_in, *args, **kwargs)
+    axes = plan.output_axes(x)
+    return MixedTensor.of(mixer, output, axes) if axes is not None else output
 
 
-def plan_of(layer: ElasticModule, beliefs: Beliefs, known: Known) -> Plan:
+def plan_of(
+    layer: ElasticModule, beliefs: Beliefs, known: Known, x: MixedTensor | None = None
+) -> Plan:
     """Return how a layer is mixed; worked out once for each set of values that it may have."""
     plans = _PLANS.setdefault(layer.blueprint, {})
-    outcomes = beliefs.outcomes(_wanted(layer), known)
+    axes = None if x is None else x.axes if x.wide is not None else ()
+    atoms = union(_wanted(layer), () if x is None else x.atoms)
+    outcomes = beliefs.outcomes(atoms, known)
     everything = beliefs.outcomes(_wanted(layer))
-    key = (id(outcomes), id(everything), layer.reparametrization is None)
+    read = None if axes is None else tuple(map(id, axes))
+    key = (id(outcomes), id(everything), read, layer.reparametrization is None)
     if key not in plans:
         if len(plans) > _REMEMBERED:
             plans.clear()
-        plans[key] = Plan(layer, outcomes, everything)
+        plans[key] = Plan(layer, atoms, outcomes, everything, axes, beliefs.support)
     plan: Plan = plans[key]
     return plan
 
@@ -138,8 +179,20 @@ def check_blendable(layer: ElasticModule, path: str, beliefs: Beliefs) -> None:
         raise SpaceError(f"{error} (path: {path})") from None
 
 
-def _wanted(layer: ElasticModule) -> tuple[Any, ...]:
-    return (*layer.blueprint.wanted, *layer.blueprint.atoms)
+def _wanted(layer: ElasticModule) -> Atoms:
+    """The expressions that a layer's arguments, and the places of its elements, depend on."""
+    blueprint = layer.blueprint
+    found = _WANTED.get(blueprint)
+    if found is None:
+        widths = _WIDTHS.get(layer.plain)
+        names = () if widths is None else (widths.inputs, widths.outputs)
+        sizes = [layout_of(_width(layer.args[n])) for n in names if n and n in layer.args]
+        atoms = [atom for layout in sizes for atom in layout.atoms]
+        found = _WANTED[blueprint] = union(blueprint.wanted, blueprint.atoms, atoms)
+    return found
+
+
+_WANTED: WeakKeyDictionary[Any, Atoms] = WeakKeyDictionary()
 
 
 class Plan:
@@ -147,29 +200,45 @@ class Plan:
 
     Attributes
     ----------
-    wanted
-        The expressions that its arguments, and the places of its elements, depend on.
+    atoms
+        The expressions that its arguments, the places of its elements and of those of its input
+        depend on.
     widest
         What it is at its largest, in all that any of the outcomes has of it.
     together
         Whether one run with mixed weights does it.
+    columns
+        Puts the weights of input elements where these are; ``None`` if they are there.
     mask
         How weights are mixed; ``None`` if they are taken as they are.
     rows
         The plain arguments in each of the outcomes.
+    needs_width
+        The argument that says how wide the input is, if that differs.
+    output
+        The axis of the output's width; ``None`` if that is the same for all.
     """
 
-    def __init__(self, layer: ElasticModule, outcomes: Outcomes, everything: Outcomes) -> None:
+    def __init__(
+        self,
+        layer: ElasticModule,
+        atoms: Atoms,
+        outcomes: Outcomes,
+        everything: Outcomes,
+        axes: Axes | None,
+        support: Support,
+    ) -> None:
         # Kept, so that plans can be told apart by the identity of what they are for.
-        self.outcomes, self.everything = outcomes, everything
-        self.wanted = _wanted(layer)
-        self.values = [_reader(self.wanted, value) for value in outcomes.values]
+        self.outcomes, self.everything, self.axes = outcomes, everything, axes
+        self.atoms = atoms
+        self.values = [reader_of(atoms, value) for value in outcomes.values]
         self.rows = [
             {name: evaluated(a, values) for name, a in layer.args.items()} for values in self.values
         ]
+        wanted = _wanted(layer)
         # Inputs are as wide as the widest, whatever is known here.
-        largest = _reader(self.wanted, tuple(map(_largest, zip(*everything.values, strict=True))))
-        self.everything_values = [_reader(self.wanted, value) for value in everything.values]
+        largest = reader_of(wanted, tuple(map(_largest, zip(*everything.values, strict=True))))
+        self.everything_values = [reader_of(wanted, value) for value in everything.values]
         self.full = {name: evaluated(a, largest) for name, a in layer.args.items()}
         self.widest = layer.blueprint.make(largest, lambda axis: Places.of(self.region(axis)))
         self.widths = _WIDTHS.get(layer.plain)
@@ -179,9 +248,63 @@ class Plan:
             if expressions_in(value) and any(row[name] != self.full[name] for row in self.rows)
         }
         self.mask: Mask | None = None
-        self.together = not self.varying or self._together(layer)
+        self.columns: Columns | None = None
+        self.output: MixedAxis | None = None
+        self.needs_width = ""
+        if self.widths is not None:
+            inputs, outputs = str(self.widths.inputs), self.widths.outputs
+            self.output = axis_of(_width(layer.args[outputs]), support)
+            self.own = (
+                axis_of(_width(layer.args[inputs]), support) if inputs in layer.args else None
+            )
+            self.needs_width = inputs if self.own is not None and inputs in self.varying else ""
+        self.together = self._reads_together(layer) and (not self.varying or self._together(layer))
         if not self.together:
             self._check(layer)
+
+    def output_axes(self, x: Any) -> Axes | None:
+        """Return the axes of the output for an input; ``None`` if it does not differ."""
+        if self.widths is None or (self.output is None and not isinstance(x, MixedTensor)):
+            return None
+        if isinstance(x, MixedTensor):
+            assert x.wide is not None
+            axes = list(x.axes)
+            if self.widths.inputs is None:
+                axes.append(None)
+        else:
+            axes = [None] * (x.dim() + (self.widths.inputs is None))
+        axes[self.widths.axis] = self.output
+        return tuple(axes)
+
+    def _reads_together(self, layer: ElasticModule) -> bool:
+        """Whether an input can be read as it lies, the weights put where its elements are."""
+        axes = self.axes
+        if axes is None:
+            return True
+        if self.widths is None or not axes or self.widths.inputs is None:
+            return False
+        place = self.widths.axis % len(axes)
+        mapped = {
+            d for d in range(len(axes)) if d == 0 or (layer.plain in _ALONG_LAST and d != place)
+        }
+        if any(axis is not None and d != place and d not in mapped for d, axis in enumerate(axes)):
+            return False
+        mine, its = self.own, axes[place]
+        if mine is None or its is None:
+            return mine is its and layer.plain not in _MIXING
+        if layer.plain in _MIXING:
+            return False
+        if mine.is_like(its):
+            return True
+        if self.widths.channelwise or (layer.plain in _GROUPED and self._grouped()):
+            return False
+        if layer.reparametrization is not None:
+            return False  # its weight is not there yet
+        self.columns = columns_of(self, layer, mine, its)
+        return self.columns is not None
+
+    def _grouped(self) -> bool:
+        return any(row["groups"] != 1 for row in self.rows)
 
     def region(self, axis: AxisLayout) -> Indices:
         """The places of all elements of an axis that there may be, whatever is known here."""
@@ -203,7 +326,7 @@ class Plan:
         if layer.plain in (*_CONVOLUTIONS, *_TRANSPOSED, nn.Linear):
             self.mask = mask_of(layer, self)
             return self.mask is not None
-        return layer.plain is nn.Embedding and "padding_idx" not in self.varying
+        return layer.plain is nn.Embedding and set(self.varying) <= {"embedding_dim"}
 
     def _check(self, layer: ElasticModule) -> None:
         """Refuse what cannot be run for one shape after another either."""
@@ -214,12 +337,6 @@ class Plan:
         if layer.plain in (*_CONVOLUTIONS, *_TRANSPOSED) and not self._same_size():
             guilty = [e for n in ("padding", "kernel_size") for e in self.varying.get(n, ())]
             raise _refused(what, "a padding that changes the shape", guilty)
-        if self.widths is None and not isinstance(layer, WeightlessModule):
-            first = next(iter(self.varying))
-            raise _refused(what, f"its {first}", self.varying[first])
-        shape = self.full.get("normalized_shape")
-        if isinstance(shape, (tuple, list)) and len(shape) > 1:
-            raise _refused(what, "a shape of several dimensions", self.varying["normalized_shape"])
 
     def _same_size(self) -> bool:
         return len({_overhang(row) for row in self.rows}) == 1
@@ -232,11 +349,6 @@ def _refused(what: str, thing: str, expressions: list[Any]) -> SpaceError:
         f"{'s' if len(labels) > 1 else ''} {', '.join(map(repr, labels))}; choose between layers "
         "(LayerChoice) instead, or take a strategy that samples, such as RandomOneShot"
     )
-
-
-def _reader(wanted: tuple[Any, ...], value: tuple[Any, ...]) -> Callable[[Any], Any]:
-    by_node = {id(node): item for node, item in zip(wanted, value, strict=True)}
-    return lambda expression: by_node[id(expression)]
 
 
 def _largest(values: tuple[Any, ...]) -> Any:
@@ -275,7 +387,8 @@ def mask_of(layer: ElasticModule, plan: Plan) -> Mask | None:
         return None
     rows, full = plan.rows, plan.full
     o_there = plan.there(layer.args[outputs])
-    i_there = plan.there(layer.args[inputs])
+    columns = plan.columns
+    i_there = plan.there(layer.args[inputs]) if columns is None else columns.there
     kernels: list[npt.NDArray[Any]] = []
     if convolution:
         every = [row["groups"] for row in (*rows, full)]
@@ -400,57 +513,103 @@ def _conditional(
     return torch.where(never, prior, ratio)
 
 
+class Columns:
+    """Where the weights of input elements go, for an input of which the elements lie otherwise.
+
+    Parameters
+    ----------
+    source
+        For each element of the input, the one of the layer's own input that it is.
+    axis
+        The axis of the weights that reads them.
+    there
+        Which elements of the input are there in which outcome.
+    """
+
+    def __init__(self, source: Indices, axis: int, there: npt.NDArray[Any]) -> None:
+        self.source, self.axis, self.there = torch.from_numpy(source), axis, there
+
+    def apply(self, stand_in: Any) -> None:
+        """Put the weights where the elements of the input are."""
+        contents = stand_in.__dict__
+        weight = contents["weight"]
+        contents["weight"] = weight.index_select(self.axis, self.source.to(weight.device))
+
+
+def columns_of(plan: Plan, layer: ElasticModule, mine: MixedAxis, its: MixedAxis) -> Columns | None:
+    """Return what puts weights where the input is; ``None`` if that is another for each outcome."""
+    source = np.full(its.size, -1, np.int64)
+    there = np.zeros((len(plan.values), its.size), bool)
+    for place, values in enumerate(plan.values):
+        own, given = mine.indices(values), its.indices(values)
+        if len(own) != len(given) or len(np.unique(given)) != len(given):
+            return None
+        before = source[given]
+        if ((before != -1) & (before != own)).any():
+            return None
+        source[given] = own
+        there[place, given] = True
+    source[source == -1] = 0
+    return Columns(source, 0 if layer.plain in _TRANSPOSED else 1, there)
+
+
 # -- mixing outputs ---------------------------------------------------------------------------
 
 
 def _one_by_one(
-    plan: Plan, layer: Any, weights: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]
+    plan: Plan, mixer: Weighted, layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Any:
-    widths = plan.widths
-    there: dict[str, npt.NDArray[Any]] = {}
-    if widths is not None:
-        names = {str(widths.inputs), widths.outputs} & set(plan.varying)
-        there = {name: plan.there(_width(layer.args[name])) for name in names}
-    total: Any = None
-    for place, (values, weight) in enumerate(zip(plan.values, weights, strict=True)):
-        inputs = args
-        if widths is not None and args and (some := there.get(str(widths.inputs))) is not None:
-            inputs = (_some_of(args[0], widths.axis, some[place]), *args[1:])
-        output = layer.run(values, *inputs, **kwargs)
-        if widths is not None and (some := there.get(widths.outputs)) is not None:
-            output = _spread_over(output, widths.axis, some[place])
-        if total is not None and total.shape != output.shape:
-            expressions = [e for found in plan.varying.values() for e in found]
-            raise _refused(type(layer).__name__, "what changes its shape", expressions)
-        scaled = output * weight.to(output)
-        total = scaled if total is None else total + scaled
-    if widths is not None and (some := there.get(widths.outputs)) is not None:
-        share = weights.to(total) @ torch.from_numpy(some.astype(np.float64)).to(total)
-        view = [1] * total.dim()
-        view[widths.axis] = -1
-        total = total / torch.where(share > 0, share, torch.ones_like(share)).reshape(view)
-    return total
+    what = type(layer).__name__
+    mixed = mixed_in((args, kwargs))
+    atoms = union(plan.atoms, *(item.atoms for item in mixed))
+
+    def run(values: Values) -> Any:
+        inputs, others = narrowed((args, kwargs), values)
+        return layer.run(values, *inputs, **others)
+
+    cases = list(by_cases(what, mixer, atoms, run))
+    outputs = [(values, output) for values, _, output in cases]
+    if not all(isinstance(output, Tensor) for _, output in outputs):
+        found = gathered(what, mixer, atoms, outputs)
+        return found if mixed else tree_map(_total, found)
+    x = args[0] if args else kwargs.get("input")
+    dims = outputs[0][1].dim()
+    axes: Axes | None = None
+    if not isinstance(x, MixedTensor) or x.wide is not None:
+        axes = plan.output_axes(x)
+    elif plan.widths is not None and plan.output is not None:
+        own: list[MixedAxis | None] = [None] * dims
+        own[plan.widths.axis] = plan.output
+        axes = own
+    known = axes is not None and all(_fits(axes, output, values) for values, output in outputs)
+    # What a norm gives for an input that lies otherwise is kept apart until something reads it.
+    keeps = plan.widths is not None and plan.widths.channelwise and mixed
+    if known and axes is not None and not keeps:
+        apart = {
+            tuple(n for axis, n in zip(axes, output.shape, strict=True) if axis is None)
+            for _, output in outputs
+        }
+        if len(apart) == 1:
+            return summed(mixer, axes, cases)
+    if mixed:
+        return gathered(what, mixer, atoms, outputs)
+    if len({output.shape for _, output in outputs}) > 1:
+        expressions = [e for found in plan.varying.values() for e in found]
+        raise _refused(what, "what changes its shape", expressions)
+    return summed(mixer, (None,) * dims, cases)
+
+
+def _total(item: Any) -> Any:
+    return total_of(item) if isinstance(item, MixedTensor) else item
+
+
+def _fits(axes: Axes, output: Tensor, values: Values) -> bool:
+    return len(axes) == output.dim() and all(
+        axis is None or len(axis.indices(values)) == size
+        for axis, size in zip(axes, output.shape, strict=True)
+    )
 
 
 def _width(size: Any) -> Any:
-    return size[0] if isinstance(size, (tuple, list)) else size
-
-
-def _some_of(tensor: Tensor, axis: int, there: npt.NDArray[Any]) -> Tensor:
-    shape: list[int] = list(tensor.shape)
-    shape[axis] = Places.of(np.flatnonzero(there))
-    return leading(tensor, shape)
-
-
-def _spread_over(output: Tensor, axis: int, there: npt.NDArray[Any]) -> Tensor:
-    """Return an output at the places of its elements, and zeros between them."""
-    axis %= output.dim()
-    places, size = np.flatnonzero(there), len(there)
-    if len(places) == size:
-        return output
-    if isinstance(Places.of(places), Places):
-        shape = [*output.shape[:axis], size, *output.shape[axis + 1 :]]
-        index = torch.from_numpy(places).to(output.device)
-        return output.new_zeros(shape).index_copy(axis, index, output)
-    behind = [0, size - output.shape[axis]]
-    return F.pad(output, [0, 0] * (output.dim() - 1 - axis) + behind)
+    """The width of the last dimension, which is the one of a shape that can be mixed."""
+    return size[-1] if isinstance(size, (tuple, list)) else size

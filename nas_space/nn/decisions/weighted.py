@@ -1,20 +1,22 @@
-"""`Weighted`: every choice at once, each outcome by its probability."""
+"""``Weighted``: every choice at once, each outcome by its probability."""
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 from torch import Tensor
-from torch.utils._pytree import tree_flatten, tree_unflatten
+from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 
 from ...errors import SpaceError
 from ...mutable.node import Node, key_of
 from ..activation import Activation
 from .beliefs import Beliefs, Known, Outcomes
 from .blending import blend
+from .mixed_tensor import MOST_CASES, Atoms, MixedTensor, Values, mixed_in, reader_of
+from .summing import sum_of_branches, total_of
 
 
 class Weighted(Activation):
@@ -59,6 +61,7 @@ class Weighted(Activation):
         super().__init__(_Only(self))  # type: ignore[arg-type]
         self.beliefs = Beliefs(probabilities, support)
         self.known: Known = ()
+        self._depth = 0
 
     @contextmanager
     def knowing(self, expression: Any, value: Any) -> Iterator[None]:
@@ -80,6 +83,44 @@ class Weighted(Activation):
             )
         return copy.copy(self)
 
+    # -- tensors that differ --------------------------------------------------------------------
+
+    def possible(self, atoms: Atoms) -> list[Values]:
+        """Return what reads some expressions, for each combination of values they have here."""
+        found = self.beliefs.outcomes(atoms, self.known)
+        return [reader_of(atoms, value) for value in found.values]
+
+    def outcomes_of(
+        self, atoms: Atoms, too_many: Callable[[int], Exception]
+    ) -> Iterator[tuple[Values, Tensor, AbstractContextManager[None]]]:
+        """Yield what reads some expressions, with the weight of each combination, and a context.
+
+        Raises
+        ------
+        SpaceError
+            If there are too many: as `too_many` says.
+        """
+        outcomes, weights = self.beliefs.of(atoms, self.known)
+        taken = list(self.taken(outcomes, weights))
+        if len(taken) > MOST_CASES:
+            raise too_many(len(taken))
+        for place in taken:
+            values = reader_of(atoms, outcomes.values[place])
+            yield values, weights[place], self.branch(outcomes, [place])
+
+    def whole(self, run: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+        # What cases there are is summed at the very end, so nothing is approximated before.
+        self._depth += 1
+        try:
+            output = run(*args, **kwargs)
+        finally:
+            self._depth -= 1
+        if self._depth:
+            return output
+        return tree_map(
+            lambda item: total_of(item) if isinstance(item, MixedTensor) else item, output
+        )
+
     def mix(self, choice: Any, run: Callable[[Any], Any]) -> Any:
         outcomes, weights = self.beliefs.of((choice,), self.known)
         return self._mixed(choice, outcomes, weights, run)
@@ -90,13 +131,13 @@ class Weighted(Activation):
         if len(outcomes.values) == 1:
             with self.knowing(choice, outcomes.values[0][0]):
                 return run(outcomes.values[0][0])
-        total = Mixture(choice)
+        total = Mixture(self, choice)
         for place in self.taken(outcomes, weights):
             (value,) = outcomes.values[place]
             with self.knowing(choice, value), self.branch(outcomes, [place]):
                 output = run(value)
             total.add(weights[place], output, value)
-        return total.result
+        return total.finished()
 
     def taken(self, outcomes: Outcomes, weights: Tensor) -> Iterable[int]:
         """Return the branches that must be run, in order."""
@@ -114,7 +155,7 @@ class Weighted(Activation):
         outcomes, weights = self.beliefs.of((choice,), self.known)
         depths = [value for (value,) in outcomes.values]
         taken = set(self.taken(outcomes, weights))
-        total = Mixture(choice)
+        total = Mixture(self, choice)
         for depth, block in enumerate((None, *blocks)):
             further = [place for place in taken if depths[place] >= depth]
             if not further:
@@ -126,10 +167,10 @@ class Weighted(Activation):
                 if len(depths) == 1:
                     return x
                 total.add(weights[place], x, depth)
-        return total.result
+        return total.finished()
 
     def elastic(self, layer: Any, *args: Any, **kwargs: Any) -> Any:
-        return blend(self.beliefs, self.known, layer, args, kwargs)
+        return blend(self, layer, args, kwargs)
 
     def the_value(self, expression: Any) -> Any:
         """Return the value of an expression that is known here.
@@ -163,10 +204,12 @@ class _Only:
 class Mixture:
     """A sum of outputs by weights; each may be a tensor, ``None``, or hold several tensors."""
 
-    def __init__(self, choice: Any) -> None:
+    def __init__(self, mixer: Weighted, choice: Any) -> None:
+        self.mixer = mixer
         self.choice = choice
         self.result: Any = None
         self._first: Any = None
+        self._different: list[tuple[Tensor, Any, Any]] = []
 
     def add(self, weight: Tensor, output: Any, value: Any) -> None:
         """Add one output; ``None`` counts as zero.
@@ -177,6 +220,9 @@ class Mixture:
             If the outputs differ in shape or kind.
         """
         if output is None:
+            return
+        if self._different or mixed_in(output):
+            self._different.append((weight, output, value))
             return
         if isinstance(output, Tensor) and (self.result is None or isinstance(self.result, Tensor)):
             self._check([output], [self.result], value)
@@ -201,6 +247,31 @@ class Mixture:
             self.result = tree_unflatten(summed, form)
         if self._first is None:
             self._first = value
+
+    def finished(self) -> Any:
+        """Return the sum."""
+        if not self._different:
+            return self.result
+        if self.result is not None:
+            raise SpaceError(
+                f"the outputs of {self.choice} cannot be mixed: for {self._first!r} its sizes are "
+                f"plain, and for {self._different[0][2]!r} they depend on labels; take a strategy "
+                "that samples, such as RandomOneShot"
+            )
+        flat, form = tree_flatten(self._different[0][1])
+        others = [(w, *tree_flatten(output), value) for w, output, value in self._different]
+        if any(found != form for _, _, found, _ in others):
+            raise SpaceError(
+                f"the outputs of {self.choice} cannot be mixed: for some values it is another "
+                "kind of thing than for others"
+            )
+        return tree_unflatten(
+            [
+                sum_of_branches(self.mixer, self.choice, [(w, o[k], v) for w, o, _, v in others])
+                for k in range(len(flat))
+            ],
+            form,
+        )
 
     def _check(self, outputs: list[Any], before: list[Any], value: Any) -> None:
         for output, other in zip(outputs, before, strict=True):

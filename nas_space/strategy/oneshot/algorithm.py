@@ -75,7 +75,7 @@ class OneShot:
         self.gradient_clip_val = gradient_clip_val
 
     def check(self, space: Any) -> None:
-        """Refuses a space that the algorithm cannot deal with, before anything is trained.
+        """Refuse a space that the algorithm cannot deal with, before anything is trained.
 
         Raises
         ------
@@ -95,11 +95,11 @@ class OneShot:
         raise NotImplementedError(f"{type(self).__name__} must implement path() or train()")
 
     def train(self, run: Run, batch: Any) -> Tensor:
-        """Leaves the gradients of the weights at a step; returns the loss."""
+        """Leave the gradients of the weights at a step; return the loss."""
         return run.descend(self.path(run), lambda: run.loss(batch))
 
     def learn(self, run: Run) -> Mapping[str, Any]:
-        """Changes the policy at a step; returns numbers that show how it goes."""
+        """Change the policy at a step; return numbers that show how it goes."""
         return {}
 
     def probabilities(self, run: Run) -> dict[str, Any]:

@@ -198,7 +198,7 @@ class DARTS(Differentiable):
 
 
 def _moved(weights: Any, before: Any, ways: Any, far: Any) -> None:
-    """Puts weights some way off from where they were before."""
+    """Put weights some way off from where they were before."""
     with torch.no_grad():
         for weight, start, way in zip(weights, before, ways, strict=True):
             weight.copy_(start if way is None else start + far * way)

@@ -122,7 +122,7 @@ def pairs_of(
 
 
 def rescale(before: Tensor, logits: Tensor, pair: tuple[int, int]) -> None:
-    """Shifts two logits so that the probabilities of all others are what they were before."""
+    """Shift two logits so that the probabilities of all others are what they were before."""
     two = torch.tensor(pair, device=logits.device)
     if pair[0] == pair[1]:
         return

@@ -1,4 +1,4 @@
-"""`Run`: a one-shot search under way, that can be put down and taken up at any step."""
+"""``Run``: a one-shot search under way, that can be put down and taken up at any step."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import Optimizer
 
-from ...errors import CheckpointError, InfeasibleError, UsageError
+from ...errors import CheckpointError, DivergenceError, InfeasibleError, UsageError
 from ...mutable import Sample
 from ...nn.decisions import Traced
 from ...training import Progress, Task, evaluate, recalibrate, training_batches
@@ -81,7 +81,7 @@ class OneShotProgress:
 class Run:
     """A one-shot search under way.
 
-    Everything random at step `t` is derived from (seed, `t`), so a run that is continued from
+    Everything random at step ``t`` is derived from (seed, ``t``), so a run that is continued from
     :meth:`state_dict` ends, on the CPU, with the very bits it would have ended with.
 
     Parameters
@@ -156,6 +156,7 @@ class Run:
                 f"{type(strategy).__name__} compares architectures on validation data, but the "
                 "task has none; give validation=..."
             )
+        getattr(space, "space", space).check_shared_weights()
         strategy.check(space)
         if strategy.gradient_clip_val is not None:
             task = replace(task, clip=strategy.gradient_clip_val)
@@ -273,7 +274,7 @@ class Run:
         return self.trainer.along(arch)
 
     def descend(self, path: AbstractContextManager[Any], loss: Callable[[], Tensor]) -> Tensor:
-        """Adds the gradients of the weights for a loss along a path; returns the loss."""
+        """Add the gradients of the weights for a loss along a path; return the loss."""
         return self.trainer.descend(path, loss)
 
     def accepted(self, draw: Callable[[], Sample]) -> Sample:
@@ -387,6 +388,12 @@ class Run:
         """One step of the policy's optimizer; parameters without a gradient stay."""
         assert self.optimizer is not None
         averaged = self.averaged(gradients.values())
+        if not all(one.isfinite().all() for one in averaged if one is not None):
+            raise DivergenceError(
+                f"the gradient of the policy is not finite at step {self.step} of {self.total}, so "
+                "the search stops before it spoils the policy; lower the learning rates, or clip "
+                "the gradients (Task(clip=...))"
+            )
         for parameter, gradient in zip(gradients, averaged, strict=True):
             parameter.grad = gradient
         self.optimizer.step()

@@ -1,0 +1,95 @@
+"""Functions of a mixture's tensors that work element by element: axes are joined.
+
+Here, too, is what all rules of functions have in common.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
+
+from .mixed_tensor import (
+    Axes,
+    MixedAxis,
+    MixedNumber,
+    MixedTensor,
+    mixer_of,
+)
+
+if TYPE_CHECKING:
+    pass
+
+
+Rule = Callable[[str, Any, Any, Any], Any]
+"""Takes the name of a function, the function, and its arguments."""
+
+
+def is_in_place(name: str) -> bool:
+    """Return whether a function changes its first argument."""
+    return name.endswith("_") and not name.endswith("__")
+
+
+def elementwise(name: str, function: Any, args: Any, kwargs: Any) -> Any:
+    """Return what an elementwise function gives."""
+    everything = (*args, *kwargs.values())
+    if any(isinstance(item, MixedNumber) for item in everything):
+        return NotImplemented
+    operands = [item for item in everything if isinstance(item, Tensor)]
+    axes = joined_axes(operands)
+    if axes is None:
+        return NotImplemented
+    mixer = mixer_of([o for o in operands if isinstance(o, MixedTensor)])
+    first = operands[0]
+    in_place = is_in_place(name) or kwargs.get("inplace")
+    if in_place and not (
+        isinstance(first, MixedTensor)
+        and not first.copied
+        and len(axes) == len(first.axes)
+        and all(a is b or (a and b and a.is_like(b)) for a, b in zip(axes, first.axes, strict=True))
+    ):
+        return NotImplemented
+    output = function(*map(wide_of, args), **{k: wide_of(v) for k, v in kwargs.items()})
+    return first if in_place else MixedTensor.of(mixer, output, axes)
+
+
+def wide_of(item: Any) -> Any:
+    """Return the tensor of all elements, where something is of a mixture."""
+    return item.wide if isinstance(item, MixedTensor) else item
+
+
+def joined_axes(operands: Sequence[Tensor]) -> Axes | None:
+    """Return the axes of operands taken element by element; ``None`` if they disagree."""
+    known = [(wide_of(o).shape, o.axes if isinstance(o, MixedTensor) else ()) for o in operands]
+    found: list[MixedAxis | None] = []
+    for back in range(1, max(len(shape) for shape, _ in known) + 1):
+        axis: MixedAxis | None = None
+        plain = 1
+        for shape, axes in known:
+            if back > len(shape):
+                continue
+            its = axes[-back] if axes else None
+            if its is None:
+                plain = max(plain, shape[-back])
+            elif axis is None:
+                axis = its
+            elif not axis.is_like(its):
+                return None
+        if axis is not None and plain != 1:
+            return None
+        found.append(axis)
+    return tuple(reversed(found))
+
+
+def axis_at(tensor: Any, dim: int) -> MixedAxis | None:
+    """Return the axis of a dimension, if that differs."""
+    return tensor.axes[dim] if isinstance(tensor, MixedTensor) else None
+
+
+def arguments_of(
+    names: Sequence[str], defaults: dict[str, Any], args: Any, kwargs: Any
+) -> list[Any]:
+    """Return arguments in the order of some names."""
+    given = {**defaults, **dict(zip(names, args, strict=False)), **kwargs}
+    return [given[name] for name in names]

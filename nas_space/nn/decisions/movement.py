@@ -1,0 +1,141 @@
+"""Functions that put dimensions of a mixture's tensors, or several tensors, in another order."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from ..segments import Indices
+from .mixed_tensor import (
+    MixedAxis,
+    MixedNumber,
+    MixedTensor,
+    Values,
+    mixed_in,
+    mixer_of,
+    union,
+)
+
+if TYPE_CHECKING:
+    from .weighted import Weighted
+from .elementwise import arguments_of, axis_at, joined_axes, wide_of
+
+
+def cat(_: str, function: Any, args: Any, kwargs: Any) -> Any:
+    """Return tensors one after the other."""
+    if kwargs.get("out") is not None:
+        return NotImplemented
+    kwargs = {("dim" if k == "axis" else k): v for k, v in kwargs.items()}
+    tensors, dim = arguments_of(("tensors", "dim"), {"dim": 0}, args, kwargs)
+    mixer = mixer_of(mixed_in(tensors))
+    number = max(wide_of(t).dim() for t in tensors)
+    if any(wide_of(t).dim() != number for t in tensors):
+        return NotImplemented
+    dim %= number
+    axes: list[Any] = []
+    for other in range(number):
+        if other == dim:
+            axes.append(_concatenated(mixer, tensors, dim))
+            continue
+        its = [axis_at(t, other) for t in tensors]
+        if any((a is None) != (its[0] is None) for a in its):
+            return NotImplemented
+        if its[0] is not None and not all(a is not None and its[0].is_like(a) for a in its):
+            return NotImplemented
+        axes.append(its[0])
+    return MixedTensor.of(mixer, function([wide_of(t) for t in tensors], dim), axes)
+
+
+def _concatenated(mixer: Weighted, tensors: Sequence[Any], dim: int) -> MixedAxis | None:
+    parts = [axis_at(t, dim) for t in tensors]
+    first = next((part for part in parts if part is not None), None)
+    if first is None:
+        return None
+    sizes = [wide_of(t).shape[dim] for t in tensors]
+    key = ("cat", *map(id, parts), *sizes)
+    found: MixedAxis = first.remember(key, lambda: (_chain(mixer, parts, sizes), parts))[0]
+    return found
+
+
+def _chain(mixer: Weighted, parts: Sequence[Any], sizes: Sequence[int]) -> MixedAxis:
+    starts = np.cumsum([0, *sizes[:-1]])
+
+    def indices(values: Values) -> Indices:
+        return np.concatenate(
+            [
+                start + (np.arange(size) if part is None else part.indices(values))
+                for start, size, part in zip(starts, sizes, parts, strict=True)
+            ]
+        )
+
+    atoms = union(*(part.atoms for part in parts if part is not None))
+    return MixedAxis(atoms, sum(sizes), indices, mixer.beliefs.support)
+
+
+def stack(_: str, function: Any, args: Any, kwargs: Any) -> Any:
+    """Return tensors along a new dimension."""
+    if kwargs.get("out") is not None:
+        return NotImplemented
+    tensors, dim = arguments_of(("tensors", "dim"), {"dim": 0}, args, kwargs)
+    axes = joined_axes(tensors)
+    if axes is None or len({wide_of(t).shape for t in tensors}) > 1:
+        return NotImplemented
+    if any(axis_at(t, d) is None and axes[d] for t in tensors for d in range(len(axes))):
+        return NotImplemented
+    dim %= len(axes) + 1
+    mixer = mixer_of(mixed_in(tensors))
+    output = function([wide_of(t) for t in tensors], dim)
+    return MixedTensor.of(mixer, output, (*axes[:dim], None, *axes[dim:]))
+
+
+def permuted(_: str, function: Any, args: Any, kwargs: Any) -> Any:
+    """Return a tensor with its dimensions in another order."""
+    tensor = args[0] if args else kwargs["input"]
+    probe = torch.empty([*range(2, 2 + tensor.wide.dim())], device="meta")
+    order = [size - 2 for size in function(probe, *args[1:], **kwargs).shape]
+    output = function(tensor.wide, *args[1:], **kwargs)
+    axes = [tensor.axes[place] for place in order]
+    return MixedTensor.of(tensor.mixer, output, axes, copied=tensor.copied)
+
+
+def repeated(_: str, function: Any, args: Any, kwargs: Any) -> Any:
+    """Return copies of a tensor side by side."""
+    tensor = args[0]
+    times = args[1:] or tuple(kwargs.values())
+    if len(times) == 1 and isinstance(times[0], (tuple, list)):
+        times = tuple(times[0])
+    n = tensor.wide.dim()
+    if not all(isinstance(t, int) for t in times) or len(times) < n:
+        return NotImplemented
+    new = len(times) - n
+    on_axes = [axis is not None and times[new + d] != 1 for d, axis in enumerate(tensor.axes)]
+    if any(on_axes):
+        return NotImplemented
+    axes = (*[None] * new, *tensor.axes)
+    return MixedTensor.of(tensor.mixer, function(tensor.wide, *times), axes)
+
+
+def expanded(_: str, function: Any, args: Any, kwargs: Any) -> Any:
+    """Return a tensor of which dimensions of size 1 are made larger."""
+    tensor = args[0]
+    sizes = args[1:] or (kwargs.get("size"),)
+    if len(sizes) == 1 and isinstance(sizes[0], (tuple, list)):
+        sizes = tuple(sizes[0])
+    new = len(sizes) - tensor.wide.dim()
+    wide: list[int] = list(sizes)
+    own = tensor.sizes()
+    for dim, axis in enumerate(tensor.axes):
+        if axis is None:
+            continue
+        size = sizes[new + dim]
+        same = isinstance(size, MixedNumber) and size.key == getattr(own[dim], "key", None)
+        if not same and not (isinstance(size, int) and size == -1):
+            return NotImplemented
+        wide[new + dim] = axis.size
+    if not all(isinstance(size, int) for size in wide):
+        return NotImplemented
+    axes = (*[None] * new, *tensor.axes)
+    return MixedTensor.of(tensor.mixer, function(tensor.wide, *wide), axes, copied=tensor.copied)

@@ -1,0 +1,163 @@
+"""Sums over the cases of a mixture: an element is the mean over the architectures that have it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ...mutable.node import Node, key_of, leaves
+from .mixed_tensor import (
+    Absent,
+    Atoms,
+    Axes,
+    MixedAxis,
+    MixedTensor,
+    Values,
+    by_cases,
+    refused,
+    union,
+)
+
+if TYPE_CHECKING:
+    from .weighted import Weighted
+
+Case = tuple[Values, Tensor, Tensor]
+"""What reads the expressions; the weight; what there is."""
+
+
+def summed(mixer: Weighted, axes: Axes, cases: Sequence[Case]) -> Any:
+    """Return one tensor for several cases: at each place, their mean over those that have it.
+
+    Parameters
+    ----------
+    mixer
+        The mixture.
+    axes
+        Where the elements of a case are in the result.
+    cases
+        Of which the shapes differ where there is an axis only.
+    """
+    total: Any = None
+    share: Any = None
+    varying = [dim for dim, axis in enumerate(axes) if axis is not None]
+    for values, weight, output in cases:
+        scaled = output * weight.to(output)
+        if varying:
+            one = output.new_ones([n if d in varying else 1 for d, n in enumerate(output.shape)])
+            there = _placed(one * weight.to(one), axes, values)
+            scaled = _placed(scaled, axes, values)
+            share = there if share is None else share + there
+        total = scaled if total is None else total + scaled
+    if varying:
+        total = total / torch.where(share > 0, share, torch.ones_like(share))
+    return MixedTensor.of(mixer, total, axes)
+
+
+def _placed(tensor: Tensor, axes: Axes, values: Values) -> Tensor:
+    """A tensor at the places of its elements, and zeros between them."""
+    for dim, axis in enumerate(axes):
+        if axis is None:
+            continue
+        places = axis.indices(values)
+        if len(places) == axis.size and (places == np.arange(axis.size)).all():
+            continue
+        shape = list(tensor.shape)
+        shape[dim] = axis.size
+        index = torch.from_numpy(np.asarray(places)).to(tensor.device)
+        tensor = tensor.new_zeros(shape).index_copy(dim, index, tensor)
+    return tensor
+
+
+def total_of(tensor: MixedTensor) -> Tensor:
+    """Return the sum over all cases of a tensor whose shape is the same in each.
+
+    Raises
+    ------
+    SpaceError
+        If it is not.
+    """
+    cases = list(by_cases("sum", tensor.mixer, tensor.atoms, lambda values: _there(tensor, values)))
+    if len({case.shape for _, _, case in cases}) > 1:
+        raise refused("the output", tensor.atoms, "its shape differs between architectures")
+    found: Tensor = summed(tensor.mixer, (None,) * cases[0][2].dim(), cases)
+    return found
+
+
+def _at(tensor: Tensor, values: Values) -> Tensor:
+    return _there(tensor, values) if isinstance(tensor, MixedTensor) else tensor
+
+
+def _there(tensor: MixedTensor, values: Values) -> Tensor:
+    found = tensor.at(values)
+    if found is None:
+        raise Absent
+    return found
+
+
+def sum_of_branches(
+    mixer: Weighted, choice: Any, branches: Sequence[tuple[Tensor, Any, Any]]
+) -> Any:
+    """Return the mixture of what the branches of a choice give, of which some differ.
+
+    Parameters
+    ----------
+    mixer
+        The mixture.
+    choice
+        The expression that chooses.
+    branches
+        The weight, the output and the value of each.
+    """
+    outputs = [output for _, output, _ in branches]
+    plain = [o for o in outputs if o is not None]
+    atoms: Atoms = union(*(o.atoms for o in plain if isinstance(o, MixedTensor)))
+    axes = _common_axes(plain)
+    if axes is not None and not _shared(choice, atoms):
+        total: Any = None
+        for weight, output, _ in branches:
+            if output is not None:
+                scaled = output.wide * weight.to(output.wide)
+                total = scaled if total is None else total + scaled
+        return MixedTensor.of(mixer, total, axes)
+    by_value = {key_of(value): output for _, output, value in branches}
+    both: Atoms = union((choice,) if isinstance(choice, Node) else (), atoms)
+
+    def run(values: Values) -> Any:
+        output = by_value.get(key_of(values(choice)))
+        if output is None:  # as much as zero
+            return torch.zeros_like(_at(plain[0], values))
+        return _at(output, values)
+
+    found = list(by_cases(str(choice), mixer, both, run))
+    if axes is not None:
+        return summed(mixer, axes, found)
+    return MixedTensor.of_cases(
+        mixer, both, {key_of(tuple(map(values, both))): output for values, _, output in found}
+    )
+
+
+def _shared(choice: Any, atoms: Atoms) -> bool:
+    names = {symbol.name for symbol in leaves(choice)}
+    return any(symbol.name in names for symbol in leaves(*atoms))
+
+
+def _common_axes(outputs: Sequence[Any]) -> Axes | None:
+    """The axes that all outputs have; ``None`` if they differ."""
+    first, *others = outputs
+    if not all(isinstance(o, MixedTensor) and o.wide is not None for o in outputs):
+        return None
+    for other in others:
+        if other.wide.shape != first.wide.shape:
+            return None
+        for a, b in zip(first.axes, other.axes, strict=True):
+            if (a is None) != (b is None) or (a is not None and not a.is_like(b)):
+                return None
+    axes: tuple[MixedAxis | None, ...] = first.axes
+    return axes
+
+
+__all__ = ["sum_of_branches", "summed", "total_of"]

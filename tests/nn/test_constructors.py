@@ -1,0 +1,232 @@
+"""What constructors do with choices that are not made yet, and with those that are."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+import nas_space.nn as mnn
+from nas_space.errors import SampleValidationError, SpaceError
+from nas_space.mutable import Categorical, ensure_frozen
+from nas_space.nn import Cell, LayerChoice, ModelSpace, MutableModule, ParametrizedModule, Repeat
+from nas_space.strategy.oneshot import RandomOneShot, Run
+from tests.oneshot.planted import task
+
+
+def width() -> Any:
+    return Categorical([2, 4], label="width")
+
+
+# -- ensure_frozen ------------------------------------------------------------------------------
+
+
+class Direct(ModelSpace):
+    def __init__(self, strict: bool = True) -> None:
+        super().__init__()
+        self.width = width()
+        self.layer = nn.Linear(ensure_frozen(self.expression("width"), strict=strict), 3)
+
+
+class InPart(ModelSpace):
+    def __init__(self) -> None:
+        super().__init__()
+        self.part = Part(width())
+
+
+class Part(MutableModule):
+    def __init__(self, n: Any) -> None:
+        super().__init__()
+        self.n = n
+        self.token = nn.Parameter(torch.zeros(ensure_frozen(2 * n + 1)))
+
+
+class InPlain(ModelSpace):
+    def __init__(self) -> None:
+        super().__init__()
+        self.part = Plain(self.add_mutable(width()))
+
+
+class Plain(nn.Module):
+    def __init__(self, n: Any) -> None:
+        super().__init__()
+        self.layer = nn.Linear(ensure_frozen(n), 1)
+
+
+@pytest.mark.parametrize(
+    ("make", "where"),
+    [
+        (Direct, "Direct"),
+        (lambda: Direct(strict=False), "Direct"),
+        (InPart, "Part"),
+        (InPlain, "InPlain"),
+    ],
+)
+def test_a_default_that_every_architecture_would_get_is_refused(make, where):
+    with pytest.raises(SpaceError, match=rf"ensure_frozen\(.*{where}.*MutableLinear"):
+        make()
+
+
+def test_what_is_built_for_one_architecture_has_its_values():
+    assert Direct.frozen_factory({"width": 4})().layer.in_features == 4
+    assert InPart.frozen_factory({"width": 4})().part.token.shape == (9,)
+
+    class Sized(ParametrizedModule):
+        def __init__(self, n: int) -> None:
+            super().__init__()
+            self.layer = nn.Linear(ensure_frozen(n), 3)
+
+    assert Sized(width()).freeze({"width": 4}).layer.in_features == 4
+
+
+class Rebuilt(Part):
+    """As NNI's code does: its own freeze builds it anew."""
+
+    def freeze(self, sample: Any) -> Any:
+        return Rebuilt.built(self.expression("n").freeze(sample))
+
+    @classmethod
+    def built(cls, n: int) -> Any:
+        made = nn.Module()
+        made.token = nn.Parameter(torch.zeros(2 * n + 1))
+        return made
+
+
+def test_a_part_that_is_built_anew_for_each_architecture_may_use_it():
+    class Net(ModelSpace):
+        def __init__(self) -> None:
+            super().__init__()
+            self.part = Rebuilt(width())
+
+    for n in (2, 4):
+        assert Net().freeze({"width": n}).part.token.shape == (2 * n + 1,)
+
+
+# -- a space with its own freeze ----------------------------------------------------------------
+
+
+class Elastic(ModelSpace):
+    def __init__(self) -> None:
+        super().__init__()
+        self.up = mnn.MutableLinear(4, width())
+        self.down = mnn.MutableLinear(width(), 3)
+
+    def forward(self, x: Any) -> Any:
+        return self.down(self.up(x))
+
+
+class Fresh(Elastic):
+    def freeze(self, sample: Any, **_: Any) -> Any:
+        return Elastic.frozen_factory(sample)()
+
+
+class FreshBelow(Fresh):
+    """Inherits it."""
+
+
+class Marked(Elastic):
+    """Adds to what the library makes."""
+
+    def freeze(self, sample: Any, **more: Any) -> Any:
+        network = super().freeze(sample, **more)
+        network.mark = 1
+        return network
+
+
+class MarkedBelow(Marked):
+    pass
+
+
+@pytest.mark.parametrize("kind", [Fresh, FreshBelow])
+def test_a_space_whose_own_freeze_builds_it_anew_shares_no_weights(kind):
+    space = kind()
+    assert space.freeze({"width": 2}).up.out_features == 2
+    with pytest.raises(SpaceError, match=r"'the space', a Fresh.*own freeze.*no weights"):
+        space.activate({"width": 2})
+    with pytest.raises(SpaceError, match="own freeze"):
+        Run(RandomOneShot(candidates=2, calibration_batches=1), space, task(), steps=2)
+
+
+@pytest.mark.parametrize("kind", [Marked, MarkedBelow])
+def test_a_space_whose_own_freeze_adds_to_ours_shares_weights(kind):
+    space, x = kind(), torch.randn(1, 4)
+    with space.activate({"width": 2}):
+        network = space.freeze({"width": 2})
+        assert torch.equal(network(x), space(x))
+    assert network.mark == 1
+    Run(RandomOneShot(candidates=2, calibration_batches=1), space, task(), steps=1).advance()
+
+
+# -- frozen_factory -------------------------------------------------------------------------------
+
+
+class Loose(ModelSpace, label_prefix="net"):
+    def __init__(self) -> None:
+        super().__init__()
+        ops = [lambda *_: nn.Identity(), lambda *_: nn.Identity()]
+        self.cell = Cell(ops, 3, 1, 2, merge_op="loose_end", label="cell")
+        self.body = Repeat(lambda _: nn.Identity(), (1, 4), label="depth")
+        self.seen = len(self.cell.output_node_indices), len(self.body)
+        self.head = nn.ModuleList(nn.Linear(1, 1) for _ in self.cell.output_node_indices)
+
+
+def test_a_cell_and_a_repeat_built_for_one_architecture_are_those_of_it():
+    space = Loose()
+    assert space.seen == (3, 4)
+    for seed in range(12):
+        arch = space.sample(seed=seed)
+        network = Loose.frozen_factory(arch)()
+        ends = space.cell.freeze({**arch}).output_node_indices
+        depth = arch["net/depth"]
+        assert network.seen == (len(ends), depth)
+        assert len(network.head) == len(ends)
+        assert len(space.freeze(arch).body) == depth
+
+
+class DropPath(ModelSpace):
+    """The drop-path idiom: numbers are read from a tensor."""
+
+    def __init__(self, read: Any) -> None:
+        super().__init__()
+        self.rates = read()
+        inner = LayerChoice([nn.Identity(), nn.Tanh()], label="inner")
+        self.op = LayerChoice([nn.ReLU(), inner], label="op")
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        lambda: [x.item() for x in torch.linspace(0, 0.2, 3)],
+        lambda: torch.linspace(0, 0.2, 3).tolist(),
+        lambda: torch.ones(3).numpy().sum(),
+        lambda: float(torch.ones(3).sum()),
+        lambda: "yes" if torch.ones(1) > 0 else "no",
+    ],
+)
+def test_labels_that_are_not_active_are_checked_whatever_constructors_read(read):
+    build = DropPath.frozen_factory({"op": 0, "inner": 1})
+    assert isinstance(build(read).op, nn.ReLU)
+    with pytest.raises(SampleValidationError, match="inner"):
+        DropPath.frozen_factory({"op": 0, "inner": 7})(read)
+    with pytest.raises(SampleValidationError, match="other"):
+        DropPath.frozen_factory({"op": 0, "other": 7})(read)
+
+
+# -- arguments ------------------------------------------------------------------------------------
+
+
+def test_a_space_tells_its_arguments_unless_it_has_something_of_that_name():
+    class Net(ModelSpace):
+        def __init__(self, a: Any, b: int = 2, *, c: int = 3) -> None:
+            super().__init__()
+
+    class Own(Net):
+        def __init__(self, args: Any) -> None:
+            super().__init__(1)
+            self.args = args
+
+    assert Net(1, c=5).args == {"a": 1, "c": 5}
+    assert Own("mine").args == "mine"
+    assert not hasattr(Net(1).freeze({}), "args")

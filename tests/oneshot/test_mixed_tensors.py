@@ -1,0 +1,376 @@
+# ruff: noqa: ARG005 - what makes a layer is given both widths
+"""Each kind of operation between elastic layers, in a mixture: exact, or refused by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import product
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+import nas_space as ns
+from nas_space import nn as mnn
+from nas_space.errors import SpaceError
+from nas_space.mutable import Categorical
+from nas_space.nn import flattened
+from nas_space.nn.decisions import Weighted
+from tests.oneshot.mixtures import attention, norm_by_hand, shuffled_by_hand
+
+SIZE = 4
+
+
+class Between(ns.ModelSpace):
+    """Elastic branches of widths w, v and 2 * w; some operation; layers that read."""
+
+    def __init__(self, run: Callable[..., Any], *make: Callable[..., nn.Module]) -> None:
+        super().__init__()
+        w, v = Categorical([2, 4], label="w"), Categorical([1, 3], label="v")
+        self.a, self.b, self.c = (mnn.MutableConv2d(3, width, 1) for width in (w, v, w * 2))
+        self.run = run
+        self.layers = nn.ModuleList(one(w, v) for one in make)
+
+    def forward(self, x: Tensor) -> Any:
+        return self.run(self, x)
+
+
+def conv(size: Callable[..., Any], **more: Any) -> Callable[..., nn.Module]:
+    return lambda w, v: mnn.MutableConv2d(size(w, v), 2, 1, **more)
+
+
+def linear(size: Callable[..., Any]) -> Callable[..., nn.Module]:
+    return lambda w, v: mnn.MutableLinear(size(w, v), 2)
+
+
+def cat(*tensors: Tensor) -> Tensor:
+    return torch.cat(tensors, 1)
+
+
+def W(w: Any, _: Any) -> Any:  # noqa: N802 - as the label
+    return w
+
+
+def set_plainly(x: Tensor) -> Tensor:
+    x = x.clone()
+    x[:, :, 0] = 0
+    x[x > 1] = 0.5
+    return x
+
+
+def asserted(x: Tensor) -> Tensor:
+    assert x.shape[1] % 2 == 0
+    assert x.shape[-1] == SIZE
+    return x * 2 if x.size(1) > 1 else x
+
+
+def outer(x: Tensor, y: Tensor) -> Tensor:
+    return (x.mean((2, 3))[:, :, None] * y.mean((2, 3))[:, None]).flatten(1)
+
+
+KINDS: dict[str, tuple[Any, ...]] = {
+    "cat": (lambda s, x: s.layers[0](cat(s.a(x), s.b(x))), conv(lambda w, v: w + v)),
+    "cat in another order": (
+        lambda s, x: s.layers[0](cat(s.b(x), s.a(x))),
+        conv(lambda w, v: w + v),
+    ),
+    "cat of one, read as a product": (
+        lambda s, x: s.layers[0](cat(s.a(x), s.a(x))),
+        conv(lambda w, v: 2 * w),
+    ),
+    "cat of one, read as halves": (
+        lambda s, x: s.layers[0](cat(s.a(x), s.a(x))),
+        conv(lambda w, v: flattened(2, w)),
+    ),
+    "cat, batch norm": (
+        lambda s, x: s.layers[1](s.layers[0](cat(s.a(x), s.b(x))).relu()),
+        lambda w, v: mnn.MutableBatchNorm2d(w + v, momentum=0.0),
+        conv(lambda w, v: w + v),
+    ),
+    "batch norm of another order": (
+        lambda s, x: s.layers[1](s.layers[0](cat(s.b(x), s.a(x))).relu()),
+        lambda w, v: mnn.MutableBatchNorm2d(w + v, momentum=0.0),
+        conv(lambda w, v: w + v),
+    ),
+    "cat, layer norm": (
+        lambda s, x: s.layers[1](s.layers[0](cat(s.a(x), s.b(x)).movedim(1, -1))),
+        lambda w, v: mnn.MutableLayerNorm(w + v),
+        linear(lambda w, v: w + v),
+    ),
+    "cat, depthwise": (
+        lambda s, x: s.layers[1](s.layers[0](cat(s.a(x), s.b(x)))),
+        lambda w, v: mnn.MutableConv2d(w + v, w + v, 3, groups=w + v),
+        conv(lambda w, v: w + v),
+    ),
+    "groups": (
+        lambda s, x: s.layers[0](cat(s.a(x), s.a(x))),
+        conv(lambda w, v: w + w, groups=2),
+    ),
+    "transposed convolution": (
+        lambda s, x: s.layers[0](cat(s.b(x), s.a(x))),
+        lambda w, v: mnn.MutableConvTranspose2d(w + v, 2, 2),
+    ),
+    "dense": (
+        lambda s, x: s.layers[1](cat((y := cat(s.a(x), s.b(x))), s.layers[0](y))),
+        lambda w, v: mnn.MutableConv2d(w + v, v, 1),
+        conv(lambda w, v: w + v + v),
+    ),
+    "chunk": (
+        lambda s, x: s.layers[0]((p := s.c(x).chunk(2, 1))[0] * p[1].sigmoid()),
+        conv(W),
+    ),
+    "split by size": (
+        lambda s, x: s.layers[0](torch.split(y := s.c(x), y.size(1) // 2, 1)[1]),
+        conv(W),
+    ),
+    "split by sizes": (
+        lambda s, x: s.layers[0](
+            cat(a := s.a(x), b := s.b(x)).split([a.shape[1], b.shape[1]], 1)[1]
+        ),
+        conv(lambda w, v: v),
+    ),
+    "glu": (lambda s, x: s.layers[0](F.glu(s.c(x), 1)), conv(W)),
+    "channel shuffle": (
+        lambda s, x: s.layers[0](F.channel_shuffle(cat(s.a(x), s.a(x).tanh()), 2)),
+        conv(lambda w, v: 2 * w),
+    ),
+    "channel shuffle of a prefix": (
+        lambda s, x: s.layers[0](nn.ChannelShuffle(2)(s.c(x))),
+        conv(lambda w, v: 2 * w),
+    ),
+    "channel shuffle by hand": (
+        lambda s, x: s.layers[0](shuffled_by_hand(s.a(x), s.a(x).tanh())),
+        conv(lambda w, v: 2 * w),
+    ),
+    "flatten": (lambda s, x: s.layers[0](s.a(x).flatten(1)), linear(lambda w, v: w * 16)),
+    "cat, view": (
+        lambda s, x: s.layers[0](cat(s.a(x), s.b(x)).view(len(x), -1)),
+        linear(lambda w, v: (w + v) * 16),
+    ),
+    "permute, flatten": (
+        lambda s, x: s.layers[0](s.a(x).permute(0, 2, 3, 1).flatten(1)),
+        linear(lambda w, v: w * 16),
+    ),
+    "permute, flatten, by name": (
+        lambda s, x: s.layers[0](s.a(x).permute(0, 2, 3, 1).reshape(len(x), -1)),
+        linear(lambda w, v: flattened(4, 4, w)),
+    ),
+    "stack": (
+        lambda s, x: s.layers[0](torch.stack([s.a(x), s.a(x).tanh()], 2).flatten(1, 2)),
+        conv(lambda w, v: w * 2),
+    ),
+    "unflatten": (
+        lambda s, x: s.layers[0](s.c(x).unflatten(1, (2, -1)).mean(1)),
+        conv(W),
+    ),
+    "repeat": (lambda s, x: s.layers[0](s.a(x).repeat(1, 2, 1, 1)), conv(lambda w, v: w * 2)),
+    "repeat_interleave": (
+        lambda s, x: s.layers[0](s.a(x).repeat_interleave(2, 1)),
+        conv(lambda w, v: w * 2),
+    ),
+    "expand": (
+        lambda s, x: s.layers[0](s.a(x).mean((2, 3), keepdim=True).expand(-1, -1, 3, 3)),
+        conv(W),
+    ),
+    "roll, flip": (lambda s, x: s.layers[0](s.a(x).roll(1, 1).flip(1)), conv(W)),
+    "slice": (lambda s, x: s.layers[0](s.a(x)[:, ::2]), conv(lambda w, v: w // 2)),
+    "half": (
+        lambda s, x: s.layers[0]((y := s.a(x))[:, y.shape[1] // 2 :]),
+        conv(lambda w, v: w // 2),
+    ),
+    "one channel": (lambda s, x: s.a(x)[:, 0] + s.a(x)[:, -1],),
+    "listed channels": (lambda s, x: s.a(x)[:, [1, 0]],),
+    "pixel shuffle": (lambda s, x: s.layers[0](F.pixel_shuffle(cat(*[s.a(x)] * 4), 2)), conv(W)),
+    "pixel shuffle of a prefix": (
+        lambda s, x: s.layers[1](F.pixel_shuffle(s.layers[0](x), 2)),
+        lambda w, v: mnn.MutableConv2d(3, w * 4, 1),
+        conv(W),
+    ),
+    "pixel unshuffle": (
+        lambda s, x: s.layers[0](F.pixel_unshuffle(s.a(x), 2)),
+        conv(lambda w, v: w * 4),
+    ),
+    "pad": (lambda s, x: s.layers[0](F.pad(s.a(x), (1, 1, 1, 1), mode="reflect")), conv(W)),
+    "pad of channels": (
+        lambda s, x: s.layers[0](F.pad(s.a(x), (0, 0, 0, 0, 1, 1))),
+        conv(lambda w, v: w + 2),
+    ),
+    "pool, interpolate": (
+        lambda s, x: s.layers[0](F.interpolate(F.max_pool2d(s.a(x), 2), scale_factor=2.0)),
+        conv(W),
+    ),
+    "changed in place": (
+        lambda s, x: s.layers[0](F.relu(set_plainly(s.a(x)), inplace=True)),
+        conv(W),
+    ),
+    "asserts about the width": (lambda s, x: s.layers[0](asserted(s.a(x))), conv(W)),
+    "where": (
+        lambda s, x: s.layers[0](torch.where((y := s.a(x)) > 0, y, y.masked_fill(y < -1, 0.0))),
+        conv(W),
+    ),
+    "softmax": (lambda s, x: s.layers[0](s.a(x).softmax(1)), conv(W)),
+    "norm by hand": (lambda s, x: s.layers[0](norm_by_hand(s.a(x))), conv(W)),
+    "normalize": (lambda s, x: s.layers[0](F.normalize(s.a(x))), conv(W)),
+    "plain layer norm": (
+        lambda s, x: s.layers[0](F.layer_norm(y := s.a(x).movedim(1, -1), y.shape[-1:])),
+        linear(W),
+    ),
+    "group norm": (lambda s, x: s.layers[0](F.group_norm(s.c(x), 2)), conv(lambda w, v: w * 2)),
+    "sort": (lambda s, x: s.layers[0](s.a(x).sort(1)[0]), conv(W)),
+    "cumsum": (lambda s, x: s.layers[0](s.a(x).cumsum(1)), conv(W)),
+    "attention by hand": (lambda s, x: s.layers[0](attention_of(s.a(x))), linear(W)),
+    "multi-head attention": (
+        lambda s, x: s.layers[1](s.layers[0](*[tokens(s.c(x))] * 3)[0]),
+        lambda w, v: mnn.MutableMultiheadAttention(w * 2, 2, batch_first=True),
+        linear(lambda w, v: w * 2),
+    ),
+    "mean": (lambda s, x: s.a(x).mean(1),),
+    "mean and maximum": (
+        lambda s, x: cat(s.a(x).mean(1, keepdim=True), s.a(x).amax(1, keepdim=True)),
+    ),
+    "mean by the number of elements": (lambda s, x: (y := s.a(x)).sum((1, 2, 3)) / y.numel(),),
+    "einsum": (lambda s, x: torch.einsum("bchw,bchw->bhw", s.a(x), s.a(x).relu()),),
+    "gram": (lambda s, x: ((y := s.a(x).flatten(2)) @ y.transpose(1, 2)).sum((1, 2)),),
+    "outer product": (
+        lambda s, x: s.layers[0](outer(s.a(x), s.b(x))),
+        linear(flattened),
+    ),
+    "outer product, read as a product": (
+        lambda s, x: s.layers[0](outer(s.a(x), s.b(x))),
+        linear(lambda w, v: w * v),
+    ),
+    "bilinear": (
+        lambda s, x: s.layers[0](s.a(x).mean((2, 3)), s.b(x).mean((2, 3))),
+        lambda w, v: mnn.MutableBilinear(w, v, 2),
+    ),
+    "unfold": (
+        lambda s, x: s.layers[0](F.unfold(s.a(x), 3).flatten(1)),
+        linear(lambda w, v: w * 36),
+    ),
+    "choice": (
+        lambda s, x: s.layers[1](s.layers[0](cat(s.a(x), s.b(x)))),
+        lambda w, v: mnn.LayerChoice([nn.Identity(), nn.Tanh()], label="op"),
+        conv(lambda w, v: w + v),
+    ),
+    "choice by the width itself": (
+        lambda s, x: s.layers[1](s.layers[0](s.a(x))),
+        lambda w, v: Sine(w),
+        conv(W),
+    ),
+    "depth": (
+        lambda s, x: s.layers[1](s.layers[0](s.a(x))),
+        lambda w, v: mnn.Repeat(_tanh, (0, 2), label="d"),
+        conv(W),
+    ),
+    "chosen inputs, joined": (
+        lambda s, x: s.layers[1](s.layers[0]([s.a(x), s.a(x).tanh(), s.a(x).relu()])),
+        lambda w, v: mnn.InputChoice(3, n_chosen=2, reduction="concat", label="in"),
+        conv(lambda w, v: w + w),
+    ),
+}
+
+
+def tokens(x: Tensor) -> Tensor:
+    return x.flatten(2).transpose(1, 2)
+
+
+def attention_of(x: Tensor) -> Tensor:
+    return tokens(attention(F.avg_pool2d(x, 2)))
+
+
+def _tanh(_: int) -> nn.Module:
+    return nn.Tanh()
+
+
+class Sine(mnn.ParametrizedModule):
+    def __init__(self, factor: int) -> None:
+        super().__init__()
+        self.factor = factor
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (x * self.factor).sin()
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_mixture_is_the_mean_over_all_architectures(kind, training):
+    torch.manual_seed(0)
+    space = Between(*KINDS[kind]).double().train(training)
+    x = torch.randn(2, 3, SIZE, SIZE, dtype=torch.double)
+    symbols = space.symbols()
+    outputs = []
+    for codes in product(*(range(symbol.size or 0) for symbol in symbols.values())):
+        pairs = list(zip(symbols, codes, strict=True))
+        with space.activate({label: symbols[label].value(code) for label, code in pairs}):
+            outputs.append(space(x))
+        certain = {
+            label: torch.eye(symbols[label].size or 0, dtype=torch.double)[code]
+            for label, code in pairs
+        }
+        with Weighted(certain):
+            torch.testing.assert_close(space(x), outputs[-1], rtol=1e-9, atol=1e-9)
+    uniform = {
+        label: torch.full((symbol.size or 0,), 1 / (symbol.size or 1), dtype=torch.double)
+        for label, symbol in symbols.items()
+    }
+    with Weighted({label: p.requires_grad_() for label, p in uniform.items()}):
+        mixed = space(x)
+    torch.testing.assert_close(mixed, torch.stack(outputs).mean(0), rtol=1e-9, atol=1e-9)
+    inputs = [*uniform.values()]
+    gradients: Any = torch.autograd.grad(mixed.square().sum(), inputs, allow_unused=True)
+    assert all(torch.as_tensor(0.0 if g is None else g).isfinite().all() for g in gradients)
+
+
+def put(x: Tensor) -> Tensor:
+    x[:, 0] = 1
+    return x
+
+
+def branched(x: Tensor) -> Tensor:
+    return x * 2 if x.sum() > 0 else x
+
+
+REFUSED: dict[str, tuple[str, Any, Any]] = {
+    "a change of channels in place": ("__setitem__", lambda s, x: s.layers[0](put(s.a(x))), W),
+    "a branch on a value": ("__bool__", lambda s, x: s.layers[0](branched(s.a(x))), W),
+    "plain numbers": ("tolist", lambda s, x: torch.tensor(s.a(x).sum(1).tolist()), W),
+    "channels one by one": ("unbind", lambda s, x: sum(s.a(x).unbind(1)), W),
+    "an output of elastic size": ("output", lambda s, x: s.a(x), W),
+    "a width as a plain number": ("plain number", lambda s, x: torch.ones(int(s.a(x).shape[1])), W),
+    "an input that is too wide for some": (
+        "in_channels",
+        lambda s, x: s.layers[0](x),
+        lambda w, v: w + 1,
+    ),
+    "sizes that do not fit": ("sub", lambda s, x: s.layers[0](s.a(x) - s.c(x)), W),
+}
+
+
+@pytest.mark.parametrize("what", REFUSED)
+def test_what_cannot_be_mixed_is_refused_by_name(what):
+    name, run, size = REFUSED[what]
+    space = Between(run, conv(size))
+    uniform = {label: torch.full((2,), 0.5) for label in space.symbols()}
+    with Weighted(uniform), pytest.raises(SpaceError, match=rf"(?s){name}.*'w'"):
+        space(torch.randn(2, 3, SIZE, SIZE))
+
+
+def test_a_refusal_names_the_module():
+    class Inner(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return put(x)
+
+    space = Between(lambda s, x: s.layers[1](s.layers[0](s.a(x))), lambda w, v: Inner(), conv(W))
+    uniform = {label: torch.full((2,), 0.5) for label in space.symbols()}
+    with Weighted(uniform), pytest.raises(SpaceError, match=r"path: layers\.0"):
+        space(torch.randn(2, 3, SIZE, SIZE))
+
+
+def test_plain_tensors_stay_plain():
+    """Where nothing differs, a mixture costs nothing: its tensors are those of torch."""
+    space = Between(lambda s, x: type(s.layers[0](s.a(x))), conv(W))
+    uniform = {label: torch.full((2,), 0.5) for label in space.symbols()}
+    with Weighted(uniform):
+        assert space(torch.randn(2, 3, SIZE, SIZE)) is Tensor

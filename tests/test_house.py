@@ -25,6 +25,14 @@ CIRCLES = [
     # An algorithm, its run, and what trains its weights.
     {"strategy.oneshot.algorithm", "strategy.oneshot.run", "strategy.oneshot.trainer"},
     {"compression.identity", "compression.meets"},
+    # A tensor of a mixture, the functions of torch that it overrides, and what these give.
+    {
+        f"nn.decisions.{name}"
+        for name in (
+            *("blending", "elementwise", "functions", "mixed_tensor", "movement", "per_dimension"),
+            *("reshaping", "selection", "summing", "weighted"),
+        )
+    },
 ]
 """Groups of files that may import each other; a new one belongs here only with its reason."""
 

@@ -7,6 +7,8 @@ from types import FrameType
 
 from torch import nn
 
+__all__ = ["running_module"]
+
 
 def running_module() -> str:
     """Return the path of the innermost module that runs, within the outermost; '' if there is none.

@@ -1,4 +1,4 @@
-"""`MixedTensor`: the tensors of a mixture know which of their elements each architecture has.
+"""``MixedTensor``: the tensors of a mixture know which of their elements each architecture has.
 
 A tensor of elastic width is as wide as the widest, and beside each dimension that differs goes
 an *axis*: for every value of the labels, where the elements of that architecture are, in order.

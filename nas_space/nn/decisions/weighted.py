@@ -98,7 +98,7 @@ class Weighted(Activation):
         Raises
         ------
         SpaceError
-            If there are too many: as `too_many` says.
+            If there are too many: as ``too_many`` says.
         """
         outcomes, weights = self.beliefs.of(atoms, self.known)
         taken = list(self.taken(outcomes, weights))

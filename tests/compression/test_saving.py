@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 import torch
@@ -51,7 +52,7 @@ def test_tied_parameters_stay_tied(tmp_path):
     _, _, space = fresh("GPT-2", outputs="free")
     small = space.freeze(space.canonical(smallest(space)))
     ns.save_network(small, tmp_path)
-    again = ns.load_network(tmp_path)
+    again: Any = ns.load_network(tmp_path)
     assert again.lm_head.weight is again.transformer.wte.weight
 
 

@@ -4,6 +4,7 @@
 
     python -m benchmarks.tables [--problems macro interacting ...] [--seeds 20] [--trials 200]
                                 [--nas-bench-201 FILE] [--out runs/bench]
+    python -m benchmarks.tables --fronts --trials 100     # accuracy and multiply-adds
 
 A trial tells the accuracy of one of several trainings. Two distances are reported, in points: of
 the best found so far by what was told from the best there is by that training (*told*), and the
@@ -47,10 +48,12 @@ import nas_space as ns
 from benchmarks._measure import use_one_thread, write_json
 from benchmarks.trials import Additive
 from nas_space.hub import NasBench201, NasBenchMacro
-from nas_space.mutable import Sample
+from nas_space.mutable import Sample, SampleBatch
 from nas_space.mutable.random_words import unit, words
+from nas_space.profiler import macs
 from nas_space.strategy import (
     GP,
+    NSGAII,
     TPE,
     GridSearch,
     LinearThompson,
@@ -63,7 +66,7 @@ from nas_space.strategy import (
     Strategy,
 )
 from nas_space.strategy.neighbours import complete
-from nas_space.study import TableEvaluator
+from nas_space.study import TableEvaluator, maximize, minimize
 from nas_space.study.storage import quiet
 
 Array = npt.NDArray[np.float64]
@@ -93,6 +96,7 @@ class Problem:
     def __init__(self, space: Any, archs: Sequence[Sample], scores: Array) -> None:
         self.space = space
         self.scores = scores
+        self.archs = archs
         self.place = {space.arch_id(arch): place for place, arch in enumerate(archs)}
 
     def told(self, seed: int) -> Array:
@@ -306,6 +310,8 @@ CONTESTANTS: dict[str, Callable[[], Strategy] | None] = {
     "RegularizedEvolution (20)": partial(RegularizedEvolution, population_size=20),
     "TPE": TPE,
     "OptunaGP": OptunaGP,
+    "NSGA-II": NSGAII,
+    "NSGA-II (20)": partial(NSGAII, population_size=20),
     "GridSearch": GridSearch,
     "Random": Random,
     "Optuna's TPE alone": None,
@@ -398,6 +404,61 @@ def show(kind: str, found: dict[str, Array], trials: int) -> list[dict[str, Any]
     return rows
 
 
+# -- two objectives ---------------------------------------------------------------------------
+
+
+def dominated(points: Array, low: Array, high: Array) -> float:
+    """The share of a box that some points dominate; more is better in both."""
+    scaled = (points - low) / (high - low)
+    order = scaled[np.argsort(-scaled[:, 0])]
+    area, top = 0.0, 0.0
+    for first, second in order:
+        if second > top:
+            area += first * (second - top)
+            top = second
+    return area
+
+
+def fronts(
+    problem: Problem, names: Sequence[str], trials: int, seeds: int, folder: Path
+) -> list[dict[str, Any]]:
+    """Accuracy and multiply-adds: the hypervolume found, as a share of that of the true front."""
+    folder.mkdir(parents=True, exist_ok=True)
+    cost = macs(problem.space, (3, 32, 32))
+    batch = SampleBatch.from_samples(problem.space, problem.archs)
+    costs = -cost.evaluate(batch).astype(np.float64)
+    table = Table(title=f"accuracy and multiply-adds, {trials} trials: share of the hypervolume")
+    for column in ("strategy", "mean", "quartiles"):
+        table.add_column(column)
+    rows = []
+    for name in names:
+        shares = []
+        for seed in range(seeds):
+            file = folder / f"front-{name}-{trials}-{seed}.npy"
+            points = np.stack([problem.told(seed), costs], axis=1)
+            if not file.exists():
+                make = CONTESTANTS[name]
+                assert make is not None
+                result = ns.search(
+                    problem.space,
+                    problem.evaluate(seed),
+                    strategy=make(),
+                    objectives=[maximize("value"), minimize("macs", cost)],
+                    trials=trials,
+                    seed=seed,
+                    weights="none",
+                )
+                tried = [problem.place[problem.space.arch_id(o.arch)] for o in result.outcomes]
+                np.save(file, np.array(tried))
+            box = points.min(0), points.max(0)
+            shares.append(dominated(points[np.load(file)], *box) / dominated(points, *box))
+        quartiles = np.quantile(shares, (0.25, 0.75))
+        rows.append({"strategy": name, "shares": shares})
+        table.add_row(name, f"{np.mean(shares):.3f}", f"{quartiles[0]:.3f} to {quartiles[1]:.3f}")
+    Console().print(table)
+    return rows
+
+
 def picture(found: dict[str, Array], file: Path) -> None:
     """The distance told against the trials: medians and quartiles of the seeds."""
     import matplotlib.pyplot as plt
@@ -427,10 +488,21 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--trials", type=int, default=max(PLACES))
     parser.add_argument("--nas-bench-201", type=Path, metavar="FILE")
+    parser.add_argument("--fronts", action="store_true", help="two objectives, on macro")
     parser.add_argument("--out", type=Path, default=Path("runs/bench"))
     options = parser.parse_args()
     use_one_thread()
     everything: dict[str, Any] = {}
+    if options.fronts:
+        names = [name for name in options.strategies if CONTESTANTS[name] is not None]
+        try:
+            problem = macro(options)
+        except MissingTableError as error:
+            Console().print(f"left out, for {error}", highlight=False)
+            return
+        rows = fronts(problem, names, options.trials, options.seeds, options.out / "tables")
+        write_json(options.out / "fronts.json", [], fronts=rows)
+        return
     for kind in options.problems:
         try:
             problem = PROBLEMS[kind](options)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -69,6 +70,27 @@ class _ChannelsLast(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         y: Tensor = self.layers(x.movedim(1, -1)).movedim(-1, 1)
         return y
+
+
+class _Joined(nn.Module):
+    """Two elastic branches, concatenated; something is done with their channels."""
+
+    def __init__(self, run: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        width, other = _width(), _width("other")
+        self.run = run
+        self.first, self.second = _conv(4, width), _conv(4, other)
+        self.last = _conv(width + other, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        joined = torch.cat([self.first(x), self.second(x)], 1)
+        y: Tensor = self.last(self.run(joined))
+        return y
+
+
+def _put(x: Tensor) -> Tensor:
+    x[:, 0] = 0
+    return x
 
 
 class _Scaled(MutableModule):
@@ -144,6 +166,10 @@ PRIMITIVES: dict[str, Callable[[], nn.Module]] = {
     "linear width": _linear,
     "size of layer norm": lambda: _sized(MutableLayerNorm, last=True),
     "size of group norm": lambda: _sized(lambda width: MutableGroupNorm(2, width), last=False),
+    "concatenated widths": lambda: _Joined(torch.relu),
+    "softmax over a width": lambda: _Joined(partial(torch.softmax, dim=1)),
+    "channels moved": lambda: _Joined(partial(torch.flip, dims=(1,))),
+    "channels set in place": lambda: _Joined(_put),
     "stride": lambda: MutableConv2d(4, 4, 3, padding=1, stride=Categorical([1, 2], label="stride")),
     "dilation": lambda: MutableConv2d(
         4, 4, 3, padding=1, dilation=Categorical([1, 2], label="dilation")

@@ -25,6 +25,7 @@ from .predictor import Predictor
 from .random import Random
 from .registry import STRATEGIES, get_strategy
 from .samplers import NSGAII, NSGAIII, TPE, OptunaGP, OptunaSampler
+from .score_model import ScoreModel
 from .thompson import LinearThompson
 
 __all__ = [
@@ -51,6 +52,7 @@ __all__ = [
     "Random",
     "RandomOneShot",
     "RegularizedEvolution",
+    "ScoreModel",
     "SearchState",
     "Searchable",
     "Strategy",

@@ -19,7 +19,7 @@ from ..mutable.factors import Factor
 from ..tables import Table
 from ..tables.model import Model, root_of
 
-__all__ = ["NONE", "Block", "Encoding", "Interactions", "Pair", "quantile_of"]
+__all__ = ["NONE", "Direction", "Encoding", "Interactions", "LabelFeatures", "Pair", "quantile_of"]
 
 Array = npt.NDArray[np.float64]
 
@@ -32,11 +32,14 @@ _KNOTS = 17
 _LENGTHSCALE = 0.3
 """How far a smooth function of a numerical label keeps its value, as a share of its range."""
 
+_TRUST = 2.0
+"""Prior deviation of the weight of a score that is known beforehand."""
+
 _SMOOTH = 0.5
 """Share of the prior variance of an ordered label's worth that is smooth in its value."""
 
 
-class Block:
+class LabelFeatures:
     """The features of one label: what its values have in common, a priori.
 
     The prior of all weights is standard normal, so the features say how the worths of two values
@@ -182,6 +185,22 @@ NONE = Interactions()
 """No pairs."""
 
 
+@dataclass(frozen=True)
+class Direction:
+    """A score that is known beforehand, as weights of features.
+
+    Attributes
+    ----------
+    encoding
+        The features.
+    weights
+        One for each.
+    """
+
+    encoding: Encoding
+    weights: Array
+
+
 class Encoding:
     """The features of a space: a block for each label, and for each of some pairs of labels.
 
@@ -194,6 +213,8 @@ class Encoding:
         A space, restricted or not.
     interactions
         The pairs.
+    prior
+        A score known beforehand, which is one more feature.
 
     Attributes
     ----------
@@ -205,10 +226,12 @@ class Encoding:
         How many features there are.
     """
 
-    def __init__(self, space: Any, interactions: Interactions = Interactions()) -> None:
+    def __init__(
+        self, space: Any, interactions: Interactions = NONE, prior: Direction | None = None
+    ) -> None:
         self.model = Model.of(root_of(space))
         labels = [symbol for symbol in self.model.labels if symbol.size != 1]
-        self.blocks = {symbol.name: Block(symbol) for symbol in labels}
+        self.blocks = {symbol.name: LabelFeatures(symbol) for symbol in labels}
         self.interactions = interactions
         self.slices: dict[str | Pair, slice] = {}
         self.width = 0
@@ -216,6 +239,8 @@ class Encoding:
             self._add(name, block.width)
         for one, other in interactions.pairs:
             self._add((one, other), self.blocks[one].width * self.blocks[other].width)
+        self.prior = prior
+        self.width += prior is not None
         self.scale = 1.0 / float(np.sqrt(max(1, len(self.blocks))))
         self.pair_scale = float(np.sqrt(interactions.strength / max(1, len(interactions.pairs))))
 
@@ -233,6 +258,9 @@ class Encoding:
             if one in rows and other in rows:
                 both = np.outer(rows[one], rows[other]).reshape(-1)
                 row[self.slices[one, other]] = both * self.pair_scale
+        if self.prior is not None:
+            known = self.prior.encoding.row(arch) @ self.prior.weights
+            row[self.width - 1] = _TRUST * float(known)
         return row
 
     def table(self, weights: Array) -> Table:
@@ -254,6 +282,10 @@ class Encoding:
             values = first.features @ (own * self.pair_scale) @ second.features.T
             factor = self._where_active(Factor((first.symbol, second.symbol), values), one)
             terms.append(self._where_active(factor, other))
+        if self.prior is not None:
+            share = _TRUST * float(weights[self.width - 1])
+            known = self.prior.encoding.table(self.prior.weights)
+            terms += [Factor(term.scope, share * term.values) for term in known.terms]
         constant = sum(float(term.values) for term in terms if not term.scope)
         return Table(None, [term for term in terms if term.scope], constant)
 

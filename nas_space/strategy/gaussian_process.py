@@ -80,7 +80,7 @@ class GP(Strategy):
         codes = Codes(state.space)
         scores = normal_scores(scalarised(state.history, state.words))
         known = codes.of([one.arch for one in state.history])
-        model = Posterior(codes, known, scores, self._parameters(state, codes, known))
+        model = GaussianProcess(codes, known, scores, self._parameters(state, codes, known))
         options = list(candidates(state, scores))
         return best_new(state, options, model.log_improvement(codes.of(options)))
 
@@ -206,7 +206,7 @@ def _prior_means(labels: int) -> Array:
     return means
 
 
-class Posterior:
+class GaussianProcess:
     """A Gaussian process given some scores."""
 
     def __init__(self, codes: Codes, rows: Array, scores: Array, parameters: Array) -> None:

@@ -12,7 +12,7 @@ from scipy.special import ndtri
 
 from ..mutable.random_words import Words, unit
 
-__all__ = ["Evidence", "Posterior", "evidence", "left_out", "with_constant"]
+__all__ = ["Evidence", "WeightPosterior", "evidence", "left_out", "with_constant"]
 
 Array = npt.NDArray[np.float64]
 
@@ -75,7 +75,7 @@ def left_out(kernel: Array, scores: Array, noise: float) -> Array:
     return found
 
 
-class Posterior:
+class WeightPosterior:
     """The posterior of the weights of a linear model, whose prior is normal.
 
     Parameters

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 import numpy as np
@@ -14,10 +13,10 @@ from ..mutable import Mutable, Sample
 from ..mutable.factors import Factor
 from ..tables import Table, best, tabulate
 from .base import Evaluated, SearchState, Strategy
-from .candidates import beginning, best_new, candidates, normal_scores, scalarised, shares
-from .encoding import NONE, Encoding, Interactions
-from .interactions import by_gain, kernels, tractable
-from .linear_model import Posterior, evidence, left_out, with_constant
+from .candidates import best_new, candidates, scalarised, shares
+from .encoding import Direction, Encoding
+from .linear_model import WeightPosterior
+from .score_model import ModelMemory
 
 __all__ = ["LinearThompson"]
 
@@ -25,41 +24,6 @@ Array = npt.NDArray[np.float64]
 
 _ASKED = (1, 4, 16, 64, 256)
 """How many of the best of a draw are looked at for one that is not taken."""
-
-_STRENGTHS = (0.3, 1.0, 3.0)
-"""Strengths of interactions that are compared."""
-
-_CONVINCING = 2.0
-"""By how much the logarithm of the likelihood must rise with interactions."""
-
-_FITTED = 150
-"""Interactions are looked for with at most so many of the latest architectures."""
-
-_FARTHEST = 4.0
-"""So many deviations below the median, scores are taken to be failures, and cut off."""
-
-
-@dataclass(frozen=True)
-class Fit:
-    """What is decided about a model before its weights are fitted.
-
-    Attributes
-    ----------
-    ranked
-        Whether scores are replaced by the normal quantiles of their ranks.
-    noise
-        Variance of the noise, relative to that of a weight.
-    interactions
-        Pairs of labels.
-    """
-
-    ranked: bool
-    noise: float
-    interactions: Interactions = NONE
-
-    def scores(self, values: Array) -> Array:
-        """Return values as the model takes them."""
-        return normal_scores(values) if self.ranked else standard_scores(values)
 
 
 class LinearThompson(Strategy):
@@ -87,6 +51,11 @@ class LinearThompson(Strategy):
         explores less.
     pairs
         Whether pairs of labels may interact.
+    warm_start
+        Architectures and a score of each that says something of the objective beforehand: a
+        zero-cost proxy (:func:`nas_space.study.proxy_scores`), or the scores of another task.
+        Only their order matters, more being better.  The first proposals go by them, and what a
+        model of them predicts is one more feature, whose weight is learnt.
     seed
         Of the proposals; that of the search by default.
 
@@ -119,6 +88,7 @@ class LinearThompson(Strategy):
         initial: int = 5,
         temperature: float = 1.0,
         pairs: bool = True,
+        warm_start: Sequence[tuple[Mapping[str, Any], float]] = (),
         seed: int | None = None,
     ) -> None:
         if initial < 2:
@@ -128,18 +98,25 @@ class LinearThompson(Strategy):
         self.initial = initial
         self.temperature = temperature
         self.pairs = pairs
+        self.warm_start = list(warm_start)
+        if len(self.warm_start) == 1:
+            raise UsageError("warm_start needs the scores of several architectures, but got one")
         self.seed = seed
-        self._memory: _Memory | None = None
+        self._memory: _Remembered | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_memory": None}
 
     def propose(self, state: SearchState) -> Sample:
-        if len(state.history) < self.initial:
-            return state.sample()
         memory = self._memory
         if memory is None or memory.space is not state.space:
-            memory = self._memory = _Memory(state.space)
+            memory = self._memory = _Remembered(state.space, self.warm_start, pairs=self.pairs)
+        if len(state.history) < self.initial:
+            if memory.warm is None:
+                return state.sample()
+            encoding, posterior = memory.warm
+            draw = posterior.draw(state.words, self.temperature)
+            return self._exact(state, encoding.table(draw).terms, [(encoding, draw)])
         weights = shares(state.words, state.objectives) if state.objectives > 1 else np.ones(1)
         drawn: list[tuple[Encoding, Array]] = []
         terms: list[Factor] = []
@@ -150,36 +127,47 @@ class LinearThompson(Strategy):
                 scale = weight / spread if spread > 0 else 0.0
                 terms += [Factor(term.scope, term.values * scale) for term in cost.terms]
                 continue
-            encoding, posterior = memory.model(state.history, objective, pairs=self.pairs)
+            encoding, posterior, _ = memory.models.model(state.history, objective, pairs=self.pairs)
             draw = weight * posterior.draw(state.words, self.temperature)
             drawn.append((encoding, draw))
             terms += encoding.table(draw).terms
+        return self._exact(state, terms, drawn)
+
+    def _exact(
+        self, state: SearchState, terms: Sequence[Factor], drawn: Sequence[tuple[Encoding, Array]]
+    ) -> Sample:
+        """Return the best architecture of a draw that is not taken."""
         try:
-            return self._best(state, Table(None, terms), drawn)
+            return _best(state, Table(None, terms), drawn)
         except DecompositionError:
             return _likeliest(state, drawn)
 
-    def _best(
-        self, state: SearchState, table: Table, drawn: Sequence[tuple[Encoding, Array]]
-    ) -> Sample:
-        """Return the best architecture of a draw that is not taken."""
-        seen, space = 0, cast("Mutable", state.space)
-        for asked in _ASKED:
-            found = best(space, table, asked, maximize=True)
-            archs = [_completed(scored.arch, drawn) for scored in found[seen:]]
-            for arch in archs:
-                if state.space.contains(arch) and state.space.arch_id(arch) not in state.taken:
-                    return arch
-            if len(found) < asked:
-                break
-            seen = asked
-        return archs[0] if archs else state.sample()
+
+def _best(state: SearchState, table: Table, drawn: Sequence[tuple[Encoding, Array]]) -> Sample:
+    """Return the best by the tables; of several, the first that is not taken."""
+    seen, space = 0, cast("Mutable", state.space)
+    for asked in _ASKED:
+        found = best(space, table, asked, maximize=True)
+        archs = [_completed(state, scored.arch, drawn) for scored in found[seen:]]
+        for arch in archs:
+            if state.space.contains(arch) and state.space.arch_id(arch) not in state.taken:
+                return arch
+        if len(found) < asked:
+            break
+        seen = asked
+    return archs[0] if archs else state.sample()
 
 
-def _completed(arch: Sample, drawn: Sequence[tuple[Encoding, Array]]) -> Sample:
-    """Return an architecture with the best values of labels that no table lists."""
+def _completed(state: SearchState, arch: Sample, drawn: Sequence[tuple[Encoding, Array]]) -> Sample:
+    """Return an architecture with the best values of labels that no table lists.
+
+    Those of which nothing is learnt, for they have very many values in no order, are drawn.
+    """
     for encoding, draw in drawn:
         arch = encoding.completed(arch, draw)
+        for name, block in encoding.blocks.items():
+            if name in arch and not block.listed and not block.width:
+                arch[name] = block.symbol.draw(state.words(block.symbol.words))
     return arch
 
 
@@ -190,25 +178,25 @@ def _likeliest(state: SearchState, drawn: Sequence[tuple[Encoding, Array]]) -> S
     return best_new(state, options, scores)
 
 
-def standard_scores(values: Array) -> Array:
-    """Return values with mean 0 and deviation 1, those far below the others cut off."""
-    middle = np.median(values)
-    spread = 1.4826 * np.median(np.abs(values - middle))
-    cut = np.maximum(values, middle - _FARTHEST * spread) if spread > 0 else values
-    deviation = float(cut.std())
-    found: Array = (cut - cut.mean()) / (deviation if deviation > 0 else 1.0)
-    return found
-
-
-class _Memory:
+class _Remembered:
     """What need not be worked out again at each proposal; it all follows from the history."""
 
-    def __init__(self, space: Any) -> None:
+    def __init__(
+        self, space: Any, warm_start: Sequence[tuple[Mapping[str, Any], float]], *, pairs: bool
+    ) -> None:
         self.space = space
-        self.fits: dict[int, tuple[tuple[int, ...], Fit]] = {}
-        self.encodings: dict[Interactions, Encoding] = {}
-        self.known: dict[tuple[Interactions, int], tuple[Sample, Array]] = {}
         self.costs: dict[int, Table | None] = {}
+        self.warm: tuple[Encoding, WeightPosterior] | None = None
+        prior = None
+        if warm_start:
+            history = [
+                Evaluated(number, space.canonical(arch), (float(score),))
+                for number, (arch, score) in enumerate(warm_start)
+            ]
+            encoding, posterior, _ = ModelMemory(space).model(history, 0, pairs=pairs)
+            self.warm = (encoding, posterior)
+            prior = Direction(encoding, posterior.mean[:-1])
+        self.models = ModelMemory(space, prior)
 
     def cost(self, state: SearchState, objective: int) -> Table | None:
         """Return the table of an objective that is known exactly, more being better."""
@@ -219,82 +207,3 @@ class _Memory:
             except DecompositionError:
                 self.costs[objective] = None  # then it is learnt, as what is measured is
         return self.costs[objective]
-
-    def encoding(self, interactions: Interactions) -> Encoding:
-        """Return the encoding with some interactions."""
-        if interactions not in self.encodings:
-            self.encodings[interactions] = Encoding(self.space, interactions)
-        return self.encodings[interactions]
-
-    def rows(self, interactions: Interactions, history: Sequence[Evaluated]) -> Array:
-        """Return the features of some architectures, and the constant."""
-        encoding, rows = self.encoding(interactions), []
-        for one in history:
-            key = (interactions, one.number)
-            known = self.known.get(key)
-            if known is None or known[0] is not one.arch:
-                known = self.known[key] = (one.arch, encoding.row(one.arch))
-            rows.append(known[1])
-        return with_constant(np.array(rows))
-
-    def model(
-        self, history: Sequence[Evaluated], objective: int, *, pairs: bool
-    ) -> tuple[Encoding, Posterior]:
-        """Return the model of an objective."""
-        size = beginning(len(history))
-        key = tuple(one.number for one in history[:size])
-        known = self.fits.get(objective)
-        values = np.array([one.fitness[objective] for one in history])
-        if known is None or known[0] != key:
-            known = (key, self._fit(history[:size], values[:size], pairs=pairs))
-            self.fits[objective] = known
-        fit = known[1]
-        rows = self.rows(fit.interactions, history)
-        posterior = Posterior(rows, fit.scores(values), fit.noise)
-        return self.encoding(fit.interactions), posterior
-
-    def _fit(self, history: Sequence[Evaluated], values: Array, *, pairs: bool) -> Fit:
-        """Return what the marginal likelihood says of the noise and of interactions."""
-        rows = self.rows(NONE, history)
-        kernel = rows @ rows.T
-        options = []
-        for ranked in (True, False) if np.isfinite(values).all() else (True,):
-            scores = normal_scores(values) if ranked else standard_scores(values)
-            found = evidence(kernel, scores)
-            agrees = _agreement(left_out(kernel, scores, found.noise), values)
-            options.append((agrees, ranked, found))
-        _, ranked, found = max(options, key=lambda option: option[:2])
-        fit = Fit(ranked, found.noise)
-        return self._interacting(history, values, fit) if pairs else fit
-
-    def _interacting(self, history: Sequence[Evaluated], values: Array, fit: Fit) -> Fit:
-        """Return the fit with as many pairs of labels as the scores speak for."""
-        history, values = history[-_FITTED:], values[-_FITTED:]
-        scores = fit.scores(values)
-        rows = self.rows(NONE, history)
-        encoding, kernel = self.encoding(NONE), rows @ rows.T
-        known = evidence(kernel, scores)
-        parts = kernels(encoding, rows)
-        pairs = tractable(encoding, by_gain(parts, kernel, scores, known.noise))
-        number, sums, added = 1, np.zeros_like(kernel), 0
-        while pairs and number < 2 * len(pairs):
-            some = pairs[:number]
-            for one, other in some[added:]:
-                sums = sums + parts[one] * parts[other]
-            added = len(some)
-            for strength in _STRENGTHS:
-                found = evidence(kernel + strength / added * sums, scores)
-                if found.likelihood > known.likelihood + _CONVINCING:
-                    known = found
-                    fit = Fit(fit.ranked, found.noise, Interactions(tuple(some), strength))
-            number *= 2
-        self.encodings = {NONE: encoding}
-        self.known = {key: row for key, row in self.known.items() if not key[0].pairs}
-        return fit
-
-
-def _agreement(predicted: Array, values: Array) -> float:
-    """Return the correlation of ranks, rounded so that ties do not depend on the platform."""
-    one, other = normal_scores(predicted), normal_scores(values)
-    norm = float(np.linalg.norm(one) * np.linalg.norm(other))
-    return round(float(one @ other) / norm, 6) if norm > 0 else 0.0

@@ -21,6 +21,7 @@ from .result import Outcome, SearchResult
 from .search import search
 from .storage import open_storage
 from .table_evaluator import TableEvaluator
+from .zero_cost import filtered, proxy_scores, zero_cost
 
 __all__ = [
     "Objective",
@@ -31,6 +32,7 @@ __all__ = [
     "ShowProgress",
     "TableEvaluator",
     "describe",
+    "filtered",
     "fingerprint",
     "from_scratch",
     "inherited",
@@ -38,6 +40,8 @@ __all__ = [
     "maximize",
     "minimize",
     "open_storage",
+    "proxy_scores",
     "report",
     "search",
+    "zero_cost",
 ]

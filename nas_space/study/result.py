@@ -21,6 +21,8 @@ from optuna.trial import FrozenTrial, TrialState
 from ..errors import TrialError, UsageError
 from ..mutable import Sample
 from ..mutable.node import key_of
+from ..strategy import Evaluated, ScoreModel
+from ..strategy.score_model import fit_model
 from ..training.weights import check_fit
 from .fingerprint import unrestricted
 from .ledger import ARCHITECTURE, COST, ERROR, FAILURE, METRICS, REPAIRED, counts, number_of
@@ -231,6 +233,46 @@ class SearchResult:
                 for its, _ in points
             )
         ]
+
+    def model(self, objective: str | None = None, *, pairs: bool = True) -> ScoreModel:
+        """Return what the trials say that each choice is worth, with its uncertainty.
+
+        It prints as a list of effects; :meth:`~nas_space.strategy.ScoreModel.picture` draws them.
+        It is a table, and more is better, also for an objective that is to be small.
+
+        Parameters
+        ----------
+        objective
+            Its name; the first one by default.
+        pairs
+            Whether pairs of labels may be worth something together.
+
+        Raises
+        ------
+        UsageError
+            If the study was opened without the space, or fewer than two trials are complete.
+
+        Examples
+        --------
+        >>> from nas_space.hub import ProxylessNAS
+        >>> from nas_space.study import search
+        >>> space = ProxylessNAS(num_labels=10, width_mult=0.25)
+        >>> def deep(network, arch):
+        ...     return sum(value for label, value in arch.items() if label.endswith("depth"))
+        >>> result = search(space, deep, trials=40, weights="none")
+        >>> model = result.model()
+        >>> [best] = space.best(model, maximize=True)
+        >>> [value for label, value in best.arch.items() if label.endswith("depth")]
+        [4, 4, 4, 4, 4]
+        """
+        if self.space is None:
+            raise UsageError("a model is about the labels of a space: open the study with it")
+        by = self._objective(objective)
+        history = [
+            Evaluated(outcome.number, outcome.arch, (by.sign * outcome.values[by.name],))
+            for outcome in self.complete
+        ]
+        return fit_model(self.space, history, pairs=pairs)
 
     def values(self, arch: Mapping[str, Any]) -> dict[str, float]:
         """The objectives of an architecture that was evaluated.

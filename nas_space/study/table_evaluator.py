@@ -13,7 +13,7 @@ from ..errors import DataError, NasSpaceError, UsageError, suggest
 from ..mutable import MutableSymbol, Sample
 from .fingerprint import unrestricted
 from .objectives import Objective, Objectives, objectives_of
-from .table_files import ARCH, Columns, read_columns
+from .table_files import ARCH, TableColumns, read_columns
 
 __all__ = ["TableEvaluator"]
 
@@ -76,7 +76,7 @@ class TableEvaluator:
     ) -> None:
         if not records:
             raise DataError("a table needs rows, but got none")
-        self._fill(space, Columns.of_records(records), key, names, objectives)
+        self._fill(space, TableColumns.of_records(records), key, names, objectives)
 
     @classmethod
     def read(
@@ -182,7 +182,7 @@ class TableEvaluator:
     def _fill(
         self,
         space: Any,
-        table: Columns,
+        table: TableColumns,
         key: Key | None,
         names: str | None,
         objectives: Objectives | None,

@@ -1,7 +1,7 @@
 """Tables of measurements from files: JSON, CSV or NumPy, compressed by gzip or not.
 
-Whatever the form, what is read is a :class:`Columns`: a column of numbers or texts for each name,
-and a name for each row where the file has one.  Nothing is unpickled.
+Whatever the form, what is read is a :class:`TableColumns`: a column of numbers or texts for each
+name, and a name for each row where the file has one.  Nothing is unpickled.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ import numpy as np
 
 from ..errors import DataError
 
-__all__ = ["ARCH", "Columns", "read_columns"]
+__all__ = ["ARCH", "TableColumns", "read_columns"]
 
 ARCH = "arch"
 """The entry of a record that holds a whole architecture."""
 
 
 @dataclass
-class Columns:
+class TableColumns:
     """A table by columns.
 
     Attributes
@@ -46,14 +46,16 @@ class Columns:
         return len(next(iter(self.columns.values()), self.names))
 
     @classmethod
-    def of_records(cls, records: Sequence[Mapping[str, Any]], names: Sequence[str] = ()) -> Columns:
+    def of_records(
+        cls, records: Sequence[Mapping[str, Any]], names: Sequence[str] = ()
+    ) -> TableColumns:
         """Return the columns of some records; what a record lacks is ``None``."""
         flat = [dict(_flattened(record)) for record in records]
         known = dict.fromkeys(key for record in flat for key in record)
         return cls({key: [record.get(key) for record in flat] for key in known}, list(names))
 
 
-def read_columns(path: Path) -> Columns:
+def read_columns(path: Path) -> TableColumns:
     """Return the table of a file.
 
     Parameters
@@ -69,7 +71,7 @@ def read_columns(path: Path) -> Columns:
     suffixes = [suffix.lower() for suffix in path.suffixes]
     packed = suffixes[-1:] == [".gz"]
     kind = (suffixes[:-1] if packed else suffixes)[-1:]
-    readers: dict[str, Callable[[bytes], Columns]] = {
+    readers: dict[str, Callable[[bytes], TableColumns]] = {
         ".json": lambda data: _from_json(json.loads(data)),
         ".csv": _from_csv,
         ".npz": _from_numpy,
@@ -95,20 +97,20 @@ def read_columns(path: Path) -> Columns:
     return found
 
 
-def _from_json(data: Any) -> Columns:
+def _from_json(data: Any) -> TableColumns:
     """Return the table that a JSON value stands for.
 
     An object of records or numbers has a row for each name.  One of lists may have a column for
     each name, beside remarks, or a row, of several trainings; there are more rows than trainings.
     """
     if isinstance(data, list) and data and all(isinstance(row, dict) for row in data):
-        return Columns.of_records(data)
+        return TableColumns.of_records(data)
     if isinstance(data, dict) and data:
         lists = {name: cells for name, cells in data.items() if isinstance(cells, list)}
         if not lists or (len(lists) == len(data) > max(map(len, lists.values()))):
             rows = [v if isinstance(v, dict) else {"value": v} for v in data.values()]
-            return Columns.of_records(rows, list(data))
-        return Columns.of_records(
+            return TableColumns.of_records(rows, list(data))
+        return TableColumns.of_records(
             [dict(zip(lists, row, strict=True)) for row in zip(*lists.values(), strict=True)]
         )
     raise DataError(
@@ -132,7 +134,7 @@ def _flattened(record: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
             yield str(name), value
 
 
-def _from_csv(data: bytes) -> Columns:
+def _from_csv(data: bytes) -> TableColumns:
     """Return the table of a CSV file with a header; numbers are read as such, blanks as none."""
     reader = csv.reader(io.StringIO(data.decode("utf-8-sig"), newline=""), strict=True)
     rows = [row for row in reader if row]
@@ -142,7 +144,9 @@ def _from_csv(data: bytes) -> Columns:
     for number, row in enumerate(rows, start=2):
         if len(row) != len(header):
             raise DataError(f"row {number} has {len(row)} cells, the header {len(header)}")
-    return Columns({name: [_cell(row[place]) for row in rows] for place, name in enumerate(header)})
+    return TableColumns(
+        {name: [_cell(row[place]) for row in rows] for place, name in enumerate(header)}
+    )
 
 
 def _cell(text: str) -> Any:
@@ -158,7 +162,7 @@ def _cell(text: str) -> Any:
     return int(text) if text.lstrip("+-").isdigit() else number
 
 
-def _from_numpy(data: bytes) -> Columns:
+def _from_numpy(data: bytes) -> TableColumns:
     """Return the table of named arrays, of a structured array, or of one of numbers."""
     loaded: Any = np.load(io.BytesIO(data), allow_pickle=False)
     if isinstance(loaded, np.ndarray):
@@ -174,4 +178,4 @@ def _from_numpy(data: bytes) -> Columns:
         for place in range(flat.shape[1]):
             column = name if array.ndim == 1 else f"{name}[{place}]"
             columns[column] = flat[:, place].tolist()
-    return Columns(columns)
+    return TableColumns(columns)

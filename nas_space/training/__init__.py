@@ -24,6 +24,7 @@ from .data import Splits, load_data, split_by_class
 from .fabric import make_fabric
 from .loop import Progress, Trainer, fit
 from .optimization import Schedule, cosine, parameter_groups
+from .proxies import grad_norm, naswot, synflow, zico
 from .scoring import evaluate, predict
 from .slices import SliceOptimizer, used_slices
 from .task import Metric, Task
@@ -43,10 +44,12 @@ __all__ = [
     "cosine",
     "evaluate",
     "fit",
+    "grad_norm",
     "load_data",
     "load_state",
     "load_weights",
     "make_fabric",
+    "naswot",
     "parameter_groups",
     "predict",
     "read_weights",
@@ -54,6 +57,8 @@ __all__ = [
     "save_state",
     "save_weights",
     "split_by_class",
+    "synflow",
     "training_batches",
     "used_slices",
+    "zico",
 ]

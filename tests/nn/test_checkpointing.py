@@ -212,7 +212,7 @@ def test_reentrance_keeps_probabilities_from_their_gradients_and_is_refused():
         with pytest.raises(SpaceError, match="use_reentrant=False"), mixture:
             space(x)
     fixed = {
-        label: vector.detach() for label, vector in mixtures()[0][0].beliefs.probabilities.items()
+        label: vector.detach() for label, vector in mixtures()[0][0].marginals.probabilities.items()
     }
     plain, _ = made(as_it_is)
     for each in (space, plain):

@@ -17,7 +17,7 @@ import nas_space as ns
 from nas_space import nn as mnn
 from nas_space.mutable import Categorical, MutableExpression
 from nas_space.nn import flattened
-from nas_space.nn.decisions import Traced
+from nas_space.nn.decisions import Traced, misread
 from nas_space.nn.segments import Places, layout_of, leading
 from nas_space.profiler import params
 from nas_space.training.slices import used_slices
@@ -334,3 +334,12 @@ def test_one_segment_stays_a_view():
     taken = form.parts[""].cuts["weight"](space.a.weight.detach())
     assert taken is not None
     assert taken._is_view()
+
+
+def test_what_is_concatenated_in_another_order_is_said_with_its_path():
+    space = Joined("sum")
+    assert misread(space, torch.zeros(1, 3, 3, 3)) == []
+    space.join = lambda a, b: cat(b, a)
+    (said,) = misread(space, torch.zeros(1, 3, 3, 3))
+    assert "reader.0" in said
+    assert "w + v" in said

@@ -175,6 +175,11 @@ KINDS: dict[str, tuple[Any, ...]] = {
         conv(W),
     ),
     "roll, flip": (lambda s, x: s.layers[0](s.a(x).roll(1, 1).flip(1)), conv(W)),
+    "flip, by keyword": (lambda s, x: s.layers[0](torch.flip(s.a(x), dims=(1,))), conv(W)),
+    "roll, by keyword": (
+        lambda s, x: s.layers[0](torch.roll(s.a(x), shifts=(1,), dims=(1,))),
+        conv(W),
+    ),
     "slice": (lambda s, x: s.layers[0](s.a(x)[:, ::2]), conv(lambda w, v: w // 2)),
     "half": (
         lambda s, x: s.layers[0]((y := s.a(x))[:, y.shape[1] // 2 :]),

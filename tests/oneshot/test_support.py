@@ -20,7 +20,10 @@ ONE_BY_ONE: dict[str, Callable[[], Any]] = {
 RELAXING = {"darts", "darts, second order", "gumbel", "gumbel, hard", "proxyless"}
 """They run several architectures at once."""
 
-REFUSED = {"stride", "dilation", "padding, another shape", "choice read as a number"}
+REFUSED = {
+    *("stride", "dilation", "padding, another shape", "choice read as a number"),
+    "channels set in place",
+}
 """By those that relax, and by no other."""
 
 NAMED = {
@@ -29,6 +32,7 @@ NAMED = {
     "padding, another shape": "'padding'",
     "choice read as a number": "factor",
     "numerical label": "'share'",
+    "channels set in place": "'other'",
 }
 BY_VALUES = RELAXING | {"fair", "proxyless, reinforce", "enas"}
 """They give each value of a label a probability, or a turn."""

@@ -15,7 +15,7 @@ import nas_space as ns
 from nas_space import nn as mnn
 from nas_space.errors import SpaceError
 from nas_space.mutable import Categorical
-from nas_space.nn.decisions import Beliefs, Weighted, blending, check_blendable
+from nas_space.nn.decisions import Marginals, Weighted, blending, check_blendable
 
 C = Categorical
 
@@ -304,7 +304,7 @@ def test_what_cannot_be_mixed_is_refused_by_name(what):
     space = Chain(REFUSED[what])
     layer: Any = space.body[0]
     with pytest.raises(SpaceError, match=rf"(?s){what}.*'k'.*body\.0"):
-        check_blendable(layer, "body.0", Beliefs({}))
+        check_blendable(layer, "body.0", Marginals({}))
     with Weighted(probabilities(space)), pytest.raises(SpaceError, match="'k'"):
         space(torch.randn(1, 3, 6, 6))
 

@@ -20,9 +20,9 @@ from nas_space.strategy.base import Evaluated, SearchState
 from nas_space.strategy.candidates import normal_scores, scalarised
 from nas_space.strategy.encoding import Encoding, Interactions
 from nas_space.strategy.gaussian_process import Codes, fitted, loss
-from nas_space.strategy.gaussian_process import Posterior as Process
+from nas_space.strategy.gaussian_process import GaussianProcess as Process
 from nas_space.strategy.interactions import by_gain, kernels, tractable
-from nas_space.strategy.linear_model import Posterior, evidence, left_out, with_constant
+from nas_space.strategy.linear_model import WeightPosterior, evidence, left_out, with_constant
 from nas_space.study import maximize, minimize
 from nas_space.tables import best, grid
 from tests.problems import Tiny, Various
@@ -86,7 +86,7 @@ class TestLinearModel:
     @pytest.mark.parametrize("shape", [(30, 6), (6, 30)])
     def test_the_posterior_is_that_of_the_normal_equations(self, shape):
         rows, scores, noise = normal(0, *shape), normal(1, shape[0]), 0.3
-        posterior = Posterior(rows, scores, noise)
+        posterior = WeightPosterior(rows, scores, noise)
         precision = rows.T @ rows / noise + np.eye(shape[1])
         assert posterior.mean == pytest.approx(np.linalg.solve(precision, rows.T @ scores / noise))
         covariance = posterior.scale * np.linalg.inv(precision)
@@ -98,7 +98,7 @@ class TestLinearModel:
 
     @pytest.mark.parametrize("shape", [(12, 4), (4, 6)])
     def test_draws_have_the_covariance_of_the_posterior(self, shape):
-        posterior = Posterior(normal(0, *shape), normal(1, shape[0]), 0.3)
+        posterior = WeightPosterior(normal(0, *shape), normal(1, shape[0]), 0.3)
         source = words(0)
         drawn = np.array([posterior.draw(source) for _ in range(4000)])
         asked = np.eye(shape[1])
@@ -117,7 +117,7 @@ class TestLinearModel:
         found = left_out(rows @ rows.T, scores, 0.2)
         for place in range(9):
             rest = np.delete(np.arange(9), place)
-            mean = Posterior(rows[rest], scores[rest], 0.2).mean
+            mean = WeightPosterior(rows[rest], scores[rest], 0.2).mean
             assert found[place] == pytest.approx(float(rows[place] @ mean))
 
     def test_labels_that_interact_are_found(self, macro):
@@ -251,7 +251,7 @@ class TestLinearThompson:
         )
         memory = strategy._memory
         assert memory is not None
-        assert list(memory.fits) == [0]
+        assert list(memory.models.fits) == [0]
         cheapest = min(outcome.values["macs"] for outcome in result.outcomes)
         assert cheapest == macro.bounds(cost).minimum
 
@@ -265,6 +265,28 @@ class TestLinearThompson:
             for strategy in (LinearThompson(), GP(), LocalSearch(), Predictor(members=2)):
                 found = strategy.propose(SearchState(macro, history, taken, 12))
                 assert macro.arch_id(found) not in taken
+
+
+class Names(ns.ModelSpace):
+    """A label with very many values in no order, and a number of many values."""
+
+    def __init__(self):
+        super().__init__()
+        self.add_mutable(ns.Categorical([f"n{i}" for i in range(1000)], label="name"))
+        self.add_mutable(ns.randint("number", 0, 100_000))
+
+
+def test_labels_of_very_many_values_are_drawn_or_learnt_as_a_curve():
+    result = ns.search(
+        Names(),
+        lambda _, arch: -abs(arch["number"] - 70_000),
+        strategy=LinearThompson(),
+        trials=30,
+        weights="none",
+    )
+    last = result.outcomes[15:]
+    assert len({outcome.arch["name"] for outcome in last}) > 10
+    assert np.median([abs(outcome.arch["number"] - 70_000) for outcome in last]) < 15_000
 
 
 def worth_of_kernels(_network: object, arch: dict[str, Any]) -> float:
@@ -308,3 +330,82 @@ def test_a_predictor_takes_any_regressor(macro):
         ns.search(macro, counted, strategy=strategy, trials=13, weights="none") for _ in range(2)
     ]
     assert [o.arch for o in runs[0].outcomes] == [o.arch for o in runs[1].outcomes]
+
+
+@pytest.fixture(scope="module")
+def result(macro) -> Any:
+    return ns.search(
+        macro, counted, strategy=ns.strategy.Random(), trials=60, seed=1, weights="none"
+    )
+
+
+class TestScoreModel:
+    def test_its_best_within_a_budget_is_the_best_there_is(self, macro, result):
+        model, cost = result.model(pairs=False), ns.profiler.macs(macro, (3, 32, 32))
+        budget = float(np.median(cost.evaluate(macro.sample(100, seed=0))))
+        within = macro.where(cost <= budget)
+        expected = max(additive(arch) for arch in everything(within))
+        [found] = within.best(model, maximize=True)
+        assert additive(found.arch) == pytest.approx(expected)
+        assert model.evaluate(found.arch) == pytest.approx(found.value)
+        points = macro.pareto(model, cost, maximize=(True, False))
+        assert points[0].first == pytest.approx(macro.best(model, maximize=True)[0].value)
+
+    def test_effects_are_the_differences_that_there_are(self, result):
+        effects = {(e.label, e.value): e for e in result.model(pairs=False).effects()}
+        unit = np.std([outcome.values["value"] for outcome in result.outcomes])
+        values = {"identity": 0.0, "mb3_k3": 1.0, "mb6_k5": 1.6}
+        mean = sum(values.values()) / 3
+        for (label, value), effect in effects.items():
+            true = (values[value] - mean) * (1 if int(label[2:]) % 2 else -1) / unit
+            assert abs(effect.mean - true) < 4 * effect.deviation + 0.05
+            assert 0 < effect.deviation < 0.3
+
+    def test_uncertainty_shrinks_with_trials(self, macro, result):
+        archs = list(macro.sample(10, seed=5))
+        few = ns.strategy.score_model.fit_model(
+            macro,
+            [Evaluated(o.number, o.arch, (o.values["value"],)) for o in result.outcomes[:12]],
+        )
+        assert few.predict(archs)[1].mean() > 2 * result.model().predict(archs)[1].mean()
+
+    def test_what_is_to_be_small_is_better_the_smaller(self, macro):
+        small = ns.search(macro, counted, objectives=minimize("value"), trials=25, weights="none")
+        assert additive(macro.best(small.model(), maximize=True)[0].arch) < 0
+
+    def test_it_prints_and_draws_what_each_choice_is_worth(self, result, tmp_path):
+        model = result.model()
+        text = repr(model)
+        assert text.count("±") == 24
+        assert model.picture(tmp_path / "worth.png").stat().st_size > 10_000
+
+    def test_too_few_trials_are_refused(self, macro):
+        result = ns.search(macro, counted, trials=1, weights="none")
+        with pytest.raises(UsageError, match="at least two"):
+            result.model()
+
+
+class TestWarmStart:
+    def test_a_score_known_beforehand_is_worth_trials(self, macro):
+        known = [(arch, additive(arch) ** 3) for arch in macro.sample(200, seed=7)]
+
+        def best_of_the_first(strategy):
+            result = ns.search(macro, counted, strategy=strategy, trials=8, weights="none")
+            return result.ranked()[0].values["value"]
+
+        warm = best_of_the_first(LinearThompson(warm_start=known))
+        assert warm > best_of_the_first(LinearThompson()) + 0.5
+        assert warm >= 0.9 * 4 * 1.6
+
+    def test_a_score_that_misleads_is_unlearnt(self, macro):
+        wrong = [(arch, -additive(arch)) for arch in macro.sample(200, seed=7)]
+        result = ns.search(
+            macro, counted, strategy=LinearThompson(warm_start=wrong), trials=50, weights="none"
+        )
+        assert result.ranked()[0].values["value"] >= 0.9 * 4 * 1.6
+
+    def test_architectures_of_another_space_are_refused(self, macro):
+        with pytest.raises(ns.errors.SampleValidationError):
+            LinearThompson(warm_start=[({"op0": "conv"}, 1.0)] * 2).propose(SearchState(macro, []))
+        with pytest.raises(UsageError, match="warm_start"):
+            LinearThompson(warm_start=[(macro.sample(seed=0), 1.0)])

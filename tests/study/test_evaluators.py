@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
+import numpy as np
 import optuna
 import pytest
 import torch
@@ -13,7 +14,9 @@ from torch.utils.data import TensorDataset
 import nas_space as ns
 from nas_space import nn as mnn
 from nas_space.errors import UsageError
-from nas_space.study import from_scratch, inherited
+from nas_space.hub import NasBenchMacro
+from nas_space.strategy import LinearThompson
+from nas_space.study import filtered, from_scratch, inherited, proxy_scores, zero_cost
 from nas_space.training import Task, evaluate, fit, recalibrate
 
 
@@ -107,3 +110,46 @@ def test_weights_may_be_inherited_for_training(task):
 def test_no_epochs_are_refused(task):
     with pytest.raises(UsageError, match="epochs"):
         from_scratch(task, epochs=0)
+
+
+class TestZeroCost:
+    @pytest.fixture
+    def space(self) -> NasBenchMacro:
+        return NasBenchMacro(num_labels=4, init_channels=4)
+
+    @pytest.fixture
+    def images(self) -> Task:
+        x = torch.randn(16, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+        return Task.classification(TensorDataset(x, torch.arange(16) % 4), batch_size=16)
+
+    def test_a_proxy_is_an_objective_of_its_own(self, space, images):
+        result = ns.search(space, zero_cost("naswot", images), trials=5)
+        assert [objective.name for objective in result.objectives] == ["naswot"]
+        assert len({outcome.values["naswot"] for outcome in result.complete}) == 5
+
+    def test_what_it_lets_not_through_is_not_trained(self, space, images):
+        scores = proxy_scores(space, zero_cost("naswot", images), 9, seed=0)
+        least = float(np.median([score for _, score in scores]))
+        trained = []
+
+        def count(_network, arch):
+            trained.append(space.arch_id(arch))
+            return 1.0
+
+        result = ns.search(space, filtered(count, zero_cost("naswot", images), least), trials=9)
+        states = [outcome.state for outcome in result.outcomes]
+        assert states.count("complete") == len(trained)
+        assert 0 < states.count("pruned") < 9
+
+    def test_scores_for_a_warm_start_are_those_of_the_architectures(self, space, images):
+        narrow = space.where(space.symbols()["op0"] == "identity")
+        scores = proxy_scores(narrow, zero_cost("synflow", images), 6, seed=3)
+        assert scores == proxy_scores(narrow, zero_cost("synflow", images), 6, seed=3)
+        assert all(narrow.contains(arch) for arch, _ in scores)
+        warm = LinearThompson(warm_start=scores)
+        result = ns.search(narrow, lambda *_: 1.0, strategy=warm, trials=3, weights="none")
+        assert len(result.complete) == 3
+
+    def test_an_unknown_proxy_is_refused(self, images):
+        with pytest.raises(UsageError, match="did you mean 'zico'"):
+            zero_cost("zicco", images)

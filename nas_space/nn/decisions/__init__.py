@@ -5,10 +5,20 @@ architecture, these run it as several at once.  Strategies own the probabilities
 know none of this.
 """
 
-from .beliefs import Beliefs, Outcomes
 from .blending import check_blendable
 from .gated import Gated
+from .marginals import Marginals, Outcomes
+from .misread import misread
 from .traced import Slice, Traced
 from .weighted import Weighted
 
-__all__ = ["Beliefs", "Gated", "Outcomes", "Slice", "Traced", "Weighted", "check_blendable"]
+__all__ = [
+    "Gated",
+    "Marginals",
+    "Outcomes",
+    "Slice",
+    "Traced",
+    "Weighted",
+    "check_blendable",
+    "misread",
+]

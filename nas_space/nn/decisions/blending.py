@@ -30,7 +30,7 @@ from ...mutable.node import leaves
 from ..elastic import ElasticModule
 from ..parametrized import evaluated, expressions_in
 from ..segments import AxisLayout, Indices, Places, layout_of
-from .beliefs import Beliefs, Known, Outcomes, Support
+from .marginals import Known, Marginals, Outcomes, Support
 from .mixed_tensor import (
     Atoms,
     Axes,
@@ -108,20 +108,22 @@ def blend(mixer: Weighted, layer: Any, args: tuple[Any, ...], kwargs: dict[str, 
     """
     mixed = mixed_in((args, kwargs))
     x = args[0] if args else kwargs.get("input")
-    plan = plan_of(layer, mixer.beliefs, mixer.known, x if isinstance(x, MixedTensor) else None)
+    plan = plan_of(layer, mixer.marginals, mixer.known, x if isinstance(x, MixedTensor) else None)
     if not mixed and plan.needs_width:
         raise _refused(
             type(layer).__name__,
             f"its {plan.needs_width} where the input has the same width in all architectures",
             plan.varying[plan.needs_width],
         )
+    if mixer.misread is not None and plan.misplaced:
+        mixer.misread.append((layer, plan.needs_width or str(plan.widths and plan.widths.inputs)))
     if not plan.together or len(mixed) > 1 or (mixed and mixed[0] is not x):
         return _one_by_one(plan, mixer, layer, args, kwargs)
     stand_in = layer.shaped(plan.widest)
     if plan.columns is not None:
         plan.columns.apply(stand_in)
     if plan.mask is not None:
-        plan.mask.apply(stand_in, mixer.beliefs.of(plan.atoms, mixer.known)[1])
+        plan.mask.apply(stand_in, mixer.marginals.of(plan.atoms, mixer.known)[1])
     if isinstance(x, MixedTensor):
         args = (x.wide, *args[1:]) if args else args
         kwargs = {name: x.wide if item is x else item for name, item in kwargs.items()}
@@ -131,20 +133,20 @@ def blend(mixer: Weighted, layer: Any, args: tuple[Any, ...], kwargs: dict[str, 
 
 
 def plan_of(
-    layer: ElasticModule, beliefs: Beliefs, known: Known, x: MixedTensor | None = None
+    layer: ElasticModule, marginals: Marginals, known: Known, x: MixedTensor | None = None
 ) -> Plan:
     """Return how a layer is mixed; worked out once for each set of values that it may have."""
     plans = _PLANS.setdefault(layer.blueprint, {})
     axes = None if x is None else x.axes if x.wide is not None else ()
     atoms = union(_wanted(layer), () if x is None else x.atoms)
-    outcomes = beliefs.outcomes(atoms, known)
-    everything = beliefs.outcomes(_wanted(layer))
+    outcomes = marginals.outcomes(atoms, known)
+    everything = marginals.outcomes(_wanted(layer))
     read = None if axes is None else tuple(map(id, axes))
     key = (id(outcomes), id(everything), read, layer.reparametrization is None)
     if key not in plans:
         if len(plans) > _REMEMBERED:
             plans.clear()
-        plans[key] = Plan(layer, atoms, outcomes, everything, axes, beliefs.support)
+        plans[key] = Plan(layer, atoms, outcomes, everything, axes, marginals.support)
     plan: Plan = plans[key]
     return plan
 
@@ -155,7 +157,7 @@ _PLANS: WeakKeyDictionary[Any, dict[Any, Plan]] = WeakKeyDictionary()
 _REMEMBERED = 256
 
 
-def check_blendable(layer: ElasticModule, path: str, beliefs: Beliefs) -> None:
+def check_blendable(layer: ElasticModule, path: str, marginals: Marginals) -> None:
     """Raise if a layer cannot be mixed, as far as that can be told without its input.
 
     Parameters
@@ -164,7 +166,7 @@ def check_blendable(layer: ElasticModule, path: str, beliefs: Beliefs) -> None:
         The layer.
     path
         Where it is, for the message.
-    beliefs
+    marginals
         Of all labels.
 
     Raises
@@ -174,7 +176,7 @@ def check_blendable(layer: ElasticModule, path: str, beliefs: Beliefs) -> None:
         there is no way to mix what it is.
     """
     try:
-        plan_of(layer, beliefs, ())
+        plan_of(layer, marginals, ())
     except SpaceError as error:
         raise SpaceError(f"{error} (path: {path})") from None
 
@@ -251,6 +253,7 @@ class Plan:
         self.columns: Columns | None = None
         self.output: MixedAxis | None = None
         self.needs_width = ""
+        self.misplaced = False
         if self.widths is not None:
             inputs, outputs = str(self.widths.inputs), self.widths.outputs
             self.output = axis_of(_width(layer.args[outputs]), support)
@@ -290,6 +293,7 @@ class Plan:
         if any(axis is not None and d != place and d not in mapped for d, axis in enumerate(axes)):
             return False
         mine, its = self.own, axes[place]
+        self.misplaced = mine is not None and its is not None and not mine.is_like(its)
         if mine is None or its is None:
             return mine is its and layer.plain not in _MIXING
         if layer.plain in _MIXING:

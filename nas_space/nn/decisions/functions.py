@@ -49,7 +49,10 @@ def apply(function: Any, args: Any, kwargs: Any) -> Any:
     if tensors and all(item.wide is not None for item in tensors):
         rule = elementwise if is_in_place(name) else _RULES.get(name)
         if rule is not None and (rule is not elementwise or name.rstrip("_") in _POINTWISE):
-            found = rule(name, function, args, kwargs)
+            try:
+                found = rule(name, function, args, kwargs)
+            except (KeyError, TypeError):  # arguments that the rule does not know
+                found = NotImplemented
             if found is not NotImplemented:
                 return found
     atoms = union(*(item.atoms for item in mixed))

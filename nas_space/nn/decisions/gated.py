@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .beliefs import Outcomes
+from .marginals import Outcomes
 from .weighted import Weighted
 
 __all__ = ["Gated"]

@@ -30,7 +30,7 @@ from ...errors import NasSpaceError, SpaceError
 from ...mutable.node import Node, key_of, leaves
 from ..module_path import running_module
 from ..segments import Indices, Places, layout_of, leading
-from .beliefs import Beliefs, Support, labels_of
+from .marginals import Marginals, Support, labels_of
 
 if TYPE_CHECKING:
     from .weighted import Weighted
@@ -123,7 +123,7 @@ Axes: TypeAlias = "Sequence[MixedAxis | None]"
 
 def readers_of(atoms: Atoms, support: Support) -> list[Values]:
     """Return what reads some expressions, for each combination of values that they may have."""
-    outcomes = Beliefs({}, dict(support)).outcomes(atoms)
+    outcomes = Marginals({}, dict(support)).outcomes(atoms)
     return [reader_of(atoms, value) for value in outcomes.values]
 
 

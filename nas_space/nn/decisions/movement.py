@@ -72,7 +72,7 @@ def _chain(mixer: Weighted, parts: Sequence[Any], sizes: Sequence[int]) -> Mixed
         )
 
     atoms = union(*(part.atoms for part in parts if part is not None))
-    return MixedAxis(atoms, sum(sizes), indices, mixer.beliefs.support)
+    return MixedAxis(atoms, sum(sizes), indices, mixer.marginals.support)
 
 
 def stack(_: str, function: Any, args: Any, kwargs: Any) -> Any:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ...mutable.node import key_of
 from ..segments import Indices
-from .beliefs import Support
+from .marginals import Support
 from .mixed_tensor import (
     Absent,
     Array,
@@ -119,7 +119,7 @@ def _gathered(wide: Tensor, dim: int, places: Indices) -> tuple[Tensor, bool]:
 def _plan(tensor: Any, target: list[Any]) -> Any:
     """How a tensor gets another shape: groups of dimensions are made one, and taken apart."""
     atoms = union(tensor.atoms, *(s.atoms for s in target if isinstance(s, MixedNumber)))
-    support = tensor.mixer.beliefs.support
+    support = tensor.mixer.marginals.support
     readers = readers_of(atoms, support)
     inputs = np.array(
         [

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ..segments import Indices
-from .beliefs import Support
+from .marginals import Support
 from .mixed_tensor import (
     Absent,
     MixedAxis,
@@ -34,7 +34,7 @@ Ranks = Callable[[int, Values], Any]
 def _selected(tensor: Any, dim: int, key: Any, ranks: Ranks, how: Any = ()) -> Any:
     """What takes some of the elements along a dimension, in some order, or several times."""
     axis = tensor.axes[dim]
-    numbers, support = mixed_in(how), tensor.mixer.beliefs.support
+    numbers, support = mixed_in(how), tensor.mixer.marginals.support
     key = (key, tuple(item.key for item in numbers))
     try:
         kept, made, _ = axis.remember(
@@ -128,7 +128,7 @@ def split(name: str, function: Any, args: Any, kwargs: Any) -> Any:
     try:
         counts = {
             len(pieces_of(len(axis.indices(v)), v))
-            for v in readers_of(atoms, tensor.mixer.beliefs.support)
+            for v in readers_of(atoms, tensor.mixer.marginals.support)
         }
     except (Absent, RuntimeError, TypeError):
         return NotImplemented
@@ -171,7 +171,8 @@ def along_own_dims(*names: str) -> Rule:
 
         def ranks(n: int, _: Values) -> Any:
             moved = [item if not isinstance(item, (tuple, list)) else item[0] for item in fixed]
-            return function(torch.arange(n), *moved, 0).numpy()
+            along = (0,) if name == "flip" else 0
+            return function(torch.arange(n), *moved, along).numpy()
 
         return _selected(tensor, dims[0], key, ranks)
 

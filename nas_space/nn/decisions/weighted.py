@@ -13,8 +13,8 @@ from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 from ...errors import SpaceError
 from ...mutable.node import Node, key_of
 from ..activation import Activation
-from .beliefs import Beliefs, Known, Outcomes
 from .blending import blend
+from .marginals import Known, Marginals, Outcomes
 from .mixed_tensor import MOST_CASES, Atoms, MixedTensor, Values, mixed_in, reader_of
 from .summing import sum_of_branches, total_of
 
@@ -59,9 +59,10 @@ class Weighted(Activation):
         support: Mapping[str, tuple[int, ...]] | None = None,
     ) -> None:
         super().__init__(_Only(self))  # type: ignore[arg-type]
-        self.beliefs = Beliefs(probabilities, support)
+        self.marginals = Marginals(probabilities, support)
         self.known: Known = ()
         self._depth = 0
+        self.misread: list[tuple[Any, str]] | None = None
 
     @contextmanager
     def knowing(self, expression: Any, value: Any) -> Iterator[None]:
@@ -75,7 +76,7 @@ class Weighted(Activation):
             self.known = before
 
     def for_recomputation(self, *, reentrant: bool) -> Weighted:
-        if reentrant and self.beliefs.need_gradients:
+        if reentrant and self.marginals.need_gradients:
             raise SpaceError(
                 "torch.utils.checkpoint(..., use_reentrant=True) gives no gradients to the "
                 "probabilities of a mixture, which are no inputs of what it runs; write "
@@ -87,7 +88,7 @@ class Weighted(Activation):
 
     def possible(self, atoms: Atoms) -> list[Values]:
         """Return what reads some expressions, for each combination of values they have here."""
-        found = self.beliefs.outcomes(atoms, self.known)
+        found = self.marginals.outcomes(atoms, self.known)
         return [reader_of(atoms, value) for value in found.values]
 
     def outcomes_of(
@@ -100,7 +101,7 @@ class Weighted(Activation):
         SpaceError
             If there are too many: as ``too_many`` says.
         """
-        outcomes, weights = self.beliefs.of(atoms, self.known)
+        outcomes, weights = self.marginals.of(atoms, self.known)
         taken = list(self.taken(outcomes, weights))
         if len(taken) > MOST_CASES:
             raise too_many(len(taken))
@@ -122,7 +123,7 @@ class Weighted(Activation):
         )
 
     def mix(self, choice: Any, run: Callable[[Any], Any]) -> Any:
-        outcomes, weights = self.beliefs.of((choice,), self.known)
+        outcomes, weights = self.marginals.of((choice,), self.known)
         return self._mixed(choice, outcomes, weights, run)
 
     def _mixed(
@@ -152,7 +153,7 @@ class Weighted(Activation):
         yield
 
     def repeat(self, choice: Any, blocks: Iterable[Callable[[Any], Any]], x: Any) -> Any:
-        outcomes, weights = self.beliefs.of((choice,), self.known)
+        outcomes, weights = self.marginals.of((choice,), self.known)
         depths = [value for (value,) in outcomes.values]
         taken = set(self.taken(outcomes, weights))
         total = Mixture(self, choice)
@@ -180,7 +181,7 @@ class Weighted(Activation):
         SpaceError
             If it has several.
         """
-        outcomes = self.beliefs.outcomes((expression,), self.known)
+        outcomes = self.marginals.outcomes((expression,), self.known)
         if len(outcomes.values) > 1:
             raise SpaceError(
                 f"the forward pass reads {expression} as a number, but it has the values "

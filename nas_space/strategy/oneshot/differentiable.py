@@ -12,7 +12,7 @@ from torch.optim import Optimizer
 
 from ...errors import UsageError
 from ...mutable import Sample
-from ...nn.decisions import Beliefs, Weighted, check_blendable
+from ...nn.decisions import Marginals, Weighted, check_blendable
 from ...nn.elastic import ElasticModule
 from .algorithm import OneShot
 from .penalty import Penalty
@@ -65,7 +65,7 @@ class Differentiable(OneShot):
         whole = getattr(space, "space", space)
         for path, module in whole.named_modules():
             if isinstance(module, ElasticModule) and module.is_parametrized:
-                check_blendable(module, path, Beliefs({}))
+                check_blendable(module, path, Marginals({}))
 
     def policy(self, run: Run) -> tuple[nn.Module, Optimizer]:
         policy = Policy(

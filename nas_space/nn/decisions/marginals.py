@@ -17,7 +17,7 @@ from ...mutable.bounds import all_combinations, combinations_of
 from ...mutable.columns import python_values
 from ...mutable.node import Node, key_of, leaves
 
-__all__ = ["Beliefs", "Known", "Outcomes", "Support"]
+__all__ = ["Known", "Marginals", "Outcomes", "Support"]
 
 Known: TypeAlias = "tuple[tuple[Node, Any], ...]"
 """Expressions whose values are known, and these as :func:`key_of` has them."""
@@ -161,7 +161,7 @@ class _Question:
         return isinstance(other, _Question)
 
 
-class Beliefs:
+class Marginals:
     """Probabilities of labels, and what follows from them for expressions.
 
     Parameters
@@ -175,8 +175,8 @@ class Beliefs:
     --------
     >>> from nas_space.mutable import Categorical
     >>> width = Categorical([8, 16], label="width")
-    >>> beliefs = Beliefs({"width": torch.tensor([0.25, 0.75])})
-    >>> outcomes, probabilities = beliefs.of((width * 2, width))
+    >>> marginals = Marginals({"width": torch.tensor([0.25, 0.75])})
+    >>> outcomes, probabilities = marginals.of((width * 2, width))
     >>> outcomes.values, probabilities.tolist()
     ([(16, 8), (32, 16)], [0.25, 0.75])
     """

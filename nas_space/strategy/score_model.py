@@ -1,0 +1,306 @@
+"""``ScoreModel``: what a history says that the values of labels are worth."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import UsageError
+from ..mutable import Sample
+from ..tables import Table
+from .base import Evaluated
+from .candidates import beginning, normal_scores
+from .encoding import NONE, Direction, Encoding, Interactions
+from .interactions import by_gain, kernels, tractable
+from .linear_model import WeightPosterior, evidence, left_out, with_constant
+
+__all__ = ["Effect", "ModelMemory", "ScoreModel", "fit_model"]
+
+Array = npt.NDArray[np.float64]
+
+_STRENGTHS = (0.3, 1.0, 3.0)
+"""Strengths of interactions that are compared."""
+
+_CONVINCING = 2.0
+"""By how much interactions must raise the logarithm of the likelihood, beyond chance."""
+
+_CHANCE = 0.5
+"""What chance gains, relative to the logarithm of in how many ways pairs can be picked."""
+
+_FITTED = 150
+"""Interactions are looked for with at most so many of the latest architectures."""
+
+_COMPARED = 300
+"""The noise is fitted to at most so many of the latest."""
+
+_FARTHEST = 4.0
+"""So many deviations below the median, scores are taken to be failures, and cut off."""
+
+
+@dataclass(frozen=True)
+class Fit:
+    """What is decided about a model before its weights are fitted.
+
+    Attributes
+    ----------
+    ranked
+        Whether scores are replaced by the normal quantiles of their ranks.
+    noise
+        Variance of the noise, relative to that of a weight.
+    interactions
+        Pairs of labels.
+    """
+
+    ranked: bool
+    noise: float
+    interactions: Interactions = NONE
+
+    def scores(self, values: Array) -> Array:
+        """Return values as the model takes them."""
+        return normal_scores(values) if self.ranked else standard_scores(values)
+
+
+def standard_scores(values: Array) -> Array:
+    """Return values with mean 0 and deviation 1, those far below the others cut off."""
+    middle = np.median(values)
+    spread = 1.4826 * np.median(np.abs(values - middle))
+    cut = np.maximum(values, middle - _FARTHEST * spread) if spread > 0 else values
+    deviation = float(cut.std())
+    found: Array = (cut - cut.mean()) / (deviation if deviation > 0 else 1.0)
+    return found
+
+
+@dataclass(frozen=True)
+class Effect:
+    """What a value of a label is worth, against the average of the label's values.
+
+    Attributes
+    ----------
+    label, value
+        Which.
+    mean, deviation
+        Of the posterior, in standard deviations of the score.
+    """
+
+    label: str
+    value: Any
+    mean: float
+    deviation: float
+
+
+class ScoreModel(Table):
+    """A linear model of a score, as a sum of small tables: more is better.
+
+    Its values are the posterior means, in standard deviations of the scores it was fitted to.  It
+    is a :class:`~nas_space.tables.Table`, so it goes where a cost goes: ``space.best(model,
+    maximize=True)`` is the architecture that it takes to be the best, exactly, within any budget,
+    and ``space.pareto(model, macs, maximize=(True, False))`` the trade-offs.  A label that is
+    continuous or has very many values counts there at its best value.
+
+    Made by :meth:`nas_space.study.SearchResult.model`.
+
+    Attributes
+    ----------
+    interactions
+        Pairs of labels that are worth something together.
+    ranked
+        Whether scores were replaced by the normal quantiles of their ranks.
+    noise
+        Standard deviation of the noise, in those of the scores.
+    """
+
+    def __init__(self, encoding: Encoding, posterior: WeightPosterior, fit: Fit) -> None:
+        table = encoding.table(posterior.mean)
+        super().__init__(None, table.terms, table.constant + float(posterior.mean[-1]))
+        self._encoding, self._posterior = encoding, posterior
+        self.interactions = fit.interactions.pairs
+        self.ranked = fit.ranked
+        self.noise = float(np.sqrt(posterior.noise * posterior.scale))
+
+    def evaluate(self, architectures: Any) -> Any:
+        """Return what architectures are taken to be worth: one dictionary, or a sequence."""
+        if isinstance(architectures, Mapping):
+            return float(self.predict([architectures])[0][0])
+        return self.predict(list(architectures))[0]
+
+    def predict(self, archs: Sequence[Mapping[str, Any]]) -> tuple[Array, Array]:
+        """Return the mean and the standard deviation of the score of each architecture.
+
+        The deviation is that of the model; the noise of a measurement comes on top.
+        """
+        rows = with_constant(np.array([self._encoding.row(arch) for arch in archs]))
+        return rows @ self._posterior.mean, self._posterior.deviations(rows)
+
+    def effects(self) -> list[Effect]:
+        """Return what each value of each label is worth, those of pairs left out.
+
+        Labels with the largest differences come first.
+        """
+        found: list[list[Effect]] = []
+        for name, block in self._encoding.blocks.items():
+            if not block.listed:
+                continue
+            rows = np.zeros((len(block.features), self._encoding.width + 1))
+            rows[:, self._encoding.slices[name]] = block.features * self._encoding.scale
+            rows -= rows.mean(0)
+            means = rows @ self._posterior.mean
+            deviations = self._posterior.deviations(rows)
+            values = [block.symbol.value(code) for code in range(len(rows))]
+            found.append(
+                [
+                    Effect(name, value, float(mean), float(deviation))
+                    for value, mean, deviation in zip(values, means, deviations, strict=True)
+                ]
+            )
+        found.sort(key=lambda effects: -max(abs(effect.mean) for effect in effects))
+        return [effect for effects in found for effect in effects]
+
+    def picture(self, file: Path | str) -> Path:
+        """Draw what each value is worth, with bars of one standard deviation.
+
+        Parameters
+        ----------
+        file
+            Where to; its ending says in which format.
+        """
+        import matplotlib.pyplot as plt
+
+        effects = self.effects()
+        height = 1.0 + 0.22 * len(effects)
+        figure, axes = plt.subplots(figsize=(6.0, height), layout="constrained")
+        places = np.arange(len(effects))[::-1]
+        labels = list(dict.fromkeys(effect.label for effect in effects))
+        colors = [f"C{labels.index(effect.label) % 10}" for effect in effects]
+        axes.axvline(0.0, color="0.6", linewidth=0.8)
+        for place, effect, color in zip(places, effects, colors, strict=True):
+            axes.errorbar(effect.mean, place, xerr=effect.deviation, fmt="o", ms=4, color=color)
+        axes.set_yticks(places, [f"{effect.label} = {effect.value}" for effect in effects], size=7)
+        axes.set_xlabel("worth, in standard deviations of the score")
+        target = Path(file)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(target, dpi=100)
+        plt.close(figure)
+        return target
+
+    def __repr__(self) -> str:
+        lines = [
+            f"{effect.label} = {effect.value!r}: {effect.mean:+.2f} ± {effect.deviation:.2f}"
+            for effect in self.effects()
+        ]
+        pairs = ", ".join(f"{one} with {other}" for one, other in self.interactions) or "none"
+        return "\n".join(["ScoreModel, worth in standard deviations", *lines, f"pairs: {pairs}"])
+
+
+class ModelMemory:
+    """What need not be worked out again at each proposal; it all follows from the history."""
+
+    def __init__(self, space: Any, prior: Direction | None = None) -> None:
+        self.space = space
+        self.prior = prior
+        self.fits: dict[int, tuple[tuple[int, ...], Fit]] = {}
+        self.encodings: dict[Interactions, Encoding] = {}
+        self.known: dict[tuple[Interactions, int], tuple[Sample, Array]] = {}
+
+    def encoding(self, interactions: Interactions) -> Encoding:
+        """Return the encoding with some interactions."""
+        if interactions not in self.encodings:
+            self.encodings[interactions] = Encoding(self.space, interactions, self.prior)
+        return self.encodings[interactions]
+
+    def rows(self, interactions: Interactions, history: Sequence[Evaluated]) -> Array:
+        """Return the features of some architectures, and the constant."""
+        encoding, rows = self.encoding(interactions), []
+        for one in history:
+            key = (interactions, one.number)
+            known = self.known.get(key)
+            if known is None or known[0] is not one.arch:
+                known = self.known[key] = (one.arch, encoding.row(one.arch))
+            rows.append(known[1])
+        return with_constant(np.array(rows))
+
+    def model(
+        self, history: Sequence[Evaluated], objective: int, *, pairs: bool
+    ) -> tuple[Encoding, WeightPosterior, Fit]:
+        """Return the model of an objective: features, weights, and what was decided about it."""
+        size = beginning(len(history))
+        key = tuple(one.number for one in history[:size])
+        known = self.fits.get(objective)
+        values = np.array([one.fitness[objective] for one in history])
+        if known is None or known[0] != key:
+            known = (key, self._fit(history[:size], values[:size], pairs=pairs))
+            self.fits[objective] = known
+        fit = known[1]
+        rows = self.rows(fit.interactions, history)
+        posterior = WeightPosterior(rows, fit.scores(values), fit.noise)
+        return self.encoding(fit.interactions), posterior, fit
+
+    def _fit(self, history: Sequence[Evaluated], values: Array, *, pairs: bool) -> Fit:
+        """Return what the marginal likelihood says of the noise and of interactions."""
+        history, values = history[-_COMPARED:], values[-_COMPARED:]
+        rows = self.rows(NONE, history)
+        kernel = rows @ rows.T
+        options = []
+        for ranked in (True, False) if np.isfinite(values).all() else (True,):
+            scores = normal_scores(values) if ranked else standard_scores(values)
+            found = evidence(kernel, scores)
+            agrees = _agreement(left_out(kernel, scores, found.noise), values)
+            options.append((agrees, ranked, found))
+        _, ranked, found = max(options, key=lambda option: option[:2])
+        fit = Fit(ranked, found.noise)
+        return self._interacting(history, values, fit) if pairs else fit
+
+    def _interacting(self, history: Sequence[Evaluated], values: Array, fit: Fit) -> Fit:
+        """Return the fit with as many pairs of labels as the scores speak for."""
+        history, values = history[-_FITTED:], values[-_FITTED:]
+        scores = fit.scores(values)
+        rows = self.rows(NONE, history)
+        encoding, kernel = self.encoding(NONE), rows @ rows.T
+        known = evidence(kernel, scores)
+        parts = kernels(encoding, rows)
+        pairs = tractable(encoding, by_gain(parts, kernel, scores, known.noise))
+        number, sums, added = 1, np.zeros_like(kernel), 0
+        possible, reached = math.comb(len(parts), 2), known.likelihood + _CONVINCING
+        while pairs and number < 2 * len(pairs):
+            some = pairs[:number]
+            for one, other in some[added:]:
+                sums = sums + parts[one] * parts[other]
+            added = len(some)
+            # Picked among so many sets of pairs, the best gain something by chance.
+            chance = _CHANCE * math.log(math.comb(possible, added))
+            for strength in _STRENGTHS:
+                found = evidence(kernel + strength / added * sums, scores)
+                if found.likelihood - chance > reached:
+                    reached = found.likelihood - chance
+                    fit = Fit(fit.ranked, found.noise, Interactions(tuple(some), strength))
+            number *= 2
+        self.encodings = {NONE: encoding}
+        self.known = {key: row for key, row in self.known.items() if not key[0].pairs}
+        return fit
+
+
+def _agreement(predicted: Array, values: Array) -> float:
+    """Return the correlation of ranks, rounded so that ties do not depend on the platform."""
+    one, other = normal_scores(predicted), normal_scores(values)
+    norm = float(np.linalg.norm(one) * np.linalg.norm(other))
+    return round(float(one @ other) / norm, 6) if norm > 0 else 0.0
+
+
+def fit_model(
+    space: Any, history: Sequence[Evaluated], objective: int = 0, *, pairs: bool = True
+) -> ScoreModel:
+    """Return the model of an objective that a history speaks for.
+
+    Raises
+    ------
+    UsageError
+        If there are fewer than two architectures.
+    """
+    if len(history) < 2:
+        raise UsageError(f"a model needs at least two scores, but there are {len(history)}")
+    return ScoreModel(*ModelMemory(space).model(history, objective, pairs=pairs))

@@ -12,6 +12,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,19 @@ import numpy as np
 import torch
 from scipy.stats import spearmanr
 
-from benchmarks._measure import Aim, Row, print_table, show_seconds, use_one_thread, write_json
+from benchmarks._measure import (
+    Aim,
+    Row,
+    Spread,
+    print_table,
+    ratio_row,
+    row,
+    show_seconds,
+    take_turns,
+    use_one_thread,
+    write_json,
+)
+from benchmarks._nni import NniMissingError, measure_nni, spread
 from nas_space.errors import DecompositionError
 from nas_space.hub import MobileNetV3Space, ProxylessNAS
 from nas_space.profiler import latency, macs, measure_latency, params
@@ -55,22 +68,23 @@ def of_space(make: Any, most_seconds: float, share: float) -> Iterator[Row]:
     """The questions that are asked most, about a restricted space that is made anew."""
     space = make()
     name = make.__name__
-    row, cost = timed(f"{name}: macs(space, (3, 224, 224))", lambda: macs(space, IMAGE))
-    yield row
-    row, size = timed(f"{name}: params(space)", lambda: params(space))
-    yield row
+    line, cost = timed(f"{name}: macs(space, (3, 224, 224))", lambda: macs(space, IMAGE))
+    yield line
+    line, size = timed(f"{name}: params(space)", lambda: params(space))
+    yield line
     batch = space.sample(MILLION, seed=0)
     table = tabulate(cost)
     table.evaluate(batch[:10])
     yield timed(f"{name}: the cost of a million", lambda: table.evaluate(batch), most_seconds)[0]
+    yield from through_the_expression(name, cost, table, batch)
     ends = space.bounds(cost)
     high = ends.minimum + share * (ends.maximum - ends.minimum)
-    row, within = timed(
+    line, within = timed(
         f"{name}: space.where(0.94 * c <= macs, macs <= c)",
         lambda: space.where(cost >= 0.94 * high, cost <= high),
         most_seconds,
     )
-    yield row
+    yield line
     yield timed(f"{name}: ... .sample(1000)", lambda: within.sample(1000, seed=0))[0]
     yield timed(
         f"{name}: ... .sample(1000, over='architectures')",
@@ -86,6 +100,29 @@ def of_space(make: Any, most_seconds: float, share: float) -> Iterator[Row]:
             yield timed(f"{name}: ... .{text}", work)[0]
         except DecompositionError as error:  # a refusal is a result
             yield Row(f"{name}: ... .{text}", f"refused ({type(error).__name__})")
+
+
+def through_the_expression(name: str, cost: Any, table: Any, batch: Any) -> Iterator[Row]:
+    """What a user writes: beside the table's own look-up, and beside NNI's profiler."""
+    contestants = {"ours": cost.evaluate, "table": table.evaluate}
+    many = {who: partial(prepared, evaluate) for who, evaluate in contestants.items()}
+    what = f"{name}: macs(space, shape).evaluate(a million), and its table's"
+    yield ratio_row(what, take_turns(many, [batch], 7), "table", Aim("≤", 1.5))
+    what = f"{name}: macs(space, shape).evaluate(one), and NNI's profiler"
+    taken = take_turns({"ours": partial(prepared, cost.evaluate)}, list(batch[:8]))
+    ours = Spread.of(taken["ours"])
+    try:
+        theirs = spread(measure_nni(["profiler"], [name])[name]["flops"])
+    except NniMissingError as error:
+        yield Row(what, show_seconds(ours.median), note=str(error))
+        return
+    share = [value / theirs.median for value in taken["ours"]]
+    yield row(what, ours, theirs, Spread.of(share), Aim("≤", 0.5))
+
+
+def prepared(work: Callable[[Any], Any], case: Any) -> Callable[[], Any]:
+    """What works on a case."""
+    return partial(work, case)
 
 
 def proxyless() -> Iterator[Row]:

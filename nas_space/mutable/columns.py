@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import SampleMissingError
-from .factor_sum import FactorSum, covered_by, looked_up
+from .factor_sum import FactorSum, is_covered, looked_up
 from .labels import listed
 from .lazy import Branch, Condition, SwitchBranch, way
 from .node import Leaf, Node
@@ -112,12 +112,7 @@ class Source:
 
     def covers(self, node: Node) -> bool:
         """Return whether it is known that all rows have what a node needs."""
-        root = self._root
-        if root is None:
-            return False
-        # An architecture of several parts is one of each of them.
-        parts = () if root.operator is None or root.operator.lazy else root.children
-        return any(node in covered_by(part) for part in (root, *parts))
+        return self._root is not None and is_covered(self._root, node)
 
 
 class Columns:

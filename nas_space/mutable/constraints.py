@@ -36,6 +36,10 @@ class MutableAnnotation(LabeledMutable):
         """The leaf that stands for this in a structure."""
         return Marker(self)
 
+    def identity(self) -> Hashable:
+        """Return what tells it from others: by default, no two are the same."""
+        return id(self)
+
     def structure(self) -> Node | None:
         return self.marker
 
@@ -138,6 +142,12 @@ class ExpressionConstraint(Constraint):
         yield from self.expression.leaf_mutables(is_leaf)
         yield self
 
+    def identity(self) -> Hashable:
+        # The same said twice under one label is one constraint: parts of one class may share it.
+        if type(self) is not ExpressionConstraint:
+            return id(self)
+        return (str(self.label), id(self.expression))
+
     def violation(self, values: Mapping[str, Any]) -> str | None:
         return None if self.expression.evaluate(values) else self._complaint(values)
 
@@ -174,7 +184,7 @@ class Marker(Leaf):
         self.name = str(annotation.label)
 
     def key(self) -> Hashable:
-        return (Marker, id(self.annotation))
+        return (Marker, self.annotation.identity())
 
     def is_missing(self, sample: Mapping[str, Any]) -> bool:
         del sample  # nothing is chosen here

@@ -101,9 +101,9 @@ class MutableExpression(Node, Mutable, Generic[T_co]):
         >>> (a - b).evaluate({"a": 5, "b": 3}), (a - b).evaluate([5, 3])
         (2, 2)
         """
-        if isinstance(values, Batch):
-            return values.evaluate(self)
         if not isinstance(values, Mapping):
+            if isinstance(values, Batch):
+                return values.evaluate(self)
             names = [symbol.name for symbol in self.leaf_symbols()]
             values = dict(zip(names, values, strict=False))  # if one is missing, evaluation says
         given = values
@@ -381,16 +381,7 @@ class MutableExpression(Node, Mutable, Generic[T_co]):
 
     @staticmethod
     def lookup(factors: FactorSum) -> Any:
-        """Return the sum of some factors, by the codes of those symbols that are active.
-
-        >>> import numpy as np
-        >>> from nas_space.mutable import Categorical
-        >>> from nas_space.mutable.factors import Factor
-        >>> from nas_space.mutable.factor_sum import FactorSum
-        >>> op = Categorical(["conv", "pool"], label="op")
-        >>> MutableExpression.lookup(FactorSum([Factor([op], np.array([9, 0]))], 3))
-        sum([{'conv': 9, 'pool': 0}[op], 3])
-        """
+        """Return the sum of some factors at the codes of those symbols that are active."""
         if not factors.symbols:
             return factors.constant
         return apply("lookup", factors, *factors.symbols)

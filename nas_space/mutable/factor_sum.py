@@ -150,6 +150,15 @@ class FactorSum:
                 undecided = symbol
         return undecided
 
+    def mapped(self, function: Callable[[Any], int]) -> FactorSum:
+        """Return the sum of what a function makes of each entry, and of the constant."""
+        terms = []
+        for term in self.terms:
+            entries = np.array([function(entry) for entry in term.values.reshape(-1).tolist()])
+            terms.append(Factor(term.scope, entries.reshape(term.values.shape)))
+        order = {symbol: self.activity.get(symbol, TRUE) for symbol in self.symbols}
+        return FactorSum(terms, function(self.constant), order)
+
     # -- the rest -----------------------------------------------------------------------------
 
     def interval(self) -> Interval:
@@ -211,16 +220,13 @@ class _Compiled:
         place = {symbol: place for place, symbol in enumerate(of.symbols)}
         self.readers = [(symbol.name, _codes_by_value(symbol)) for symbol in of.symbols]
         self.terms = [_flat(term, place) for term in of.terms]
-        self.conditions = [
-            _flat(of.activity[symbol], place) if symbol in of.activity else None
-            for symbol in of.symbols
-        ]
+        self.conditions = [_flat(of.activity.get(s, TRUE), place) for s in of.symbols]
 
     def at(self, sample: Mapping[str, Any]) -> Any:
         """Return the value for an architecture."""
         get = sample.get
         try:
-            codes = [codes[get(name, _ABSENT)] for name, codes in self.readers]
+            codes = [by_value[get(name, _ABSENT)] for name, by_value in self.readers]
         except (KeyError, TypeError):  # not a value as it stands, such as a list from JSON
             codes = [
                 symbol.code(sample[symbol.name]) if symbol.name in sample else -1
@@ -231,8 +237,11 @@ class _Compiled:
             for place in absent:
                 codes[place] = 0  # what is not active decides nothing
             for place in absent:
-                condition = self.conditions[place]
-                if condition is None or _entry(condition, codes):
+                needed, strides = self.conditions[place]
+                index = 0
+                for deciding, stride in strides:
+                    index += codes[deciding] * stride
+                if needed[index]:
                     self._refuse(self.symbols[place], sample)
         total = self.constant
         for entries, strides in self.terms:
@@ -256,11 +265,6 @@ def _flat(factor: Factor, place: Mapping[Any, int]) -> _Flat:
     strides = [math.prod(factor.values.shape[axis + 1 :]) for axis in range(len(factor.scope))]
     places = [place[symbol] for symbol in factor.scope]
     return factor.values.reshape(-1).tolist(), list(zip(places, strides, strict=True))
-
-
-def _entry(flat: _Flat, codes: list[int]) -> Any:
-    entries, strides = flat
-    return entries[sum(codes[place] * stride for place, stride in strides)]
 
 
 def _codes_by_value(symbol: Any) -> dict[Any, int]:
@@ -290,8 +294,27 @@ def _dictionary(term: Factor) -> str:
 
 
 def covered_by(root: Node) -> set[Node]:
-    """Return the expressions that need no label where an architecture of a structure lacks it.
+    """Return expressions that need no label where an architecture of a structure lacks it.
 
     Whoever knows or finds out that one is, adds it.
     """
     return root.remember("_covered", lambda node: {node})
+
+
+def is_covered(root: Node, node: Node) -> bool:
+    """Whether it is known that a node needs no label that an architecture of a structure lacks.
+
+    What is computed from several things needs what they need, and an architecture of several
+    parts is one of each of them.
+    """
+    wholes = [covered_by(part) for part in (root, *parts_of(root))]
+    return any(node in whole or _within(parts_of(node), whole) for whole in wholes)
+
+
+def _within(parts: Sequence[Node], whole: set[Node]) -> bool:
+    return bool(parts) and whole.issuperset(parts)
+
+
+def parts_of(node: Node) -> Sequence[Node]:
+    """Return what a node always evaluates: all of its children, if it is not lazy."""
+    return () if node.operator is None or node.operator.lazy else node.children

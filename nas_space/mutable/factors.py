@@ -7,8 +7,9 @@ a label is active, the combinations that a constraint allows (Kschischang, Frey 
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -149,10 +150,11 @@ class Factor:
                 del scope[axis]
         return self if len(scope) == len(self.scope) else Factor(scope, values)
 
-    def eliminated(self, kept: Callable[[Any], bool], by: np.ufunc) -> Factor:
-        """Return the factor over the variables that are kept, the others reduced by a ufunc."""
-        axes = tuple(axis for axis, variable in enumerate(self.scope) if not kept(variable))
-        scope = [variable for variable in self.scope if kept(variable)]
+    def eliminated(self, variables: Iterable[Any], by: np.ufunc) -> Factor:
+        """Return the factor without some variables, along which a ufunc reduces the entries."""
+        gone = set(variables)
+        axes = tuple(axis for axis, variable in enumerate(self.scope) if variable in gone)
+        scope = [variable for variable in self.scope if variable not in gone]
         return Factor(scope, np.asarray(by.reduce(self.values, axis=axes)))
 
     def given(self, known: Mapping[Any, Any]) -> Factor:
@@ -189,7 +191,8 @@ class Factor:
 
     def where(self, condition: Factor) -> Factor:
         """Return the factor where a condition holds, and 0 elsewhere."""
-        return self.combine(condition, lambda values, here: np.where(here, values, 0))
+        scope = merged_scope(condition.scope, self.scope)
+        return Factor(scope, np.where(condition.over(scope), self.over(scope), 0))
 
     @property
     def always(self) -> bool:
@@ -222,6 +225,48 @@ def joint_scope(*scopes: Sequence[Any]) -> Scope:
     if math.prod([variable.size for variable in scope]) > LIMIT:
         raise TooLargeError(scope)
     return scope
+
+
+def merged_scope(*scopes: Scope) -> Scope:
+    """Return the variables of several scopes, each once, in an order that agrees with all of them.
+
+    A variable that stands before another in some scope does so in the result, unless two scopes
+    contradict each other.
+
+    Raises
+    ------
+    TooLargeError
+        If a factor over them would have too many entries.
+
+    Examples
+    --------
+    >>> from nas_space.mutable import Categorical
+    >>> a, b, c = (Categorical([1, 2], label=name) for name in "abc")
+    >>> [variable.name for variable in merged_scope((a, c), (b, c))]
+    ['a', 'b', 'c']
+    """
+    longest = max(scopes, key=len, default=())
+    place = {variable: place for place, variable in enumerate(longest)}
+    if all(_ascends([place.get(variable, -1) for variable in scope]) for scope in scopes):
+        return joint_scope(longest)
+    before: dict[Any, set[Any]] = {}
+    for scope in scopes:
+        for number, variable in enumerate(scope):
+            before.setdefault(variable, set()).update(scope[:number])
+    result: list[Any] = []
+    while before:
+        # Scopes that contradict each other leave no variable free: then any order will do.
+        free = (variable for variable, needs in before.items() if not needs)
+        variable = next(free, next(iter(before)))
+        del before[variable]
+        for needs in before.values():
+            needs.discard(variable)
+        result.append(variable)
+    return joint_scope(result)
+
+
+def _ascends(places: list[int]) -> bool:
+    return all(low < high for low, high in itertools.pairwise([-1, *places]))
 
 
 def absorbed(terms: Sequence[Factor]) -> list[Factor]:

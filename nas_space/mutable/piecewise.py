@@ -16,7 +16,17 @@ import numpy as np
 from ..errors import DecompositionError, NasSpaceError
 from .bounds import all_combinations, combinations_of
 from .columns import python_values
-from .factors import EXACT, TRUE, Array, Factor, Scope, TooLargeError, joint_scope, whole
+from .factors import (
+    EXACT,
+    TRUE,
+    Array,
+    Factor,
+    Scope,
+    TooLargeError,
+    joint_scope,
+    merged_scope,
+    whole,
+)
 from .lazy import evaluate
 from .node import Node, key_of, leaves
 from .printing import brief
@@ -200,7 +210,7 @@ def joint(
     varying = [place for place, part in enumerate(parts) if part.scope]
     if not varying:
         return Piecewise.constant((0,) * len(parts))
-    scope = joint_scope(*(parts[place].scope for place in varying))
+    scope = merged_scope(*(parts[place].scope for place in varying))
     codes: Array = np.zeros([variable.size for variable in scope], dtype=np.int64)
     valid: Array = np.ones(codes.shape, dtype=np.bool_)
     if possible is not None:
@@ -231,7 +241,7 @@ def merged(
     key
         Under which two values are the same.
     """
-    scope = joint_scope(*(s for guard, part in outcomes for s in (guard.scope, part.scope)))
+    scope = merged_scope(*(joint_scope(guard.scope, part.scope) for guard, part in outcomes))
     places: Array = np.full([variable.size for variable in scope], NOWHERE, dtype=np.int64)
     distinct: dict[Any, int] = {}
     values: list[Any] = []
@@ -255,7 +265,8 @@ def _enumerated(node: Node) -> Piecewise:
     if combinations_of(symbols) is None:
         names = [symbol.name for symbol in symbols if symbol.size is None]
         raise DecompositionError(
-            f"{brief(node)} depends on the continuous {', '.join(map(repr, names))}; "
+            f"{brief(node)} has infinitely many values: it depends on the continuous "
+            f"{', '.join(map(repr, names))}; "
             "give it a step (quantize=...) and finite bounds",
             term=node,
         )

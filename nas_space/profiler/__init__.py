@@ -12,12 +12,14 @@ True
 """
 
 from .blocks import Block
+from .cost import Cost, LayerCall, UnknownOperatorError
 from .costs import flops, macs, memory
 from .formulas import FlopsResult, register_flops_formula
 from .latency import blocks, latency
 from .latency_table import LatencyTable
 from .measuring import measure_latency
 from .onnx_blocks import export_blocks
+from .operator_calls import OperatorCall
 from .parameters import params
 from .profile import ModuleCost, Profile, profile
 from .registry import COSTS, RegisteredCost, find_cost, register_cost
@@ -25,11 +27,15 @@ from .registry import COSTS, RegisteredCost, find_cost, register_cost
 __all__ = [
     "COSTS",
     "Block",
+    "Cost",
     "FlopsResult",
     "LatencyTable",
+    "LayerCall",
     "ModuleCost",
+    "OperatorCall",
     "Profile",
     "RegisteredCost",
+    "UnknownOperatorError",
     "blocks",
     "export_blocks",
     "find_cost",

@@ -18,16 +18,17 @@ import numpy as np
 import torch
 from torch import nn
 
-from ..errors import DecompositionError, InfeasibleError
+from ..errors import InfeasibleError
 from ..mutable import Mutable, Values
+from ..mutable.factors import TooLargeError
+from ..mutable.piecewise import NOWHERE, Piecewise, joint
 from ..nn.freezing import Freezer
-from .cases import NONE, Array, Cases, Context, Guard, Labels, joint, spread
-from .evaluation import Outcome
+from .contexts import Context
+from .execution import Execution, name_of
 from .failures import architecture
 from .profile import Profile
-from .recorder import name_of
 from .tensors import unflatten
-from .trace import Call, Step
+from .trace import FunctionCall, ModuleCall
 
 _MOST_VARIANTS = 256
 """Into how many combinations of widths, kernels and the like a piece may fall to be one block."""
@@ -58,9 +59,9 @@ class Block:
         self.kind = source.kind
         self.inputs = shapes_in(source.arguments(code)[1])
         self.outputs = shapes_in(source.results(code)[1])
-        outcomes = list(source.outcomes(code))
-        self.macs = sum(outcome.flops for outcome in outcomes) // 2
-        text = "\n".join(map(_in_words, outcomes))
+        executions = list(source.executions(code))
+        self.macs = sum(execution.flops for execution in executions) // 2
+        text = "\n".join(map(_in_words, executions))
         shapes = f"input:{_written(self.inputs)}-output:{_written(self.outputs)}"
         self.key = f"{self.kind}-{shapes}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
@@ -109,18 +110,12 @@ class Timed:
     ----------
     context
         The architectures that get there.
-    labels, ids
-        Which block it is, for each combination of values of the labels.
     blocks
-        The different ones.
+        Which block it is.
     """
 
-    def __init__(
-        self, context: Context, labels: Labels, ids: Array, blocks: Sequence[Block]
-    ) -> None:
+    def __init__(self, context: Context, blocks: Piecewise) -> None:
         self.context = context
-        self.labels = labels
-        self.ids = ids
         self.blocks = blocks
 
 
@@ -128,50 +123,51 @@ def timed(of: Profile) -> list[Timed]:
     """The places of a space that are timed, in the order in which they run."""
     found: list[Timed] = []
 
-    def visit(call: Call) -> None:
+    def visit(call: ModuleCall) -> None:
         if not _decides(call):
-            steps = list(_steps(call))
-            if all(map(_only_views, steps)):
+            inside = list(_function_calls(call))
+            if all(map(_only_views, inside)):
                 return
-            source = _Module.of_call(of, call, steps)
+            source = _Module.of_call(of, call, inside)
             # A space without a choice between branches is taken apart, too.
-            if source is not None and not (call is of.root and source.labels):
+            if source is not None and not (call is of.root and source.calls.scope):
                 found.append(source.timed())
                 return
-        for step in call.steps:
-            if isinstance(step, Call):
-                visit(step)
-            elif not _only_views(step):
-                found.append(_Function(of, call, step).timed())
+        for inner in call.calls:
+            if isinstance(inner, ModuleCall):
+                visit(inner)
+            elif not _only_views(inner):
+                found.append(_Function(of, call, inner).timed())
 
     visit(of.root)
     return found
 
 
-def _decides(call: Call) -> bool:
-    return call.decides or any(isinstance(step, Call) and _decides(step) for step in call.steps)
+def _decides(call: ModuleCall) -> bool:
+    inside = (inner for inner in call.calls if isinstance(inner, ModuleCall))
+    return call.decides or any(map(_decides, inside))
 
 
-def _steps(call: Call) -> Iterator[Step]:
-    for step in call.steps:
-        if isinstance(step, Call):
-            yield from _steps(step)
+def _function_calls(call: ModuleCall) -> Iterator[FunctionCall]:
+    for inner in call.calls:
+        if isinstance(inner, ModuleCall):
+            yield from _function_calls(inner)
         else:
-            yield step
+            yield inner
 
 
-def _only_views(step: Step) -> bool:
+def _only_views(call: FunctionCall) -> bool:
     """Whether a call only looks at memory in another way, which takes no time to speak of."""
     return all(
-        not outcome.flops
+        not execution.flops
         and all(
             origin is not None and same is None
             for leaf, origin, same in zip(
-                outcome.leaves, outcome.origins, outcome.same, strict=True
+                execution.leaves, execution.origins, execution.same, strict=True
             )
             if isinstance(leaf, torch.Tensor)
         )
-        for outcome in step.outcomes
+        for execution in call.executions.values
     )
 
 
@@ -186,14 +182,13 @@ class _Source:
     ----------
     path, kind
         As of a block.
-    labels, ids
-        Which of the different calls it is, for each combination of values of labels.
+    calls
+        Which of the different calls it is.
     """
 
     path: str
     kind: str
-    labels: Labels
-    ids: Array
+    calls: Piecewise
 
     def __init__(self, of: Profile, context: Context) -> None:
         self.space = of.space  # which so lives as long as its blocks
@@ -207,7 +202,7 @@ class _Source:
         """What it gives."""
         raise NotImplementedError
 
-    def outcomes(self, code: int) -> Iterator[Outcome]:
+    def executions(self, code: int) -> Iterator[Execution]:
         """The functions it runs."""
         raise NotImplementedError
 
@@ -219,40 +214,39 @@ class _Source:
 
     def timed(self) -> Timed:
         """All the calls."""
-        count = int(self.ids.max()) + 1
-        blocks = [Block(self, code) for code in range(count)]
-        return Timed(self.context, self.labels, self.ids, blocks)
+        blocks = [Block(self, code) for code in range(len(self.calls.values))]
+        return Timed(self.context, Piecewise(self.calls.places, blocks))
 
     def sample(self, code: int) -> dict[str, Any] | None:
         """An architecture for which it is one of the calls."""
-        here = Guard(self.labels, self.ids == code)
-        return architecture(self.space, (*self.context.guards, here))
+        return architecture(self.space, (*self.context.conditions, self.calls.where(code)))
 
 
 class _Module(_Source):
     """A module that is called."""
 
-    def __init__(self, of: Profile, call: Call, steps: list[Step]) -> None:
+    def __init__(self, of: Profile, call: ModuleCall, inside: list[FunctionCall]) -> None:
         super().__init__(of, call.context)
         self.path, self.kind, self.call = call.path, call.kind, call
-        self.ran = len(steps)
+        self.ran = len(inside)
         leaves = (*call.arguments[1], *call.results[1])
-        self.parts = [*map(_ran, steps), *(leaf for leaf in leaves if isinstance(leaf, Cases))]
-        self.labels, self.ids, self.combinations = joint(self.parts, call.context)
+        varying = (leaf for leaf in leaves if isinstance(leaf, Piecewise))
+        self.parts = [*map(_ran, inside), *varying]
+        self.calls = joint(self.parts, call.context.possible)
 
     @classmethod
-    def of_call(cls, of: Profile, call: Call, steps: list[Step]) -> _Module | None:
+    def of_call(cls, of: Profile, call: ModuleCall, inside: list[FunctionCall]) -> _Module | None:
         """A module as one block; ``None`` if it would be too many different ones."""
         try:
-            made = cls(of, call, steps)
-        except DecompositionError:
+            made = cls(of, call, inside)
+        except TooLargeError:
             return None
-        return made if len(made.combinations) <= _MOST_VARIANTS else None
+        return made if len(made.calls.values) <= _MOST_VARIANTS else None
 
     def _of(self, apart: Apart, code: int) -> Apart:
         chosen = {
             id(part): part.values[place]
-            for part, place in zip(self.parts, self.combinations[code], strict=True)
+            for part, place in zip(self.parts, self.calls.values[code], strict=True)
         }
         return apart[0], [chosen.get(id(leaf), leaf) for leaf in apart[1]]
 
@@ -262,10 +256,10 @@ class _Module(_Source):
     def results(self, code: int) -> Apart:
         return self._of(self.call.results, code)
 
-    def outcomes(self, code: int) -> Iterator[Outcome]:
-        places = self.combinations[code][: self.ran]
+    def executions(self, code: int) -> Iterator[Execution]:
+        places = self.calls.values[code][: self.ran]
         found = (part.values[i] for part, i in zip(self.parts, places, strict=False))
-        return (outcome for outcome in found if outcome is not None)
+        return (execution for execution in found if execution is not None)
 
     def frozen(
         self, code: int, device: torch.device | str | None, dtype: torch.dtype | None
@@ -278,40 +272,43 @@ class _Module(_Source):
         return Freezer(values, "copy", device, dtype).module(module)
 
 
-def _ran(step: Step) -> Cases:
-    """What a call of a function is for each architecture: an outcome, or nothing."""
-    labels, mask = step.context.exact(step.labels)
-    ids = spread(step.ids, step.labels, labels)
-    nothing = len(step.outcomes)
-    return Cases(labels, np.where(mask & (ids != NONE), ids, nothing), [*step.outcomes, None])
+def _ran(call: FunctionCall) -> Piecewise:
+    """What a call of a function is for each architecture: an execution, or nothing."""
+    executions = call.executions
+    nothing = len(executions.values)
+    places = call.context.exact.combine(
+        executions.places,
+        lambda here, places: np.where(here & (places != NOWHERE), places, nothing),
+    )
+    return Piecewise(places, [*executions.values, None])
 
 
 class _Function(_Source):
     """A function that is called between modules."""
 
-    def __init__(self, of: Profile, call: Call, step: Step) -> None:
-        super().__init__(of, step.context)
-        self.path, self.step = call.path, step
-        self.kind = name_of(step.outcomes[0].call[0])
-        self.labels, self.ids = step.labels, step.ids
+    def __init__(self, of: Profile, caller: ModuleCall, call: FunctionCall) -> None:
+        super().__init__(of, call.context)
+        self.path, self.calls = caller.path, call.executions
+        self.kind = name_of(self.calls.values[0].call[0])
 
     def arguments(self, code: int) -> Apart:
-        return self.step.outcomes[code].call[1:]
+        apart: Apart = self.calls.values[code].call[1:]
+        return apart
 
     def results(self, code: int) -> Apart:
-        outcome = self.step.outcomes[code]
-        return outcome.spec, outcome.leaves
+        execution = self.calls.values[code]
+        return execution.spec, execution.leaves
 
-    def outcomes(self, code: int) -> Iterator[Outcome]:
-        yield self.step.outcomes[code]
+    def executions(self, code: int) -> Iterator[Execution]:
+        yield self.calls.values[code]
 
     def frozen(
         self, code: int, device: torch.device | str | None, dtype: torch.dtype | None
     ) -> nn.Module:
-        return _Calls(self.step.outcomes[code].call[0])
+        return _FunctionModule(self.calls.values[code].call[0])
 
 
-class _Calls(nn.Module):
+class _FunctionModule(nn.Module):
     """A function as a module."""
 
     def __init__(self, function: Any) -> None:
@@ -347,9 +344,9 @@ def _written(shapes: list[tuple[int, ...]]) -> str:
     return ",".join("x".join(map(str, shape)) or "1" for shape in shapes) or "none"
 
 
-def _in_words(outcome: Outcome) -> str:
+def _in_words(execution: Execution) -> str:
     """A call of a function, the same in every process."""
-    function, spec, leaves = outcome.call
+    function, spec, leaves = execution.call
     words = [
         f"{leaf.dtype}{tuple(leaf.shape)}{leaf.stride()}"
         if isinstance(leaf, torch.Tensor)

@@ -4,21 +4,65 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
-import numpy as np
 import torch
+from torch import nn
 
-from ..errors import SpaceError
-from .cases import Array, Context, Labels, ordered, spread
-from .evaluation import Outcome
-from .formulas import covered
+from ..mutable.factors import Factor
+from .accumulation import Accumulator, added, largest, titled
+from .claims import Allocation, Claim
+from .cost import Cost, LayerCall, UnknownOperatorError
+from .execution import Execution
+from .formulas import formula_for, multiply_adds
+from .operator_calls import OperatorCall
 from .profile import InputShape, Profile, Space, profile
-from .terms import Tables, largest, titled, total
-from .trace import Claim, Held
 
 _TABLE = 2**16
-"""Up to how many combinations of labels the memory of one moment is one table."""
+"""The largest number of combinations of labels for which the memory of a moment is one factor."""
+
+
+class Macs(Cost):
+    """Multiply-adds; see :func:`macs`.
+
+    Parameters
+    ----------
+    config
+        What formulas of layers are given as ``config``.
+    """
+
+    name, unit = "macs", "MACs"
+
+    def __init__(self, config: Any = None) -> None:
+        self.config = config
+
+    def of_operator(self, call: OperatorCall) -> float:
+        return _flops(call) // 2
+
+    def rule_for(self, module: nn.Module) -> Callable[[LayerCall], float] | None:
+        formula = formula_for(module)
+        return None if formula is None else partial(multiply_adds, formula, self.config)
+
+
+class Flops(Cost):
+    """Floating-point operations; see :func:`flops`."""
+
+    name, unit = "flops", "FLOPs"
+
+    def of_operator(self, call: OperatorCall) -> float:
+        return _flops(call)
+
+    def rule_for(self, module: nn.Module) -> Callable[[LayerCall], float] | None:
+        formula = formula_for(module)
+        return None if formula is None else lambda call: 2 * multiply_adds(formula, None, call)
+
+
+def _flops(call: OperatorCall) -> int:
+    flops = call.flops
+    if flops is None:
+        raise UnknownOperatorError
+    return flops
 
 
 def macs(
@@ -68,8 +112,7 @@ def macs(
     >>> cost.evaluate(net.architecture)
     320427584
     """
-    of = profile(space, input_shape, inputs=inputs, dtype=dtype)
-    return titled(counted(of, _macs), "macs")
+    return Macs()(space, input_shape, inputs=inputs, dtype=dtype)
 
 
 def flops(
@@ -94,48 +137,7 @@ def flops(
     >>> flops(MutableLinear(8, 4), (8,))
     64
     """
-    of = profile(space, input_shape, inputs=inputs, dtype=dtype)
-    return titled(counted(of, _flops, each=2), "flops")
-
-
-def _flops(outcome: Outcome) -> int:
-    return outcome.flops
-
-
-def _macs(outcome: Outcome) -> int:
-    return outcome.flops // 2
-
-
-def counted(
-    of: Profile, quantity: Callable[[Outcome], int], *, each: int = 1, config: Any = None
-) -> Any:
-    """A quantity of all calls of functions, and what formulas say of modules that have one.
-
-    Parameters
-    ----------
-    of
-        The space, followed.
-    quantity
-        What one call costs.
-    each
-        What one multiply-add of a formula counts.
-    config
-        What formulas are given as ``config``.
-    """
-    tables = Tables(of.space)
-    modules, rest = covered(of, config)
-    for context, labels, table in modules:
-        tables.add(context, labels, table * each)
-    for call, step in rest:
-        unknown = [name for outcome in step.outcomes for name in outcome.unknown]
-        if unknown:
-            raise SpaceError(
-                f"nobody knows what {unknown[0]} costs, which {call.path or 'the space'} calls; say"
-                " so with torch.utils.flop_counter.register_flop_formula, or for the module that "
-                "calls it with nas_space.profiler.register_flops_formula"
-            )
-        tables.add(step.context, step.labels, step.table(quantity))
-    return tables.sum()
+    return Flops()(space, input_shape, inputs=inputs, dtype=dtype)
 
 
 def memory(
@@ -191,78 +193,79 @@ def memory(
 
 
 def _peak(of: Profile) -> Any:
-    tables = Tables(of.space)
-    tables.raise_to(Context(), *total(*_held(of.live, {})))
+    found = Accumulator(of.space)
+    found.raise_to(added(*_held(of.live, {})))
     wide: list[Any] = []
-    known: dict[Any, tuple[Labels, Array]] = {}
-    for _, step in of.steps():
-        if not any(outcome.peak for outcome in step.outcomes):
+    known: dict[Any, Factor] = {}
+    for _, call in of.function_calls():
+        if not any(execution.peak for execution in call.executions.values):
             continue
-        parts = [step.exact(step.table(_own_peak)), *_held(step.live, known)]
-        labels = ordered(*(labels for labels, _ in parts))
-        if math.prod(label.size for label in labels) <= _TABLE:
-            tables.raise_to(step.context, *total(*parts))
+        parts = [call.within(lambda execution: execution.peak), *_held(call.live, known)]
+        if _combinations(parts) <= _TABLE:
+            found.raise_to(added(*parts), call.context)
         else:
-            moment = Tables(of.space)
+            moment = Accumulator(of.space)
             for part in parts:
-                moment.add(step.context, *part)
+                moment.add(part, call.context)
             wide.append(moment.sum())
-    return tables.maximum(*wide)
+    return found.maximum(*wide)
 
 
-def _held(
-    claims: list[Claim], known: dict[Any, tuple[Labels, Array]]
-) -> Iterator[tuple[Labels, Array]]:
+def _combinations(parts: list[Factor]) -> int:
+    scope = {variable for part in parts for variable in part.scope}
+    return math.prod([variable.size for variable in scope])
+
+
+def _held(claims: list[Claim], known: dict[Any, Factor]) -> Iterator[Factor]:
     """The bytes that are held by some claims, of which several may be on the same memory."""
     groups: dict[int, list[Claim]] = {}
     for claim in claims:
-        groups.setdefault(id(claim.held), []).append(claim)
+        groups.setdefault(id(claim.allocation), []).append(claim)
     for group in groups.values():
-        held = group[0].held
-        key = (id(held), *sorted(id(claim.guards) for claim in group if claim.guards))
-        if any(not claim.guards for claim in group):
-            key = (id(held),)
+        allocation = group[0].allocation
+        everywhere = any(not claim.conditions for claim in group)
+        conditions = () if everywhere else sorted(id(claim.conditions) for claim in group)
+        key = (id(allocation), *conditions)
         part = known.get(key)
         if part is None:
-            parts = [
-                held.exact(()) if len(key) == 1 else held.exact(claim.guards) for claim in group
-            ]
-            part = known[key] = parts[0] if len(key) == 1 else largest(*parts)
+            parts = [allocation.within(claim.conditions) for claim in group]
+            part = known[key] = allocation.within() if everywhere else largest(*parts)
         yield part
 
 
-def _own_peak(outcome: Outcome) -> int:
-    return outcome.peak
-
-
 def _kept(of: Profile) -> Any:
-    tables = Tables(of.space)
-    keeping: dict[int, tuple[Held, list[tuple[Labels, Array]]]] = {}
-    for _, step in of.steps():
-        tables.add(step.context, step.labels, step.table(lambda outcome: outcome.extra))
-        for uses, kept_of in ((step.arguments, _kept_arguments), (step.results, _kept_leaves)):
-            for place, (held, guards) in uses:
-                kept = step.table(lambda outcome, p=place, of=kept_of: p in of(outcome))  # type: ignore[misc]
-                if kept.any():
-                    parts = keeping.setdefault(id(held), (held, []))[1]
-                    parts.append(step.exact(kept, guards))
-    for held, parts in keeping.values():
-        mine, table = held.exact()
-        whole = next((part for part in parts if _covers(part, mine, table)), None)
-        labels, count = total(*(parts if whole is None else [whole]), (mine, table * 0))
-        tables.add(held.context, labels, np.where(count > 0, spread(table, mine, labels), 0))
-    return tables.sum()
+    found = Accumulator(of.space)
+    keeping: dict[int, tuple[Allocation, list[Factor]]] = {}
+    for _, call in of.function_calls():
+        found.add(call.executions.quantity(lambda execution: execution.extra), call.context)
+        for uses, kept_of in ((call.arguments, _kept_arguments), (call.results, _kept_leaves)):
+            for place, (allocation, conditions) in uses:
+                kept = partial(_is_kept, kept_of, place)
+                if any(map(kept, call.executions.values)):
+                    parts = keeping.setdefault(id(allocation), (allocation, []))[1]
+                    parts.append(call.within(kept, *conditions))
+    for allocation, parts in keeping.values():
+        size = allocation.within()
+        whole = next((part for part in parts if _covers(part, size)), None)
+        kept_here = largest(*(parts if whole is None else [whole]))
+        found.add(size.where(kept_here))
+    return found.sum()
 
 
-def _kept_arguments(outcome: Outcome) -> frozenset[int]:
-    return outcome.kept_arguments
+def _kept_arguments(execution: Execution) -> frozenset[int]:
+    return execution.kept_arguments
 
 
-def _kept_leaves(outcome: Outcome) -> frozenset[int]:
-    return outcome.kept_leaves
+def _kept_leaves(execution: Execution) -> frozenset[int]:
+    return execution.kept_leaves
 
 
-def _covers(part: tuple[Labels, Array], labels: Labels, table: Array) -> bool:
+def _is_kept(
+    kept_of: Callable[[Execution], frozenset[int]], place: int, execution: Execution
+) -> int:
+    return int(place in kept_of(execution))
+
+
+def _covers(part: Factor, size: Factor) -> bool:
     """Whether one call keeps a piece of memory wherever that exists."""
-    both = ordered(labels, part[0])
-    return bool(((spread(table, labels, both) == 0) | (spread(part[1], part[0], both) > 0)).all())
+    return size.combine(part, lambda held, kept: (held == 0) | (kept > 0)).always

@@ -1,7 +1,7 @@
 """Running code once for every architecture: branch by branch, and apart only where it must be.
 
 An :class:`Explorer` is an activation under which every architecture is active at once.
-Choices run each of their branches under a condition, a :class:`~.cases.Guard`, and what the
+Choices run each of their branches under a condition, a factor of truth values, and what the
 branches give becomes one thing again.  Where code needs a plain value of something that
 differs between architectures, the smallest piece of code around it that can be run again
 runs once for each value: a *fork*.
@@ -18,10 +18,12 @@ import numpy as np
 from ..errors import DecompositionError, NasSpaceError
 from ..mutable import Values
 from ..mutable.expression import apply
+from ..mutable.factors import Factor
 from ..mutable.node import Node
+from ..mutable.piecewise import NOWHERE, Piecewise
 from ..nn.activation import Activation
 from ..nn.elastic import ElasticModule
-from .cases import NONE, Cases, Context, Guard, cases_of
+from .contexts import EVERYWHERE
 
 _MOST_RUNS = 20_000
 """How often code is run again, because it needs plain values, until giving up."""
@@ -32,13 +34,13 @@ class Fork(BaseException):  # not an Exception: a forward that catches those mus
 
     Parameters
     ----------
-    guards
+    conditions
         Conditions under each of which it is plain; they cover all architectures.
     """
 
-    def __init__(self, guards: Sequence[Guard]) -> None:
+    def __init__(self, conditions: Sequence[Factor]) -> None:
         super().__init__()
-        self.guards = guards
+        self.conditions = conditions
 
 
 class Dead(BaseException):
@@ -64,7 +66,7 @@ class Failure:
 
     Attributes
     ----------
-    guards
+    conditions
         Which ones.
     path
         The module where it happens.
@@ -74,8 +76,10 @@ class Failure:
         What it raised.
     """
 
-    def __init__(self, guards: tuple[Guard, ...], path: str, what: str, error: Exception) -> None:
-        self.guards = guards
+    def __init__(
+        self, conditions: tuple[Factor, ...], path: str, what: str, error: Exception
+    ) -> None:
+        self.conditions = conditions
         self.path = path
         self.what = what
         self.error = error
@@ -101,11 +105,11 @@ class Frame:
     def __init__(self) -> None:
         self.once = 0
         self.refused: str | None = None
-        self.wanted: Sequence[Guard] | None = None
-        self.lazy: Cases | None = None
+        self.wanted: Sequence[Factor] | None = None
+        self.lazy: Piecewise | None = None
 
 
-class Reading(Values):
+class ExploredValues(Values):
     """Values of expressions, as an explorer gives them to code.
 
     Parameters
@@ -138,8 +142,8 @@ class Explorer(Activation):
     is_single = False
 
     def __init__(self) -> None:
-        super().__init__(Reading(self))
-        self.context = Context()
+        super().__init__(ExploredValues(self))
+        self.context = EVERYWHERE
         self.failures: list[Failure] = []
         self.frames: list[Frame] = []
         self.runs = 0
@@ -156,10 +160,10 @@ class Explorer(Activation):
         return len(self.failures)
 
     def rollback(self, mark: Any) -> None:
-        """Forgets what was recorded since."""
+        """Forget what was recorded since."""
         del self.failures[mark:]
 
-    def merge(self, outcomes: Sequence[tuple[Guard, Any]]) -> Any:
+    def merge(self, outcomes: Sequence[tuple[Factor, Any]]) -> Any:
         """What is one of several things, each under its condition, as one thing.
 
         Raises
@@ -171,39 +175,44 @@ class Explorer(Activation):
 
     # -- values ---------------------------------------------------------------------------------
 
-    def cases(self, expression: Any) -> Cases:
-        """What an expression can be.  Architectures for which it is nothing are failures."""
-        cases, failures = cases_of(expression)
-        for place, error in failures.items():
-            mask = (cases.ids * 0).astype(bool)
-            mask.flat[place] = True
-            self.fail(str(expression), error, Guard(cases.labels, mask))
-        return cases
+    def pieces(self, expression: Any) -> Piecewise:
+        """Return what an expression can be; where it has no value, architectures fail."""
+        found = Piecewise.of(expression)
+        for place, error in found.failures.items():
+            here = np.zeros(found.places.values.shape, dtype=np.bool_)
+            here.flat[place] = True
+            self.fail(str(expression), error, Factor(found.scope, here))
+        return found
 
     def read(self, expression: Any) -> Any:
         """The value of an expression, as code sees it."""
         if not isinstance(expression, Node):
             return expression
-        return self.plain(self.cases(expression))
+        return self.plain(self.pieces(expression))
 
-    def plain(self, cases: Cases) -> Any:
-        """The one value that something has; where it has several, a fork."""
-        present = cases.present(self.context)
+    def present(self, pieces: Piecewise) -> list[int]:
+        """Return the places of the values that occur for the architectures of the context."""
+        context = self.context
+        return pieces.present(context.possible(pieces.scope) if context.conditions else None)
+
+    def plain(self, pieces: Piecewise) -> Any:
+        """Return the one value that something has; where it has several, fork."""
+        present = self.present(pieces)
         if len(present) == 1:
-            return cases.values[present[0]]
+            return pieces.values[present[0]]
         if not present:
             raise Dead
-        return self.fork([cases.where(place) for place in present])
+        return self.fork([pieces.where(place) for place in present])
 
-    def fork(self, guards: Sequence[Guard]) -> NoReturn:
+    def fork(self, conditions: Sequence[Factor]) -> NoReturn:
         """Have the code that runs at this moment run again, once under each condition."""
         if self.frames:
-            self.frames[-1].wanted = guards
-        raise Fork(guards)
+            self.frames[-1].wanted = conditions
+        raise Fork(conditions)
 
-    def fail(self, what: str, error: Exception, *guards: Guard) -> None:
+    def fail(self, what: str, error: Exception, *conditions: Factor) -> None:
         """Note that the architectures of the context, under further conditions, do not run."""
-        which = (*self.context.guards, *(guard for guard in guards if guard.labels))
+        which = (*self.context.conditions, *(each for each in conditions if each.scope))
         self.failures.append(Failure(which, self.path, what, error))
 
     def over_arguments(
@@ -211,7 +220,7 @@ class Explorer(Activation):
         layer: ElasticModule,
         make: Callable[[int, Any], Any],
         also: Sequence[Any] = (),
-    ) -> Cases:
+    ) -> Piecewise:
         """What a function makes of each combination of a layer's arguments.
 
         Parameters
@@ -225,29 +234,29 @@ class Explorer(Activation):
             Further expressions to know the values of.
         """
         wanted = (*layer.wanted, *also)
-        cases = self.cases(apply("tuple", *wanted))
-        ids = np.full(len(cases.values) + 1, NONE)
+        pieces = self.pieces(apply("tuple", *wanted))
+        renumbered = np.full(len(pieces.values) + 1, NOWHERE)
         made: list[Any] = []
-        for place in cases.present(self.context):
-            chosen = dict(zip(wanted, cases.values[place], strict=True))
+        for place in self.present(pieces):
+            chosen = dict(zip(wanted, pieces.values[place], strict=True))
             try:
                 found = make(place, chosen.__getitem__)
             except NasSpaceError as error:
-                self.fail("", error, cases.where(place))
+                self.fail("", error, pieces.where(place))
                 continue
-            ids[place] = len(made)
+            renumbered[place] = len(made)
             made.append(found)
         if not made:
             raise Dead
-        return Cases(cases.labels, ids[cases.ids], made)
+        return Piecewise(Factor(pieces.scope, renumbered[pieces.places.values]), made)
 
     # -- running --------------------------------------------------------------------------------
 
     @contextmanager
-    def under(self, guard: Guard) -> Iterator[None]:
-        """Restricts the context."""
+    def under(self, condition: Factor) -> Iterator[None]:
+        """Restrict the context."""
         outer = self.context
-        self.context = outer.within(guard)
+        self.context = outer.within(condition)
         try:
             yield
         finally:
@@ -265,15 +274,15 @@ class Explorer(Activation):
         try:
             return self._once(run)
         except Fork as fork:
-            guards = fork.guards
+            conditions = fork.conditions
         self.rollback(mark)
-        self.runs += len(guards)
+        self.runs += len(conditions)
         if self.runs > _MOST_RUNS:
             raise DecompositionError(
                 f"{self.path or 'the space'} takes decisions on values or shapes that differ in "
                 f"more than {_MOST_RUNS} ways; move such decisions into smaller modules"
             )
-        return self.branches(guards, [run] * len(guards))
+        return self.branches(conditions, [run] * len(conditions))
 
     def _once(self, run: Callable[[], Any]) -> Any:
         frame = Frame()
@@ -288,7 +297,7 @@ class Explorer(Activation):
             if frame.wanted is not None:  # C code may have replaced the fork by an error
                 raise Fork(frame.wanted) from error
             if frame.lazy is not None:  # or does not take a number that is not plain
-                present = frame.lazy.present(self.context)
+                present = self.present(frame.lazy)
                 if len(present) > 1:
                     raise Fork([frame.lazy.where(place) for place in present]) from error
             self.failed(error)
@@ -300,13 +309,13 @@ class Explorer(Activation):
         """Note that a piece of code raised, for every architecture of the context."""
         self.fail("", error)
 
-    def branches(self, guards: Sequence[Guard], runs: Sequence[Callable[[], Any]]) -> Any:
-        """Run pieces of code under a condition each, and merge what they give."""
+    def branches(self, conditions: Sequence[Factor], runs: Sequence[Callable[[], Any]]) -> Any:
+        """Run pieces of code under a condition each, and merges what they give."""
         outcomes = []
-        for guard, run in zip(guards, runs, strict=True):
-            with self.under(guard):
+        for condition, run in zip(conditions, runs, strict=True):
+            with self.under(condition):
                 try:
-                    outcomes.append((guard, self.attempt(run)))
+                    outcomes.append((condition, self.attempt(run)))
                 except Dead:
                     continue
         if not outcomes:
@@ -315,13 +324,13 @@ class Explorer(Activation):
 
     def mix(self, choice: Any, run: Callable[[Any], Any]) -> Any:
         """The outcomes of all branches of a choice, as one."""
-        cases = self.cases(choice)
-        present = cases.present(self.context)
+        pieces = self.pieces(choice)
+        present = self.present(pieces)
         if len(present) == 1:
-            return run(cases.values[present[0]])
+            return run(pieces.values[present[0]])
         return self.branches(
-            [cases.where(place) for place in present],
-            [_bound(run, cases.values[place]) for place in present],
+            [pieces.where(place) for place in present],
+            [_bound(run, pieces.values[place]) for place in present],
         )
 
 

@@ -11,7 +11,8 @@ from torch import nn
 
 from ..errors import SampleValidationError, SpaceError
 from ..mutable import Mutable, Sample
-from .cases import Context, Guard
+from ..mutable.factors import Factor
+from .contexts import Context, met
 from .explore import Failure
 
 _ASSIGNMENTS = 64
@@ -42,10 +43,10 @@ def check(space: nn.Module, failures: Sequence[Failure], inputs: str, none: bool
     """
     name = type(space).__name__
     for failure in failures:
-        arch = architecture(space, failure.guards)
+        arch = architecture(space, failure.conditions)
         if arch is None:
             continue
-        if not failure.guards:
+        if not failure.conditions:
             text = f"{name} does not run on {inputs}"
         elif none:
             text = f"no architecture of {name} runs on {inputs}; {arch} fails"
@@ -67,12 +68,12 @@ def _explained(failure: Failure) -> str:
 _NEEDS_DATA = ("meta tensor", "meta device", "register_meta", "data-independent")
 
 
-def architecture(space: nn.Module, guards: Sequence[Guard]) -> Sample | None:
+def architecture(space: nn.Module, conditions: Sequence[Factor]) -> Sample | None:
     """An architecture of the space that meets some conditions; ``None`` if none is found."""
     if not isinstance(space, Mutable):
         return {}
     generator = np.random.default_rng(0)
-    for chosen in islice(assignments(guards), _ASSIGNMENTS):
+    for chosen in islice(assignments(conditions), _ASSIGNMENTS):
         for attempt in range(_COMPLETIONS):
             sample: Sample = {}
 
@@ -87,17 +88,17 @@ def architecture(space: nn.Module, guards: Sequence[Guard]) -> Sample | None:
                 space.fill(sample, choose)
             except SampleValidationError:
                 continue
-            if all(guard.met_by(sample) for guard in guards):
+            if all(met(condition, sample) for condition in conditions):
                 return sample
             break  # some of these labels are not active together, whatever the others are
     return None
 
 
-def assignments(guards: Sequence[Guard]) -> Iterator[Sample]:
+def assignments(conditions: Sequence[Factor]) -> Iterator[Sample]:
     """Values of labels that meet some conditions, one after another."""
-    labels, mask = Context(tuple(guards)).exact(())
-    for codes in np.argwhere(mask):
+    together = Context(tuple(conditions)).exact
+    for codes in np.argwhere(together.values):
         yield {
-            label.name: label.symbol.value(int(code))
-            for label, code in zip(labels, codes, strict=True)
+            symbol.name: symbol.value(int(code))
+            for symbol, code in zip(together.scope, codes, strict=True)
         }

@@ -6,15 +6,14 @@ import os
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
 from ..errors import DataError, UsageError
+from .accumulation import Accumulator, titled
 from .blocks import Block, timed
 from .latency_table import LatencyTable
 from .profile import Space, module_of, profile
-from .terms import Tables, titled
 
 
 def latency(
@@ -67,24 +66,24 @@ def latency(
     batch_size = times.about.get("batch_size", 1) if inputs is None else 1
     of = profile(space, input_shape, inputs=inputs, dtype=dtype, batch_size=batch_size)
     name = _namer(space, times)
-    tables = Tables(space)
+    total = Accumulator(space)
     missing: dict[str, Block] = {}
+
+    def time(block: Block) -> int:
+        key = name(block)
+        if key is not None and key not in times:
+            missing.setdefault(key, block)
+        return times.microseconds(key) if key is not None and key in times else 0
+
     for place in timed(of):
-        numbers = []
-        for block in place.blocks:
-            key = name(block)
-            if key is not None and key not in times:
-                missing.setdefault(key, block)
-            numbers.append(times.microseconds(key) if key is not None and key in times else 0)
-        found = np.array([*numbers, 0], dtype=np.int64)[place.ids]
-        tables.add(place.context, place.labels, found)
+        total.add(place.blocks.quantity(time), place.context)
     lacking = [key for key, block in missing.items() if block.sample is not None]
     if lacking:
         raise DataError(
             f"the latency table lacks {len(lacking)} blocks of {type(space).__name__} on inputs "
             f"{tuple(of.inputs.args[0].shape)}: {', '.join(lacking)}"
         )
-    return titled(tables.sum(), "latency_us")
+    return titled(total.sum(), "latency_us")
 
 
 def _namer(space: nn.Module, times: LatencyTable) -> Callable[[Block], str | None]:
@@ -134,7 +133,7 @@ def blocks(
     of = profile(space, input_shape, inputs=inputs, dtype=dtype, batch_size=batch_size)
     found: dict[str, Block] = {}
     for place in timed(of):
-        for block in place.blocks:
+        for block in place.blocks.values:
             if block.key not in found and block.sample is not None:
                 found[block.key] = block
     return list(found.values())

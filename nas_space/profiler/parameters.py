@@ -9,18 +9,19 @@ from contextlib import suppress
 from functools import partial
 from typing import Any, NamedTuple, TypeAlias
 
-import numpy as np
 import torch
 from torch import nn
 
+from ..mutable.factors import Factor
+from ..mutable.piecewise import Piecewise
 from ..nn.elastic import ElasticModule
 from ..nn.freezing import Cut, Freezer
 from ..nn.module import MutableModule
-from .cases import Array, Cases, Context, Guard, Labels
+from .accumulation import Accumulator, largest, titled
+from .contexts import Context
 from .explore import Dead, Explorer
 from .failures import check
 from .profile import Space, module_of
-from .terms import Tables, largest, titled
 
 
 def params(space: Space) -> Any:
@@ -72,14 +73,11 @@ def _tied(space: nn.Module) -> frozenset[int]:
     return frozenset(key for key, number in found.items() if number > 1)
 
 
-_Place: TypeAlias = tuple[Context, Labels]
-"""The architectures that have some numbers, and the labels on which these depend."""
-
 _Cut: TypeAlias = Callable[[torch.Tensor, Any], torch.Tensor | None]
 """What takes the part of a tensor that has some shape."""
 
 
-class _Use(NamedTuple):
+class _ParameterUse(NamedTuple):
     """That some module has a parameter, or a part of it.
 
     Attributes
@@ -99,13 +97,12 @@ class _Use(NamedTuple):
     parameter: nn.Parameter
     rule: object
     cut: _Cut
-    shapes: Cases
+    shapes: Piecewise
     context: Context
 
-    def numbers(self) -> Array:
-        """How many numbers it has, for each combination of values of the labels."""
-        extents = [0 if shape is None else self._number(shape) for shape in self.shapes.values]
-        return np.array([*extents, 0], dtype=np.int64)[self.shapes.ids]
+    def numbers(self) -> Factor:
+        """Return how many numbers it has."""
+        return self.shapes.quantity(lambda shape: 0 if shape is None else self._number(shape))
 
     def _number(self, shape: tuple[int, ...]) -> int:
         if len(shape) == self.parameter.dim() and 1 not in self.parameter.shape:
@@ -139,7 +136,7 @@ class _Census(Explorer):
         self.tied = tied
         self.counts = counts
         self.freezer = _Counting(self)
-        self.uses: list[_Use] = []
+        self.uses: list[_ParameterUse] = []
 
     @property
     def path(self) -> str:
@@ -151,47 +148,41 @@ class _Census(Explorer):
     def rollback(self, mark: Any) -> None:
         del self.failures[mark[0] :], self.uses[mark[1] :], self.freezer.path[mark[2] :]
 
-    def merge(self, outcomes: Sequence[tuple[Guard, Any]]) -> Any:
+    def merge(self, outcomes: Sequence[tuple[Factor, Any]]) -> Any:
         return outcomes[0][1]  # always the stub
 
     def total(self, space: nn.Module) -> Any:
         """The sum over all parameters that exist."""
-        uses: dict[int, list[_Use]] = {}
+        uses: dict[int, list[_ParameterUse]] = {}
         for use in self.uses:
             uses.setdefault(id(use.parameter), []).append(use)
         # Most parameters exist exactly where others do: those go together.
-        together: dict[tuple[_Place, ...], list[Array]] = {}
+        together: dict[Any, _Numbers] = {}
         for group in uses.values():
             for found in _different(group):
-                places, numbers = tuple(found), list(found.values())
-                known = together.get(places)
-                if known is not None:
-                    numbers = [one + more for one, more in zip(known, numbers, strict=True)]
-                together[places] = numbers
-        tables = Tables(space)
-        for places, numbers in together.items():
+                known = together.get(key := tuple(found))
+                more = found if known is None else {at: known[at] + found[at] for at in found}
+                together[key] = more
+        accumulator = Accumulator(space)
+        for found in together.values():
             # Each part counts once, in whichever of its places; where several hold, they agree.
-            tables.add(
-                Context(),
-                *largest(
-                    *(
-                        context.table(labels, table)
-                        for (context, labels), table in zip(places, numbers, strict=True)
-                    )
-                ),
-            )
-        return tables.sum()
+            accumulator.add(largest(*(at[0].only(number) for at, number in found.items())))
+        return accumulator.sum()
 
 
-def _different(uses: list[_Use]) -> Iterator[dict[_Place, Array]]:
+_Numbers: TypeAlias = "dict[tuple[Context, frozenset[Any]], Factor]"
+"""How many numbers there are, by the architectures that have them and what they depend on."""
+
+
+def _different(uses: list[_ParameterUse]) -> Iterator[_Numbers]:
     """How many numbers a parameter is, and where: parts that differ are told apart."""
     if all(use.rule == uses[0].rule for use in uses):
-        yield {(use.context, use.shapes.labels): use.numbers() for use in uses}
+        yield {(use.context, frozenset(use.shapes.scope)): use.numbers() for use in uses}
         return
-    parts: dict[Any, dict[_Place, Array]] = {}
+    parts: dict[Any, _Numbers] = {}
     for use in uses:
         for key, context, number in use.parts():
-            parts.setdefault(key, {})[context, ()] = np.array(number)
+            parts.setdefault(key, {})[context, frozenset()] = Factor.constant(number)
     yield from parts.values()
 
 
@@ -228,7 +219,7 @@ class _Counting(Freezer):
         """Count for all values of the layer's arguments at once: there may be many."""
         census, blueprint = self.census, layer.blueprint
         extents = census.over_arguments(layer, lambda _, chosen: blueprint.extents(chosen))
-        placed: Cases | None = None
+        placed: Piecewise | None = None
         reparametrization = layer.reparametrization
         added = {} if reparametrization is None else reparametrization.added
         for prefix, holder in (("", layer), *layer._modules.items()):
@@ -278,7 +269,7 @@ class _Counting(Freezer):
             if cut is None or part.shape == parameter.shape:
                 self._note(parameter)
             else:
-                shapes = Cases.constant(tuple(part.shape))
+                shapes = Piecewise.constant(tuple(part.shape))
                 self._note(parameter, object(), partial(_whatever_shape, cut), shapes)
         for name, child in module._modules.items():
             if child is not None and id(child) not in self.cloned[-1]:
@@ -290,11 +281,11 @@ class _Counting(Freezer):
         parameter: nn.Parameter,
         rule: object = "all of it",
         cut: _Cut | None = None,
-        shapes: Cases | None = None,
+        shapes: Piecewise | None = None,
     ) -> None:
         if cut is None or shapes is None:
-            cut, shapes = _all_of_it, Cases.constant(tuple(parameter.shape))
-        self.census.uses.append(_Use(parameter, rule, cut, shapes, self.census.context))
+            cut, shapes = _all_of_it, Piecewise.constant(tuple(parameter.shape))
+        self.census.uses.append(_ParameterUse(parameter, rule, cut, shapes, self.census.context))
 
     def substitute(self, module: nn.Module, new: Any) -> Any:
         del module  # whose hooks it would get

@@ -12,11 +12,11 @@ from torch import nn
 
 from ..errors import SpaceError, UsageError
 from ..mutable import Mutable
+from ..mutable.piecewise import Piecewise
 from ..tables import Restricted
-from .cases import Cases
 from .failures import check
 from .recorder import Recorder
-from .trace import Call, Step
+from .trace import FunctionCall, ModuleCall
 
 InputShape = tuple[int, ...]
 
@@ -121,8 +121,9 @@ class Profile:
     def __init__(self, space: nn.Module, inputs: Inputs, training: bool = False) -> None:
         recorder = Recorder(space, training)
         recorder.record(inputs.args, inputs.kwargs)
-        check(space, recorder.failures, str(inputs), recorder.dead)
-        self.root: Call = recorder.root
+        if recorder.failures:
+            check(space, recorder.failures, str(inputs), recorder.dead)
+        self.root: ModuleCall = recorder.root
         self.live = recorder.inputs
         self.inputs = inputs
         self._space = weakref.ref(space)
@@ -164,40 +165,39 @@ class Profile:
         _visit(self.root, arch, 0, found)
         return found
 
-    def steps(self) -> Iterator[tuple[Call, Step]]:
-        """Every call of a function, with the module that makes it, in order."""
-        yield from _steps(self.root)
+    def function_calls(self) -> Iterator[tuple[ModuleCall, FunctionCall]]:
+        """Return every call of a function, with the module that makes it, in order."""
+        return _function_calls(self.root)
 
 
-def _visit(call: Call, arch: Mapping[str, Any], depth: int, found: list[ModuleCost]) -> int:
+def _visit(call: ModuleCall, arch: Mapping[str, Any], depth: int, found: list[ModuleCost]) -> int:
     inputs, outputs = (
         [tuple(leaf.shape) for leaf in taken if isinstance(leaf, torch.Tensor)]
         for taken in (
-            [leaf.under(arch) if isinstance(leaf, Cases) else leaf for leaf in apart[1]]
+            [leaf.at(arch) if isinstance(leaf, Piecewise) else leaf for leaf in apart[1]]
             for apart in (call.arguments, call.results)
         )
     )
     row = ModuleCost(call.path, call.kind, depth, inputs, outputs, 0)
     found.append(row)
     total = 0
-    for step in call.steps:
-        if not all(guard.met_by(arch) for guard in step.context.guards):
+    for inner in call.calls:
+        if not inner.context.has(arch):
             continue
-        if isinstance(step, Call):
-            total += _visit(step, arch, depth + 1, found)
+        if isinstance(inner, ModuleCall):
+            total += _visit(inner, arch, depth + 1, found)
         else:
-            outcome = Cases(step.labels, step.ids, step.outcomes).under(arch)
-            total += outcome.flops // 2
+            total += inner.executions.at(arch).flops // 2
     row.macs = total
     return total
 
 
-def _steps(call: Call) -> Iterator[tuple[Call, Step]]:
-    for step in call.steps:
-        if isinstance(step, Call):
-            yield from _steps(step)
+def _function_calls(call: ModuleCall) -> Iterator[tuple[ModuleCall, FunctionCall]]:
+    for inner in call.calls:
+        if isinstance(inner, ModuleCall):
+            yield from _function_calls(inner)
         else:
-            yield call, step
+            yield call, inner
 
 
 def _shapes(module: nn.Module) -> list[Any]:

@@ -10,22 +10,25 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any, NoReturn
 
 import numpy as np
 import torch
 from torch import nn
-from torch.overrides import TorchFunctionMode, resolve_name
+from torch.overrides import TorchFunctionMode
 
 from ..errors import SpaceError, UsageError
+from ..mutable.factors import Factor
 from ..mutable.node import key_of
-from ..nn.parametrized import evaluated
+from ..mutable.piecewise import NOWHERE, Piecewise, joint, merged
 from ..nn.structure import Survey
-from .cases import NONE, Array, Cases, Guard, Joint, Labels, joint, ordered, selected, sizes, spread
-from .evaluation import Evaluator, Outcome
+from .claims import Claim, Memory, MemoryUse
+from .execution import Execution, Executor
 from .explore import Dead, Explorer, Refusal
-from .tensors import CaseNumber, CaseObject, CaseTensor, flatten, unflatten
-from .trace import Call, Claim, Held, Share, Step, Use
+from .plain_layers import PlainLayers, computed_tensors, forward_with, plain_forward
+from .tensors import VaryingNumber, VaryingObject, VaryingTensor, flatten, unflatten
+from .trace import FunctionCall, ModuleCall
 from .twin import Followed, Twins
 
 
@@ -54,13 +57,12 @@ class Recorder(Explorer):
         super().__init__()
         self.space = space
         self.training = training
-        self.evaluator = Evaluator(training)
-        self.root = self.call = Call("", type(space).__name__, self.context)
-        self.live: dict[int, Claim] = {}
+        self.executor = Executor(training)
+        self.root = self.call = ModuleCall("", type(space).__name__, self.context)
+        self.memory = Memory()
         self.inputs: list[Claim] = []
         self.mode = _Mode(self)
-        self._plain_layers: dict[tuple[int, int], nn.Module] = {}
-        self._stand_ins: dict[Any, nn.Module] = {}
+        self._plain_layers = PlainLayers()
         self._opaque: dict[int, Any] = {}
         self.dead = False
         self._finished = False
@@ -78,7 +80,7 @@ class Recorder(Explorer):
                     "where architectures differ; give a list of what it gives"
                 )
         given = [self._input(leaf) if isinstance(leaf, torch.Tensor) else leaf for leaf in leaves]
-        self.inputs = list(self.live.values())
+        self.inputs = self.memory.claims()
 
         def run() -> None:
             positional, named = unflatten(spec, iter(given))
@@ -91,11 +93,19 @@ class Recorder(Explorer):
             self.dead = True
         finally:
             self._finished = True
-        self.root = next((call for call in self.root.steps if isinstance(call, Call)), self.root)
+        inner = (call for call in self.root.calls if isinstance(call, ModuleCall))
+        self.root = next(inner, self.root)
 
-    def _input(self, tensor: torch.Tensor) -> CaseTensor:
-        meta = self.evaluator.interned(tensor.detach())
-        return CaseTensor.make(self, Cases.constant(meta), (self._hold((), [meta], _ONLY),))
+    def _input(self, tensor: torch.Tensor) -> VaryingTensor:
+        meta = self.executor.interned(tensor.detach())
+        size = Factor.constant(meta.untyped_storage().nbytes())
+        return VaryingTensor.make(
+            self, Piecewise.constant(meta), (self.memory.hold(self.context, size),)
+        )
+
+    def shadow(self, tensor: torch.Tensor) -> torch.Tensor:
+        """Return the meta tensor for one that lives on, such as a parameter."""
+        return self.executor.shadow(tensor)
 
     # -- what the explorer asks for ----------------------------------------
 
@@ -104,17 +114,17 @@ class Recorder(Explorer):
         return self.call.path
 
     def mark(self) -> Any:
-        return (len(self.failures), len(self.call.steps))
+        return (len(self.failures), len(self.call.calls))
 
     def rollback(self, mark: Any) -> None:
-        del self.failures[mark[0] :], self.call.steps[mark[1] :]
+        del self.failures[mark[0] :], self.call.calls[mark[1] :]
 
     def read(self, expression: Any) -> Any:
-        cases = self.cases(expression)
-        present = [cases.values[place] for place in cases.present(self.context)]
+        pieces = self.pieces(expression)
+        present = [pieces.values[place] for place in self.present(pieces)]
         if len(present) > 1 and all(type(value) in (int, float) for value in present):
-            return self._number(cases)
-        return self.plain(cases)
+            return self._number(pieces)
+        return self.plain(pieces)
 
     def for_recomputation(self, *, reentrant: bool) -> Any:
         if not self.training:
@@ -127,53 +137,30 @@ class Recorder(Explorer):
     def mix(self, choice: Any, run: Callable[[Any], Any]) -> Any:
         self.call.decides = True
         if self.frames[-1].once:  # the first branch would use up what the others want
-            return run(self.plain(self.cases(choice)))
+            return run(self.plain(self.pieces(choice)))
         return super().mix(choice, run)
 
     def elastic(self, layer: Any, *args: Any, **kwargs: Any) -> Any:
         # The plain layer of each combination of arguments is one more thing that differs.
-        def stand_in(place: int, chosen: Any) -> nn.Module:
-            known = self._plain_layers.get((id(layer), place))
-            if known is None:
-                known = self._plain_layers[id(layer), place] = self._stand_in(layer, chosen)
-            return known
-
-        plain = CaseObject(self, self.over_arguments(layer, stand_in).map(_itself))
+        pieces = self.over_arguments(layer, partial(self._plain_layers.of, layer))
+        plain = VaryingObject(self, pieces.map(_itself))
         reparametrization = layer.reparametrization
         if reparametrization is None:
             return self.apply(plain_forward, (plain, *args), kwargs)
-        computed = self.apply(_computed, (plain,), {})
+        computed = self.apply(computed_tensors, (plain,), {})
         # As in a network, where hooks leave it with the layer until they compute it again.
         hooks = reparametrization.hooks
         layer.__dict__["_computed"] = {n: t for n, t in computed.items() if n in hooks}
-        return self.apply(_forward_with, (plain, computed, *args), kwargs)
-
-    def _stand_in(self, layer: Any, chosen: Any) -> nn.Module:
-        plain = tuple(evaluated(argument, chosen) for argument in layer.args.values())
-        tensors = tuple(name for name, _ in (*layer.named_parameters(), *layer.named_buffers()))
-        alone = None if layer.reparametrization is None else id(layer)
-        key = (layer.plain, tuple(layer.args), key_of(plain), tensors, alone)
-        found: nn.Module | None = self._stand_ins.get(key)
-        if found is None:
-            with torch._C.DisableTorchFunction():  # its weights are there before the forward
-                found = self._stand_ins[key] = layer.shaped(layer.blueprint.form_by_size(chosen))
-            computing = vars(found).get("_computing")
-            for module in (
-                *(found, *vars(found).values()),
-                *(() if computing is None else computing.modules()),
-            ):
-                if isinstance(module, nn.Module):
-                    vars(module).pop("forward", None)  # that of the twin, which is followed
-        return found
+        return self.apply(forward_with, (plain, computed, *args), kwargs)
 
     # -- modules ----------------------------------------
 
     def module(self, followed: Followed, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Run a module of the twin."""
         plain = getattr(followed.original, "wraps", None) or type(followed.original)
-        call = Call(followed.path, plain.__name__, self.context)
+        call = ModuleCall(followed.path, plain.__name__, self.context)
         call.arguments = _taken_apart((args, kwargs))
-        self.call.steps.append(call)
+        self.call.calls.append(call)
         outer, self.call = self.call, call
         try:
             result = self._inside(followed, args, kwargs)
@@ -234,7 +221,7 @@ class Recorder(Explorer):
         leaves: list[Any] = []
         spec = flatten((args, kwargs), leaves)
         parts = [self._part(leaf) for leaf in leaves]
-        together = joint(parts, self.context)
+        together = joint(parts, self.context.possible)
         seen: dict[int, int] = {}
         first = tuple(
             [
@@ -242,32 +229,35 @@ class Recorder(Explorer):
                 for place, leaf in enumerate(leaves)
             ]
         )
-        outcomes = [
-            self.evaluator.call(
+        owned = tuple(map(_is_owned, leaves))
+        found = [
+            self.executor.call(
                 function,
                 spec,
                 [part.values[i] for part, i in zip(parts, places, strict=True)],
                 first,
+                owned,
             )
-            for places in together.combinations
+            for places in together.values
         ]
-        labels, ids, outcomes = self._successes(function, together, outcomes)
-        self._check_same(labels, ids, [outcome.spec for outcome in outcomes])
-        step = Step(self.context, labels, ids, outcomes, list(self.live.values()))
-        results = [self._result(place, step, leaves) for place in range(len(outcomes[0].leaves))]
-        self._note(step, leaves, results)
-        self._change(step, leaves)
-        return unflatten(outcomes[0].spec, iter(results))
+        executions = self._successes(function, Piecewise(together.places, found))
+        self._check_same(executions, [execution.spec for execution in executions.values])
+        call = FunctionCall(self.context, executions, self.memory.claims())
+        form = executions.values[0]
+        results = [self._result(place, call, leaves) for place in range(len(form.leaves))]
+        self._note(call, leaves, results)
+        self._change(call, leaves)
+        return unflatten(form.spec, iter(results))
 
-    def _part(self, leaf: Any) -> Cases:
+    def _part(self, leaf: Any) -> Piecewise:
         kind = type(leaf)
         if kind in _DIFFERING:
             if leaf.context is not self.context:
                 self._check_context(leaf)
-            return leaf.cases  # type: ignore[no-any-return]
+            return leaf.pieces  # type: ignore[no-any-return]
         if isinstance(leaf, torch.Tensor):
-            return Cases.constant(self.evaluator.shadow(leaf))
-        return Cases.constant(leaf)
+            return Piecewise.constant(self.executor.shadow(leaf))
+        return Piecewise.constant(leaf)
 
     def _check_context(self, leaf: Any) -> None:
         if (
@@ -280,218 +270,186 @@ class Recorder(Explorer):
                 "and kept; modules must pass tensors on by returning them"
             )
 
-    def _successes(
-        self, function: Any, together: Joint, outcomes: list[Outcome]
-    ) -> tuple[Labels, Array, list[Outcome]]:
-        """Note the calls that failed; go on with the others."""
-        labels, ids, _ = together
-        if all(outcome.error is None for outcome in outcomes):
-            return labels, ids, outcomes
-        name = name_of(function)
-        places = np.full(len(outcomes) + 1, NONE)
-        good: list[Outcome] = []
-        for place, outcome in enumerate(outcomes):
-            if outcome.error is not None:
-                self.fail(_shown(name, outcome), outcome.error, Guard(labels, ids == place))
+    def _successes(self, function: Any, executions: Piecewise) -> Piecewise:
+        """Note the calls that failed, and go on with the others."""
+        if all(execution.error is None for execution in executions.values):
+            return executions
+        renumbered = np.full(len(executions.values) + 1, NOWHERE)
+        good: list[Execution] = []
+        for place, execution in enumerate(executions.values):
+            if execution.error is not None:
+                self.fail(str(execution), execution.error, executions.where(place))
             else:
-                places[place] = len(good)
-                good.append(outcome)
+                renumbered[place] = len(good)
+                good.append(execution)
         if not good:
             raise Dead
-        return labels, places[ids], good
+        return Piecewise(Factor(executions.scope, renumbered[executions.places.values]), good)
 
-    def _check_same(self, labels: Labels, ids: Array, forms: Sequence[Any]) -> None:
-        """Forks where something is not of the same form everywhere."""
+    def _check_same(self, pieces: Piecewise, forms: Sequence[Any]) -> None:
+        """Fork where something is not of the same form everywhere."""
         groups: dict[Any, list[int]] = {}
         for place, form in enumerate(forms):
             groups.setdefault(form, []).append(place)
         if len(groups) > 1:
-            self.fork([Guard(labels, np.isin(ids, places)) for places in groups.values()])
+            places = pieces.places.values
+            self.fork([Factor(pieces.scope, np.isin(places, own)) for own in groups.values()])
 
-    def _result(self, place: int, step: Step, leaves: list[Any]) -> Any:
-        """One leaf of the results, from all outcomes."""
-        values = [outcome.leaves[place] for outcome in step.outcomes]
+    def _result(self, place: int, call: FunctionCall, leaves: list[Any]) -> Any:
+        """Return one leaf of the results, from all executions."""
+        executions = call.executions
+        values = [execution.leaves[place] for execution in executions.values]
+        pieces = Piecewise(executions.places, values)
         tensors = [isinstance(value, torch.Tensor) for value in values]
         if all(tensors):
-            given = {outcome.same[place] for outcome in step.outcomes}
+            given = {execution.same[place] for execution in executions.values}
             if len(given) == 1 and (argument := given.pop()) is not None:
                 return leaves[argument]  # changed in place, or passed through
-            cases = Cases(step.labels, step.ids, values).map(_itself)
-            origins = [outcome.origins[place] for outcome in step.outcomes]
-            views = self._views(place, step, leaves)
-            return CaseTensor.make(self, cases, self._memory(origins, values, step, leaves), views)
+            origins = [execution.origins[place] for execution in executions.values]
+            shares = self.memory.shares(self.context, executions, values, origins, leaves)
+            views = self._views(place, executions, leaves)
+            return VaryingTensor.make(self, pieces.map(_itself), shares, views)
         if any(tensors):
-            self._check_same(step.labels, step.ids, tensors)
-        return self._plain_or_number(Cases(step.labels, step.ids, values))
+            self._check_same(pieces, tensors)
+        return self._plain_or_number(pieces)
 
-    def _plain_or_number(self, cases: Cases) -> Any:
-        keys = [key_of(value) for value in cases.values]
+    def _plain_or_number(self, pieces: Piecewise) -> Any:
+        keys = [key_of(value) for value in pieces.values]
         if len(set(keys)) == 1:
-            return cases.values[0]
-        if all(type(value) in (int, float) for value in cases.values):
-            return self._number(cases.map(_itself))
-        self._check_same(cases.labels, cases.ids, keys)
+            return pieces.values[0]
+        if all(type(value) in (int, float) for value in pieces.values):
+            return self._number(pieces.map(_itself))
+        self._check_same(pieces, keys)
         raise AssertionError("different keys have forked")
 
-    def _number(self, cases: Cases) -> Any:
-        if len(cases.values) == 1:
-            return cases.values[0]
+    def _number(self, pieces: Piecewise) -> Any:
+        if len(pieces.values) == 1:
+            return pieces.values[0]
         frame = self.frames[-1]
         if frame.lazy is None:
-            frame.lazy = cases
-        return CaseNumber(self, cases)
+            frame.lazy = pieces
+        return VaryingNumber(self, pieces)
 
     def compute(self, function: Callable[..., Any], operands: tuple[Any, ...]) -> Any:
         """Arithmetic on numbers of which some differ between architectures."""
         parts = [self._part(operand) for operand in operands]
-        labels, ids, combinations = joint(parts, self.context)
+        together = joint(parts, self.context.possible)
         values: list[Any] = []
-        places: list[int] = []
-        for place, combination in enumerate(combinations):
+        renumbered: list[int] = []
+        for place, combination in enumerate(together.values):
             plain = [part.values[i] for part, i in zip(parts, combination, strict=True)]
             try:
                 value = function(*plain)
             except ArithmeticError as error:
-                self.fail(f"{function.__name__}{tuple(plain)}", error, Guard(labels, ids == place))
-                places.append(NONE)
+                self.fail(f"{function.__name__}{tuple(plain)}", error, together.where(place))
+                renumbered.append(NOWHERE)
                 continue
-            places.append(len(values))
+            renumbered.append(len(values))
             values.append(value)
         if not values:
             raise Dead
-        return self._plain_or_number(Cases(labels, np.array([*places, NONE])[ids], values))
+        places = np.array([*renumbered, NOWHERE])[together.places.values]
+        return self._plain_or_number(Piecewise(Factor(together.scope, places), values))
 
     # -- memory ----------------------------------------
 
-    def _hold(self, labels: Labels, tensors: Sequence[torch.Tensor | None], ids: Array) -> Share:
-        extents = [0 if t is None else t.untyped_storage().nbytes() for t in tensors]
-        table = np.array([*extents, 0], dtype=np.int64)[ids]
-        return Share(self.live, Claim(Held(self.context, labels, table), ()))
-
-    def _memory(
-        self,
-        origins: list[int | None],
-        tensors: Sequence[torch.Tensor | None],
-        step: Step,
-        leaves: list[Any],
-    ) -> tuple[Share, ...]:
-        """Where something lies: in memory of its own, or in that of an argument it is a view of."""
-        shares: list[Share] = []
-        different = dict.fromkeys(origins)
-        for origin in different:
-            if origin is None:
-                own = [
-                    tensor if its is None else None
-                    for its, tensor in zip(origins, tensors, strict=True)
-                ]
-                shares.append(self._hold(step.labels, own, step.ids))
-            elif type(leaves[origin]) is CaseTensor:
-                its = np.array([each == origin for each in origins] + [False])
-                guards = (Guard(step.labels, its[step.ids]),) if len(different) > 1 else ()
-                shares.extend(share.where(guards) for share in leaves[origin].shares)
-        return tuple(shares)
-
     @staticmethod
-    def _views(place: int, step: Step, leaves: list[Any]) -> Any:
+    def _views(place: int, executions: Piecewise, leaves: list[Any]) -> Any:
         """The tensors that autograd takes a result for a view together with, if for one at all."""
-        for outcome in step.outcomes:
-            origin = outcome.origins[place]
-            if origin is not None and place in outcome.views:
+        for execution in executions.values:
+            origin = execution.origins[place]
+            if origin is not None and place in execution.views:
                 return getattr(leaves[origin], "views", None)
         return None
 
-    def _note(self, step: Step, leaves: list[Any], results: list[Any]) -> None:
+    def _note(self, call: FunctionCall, leaves: list[Any], results: list[Any]) -> None:
         """Add a call to the record, unless it only asked for something."""
-        if not any(type(result) is CaseTensor for result in results) and not any(
-            outcome.flops or outcome.unknown for outcome in step.outcomes
+        if not any(type(result) is VaryingTensor for result in results) and not any(
+            execution.operators for execution in call.executions.values
         ):
             return
-        for into, found in ((step.arguments, leaves), (step.results, results)):
+        for into, found in ((call.arguments, leaves), (call.results, results)):
             for place, leaf in enumerate(found):
-                if type(leaf) is CaseTensor:
-                    into.extend(Use(place, share.claim) for share in leaf.shares)
-        self.call.steps.append(step)
+                if type(leaf) is VaryingTensor:
+                    into.extend(MemoryUse(place, share.claim) for share in leaf.shares)
+        self.call.calls.append(call)
 
-    def _change(self, step: Step, leaves: list[Any]) -> None:
+    def _change(self, call: FunctionCall, leaves: list[Any]) -> None:
         """Take over what calls have changed in their arguments, such as a shape."""
-        for place in dict.fromkeys(p for o in step.outcomes for p in (*o.changed, *o.moved)):
+        executions = call.executions
+        all_of_it = [place for e in executions.values for place in (*e.changed, *e.moved)]
+        for place in dict.fromkeys(all_of_it):
             tensor = leaves[place]
-            if type(tensor) is not CaseTensor:
+            if type(tensor) is not VaryingTensor:
                 raise SpaceError(
                     "the forward changes the shape, the type or the need of gradients of a tensor "
                     "that the space holds, so the next call would find it changed; work on a copy"
                 )
-            values = [
-                outcome.changed.get(place, outcome.call[2][place]) for outcome in step.outcomes
-            ]
-            self._update(tensor, Cases(step.labels, step.ids, values).map(_itself))
-            if any(place in outcome.moved for outcome in step.outcomes):
-                self._move(tensor, place, step, leaves)
-            tracked = np.array([place in outcome.tracked for outcome in step.outcomes] + [False])
-            if tracked.any():
-                guard = Guard(step.labels, tracked[step.ids])
+            values = [e.changed.get(place, e.call[2][place]) for e in executions.values]
+            self._update(tensor, Piecewise(executions.places, values).map(_itself))
+            if any(place in execution.moved for execution in executions.values):
+                self._move(tensor, place, executions, leaves)
+            tracked = [place in execution.tracked for execution in executions.values]
+            if any(tracked):
+                here = Piecewise(executions.places, tracked).truth()
                 for view in [view() for view in tensor.views]:
                     if view is not None and view is not tensor:
-                        self._update(view, view.cases.map(self.evaluator.tracked), guard)
+                        self._update(view, view.pieces.map(self.executor.tracked), here)
 
-    def _update(self, tensor: CaseTensor, new: Cases, *guards: Guard) -> None:
+    def _update(self, tensor: VaryingTensor, new: Piecewise, *conditions: Factor) -> None:
         """Make a tensor something else, for the architectures of the context, or some of them."""
-        context = self.context
-        for guard in guards:
-            context = context.within(guard)
-        labels, here = context.exact(())
-        before = [(Guard(labels, ~here), tensor.cases)] if labels else []
-        tensor.cases = selected([(Guard(labels, here), new), *before])
+        here = self.context.within(*conditions).exact
+        before = [(~here, tensor.pieces)] if here.scope else []
+        tensor.pieces = merged([(here, new), *before])
 
-    def _move(self, tensor: CaseTensor, place: int, step: Step, leaves: list[Any]) -> None:
+    def _move(
+        self, tensor: VaryingTensor, place: int, executions: Piecewise, leaves: list[Any]
+    ) -> None:
         """Take over that a tensor lies in other memory than before, for some architectures."""
-        origins = [outcome.moved.get(place, place) for outcome in step.outcomes]
-        tensors = [outcome.changed.get(place) for outcome in step.outcomes]
-        labels, here = self.context.exact(())
-        outside = [share.where((Guard(labels, ~here),)) for share in tensor.shares if labels]
-        tensor.shares = (*self._memory(origins, tensors, step, leaves), *outside)
+        origins = [execution.moved.get(place, place) for execution in executions.values]
+        tensors = [execution.changed.get(place) for execution in executions.values]
+        here = self.context.exact
+        outside = [share.where(~here) for share in tensor.shares if here.scope]
+        inside = self.memory.shares(self.context, executions, tensors, origins, leaves)
+        tensor.shares = (*inside, *outside)
 
     # -- merging ----------------------------------------
 
-    def merge(self, outcomes: Sequence[tuple[Guard, Any]]) -> Any:
+    def merge(self, outcomes: Sequence[tuple[Factor, Any]]) -> Any:
         apart: list[tuple[Any, list[Any]]] = [
-            _taken_apart(value, cases=False) for _, value in outcomes
+            _taken_apart(value, pieces=False) for _, value in outcomes
         ]
         forms = [(spec, *map(_form, leaves)) for spec, leaves in apart]
         if len(set(forms)) > 1:
-            labels = ordered(*(guard.labels for guard, _ in outcomes))
-            ids: Array = np.full(sizes(labels), NONE)
-            for place, (guard, _) in enumerate(outcomes):
-                ids = np.where(spread(guard.mask, guard.labels, labels), place, ids)
-            self._check_same(labels, ids, forms)
-        guards = [guard for guard, _ in outcomes]
+            places = [(here, Piecewise.constant(place)) for place, (here, _) in enumerate(outcomes)]
+            which = merged(places, key_of)
+            self._check_same(which, [forms[place] for place in which.values])
+        conditions = [condition for condition, _ in outcomes]
         columns = zip(*(leaves for _, leaves in apart), strict=True)
-        merged = [self._merged(guards, column) for column in columns]
-        return unflatten(apart[0][0], iter(merged))
+        leaves = [self._merged(conditions, column) for column in columns]
+        return unflatten(apart[0][0], iter(leaves))
 
-    def _merged(self, guards: list[Guard], column: tuple[Any, ...]) -> Any:
+    def _merged(self, conditions: list[Factor], column: tuple[Any, ...]) -> Any:
         first = column[0]
         if all(leaf is first for leaf in column):
             return first
         if isinstance(first, torch.Tensor):
-            cases = selected(
-                [(g, self._inner(leaf)) for g, leaf in zip(guards, column, strict=True)]
-            )
+            parts = zip(conditions, map(self._inner, column), strict=True)
             shares = [
-                share.where((guard,))
-                for guard, leaf in zip(guards, column, strict=True)
-                if type(leaf) is CaseTensor
+                share.where(condition)
+                for condition, leaf in zip(conditions, column, strict=True)
+                if type(leaf) is VaryingTensor
                 for share in leaf.shares
             ]
-            return CaseTensor.make(self, cases, tuple(shares))
-        if type(first) is CaseNumber or type(first) in (int, float):
-            parts = [(g, self._inner(leaf)) for g, leaf in zip(guards, column, strict=True)]
-            return self._number(selected(parts, key_of))
+            return VaryingTensor.make(self, merged(list(parts)), tuple(shares))
+        if type(first) is VaryingNumber or type(first) in (int, float):
+            parts = zip(conditions, map(self._inner, column), strict=True)
+            return self._number(merged(list(parts), key_of))
         return first
 
-    def _inner(self, leaf: Any) -> Cases:
+    def _inner(self, leaf: Any) -> Piecewise:
         """What a branch returned, whose context is left now."""
-        return leaf.cases if type(leaf) in (CaseTensor, CaseNumber) else self._part(leaf)
+        return leaf.pieces if type(leaf) in (VaryingTensor, VaryingNumber) else self._part(leaf)
 
 
 class _Mode(TorchFunctionMode):
@@ -505,63 +463,32 @@ class _Mode(TorchFunctionMode):
         return self.recorder.apply(func, args, kwargs or {})
 
 
-_DIFFERING = frozenset({CaseTensor, CaseNumber, CaseObject})
-
-_ONLY: Array = np.zeros((), dtype=np.int64)
+_DIFFERING = frozenset({VaryingTensor, VaryingNumber, VaryingObject})
 
 
 def _itself(value: Any) -> Any:
     return value
 
 
+def _is_owned(leaf: Any) -> bool:
+    """Whether a tensor is one of the space's own, such as a weight, or lies in its memory."""
+    if type(leaf) is VaryingTensor:
+        return not leaf.shares
+    return isinstance(leaf, torch.Tensor)
+
+
 def _form(leaf: Any) -> Any:
     if isinstance(leaf, torch.Tensor):
         return "tensor"
-    if type(leaf) is CaseNumber or type(leaf) in (int, float):
+    if type(leaf) is VaryingNumber or type(leaf) in (int, float):
         return "number"
     return key_of(leaf)
 
 
-def _taken_apart(value: Any, cases: bool = True) -> tuple[Any, list[Any]]:
+def _taken_apart(value: Any, pieces: bool = True) -> tuple[Any, list[Any]]:
     leaves: list[Any] = []
     spec = flatten(value, leaves)
-    if cases:  # without the stand-ins, which would keep memory alive
-        leaves = [leaf.cases if type(leaf) in (CaseTensor, CaseNumber) else leaf for leaf in leaves]
+    if pieces:  # without the stand-ins, which would keep memory alive
+        differing = (VaryingTensor, VaryingNumber)
+        leaves = [leaf.pieces if type(leaf) in differing else leaf for leaf in leaves]
     return spec, leaves
-
-
-def plain_forward(layer: nn.Module, *args: Any, **kwargs: Any) -> Any:
-    """What a plain layer does, without its hooks, which the elastic one has."""
-    return type(layer).forward(layer, *args, **kwargs)
-
-
-def _computed(layer: nn.Module) -> dict[str, torch.Tensor]:
-    """The tensors that a layer computes from others before its forward."""
-    return layer.__dict__["_computing"](layer)  # type: ignore[no-any-return]
-
-
-def _forward_with(
-    layer: nn.Module, computed: dict[str, torch.Tensor], *args: Any, **kwargs: Any
-) -> Any:
-    """What a plain layer does with tensors that were computed for it."""
-    light = copy.copy(layer)
-    light.__dict__.update(computed)
-    return type(layer).forward(light, *args, **kwargs)
-
-
-def _shown(name: str, outcome: Outcome) -> str:
-    """A call, with the shapes of what it was given."""
-    if outcome.call[0] in (plain_forward, _forward_with):
-        name = repr(outcome.call[2][0])
-    shapes = [str(tuple(leaf.shape)) for leaf in outcome.call[2] if isinstance(leaf, torch.Tensor)]
-    return f"{name} of {', '.join(shapes)}" if shapes else name
-
-
-def name_of(function: Any) -> str:
-    """What a function of torch is called."""
-    if isinstance(function, nn.Module):
-        return type(function).__name__
-    found = resolve_name(function)
-    if found is None:
-        found = getattr(function, "__qualname__", None) or getattr(function, "__name__", None)
-    return str(found or function)

@@ -6,18 +6,36 @@ import math
 import operator
 import weakref
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any, NoReturn, Protocol
 
 import torch
 
-from .cases import Cases, Context
-
-if TYPE_CHECKING:
-    from .recorder import Recorder
-    from .trace import Share
+from ..mutable.piecewise import Piecewise
+from .claims import Share
+from .contexts import Context
 
 
-class CaseTensor(torch.Tensor):
+class Follower(Protocol):
+    """What stand-ins hand over what is done with them."""
+
+    @property
+    def context(self) -> Context:
+        """The architectures for which code runs at this moment."""
+
+    def apply(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Call a function of torch."""
+
+    def compute(self, function: Callable[..., Any], operands: tuple[Any, ...]) -> Any:
+        """Compute with numbers."""
+
+    def plain(self, pieces: Piecewise) -> Any:
+        """Return the one value that something has; where it has several, fork."""
+
+    def refuse(self, what: str) -> NoReturn:
+        """Raise for what cannot be followed."""
+
+
+class VaryingTensor(torch.Tensor):
     """A tensor without data, of a shape and type that may differ between architectures.
 
     Functions of torch and methods are handed to the recorder.  What gets around that, such
@@ -26,10 +44,10 @@ class CaseTensor(torch.Tensor):
 
     Attributes
     ----------
-    cases
+    pieces
         Which meta tensor it is.
     recorder
-        Who follows it.
+        What follows it.
     context
         The architectures that have it.
     shares
@@ -38,27 +56,27 @@ class CaseTensor(torch.Tensor):
         The tensors that autograd takes for views of one, this one among them.
     """
 
-    cases: Cases
-    recorder: Recorder
+    pieces: Piecewise
+    recorder: Follower
     context: Context
     shares: tuple[Share, ...]
-    views: list[weakref.ref[CaseTensor]]
+    views: list[weakref.ref[VaryingTensor]]
 
     @staticmethod
     def make(
-        recorder: Recorder,
-        cases: Cases,
+        recorder: Follower,
+        pieces: Piecewise,
         shares: tuple[Share, ...] = (),
-        views: list[weakref.ref[CaseTensor]] | None = None,
-    ) -> CaseTensor:
+        views: list[weakref.ref[VaryingTensor]] | None = None,
+    ) -> VaryingTensor:
         """A stand-in in the context of the recorder."""
         made = torch.Tensor._make_wrapper_subclass(
-            CaseTensor, (0,), dtype=torch.float32, device=torch.device("meta")
+            VaryingTensor, (0,), dtype=torch.float32, device=torch.device("meta")
         )
         views = [] if views is None else views
         views.append(weakref.ref(made))
         made.__dict__.update(
-            cases=cases, recorder=recorder, context=recorder.context, shares=shares, views=views
+            pieces=pieces, recorder=recorder, context=recorder.context, shares=shares, views=views
         )
         return made
 
@@ -73,20 +91,20 @@ class CaseTensor(torch.Tensor):
         _recorder_of(args, kwargs).refuse(str(func))
 
     def __repr__(self, **_: Any) -> str:  # type: ignore[override]
-        shapes = [tuple(value.shape) for value in self.cases.values]
-        return f"CaseTensor({list(self.cases.labels)}: {shapes})"
+        shapes = [tuple(value.shape) for value in self.pieces.values]
+        return f"VaryingTensor({self.pieces.places}: {shapes})"
 
 
-def _recorder_of(args: Any, kwargs: Any) -> Recorder:
+def _recorder_of(args: Any, kwargs: Any) -> Follower:
     leaves: list[Any] = []
     flatten((args, kwargs), leaves)
-    return next(leaf.recorder for leaf in leaves if type(leaf) is CaseTensor)
+    return next(leaf.recorder for leaf in leaves if type(leaf) is VaryingTensor)
 
 
 def _method(name: str) -> Callable[..., Any]:
     function = getattr(torch.Tensor, name)
 
-    def method(self: CaseTensor, *args: Any, **kwargs: Any) -> Any:
+    def method(self: VaryingTensor, *args: Any, **kwargs: Any) -> Any:
         return self.recorder.apply(function, (self, *args), kwargs)
 
     method.__name__ = name
@@ -111,50 +129,50 @@ def _is_method(name: str) -> bool:
 # Called as methods, functions would parse their arguments first, and not take numbers that
 # are not plain.
 for _name in filter(_is_method, dir(torch.Tensor)):
-    setattr(CaseTensor, _name, _method(_name))
+    setattr(VaryingTensor, _name, _method(_name))
 
 
-class CaseObject:
+class VaryingObject:
     """Anything else that differs between architectures, on its way to a function.
 
     Attributes
     ----------
-    recorder, cases, context
-        As of :class:`CaseTensor`.
+    recorder, pieces, context
+        As of :class:`VaryingTensor`.
     """
 
-    __slots__ = ("cases", "context", "recorder")
+    __slots__ = ("context", "pieces", "recorder")
 
-    def __init__(self, recorder: Recorder, cases: Cases) -> None:
+    def __init__(self, recorder: Follower, pieces: Piecewise) -> None:
         self.recorder = recorder
-        self.cases = cases
+        self.pieces = pieces
         self.context = recorder.context
 
 
-class CaseNumber:
+class VaryingNumber:
     """A number that differs between architectures.
 
     Arithmetic gives further ones.  Whatever needs a plain number, such as a comparison, an
     index or a ``range``, forks.
     """
 
-    __slots__ = ("cases", "context", "recorder")
+    __slots__ = ("context", "pieces", "recorder")
 
-    def __init__(self, recorder: Recorder, cases: Cases) -> None:
+    def __init__(self, recorder: Follower, pieces: Piecewise) -> None:
         self.recorder = recorder
-        self.cases = cases
+        self.pieces = pieces
         self.context = recorder.context
 
     @property  # type: ignore[misc]
     def __class__(self) -> type:  # isinstance(n, int) must say what it says of a plain number
-        return type(self.cases.values[0])
+        return type(self.pieces.values[0])
 
     def plain(self) -> Any:
         """The number, where all architectures that run at this moment have the same one."""
-        return self.recorder.plain(self.cases)
+        return self.recorder.plain(self.pieces)
 
     def __repr__(self) -> str:
-        return f"CaseNumber({list(self.cases.labels)}: {list(self.cases.values)})"
+        return f"VaryingNumber({self.pieces.places}: {list(self.pieces.values)})"
 
     def __str__(self) -> str:
         return str(self.plain())
@@ -164,8 +182,8 @@ class CaseNumber:
 
 
 def _binary(function: Callable[[Any, Any], Any], swapped: bool) -> Callable[[Any, Any], Any]:
-    def compute(self: CaseNumber, other: Any) -> Any:
-        if type(other) is not CaseNumber and not isinstance(other, (int, float)):
+    def compute(self: VaryingNumber, other: Any) -> Any:
+        if type(other) is not VaryingNumber and not isinstance(other, (int, float)):
             return NotImplemented
         operands = (other, self) if swapped else (self, other)
         return self.recorder.compute(function, operands)
@@ -178,7 +196,7 @@ def _unary(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
 
 
 def _needing_plain(function: Callable[..., Any]) -> Callable[..., Any]:
-    def compute(self: CaseNumber, *others: Any) -> Any:
+    def compute(self: VaryingNumber, *others: Any) -> Any:
         return function(self.plain(), *others)
 
     return compute
@@ -186,18 +204,18 @@ def _needing_plain(function: Callable[..., Any]) -> Callable[..., Any]:
 
 for _name in ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow"):
     _function = getattr(operator, _name)
-    setattr(CaseNumber, f"__{_name}__", _binary(_function, swapped=False))
-    setattr(CaseNumber, f"__r{_name}__", _binary(_function, swapped=True))
+    setattr(VaryingNumber, f"__{_name}__", _binary(_function, swapped=False))
+    setattr(VaryingNumber, f"__r{_name}__", _binary(_function, swapped=True))
 for _name in ("neg", "pos", "abs"):
-    setattr(CaseNumber, f"__{_name}__", _unary(getattr(operator, _name)))
+    setattr(VaryingNumber, f"__{_name}__", _unary(getattr(operator, _name)))
 for _name in ("eq", "ne", "lt", "le", "gt", "ge", "index"):
-    setattr(CaseNumber, f"__{_name}__", _needing_plain(getattr(operator, _name)))
+    setattr(VaryingNumber, f"__{_name}__", _needing_plain(getattr(operator, _name)))
 for _name, _function in (
     ("int", int), ("float", float), ("bool", bool), ("round", round), ("trunc", math.trunc),
     ("floor", math.floor), ("ceil", math.ceil), ("format", format), ("divmod", divmod),
     ("rdivmod", lambda self, other: divmod(other, self)),
 ):  # fmt: skip
-    setattr(CaseNumber, f"__{_name}__", _needing_plain(_function))
+    setattr(VaryingNumber, f"__{_name}__", _needing_plain(_function))
 
 
 class Shape(tuple[Any, ...]):
@@ -219,7 +237,7 @@ class Shape(tuple[Any, ...]):
 
 def sized(extents: tuple[Any, ...]) -> Any:
     """A shape of some extents: one of torch's, if all are plain."""
-    if any(type(extent) is CaseNumber for extent in extents):
+    if any(type(extent) is VaryingNumber for extent in extents):
         return Shape(extents)
     return torch.Size(extents)
 
@@ -246,7 +264,7 @@ def flatten(value: Any, leaves: list[Any], use_up: bool = False) -> Any:
         What :func:`unflatten` needs to put them together again.
     """
     kind = type(value)
-    if kind is not CaseNumber and isinstance(value, (tuple, list)):
+    if kind is not VaryingNumber and isinstance(value, (tuple, list)):
         return (kind, *[flatten(item, leaves, use_up) for item in value])
     if kind is dict or isinstance(value, dict):
         return (kind, tuple(value), *[flatten(item, leaves, use_up) for item in value.values()])

@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import functools
 import types
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import torch
 from torch import nn
@@ -19,9 +19,6 @@ from ..errors import SpaceError
 from ..mutable.node import Node
 from ..nn.structure import BOOKKEEPING
 
-if TYPE_CHECKING:
-    from .recorder import Recorder
-
 _ATOMS = frozenset(
     {int, float, str, bool, bytes, complex, type(None), type, torch.dtype, torch.device, torch.Size}
 )
@@ -29,6 +26,16 @@ _SHARED = frozenset({"_blueprint", "_instances", "_expressions", "_mutables", "a
 """What mutable modules hold and never change."""
 
 _HOOKS = frozenset(vars(nn.Module())) - {"_parameters", "_buffers", "_modules"}
+
+
+class Reporting(Protocol):
+    """What the modules of a twin report to."""
+
+    def shadow(self, tensor: torch.Tensor) -> torch.Tensor:
+        """Return the meta tensor for one that lives on, such as a parameter."""
+
+    def module(self, followed: Followed, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Run a module of the twin."""
 
 
 class Followed:
@@ -51,7 +58,7 @@ class Followed:
     __slots__ = ("forward", "module", "original", "path", "recorder")
 
     def __init__(
-        self, recorder: Recorder, module: nn.Module, path: str, original: nn.Module, forward: Any
+        self, recorder: Reporting, module: nn.Module, path: str, original: nn.Module, forward: Any
     ) -> None:
         self.recorder = recorder
         self.module = module
@@ -74,7 +81,7 @@ class Twins(dict[int, Any]):
         The space.
     """
 
-    def __init__(self, recorder: Recorder, root: nn.Module) -> None:
+    def __init__(self, recorder: Reporting, root: nn.Module) -> None:
         super().__init__()
         self.recorder = recorder
         self.originals = dict(root.named_modules())
@@ -92,7 +99,7 @@ class Twins(dict[int, Any]):
 
     def _fill(self, twin: nn.Module, module: nn.Module, path: str) -> None:
         into = twin.__dict__
-        shadow = self.recorder.evaluator.shadow
+        shadow = self.recorder.shadow
         for name, value in vars(module).items():
             if type(value) in _ATOMS or name in _SHARED or (name in _HOOKS and not value):
                 into[name] = value

@@ -124,7 +124,7 @@ class SearchState:
 
 
 def check_dedup(dedup: bool) -> None:
-    """Refuse what NNI allows: to propose an architecture again while there are others.
+    """Refuse to propose an architecture again while there are others.
 
     Raises
     ------

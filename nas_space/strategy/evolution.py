@@ -24,7 +24,7 @@ class RegularizedEvolution(Strategy):
     mutation_prob
         Probability that an active label of the parent changes; at least one does.
     crossover
-        Whether labels come from a second parent before mutation (as NNI has it; off by
+        Whether labels come from a second parent before mutation (off by
         default, as in the paper).
     dedup
         Always: an architecture is tried once.

@@ -66,6 +66,21 @@ class Activity:
         """The activity of a structure; worked out once."""
         return root.remember("_activity", Activity)
 
+    def condition(self, leaf: Leaf) -> Factor:
+        """Return the condition under which a leaf is needed, over other leaves alone.
+
+        Raises
+        ------
+        TooLargeError
+            If the auxiliary variables in it stand for too much together.
+        """
+        found = self.reach[leaf]
+        definitions = {definition.scope[-1]: definition for definition in self.definitions}
+        while named := [v for v in found.scope if isinstance(v, Auxiliary)]:
+            meant = found.combine(definitions[named[0]], np.logical_and)
+            found = meant.eliminated(named[:1], np.logical_or)
+        return found
+
     def share(self, root: Node, markers: Sequence[Node]) -> None:
         """Note the activity of a structure that has this one, and some leaves that are always on.
 

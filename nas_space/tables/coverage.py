@@ -6,7 +6,7 @@ from typing import Any
 
 from ..errors import LabelError, SampleMissingError, suggest
 from ..mutable import Constraint
-from ..mutable.factor_sum import covered_by
+from ..mutable.factor_sum import covered_by, is_covered, parts_of
 from ..mutable.factors import TRUE, Factor
 from ..mutable.node import Leaf, Node
 from ..mutable.printing import brief
@@ -35,13 +35,8 @@ def check_covered(root: Node, expression: Node, guard: Factor = TRUE) -> None:
     SampleMissingError
         If a label is needed where it is not active.
     """
-    covered = covered_by(root)
-    computed = expression.operator is not None and not expression.operator.lazy
-    # An architecture of several parts is one of each, as under a restriction of the whole.
-    parts = () if root.operator is None or root.operator.lazy else root.children
-    for done in (covered, *map(covered_by, parts)):
-        if expression in done or (computed and done.issuperset(expression.children)):
-            return
+    if is_covered(root, expression):
+        return
     space, here = Activity.of(root), Activity.of(expression)
     known = {leaf.name: leaf for leaf in space.reach if leaf.words}
     text = brief(expression)
@@ -60,7 +55,7 @@ def check_covered(root: Node, expression: Node, guard: Factor = TRUE) -> None:
             )
         _check_active(leaf, space, here, expression, guard)
     if guard.always:  # and so is what it always evaluates
-        covered.update([expression, *(expression.children if computed else ())])
+        covered_by(root).update([expression, *parts_of(expression)])
 
 
 def check_constraint(root: Node, constraint: Constraint) -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Any
 
 from ..errors import UsageError
 from ..mutable import MutableExpression
 from ..mutable.node import Node
+from ..mutable.operators import LOOKUP
 from ..mutable.printing import brief
 
 __all__ = ["rounded"]
@@ -67,8 +69,15 @@ def rounded(cost: Any, unit: float) -> Any:
         elif name == "mul" and not all(isinstance(argument, Node) for argument in arguments):
             number, inner = sorted(arguments, key=lambda argument: isinstance(argument, Node))
             waiting.append((factor * number, inner))
+        elif operator is LOOKUP:
+            rounded_to = partial(_rounded, factor, unit)
+            terms.append(MutableExpression.lookup(arguments[0].mapped(rounded_to)))
         else:
             share = factor * node / unit + 0.5
             floor: Any = share // 1
             terms.append(floor.int() if isinstance(floor, MutableExpression) else int(floor))
     return MutableExpression.sum(terms).titled(f"rounded({brief(cost)}, {unit})")
+
+
+def _rounded(factor: float, unit: float, entry: float) -> int:
+    return math.floor(factor * entry / unit + 0.5)

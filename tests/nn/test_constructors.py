@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from typing import Any
 
 import pytest
@@ -9,8 +10,8 @@ import torch
 from torch import nn
 
 import nas_space.nn as mnn
-from nas_space.errors import SampleValidationError, SpaceError
-from nas_space.mutable import Categorical, ensure_frozen
+from nas_space.errors import LabelError, SampleValidationError, SpaceError
+from nas_space.mutable import Categorical, ExpressionConstraint, ensure_frozen
 from nas_space.nn import Cell, LayerChoice, ModelSpace, MutableModule, ParametrizedModule, Repeat
 from nas_space.strategy.oneshot import RandomOneShot, Run
 from tests.oneshot.planted import task
@@ -230,3 +231,31 @@ def test_a_space_tells_its_arguments_unless_it_has_something_of_that_name():
     assert Net(1, c=5).args == {"a": 1, "c": 5}
     assert Own("mine").args == "mine"
     assert not hasattr(Net(1).freeze({}), "args")
+
+
+# -- constraints ----------------------------------------------------------------------------------
+
+
+class Small(MutableModule):
+    def __init__(self, a: Any, b: Any, most: int) -> None:
+        super().__init__()
+        self.a, self.b = a, b
+        self.add_mutable(ExpressionConstraint(a + b <= most, label="small"))
+
+
+class TwoCells(ModelSpace):
+    def __init__(self, *most: int) -> None:
+        super().__init__()
+        a, b = Categorical([1, 2, 3], label="a"), Categorical([2, 4], label="b")
+        self.cells = nn.ModuleList(Small(a, b, each) for each in most)
+
+
+def test_the_same_constraint_of_two_parts_is_one():
+    space = TwoCells(5, 5)
+    assert space.count() == 4
+    assert len(space.constraints()) == 1
+    twin = pickle.loads(pickle.dumps(space))
+    assert twin.count() == 4
+    assert not twin.contains({"a": 3, "b": 4})
+    with pytest.raises(LabelError, match="small"):
+        TwoCells(5, 6)

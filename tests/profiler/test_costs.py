@@ -182,7 +182,7 @@ def test_an_expression_says_what_it_depends_on():
     assert set(cost.simplify()) == {"width", "depth", "op0", "op1"}
     assert pickle.loads(pickle.dumps(cost)) is cost
     text = str(params(MutableLinear(8, Categorical([2, 4], label="width"))))
-    assert text == "condition(width == 2, 18, 36)"
+    assert text == "{2: 18, 4: 36}[width]"
 
 
 def test_a_peak_is_the_largest_over_moments():

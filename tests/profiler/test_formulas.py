@@ -15,7 +15,7 @@ from nas_space.mutable import Categorical
 from nas_space.nn import LayerChoice, ModelSpace, MutableLinear
 from nas_space.profiler import FlopsResult, flops, macs, register_flops_formula
 from nas_space.profiler import formulas as formulas_module
-from nas_space.profiler.counting import formula_of, is_free
+from nas_space.profiler.operator_flops import formula_of, is_free
 
 
 @pytest.fixture(autouse=True)

@@ -1,99 +1,69 @@
-"""Operations besides multiply-adds, as NNI counts them: mostly one for each number.
-
-The library counts as torch does, so these are found by calling each function that a profile
-recorded once more.
-"""
+"""Operations as NNI counts them: multiply-adds, and mostly one more for each number."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 
-from ...profiler.counting import Counter
-from ...profiler.evaluation import Outcome, run_again
+from ...profiler import OperatorCall
+from ...profiler.costs import Macs
 
-__all__ = ["Extras", "extras_of"]
+__all__ = ["Operations"]
 
 aten = torch.ops.aten
 
 
-class Extras(NamedTuple):
-    """Operations besides multiply-adds.
+class Operations(Macs):
+    """Multiply-adds, and what a configuration says on top.
 
-    Attributes
+    Parameters
     ----------
-    bias, normalization, activation
-        For what.
+    config
+        What counts, as ``count_bias``, ``count_normalization`` and ``count_activation``; formulas
+        of layers are given it, too.
     """
 
-    bias: int = 0
-    normalization: int = 0
-    activation: int = 0
+    name, unit = "operations", "operations"
+
+    def of_operator(self, call: OperatorCall) -> float:
+        total = super().of_operator(call)
+        packet = call.operator._overloadpacket
+        if self.config.count_bias and packet in _BIASED:
+            total += call.result.numel() if _BIASED[packet](call.args) else 0
+        elif self.config.count_normalization and packet in _NORMALIZING:
+            tensor, *others = call.args
+            tensors = (other for other in others if other is None or _is_tensor(other))
+            total += 2 * (1 + (next(tensors, None) is not None)) * tensor.numel()
+        elif self.config.count_activation and packet in _ACTIVATIONS:
+            total += call.args[0].numel()
+        return total
 
 
-def extras_of(outcome: Outcome) -> Extras:
-    """Return what a call of a function costs besides multiply-adds."""
-    counter = _ExtrasCounter()
-    run_again(outcome, counter)
-    return counter.extras
+def _is_tensor(value: Any) -> bool:
+    return isinstance(value, torch.Tensor)
 
 
-class _ExtrasCounter(Counter):  # type: ignore[no-untyped-call]
-    """Sees the same operators as the library's counter does."""
+_BIASED: dict[Any, Callable[[Any], bool]] = {
+    aten.convolution: lambda args: args[2] is not None,
+    aten.addmm: lambda args: bool(args[0].dim() == 1),
+}
+"""Operators that add a bias, and whether a call does."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.extras = Extras()
+_NORMALIZING = frozenset(
+    {
+        aten.native_batch_norm,
+        aten._native_batch_norm_legit,
+        aten._native_batch_norm_legit_no_training,
+        aten.native_layer_norm,
+        aten.native_group_norm,
+    }
+)
 
-    def __torch_dispatch__(
-        self,
-        func: Any,
-        types: Any,
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
-    ) -> Any:
-        out = super().__torch_dispatch__(func, types, args, kwargs)
-        extra = _EXTRAS.get(func._overloadpacket)
-        if extra is not None:
-            self.extras = Extras(*map(sum, zip(self.extras, extra(args, out), strict=True)))
-        return out
-
-
-def _bias_of_convolution(args: Any, out: torch.Tensor) -> Extras:
-    return Extras(bias=0 if args[2] is None else out.numel())
-
-
-def _bias_of_linear(args: Any, out: torch.Tensor) -> Extras:
-    return Extras(bias=out.numel() if args[0].dim() == 1 else 0)
-
-
-def _normalization(args: Any, _: Any) -> Extras:
-    tensors = (a for a in args[1:] if a is None or isinstance(a, torch.Tensor))
-    affine = next(tensors, None) is not None
-    return Extras(normalization=2 * (1 + affine) * args[0].numel())
-
-
-def _activation(args: Any, _: Any) -> Extras:
-    return Extras(activation=args[0].numel())
-
-
-_EXTRAS: dict[Any, Callable[[Any, Any], Extras]] = {
-    aten.convolution: _bias_of_convolution,
-    aten.addmm: _bias_of_linear,
-    **dict.fromkeys(
-        (
-            aten.native_batch_norm,
-            aten._native_batch_norm_legit,
-            aten._native_batch_norm_legit_no_training,
-            aten.native_layer_norm,
-            aten.native_group_norm,
-        ),
-        _normalization,
-    ),
-    **{
-        getattr(aten, name + suffix): _activation
+_ACTIVATIONS = frozenset(
+    {
+        getattr(aten, name + suffix)
         for name in (
             *("relu", "elu", "celu", "selu", "silu", "gelu", "mish", "sigmoid", "tanh"),
             *("hardtanh", "hardswish", "hardsigmoid", "leaky_relu", "prelu", "softplus"),
@@ -101,5 +71,5 @@ _EXTRAS: dict[Any, Callable[[Any, Any], Extras]] = {
         )
         for suffix in ("", "_")
         if hasattr(aten, name + suffix)
-    },
-}
+    }
+)

@@ -12,12 +12,9 @@ from torch.utils._pytree import tree_map_only
 
 from ...errors import UsageError, suggest
 from ...mutable import MutableExpression
-from ...profiler.costs import counted
-from ...profiler.evaluation import Outcome
-from ...profiler.formulas import FlopsResult
+from ...profiler import FlopsResult
 from ...profiler.parameters import count_parameters
-from ...profiler.profile import profile
-from .extras import Extras, extras_of
+from .extras import Operations
 
 __all__ = [
     "ExpressionProfiler",
@@ -80,16 +77,6 @@ class FlopsParamsCounterConfig:
     count_bias: bool = True
     count_normalization: bool = True
     count_activation: bool = True
-
-    def __call__(self, outcome: Outcome) -> int:
-        """Return what one call of a function costs."""
-        extras = extras_of(outcome) if any(vars(self).values()) else Extras()
-        return (
-            outcome.flops // 2
-            + self.count_bias * extras.bias
-            + self.count_normalization * extras.normalization
-            + self.count_activation * extras.activation
-        )
 
 
 class FlopsParamsProfiler(Profiler):
@@ -161,7 +148,7 @@ class NumParamsProfiler(ExpressionProfiler):
 
 def _flops(space: nn.Module, args: Any, config: FlopsParamsCounterConfig) -> Any:
     one = tree_map_only(torch.Tensor, lambda tensor: tensor[:1], args)
-    return counted(profile(space, inputs=one), config, config=config)
+    return Operations(config)(space, inputs=one)
 
 
 def _params(space: nn.Module, config: FlopsParamsCounterConfig) -> Any:

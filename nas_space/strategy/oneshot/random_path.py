@@ -60,7 +60,7 @@ class RandomOneShot(OneShot):
 
     def __init__(
         self,
-        filter: Callable[[Sample], bool] | None = None,  # noqa: A002 - NNI's name
+        filter: Callable[[Sample], bool] | None = None,  # noqa: A002 - says what it does
         *,
         paths: Rule = "uniform",
         between: int = 2,

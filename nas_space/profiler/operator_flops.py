@@ -1,102 +1,15 @@
-"""What torch's own counter says one call of a function costs."""
+"""Floating-point operations of one call of an operator, as torch's own counter counts them."""
 
 from __future__ import annotations
 
 import math
-import weakref
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
 aten = torch.ops.aten
-
-
-class Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Counts what happens while it is entered, on the meta device.
-
-    Attributes
-    ----------
-    flops
-        Floating-point operations: two for each multiply-add of a matrix product, a
-        convolution or an attention, by the formulas of ``torch.utils.flop_counter``.
-    unknown
-        Operators of which it is not known what they cost.
-    peak
-        The most bytes that were held at once by tensors made in the meantime.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.flops = 0
-        self.unknown: list[str] = []
-        self.peak = 0
-        self._held = 0
-        self._alive: dict[int, _Memory] = {}
-
-    def __torch_dispatch__(
-        self,
-        func: Any,
-        types: Any,
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
-    ) -> Any:
-        kwargs = kwargs or {}
-        formula = formula_of(func)
-        free = formula is None and is_free(func)
-        if formula is None and not free:
-            with self:  # in inference mode, composite operators come here whole
-                parts = func.decompose(*args, **kwargs)
-                if parts is not NotImplemented:
-                    return parts
-        before = {
-            storage._cdata: storage.nbytes()
-            for storage in (a.untyped_storage() for a in tree_leaves(args) if _is_tensor(a))
-        }
-        out = func(*args, **kwargs)
-        if formula is not None:
-            self.flops += formula(args, kwargs, out)
-        elif not free:
-            self.unknown.append(str(func.name()))
-        for tensor in tree_leaves(out):
-            if _is_tensor(tensor):
-                self._hold(tensor, before)
-        return out
-
-    def _hold(self, tensor: torch.Tensor, before: dict[int, int]) -> None:
-        """Count the memory of a result: all that is new, or by how much it has grown."""
-        storage = tensor.untyped_storage()
-        key, size = storage._cdata, storage.nbytes()
-        known = self._alive.get(key)
-        if known is None and before.get(key) == size:
-            return  # an argument's
-        first = before.get(key, 0) if known is None else known.first
-        if known is None:
-
-            def release(_: Any) -> None:
-                gone = self._alive.pop(key)
-                self._held -= gone.size - gone.first
-
-            known = _Memory(weakref.ref(storage, release), first, first)
-        self._alive[key] = known._replace(size=size)
-        self._held += size - known.size
-        self.peak = max(self.peak, self._held)
-
-
-class _Memory(NamedTuple):
-    """Memory that a call has made, or made larger: how large it was at first, and is now."""
-
-    reference: weakref.ref[Any]
-    first: int
-    size: int
-
-
-def _is_tensor(value: Any) -> bool:
-    return isinstance(value, torch.Tensor)
-
 
 Formula = Callable[[Any, Any, Any], int]
 """Operations of a call, by its arguments, its named arguments, and its result."""

@@ -8,25 +8,24 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import nn
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.overrides import resolve_name
 
 from ..errors import SpaceError
 from ..mutable.node import key_of
 from ..nn.reparametrized import Computing
 from ..nn.structure import ATOMS
-from .counting import Counter
+from .operator_calls import OperatorCall, OperatorRecorder
+from .plain_layers import forward_with, plain_forward
 from .tensors import flatten, unflatten
 
 
-class Outcome:
+class Execution:
     """What one call of a function gives and costs.
 
     Attributes
     ----------
     call
         The function, and its arguments as :func:`~.tensors.flatten` takes them apart.
-    first
-        For each leaf of the arguments, where it first occurs.
     spec, leaves
         Its result, taken apart; tensors are interned.
     origins
@@ -44,8 +43,8 @@ class Outcome:
     moved
         Arguments that lie in other memory after the call: in that of another argument, or, where
         it is ``None``, in memory of their own.
-    flops, unknown, peak
-        As of :class:`~.counting.Counter`.
+    operators, peak
+        As of :class:`~.operator_calls.OperatorRecorder`.
     kept_arguments, kept_leaves, extra
         In training: the arguments and the leaves that are kept for the backward pass, and the
         bytes of what else is.
@@ -54,15 +53,12 @@ class Outcome:
     """
 
     __slots__ = (
-        "call", "changed", "error", "extra", "first", "flops", "kept_arguments", "kept_leaves",
-        "leaves", "moved", "origins", "peak", "same", "spec", "tracked", "unknown", "views",
+        "call", "changed", "error", "extra", "kept_arguments", "kept_leaves", "leaves", "moved",
+        "operators", "origins", "peak", "same", "spec", "tracked", "views",
     )  # fmt: skip
 
-    def __init__(
-        self, call: tuple[Callable[..., Any], Any, list[Any]], first: tuple[int, ...]
-    ) -> None:
+    def __init__(self, call: tuple[Callable[..., Any], Any, list[Any]]) -> None:
         self.call = call
-        self.first = first
         self.spec: Any = None
         self.leaves: list[Any] = []
         self.origins: list[int | None] = []
@@ -71,16 +67,27 @@ class Outcome:
         self.changed: dict[int, torch.Tensor] = {}
         self.tracked: frozenset[int] = frozenset()
         self.moved: dict[int, int | None] = {}
-        self.flops = 0
-        self.unknown: tuple[str, ...] = ()
+        self.operators: tuple[OperatorCall, ...] = ()
         self.peak = 0
         self.kept_arguments: frozenset[int] = frozenset()
         self.kept_leaves: frozenset[int] = frozenset()
         self.extra = 0
         self.error: Exception | None = None
 
+    def __str__(self) -> str:
+        """The call, with the shapes of what it was given."""
+        function, _, leaves = self.call
+        name = repr(leaves[0]) if function in (plain_forward, forward_with) else name_of(function)
+        shapes = [str(tuple(leaf.shape)) for leaf in leaves if isinstance(leaf, torch.Tensor)]
+        return f"{name} of {', '.join(shapes)}" if shapes else name
 
-class Evaluator:
+    @property
+    def flops(self) -> int:
+        """Floating-point operations, as far as anybody knows."""
+        return sum(operator.flops or 0 for operator in self.operators)
+
+
+class Executor:
     """Calls functions on meta tensors, and remembers what came out.
 
     Parameters
@@ -93,7 +100,8 @@ class Evaluator:
         self.training = training
         self._interned: dict[Any, torch.Tensor] = {}
         self._known: dict[int, tuple[Any, torch.Tensor]] = {}
-        self._outcomes: dict[Any, Outcome] = {}
+        self._executions: dict[Any, Execution] = {}
+        self._forms: dict[Any, torch.Tensor] = {}
         self._keep: list[Any] = []
 
     # -- tensors --------------------------------------------------------------------------------
@@ -133,8 +141,13 @@ class Evaluator:
     # -- functions ------------------------------------------------------------------------------
 
     def call(
-        self, function: Callable[..., Any], spec: Any, leaves: list[Any], first: tuple[int, ...]
-    ) -> Outcome:
+        self,
+        function: Callable[..., Any],
+        spec: Any,
+        leaves: list[Any],
+        first: tuple[int, ...],
+        owned: tuple[bool, ...],
+    ) -> Execution:
         """What a function gives on arguments whose tensors are interned.
 
         Parameters
@@ -145,16 +158,18 @@ class Evaluator:
             Its arguments, taken apart.
         first
             For each leaf, where it first occurs: functions look whether two are one object.
+        owned
+            For each leaf, whether it is a tensor of the space's own.
         """
-        key = self._key(function, spec, leaves, first)
-        outcome = None if key is None else self._outcomes.get(key)
-        if outcome is None:
-            outcome = self._run(function, spec, leaves, first)
-            if key is not None and all(map(_lasts, outcome.leaves)):
-                self._outcomes[key] = outcome
-        return outcome
+        key = self._key(function, spec, leaves, (first, owned))
+        execution = None if key is None else self._executions.get(key)
+        if execution is None:
+            execution = self._run(function, spec, leaves, first, owned)
+            if key is not None and all(map(_lasts, execution.leaves)):
+                self._executions[key] = execution
+        return execution
 
-    def _key(self, function: Any, spec: Any, leaves: list[Any], first: tuple[int, ...]) -> Any:
+    def _key(self, function: Any, spec: Any, leaves: list[Any], more: Any) -> Any:
         parts: list[Any] = []
         tensors = False
         for leaf in leaves:
@@ -170,7 +185,7 @@ class Evaluator:
         # module of a user's may do something else at each call.
         if not tensors or isinstance(function, nn.Module):
             return None
-        return (function, spec, tuple(parts), first, torch.is_grad_enabled())
+        return (function, spec, tuple(parts), more, torch.is_grad_enabled())
 
     def _run(
         self,
@@ -178,9 +193,17 @@ class Evaluator:
         spec: Any,
         leaves: list[Any],
         first: tuple[int, ...],
-    ) -> Outcome:
-        outcome = Outcome((function, spec, leaves), first)
-        given = _fresh(leaves, first)
+        owned: tuple[bool, ...],
+    ) -> Execution:
+        execution = Execution((function, spec, leaves))
+        given: list[Any] = []
+        for place, leaf in enumerate(leaves):
+            if not isinstance(leaf, torch.Tensor):
+                given.append(leaf)
+            elif first[place] < place:
+                given.append(given[first[place]])
+            else:
+                given.append(self._fresh(leaf))
         own = {t.untyped_storage()._cdata for leaf in leaves for t in _tensors_of(leaf)}
         owners = {
             tensor.untyped_storage()._cdata: place
@@ -190,46 +213,48 @@ class Evaluator:
         args, kwargs = unflatten(spec, iter(given))
         before = [_state(value) if _tensor(value) else None for value in given]
         storages = [value.untyped_storage() for value in given if _tensor(value)]  # to stay apart
-        counter = Counter()
+        mine = own | {_memory(value) for value, its in zip(given, owned, strict=True) if its}
+        if isinstance(function, nn.Module):
+            mine |= {_memory(tensor) for tensor in (*function.parameters(), *function.buffers())}
+        recorder = OperatorRecorder(self._without_data, frozenset(mine))
         saved: list[torch.Tensor] = []
         try:
-            with self._watching(saved), counter:
+            with self._watching(saved), recorder:
                 result = function(*args, **kwargs)
                 found: list[Any] = []
-                outcome.spec = flatten(result, found, use_up=True)
+                execution.spec = flatten(result, found, use_up=True)
         except Exception as error:  # noqa: BLE001 - whatever torch or an operator raises
-            outcome.error = error.with_traceback(None)
-            return outcome
-        outcome.flops, outcome.peak = counter.flops, counter.peak
-        outcome.unknown = tuple(dict.fromkeys(counter.unknown))
+            execution.error = error.with_traceback(None)
+            return execution
+        execution.operators, execution.peak = tuple(recorder.calls), recorder.peak
         places = {id(value): place for place, value in enumerate(given) if _tensor(value)}
-        outcome.same = [places.get(id(leaf)) if _tensor(leaf) else None for leaf in found]
-        outcome.origins = [
+        execution.same = [places.get(id(leaf)) if _tensor(leaf) else None for leaf in found]
+        execution.origins = [
             owners.get(leaf.untyped_storage()._cdata) if _tensor(leaf) else None for leaf in found
         ]
         if self.training:
-            self._sort_out(saved, owners, own, found, outcome)
-        outcome.leaves = [self.interned(leaf) if _tensor(leaf) else leaf for leaf in found]
-        outcome.views = frozenset(
+            self._sort_out(saved, owners, own, found, execution)
+        execution.leaves = [self.interned(leaf) if _tensor(leaf) else leaf for leaf in found]
+        execution.views = frozenset(
             place for place, leaf in enumerate(found) if _tensor(leaf) and leaf._is_view()
         )
-        self._compare(given, before, owners, outcome)
+        self._compare(given, before, owners, execution)
         del storages
         again: list[Any] = []
         flatten((args, kwargs), again)
         if list(map(_identity, again)) != list(map(_identity, given)):
-            outcome.error = SpaceError(
+            execution.error = SpaceError(
                 "it changes a list or dictionary that it is given, where it cannot be followed; "
                 "return what it adds instead"
             )
-        return outcome
+        return execution
 
     def _compare(
         self,
         given: list[Any],
         before: list[_State | None],
         owners: dict[int, int],
-        outcome: Outcome,
+        execution: Execution,
     ) -> None:
         """What the call has changed in its arguments."""
         tracked = []
@@ -237,14 +262,35 @@ class Evaluator:
             if old is None or (new := _state(tensor)) == old:
                 continue
             if new.form != old.form or (self.training and new.grad != old.grad):
-                outcome.changed[place] = self.interned(tensor)
+                execution.changed[place] = self.interned(tensor)
                 if new.grad and not old.grad and new.version != old.version:
                     tracked.append(place)
             if new.storage != old.storage:
-                outcome.moved[place] = owners.get(new.storage)
+                execution.moved[place] = owners.get(new.storage)
             elif new.size != old.size:
-                outcome.moved[place] = None
-        outcome.tracked = frozenset(tracked)
+                execution.moved[place] = None
+        execution.tracked = frozenset(tracked)
+
+    def _without_data(self, tensor: torch.Tensor) -> torch.Tensor:
+        """A tensor of the same form for costs to look at, whatever it is one of."""
+        strides = tensor.stride() if tensor.layout is torch.strided else None
+        key = (tensor.shape, strides, tensor.dtype)
+        made = self._forms.get(key)
+        if made is None:
+            made = torch.empty(0, dtype=tensor.dtype, device="meta")
+            made = made.new_empty_strided(tensor.shape, strides or (0,) * tensor.dim())
+            self._forms[key] = made
+        return made
+
+    def _fresh(self, tensor: torch.Tensor) -> torch.Tensor:
+        """A tensor of its own, which a function may change."""
+        made = torch.empty_strided(
+            tensor.shape, _strides(tensor), dtype=tensor.dtype, device="meta"
+        )
+        if isinstance(tensor, nn.Parameter):
+            return nn.Parameter(made, requires_grad=tensor.requires_grad)
+        # Not a leaf of autograd: those cannot be changed in place.
+        return made.requires_grad_().clone() if tensor.requires_grad else made
 
     @contextlib.contextmanager
     def _watching(self, saved: list[torch.Tensor]) -> Iterator[None]:
@@ -266,7 +312,7 @@ class Evaluator:
         owners: dict[int, int],
         own: set[int],
         found: list[Any],
-        outcome: Outcome,
+        execution: Execution,
     ) -> None:
         """What autograd keeps: arguments, results, or something else."""
         results = {
@@ -286,8 +332,13 @@ class Evaluator:
                 leaves.add(results[key])
             elif key not in own:
                 others[key] = storage.nbytes()
-        outcome.kept_arguments, outcome.kept_leaves = frozenset(arguments), frozenset(leaves)
-        outcome.extra = sum(others.values())
+        execution.kept_arguments, execution.kept_leaves = frozenset(arguments), frozenset(leaves)
+        execution.extra = sum(others.values())
+
+
+def _memory(tensor: torch.Tensor) -> int:
+    address: int = tensor.untyped_storage()._cdata
+    return address
 
 
 def _tensor(value: Any) -> bool:
@@ -344,30 +395,11 @@ def _identity(leaf: Any) -> int | None:
     return id(leaf) if _tensor(leaf) else None
 
 
-def run_again(outcome: Outcome, mode: TorchDispatchMode) -> None:
-    """Call the function of an outcome once more, under a mode that sees its operators."""
-    function, spec, leaves = outcome.call
-    args, kwargs = unflatten(spec, iter(_fresh(leaves, outcome.first)))
-    with torch.no_grad(), mode:
-        flatten(function(*args, **kwargs), [], use_up=True)
-
-
-def _fresh(leaves: list[Any], first: tuple[int, ...]) -> list[Any]:
-    """Arguments of which each tensor is its own, which a function may change."""
-    given: list[Any] = []
-    for place, leaf in enumerate(leaves):
-        if not isinstance(leaf, torch.Tensor):
-            given.append(leaf)
-        elif first[place] < place:
-            given.append(given[first[place]])
-        else:
-            given.append(_like(leaf))
-    return given
-
-
-def _like(tensor: torch.Tensor) -> torch.Tensor:
-    made = torch.empty_strided(tensor.shape, _strides(tensor), dtype=tensor.dtype, device="meta")
-    if isinstance(tensor, nn.Parameter):
-        return nn.Parameter(made, requires_grad=tensor.requires_grad)
-    # Not a leaf of autograd: those cannot be changed in place.
-    return made.requires_grad_().clone() if tensor.requires_grad else made
+def name_of(function: Any) -> str:
+    """Return what a function of torch is called."""
+    if isinstance(function, nn.Module):
+        return type(function).__name__
+    found = resolve_name(function)
+    if found is None:
+        found = getattr(function, "__qualname__", None) or getattr(function, "__name__", None)
+    return str(found or function)

@@ -1,0 +1,172 @@
+"""What operators of torch a call runs, and with which tensors: what every cost is made of."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves, tree_map_only
+
+from .operator_flops import formula_of, is_free
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class OperatorCall:
+    """One call of an operator of torch, below all modules and Python code.
+
+    It is the same in a space as in the network that an architecture freezes to: of an elastic
+    layer, the weights are those that the architecture has.
+
+    Attributes
+    ----------
+    operator
+        The overload, such as ``torch.ops.aten.convolution.default``.
+    args, kwargs, result
+        As it was called, and what it gave; in the place of each tensor, one without data on the
+        meta device, of the same shape, strides and type.
+    inputs
+        The tensors among the arguments, in order.
+    owned
+        For each of these, whether it is a parameter or a buffer of the network, or a view of one.
+    outputs
+        The tensors that it gave.
+    is_view
+        Whether it only looks at memory in another way, and reads and writes nothing.
+    """
+
+    operator: Any
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    result: Any
+    inputs: tuple[torch.Tensor, ...]
+    owned: tuple[bool, ...]
+    outputs: tuple[torch.Tensor, ...]
+    is_view: bool
+
+    @property
+    def name(self) -> str:
+        """The operator's name, without its overload: ``"aten.convolution"``."""
+        return str(self.operator._overloadpacket)
+
+    @property
+    def weights(self) -> tuple[torch.Tensor, ...]:
+        """The inputs that belong to the network."""
+        return tuple(t for t, own in zip(self.inputs, self.owned, strict=True) if own)
+
+    @property
+    def flops(self) -> int | None:
+        """Floating-point operations, two for each multiply-add; ``None`` if nobody knows.
+
+        By the formulas of ``torch.utils.flop_counter``; operators that multiply no matrices
+        count as 0.
+        """
+        formula = formula_of(self.operator)
+        if formula is not None:
+            return formula(self.args, self.kwargs, self.result)
+        return 0 if is_free(self.operator) else None
+
+
+class OperatorRecorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Records what happens while it is entered, on the meta device.
+
+    Parameters
+    ----------
+    shadow
+        Gives a tensor without data that lives on, in the place of one that must not.
+    owned
+        The memory of the network's own tensors, by ``_cdata``.
+
+    Attributes
+    ----------
+    calls
+        The calls of operators.
+    peak
+        The most bytes that were held at once by tensors made in the meantime.
+    """
+
+    def __init__(
+        self, shadow: Callable[[torch.Tensor], torch.Tensor], owned: frozenset[int]
+    ) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.shadow = shadow
+        self.owned = owned
+        self.calls: list[OperatorCall] = []
+        self.peak = 0
+        self._held = 0
+        self._alive: dict[int, _Storage] = {}
+
+    def __torch_dispatch__(
+        self,
+        func: Any,
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        kwargs = kwargs or {}
+        if formula_of(func) is None and not is_free(func):
+            with self:  # in inference mode, composite operators come here whole
+                parts = func.decompose(*args, **kwargs)
+                if parts is not NotImplemented:
+                    return parts
+        inputs = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)]
+        before = {s._cdata: s.nbytes() for s in (tensor.untyped_storage() for tensor in inputs)}
+        owned = tuple(tensor.untyped_storage()._cdata in self.owned for tensor in inputs)
+        given, named = self._shadowed((args, kwargs))  # before it changes them
+        out = func(*args, **kwargs)
+        outputs = [leaf for leaf in tree_leaves(out) if isinstance(leaf, torch.Tensor)]
+        for tensor in outputs:
+            self._hold(tensor, before)
+        is_view = not func._schema.is_mutable and bool(outputs)
+        is_view &= all(tensor.untyped_storage()._cdata in before for tensor in outputs)
+        result = self._shadowed(out)
+        self.calls.append(
+            OperatorCall(
+                func,
+                given,
+                named,
+                result,
+                _tensors((given, named)),
+                owned,
+                _tensors(result),
+                is_view,
+            )
+        )
+        return out
+
+    def _shadowed(self, value: Any) -> Any:
+        return tree_map_only(torch.Tensor, self.shadow, value)
+
+    def _hold(self, tensor: torch.Tensor, before: dict[int, int]) -> None:
+        """Counts the memory of a result: all that is new, or by how much it has grown."""
+        storage = tensor.untyped_storage()
+        key, size = storage._cdata, storage.nbytes()
+        known = self._alive.get(key)
+        if known is None and before.get(key) == size:
+            return  # an argument's
+        first = before.get(key, 0) if known is None else known.first
+        if known is None:
+
+            def release(_: Any) -> None:
+                gone = self._alive.pop(key)
+                self._held -= gone.size - gone.first
+
+            known = _Storage(weakref.ref(storage, release), first, first)
+        self._alive[key] = known._replace(size=size)
+        self._held += size - known.size
+        self.peak = max(self.peak, self._held)
+
+
+class _Storage(NamedTuple):
+    """Memory that a call has made, or made larger: how large it was at first, and is now."""
+
+    reference: weakref.ref[Any]
+    first: int
+    size: int
+
+
+def _tensors(value: Any) -> tuple[torch.Tensor, ...]:
+    return tuple(leaf for leaf in tree_leaves(value) if isinstance(leaf, torch.Tensor))

@@ -1,0 +1,74 @@
+"""The plain layers that an elastic layer stands for, one for each combination of its arguments."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import torch
+from torch import nn
+
+from ..mutable.node import key_of
+from ..nn.parametrized import evaluated
+
+
+class PlainLayers:
+    """Plain layers with tensors of elastic ones, each made once; equal layers share one."""
+
+    def __init__(self) -> None:
+        self._of_layer: dict[tuple[int, int], nn.Module] = {}
+        self._different: dict[Any, nn.Module] = {}
+
+    def of(self, layer: Any, place: int, chosen: Any) -> nn.Module:
+        """Return the plain layer of a combination of arguments.
+
+        Parameters
+        ----------
+        layer
+            The elastic layer.
+        place
+            The number of the combination.
+        chosen
+            Gives the values of expressions in it.
+        """
+        found = self._of_layer.get((id(layer), place))
+        if found is None:
+            found = self._of_layer[id(layer), place] = self._made(layer, chosen)
+        return found
+
+    def _made(self, layer: Any, chosen: Any) -> nn.Module:
+        plain = tuple(evaluated(argument, chosen) for argument in layer.args.values())
+        tensors = tuple(name for name, _ in (*layer.named_parameters(), *layer.named_buffers()))
+        alone = None if layer.reparametrization is None else id(layer)
+        key = (layer.plain, tuple(layer.args), key_of(plain), tensors, alone)
+        found: nn.Module | None = self._different.get(key)
+        if found is None:
+            with torch._C.DisableTorchFunction():  # its weights are there before the forward
+                found = self._different[key] = layer.shaped(layer.blueprint.form_by_size(chosen))
+            computing = vars(found).get("_computing")
+            for module in (
+                *(found, *vars(found).values()),
+                *(() if computing is None else computing.modules()),
+            ):
+                if isinstance(module, nn.Module):
+                    vars(module).pop("forward", None)  # that of the twin, which is followed
+        return found
+
+
+def plain_forward(layer: nn.Module, *args: Any, **kwargs: Any) -> Any:
+    """Run a plain layer without its hooks, which the elastic one has."""
+    return type(layer).forward(layer, *args, **kwargs)
+
+
+def computed_tensors(layer: nn.Module) -> dict[str, torch.Tensor]:
+    """Return the tensors that a layer computes from others before its forward."""
+    return layer.__dict__["_computing"](layer)  # type: ignore[no-any-return]
+
+
+def forward_with(
+    layer: nn.Module, computed: dict[str, torch.Tensor], *args: Any, **kwargs: Any
+) -> Any:
+    """Run a plain layer with tensors that were computed for it."""
+    light = copy.copy(layer)
+    light.__dict__.update(computed)
+    return type(layer).forward(light, *args, **kwargs)

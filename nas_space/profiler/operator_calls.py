@@ -13,6 +13,8 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 
 from .operator_flops import formula_of, is_free
 
+__all__ = ["OperatorCall", "OperatorRecorder"]
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class OperatorCall:

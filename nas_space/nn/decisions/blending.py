@@ -50,6 +50,18 @@ from .summing import summed, total_of
 if TYPE_CHECKING:
     from .weighted import Weighted
 
+__all__ = [
+    "Columns",
+    "Mask",
+    "Plan",
+    "Widths",
+    "blend",
+    "check_blendable",
+    "columns_of",
+    "mask_of",
+    "plan_of",
+]
+
 
 @dataclass(frozen=True)
 class Widths:

@@ -6,7 +6,7 @@ Here, too, is what all rules of functions have in common.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import Tensor
 
@@ -18,8 +18,15 @@ from .mixed_tensor import (
     mixer_of,
 )
 
-if TYPE_CHECKING:
-    pass
+__all__ = [
+    "Rule",
+    "arguments_of",
+    "axis_at",
+    "elementwise",
+    "is_in_place",
+    "joined_axes",
+    "wide_of",
+]
 
 
 Rule = Callable[[str, Any, Any, Any], Any]

@@ -32,6 +32,8 @@ from .per_dimension import (
 from .reshaping import channel_shuffle, glu, pixel_shuffle, pixel_unshuffle, reshaped
 from .selection import along_own_dims, get_item, narrow, select, set_item, split, unbind
 
+__all__ = ["apply"]
+
 
 def apply(function: Any, args: Any, kwargs: Any) -> Any:
     """Return what a function of torch gives for arguments of which some differ.

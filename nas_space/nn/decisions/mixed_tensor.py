@@ -35,6 +35,34 @@ from .marginals import Marginals, Support, labels_of
 if TYPE_CHECKING:
     from .weighted import Weighted
 
+__all__ = [
+    "MOST_CASES",
+    "Absent",
+    "Array",
+    "Atoms",
+    "Axes",
+    "MixedAxis",
+    "MixedNumber",
+    "MixedShape",
+    "MixedTensor",
+    "Values",
+    "axis_of",
+    "by_cases",
+    "gathered",
+    "mixed_in",
+    "mixer_of",
+    "named",
+    "narrowed",
+    "number",
+    "reader_of",
+    "readers_of",
+    "refused",
+    "run_by_cases",
+    "too_many",
+    "union",
+    "values_of",
+]
+
 Values: TypeAlias = "Callable[[Any], Any]"
 """Reads expressions under one combination of values."""
 

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from .weighted import Weighted
 from .elementwise import arguments_of, axis_at, joined_axes, wide_of
 
+__all__ = ["cat", "expanded", "permuted", "repeated", "stack"]
+
 
 def cat(_: str, function: Any, args: Any, kwargs: Any) -> Any:
     """Return tensors one after the other."""

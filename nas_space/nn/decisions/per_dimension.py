@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     pass
 from .elementwise import Rule, arguments_of
 
+__all__ = ["along_given_dims", "normalized_dims", "of_last_dims", "padded_dims", "spatial_dims"]
+
 
 def along_given_dims(names: Sequence[str], defaults: dict[str, Any]) -> Rule:
     """A rule for functions along dimensions that they are given."""

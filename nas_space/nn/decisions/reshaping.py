@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 from .elementwise import arguments_of
 from .per_dimension import along_given_dims
 
+__all__ = ["channel_shuffle", "glu", "pixel_shuffle", "pixel_unshuffle", "reshaped"]
+
 
 def reshaped(name: str, _function: Any, args: Any, kwargs: Any) -> Any:
     """Return the same elements in another shape."""

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     pass
 from .elementwise import Rule, arguments_of, axis_at, joined_axes, wide_of
 
+__all__ = ["Ranks", "along_own_dims", "get_item", "narrow", "select", "set_item", "split", "unbind"]
+
 Ranks = Callable[[int, Values], Any]
 """Of so many elements, which are taken under some values, in order."""
 

@@ -18,6 +18,8 @@ from .marginals import Known, Marginals, Outcomes
 from .mixed_tensor import MOST_CASES, Atoms, MixedTensor, Values, mixed_in, reader_of
 from .summing import sum_of_branches, total_of
 
+__all__ = ["Mixture", "Weighted"]
+
 
 class Weighted(Activation):
     """A mixture of architectures, made active: the continuous relaxation of DARTS.

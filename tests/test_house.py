@@ -23,18 +23,10 @@ CIRCLES = [
     # An algorithm and its run, each of which is told by the other.
     {"strategy.oneshot.algorithm", "strategy.oneshot.run"},
     {"compression.identity", "compression.meets"},
-    # A tensor of a mixture, the functions of torch that it overrides, and what these give.
-    {
-        f"nn.decisions.{name}"
-        for name in (
-            *("blending", "elementwise", "functions", "mixed_tensor", "movement", "per_dimension"),
-            *("reshaping", "selection", "summing", "weighted"),
-        )
-    },
 ]
 """Groups of files that may import each other; a new one belongs here only with its reason."""
 
-SAME_NAMES = {"Columns", "Plan", "Run"}
+SAME_NAMES = {"Run"}
 """Names that two classes still have; there are to be no more."""
 
 

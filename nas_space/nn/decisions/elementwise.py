@@ -10,13 +10,9 @@ from typing import Any
 
 from torch import Tensor
 
-from .mixed_tensor import (
-    Axes,
-    MixedAxis,
-    MixedNumber,
-    MixedTensor,
-    mixer_of,
-)
+from .mixed_axis import Axes, MixedAxis
+from .mixed_number import MixedNumber
+from .mixed_tensor import MixedTensor, mixer_of
 
 __all__ = [
     "Rule",

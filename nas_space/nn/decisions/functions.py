@@ -9,14 +9,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from .mixed_tensor import (
-    MixedTensor,
-    mixed_in,
-    named,
-    refused,
-    run_by_cases,
-    union,
-)
+from .cases import run_by_cases
+from .mixed_tensor import MixedTensor, mixed_in
+from .mixer import union
+from .refusals import named, refused
 
 if TYPE_CHECKING:
     pass

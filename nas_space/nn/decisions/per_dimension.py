@@ -7,10 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from .mixed_tensor import (
-    MixedTensor,
-    mixed_in,
-)
+from .mixed_tensor import MixedTensor, mixed_in
 
 if TYPE_CHECKING:
     pass

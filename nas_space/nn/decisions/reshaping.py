@@ -13,20 +13,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ...mutable.factors import Array
 from ...mutable.node import key_of
 from ..segments import Indices
 from .marginals import Support
-from .mixed_tensor import (
-    Absent,
-    Array,
-    MixedAxis,
-    MixedNumber,
-    MixedShape,
-    MixedTensor,
-    Values,
-    readers_of,
-    union,
-)
+from .mixed_axis import MixedAxis
+from .mixed_number import MixedNumber, MixedShape
+from .mixed_tensor import MixedTensor
+from .mixer import Values, readers_of, union
+from .refusals import Absent
 
 if TYPE_CHECKING:
     pass

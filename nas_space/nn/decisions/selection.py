@@ -12,16 +12,11 @@ from torch import Tensor
 
 from ..segments import Indices
 from .marginals import Support
-from .mixed_tensor import (
-    Absent,
-    MixedAxis,
-    MixedNumber,
-    MixedTensor,
-    Values,
-    mixed_in,
-    readers_of,
-    union,
-)
+from .mixed_axis import MixedAxis
+from .mixed_number import MixedNumber
+from .mixed_tensor import MixedTensor, mixed_in
+from .mixer import Values, readers_of, union
+from .refusals import Absent
 
 if TYPE_CHECKING:
     pass

@@ -26,7 +26,8 @@ Made by `python -m benchmarks.elastic`, on networks with random weights of small
 where real weights are named. *Widths* and *depths* are labels that vary; each was cut, at its
 smallest and together with the others at random. *Fixed at outputs* are those that
 `outputs="free"` would let vary as well. *Held* are labels that a trial, or what is known of the
-order of channels, did not admit. Seconds are of one processor core, for the analysis and all trials.
+order of channels, did not admit. Seconds are of one processor core, for the analysis and all
+trials.
 
 | network | widths | depths | fixed at outputs | held | s | Model Optimizer | Torch-Pruning |
 |---|---|---|---|---|---|---|---|

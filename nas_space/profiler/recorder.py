@@ -91,7 +91,9 @@ class Recorder(Explorer):
             self.dead = True
         finally:
             self._finished = True
-        self.root = next((call for call in self.root.steps if isinstance(call, Call)), self.root)
+        # The space itself; where it runs once for each way to run it, all of these calls.
+        calls = [step for step in self.root.steps if isinstance(step, Call)]
+        self.root = calls[0] if len(calls) == 1 else self.root
 
     def _input(self, tensor: torch.Tensor) -> CaseTensor:
         meta = self.evaluator.interned(tensor.detach())

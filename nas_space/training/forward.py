@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-__all__ = ["Call", "forward", "recorded_calls", "tensors_of"]
+__all__ = ["RecordedCall", "forward", "inputs_of", "recorded_calls", "tensors_of"]
 
 _TARGETS = ("label", "labels", "target", "targets")
 
@@ -40,15 +40,21 @@ def forward(network: nn.Module, batch: Any) -> Any:
     >>> [forward(double, batch).item() for batch in (x, (x, y), {"input": x, "labels": y})]
     [2.0, 2.0, 2.0]
     """
+    arguments, keywords = inputs_of(batch)
+    return network(*arguments, **keywords)
+
+
+def inputs_of(batch: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Return the arguments that :func:`forward` calls a network with, by place and by name."""
     if isinstance(batch, list | tuple) and batch:
         batch = batch[0]
     if isinstance(batch, Mapping):
-        return network(**{name: item for name, item in batch.items() if name not in _TARGETS})
-    return network(batch)
+        return (), {name: item for name, item in batch.items() if name not in _TARGETS}
+    return (batch,), {}
 
 
 @dataclass(frozen=True)
-class Call:
+class RecordedCall:
     """A call of a module: what it was given, and what it returned."""
 
     arguments: tuple[Any, ...]
@@ -57,7 +63,7 @@ class Call:
 
 
 @contextmanager
-def recorded_calls(module: nn.Module) -> Iterator[list[Call]]:
+def recorded_calls(module: nn.Module) -> Iterator[list[RecordedCall]]:
     """Note the calls of a module while a context lasts, in their order.
 
     Examples
@@ -68,10 +74,10 @@ def recorded_calls(module: nn.Module) -> Iterator[list[Call]]:
     >>> calls
     []
     """
-    calls: list[Call] = []
+    calls: list[RecordedCall] = []
 
     def note(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
-        calls.append(Call(args, kwargs, output))
+        calls.append(RecordedCall(args, kwargs, output))
 
     hook = module.register_forward_hook(note, with_kwargs=True)
     try:

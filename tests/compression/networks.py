@@ -302,14 +302,14 @@ def _clip() -> dict[str, Tensor]:
 
 
 def _detr() -> Made:
-    import transformers as typed
+    import transformers
 
-    # Its classes take more by name than their types say.
-    transformers: Any = typed
-    backbone = transformers.ResNetConfig(
+    library: Any = transformers  # of which versions say other arguments
+
+    backbone = library.ResNetConfig(
         embedding_size=16, hidden_sizes=[32, 64], depths=[1, 1], out_features=["stage2"]
     )
-    config = transformers.DetrConfig(
+    config = library.DetrConfig(
         use_timm_backbone=False,
         backbone_config=backbone,
         use_pretrained_backbone=False,

@@ -213,8 +213,6 @@ def show_support(tried: Mapping[str, Mapping[str, Any]], *, why: bool) -> None:
     from ..strategy import ONE_SHOT
 
     console = plain_console()
-    if not console.is_terminal:  # a file has no margin to break the names of strategies at
-        console.width = max(console.width, 200)
     marks = {
         "works": Text("yes", style="green"),
         "refused": Text("no", style="yellow"),

@@ -115,8 +115,8 @@ def blend(mixer: Weighted, layer: Any, args: tuple[Any, ...], kwargs: dict[str, 
             f"its {plan.needs_width} where the input has the same width in all architectures",
             plan.varying[plan.needs_width],
         )
-    if mixer.misread is not None and plan.misplaced:
-        mixer.misread.append((layer, plan.needs_width or str(plan.widths and plan.widths.inputs)))
+    if mixer.misread is not None and (axis := plan.misread()) is not None:
+        mixer.misread.append((layer, str(plan.widths and plan.widths.inputs), axis))
     if not plan.together or len(mixed) > 1 or (mixed and mixed[0] is not x):
         return _one_by_one(plan, mixer, layer, args, kwargs)
     stand_in = layer.shaped(plan.widest)
@@ -253,7 +253,6 @@ class Plan:
         self.columns: Columns | None = None
         self.output: MixedAxis | None = None
         self.needs_width = ""
-        self.misplaced = False
         if self.widths is not None:
             inputs, outputs = str(self.widths.inputs), self.widths.outputs
             self.output = axis_of(_width(layer.args[outputs]), support)
@@ -287,13 +286,12 @@ class Plan:
         if self.widths is None or not axes or self.widths.inputs is None:
             return False
         place = self.widths.axis % len(axes)
+        mine, its = self.own, axes[place]
         mapped = {
             d for d in range(len(axes)) if d == 0 or (layer.plain in _ALONG_LAST and d != place)
         }
         if any(axis is not None and d != place and d not in mapped for d, axis in enumerate(axes)):
             return False
-        mine, its = self.own, axes[place]
-        self.misplaced = mine is not None and its is not None and not mine.is_like(its)
         if mine is None or its is None:
             return mine is its and layer.plain not in _MIXING
         if layer.plain in _MIXING:
@@ -306,6 +304,13 @@ class Plan:
             return False  # its weight is not there yet
         self.columns = columns_of(self, layer, mine, its)
         return self.columns is not None
+
+    def misread(self) -> MixedAxis | None:
+        """Return how the input lies, if weights are not always for the same of its elements."""
+        if self.widths is None or self.widths.inputs is None or not self.axes or self.own is None:
+            return None
+        its = self.axes[self.widths.axis % len(self.axes)]
+        return None if its is None or self.own.always_meets(its) else its
 
     def _grouped(self) -> bool:
         return any(row["groups"] != 1 for row in self.rows)

@@ -49,6 +49,16 @@ def cat(_: str, function: Any, args: Any, kwargs: Any) -> Any:
     return MixedTensor.of(mixer, function([wide_of(t) for t in tensors], dim), axes)
 
 
+def side_by_side(name: str, _: Any, args: Any, kwargs: Any) -> Any:
+    """Return tensors one after the other along their second dimension."""
+    if kwargs.get("out") is not None:
+        return NotImplemented
+    (tensors,) = arguments_of(("tensors",), {}, args, kwargs)
+    if any(wide_of(t).dim() < 2 for t in tensors):
+        return NotImplemented
+    return cat(name, torch.cat, (tensors, 1), {})
+
+
 def _concatenated(mixer: Weighted, tensors: Sequence[Any], dim: int) -> MixedAxis | None:
     parts = [axis_at(t, dim) for t in tensors]
     first = next((part for part in parts if part is not None), None)

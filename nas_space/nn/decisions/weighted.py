@@ -15,7 +15,7 @@ from ...mutable.node import Node, key_of
 from ..activation import Activation
 from .blending import blend
 from .marginals import Known, Marginals, Outcomes
-from .mixed_tensor import MOST_CASES, Atoms, MixedTensor, Values, mixed_in, reader_of
+from .mixed_tensor import MOST_CASES, Atoms, MixedAxis, MixedTensor, Values, mixed_in, reader_of
 from .summing import sum_of_branches, total_of
 
 
@@ -62,7 +62,7 @@ class Weighted(Activation):
         self.marginals = Marginals(probabilities, support)
         self.known: Known = ()
         self._depth = 0
-        self.misread: list[tuple[Any, str]] | None = None
+        self.misread: list[tuple[Any, str, MixedAxis]] | None = None
 
     @contextmanager
     def knowing(self, expression: Any, value: Any) -> Iterator[None]:

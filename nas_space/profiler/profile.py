@@ -20,6 +20,8 @@ from .layouts import read_otherwise
 from .recorder import Recorder
 from .trace import FunctionCall, ModuleCall
 
+__all__ = ["InputShape", "Inputs", "ModuleCost", "Profile", "Space", "module_of", "profile"]
+
 InputShape = tuple[int, ...]
 
 Space: TypeAlias = nn.Module | Restricted[Any]

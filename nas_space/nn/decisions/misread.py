@@ -13,7 +13,7 @@ from ...errors import NasSpaceError
 from ...mutable.node import Node, leaves
 from ..elastic import ElasticModule
 from ..segments import addends, flattened
-from .mixed_tensor import MixedAxis, axis_of
+from .mixed_axis import MixedAxis, axis_of
 from .weighted import Weighted
 
 __all__ = ["misread", "misread_as_far_as_it_runs"]
@@ -95,8 +95,7 @@ def misread_as_far_as_it_runs(
 
 def _labels_of_inputs(space: Any) -> set[str]:
     layers = [module for module in space.modules() if isinstance(module, ElasticModule)]
-    names = ("in_channels", "in_features", "num_features", "num_channels", "normalized_shape")
-    sizes = [layer.args.get(name) for layer in layers for name in names]
+    sizes = [layer.args.get(str(layer.widths.inputs)) for layer in layers if layer.widths]
     return {leaf.name for leaf in leaves(*[size for size in sizes if isinstance(size, Node)])}
 
 

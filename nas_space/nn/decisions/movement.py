@@ -9,19 +9,16 @@ import numpy as np
 import torch
 
 from ..segments import Indices
-from .mixed_tensor import (
-    MixedAxis,
-    MixedNumber,
-    MixedTensor,
-    Values,
-    mixed_in,
-    mixer_of,
-    union,
-)
+from .mixed_axis import MixedAxis
+from .mixed_number import MixedNumber
+from .mixed_tensor import MixedTensor, mixed_in, mixer_of
+from .mixer import Mixer, Values, union
 
 if TYPE_CHECKING:
-    from .weighted import Weighted
+    pass
 from .elementwise import arguments_of, axis_at, joined_axes, wide_of
+
+__all__ = ["cat", "expanded", "permuted", "repeated", "side_by_side", "stack"]
 
 
 def cat(_: str, function: Any, args: Any, kwargs: Any) -> Any:
@@ -59,7 +56,7 @@ def side_by_side(name: str, _: Any, args: Any, kwargs: Any) -> Any:
     return cat(name, torch.cat, (tensors, 1), {})
 
 
-def _concatenated(mixer: Weighted, tensors: Sequence[Any], dim: int) -> MixedAxis | None:
+def _concatenated(mixer: Mixer, tensors: Sequence[Any], dim: int) -> MixedAxis | None:
     parts = [axis_at(t, dim) for t in tensors]
     first = next((part for part in parts if part is not None), None)
     if first is None:
@@ -70,7 +67,7 @@ def _concatenated(mixer: Weighted, tensors: Sequence[Any], dim: int) -> MixedAxi
     return found
 
 
-def _chain(mixer: Weighted, parts: Sequence[Any], sizes: Sequence[int]) -> MixedAxis:
+def _chain(mixer: Mixer, parts: Sequence[Any], sizes: Sequence[int]) -> MixedAxis:
     starts = np.cumsum([0, *sizes[:-1]])
 
     def indices(values: Values) -> Indices:

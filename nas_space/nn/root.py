@@ -20,10 +20,12 @@ from ..mutable import (
     label,
     label_scope,
 )
+from ..mutable.expression import apply
 from ..mutable.frozen import dry_run
 from ..mutable.labels import strict_label_scope
 from ..mutable.node import Leaf, Node, leaves
 from ..tables.coverage import check_constraint
+from ..tables.feasibility import check_feasible
 from ..tables.model import root_of
 from .construction import inside_space, slim
 from .freezing import freezes_itself
@@ -85,7 +87,7 @@ class RootModule(MutableModule):
 
         Raises
         ------
-        LabelError, ExpressionError, SampleValidationError
+        LabelError, ExpressionError, SampleValidationError, InfeasibleError
             If what they hold does not go together; see the class and :meth:`require`.
         """
         refuse_frozen(self)
@@ -104,6 +106,7 @@ class RootModule(MutableModule):
                 )
         for constraint in self.constraints():
             check_constraint(root_of(self), constraint)
+        check_feasible(root_of(self))
 
     def structure(self) -> Node | None:
         # The walk over all modules is made once; whatever changes the space forgets it.
@@ -165,6 +168,8 @@ class RootModule(MutableModule):
             declared then.
         LabelError
             If a condition is about a label that the space does not have.
+        InfeasibleError
+            If no architecture meets the conditions; nothing is declared then.
 
         Examples
         --------
@@ -191,6 +196,8 @@ for {'first': 16, 'second': 8}
         if "_arguments" in self.__dict__:  # it is built
             for constraint in constraints:
                 check_constraint(root_of(self), constraint)
+            markers = [constraint.marker for constraint in constraints]
+            check_feasible(apply("tuple", root_of(self), *markers))
         for constraint in constraints:
             self.add_mutable(constraint)
         return self

@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 import nas_space.nn as mnn
-from nas_space.errors import LabelError, SampleValidationError, SpaceError
-from nas_space.mutable import Categorical, ExpressionConstraint, ensure_frozen
+from nas_space.errors import InfeasibleError, LabelError, SampleValidationError, SpaceError
+from nas_space.mutable import Categorical, Constraint, ExpressionConstraint, ensure_frozen
 from nas_space.nn import Cell, LayerChoice, ModelSpace, MutableModule, ParametrizedModule, Repeat
 from nas_space.strategy.oneshot import RandomOneShot, Run
 from tests.oneshot.planted import task
@@ -259,3 +259,73 @@ def test_the_same_constraint_of_two_parts_is_one():
     assert not twin.contains({"a": 3, "b": 4})
     with pytest.raises(LabelError, match="small"):
         TwoCells(5, 6)
+
+
+class OnlyOdd(Constraint):
+    """Written in Python."""
+
+    def __init__(self, a: Any) -> None:
+        super().__init__(label="odd")
+        self.a = a
+
+    def leaf_mutables(self, is_leaf: Any) -> Any:
+        yield from self.a.leaf_mutables(is_leaf)
+        yield self
+
+    def violation(self, values: Any) -> str | None:
+        return None if values["a"] % 2 else "even"
+
+
+def evens() -> Any:
+    return Categorical([2, 4, 6], label="a")
+
+
+@pytest.mark.parametrize(
+    "limits",
+    [
+        lambda a, b: [a + b <= 3],
+        lambda a, _: [a > 6],
+        lambda a, _: [(a == 2) & (a == 4)],
+        lambda a, _: [OnlyOdd(a)],
+    ],
+)
+def test_a_constraint_that_nothing_meets_is_refused_where_the_space_is_built(limits):
+    kept: list[Any] = []
+
+    class Net(ModelSpace):
+        def __init__(self, declared: bool) -> None:
+            super().__init__()
+            self.a, self.b = evens(), Categorical([2, 3], label="b")
+            made = [
+                each if isinstance(each, Constraint) else ExpressionConstraint(each, label="lim")
+                for each in limits(self.a, self.b)
+            ]
+            kept.extend(made)
+            if declared:
+                self.require(*made)
+
+    with pytest.raises(InfeasibleError, match=r"constraint '(lim|odd)' is met by no.*loosen it"):
+        Net(True)
+    kept.clear()
+    later = Net(False)
+    with pytest.raises(InfeasibleError, match=r"'(lim|odd)'"):
+        later.require(*kept)
+    assert later.count() == 6
+    assert later.constraints() == []
+
+
+def test_constraints_that_leave_nothing_together_are_the_ones_named():
+    class Net(ModelSpace):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b, self.c = evens(), Categorical([1, 2], label="b"), width()
+            for name, condition in {
+                "small": self.a <= 2,
+                "even": self.b == 2,
+                "sum": self.a + self.b >= 5,
+                "apart": self.c <= 4,
+            }.items():
+                self.add_mutable(ExpressionConstraint(condition, label=name))
+
+    with pytest.raises(InfeasibleError, match=r"constraints 'small' and 'sum' are met by no"):
+        Net()

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from . import extensions
 
 if TYPE_CHECKING:
-    from .compression import elastic
+    from .compression import elastic, load_network, save_network
     from .errors import NasSpaceError
     from .mutable import (
         Categorical,
@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOME = {
-    "compression": ("elastic",),
+    "compression": ("elastic", "load_network", "save_network"),
     "errors": ("NasSpaceError",),
     "mutable": (
         "Categorical",
@@ -123,6 +123,7 @@ __all__ = [
     "explain",
     "frozen_context",
     "label_scope",
+    "load_network",
     "lognormal",
     "loguniform",
     "make_divisible",
@@ -132,6 +133,7 @@ __all__ = [
     "qnormal",
     "quniform",
     "randint",
+    "save_network",
     "search",
     "uniform",
 ]

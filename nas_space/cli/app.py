@@ -10,6 +10,7 @@ import typer
 
 from ..errors import UsageError
 from .begin import resume, search
+from .compress import compress
 from .options import ArgumentOption, MacsOption, MaxOption, SeedOption, SpaceOption, TableOption
 from .profiling import latency, profile
 from .runs import report, runs, show
@@ -25,7 +26,7 @@ app = typer.Typer(
     epilog="Errors are one line; add --traceback to any command for the whole story.",
 )
 
-for command in (search, resume, runs, show, report, profile):
+for command in (search, compress, resume, runs, show, report, profile):
     app.command()(command)
 app.add_typer(latency, name="latency")
 

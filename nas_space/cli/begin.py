@@ -230,8 +230,11 @@ def resume(
 ) -> None:
     """Go on with a run that was interrupted, by its own settings."""
     from ..runs import open_run
+    from ..runs.compression import CompressionRun
+    from .compress import go
 
-    if open_run(run).folder is None:
+    stored = open_run(run)
+    if stored.folder is None:
         raise UsageError(
             f"{run} was begun by a script: only that knows how to evaluate; there, "
             "ns.search(..., resume=True) goes on"
@@ -239,6 +242,11 @@ def resume(
     given, plan = ({} if value is None else {key: value} for key, value in (
         ("device", device), ("trials", trials),
     ))  # fmt: skip
+    if stored.compressed is not None:
+        if plan:
+            raise UsageError(f"{run} compresses a network: it tries as many as it was begun with")
+        go(lambda: CompressionRun.stored(run, stored.settings, **given), run, quiet=quiet)
+        return
     limits = {"workers": workers, "timeout": timeout, "failures": failures}
     _go(run, given, plan, limits, resume=True, quiet=quiet)
 

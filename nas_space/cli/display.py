@@ -191,11 +191,30 @@ def _show_policy(console: Console, space: Any, findings: Any) -> None:
     console.print(table)
 
 
+def show_compressed(console: Console, found: Sequence[Mapping[str, Any]]) -> None:
+    """Show what a network was, and what it was made by a compression."""
+    costs = [name for name in found[0]["costs"] if name != "latency"]
+    metrics = list(found[0]["scores"])
+    table = Table("network", *map(title_of, costs), "ms in torch, here", *metrics, box=None)
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for one in found:
+        table.add_row(
+            Text(one["name"]),
+            *(written(name, one["costs"][name]) for name in costs),
+            f"{one['costs']['latency'] / 1000:.3g}",
+            *(f"{one['scores'][metric]:.4g}" for metric in metrics),
+        )
+    console.print(table, highlight=False)
+
+
 def show_support(tried: Mapping[str, Mapping[str, Any]], *, why: bool) -> None:
     """Primitives against strategies, those that share weights and those that do not."""
     from ..strategy import ONE_SHOT
 
     console = plain_console()
+    if not console.is_terminal:  # a file has no margin to break the names of strategies at
+        console.width = max(console.width, 200)
     marks = {
         "works": Text("yes", style="green"),
         "refused": Text("no", style="yellow"),

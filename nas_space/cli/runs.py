@@ -40,6 +40,8 @@ def runs(
             ranked = result.ranked()[:1]
             if ranked:
                 best = ", ".join(f"{k} {value_of(v)}" for k, v in ranked[0].values.items())
+        if run.compressed:
+            best = f"{len(run.compressed) - 1} networks"
         if run.steps is not None:
             done = f"{run.steps[0]}/{run.steps[1]} steps"
             best = f"accuracy {run.conclusion['validation']:.4g}" if run.conclusion else ""
@@ -58,7 +60,7 @@ def show(
 ) -> None:
     """Show what a run has found so far."""
     from ..runs import open_run
-    from .display import on_one_line, plain_console, show_outcomes
+    from .display import on_one_line, plain_console, show_compressed, show_outcomes
 
     console = plain_console()
     found = open_run(run)
@@ -71,6 +73,10 @@ def show(
         return
     for name, value in _facts(found).items():
         console.print(f"{name:>12}  {value}")
+    if found.compressed is not None:
+        if found.compressed:
+            show_compressed(console, found.compressed)
+        return
     if found.steps is not None:
         if found.conclusion:
             console.print(f"\n{on_one_line(found.conclusion['arch'])}")

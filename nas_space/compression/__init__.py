@@ -8,6 +8,7 @@
 """
 
 from .groups import Group, Groups
+from .saving import load_network, save_network
 from .space import ElasticSpace, elastic
 
-__all__ = ["ElasticSpace", "Group", "Groups", "elastic"]
+__all__ = ["ElasticSpace", "Group", "Groups", "elastic", "load_network", "save_network"]

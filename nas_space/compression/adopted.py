@@ -244,10 +244,15 @@ class AdoptedBlocks(Adopted):
         activation = current()
         if activation is None or not activation.is_single:
             return blocks
+        return self.there(activation.values)
+
+    def there(self, values: Any) -> list[nn.Module]:
+        """The blocks that are there under some values."""
+        blocks = cast("list[nn.Module]", list(self._modules.values()))
         return [
             block
             for block in blocks
-            if not isinstance(block, AdoptedBlock) or activation.values(vars(block)[_KEEP])
+            if not isinstance(block, AdoptedBlock) or values(vars(block)[_KEEP])
         ]
 
     def __iter__(self) -> Iterator[nn.Module]:

@@ -12,16 +12,25 @@ from dataclasses import dataclass, field
 from itertools import islice, product
 from typing import Any
 
+import numpy as np
 from torch import nn
 
+from ..errors import UsageError
+from .adopted import Adopted
 from .depth import Run, runs_of
 from .equations import Solution, solve
 from .groups import Group, Groups
 from .identity import Misplaced
 from .layouts import Layout, layouts_of
+from .parts import follow_parts, said
 from .polynomials import Polynomial
 from .symbolic import Origin, Trace, follow
 from .trial import Trial
+
+TAKEN = frozenset(
+    name for name in set(dir(Adopted)) - set(dir(nn.Module())) if not name.startswith("__")
+)
+"""Names that what varies has, and a module of somebody else's may not."""
 
 __all__ = ["Analysis", "Options", "Width", "analyse"]
 
@@ -37,6 +46,25 @@ class Options:
     only: tuple[str, ...] = ("*",)
     outputs: str = "fixed"
     share: str = "layer"
+
+    def check(self) -> None:
+        """Raise if an option means nothing.
+
+        Raises
+        ------
+        UsageError
+            With the option, and what it may be.
+        """
+        if not self.widths or not all(0 < width <= 1 for width in self.widths):
+            raise UsageError(f"widths are parts of a width, above 0 and up to 1, not {self.widths}")
+        if self.divisor < 1:
+            raise UsageError(f"divisor is a whole number from 1 on, not {self.divisor}")
+        for name, value, known in (
+            ("outputs", self.outputs, ("fixed", "free")),
+            ("share", self.share, ("layer", "kind")),
+        ):
+            if value not in known:
+                raise UsageError(f"{name} is {' or '.join(map(repr, known))}, not {value!r}")
 
     def excludes(self, label: str) -> bool:
         """Whether the caller wants a label fixed."""
@@ -94,16 +122,21 @@ class Analysis:
     reasons: dict[str, str] = field(default_factory=dict)
     labels: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    sortable: set[str] = field(default_factory=set)
     reasons_of_blocks: dict[str, str] = field(default_factory=dict)
 
 
 def analyse(net: nn.Module, args: Any, kwargs: Any, options: Options) -> Analysis:
     """Finds what may vary in a network, which is left as it was."""
-    trace = _follow(net, args, kwargs)
+    try:
+        trace = _follow(net, args, kwargs)
+    except Exception as error:  # noqa: BLE001 - the parts of the network may have sizes
+        trace = follow_parts(net, args, kwargs, _follow)
+        trace.notes.insert(0, said("", error))
     solution = solve(trace)
     trial = Trial(net, args, kwargs, trace, solution)
     trial.record()
-    found = Analysis(trace, solution, trial)
+    found = Analysis(trace, solution, trial, notes=trace.notes)
     candidates = layouts_of(trace, solution)
     found.layouts = {size: options_[0] for size, options_ in candidates.items()}
     _choose(found, options)
@@ -114,6 +147,7 @@ def analyse(net: nn.Module, args: Any, kwargs: Any, options: Options) -> Analysi
     if options.depth:
         _try_runs(found, runs_of(net, trace, solution), options)
     _try_together(found)
+    _try_orders(found)
     return found
 
 
@@ -159,8 +193,10 @@ def _choose(found: Analysis, options: Options) -> None:
         label = found.labels[name] = _label(name, used)
         step, values = _values(solution.sizes[name], name, dims, options)
         is_outer = name in outer
-        reason = None
-        if options.excludes(label):
+        reason = next((r for o, _ in used if (r := _taken_name(found, o))), None)
+        if reason is not None:
+            pass
+        elif options.excludes(label):
             reason = "the caller wants it so"
         elif is_outer and options.outputs == "fixed":
             reason = "it reaches an output of the network; outputs='free' lets it vary"
@@ -176,32 +212,38 @@ def _choose(found: Analysis, options: Options) -> None:
     _make_unique(found)
 
 
-def _label(name: str, used: Sequence[tuple[Origin, Polynomial]]) -> str:
-    """Where the size comes from: an attribute that is it, or the layer that has it as output."""
-
-    def rank(item: tuple[Origin, Polynomial]) -> tuple[bool, int]:
-        origin, size = item
-        exact = size.as_name() == name
-        if origin.dim is None:
-            kind = 0 if origin.name not in _WEAK else 3
-        else:
-            kind = 1 if origin.dim == 0 and origin.name == "weight" else 2
-        return (not exact, kind)
-
-    origin, size = min(used, key=rank)
-    if size.as_name() != name and not any(o.dim is None for o, _ in used):
-        suffix = "heads" if len(size.names) > 1 else "width"
-        others = [o for o, s in used if s.as_name() is None]
-        origin = others[0]
-        return f"{origin.path}.{suffix}" if origin.path else suffix
-    part = (
-        origin.name if origin.dim is None else "width" if origin.name == "weight" else origin.name
+def _taken_name(found: Analysis, origin: Origin) -> str | None:
+    """Why what a module holds cannot vary: its class has a name that a mutable module has, too."""
+    module = found.trial.modules[origin.path]
+    if not origin.path or type(module).__module__.startswith("torch.nn."):
+        return None  # of the network itself it is refused, and torch's layers have elastic forms
+    own = {*vars(module), *module._modules, *module._parameters, *module._buffers}
+    both = TAKEN & (own | set(dir(type(module))))
+    if not both:
+        return None
+    return (
+        f"{origin.path} has an attribute {min(both)!r}, which everything has that varies; rename it"
     )
+
+
+def _label(name: str, used: Sequence[tuple[Origin, Polynomial]]) -> str:
+    """Where the size comes from: an attribute that is it, or the first layer that has it.
+
+    What is only a factor of dimensions is a number of heads, or of groups.
+    """
+    exact = [origin for origin, size in used if size.as_name() == name]
+    layers = [origin for origin, _ in used if origin.dim is not None]
+    of_layers = {origin.path for origin in layers}
+    attributes = [o for o in exact if o.dim is None and o.path not in of_layers]
+    dims = [o for o in exact if o.dim is not None]
+    if attributes:
+        origin, part = attributes[0], attributes[0].name
+    elif dims:
+        origin = dims[0]
+        part = "width" if origin.name in ("weight", "bias") else origin.name
+    else:
+        origin, part = layers[0], "heads"
     return f"{origin.path}.{part}" if origin.path else part
-
-
-_WEAK = frozenset({"groups", "normalized_shape", "num_groups", "input_size"})
-"""Attributes that follow a width, rather than being what one calls it by."""
 
 
 def _values(
@@ -274,9 +316,10 @@ def _attempt(
     values: Mapping[str, int],
     without: Mapping[str, Sequence[int]] | None = None,
     runs: Sequence[Run] = (),
+    orders: Mapping[str, Any] | None = None,
 ) -> str | None:
     try:
-        found.trial.attempt(values, found.layouts, without, runs)
+        found.trial.attempt(values, found.layouts, without, runs, orders)
     except Misplaced as error:
         return str(error)
     except Exception as error:  # noqa: BLE001 - whatever the code of a network raises is a reason
@@ -326,6 +369,18 @@ def _try_together(found: Analysis) -> None:
                 kept[name] = value
             else:
                 _hold(found, name, f"with others, the smaller network does not run: {error}")
+
+
+def _try_orders(found: Analysis) -> None:
+    """Which channels may come in another order: one in which all that meets has met."""
+    for width in found.widths.values():
+        if width.outer:
+            continue  # who reads the output knows its channels by their places
+        # The others the other way round.  The first stays, for it stands for all where channels
+        # are summed; so nothing is known of two.
+        order = np.roll(np.arange(width.values[-1])[::-1], 1)
+        if len(order) > 2 and _attempt(found, {}, orders={width.name: order}) is None:
+            found.sortable.add(width.name)
 
 
 # -- reporting --------------------------------------------------------------------------------

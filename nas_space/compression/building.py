@@ -29,6 +29,7 @@ from .depth import Run
 from .groups import Group
 from .layouts import expression_of
 from .polynomials import Polynomial
+from .sorting import Axis, Plan, names_in
 
 __all__ = ["Building"]
 
@@ -66,6 +67,8 @@ class Building:
         self.attributes: dict[str, dict[str, Any]] = {}
         self.keeps: dict[str, list[Any]] = {}
         self.optional: dict[str, Any] = {}
+        self._sizes()
+        self._blocks()
 
     # -- what is decided ------------------------------------------------------------------------
 
@@ -162,6 +165,29 @@ class Building:
                 path = ".".join(part for part in (run.path, name, inner) if part)
                 self.attributes.setdefault(path, {})[attribute] = number
 
+    def plan(self) -> Plan:
+        """How the tensors of the space are laid out."""
+        trial, found = self.found.trial, self.found
+        axes = [
+            Axis(tuple(trial.tensors[key][1]), dim, found.layouts[size])
+            for key, of_tensor in trial.axes.items()
+            for dim, size in of_tensor.items()
+        ]
+        # What is not saved is made anew by the constructor, in its own order.
+        made_anew = {
+            name
+            for axis in axes
+            for path, tensor in axis.places
+            if tensor in self.modules[path]._non_persistent_buffers_set
+            for name in names_in(axis.layout)
+        }
+        return Plan(
+            tuple(axis for axis in axes if names_in(axis.layout) & self.labels.keys()),
+            {name: size for name, size in found.solution.sizes.items() if name in found.labels},
+            dict(self.labels),
+            frozenset(found.sortable & self.labels.keys() - made_anew),
+        )
+
     # -- building -------------------------------------------------------------------------------
 
     def run(self, root: type[nn.Module]) -> None:
@@ -172,8 +198,6 @@ class Building:
         root
             What the network itself becomes.
         """
-        self._sizes()
-        self._blocks()
         for path, module in self.modules.items():
             tensors, attributes = self.tensors.get(path, {}), self.attributes.get(path, {})
             if path and tensors and type(module) in _KNOWN and self._layer(path, module):

@@ -232,7 +232,7 @@ class Identities(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return found
 
     def grouped(self, component: Tensor, dims: Sequence[int]) -> Tensor:
-        """What stands for a component after dimensions are summed over: its first element.
+        """Return what stands for a component after dimensions are summed over: its first element.
 
         Elements that are summed together meet in it.
         """
@@ -243,8 +243,7 @@ class Identities(TorchDispatchMode):  # type: ignore[no-untyped-call]
         for dim in dims:
             first = first.narrow(dim, 0, 1)
         if first.numel() > 1:
-            whole = first.expand(component.shape)
-            self.meet(component, whole.contiguous())
+            self.meet(component, first.expand(component.shape))
         return first
 
     # -- kinds of functions ---------------------------------------------------------------------

@@ -136,7 +136,10 @@ def layouts_of(trace: Trace, solution: Solution) -> dict[Polynomial, list[Layout
 
 
 def indices(
-    layout: Layout, values: Mapping[str, int], sizes: Mapping[str, int]
+    layout: Layout,
+    values: Mapping[str, int],
+    sizes: Mapping[str, int],
+    orders: Mapping[str, npt.NDArray[np.int64]] | None = None,
 ) -> tuple[npt.NDArray[np.int64], int]:
     """The elements that are kept, in order, and how many there are in all.
 
@@ -146,21 +149,25 @@ def indices(
         Of the variables.
     sizes
         Their values in the network as it is.
+    orders
+        Of some variables, the order in which elements come; the first ones are kept.
     """
     if isinstance(layout, int):
         return np.arange(layout), layout
     if isinstance(layout, str):
-        return np.arange(values.get(layout, sizes[layout])), sizes[layout]
+        kept = values.get(layout, sizes[layout])
+        order = None if orders is None else orders.get(layout)
+        return np.arange(kept) if order is None else order[:kept], sizes[layout]
     if isinstance(layout, Sum):
-        kept, total = [], 0
+        segments, total = [], 0
         for part in layout.parts:
-            places, size = indices(part, values, sizes)
-            kept.append(places + total)
+            places, size = indices(part, values, sizes, orders)
+            segments.append(places + total)
             total += size
-        return np.concatenate(kept), total
+        return np.concatenate(segments), total
     found, total = np.zeros(1, dtype=np.int64), 1
     for part in layout.parts:
-        places, size = indices(part, values, sizes)
+        places, size = indices(part, values, sizes, orders)
         found = (found[:, None] * size + places).reshape(-1)
         total *= size
     return found, total

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping, Sequence
+import fnmatch
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal, Self, cast
 
@@ -17,7 +18,14 @@ from ..nn.freezing import Freezer
 from .adopted import Adopted
 from .analysis import Options, analyse, report
 from .building import Building
+from .calling import arguments_of
+from .checks import check_inputs, check_network
 from .groups import Groups
+from .parts import said
+from .refitting import refit
+from .saving import became, guard_saving, sizes_in_config
+from .sorting import Loss, Plan, sort
+from .symbolic import forgetting_caches
 
 __all__ = ["ElasticSpace", "elastic"]
 
@@ -38,10 +46,126 @@ class ElasticSpace(ModelSpace, Adopted):
         found: Groups = self.__dict__["_groups"]
         return found
 
+    def sort_channels(
+        self,
+        data: Iterable[Any] | None = None,
+        *,
+        by: Literal["magnitude", "activation", "taylor"] | Callable[..., Tensor] | None = None,
+        loss: Loss | None = None,
+    ) -> Self:
+        """Put the most important channels first; what the network computes stays the same.
+
+        A choice keeps the first channels, so this decides which ones.  Channels whose order is
+        told from outside, such as those of an output, stay where they are.
+
+        Parameters
+        ----------
+        data
+            Batches of inputs of the network, each in the form of the inputs of
+            :func:`nas_space.elastic`.
+        by
+            ``'magnitude'``: the squares of all weights of a channel.  ``'activation'``: the
+            power of what a channel has, times that of the weights that read it.  ``'taylor'``:
+            the square of the first-order change of the loss if it were zero (Molchanov et al.,
+            Importance Estimation for Neural Network Pruning, 2019).  Or a function of the name
+            of a parameter and its tensor, which gives the importance of each element.  By
+            default, activation where there are data, and else magnitude.
+        loss
+            For ``'taylor'``, a number made of what the network returns; by default the mean
+            square of that.
+
+        Returns
+        -------
+        ElasticSpace
+            The space itself, whose tensors were permuted in place.
+
+        Raises
+        ------
+        UsageError
+            If the order is not known, or needs data.
+
+        Examples
+        --------
+        >>> net = nn.Sequential(nn.Linear(4, 16), nn.ReLU(), nn.Linear(16, 2)).eval()
+        >>> x = torch.randn(8, 4)
+        >>> space = elastic(net, x).sort_channels([x])
+        >>> torch.allclose(space.freeze(space.original)(x), net(x), atol=1e-6)
+        True
+        """
+        sort(self, self._layout_plan, data, by, loss)
+        return self
+
+    def refit(
+        self,
+        network: nn.Module,
+        data: Iterable[Any],
+        teacher: nn.Module | None = None,
+        *,
+        ridge: float = 1e-3,
+    ) -> nn.Module:
+        """Fit what reads a cut group, by least squares, to what the teacher computes there.
+
+        Without labels and without training: layer by layer in the order of the forward, the
+        weights of each linear layer or convolution that reads fewer channels than in the teacher
+        are those that reconstruct its output best, given what the smaller network has there.
+
+        Parameters
+        ----------
+        network
+            A network that the space was frozen to.  Its weights are changed in place.
+        data
+            Batches of inputs for calibration.
+        teacher
+            The network that the space was made of, or one that it was frozen to; by default the
+            original.
+        ridge
+            How much the weights are held where they are, as a part of the mean power of inputs.
+
+        Returns
+        -------
+        nn.Module
+            The network.
+
+        Raises
+        ------
+        UsageError
+            If the network was not frozen from a space, or there are no data.
+
+        Examples
+        --------
+        >>> net = nn.Sequential(nn.Linear(4, 16), nn.ReLU(), nn.Linear(16, 2)).eval()
+        >>> x = torch.randn(256, 4)
+        >>> space = elastic(net, x)
+        >>> small = space.freeze({"0.width": 8})
+        >>> before = (small(x) - net(x)).square().mean()
+        >>> after = (space.refit(small, [x])(x) - net(x)).square().mean()
+        >>> bool(after < before)
+        True
+        """
+        arch = network.__dict__.get("_architecture")
+        if arch is None:
+            raise UsageError("refit takes a network that this space was frozen to")
+        orders = self.__dict__.get("_orders", {})
+        if teacher is None:
+            teacher = self.freeze(self.original)
+        if "_architecture" in vars(teacher):
+            orders = {}  # it has the channels in the order of the space
+        refit(self, self._layout_plan, network, arch, data, teacher, ridge, orders)
+        return network
+
+    @property
+    def _layout_plan(self) -> Plan:
+        found: Plan = self.__dict__["_plan"]
+        return found
+
     def freeze_module(self, freezer: Freezer) -> nn.Module:
         network = super().freeze_module(freezer)
-        for name in ("_original", "_groups", "_inputs"):
+        for name in ("_original", "_groups", "_plan", "_orders"):
             vars(network).pop(name, None)
+        if hasattr(network, "save_pretrained") and hasattr(network, "config"):
+            changed = became(self, self._layout_plan, freezer.values)
+            sizes_in_config(network, changed)
+            guard_saving(network, changed)
         return network
 
     def freeze(
@@ -126,30 +250,52 @@ def elastic(
     )
     """
     options = Options(tuple(widths), depth, divisor, tuple(fixed), tuple(only), outputs, share)
-    args, kwargs = _arguments(inputs)
-    work = net if in_place else copy.deepcopy(net)
+    options.check()
+    check_network(net, ElasticSpace)
+    check_inputs(net, inputs)
+    args, kwargs = arguments_of(inputs)
+    work = net if in_place else _copied(net)
     with _evaluating(work):
+        _check_runs(work, args, kwargs)
         found = analyse(work, args, kwargs, options)
     building = Building(work, found, options)
+    groups = report(found, building.labels, building.depths)
+    _check_patterns(options, groups)
     building.run(ElasticSpace)
     space = cast(ElasticSpace, work)
-    groups = report(found, building.labels, building.depths)
-    space.__dict__.update(_arguments=((), {}), _original=building.original, _groups=groups)
+    space.__dict__.update(
+        _arguments=((), {}), _original=building.original, _groups=groups, _plan=building.plan()
+    )
     space.refresh()
     return space
 
 
-def _arguments(inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    if isinstance(inputs, Tensor):
-        return (inputs,), {}
-    if isinstance(inputs, Mapping):
-        return (), dict(inputs)
-    if isinstance(inputs, (tuple, list)):
-        return tuple(inputs), {}
-    raise UsageError(
-        f"inputs are a tensor, a tuple of arguments or a dict of arguments by name, but got a "
-        f"{type(inputs).__name__}"
-    )
+def _copied(net: nn.Module) -> nn.Module:
+    try:
+        return copy.deepcopy(net)
+    except Exception as error:
+        raise UsageError(
+            f"the network cannot be copied: {error}; give in_place=True to make the space of the "
+            "network itself"
+        ) from error
+
+
+def _check_runs(net: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    try:
+        with torch.no_grad(), torch.random.fork_rng(devices=[]), forgetting_caches(net):
+            net(*args, **kwargs)
+    except Exception as error:
+        raise UsageError(f"the network does not run on these inputs: {said('', error)}") from error
+
+
+def _check_patterns(options: Options, groups: Groups) -> None:
+    known = [group.label for group in (*groups, *groups.fixed)]
+    for pattern in (*options.fixed, *options.only):
+        if not any(fnmatch.fnmatchcase(label, pattern) for label in known):
+            shown = ", ".join(known[:8])
+            raise UsageError(
+                f"no label is like {pattern!r}; there are {shown}{', ...' * (len(known) > 8)}"
+            )
 
 
 @contextmanager

@@ -6,6 +6,7 @@ promise to keep.  What comes out is plain: symbols of sympy, and equations betwe
 
 from __future__ import annotations
 
+import logging
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -33,6 +34,7 @@ __all__ = [
     "Where",
     "follow",
     "forgetting_caches",
+    "is_own_code",
     "leaves_of",
     "tensors_of",
 ]
@@ -123,6 +125,8 @@ class Trace:
         The sizes of the tensors that the network returns.
     calls
         By path, how modules were called.
+    notes
+        What could not be followed, and why.
     compositions
         That a size is a ``'sum'`` or a ``'product'`` of others, in the order of the elements.
     """
@@ -131,6 +135,7 @@ class Trace:
     equations: list[Equation] = field(default_factory=list)
     outputs: list[tuple[Any, ...]] = field(default_factory=list)
     calls: dict[str, Call] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
     compositions: list[tuple[str, Any, tuple[Any, ...]]] = field(default_factory=list)
 
     def compose(self, kind: str, whole: Any, parts: Sequence[Any]) -> None:
@@ -163,7 +168,15 @@ class _Sizes(ShapeEnv):
         self.trace.origins[made.node.expr] = origin
         return made
 
-    def evaluate_expr(self, orig_expr: Any, hint: Any = None, *_: Any, **__: Any) -> Any:
+    def evaluate_expr(
+        self,
+        orig_expr: Any,
+        hint: Any = None,
+        fx_node: Any = None,
+        size_oblivious: bool = False,
+        fallback_value: bool | None = None,
+        **_: Any,
+    ) -> Any:
         expr = self.replace(orig_expr)
         if not getattr(expr, "free_symbols", None):
             return expr
@@ -171,8 +184,10 @@ class _Sizes(ShapeEnv):
         if not expr.free_symbols:
             return expr
         value = expr.xreplace(self.backed_var_to_val)
-        if value.free_symbols:
-            return sympy.sympify(hint)
+        if value.free_symbols:  # something that only running on values would tell
+            if fallback_value is not None:
+                return sympy.sympify(fallback_value)
+            raise RuntimeError("a decision is taken on the values of a tensor")
         if isinstance(value, sympy.logic.boolalg.BooleanAtom):
             self._compared(expr, bool(value))
         else:  # a plain number is needed
@@ -219,6 +234,11 @@ class _Sizes(ShapeEnv):
                 return
 
 
+def is_own_code(file: str) -> bool:
+    """Return whether a file is neither torch's, nor sympy's, nor ours."""
+    return not file.startswith((_OURS, _TORCH, "<")) and "sympy" not in file
+
+
 def where(paths: Mapping[int, str]) -> Where:
     """The innermost line that is neither torch's nor ours, and the module that runs it."""
     frame: Any = sys._getframe(1)
@@ -226,7 +246,7 @@ def where(paths: Mapping[int, str]) -> Where:
     while frame is not None and (line is None or path is None):
         file = frame.f_code.co_filename
         if not file.startswith((_OURS, "<")):
-            if line is None and not file.startswith(_TORCH) and "sympy" not in file:
+            if line is None and is_own_code(file):
                 line = f"{'/'.join(Path(file).parts[-2:])}:{frame.f_lineno}"
             owner = frame.f_locals.get("self")
             if path is None and isinstance(owner, nn.Module):
@@ -275,7 +295,7 @@ def follow(
         Tensor, lambda t: mode.from_tensor(t.detach(), static_shapes=True), (args, dict(kwargs))
     )
     handles: list[Any] = []
-    with _kept(net), forgetting_caches(net), _hashable(), warnings.catch_warnings():
+    with _kept(net), forgetting_caches(net), _hashable(), _quiet(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         for path, module in net.named_modules():
             for name, value in candidates(module):
@@ -399,6 +419,17 @@ def _caches(kind: type) -> Iterator[Any]:
                     continue
                 if isinstance(inside, _lru_cache_wrapper):
                     yield inside
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """A context without what torch tells of every symbol, with the stack, to whoever listens."""
+    logger = logging.getLogger("torch.__trace")
+    was, logger.disabled = logger.disabled, True
+    try:
+        yield
+    finally:
+        logger.disabled = was
 
 
 @contextmanager

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -39,6 +40,7 @@ class Trial:
         self.solution = solution
         self.sizes = dict(solution.sizes)
         self.outputs = [[solution.of(size) for size in shape] for shape in trace.outputs]
+        self.is_partial = bool(trace.notes)
         self.modules = dict(net.named_modules())
         self.tensors = tensors_of(net)
         self.axes: dict[int, dict[int, Polynomial]] = {}
@@ -60,7 +62,10 @@ class Trial:
         followed = {self.tensors[key][0]: list(axes) for key, axes in self.axes.items()}
         self.identities = Identities(followed)
         with self.identities.recording():
-            return self._run({})
+            shapes = self._run({})
+        if self.is_partial:  # whose parts keep the sizes that they return
+            self.outputs = [list(map(Polynomial.constant, shape)) for shape in shapes]
+        return shapes
 
     def lost(self) -> dict[str, set[str]]:
         """For functions whose effect on channels is not known, the variables of these."""
@@ -85,6 +90,7 @@ class Trial:
         layouts: Mapping[Polynomial, Layout],
         without: Mapping[str, Sequence[int]] | None = None,
         runs: Sequence[Run] = (),
+        orders: Mapping[str, Any] | None = None,
     ) -> None:
         """Run the network with smaller sizes, and without some blocks.
 
@@ -98,6 +104,8 @@ class Trial:
             By path of a container, the places of the blocks that are left out.
         runs
             The runs of blocks, for the attributes that number them.
+        orders
+            Of some variables, the order in which channels are put.
 
         Raises
         ------
@@ -111,25 +119,28 @@ class Trial:
         blocks = without or {}
         check: Any = nullcontext() if blocks else self.identities.checking()
         with self._attributes(full), self._without(blocks, runs), check:
-            shapes = self._run(self._cut(values, layouts))
+            shapes = self._run(self._cut(values, layouts, orders or {}))
         expected = [tuple(size.evaluate(full) for size in shape) for shape in self.outputs]
         if shapes != expected:
             raise Misplaced(f"returns {shapes} instead of {expected}")
 
     def _cut(
-        self, values: Mapping[str, int], layouts: Mapping[Polynomial, Layout]
+        self,
+        values: Mapping[str, int],
+        layouts: Mapping[Polynomial, Layout],
+        orders: Mapping[str, Any],
     ) -> dict[str, Tensor]:
         found: dict[str, Tensor] = {}
         for key, axes in self.axes.items():
             tensor, places = self.tensors[key]
-            cut = tensor.detach()
+            cut = whole = tensor.detach()
             # Tensors are told apart by identity: what is followed is the parameter itself.
             for dim, size in axes.items():
-                if size.names.isdisjoint(values):
+                if size.names.isdisjoint({*values, *orders}):
                     continue
-                kept, _ = indices(layouts[size], values, self.sizes)
-                cut = _taken(tensor if cut.shape == tensor.shape else cut, dim, kept)
-            if cut.shape != tensor.shape:
+                kept, _ = indices(layouts[size], values, self.sizes, orders)
+                cut = _taken(tensor if cut is whole else cut, dim, kept)
+            if cut is not whole:
                 for path, name in places:
                     found[f"{path}.{name}" if path else name] = cut
         return found
@@ -187,6 +198,6 @@ class Trial:
 
 
 def _taken(tensor: Tensor, dim: int, kept: Any) -> Tensor:
-    if len(kept) and kept[-1] == len(kept) - 1:
+    if np.array_equal(kept, np.arange(len(kept))):
         return tensor.narrow(dim, 0, len(kept))
     return tensor.index_select(dim, torch.from_numpy(kept).to(tensor.device))

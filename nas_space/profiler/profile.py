@@ -33,7 +33,8 @@ class Inputs:
         The shape of one sample, without the batch: ``(3, 224, 224)``.
     inputs
         Instead: tensors, with the batch, of which only shape and type count.  A tensor; a
-        tuple of arguments; or one that ends with a dictionary of named arguments.
+        dictionary of named arguments; a tuple of arguments, or one that ends with a dictionary of
+        named ones.  (An argument that is a dictionary is given in a tuple of its own.)
     dtype
         The type of a sample given by its shape.
     batch_size
@@ -50,7 +51,9 @@ class Inputs:
             inputs = torch.empty(shape, dtype=dtype or torch.get_default_dtype(), device="meta")
         arguments: tuple[Any, ...] = inputs if isinstance(inputs, tuple) else (inputs,)
         self.kwargs: dict[str, Any] = {}
-        if len(arguments) > 1 and isinstance(arguments[-1], dict):
+        if isinstance(inputs, Mapping):
+            arguments, self.kwargs = (), dict(inputs)
+        elif len(arguments) > 1 and isinstance(arguments[-1], dict):
             arguments, self.kwargs = arguments[:-1], arguments[-1]
         self.args = torch.utils._pytree.tree_map_only(torch.Tensor, _meta, arguments)
         self.kwargs = torch.utils._pytree.tree_map_only(torch.Tensor, _meta, self.kwargs)

@@ -39,11 +39,13 @@ class Costs:
     space
         Whose architectures cost something.
     shape
-        Of one sample, without the batch.
+        Of one sample, without the batch; ``None`` where `inputs` are given.
     table
         The file with the times of blocks that ``latency`` needs.
     more
         The names of costs to show beside the usual ones, and beside those that are asked for.
+    inputs
+        What the space is called with for one sample, where that is more than a tensor.
 
     Raises
     ------
@@ -54,11 +56,12 @@ class Costs:
     def __init__(
         self,
         space: Any,
-        shape: tuple[int, ...],
+        shape: tuple[int, ...] | None,
         table: Path | str | None = None,
         more: Sequence[str] = (),
+        inputs: Any = None,
     ) -> None:
-        self._space, self._shape, self._table = space, shape, table
+        self._space, self._shape, self._table, self._inputs = space, shape, table, inputs
         self._known: dict[str, Any] = {}
         for name in (*_USUAL, *(["latency"] if table is not None else []), *more):
             self[name]
@@ -72,7 +75,9 @@ class Costs:
             There is none of this name, or what it needs is missing.
         """
         if name not in self._known:
-            found, given = find_cost(name), {}
+            found, given = find_cost(name), dict[str, Any]()
+            if self._inputs is not None:
+                given["inputs"] = self._inputs
             if "table" in found.needs:
                 if self._table is None:
                     raise UsageError(f"the cost {name!r} needs the times of blocks: give "
@@ -135,4 +140,5 @@ class Costs:
     def of_another(self, space: Any, *, latency: bool) -> Costs:
         """Return the same costs of another space, for which a table of latencies may not hold."""
         names = [name for name in self._known if latency or name != "latency"]
-        return Costs(space, self._shape, self._table if latency else None, names)
+        table = self._table if latency else None
+        return Costs(space, self._shape, table, names, self._inputs)

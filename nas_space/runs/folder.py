@@ -12,13 +12,27 @@ from ..study import signs
 from ..study.fingerprint import differences
 from .files import write_json
 
-__all__ = ["ONE_SHOT_STATE", "STUDY", "WORKER_FILE", "RunFolder", "settings_of"]
+__all__ = [
+    "COMPRESSED",
+    "COMPRESSION",
+    "ONE_SHOT_STATE",
+    "STUDY",
+    "WORKER_FILE",
+    "RunFolder",
+    "settings_of",
+]
 
 STUDY = "study.db"
 """The file that holds the trials, unless the plan names another storage."""
 
 ONE_SHOT_STATE = "work/search.safetensors"
 """The file with the state of a one-shot search."""
+
+COMPRESSION = "compress"
+"""What stands for the strategy in the settings of a compression."""
+
+COMPRESSED = "compressed.json"
+"""The file with what a compression has found."""
 
 WORKER_FILE = "work/worker"
 """The file that names the process which works at the run, or did last."""

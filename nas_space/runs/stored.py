@@ -21,7 +21,14 @@ from ..study.fingerprint import differences, unrestricted
 from ..study.ledger import WORKER
 from ..study.storage import is_file
 from ..training import load_state
-from .folder import ONE_SHOT_STATE, STUDY, WORKER_FILE, settings_of
+from .folder import (
+    COMPRESSED,
+    COMPRESSION,
+    ONE_SHOT_STATE,
+    STUDY,
+    WORKER_FILE,
+    settings_of,
+)
 from .record import rows_of
 
 __all__ = ["StoredRun", "find_runs", "open_run"]
@@ -108,7 +115,7 @@ class StoredRun:
             worker = self.folder / WORKER_FILE
             if worker.exists() and signs.lives(worker.read_text(encoding="utf-8")):
                 return "running"
-            if (self.folder / "architecture.json").exists():
+            if any((self.folder / name).exists() for name in ("architecture.json", COMPRESSED)):
                 return "finished"
         trials = [] if self.result is None else self.result.study.get_trials(deepcopy=False)
         if any(
@@ -118,6 +125,17 @@ class StoredRun:
         ):
             return "running"
         return "stored" if self.folder is None else "interrupted"
+
+    @property
+    def compressed(self) -> list[dict[str, Any]] | None:
+        """Of a compression the original and what it was made, as far as known; else ``None``."""
+        if self.folder is None or self.strategy != COMPRESSION:
+            return None
+        file = self.folder / COMPRESSED
+        if not file.exists():
+            return []
+        found: list[dict[str, Any]] = json.loads(file.read_text(encoding="utf-8"))
+        return found
 
     @property
     def conclusion(self) -> dict[str, Any]:
@@ -138,6 +156,11 @@ class StoredRun:
         """
         if not self.settings:
             return None
+        if self.compressed is not None:
+            raise UsageError(
+                f"the space of {self.place} was made of a network: `nas-space resume "
+                f"{self.place}` makes it again, and writes the report"
+            )
         space = find_space(self.settings["space"]).space(**self.settings["arguments"])
         what = differences(self.settings["described"], describe(unrestricted(space)))
         if what:

@@ -118,7 +118,10 @@ def _conditions(space: Any) -> Iterable[Any]:
 def _arguments(space: Any) -> dict[str, Any]:
     """The arguments of the constructor, defaults included, as far as they are plain data."""
     positional, keyword = getattr(space, "_arguments", ((), {}))
-    bound = inspect.signature(type(space).__init__).bind(space, *positional, **keyword)
+    try:
+        bound = inspect.signature(type(space).__init__).bind(space, *positional, **keyword)
+    except TypeError:  # made of a network, not by its class; the labels say what it is
+        return {}
     bound.apply_defaults()
     _, *arguments = bound.arguments.items()  # the first is the space itself
     return {name: _plain(value) for name, value in arguments}

@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-__all__ = ["Call", "forward", "recorded_calls", "tensors_of"]
+__all__ = ["Call", "forward", "inputs_of", "recorded_calls", "tensors_of"]
 
 _TARGETS = ("label", "labels", "target", "targets")
 
@@ -40,11 +40,17 @@ def forward(network: nn.Module, batch: Any) -> Any:
     >>> [forward(double, batch).item() for batch in (x, (x, y), {"input": x, "labels": y})]
     [2.0, 2.0, 2.0]
     """
+    arguments, keywords = inputs_of(batch)
+    return network(*arguments, **keywords)
+
+
+def inputs_of(batch: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Return the arguments that :func:`forward` calls a network with, by place and by name."""
     if isinstance(batch, list | tuple) and batch:
         batch = batch[0]
     if isinstance(batch, Mapping):
-        return network(**{name: item for name, item in batch.items() if name not in _TARGETS})
-    return network(batch)
+        return (), {name: item for name, item in batch.items() if name not in _TARGETS}
+    return (batch,), {}
 
 
 @dataclass(frozen=True)

@@ -429,3 +429,19 @@ def test_strides_that_are_chosen_multiply():
     inputs = torch.zeros(1, 1, 64, 64)
     for arch in space.sample(20, seed=0):
         assert cost.evaluate(arch) * 2 == oracle.flops(space.freeze(arch), inputs)
+
+
+def test_inputs_are_given_by_name_as_the_forward_takes_them():
+    class Net(ModelSpace):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc = MutableLinear(4, Categorical([2, 3], label="w"))
+
+        def forward(self, x: torch.Tensor, *, scale: torch.Tensor) -> torch.Tensor:
+            y: torch.Tensor = self.fc(x) * scale
+            return y
+
+    x, scale = torch.zeros(1, 4), torch.ones(1)
+    named: Any = macs(Net(), inputs={"x": x, "scale": scale})
+    assert named.evaluate({"w": 3}) == 12
+    assert macs(Net(), inputs=(x, {"scale": scale})).evaluate({"w": 3}) == 12

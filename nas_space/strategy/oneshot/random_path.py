@@ -11,7 +11,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ...errors import UsageError
-from ...mutable import Sample
+from ...mutable import MutableExpression, Sample
+from ...profiler import params
 from ...training.distillation import distillation_of, relative_error
 from ...training.forward import recorded_calls, tensors_of
 from .algorithm import OneShot
@@ -279,11 +280,17 @@ def _extreme(run: Run, sign: int) -> Sample:
             trial: Mapping[str, Any] = filled | {label: value}
             if not run.space.contains(trial):
                 continue
-            network = run.network.freeze(trial, weights="share")
             number = float(value) if isinstance(value, (int, float)) else 0.0
-            size = sign * sum(p.numel() for p in network.parameters()), sign * number
+            size = sign * _parameters(run, trial), sign * number
             if best is None or size > best:
                 best, arch[label] = size, value
         filled |= {label: arch[label]} if label in arch else {}
     found: Sample = run.space.canonical(filled)
     return found
+
+
+def _parameters(run: Run, arch: Mapping[str, Any]) -> int:
+    if "parameters" not in run.notes:
+        run.notes["parameters"] = params(run.network)
+    count = run.notes["parameters"]
+    return int(count.evaluate(arch) if isinstance(count, MutableExpression) else count)

@@ -1,0 +1,114 @@
+"""What ``nas_space.elastic`` finds in the networks that it is tested on, as a table.
+
+``python -m benchmarks.elastic`` writes ``docs/compression-coverage.md``.  Beside it stands what
+Model Optimizer and Torch-Pruning do with the same networks, in an environment where these are
+installed (``pip install nvidia-modelopt torch-pruning``).
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+import nas_space as ns
+from nas_space.compression.calling import arguments_of, call
+from tests.compression.networks import NETWORKS
+
+HEAD = """# Networks that are known to convert
+
+Made by `python -m benchmarks.elastic`, on networks with random weights of small configurations, but
+where real weights are named. *Widths* and *depths* are labels that vary; each was cut, at its
+smallest and together with the others at random. *Fixed at outputs* are those that
+`outputs="free"` would let vary as well. *Held* are labels that a trial, or what is known of the
+order of channels, did not admit. Seconds are of one processor core, for the analysis and all
+trials.
+
+| network | widths | depths | fixed at outputs | held | s | Model Optimizer | Torch-Pruning |
+|---|---|---|---|---|---|---|---|
+"""
+
+
+def row(name: str) -> str:
+    net, inputs = NETWORKS[name]()
+    start = time.process_time()
+    space = ns.elastic(net, inputs)
+    seconds = time.process_time() - start
+    groups = space.groups()
+    widths = sum(group.kind == "width" for group in groups)
+    outer = sum("outputs='free'" in str(group.reason) for group in groups.fixed)
+    held = sum(
+        "does not run" in str(g.reason) or "not known" in str(g.reason) for g in groups.fixed
+    )
+    return (
+        f"| {name} | {widths} | {len(groups) - widths} | {outer} | {held} "
+        f"| {seconds:.1f} | {optimizer(net)} | {pruning(net, inputs)} |"
+    )
+
+
+def optimizer(net: nn.Module) -> str:
+    """Return how many hyperparameters Model Optimizer finds."""
+    try:
+        import modelopt.torch.nas as mtn
+    except ImportError:
+        return "not installed"
+    try:
+        found = mtn.convert(copy.deepcopy(net), mode="autonas")
+        names = [n for n, h in mtn.named_hparams(found, configurable=True) if len(h.choices) > 1]
+    except Exception as error:  # noqa: BLE001 - what it does is what is told
+        return type(error).__name__
+    return str(len(names))
+
+
+def pruning(net: nn.Module, inputs: Any) -> str:
+    """Return how many groups Torch-Pruning finds, and whether what it cuts by half runs."""
+    try:
+        import torch_pruning
+    except ImportError:
+        return "not installed"
+    cut = copy.deepcopy(net)
+    args, kwargs = arguments_of(inputs)
+    example = kwargs or (args if len(args) > 1 else args[0])
+    try:
+        importance = torch_pruning.importance.MagnitudeImportance()
+        pruner = torch_pruning.pruner.MagnitudePruner(
+            cut, example, importance=importance, pruning_ratio=0.5
+        )
+        groups = len(list(pruner.DG.get_all_groups()))
+        pruner.step()
+    except Exception as error:  # noqa: BLE001
+        return type(error).__name__
+    try:
+        with torch.no_grad():
+            call(cut, inputs)
+    except Exception:  # noqa: BLE001
+        return f"{groups}, does not run"
+    return f"{groups}, runs"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, default=Path("docs/compression-coverage.md"))
+    parser.add_argument("names", nargs="*", help="only these networks, to the screen")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    rows = []
+    for name in options.names or NETWORKS:
+        try:
+            rows.append(row(name))
+        except ImportError as error:
+            rows.append(f"| {name} | not installed: {error.name} | | | | | | |")
+        except Exception as error:  # noqa: BLE001 - a network that does not convert is a finding
+            rows.append(f"| {name} | {type(error).__name__}: {str(error)[:80]} | | | | | | |")
+        print(rows[-1], flush=True)
+    if not options.names:
+        options.out.write_text(HEAD + "\n".join(rows) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

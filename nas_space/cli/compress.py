@@ -1,0 +1,224 @@
+"""``nas-space compress``: a network that exists made smaller."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ..errors import UsageError
+from .options import TableOption
+from .values import amount, duration
+
+__all__ = ["compress", "go"]
+
+_DEMO = ("nas_space.runs.demo:minilm", "nas_space.runs.demo:manual")
+
+_LENGTHS = "Lengths of the stages"
+
+
+def compress(
+    model: Annotated[
+        str | None,
+        typer.Option(
+            help="A folder of save_pretrained of transformers, or module:function that returns the "
+            "network.",
+            show_default="MiniLM, which nas-space[demo] brings",
+        ),
+    ] = None,
+    data: Annotated[
+        str | None,
+        typer.Option(
+            help="'digits', an .npz of x and y, or module:function: a Task, Splits, or data sets "
+            "without labels.",
+            show_default="the manual of Python, with MiniLM",
+        ),
+    ] = None,
+    max_macs: Annotated[
+        str | None,
+        typer.Option(
+            help="Multiply-adds: shares of the original or amounts, one network for each.",
+            show_default="75%,50%,25%",
+        ),
+    ] = None,
+    max_params: Annotated[
+        str | None, typer.Option(help="As --max-macs, of parameters.")
+    ] = None,
+    max_latency: Annotated[
+        str | None,
+        typer.Option(help="As --max-macs, of time; needs --latency-table. It is that of torch."),
+    ] = None,
+    most: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--max",
+            help="Budgets of any cost, as name=50%,25%; may be given repeatedly.",
+        ),
+    ] = None,
+    latency_table: TableOption = None,
+    out: Annotated[Path, typer.Option(help="The folder for all that is written.")] = Path(
+        "runs/small"
+    ),
+    again: Annotated[
+        bool, typer.Option("--resume", help="Go on with the run in --out.")
+    ] = False,
+    widths: Annotated[
+        str, typer.Option(help="Which parts of a width are tried.")
+    ] = "0.25,0.5,0.75,1",
+    share: Annotated[
+        str, typer.Option(help="One choice for each 'layer', or for all layers of a 'kind'.")
+    ] = "layer",
+    outputs: Annotated[
+        str, typer.Option(help="'free' if sizes that reach an output may vary.")
+    ] = "fixed",
+    steps: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Of training the shared weights.", rich_help_panel=_LENGTHS,
+            show_default="40 by default, 200 for a network of your own",
+        ),
+    ] = None,
+    trials: Annotated[
+        int | None,
+        typer.Option(min=1, help="To try for each budget.", rich_help_panel=_LENGTHS,
+                     show_default="16 by default, 60 for a network of your own"),
+    ] = None,
+    fine_tuning: Annotated[
+        int | None,
+        typer.Option(min=1, help="Steps for each network found.", rich_help_panel=_LENGTHS,
+                     show_default="30 by default, 200 for a network of your own"),
+    ] = None,
+    learning_rate: Annotated[float, typer.Option(help="The largest, of AdamW.")] = 3e-4,
+    batch_size: Annotated[int, typer.Option(min=1, help="Examples in a batch.")] = 32,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:0, ...")] = "auto",
+    seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
+) -> None:  # fmt: skip
+    """Make a network that exists smaller: to one budget or several, trained once.
+
+    Its weights are trained together with those of all smaller networks, and it is their teacher.
+    Interrupted at any point, the same command with --resume goes on to the same result.
+    """
+    if (model is None) != (data is None):
+        raise UsageError("--model and --data go together; without both, MiniLM is compressed")
+    given = {"steps": steps, "trials": trials, "fine_tuning": fine_tuning}
+    usual = {"steps": 40, "trials": 16, "fine_tuning": 30}
+    if model is not None:
+        usual = {"steps": 200, "trials": 60, "fine_tuning": 200}
+    lengths = usual | {name: value for name, value in given.items() if value is not None}
+    arguments = {
+        "model": model or _DEMO[0],
+        "data": data or _DEMO[1],
+        "budgets": budgets_of(most, macs=max_macs, params=max_params, latency=max_latency),
+        "latency_table": None if latency_table is None else str(latency_table),
+        "device": device,
+        "seed": seed,
+    }
+    options = {"widths": _numbers(widths), "share": share, "outputs": outputs}
+    _go(out, arguments, lengths, options, learning_rate, batch_size, resume=again, quiet=quiet)
+
+
+def budgets_of(pairs: list[str] | None, **single: str | None) -> list[dict[str, float | str]]:
+    """Return the budgets of each network, from lists of them for each cost.
+
+    A cost with one budget has that for all networks.
+
+    Raises
+    ------
+    UsageError
+        One is no amount and no share, or the lists are of different lengths.
+
+    Examples
+    --------
+    >>> budgets_of(["params=5M"], macs="50%,25%")
+    [{'params': 5000000.0, 'macs': '50%'}, {'params': 5000000.0, 'macs': '25%'}]
+    """
+    given = [pair.rpartition("=")[::2] for pair in pairs or ()]
+    given += [(name, text) for name, text in single.items() if text is not None]
+    given = given or [("macs", "75%,50%,25%")]
+    lists: dict[str, list[float | str]] = {}
+    for name, text in given:
+        if not name or not text or name in lists:
+            raise UsageError(f"--max takes name=50%,25%, each name once, but got {name}={text}")
+        lists[name] = [_budget(name, part.strip()) for part in text.split(",")]
+    count = max(map(len, lists.values()))
+    for name, budgets in lists.items():
+        if len(budgets) not in (1, count):
+            raise UsageError(
+                f"there are {len(budgets)} budgets of {name}, but {count} of another cost; give "
+                "one, or as many"
+            )
+    return [
+        {name: budgets[place % len(budgets)] for name, budgets in lists.items()}
+        for place in range(count)
+    ]
+
+
+def _budget(name: str, text: str) -> float | str:
+    from ..profiler import find_cost
+
+    if text.endswith("%"):
+        return text
+    value = duration(text) if find_cost(name).unit == "us" else amount(text)
+    assert value is not None
+    return value
+
+
+def _numbers(text: str) -> tuple[float, ...]:
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise UsageError(f"--widths takes numbers with commas, but got {text!r}") from None
+
+
+def _go(
+    out: Path,
+    arguments: dict[str, Any],
+    lengths: dict[str, int],
+    options: dict[str, Any],
+    learning_rate: float,
+    batch_size: int,
+    *,
+    resume: bool,
+    quiet: bool,
+) -> None:
+    from ..runs.compression import CompressionPlan, CompressionRun
+
+    plan = CompressionPlan(
+        **lengths, learning_rate=learning_rate, batch_size=batch_size, elastic=options
+    )
+    go(lambda: CompressionRun(out, plan=plan, resume=resume, **arguments), out, quiet=quiet)
+
+
+def go(begin: Callable[[], Any], out: Path, *, quiet: bool) -> None:
+    """Do what a compression has left to do, and show what it found."""
+    from .display import show_progress
+
+    try:
+        run = begin()
+        groups = run.space.groups()
+        typer.echo(
+            f"{type(run.original).__name__}: {len(groups)} choices, {len(groups.fixed)} sizes are "
+            f"fixed; {run.space.count():.3g} networks"
+        )
+        with show_progress(run.stages, quiet=quiet) as on_progress:
+            found = run.run(on_progress)
+    except KeyboardInterrupt:
+        typer.echo(f"interrupted; nas-space resume {out} goes on", err=True)
+        raise typer.Exit(130) from None
+    _conclude(run, found)
+
+
+def _conclude(run: Any, found: list[Any]) -> None:
+    """Write the report of a compression, and show what it found."""
+    from dataclasses import asdict
+
+    from ..report.compression import write_compression_report
+    from .display import plain_console, show_compressed
+
+    out = run.folder.path
+    file = write_compression_report(run, found, out / "report.html")
+    show_compressed(plain_console(), [asdict(one) for one in found])
+    typer.echo(f"networks in {out}/*/network, the report in {file}")

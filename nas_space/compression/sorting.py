@@ -1,0 +1,266 @@
+"""Sort the channels of a network by importance, without changing what it computes.
+
+A choice keeps the first channels.  Which these are is decided here: the channels of each width
+are permuted, in all tensors that have them alike, so that the most important come first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ..errors import UsageError, suggest
+from .calling import call
+from .layouts import Layout, indices
+from .symbolic import leaves_of
+
+__all__ = ["Axis", "Loss", "Plan", "sort"]
+
+Loss = Callable[[Any], Tensor]
+"""Of what a network returns, the number that is to change little."""
+
+
+@dataclass(frozen=True)
+class Axis:
+    """A dimension of a tensor that varies: the places of the tensor, and the layout."""
+
+    places: tuple[tuple[str, str], ...]
+    dim: int
+    layout: Layout
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How the tensors of a space are laid out.
+
+    Attributes
+    ----------
+    axes
+        The dimensions that vary.
+    sizes
+        The variables, with their values in the original.
+    labels
+        By variable, the label that decides it.
+    sortable
+        The variables whose order may change.
+    """
+
+    axes: tuple[Axis, ...]
+    sizes: Mapping[str, int]
+    labels: Mapping[str, str]
+    sortable: frozenset[str]
+
+    def of(self, name: str) -> list[Axis]:
+        """Return the axes that a variable is a part of."""
+        return [axis for axis in self.axes if name in names_in(axis.layout)]
+
+    def values(self, arch: Mapping[str, Any]) -> dict[str, int]:
+        """Return the values of the variables in an architecture."""
+        return {
+            name: arch.get(self.labels[name], size) if name in self.labels else size
+            for name, size in self.sizes.items()
+        }
+
+
+def names_in(layout: Layout) -> frozenset[str]:
+    """Return the variables in a layout."""
+    if isinstance(layout, int):
+        return frozenset()
+    if isinstance(layout, str):
+        return frozenset({layout})
+    return frozenset().union(*map(names_in, layout.parts))
+
+
+def sort(
+    space: nn.Module, plan: Plan, data: Iterable[Any] | None, by: Any, loss: Loss | None
+) -> None:
+    """Sort the channels of a space; see :meth:`ElasticSpace.sort_channels`."""
+    if by is None:
+        by = "magnitude" if data is None else "activation"
+    if not callable(by) and by not in _SCORES:
+        raise UsageError(
+            f"channels are sorted by {', '.join(_SCORES)} or a function, not {by!r}"
+            f"{suggest(str(by), _SCORES)}"
+        )
+    if by in {"activation", "taylor"} and data is None:
+        raise UsageError(f"to sort by {by!r}, data is needed: batches of inputs of the network")
+    batches = [] if data is None else list(data)
+    modules = dict(space.named_modules())
+    known = space.__dict__.setdefault("_orders", {})
+    if callable(by):
+        scores = _summed(plan, modules, lambda path, name, tensor: by(f"{path}.{name}", tensor))
+    else:
+        scores = _SCORES[by](space, plan, modules, batches, loss or _energy)
+    orders = {
+        name: np.argsort(-scores[name], kind="stable")
+        for name in sorted(plan.sortable)
+        if name in scores and np.isfinite(scores[name]).all()
+    }
+    permute(plan, modules, orders)
+    known.update({n: known[n][order] if n in known else order for n, order in orders.items()})
+
+
+def permute(
+    plan: Plan, modules: Mapping[str, nn.Module], orders: Mapping[str, np.ndarray[Any, Any]]
+) -> None:
+    """Permute the elements of tensors, in place."""
+    with torch.no_grad():
+        for axis in plan.axes:
+            if names_in(axis.layout).isdisjoint(orders):
+                continue
+            order, _ = indices(axis.layout, {}, plan.sizes, orders)
+            tensor = held(modules, axis)
+            places = torch.from_numpy(order).to(tensor.device)
+            tensor.copy_(tensor.index_select(axis.dim, places))
+
+
+def held(modules: Mapping[str, nn.Module], axis: Axis) -> Tensor:
+    """Return the tensor of an axis."""
+    path, name = axis.places[0]
+    module = modules[path]
+    found = module._parameters.get(name)
+    return module._buffers[name] if found is None else found  # type: ignore[return-value]
+
+
+def _along(score: Tensor, axis: Axis, plan: Plan, name: str) -> np.ndarray[Any, Any]:
+    """Return a score of the elements of a dimension as one of the values of a variable."""
+    total = np.zeros(plan.sizes[name])
+    flat = score.detach().double().cpu().numpy()
+    for value in range(plan.sizes[name]):
+        order = {name: np.array([value])}
+        kept, _ = indices(axis.layout, {name: 1}, plan.sizes, order)
+        total[value] = flat[kept].sum()
+    return total
+
+
+def _summed(
+    plan: Plan, modules: Mapping[str, nn.Module], score: Callable[[str, str, Tensor], Tensor]
+) -> dict[str, np.ndarray[Any, Any]]:
+    """By variable, the sums of scores of the elements of parameters."""
+    totals: dict[str, np.ndarray[Any, Any]] = {}
+    for axis in plan.axes:
+        tensor = held(modules, axis)
+        names = names_in(axis.layout) & plan.sortable
+        if not names or not isinstance(tensor, nn.Parameter):
+            continue
+        made = score(*axis.places[0], tensor).detach()
+        others = [dim for dim in range(made.dim()) if dim != axis.dim]
+        flat = made.sum(others) if others else made
+        for name in names:
+            found = _along(flat, axis, plan, name)
+            totals[name] = totals.get(name, 0) + found
+    return totals
+
+
+def _magnitude(
+    space: nn.Module, plan: Plan, modules: Mapping[str, nn.Module], batches: Any, loss: Any
+) -> dict[str, np.ndarray[Any, Any]]:
+    del space, batches, loss
+    return _summed(plan, modules, lambda _, __, tensor: tensor**2)
+
+
+def _taylor(
+    space: nn.Module,
+    plan: Plan,
+    modules: Mapping[str, nn.Module],
+    batches: Sequence[Any],
+    loss: Loss,
+) -> dict[str, np.ndarray[Any, Any]]:
+    """The square of the first-order change of the loss, if the channel were zero."""
+    parameters = list({id(p): p for p in space.parameters() if p.requires_grad}.values())
+    totals: dict[str, np.ndarray[Any, Any]] = {}
+    for batch in batches:
+        with torch.enable_grad(), space.activate(space.original):  # type: ignore[operator]
+            value = loss(call(space, batch))
+        found = torch.autograd.grad(value, parameters, allow_unused=True)
+        gradients = {id(p): g for p, g in zip(parameters, found, strict=True)}
+
+        def change(_: str, __: str, tensor: Tensor, known: Any = gradients) -> Tensor:
+            gradient = known.get(id(tensor))
+            return torch.zeros_like(tensor) if gradient is None else tensor * gradient
+
+        for name, score in _summed(plan, modules, change).items():
+            totals[name] = totals.get(name, 0) + score**2
+    return totals
+
+
+def _activation(
+    space: nn.Module,
+    plan: Plan,
+    modules: Mapping[str, nn.Module],
+    batches: Sequence[Any],
+    loss: Any,
+) -> dict[str, np.ndarray[Any, Any]]:
+    """The power of the channel, times the power of the weights that read it."""
+    del loss
+    readers = {
+        axis.places[0][0]: axis
+        for axis in plan.axes
+        if axis.places[0][1] == "weight"
+        and input_dim(modules[axis.places[0][0]]) == axis.dim
+        and names_in(axis.layout) & plan.sortable
+    }
+    powers: dict[str, Tensor] = {}
+
+    def watch(path: str) -> Callable[..., None]:
+        def hook(module: nn.Module, args: Any) -> None:
+            x = channels_last(module, args[0]).detach().double()
+            powers[path] = powers.get(path, 0) + (x**2).sum(0)
+
+        return hook
+
+    handles = [modules[path].register_forward_pre_hook(watch(path)) for path in readers]
+    try:
+        for batch in batches:
+            with torch.no_grad(), space.activate(space.original):  # type: ignore[operator]
+                call(space, batch)
+    finally:
+        for handle in handles:
+            handle.remove()
+    totals: dict[str, np.ndarray[Any, Any]] = {}
+    for path, axis in readers.items():
+        if path not in powers:
+            continue
+        weight = held(modules, axis).detach().double()
+        others = [dim for dim in range(weight.dim()) if dim != axis.dim]
+        read = (weight**2).sum(others)
+        if read.shape != powers[path].shape:
+            continue
+        for name in names_in(axis.layout) & plan.sortable:
+            totals[name] = totals.get(name, 0) + _along(read * powers[path], axis, plan, name)
+    missing = _magnitude(space, plan, modules, (), None)
+    return {name: totals.get(name, score) for name, score in missing.items()}
+
+
+def input_dim(module: nn.Module) -> int | None:
+    """Return the dimension of a layer's weight that its input is contracted with."""
+    if isinstance(module, (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)):
+        return 1 if getattr(module, "groups", 1) == 1 else None
+    if type(module).__name__ == "Conv1D":  # of transformers: a linear layer the other way round
+        return 0
+    return None
+
+
+def channels_last(module: nn.Module, x: Tensor) -> Tensor:
+    """Return the input of a layer as a matrix: a row for each place, a column for each channel."""
+    if isinstance(module, nn.modules.conv._ConvNd):
+        x = x.movedim(1, -1)
+    return x.reshape(-1, x.shape[-1])
+
+
+def _energy(outputs: Any) -> Tensor:
+    """The mean square of what a network returns: there is always one."""
+    found = [leaf for leaf in leaves_of(outputs) if leaf.is_floating_point()]
+    return torch.stack([leaf.float().square().mean() for leaf in found]).sum()
+
+
+_SCORES: dict[str, Any] = {
+    "magnitude": _magnitude,
+    "activation": _activation,
+    "taylor": _taylor,
+}

@@ -1,0 +1,126 @@
+"""One HTML file about a compression: before and after, the front over budgets, which layer gave."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from . import html
+from .architecture import COLOURS
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from ..runs.compression import Compressed, CompressionRun
+
+__all__ = ["write_compression_report"]
+
+_TIMES = (
+    "Times are those of torch on this machine, for one example; other runtimes rank networks "
+    "differently."
+)
+
+
+def write_compression_report(
+    run: CompressionRun, found: Sequence[Compressed], file: Path | str
+) -> Path:
+    """Write what a compression has found into one HTML file; return its path.
+
+    Parameters
+    ----------
+    run
+        The compression, done.
+    found
+        The original first, then the network of each budget.
+    file
+        What to write.
+    """
+    original, *rest = found
+    name = type(run.original).__name__
+    metric = run.task.main_metric
+    body = [
+        f"<h1>{escape(name)}, compressed</h1>",
+        "<h2>Before and after</h2>",
+        _costs(original, rest),
+        f"<p>{_TIMES}</p>",
+        html.figure(_front(original, rest, metric), f"{metric} against multiply-adds."),
+        "<h2>What each stage gave</h2>",
+        _stages(rest, metric),
+        "<h2>Which layers gave what</h2>",
+        _choices(run, original, rest),
+        "<h2>What varies, and what is fixed</h2>",
+        f"<pre>{escape(str(run.space.groups()))}</pre>",
+    ]
+    path = Path(file)
+    beside = path.with_name(path.name + ".partial")
+    beside.write_text(html.page(f"{name}, compressed", body), encoding="utf-8")
+    beside.replace(path)
+    return path
+
+
+def _costs(original: Compressed, rest: Sequence[Compressed]) -> str:
+    """Every cost and metric, with its share of the original's."""
+    costs, metrics = list(original.costs), list(original.scores)
+    rows = []
+    for one in (original, *rest):
+        cells = [one.name]
+        for cost in costs:
+            value = one.costs[cost] / 1000 if cost == "latency" else one.costs[cost]
+            share = one.costs[cost] / original.costs[cost] if original.costs[cost] else 1.0
+            cells.append(f"{html.number(value)} ({share:.0%})")
+        rows.append([*cells, *(f"{one.scores[metric]:.4f}" for metric in metrics)])
+    heads = ["ms" if cost == "latency" else cost for cost in costs]
+    return html.table(["network", *heads, *metrics], rows, numbers=slice(1, None))
+
+
+def _stages(rest: Sequence[Compressed], metric: str) -> str:
+    names = ["shared weights", "refitted", "tuned"]
+    rows = [
+        [one.name, *(f"{one.steps[name]:.4f}" if name in one.steps else "" for name in names)]
+        for one in rest
+    ]
+    return f"<p>{escape(metric)} on the validation split.</p>" + html.table(
+        ["network", *names], rows, numbers=slice(1, None)
+    )
+
+
+def _choices(run: CompressionRun, original: Compressed, rest: Sequence[Compressed]) -> str:
+    """For each label its value in the original, and in each network that was found."""
+    rows = []
+    for label in run.space.symbols():
+        before = original.arch.get(label)
+        cells = [str(one.arch.get(label, "-")) for one in rest]
+        rows.append([label, str(before), *cells])
+    return html.table(["choice", "original", *(one.name for one in rest)], rows)
+
+
+def _front(original: Compressed, rest: Sequence[Compressed], metric: str) -> Figure:
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import PercentFormatter
+
+    figure = Figure(figsize=(6.5, 3.8), layout="constrained")
+    axes = figure.add_subplot()
+    points: list[tuple[float, float, str]] = sorted(
+        (one.costs["macs"] / original.costs["macs"], one.scores[metric], one.name)
+        for one in (original, *rest)
+    )
+    axes.plot([p[0] for p in points], [p[1] for p in points], "o-", color=COLOURS[0])
+    for share, score, name in points:
+        axes.annotate(
+            _plain(name), (share, score), xytext=(0, 7), textcoords="offset points", fontsize=8,
+            ha="center",
+        )  # fmt: skip
+    axes.xaxis.set_major_formatter(PercentFormatter(1.0))
+    axes.set_xlabel("multiply-adds, of the original's")
+    axes.set_ylabel(metric)
+    axes.margins(0.1, 0.15)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(alpha=0.25, linewidth=0.6)
+    return figure
+
+
+def _plain(text: Any) -> str:
+    """Text that matplotlib is not to take for mathematics."""
+    return str(text).replace("$", r"\$")

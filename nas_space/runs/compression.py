@@ -1,0 +1,400 @@
+"""`CompressionRun`: a network that exists made smaller, to one or more budgets, in stages.
+
+The network becomes a space; the channels of its groups are sorted by importance, and its weights
+are trained once along paths of all sizes, with the network itself as their teacher. Then, for each
+budget, architectures are tried with the weights as they are; the best is cut out, fitted to what
+its teacher computes, trained further, scored and written.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from ..compression import elastic, save_network
+from ..errors import UsageError
+from ..mutable import Sample
+from ..strategy.oneshot import Sandwich
+from ..study import OneShotResult, SearchProgress, describe, fingerprint, inherited, search
+from ..study.progress import ShowProgress
+from ..training import (
+    Progress,
+    evaluate,
+    fit,
+    make_fabric,
+    recalibrate,
+)
+from ..training.batches import training_batches
+from ..training.forward import inputs_of
+from .costs import Costs
+from .files import write_json
+from .folder import COMPRESSED, COMPRESSION, RunFolder
+from .record import Record
+from .sources import example_of, load_model, load_task, without_masks
+from .stage import OnProgress, Stage
+
+__all__ = ["Compressed", "CompressionPlan", "CompressionRun"]
+
+_SETTINGS = ("model", "data", "latency_table", "device", "seed")
+
+
+@dataclass(frozen=True)
+class CompressionPlan:
+    """How long each stage of a compression takes.
+
+    Attributes
+    ----------
+    steps
+        Of training the shared weights.
+    trials
+        Architectures to try for each budget.
+    fine_tuning
+        Steps of training each network that was found.
+    learning_rate
+        The largest, of AdamW.
+    batch_size
+        Examples in a batch.
+    calibration
+        Batches on which channels are ranked, and layers fitted.
+    elastic
+        Arguments of :func:`nas_space.elastic`.
+    """
+
+    steps: int = 200
+    trials: int = 30
+    fine_tuning: int = 100
+    learning_rate: float = 3e-4
+    batch_size: int = 32
+    calibration: int = 8
+    elastic: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Compressed:
+    """A network of a compression: the original, or what was found within a budget.
+
+    Attributes
+    ----------
+    name
+        ``'original'``, or the budget.
+    arch
+        The architecture.
+    costs
+        Name to value, ``'latency'`` in microseconds for one example as torch runs it here.
+    scores
+        Metric to value on the test split, or on the validation split where there is no other.
+    steps
+        The main metric on the validation split after each stage: with the shared weights, refitted,
+        and tuned.
+    folder
+        Where it was written.
+    """
+
+    name: str
+    arch: Sample
+    costs: Mapping[str, float]
+    scores: Mapping[str, float]
+    steps: Mapping[str, float] = field(default_factory=dict)
+    folder: str | None = None
+
+
+class CompressionRun:
+    """A compression from the shell, in a folder.
+
+    It may be interrupted at any moment; resumed, it goes on with what is left to do.
+
+    Parameters
+    ----------
+    out
+        The folder: everything that the run needs to go on is in it.
+    model, data
+        As for :func:`~nas_space.runs.sources.load_model` and
+        :func:`~nas_space.runs.sources.load_task`.
+    budgets
+        For each network that is wanted, its budget of each cost: an amount, or a share of the
+        original's as ``'50%'``.
+    plan
+        How long each stage takes.
+    latency_table
+        Times of blocks, for budgets of latency.
+    device
+        As for :func:`~nas_space.training.make_fabric`.
+    seed
+        Of everything random.
+    resume
+        Whether to go on with a run in the folder; if there is none, one begins.
+
+    Attributes
+    ----------
+    original, space
+        The network, and the space made of it.
+    budgets
+        Name to the budgets of a network, in numbers.
+    stages
+        In their order.
+
+    Raises
+    ------
+    UsageError, DataError
+        The network or the data are not to be had, or do not go together.
+    SpaceError
+        Nothing in the network can vary.
+    InfeasibleError
+        A budget is below the smallest architecture.
+    """
+
+    def __init__(
+        self,
+        out: Path | str,
+        *,
+        model: str,
+        data: str,
+        budgets: Sequence[Mapping[str, float | str]],
+        plan: CompressionPlan | None = None,
+        latency_table: str | None = None,
+        device: str = "auto",
+        seed: int = 0,
+        resume: bool = False,
+    ) -> None:
+        self.plan, self.seed = plan or CompressionPlan(), seed
+        self.folder = RunFolder(out, resume=resume)
+        self.fabric = make_fabric(device)
+        self.original = load_model(model)
+        optimizer = partial(torch.optim.AdamW, lr=self.plan.learning_rate, weight_decay=0.01)
+        self.task = load_task(
+            data, self.original, seed, batch_size=self.plan.batch_size, optimizer=optimizer
+        )
+        self.inputs = example_of(self.task)
+        arguments, keywords = self.inputs
+        followed: Any = without_masks(self.original, keywords) or arguments
+        self.space: Any = elastic(self.original, followed, **self.plan.elastic)
+        self.costs = Costs(self.space, None, latency_table, inputs=followed)
+        self.budgets = self._amounts(budgets)
+        self._within = {name: self.costs.within(most) for name, most in self.budgets.items()}
+        settings = {
+            "strategy": COMPRESSION,
+            "space": type(self.original).__name__,
+            "model": model,
+            "data": data,
+            "wanted": [dict(budget) for budget in budgets],
+            "plan": asdict(self.plan),
+            "latency_table": latency_table,
+            "device": device,
+            "seed": seed,
+            "fingerprint": fingerprint(self.space),
+        }
+        self.folder.claim(settings, describe(self.space), {"device"})
+        self.record = Record(self.folder.path / "metrics.jsonl")
+        self.stages = [self._sorting(), self._shared_weights()]
+        for name in self.budgets:
+            self.stages += [self._search(name), self._tuning(name)]
+
+    @classmethod
+    def stored(cls, out: Path | str, settings: Mapping[str, Any], **given: Any) -> CompressionRun:
+        """Go on with the compression in a folder by its own settings, but for what is given."""
+        kept = {name: settings[name] for name in _SETTINGS}
+        plan = CompressionPlan(**settings["plan"])
+        return cls(out, budgets=settings["wanted"], plan=plan, resume=True, **{**kept, **given})
+
+    def run(self, on_progress: OnProgress = lambda *_: None) -> list[Compressed]:
+        """Do what is left to do; return the original and what was found, in the order asked."""
+        for stage in self.stages:
+            stage.do(on_progress)
+        found = [self._score("original", self.original, self.space.original)]
+        found += [self._conclude(name) for name in self.budgets]
+        write_json(self.folder.path / COMPRESSED, [asdict(one) for one in found])
+        return found
+
+    def _amounts(self, budgets: Sequence[Mapping[str, float | str]]) -> dict[str, dict[str, float]]:
+        """Return budgets in numbers, each under a name that serves as the name of a folder."""
+        found: dict[str, dict[str, float]] = {}
+        for budget in budgets:
+            most = {}
+            for cost, wanted in budget.items():
+                whole = self.costs.values(cost, self.space.original)
+                most[cost] = whole * _share(wanted) if isinstance(wanted, str) else float(wanted)
+            name = "-".join(f"{cost}-{wanted}" for cost, wanted in budget.items())
+            found[name.replace("%", "").replace(":", "-")] = most
+        if not found:
+            raise UsageError("say how small: a budget of at least one cost")
+        return found
+
+    # -- stages -------------------------------------------------------------------------------
+
+    def _sorting(self) -> Stage:
+        """Rank the channels of each group, so that a smaller width keeps the important ones."""
+
+        def do(on_progress: OnProgress) -> None:
+            # Done anew when a run goes on: the space keeps the order for what is fitted later, and
+            # the same batches give the same order.
+            self.space.sort_channels(self._batches("sort"))
+            on_progress("sorting", 1, 1, "channels by importance")
+
+        return Stage("sorting", 1, 2.0 * self.plan.calibration, do)
+
+    def _shared_weights(self) -> Stage:
+        """Train the weights of all architectures at once."""
+        steps = self.plan.steps
+
+        def do(on_progress: OnProgress) -> None:
+            def show(progress: Any) -> None:
+                if progress.step % 10 == 0 or progress.step == steps:
+                    self.record.add("shared weights", progress.step, loss=progress.loss)
+                on_progress("shared weights", progress.step, steps, f"loss {progress.loss:.3f}")
+
+            self.trained = search(
+                self.space,
+                self.task,
+                strategy=Sandwich(),
+                steps=steps,
+                seed=self.seed,
+                storage=self.folder.work / "shared-weights.safetensors",
+                every=max(1, steps // 20),
+                resume=True,
+                callbacks=[show],
+                fabric=self.fabric,
+            )
+            self.space.eval()
+
+        return Stage("shared weights", steps, 3.0, do)
+
+    trained: OneShotResult | None = None
+
+    def _search(self, name: str) -> Stage:
+        """Find the best architecture within a budget, with the shared weights."""
+        trials = self.plan.trials
+
+        def do(on_progress: OnProgress) -> None:
+            def show(progress: SearchProgress) -> None:
+                on_progress(f"search {name}", progress.done, trials, progress.findings)
+
+            result = search(
+                self._within[name],
+                inherited(self.task, batches=self.plan.calibration),
+                trials=trials,
+                storage=self.folder.work / f"{name}.db",
+                seed=self.seed,
+                callbacks=[ShowProgress(trials, show, every=0.0)],
+                resume=True,
+            )
+            self._found[name] = result.best()
+
+        return Stage(f"search {name}", trials, 1.0, do)
+
+    @property
+    def _found(self) -> dict[str, Sample]:
+        return self.__dict__.setdefault("_found_by_budget", {})  # type: ignore[no-any-return]
+
+    def _tuning(self, name: str) -> Stage:
+        """Cut the network of a budget out, fit it to its teacher, and train it further."""
+        steps = self.plan.fine_tuning
+
+        def do(on_progress: OnProgress) -> None:
+            if (self._place(name) / COMPRESSED).exists():
+                on_progress(f"fine-tuning {name}", steps, steps, "done")
+                return
+            network = self.space.freeze(self._found[name])
+            before = self._validation(network)
+            self.space.refit(network, self._batches("refit"), teacher=self.original)
+            refitted = self._validation(network)
+            if refitted < before:  # fitted to too few examples: the weights as trained are better
+                network, refitted = self.space.freeze(self._found[name]), before
+            kept = copy.deepcopy(network.state_dict())
+
+            def show(progress: Progress) -> None:
+                done, total = progress.step, progress.total
+                if done % 10 == 0 or done == total:
+                    self.record.add(f"fine-tuning {name}", done, loss=progress.loss)
+                on_progress(f"fine-tuning {name}", done, total, f"loss {progress.loss:.3f}")
+
+            fit(
+                network,
+                self.task,
+                steps=steps,
+                fabric=self.fabric,
+                seed=self.seed,
+                checkpoint=self.folder.checkpoint(f"fine-tuning {name}"),
+                every=max(1, steps // 10),
+                resume=True,
+                on_step=show,
+            )
+            tuned = self._validation(network)
+            if tuned < refitted:
+                network.load_state_dict(kept)
+                tuned = refitted
+            after = {"shared weights": before, "refitted": refitted, "tuned": tuned}
+            self._write(name, network, after)
+
+        return Stage(f"fine-tuning {name}", steps, 1.0, do)
+
+    # -- what was found --------------------------------------------------------------------------
+
+    def _place(self, name: str) -> Path:
+        return self.folder.path / name
+
+    def _write(self, name: str, network: nn.Module, steps: Mapping[str, float]) -> None:
+        network.eval()
+        place = self._place(name)
+        place.mkdir(parents=True, exist_ok=True)
+        save_network(network.to("cpu"), place / "network")
+        one = self._score(name, network, self._found[name])
+        one = replace(one, steps=dict(steps), folder=str(place / "network"))
+        write_json(place / COMPRESSED, asdict(one))
+
+    def _conclude(self, name: str) -> Compressed:
+        known = json.loads((self._place(name) / COMPRESSED).read_text(encoding="utf-8"))
+        return Compressed(**known)
+
+    def _score(self, name: str, network: nn.Module, arch: Sample) -> Compressed:
+        split = "validation" if self.task.test is None else "test"
+        scores = evaluate(network, self.task, split, fabric=self.fabric)
+        costs = {**self.costs.of(arch), "latency": self._latency(network)}
+        return Compressed(name, dict(arch), costs, scores)
+
+    def _validation(self, network: nn.Module) -> float:
+        """Return the main metric on the validation split, such that more is better."""
+        recalibrate(
+            network, self.task, batches=self.plan.calibration, fabric=self.fabric, seed=self.seed
+        )
+        return self.task.fitness(evaluate(network, self.task, fabric=self.fabric))
+
+    def _latency(self, network: nn.Module) -> float:
+        """Return the median time of one example in torch, in microseconds."""
+        arguments, keywords = self.inputs
+        network = network.to("cpu").eval()
+        times = []
+        with torch.inference_mode():
+            for _ in range(25):
+                start = time.perf_counter()
+                network(*arguments, **keywords)
+                times.append(time.perf_counter() - start)
+        return 1e6 * sorted(times)[len(times) // 2]
+
+    def _batches(self, purpose: str) -> list[Any]:
+        """Return some batches of inputs, in the form of those that the space was made with."""
+        stream = training_batches(
+            self.task.train, self.plan.batch_size, seed=self.seed, stop=self.plan.calibration,
+            stream=purpose,
+        )  # fmt: skip
+        parts = [self.fabric.to_device(inputs_of(batch)) for batch in stream]
+        return [keywords or arguments for arguments, keywords in parts]
+
+
+def _share(text: str) -> float:
+    number, percent, rest = text.strip().partition("%")
+    try:
+        share = float(number) / 100
+    except ValueError:
+        share = 0.0
+    if not percent or rest or not 0 < share <= 1:
+        raise UsageError(f"a share of the original is written as 50%, but got {text!r}")
+    return share

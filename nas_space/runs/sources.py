@@ -1,0 +1,172 @@
+"""Networks and data as the command line names them."""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections.abc import Callable, Mapping, Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from ..compression import load_network
+from ..errors import DataError, UsageError
+from ..training import Splits, Task, load_data
+from ..training.batches import one_pass
+from ..training.forward import inputs_of
+
+__all__ = ["example_of", "load_model", "load_task", "without_masks"]
+
+
+def load_model(spec: str) -> nn.Module:
+    """Load the network that a short text stands for, in evaluation mode.
+
+    Parameters
+    ----------
+    spec
+        A folder that ``save_pretrained`` of a model of ``transformers`` wrote, or
+        :func:`nas_space.save_network` of one; or ``module:function``, what the function returns.
+
+    Raises
+    ------
+    UsageError
+        There is no such folder or function, or it gives no network.
+    """
+    folder = Path(spec)
+    if folder.is_dir():
+        return _from_folder(folder).eval()
+    found = _function("--model", spec)()
+    if not isinstance(found, nn.Module):
+        raise UsageError(
+            f"--model {spec}: the function returned a {type(found).__name__}, not a network"
+        )
+    return found.eval()
+
+
+def load_task(spec: str, teacher: nn.Module, seed: int, **options: Any) -> Task:
+    """Make the task of doing what a network does, on the data that a short text stands for.
+
+    Parameters
+    ----------
+    spec
+        ``'digits'`` or an ``.npz``, as for :func:`~nas_space.training.load_data`; or
+        ``module:function``, which returns a :class:`~nas_space.training.Task` of one's own, to
+        which the teacher is added; :class:`~nas_space.training.Splits` of images with labels; or
+        one, two or three data sets, to train, validate and test, whose labels are passed over. It
+        is called with ``seed=`` if it takes that.
+    teacher
+        The network.
+    seed
+        Which examples are for what.
+    options
+        Of the task, such as `batch_size` and `optimizer`, but for a task of one's own.
+
+    Raises
+    ------
+    DataError
+        There are no such data.
+    UsageError
+        The task has no data to validate on.
+    """
+    if ":" in spec and not spec.endswith(".npz"):
+        function = _function("--data", spec)
+        takes_seed = "seed" in inspect.signature(function).parameters
+        found = function(seed=seed) if takes_seed else function()
+    else:
+        found = load_data(spec, seed)
+    if isinstance(found, Task):
+        task = found.distilled(teacher)
+    elif isinstance(found, Splits):
+        task = Task.classification(found, **options).distilled(teacher)
+    else:
+        if isinstance(found, Mapping):
+            found = [found[name] for name in ("train", "validation", "test") if name in found]
+        parts = list(found) if isinstance(found, Sequence) and len(found) <= 3 else [found]
+        task = Task.distillation(teacher, *_split(parts), **options)
+    if task.validation is None:
+        raise UsageError(
+            f"--data {spec}: candidates are compared on validation data, but there are none; "
+            "return a task with validation=..., or two data sets"
+        )
+    return task
+
+
+def example_of(task: Task) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Return what the network of a task is called with for one example.
+
+    Raises
+    ------
+    DataError
+        There are no data.
+    """
+    for batch in one_pass(task.train, 1):
+        arguments, keywords = inputs_of(batch)
+        return (
+            tuple(_first(value) for value in arguments),
+            {name: _first(value) for name, value in keywords.items()},
+        )
+    raise DataError("there are no training data")
+
+
+def without_masks(network: nn.Module, keywords: Mapping[str, Any]) -> dict[str, Any]:
+    """Return named inputs without the masks that a forward can do without.
+
+    They change neither sizes nor costs, but forwards look at their values, which is not followed.
+    """
+    known = inspect.signature(network.forward).parameters
+    return {
+        name: value
+        for name, value in keywords.items()
+        if not (name.endswith("_mask") and name in known and known[name].default is None)
+    }
+
+
+def _split(parts: list[Any]) -> list[Any]:
+    """Put a fifth of the only data set aside for validation."""
+    from torch.utils.data import random_split
+
+    from ..training.randomness import generator_of
+
+    if len(parts) > 1:
+        return parts
+    try:
+        size = len(parts[0])
+    except TypeError:
+        return parts
+    held = max(1, size // 5)
+    return list(random_split(parts[0], [size - held, held], generator_of(0, "held out", 0)))
+
+
+def _first(value: Any) -> Any:
+    return value[:1] if hasattr(value, "ndim") and value.ndim else value
+
+
+def _function(option: str, spec: str) -> Callable[..., Any]:
+    module, colon, name = spec.partition(":")
+    if not colon:
+        raise UsageError(f"{option} {spec}: there is no such folder; or give module:function")
+    try:
+        found = getattr(import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise UsageError(f"{option} {spec}: {error}") from error
+    if not callable(found):
+        raise UsageError(f"{option} {spec}: that is a {type(found).__name__}, not a function")
+    return found  # type: ignore[no-any-return]
+
+
+def _from_folder(folder: Path) -> nn.Module:
+    config = folder / "config.json"
+    if not config.exists():
+        return load_network(folder)
+    try:
+        import transformers
+    except ImportError as error:
+        raise UsageError(
+            f"{folder} holds a model of transformers, which is not installed; pip install "
+            "'nas-space[transformers]'"
+        ) from error
+    names = json.loads(config.read_text(encoding="utf-8")).get("architectures") or ["AutoModel"]
+    kind: Any = getattr(transformers, names[0], transformers.AutoModel)
+    return kind.from_pretrained(folder, local_files_only=True)  # type: ignore[no-any-return]

@@ -1,0 +1,141 @@
+"""``nas-space compress``: from a network that exists to smaller ones, in a folder."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from typer.testing import CliRunner
+
+import nas_space as ns
+from nas_space.cli.app import app
+from nas_space.errors import InfeasibleError, NasSpaceError, UsageError
+from nas_space.runs.compression import CompressionPlan, CompressionRun
+
+from . import small_models
+
+HERE = small_models.__name__
+FEW = CompressionPlan(
+    steps=6,
+    trials=4,
+    fine_tuning=4,
+    batch_size=16,
+    calibration=2,
+    elastic={"widths": (0.25, 0.5, 1.0)},
+)
+
+
+def run_of(out: Path, **given: Any) -> CompressionRun:
+    arguments: dict[str, Any] = {
+        "model": f"{HERE}:net",
+        "data": f"{HERE}:data",
+        "budgets": [{"macs": "60%"}, {"macs": "30%"}],
+        "plan": FEW,
+    }
+    return CompressionRun(out, **{**arguments, **given})
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return ns.load_network(folder, small_models.net).state_dict()
+
+
+def test_a_network_is_made_smaller_to_each_budget(tmp_path):
+    run = run_of(tmp_path / "out")
+    original, *found = run.run()
+    assert original.scores == {"fidelity": 1.0, "agreement": 1.0}
+    for one, share in zip(found, (0.6, 0.3), strict=True):
+        assert one.costs["macs"] <= share * original.costs["macs"]
+        assert one.folder is not None
+        net = ns.load_network(one.folder, run.original)
+        assert type(net) is type(run.original)
+        wanted = run.space.freeze(one.arch).state_dict()
+        assert all(value.shape == wanted[name].shape for name, value in net.state_dict().items())
+        steps = one.steps
+        assert steps["tuned"] >= steps["refitted"] >= steps["shared weights"]
+
+
+def test_a_compression_that_is_cut_off_anywhere_goes_on_to_the_same_networks(tmp_path):
+    whole = run_of(tmp_path / "whole").run()
+    cuts = ["sorting", "shared weights", "search macs-60", "fine-tuning macs-30"]
+    for cut in cuts:
+
+        def stop(stage: str, *_: Any, cut: str = cut) -> None:
+            if stage == cut:
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            run_of(tmp_path / "cut", resume=True).run(stop)
+    resumed = run_of(tmp_path / "cut", resume=True).run()
+    for one, other in zip(whole, resumed, strict=True):
+        assert (one.arch, one.scores, one.steps) == (other.arch, other.scores, other.steps)
+    for name in ("macs-60", "macs-30"):
+        mine, theirs = (weights(tmp_path / out / name / "network") for out in ("whole", "cut"))
+        assert all(torch.equal(value, theirs[key]) for key, value in mine.items())
+
+
+def test_batches_of_texts_with_masks_are_compressed_without_labels(tmp_path):
+    run = run_of(
+        tmp_path / "out",
+        model=f"{HERE}:encoder",
+        data=f"{HERE}:texts",
+        budgets=[{"params": "80%"}],
+    )
+    original, small = run.run()
+    assert small.costs["params"] <= 0.8 * original.costs["params"]
+
+
+def test_the_shell_compresses_shows_and_resumes(tmp_path):
+    shell, out = CliRunner(), str(tmp_path / "out")
+    command = [
+        *("compress", "--model", f"{HERE}:net", "--data", f"{HERE}:data", "--out", out),
+        *("--max-macs", "60%,30%", "--steps", "4", "--trials", "3", "--fine-tuning", "2"),
+        *("--batch-size", "16"),
+    ]
+    done = shell.invoke(app, command, catch_exceptions=False)
+    assert done.exit_code == 0
+    assert "macs-60" in done.output
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "Which layers gave what" in page
+    assert json.loads((tmp_path / "out" / "compressed.json").read_text())[2]["name"] == "macs-30"
+    assert "original" in shell.invoke(app, ["show", out], catch_exceptions=False).output
+    listed = shell.invoke(app, ["runs", str(tmp_path)], catch_exceptions=False).output
+    assert "2 networks" in listed
+    again = shell.invoke(app, ["resume", out], catch_exceptions=False)
+    assert again.exit_code == 0
+    with pytest.raises(UsageError, match="nas-space resume"):
+        shell.invoke(app, ["report", out], catch_exceptions=False)
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"model": "nowhere"}, "no such folder"),
+        ({"model": f"{HERE}:nothing"}, "a NoneType, not a network"),
+        ({"model": f"{HERE}:missing"}, "missing"),
+        ({"data": "weather"}, "no data 'weather'"),
+        ({"budgets": [{"macs": "0%"}]}, "written as 50%"),
+        ({"budgets": [{"macs": "150%"}]}, "written as 50%"),
+        ({"budgets": []}, "at least one cost"),
+    ],
+)
+def test_bad_input_is_refused_and_nothing_is_written(tmp_path, given, told):
+    with pytest.raises(NasSpaceError, match=told):
+        run_of(tmp_path / "out", **given)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_budget_below_the_smallest_network_is_refused_with_that(tmp_path):
+    with pytest.raises(InfeasibleError, match="the smallest is"):
+        run_of(tmp_path / "out", budgets=[{"macs": "1%"}])
+
+
+def test_lists_of_budgets_are_one_or_as_many(tmp_path):
+    shell = CliRunner()
+    command = ["compress", "--max-macs", "50%,25%", "--max-params", "1M,2M,3M"]
+    with pytest.raises(UsageError, match="2 budgets of macs, but 3"):
+        shell.invoke(app, [*command, "--out", str(tmp_path / "out")], catch_exceptions=False)
+    with pytest.raises(UsageError, match="go together"):
+        shell.invoke(app, ["compress", "--model", "x"], catch_exceptions=False)

@@ -15,6 +15,7 @@ from ..mutable import (
     LabeledMutable,
     Mutable,
     MutableExpression,
+    Sample,
     Values,
     frozen_context,
     label,
@@ -29,9 +30,10 @@ from ..tables.feasibility import check_feasible
 from ..tables.model import root_of
 from .construction import inside_space, slim
 from .freezing import freezes_itself
-from .module import CONSTRUCTED, MutableModule
+from .module import MutableModule
 from .parametrized import bound_arguments
 from .structure import ATOMS, Survey, explain_plain_layer, modules_using, refuse_misplaced
+from .trial_values import CONSTRUCTED, robust
 from .validation import check_inactive, is_retired
 
 __all__ = ["RootModule", "refuse_frozen"]
@@ -230,15 +232,15 @@ for {'first': 16, 'second': 8}
 @contextmanager
 def _undecided() -> Iterator[None]:
     """Enter a context in which a whole space is built, whatever is chosen around it."""
-    with frozen_context.bypass(), dry_run(_refuse_default):
+    with frozen_context.bypass(), dry_run(_trial_value):
         yield
 
 
-def _refuse_default(mutable: Any) -> None:
-    """Raise if all architectures would get what the default of a mutable leads to."""
-    classes = list(CONSTRUCTED)
+def _trial_value(mutable: Any, memo: Sample, retries: int) -> Any:
+    """Return the default of a mutable, but where all architectures would get what it leads to."""
+    classes = [construction.cls for construction in CONSTRUCTED]
     if any(map(freezes_itself, classes)):
-        return  # it is built anew for each architecture
+        return robust(mutable, memo, retries)  # it is built anew for each architecture
     where = classes[-1].__name__ if classes else "a space"
     raise SpaceError(
         f"ensure_frozen({mutable}) in the constructor of {where} would give every architecture "

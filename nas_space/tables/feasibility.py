@@ -11,7 +11,7 @@ from .infeasibility import refusal
 from .model import Model, find_constraints
 from .sampler import any_within
 
-__all__ = ["check_feasible"]
+__all__ = ["check_feasible", "is_feasible"]
 
 
 def check_feasible(root: Node) -> None:
@@ -31,7 +31,7 @@ def check_feasible(root: Node) -> None:
         Names the constraints that leave nothing: no fewer of them do.
     """
     declared = root.remember("_constraints", find_constraints)
-    if not declared or _is_possible(root, declared, thoroughly=True):
+    if not declared or is_feasible(root):
         return
     culprits = list(declared)
     for constraint in declared:  # a deletion filter: what remains is irreducible
@@ -48,16 +48,19 @@ def check_feasible(root: Node) -> None:
     )
 
 
-def _is_possible(
-    root: Node, constraints: Iterable[Constraint], *, thoroughly: bool = False
-) -> bool:
-    """Return whether some architecture meets constraints, or nobody can easily tell."""
+def is_feasible(root: Node) -> bool:
+    """Return whether some architecture meets the constraints of a structure, or nobody can tell."""
     try:
-        model = Model.of(root) if thoroughly else Model(root, constraints=constraints)
-        compiled = model.compiled()
+        compiled = Model.of(root).compiled()
         possible = compiled.possible
-        if possible is None:
-            return not thoroughly or any_within(compiled)
+        return any_within(compiled) if possible is None else possible
     except (DecompositionError, DomainError):
         return True
-    return possible
+
+
+def _is_possible(root: Node, constraints: Iterable[Constraint]) -> bool:
+    """Return whether some architecture meets some of them, as far as is easily told."""
+    try:
+        return Model(root, constraints=constraints).compiled().possible is not False
+    except (DecompositionError, DomainError):
+        return True

@@ -62,7 +62,7 @@ def _declared() -> list[Constraint]:
 
 
 def allowed_values(expressions: Sequence[Any], limit: int = 1024) -> list[tuple[Any, ...]]:
-    """:func:`~nas_space.mutable.distinct_values`, of which those that constraints forbid are left out.
+    """Return the distinct values that some expressions take together and constraints allow.
 
     Raises
     ------

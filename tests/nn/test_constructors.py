@@ -399,18 +399,16 @@ def test_mixtures_of_what_constraints_forbid_are_refused_where_it_cannot_be_buil
     run.advance()
 
 
-def test_what_a_class_refuses_is_refused_unless_a_constraint_forbids_it():
-    for layer in (MutableTold, InstancesTold):
-        with pytest.raises((AssertionError, SpaceError), match="1, 1|1, 2"):
+@pytest.mark.parametrize("layer", [MutableTold, InstancesTold])
+def test_what_a_class_refuses_is_refused_unless_a_constraint_forbids_it(layer):
+    class Net(ModelSpace):
+        def __init__(self) -> None:
+            super().__init__()
+            a, b = (Categorical([1, 2], label=name) for name in "ab")
+            self.layer = layer(a, b)
 
-            class Net(ModelSpace):
-                def __init__(self) -> None:
-                    super().__init__()
-                    self.layer = layer(  # noqa: B023
-                        Categorical([1, 2], label="a"), Categorical([1, 2], label="b")
-                    )
-
-            Net()
+    with pytest.raises((AssertionError, SpaceError), match="1, 1"):
+        Net()
 
 
 def test_attention_may_have_the_heads_that_constraints_leave():
@@ -422,7 +420,7 @@ def test_attention_may_have_the_heads_that_constraints_leave():
                 self.require(width % heads == 0)
             self.layer = mnn.MutableMultiheadAttention(width, heads)
 
-    with pytest.raises(SpaceError, match="cannot have 4 heads|cannot have 3 heads"):
+    with pytest.raises(SpaceError, match=r"cannot have [34] heads"):
         Attending(False)
     assert Attending(True).count() == 4
 

@@ -17,6 +17,22 @@ import numpy.typing as npt
 
 from ..errors import DecompositionError
 
+__all__ = [
+    "EXACT",
+    "FALSE",
+    "LIMIT",
+    "TRUE",
+    "Array",
+    "Auxiliary",
+    "Factor",
+    "Scope",
+    "TooLargeError",
+    "absorbed",
+    "joint_scope",
+    "merged_scope",
+    "whole",
+]
+
 Array: TypeAlias = "npt.NDArray[Any]"
 
 Scope: TypeAlias = "tuple[Any, ...]"

@@ -31,6 +31,8 @@ from .lazy import evaluate
 from .node import Node, key_of, leaves
 from .printing import brief
 
+__all__ = ["NOWHERE", "Piecewise", "codes_in", "joint", "merged"]
+
 NOWHERE = -1
 """In a factor of places: there is no value here."""
 

@@ -18,6 +18,8 @@ from ..mutable import Mutable, Values
 from ..mutable.containers import frozen
 from ..mutable.context_stack import Entered
 
+__all__ = ["Activation", "active", "current", "required"]
+
 T = TypeVar("T")
 
 _ENTERED: Entered[Activation] = Entered("activations")

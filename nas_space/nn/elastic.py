@@ -49,6 +49,7 @@ from .reparametrized import (
 from .segments import layout_of, leading
 from .structure import ATOMS, Survey
 from .trial_values import allowed_values, is_allowed, nearest_allowed
+from .widths import Widths
 
 __all__ = ["ElasticModule", "blank_layers", "put_back"]
 
@@ -86,6 +87,9 @@ class ElasticModule(ParametrizedModule):
     """Attributes that all architectures have in common, though torch derives them."""
     sizes: ClassVar[frozenset[str]] = frozenset()
     """Arguments that are only sizes of tensors, which the plain ``forward`` does not read."""
+    widths: ClassVar[Widths | None] = None
+    """The arguments that are widths, by which mixtures weight it; a class that wraps another
+    plain layer than its base says them anew, for its ``forward`` may use them otherwise."""
     is_normalization: ClassVar[bool] = False
     """Whether it normalises, for who counts normalisations apart."""
     derived: ClassVar[frozenset[str]] = frozenset()
@@ -94,6 +98,8 @@ class ElasticModule(ParametrizedModule):
     def __init_subclass__(cls, wraps: type[nn.Module] | None = None, **kwargs: Any) -> None:
         super().__init_subclass__(wraps=wraps, **kwargs)
         if wraps is not None:
+            if hasattr(cls, "plain") and "widths" not in cls.__dict__:
+                cls.widths = None
             cls.plain = wraps
 
     # -- what a class says ------------------------------------------------------------------

@@ -22,6 +22,7 @@ from .elastic import ElasticModule
 from .parametrized import ParametrizedModule
 from .segments import Places, centred, flattened, leading
 from .trial_values import allowed_values
+from .widths import Widths
 
 __all__ = [
     "MutableBatchNorm1d",
@@ -101,6 +102,7 @@ class MutableConv1d(_Convolution, nn.Conv1d, wraps=nn.Conv1d):
     """``torch.nn.Conv1d`` whose arguments may be expressions."""
 
     dimensions = 1
+    widths = Widths("in_channels", "out_channels", -2)
 
 
 class MutableConv2d(_Convolution, nn.Conv2d, wraps=nn.Conv2d):
@@ -121,36 +123,42 @@ class MutableConv2d(_Convolution, nn.Conv2d, wraps=nn.Conv2d):
     """
 
     dimensions = 2
+    widths = Widths("in_channels", "out_channels", -3)
 
 
 class MutableConv3d(_Convolution, nn.Conv3d, wraps=nn.Conv3d):
     """``torch.nn.Conv3d`` whose arguments may be expressions."""
 
     dimensions = 3
+    widths = Widths("in_channels", "out_channels", -4)
 
 
 class MutableConvTranspose1d(_TransposedConvolution, nn.ConvTranspose1d, wraps=nn.ConvTranspose1d):
     """``torch.nn.ConvTranspose1d`` whose arguments may be expressions."""
 
     dimensions = 1
+    widths = Widths("in_channels", "out_channels", -2, inputs_first=True)
 
 
 class MutableConvTranspose2d(_TransposedConvolution, nn.ConvTranspose2d, wraps=nn.ConvTranspose2d):
     """``torch.nn.ConvTranspose2d`` whose arguments may be expressions."""
 
     dimensions = 2
+    widths = Widths("in_channels", "out_channels", -3, inputs_first=True)
 
 
 class MutableConvTranspose3d(_TransposedConvolution, nn.ConvTranspose3d, wraps=nn.ConvTranspose3d):
     """``torch.nn.ConvTranspose3d`` whose arguments may be expressions."""
 
     dimensions = 3
+    widths = Widths("in_channels", "out_channels", -4, inputs_first=True)
 
 
 class MutableLinear(ElasticModule, nn.Linear, wraps=nn.Linear):
     """``torch.nn.Linear`` whose arguments may be expressions."""
 
     sizes = frozenset({"in_features", "out_features"})
+    widths = Widths("in_features", "out_features", -1)
 
     @classmethod
     def shapes(cls, arguments: Mapping[str, Any]) -> dict[str, Shape]:
@@ -195,6 +203,8 @@ class _BatchNorm(_ChannelNorm):
 class MutableBatchNorm1d(_BatchNorm, nn.BatchNorm1d, wraps=nn.BatchNorm1d):
     """``torch.nn.BatchNorm1d`` whose arguments may be expressions."""
 
+    widths = Widths("num_features", "num_features", 1, "channel")
+
 
 class MutableBatchNorm2d(_BatchNorm, nn.BatchNorm2d, wraps=nn.BatchNorm2d):
     """``torch.nn.BatchNorm2d`` whose arguments may be expressions.
@@ -202,31 +212,44 @@ class MutableBatchNorm2d(_BatchNorm, nn.BatchNorm2d, wraps=nn.BatchNorm2d):
     Running statistics are shared and updated in place, on the channels that are active.
     """
 
+    widths = Widths("num_features", "num_features", 1, "channel")
+
 
 class MutableBatchNorm3d(_BatchNorm, nn.BatchNorm3d, wraps=nn.BatchNorm3d):
     """``torch.nn.BatchNorm3d`` whose arguments may be expressions."""
+
+    widths = Widths("num_features", "num_features", 1, "channel")
 
 
 class MutableSyncBatchNorm(_ChannelNorm, nn.SyncBatchNorm, wraps=nn.SyncBatchNorm):
     """``torch.nn.SyncBatchNorm`` whose arguments may be expressions."""
 
+    widths = Widths("num_features", "num_features", 1, "channel")
+
 
 class MutableInstanceNorm1d(_ChannelNorm, nn.InstanceNorm1d, wraps=nn.InstanceNorm1d):
     """``torch.nn.InstanceNorm1d`` whose arguments may be expressions."""
+
+    widths = Widths("num_features", "num_features", 1, "channel")
 
 
 class MutableInstanceNorm2d(_ChannelNorm, nn.InstanceNorm2d, wraps=nn.InstanceNorm2d):
     """``torch.nn.InstanceNorm2d`` whose arguments may be expressions."""
 
+    widths = Widths("num_features", "num_features", 1, "channel")
+
 
 class MutableInstanceNorm3d(_ChannelNorm, nn.InstanceNorm3d, wraps=nn.InstanceNorm3d):
     """``torch.nn.InstanceNorm3d`` whose arguments may be expressions."""
+
+    widths = Widths("num_features", "num_features", 1, "channel")
 
 
 class MutableGroupNorm(_ChannelNorm, nn.GroupNorm, wraps=nn.GroupNorm):
     """``torch.nn.GroupNorm`` whose arguments may be expressions."""
 
     channels = "num_channels"
+    widths = Widths("num_channels", "num_channels", 1, "mean")
 
 
 class MutablePReLU(_ChannelNorm, nn.PReLU, wraps=nn.PReLU):
@@ -234,6 +257,7 @@ class MutablePReLU(_ChannelNorm, nn.PReLU, wraps=nn.PReLU):
 
     channels = "num_parameters"
     is_normalization = False
+    widths = Widths("num_parameters", "num_parameters", 1, "channel", broadcasts=True)
 
 
 class _ShapeNorm(ElasticModule):
@@ -250,13 +274,19 @@ class _ShapeNorm(ElasticModule):
 class MutableLayerNorm(_ShapeNorm, nn.LayerNorm, wraps=nn.LayerNorm):
     """``torch.nn.LayerNorm`` whose arguments may be expressions."""
 
+    widths = Widths("normalized_shape", "normalized_shape", -1, "mean")
+
 
 class MutableRMSNorm(_ShapeNorm, nn.RMSNorm, wraps=nn.RMSNorm):
     """``torch.nn.RMSNorm`` whose arguments may be expressions."""
 
+    widths = Widths("normalized_shape", "normalized_shape", -1, "mean")
+
 
 class MutableEmbedding(ElasticModule, nn.Embedding, wraps=nn.Embedding):  # type: ignore[misc]  # Embedding.freeze is an argument
     """``torch.nn.Embedding`` whose arguments may be expressions."""
+
+    widths = Widths(None, "embedding_dim", -1, "lookup")
 
     @classmethod
     def shapes(cls, arguments: Mapping[str, Any]) -> dict[str, Shape]:

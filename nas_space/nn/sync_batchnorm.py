@@ -15,6 +15,8 @@ from .elastic import ElasticModule
 from .layers import MutableSyncBatchNorm
 from .parametrized import signature_of
 
+__all__ = ["install"]
+
 _convert_plain: Any = nn.SyncBatchNorm.convert_sync_batchnorm
 
 

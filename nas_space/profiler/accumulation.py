@@ -1,4 +1,4 @@
-"""`Accumulator`: factors that add up or of which the largest counts, and the cost they make."""
+"""``Accumulator``: factors that add up or of which the largest counts, and the cost they make."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ from ..mutable.node import Node
 from ..nn.structure import Survey
 from ..tables.activity import Activity
 from .contexts import EVERYWHERE, Context
+
+__all__ = ["Accumulator", "added", "largest", "titled"]
 
 
 class Accumulator:

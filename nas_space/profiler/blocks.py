@@ -30,6 +30,8 @@ from .profile import Profile
 from .tensors import unflatten
 from .trace import FunctionCall, ModuleCall
 
+__all__ = ["Apart", "Block", "Timed", "shapes_in", "timed"]
+
 _MOST_VARIANTS = 256
 """Into how many combinations of widths, kernels and the like a piece may fall to be one block."""
 

@@ -11,6 +11,8 @@ from ..mutable.factors import Factor
 from ..mutable.piecewise import Piecewise
 from .contexts import Context
 
+__all__ = ["Allocation", "Claim", "Memory", "MemoryUse", "Share"]
+
 
 class Allocation:
     """Memory of one tensor.

@@ -1,4 +1,4 @@
-"""`Context`: the architectures for which something runs."""
+"""``Context``: the architectures for which something runs."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ import numpy as np
 
 from ..mutable.factors import TRUE, Array, Factor, Scope, joint_scope
 from ..mutable.piecewise import codes_in
+
+__all__ = ["EVERYWHERE", "Context", "met"]
 
 
 class Context:

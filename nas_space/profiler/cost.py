@@ -1,4 +1,4 @@
-"""`Cost`: what one call costs, and the cost of a space that follows from it."""
+"""``Cost``: what one call costs, and the cost of a space that follows from it."""
 
 from __future__ import annotations
 
@@ -23,6 +23,8 @@ from .operator_calls import OperatorCall
 from .profile import InputShape, Profile, Space, profile
 from .tensors import unflatten
 from .trace import ModuleCall
+
+__all__ = ["Cost", "LayerCall", "UnknownOperatorError"]
 
 
 class LayerCall(NamedTuple):

@@ -19,6 +19,8 @@ from .formulas import formula_for, multiply_adds
 from .operator_calls import OperatorCall
 from .profile import InputShape, Profile, Space, profile
 
+__all__ = ["Flops", "Macs", "flops", "macs", "memory"]
+
 _TABLE = 2**16
 """The largest number of combinations of labels for which the memory of a moment is one factor."""
 

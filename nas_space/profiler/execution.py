@@ -18,6 +18,8 @@ from .operator_calls import OperatorCall, OperatorRecorder
 from .plain_layers import forward_with, plain_forward
 from .tensors import flatten, unflatten
 
+__all__ = ["Execution", "Executor", "name_of"]
+
 
 class Execution:
     """What one call of a function gives and costs.

@@ -25,6 +25,8 @@ from ..nn.activation import Activation
 from ..nn.elastic import ElasticModule
 from .contexts import EVERYWHERE
 
+__all__ = ["Dead", "ExploredValues", "Explorer", "Failure", "Fork", "Frame", "Refusal"]
+
 _MOST_RUNS = 20_000
 """How often code is run again, because it needs plain values, until giving up."""
 

@@ -15,6 +15,8 @@ from ..mutable.factors import Factor
 from .contexts import Context, met
 from .explore import Failure
 
+__all__ = ["architecture", "assignments", "check"]
+
 _ASSIGNMENTS = 64
 """How many combinations of the labels of a failure are looked at."""
 

@@ -11,6 +11,8 @@ from torch import nn
 from ..errors import UsageError
 from .cost import LayerCall
 
+__all__ = ["FlopsResult", "Formula", "formula_for", "multiply_adds", "register_flops_formula"]
+
 
 class FlopsResult(NamedTuple):
     """What a module costs.

@@ -15,6 +15,8 @@ from .blocks import Block, timed
 from .latency_table import LatencyTable
 from .profile import Space, module_of, profile
 
+__all__ = ["blocks", "latency"]
+
 
 def latency(
     space: Space,

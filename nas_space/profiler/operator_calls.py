@@ -13,6 +13,8 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 
 from .operator_flops import formula_of, is_free
 
+__all__ = ["OperatorCall", "OperatorRecorder"]
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class OperatorCall:
@@ -141,7 +143,7 @@ class OperatorRecorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return tree_map_only(torch.Tensor, self.shadow, value)
 
     def _hold(self, tensor: torch.Tensor, before: dict[int, int]) -> None:
-        """Counts the memory of a result: all that is new, or by how much it has grown."""
+        """Count the memory of a result: all that is new, or by how much it has grown."""
         storage = tensor.untyped_storage()
         key, size = storage._cdata, storage.nbytes()
         known = self._alive.get(key)

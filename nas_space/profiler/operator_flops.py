@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import flop_registry
 
+__all__ = ["Formula", "aten", "formula_of", "is_free"]
+
 aten = torch.ops.aten
 
 Formula = Callable[[Any, Any, Any], int]

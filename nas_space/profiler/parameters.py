@@ -23,6 +23,8 @@ from .explore import Dead, Explorer
 from .failures import check
 from .profile import Space, module_of
 
+__all__ = ["count_parameters", "params"]
+
 
 def params(space: Space) -> Any:
     """How many learnable parameters each architecture has: numbers, not tensors.

@@ -11,6 +11,8 @@ from torch import nn
 from ..mutable.node import key_of
 from ..nn.parametrized import evaluated
 
+__all__ = ["PlainLayers", "computed_tensors", "forward_with", "plain_forward"]
+
 
 class PlainLayers:
     """Plain layers with tensors of elastic ones, each made once; equal layers share one."""

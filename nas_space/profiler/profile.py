@@ -18,6 +18,8 @@ from .failures import check
 from .recorder import Recorder
 from .trace import FunctionCall, ModuleCall
 
+__all__ = ["InputShape", "Inputs", "ModuleCost", "Profile", "Space", "module_of", "profile"]
+
 InputShape = tuple[int, ...]
 
 Space: TypeAlias = nn.Module | Restricted[Any]

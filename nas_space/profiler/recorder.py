@@ -31,6 +31,8 @@ from .tensors import VaryingNumber, VaryingObject, VaryingTensor, flatten, unfla
 from .trace import FunctionCall, ModuleCall
 from .twin import Followed, Twins
 
+__all__ = ["Recorder"]
+
 
 class Recorder(Explorer):
     """Follows a space.

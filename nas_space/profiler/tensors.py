@@ -14,6 +14,17 @@ from ..mutable.piecewise import Piecewise
 from .claims import Share
 from .contexts import Context
 
+__all__ = [
+    "Follower",
+    "Shape",
+    "VaryingNumber",
+    "VaryingObject",
+    "VaryingTensor",
+    "flatten",
+    "sized",
+    "unflatten",
+]
+
 
 class Follower(Protocol):
     """What stand-ins hand over what is done with them."""

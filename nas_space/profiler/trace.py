@@ -11,6 +11,8 @@ from .claims import Claim, MemoryUse
 from .contexts import Context
 from .execution import Execution
 
+__all__ = ["FunctionCall", "ModuleCall"]
+
 
 class FunctionCall:
     """One call of a function, for all architectures that get there.

@@ -19,6 +19,8 @@ from ..errors import SpaceError
 from ..mutable.node import Node
 from ..nn.structure import BOOKKEEPING
 
+__all__ = ["Followed", "Reporting", "Twins"]
+
 _ATOMS = frozenset(
     {int, float, str, bool, bytes, complex, type(None), type, torch.dtype, torch.device, torch.Size}
 )

@@ -13,7 +13,7 @@ from torch import nn
 
 from ..mutable import Values
 from ..nn import LayerChoice, ModelSpace, Repeat
-from ..training.scoring import preserved_modes
+from ..training.modes import preserved_modes
 from . import html
 
 if TYPE_CHECKING:

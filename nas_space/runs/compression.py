@@ -1,4 +1,4 @@
-"""`CompressionRun`: a network that exists made smaller, to one or more budgets, in stages.
+"""``CompressionRun``: a network that exists made smaller, to one or more budgets, in stages.
 
 The network becomes a space; the channels of its groups are sorted by importance, and its weights
 are trained once along paths of all sizes, with the network itself as their teacher. Then, for each

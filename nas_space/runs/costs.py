@@ -39,7 +39,7 @@ class Costs:
     space
         Whose architectures cost something.
     shape
-        Of one sample, without the batch; ``None`` where `inputs` are given.
+        Of one sample, without the batch; ``None`` where ``inputs`` are given.
     table
         The file with the times of blocks that ``latency`` needs.
     more

@@ -61,7 +61,7 @@ def load_task(spec: str, teacher: nn.Module, seed: int, **options: Any) -> Task:
     seed
         Which examples are for what.
     options
-        Of the task, such as `batch_size` and `optimizer`, but for a task of one's own.
+        Of the task, such as ``batch_size`` and ``optimizer``, but for a task of one's own.
 
     Raises
     ------

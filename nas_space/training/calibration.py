@@ -15,8 +15,8 @@ from ..errors import DataError, UsageError
 from .batches import Source, length_of, training_batches
 from .fabric import device_of, make_fabric
 from .forward import forward
+from .modes import preserved_modes
 from .randomness import generator_of, preserved_randomness
-from .scoring import preserved_modes
 from .task import Task
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import Any, Literal, Protocol, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -18,11 +18,9 @@ from torch.nn import functional as F
 
 from ..errors import DataError, UsageError
 from .fabric import device_of, unwrapped
-from .forward import Call, forward, recorded_calls, tensors_of
-from .scoring import preserved_modes
-
-if TYPE_CHECKING:
-    from .task import Metric, Task
+from .forward import RecordedCall, forward, recorded_calls, tensors_of
+from .metric import Metric
+from .modes import preserved_modes
 
 __all__ = ["Distillation", "Divergence", "relative_error", "soft_cross_entropy"]
 
@@ -145,7 +143,7 @@ class Distillation:
         for path in (*self.hidden.values(), *self.attention.values()):
             _submodule(teacher, path, "teacher")
         self._copy: nn.Module | None = None
-        self._last: tuple[list[Any], Call, dict[str, list[Call]]] | None = None
+        self._last: tuple[list[Any], RecordedCall, dict[str, list[RecordedCall]]] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         # What another process, or a copy, would not find again.
@@ -194,7 +192,7 @@ class Distillation:
         """Make a context in which a student's calls are recorded, to be compared afterwards."""
         return _recording(self, network)
 
-    def answer(self, call: Call) -> tuple[Call, dict[str, list[Call]]]:
+    def answer(self, call: RecordedCall) -> tuple[RecordedCall, dict[str, list[RecordedCall]]]:
         """Return the teacher's own call with the arguments of a student's, and those inside it."""
         given = _flat((call.arguments, call.keywords))
         if self._last is not None and _same(self._last[0], given):
@@ -211,7 +209,7 @@ class Distillation:
             }
             teacher.eval()
             output = teacher(*arguments, **keywords)
-        mine = Call(call.arguments, call.keywords, output)
+        mine = RecordedCall(call.arguments, call.keywords, output)
         self._last = [_versioned(item) for item in given], mine, inside
         return mine, inside
 
@@ -239,10 +237,10 @@ class Distillation:
 class _Record:
     """The calls of a student, and of the modules inside it that are compared."""
 
-    def __init__(self, distillation: Distillation, calls: list[Call]) -> None:
+    def __init__(self, distillation: Distillation, calls: list[RecordedCall]) -> None:
         self.distillation = distillation
         self.calls = calls
-        self.inside: dict[str, list[Call]] = {}
+        self.inside: dict[str, list[RecordedCall]] = {}
 
     def divergence(self) -> Tensor:
         """Return how far the student was from the teacher, over all of its calls."""
@@ -277,10 +275,21 @@ def _recording(distillation: Distillation, network: nn.Module) -> Iterator[_Reco
         yield record
 
 
+class Stepping(Protocol):
+    """What a teacher has to know of a task."""
+
+    @property
+    def step(self) -> Any:
+        """What computes the loss, if not the task itself."""
+
+    def training_loss(self, network: nn.Module, batch: Any) -> Tensor:
+        """Return the loss of a network on a batch."""
+
+
 class DistilledStep:
     """The step of a task and of a teacher together; see :meth:`Task.distilled`."""
 
-    def __init__(self, task: Task, distillation: Distillation, weight: float) -> None:
+    def __init__(self, task: Stepping, distillation: Distillation, weight: float) -> None:
         if not 0 < weight <= 1:
             raise UsageError(f"weight must be above 0 and at most 1, but is {weight}")
         self.task = task
@@ -293,7 +302,7 @@ class DistilledStep:
         return (1 - self.weight) * own + self.weight * record.divergence()
 
 
-def distillation_of(task: Task) -> Distillation | None:
+def distillation_of(task: Stepping) -> Distillation | None:
     """Return the teacher of a task that has one."""
     step: Any = task.step
     if isinstance(step, DistilledStep):
@@ -304,8 +313,6 @@ def distillation_of(task: Task) -> Distillation | None:
 
 def metrics_of(distillation: Distillation) -> dict[str, Metric]:
     """Return the metrics of :meth:`Distillation.compared`, the main one first."""
-    from .task import Metric
-
     metrics = {"fidelity": Metric(_fidelity), "agreement": Metric(_agreement)}
     if distillation.divergence == "kl":
         metrics = dict(reversed(metrics.items()))
@@ -337,7 +344,7 @@ def _submodule(network: nn.Module, path: str, who: str) -> nn.Module:
         ) from None
 
 
-def _matched(call: Call, answer: Call) -> tuple[Tensor, Tensor, Tensor | None]:
+def _matched(call: RecordedCall, answer: RecordedCall) -> tuple[Tensor, Tensor, Tensor | None]:
     """The output of the student, that of the teacher, and what each position counts."""
     mine, theirs = tensors_of(call.output), tensors_of(answer.output)
     shared = [name for name in theirs if name in mine and mine[name].shape == theirs[name].shape]
@@ -359,7 +366,7 @@ def _shapes(tensors: Mapping[str, Tensor]) -> str:
     return ", ".join(listed) or "no floating-point tensors"
 
 
-def _mask(call: Call) -> Tensor | None:
+def _mask(call: RecordedCall) -> Tensor | None:
     """The positions that a batch of texts fills, where there is such a mask."""
     mask = call.keywords.get("attention_mask")
     return mask if isinstance(mask, Tensor) and mask.ndim == 2 else None

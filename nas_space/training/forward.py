@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-__all__ = ["Call", "forward", "inputs_of", "recorded_calls", "tensors_of"]
+__all__ = ["RecordedCall", "forward", "inputs_of", "recorded_calls", "tensors_of"]
 
 _TARGETS = ("label", "labels", "target", "targets")
 
@@ -54,7 +54,7 @@ def inputs_of(batch: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
 
 
 @dataclass(frozen=True)
-class Call:
+class RecordedCall:
     """A call of a module: what it was given, and what it returned."""
 
     arguments: tuple[Any, ...]
@@ -63,7 +63,7 @@ class Call:
 
 
 @contextmanager
-def recorded_calls(module: nn.Module) -> Iterator[list[Call]]:
+def recorded_calls(module: nn.Module) -> Iterator[list[RecordedCall]]:
     """Note the calls of a module while a context lasts, in their order.
 
     Examples
@@ -74,10 +74,10 @@ def recorded_calls(module: nn.Module) -> Iterator[list[Call]]:
     >>> calls
     []
     """
-    calls: list[Call] = []
+    calls: list[RecordedCall] = []
 
     def note(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
-        calls.append(Call(args, kwargs, output))
+        calls.append(RecordedCall(args, kwargs, output))
 
     hook = module.register_forward_hook(note, with_kwargs=True)
     try:

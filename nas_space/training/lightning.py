@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, Protocol, cast
 
 import torch
 from torch import Tensor, nn
@@ -17,10 +17,14 @@ from .batches import Source
 from .fabric import device_of
 from .optimization import Schedule
 
-if TYPE_CHECKING:
-    from .task import Task
-
 __all__ = ["LightningSteps"]
+
+
+class Scheduled(Protocol):
+    """What a schedule has to know of a task."""
+
+    def steps(self, epochs: float) -> int:
+        """Return how many steps some epochs take."""
 
 
 class LightningSteps:
@@ -89,7 +93,7 @@ class LightningSteps:
         return rows, rows
 
     def configure(
-        self, network: nn.Module, task: Task, total_steps: int
+        self, network: nn.Module, task: Scheduled, total_steps: int
     ) -> tuple[Optimizer, Schedule | None]:
         """The module's one optimizer for a network, and its schedule."""
         del total_steps  # the module decides by itself

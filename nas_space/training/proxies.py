@@ -20,8 +20,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from ..errors import UsageError, suggest
 from .batches import training_batches
 from .fabric import device_of
+from .modes import preserved_modes
 from .randomness import preserved_randomness
-from .scoring import preserved_modes
 from .task import Task
 
 __all__ = ["PROXIES", "grad_norm", "naswot", "proxy", "synflow", "zico"]

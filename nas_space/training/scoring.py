@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, cast
 
 import torch
@@ -12,13 +10,14 @@ from torch import Tensor, nn
 from ..errors import DataError
 from .batches import is_dataset, one_pass
 from .fabric import device_of, make_fabric
+from .modes import preserved_modes
 from .randomness import preserved_randomness, seed_globally
 from .task import Task
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
-__all__ = ["STANDARD_ERROR", "evaluate", "evaluate_with_error", "predict", "preserved_modes"]
+__all__ = ["STANDARD_ERROR", "evaluate", "evaluate_with_error", "predict"]
 
 STANDARD_ERROR = "standard error"
 """The name under which a score's standard error is kept beside it."""
@@ -160,15 +159,3 @@ def _gathered(fabric: Fabric, share: Tensor) -> Tensor:
     shares = cast("Tensor", fabric.all_gather(share))
     # Process r has examples r, r + processes, ...: taken in turn, they are in order again.
     return shares.transpose(0, 1).flatten(0, 1)
-
-
-@contextmanager
-def preserved_modes(network: nn.Module) -> Iterator[None]:
-    """Put every module of ``network`` back into the mode, training or not, that it was in."""
-    modes = [(module, module.training) for module in network.modules()]
-    try:
-        yield
-    finally:
-        for module, training in modes:
-            # Not `train(mode)`, which would reach the children as well.
-            module.training = training

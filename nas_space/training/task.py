@@ -16,6 +16,7 @@ from torch.optim import Optimizer
 from ..errors import DataError, UsageError, suggest
 from .batches import Source, check_source, length_of
 from .data import Splits
+from .metric import Metric
 from .optimization import Schedule, cosine, parameter_groups
 
 if TYPE_CHECKING:
@@ -29,31 +30,6 @@ Augmentation: TypeAlias = Callable[[Tensor, torch.Generator], Tensor]
 _SPLITS = ("train", "validation", "test")
 _SGD = partial(torch.optim.SGD, lr=0.1, momentum=0.9, nesterov=True, weight_decay=4e-5)
 _ADAMW = partial(torch.optim.AdamW, lr=3e-4, weight_decay=0.01)
-
-
-@dataclass(frozen=True)
-class Metric:
-    """A number that says how good the outputs for a whole split are.
-
-    Parameters
-    ----------
-    function
-        Takes the outputs and the targets of all examples, in one tensor each, and returns a number.
-    maximize
-        Whether more is better.
-
-    Examples
-    --------
-    >>> error = Metric(lambda output, target: (output - target).abs().mean(), maximize=False)
-    >>> float(error(torch.tensor([1.0, 2.0]), torch.tensor([1.0, 4.0])))
-    1.0
-    """
-
-    function: Callable[[Tensor, Tensor], Tensor | float]
-    maximize: bool = True
-
-    def __call__(self, output: Tensor, target: Tensor) -> float:
-        return float(self.function(output, target))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -304,10 +304,12 @@ def _clip() -> dict[str, Tensor]:
 def _detr() -> Made:
     import transformers
 
-    backbone = transformers.ResNetConfig(
+    library: Any = transformers  # of which versions say other arguments
+
+    backbone = library.ResNetConfig(
         embedding_size=16, hidden_sizes=[32, 64], depths=[1, 1], out_features=["stage2"]
     )
-    config = transformers.DetrConfig(
+    config = library.DetrConfig(
         use_timm_backbone=False,
         backbone_config=backbone,
         use_pretrained_backbone=False,

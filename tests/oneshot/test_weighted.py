@@ -15,7 +15,8 @@ import nas_space as ns
 from nas_space import nn as mnn
 from nas_space.errors import SpaceError
 from nas_space.mutable import Categorical
-from nas_space.nn.decisions import Marginals, Weighted, blending, check_blendable
+from nas_space.nn.decisions import Marginals, Weighted, check_blendable
+from nas_space.nn.decisions.blend_plan import BlendPlan
 
 C = Categorical
 
@@ -189,7 +190,7 @@ def test_mixing_weights_is_mixing_outputs(row, monkeypatch):
     p, x = probabilities(space), torch.randn(2, 3, 6, 6, dtype=torch.double)
     with Weighted(p):
         by_weights = space(x)
-    monkeypatch.setattr(blending.Plan, "_together", lambda *_: False)
+    monkeypatch.setattr(BlendPlan, "_together", lambda *_: False)
     other = Chain(*ROWS[row]).double()
     other.load_state_dict(space.state_dict())
     for module in other.modules():

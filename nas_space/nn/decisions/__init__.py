@@ -6,9 +6,11 @@ know none of this.
 """
 
 from .blending import check_blendable
+from .functions import apply
 from .gated import Gated
 from .marginals import Marginals, Outcomes
 from .misread import misread
+from .mixed_number import Overriding
 from .traced import Slice, Traced
 from .weighted import Weighted
 
@@ -22,3 +24,5 @@ __all__ = [
     "check_blendable",
     "misread",
 ]
+
+Overriding.override = staticmethod(apply)

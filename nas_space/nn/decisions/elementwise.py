@@ -6,20 +6,23 @@ Here, too, is what all rules of functions have in common.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import Tensor
 
-from .mixed_tensor import (
-    Axes,
-    MixedAxis,
-    MixedNumber,
-    MixedTensor,
-    mixer_of,
-)
+from .mixed_axis import Axes, MixedAxis
+from .mixed_number import MixedNumber
+from .mixed_tensor import MixedTensor, mixer_of
 
-if TYPE_CHECKING:
-    pass
+__all__ = [
+    "Rule",
+    "arguments_of",
+    "axis_at",
+    "elementwise",
+    "is_in_place",
+    "joined_axes",
+    "wide_of",
+]
 
 
 Rule = Callable[[str, Any, Any, Any], Any]

@@ -9,14 +9,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from .mixed_tensor import (
-    MixedTensor,
-    mixed_in,
-    named,
-    refused,
-    run_by_cases,
-    union,
-)
+from .cases import run_by_cases
+from .mixed_tensor import MixedTensor, mixed_in
+from .mixer import union
+from .refusals import named, refused
 
 if TYPE_CHECKING:
     pass
@@ -31,6 +27,8 @@ from .per_dimension import (
 )
 from .reshaping import channel_shuffle, glu, pixel_shuffle, pixel_unshuffle, reshaped
 from .selection import along_own_dims, get_item, narrow, select, set_item, split, unbind
+
+__all__ = ["apply"]
 
 
 def apply(function: Any, args: Any, kwargs: Any) -> Any:

@@ -9,6 +9,8 @@ import torch
 from ..elastic import ElasticModule
 from .weighted import Weighted
 
+__all__ = ["misread"]
+
 
 def misread(space: Any, *inputs: Any, **keywords: Any) -> list[str]:
     """Return what layers read elements of their input by the weights of others.

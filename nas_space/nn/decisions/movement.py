@@ -9,19 +9,16 @@ import numpy as np
 import torch
 
 from ..segments import Indices
-from .mixed_tensor import (
-    MixedAxis,
-    MixedNumber,
-    MixedTensor,
-    Values,
-    mixed_in,
-    mixer_of,
-    union,
-)
+from .mixed_axis import MixedAxis
+from .mixed_number import MixedNumber
+from .mixed_tensor import MixedTensor, mixed_in, mixer_of
+from .mixer import Mixer, Values, union
 
 if TYPE_CHECKING:
-    from .weighted import Weighted
+    pass
 from .elementwise import arguments_of, axis_at, joined_axes, wide_of
+
+__all__ = ["cat", "expanded", "permuted", "repeated", "stack"]
 
 
 def cat(_: str, function: Any, args: Any, kwargs: Any) -> Any:
@@ -49,7 +46,7 @@ def cat(_: str, function: Any, args: Any, kwargs: Any) -> Any:
     return MixedTensor.of(mixer, function([wide_of(t) for t in tensors], dim), axes)
 
 
-def _concatenated(mixer: Weighted, tensors: Sequence[Any], dim: int) -> MixedAxis | None:
+def _concatenated(mixer: Mixer, tensors: Sequence[Any], dim: int) -> MixedAxis | None:
     parts = [axis_at(t, dim) for t in tensors]
     first = next((part for part in parts if part is not None), None)
     if first is None:
@@ -60,7 +57,7 @@ def _concatenated(mixer: Weighted, tensors: Sequence[Any], dim: int) -> MixedAxi
     return found
 
 
-def _chain(mixer: Weighted, parts: Sequence[Any], sizes: Sequence[int]) -> MixedAxis:
+def _chain(mixer: Mixer, parts: Sequence[Any], sizes: Sequence[int]) -> MixedAxis:
     starts = np.cumsum([0, *sizes[:-1]])
 
     def indices(values: Values) -> Indices:

@@ -7,14 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from .mixed_tensor import (
-    MixedTensor,
-    mixed_in,
-)
+from .mixed_tensor import MixedTensor, mixed_in
 
 if TYPE_CHECKING:
     pass
 from .elementwise import Rule, arguments_of
+
+__all__ = ["along_given_dims", "normalized_dims", "of_last_dims", "padded_dims", "spatial_dims"]
 
 
 def along_given_dims(names: Sequence[str], defaults: dict[str, Any]) -> Rule:

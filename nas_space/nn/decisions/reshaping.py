@@ -13,25 +13,22 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ...mutable.factors import Array
 from ...mutable.node import key_of
 from ..segments import Indices
 from .marginals import Support
-from .mixed_tensor import (
-    Absent,
-    Array,
-    MixedAxis,
-    MixedNumber,
-    MixedShape,
-    MixedTensor,
-    Values,
-    readers_of,
-    union,
-)
+from .mixed_axis import MixedAxis
+from .mixed_number import MixedNumber, MixedShape
+from .mixed_tensor import MixedTensor
+from .mixer import Values, readers_of, union
+from .refusals import Absent
 
 if TYPE_CHECKING:
     pass
 from .elementwise import arguments_of
 from .per_dimension import along_given_dims
+
+__all__ = ["channel_shuffle", "glu", "pixel_shuffle", "pixel_unshuffle", "reshaped"]
 
 
 def reshaped(name: str, _function: Any, args: Any, kwargs: Any) -> Any:

@@ -12,20 +12,17 @@ from torch import Tensor
 
 from ..segments import Indices
 from .marginals import Support
-from .mixed_tensor import (
-    Absent,
-    MixedAxis,
-    MixedNumber,
-    MixedTensor,
-    Values,
-    mixed_in,
-    readers_of,
-    union,
-)
+from .mixed_axis import MixedAxis
+from .mixed_number import MixedNumber
+from .mixed_tensor import MixedTensor, mixed_in
+from .mixer import Values, readers_of, union
+from .refusals import Absent
 
 if TYPE_CHECKING:
     pass
 from .elementwise import Rule, arguments_of, axis_at, joined_axes, wide_of
+
+__all__ = ["Ranks", "along_own_dims", "get_item", "narrow", "select", "set_item", "split", "unbind"]
 
 Ranks = Callable[[int, Values], Any]
 """Of so many elements, which are taken under some values, in order."""

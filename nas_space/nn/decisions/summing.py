@@ -3,33 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from ...mutable.node import Node, key_of, leaves
-from .mixed_tensor import (
-    Absent,
-    Atoms,
-    Axes,
-    MixedAxis,
-    MixedTensor,
-    Values,
-    by_cases,
-    refused,
-    union,
-)
-
-if TYPE_CHECKING:
-    from .weighted import Weighted
+from .cases import by_cases
+from .mixed_axis import Axes, MixedAxis
+from .mixed_tensor import MixedTensor
+from .mixer import Atoms, Mixer, Values, union
+from .refusals import Absent, refused
 
 Case = tuple[Values, Tensor, Tensor]
 """What reads the expressions; the weight; what there is."""
 
 
-def summed(mixer: Weighted, axes: Axes, cases: Sequence[Case]) -> Any:
+def summed(mixer: Mixer, axes: Axes, cases: Sequence[Case]) -> Any:
     """Return one tensor for several cases: at each place, their mean over those that have it.
 
     Parameters
@@ -98,9 +89,7 @@ def _there(tensor: MixedTensor, values: Values) -> Tensor:
     return found
 
 
-def sum_of_branches(
-    mixer: Weighted, choice: Any, branches: Sequence[tuple[Tensor, Any, Any]]
-) -> Any:
+def sum_of_branches(mixer: Mixer, choice: Any, branches: Sequence[tuple[Tensor, Any, Any]]) -> Any:
     """Return the mixture of what the branches of a choice give, of which some differ.
 
     Parameters

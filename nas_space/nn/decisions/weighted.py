@@ -14,9 +14,13 @@ from ...errors import SpaceError
 from ...mutable.node import Node, key_of
 from ..activation import Activation
 from .blending import blend
+from .cases import MOST_CASES
 from .marginals import Known, Marginals, Outcomes
-from .mixed_tensor import MOST_CASES, Atoms, MixedTensor, Values, mixed_in, reader_of
+from .mixed_tensor import MixedTensor, mixed_in
+from .mixer import Atoms, Mixer, Values, reader_of
 from .summing import sum_of_branches, total_of
+
+__all__ = ["Mixture", "Weighted"]
 
 
 class Weighted(Activation):
@@ -205,7 +209,7 @@ class _Only:
 class Mixture:
     """A sum of outputs by weights; each may be a tensor, ``None``, or hold several tensors."""
 
-    def __init__(self, mixer: Weighted, choice: Any) -> None:
+    def __init__(self, mixer: Mixer, choice: Any) -> None:
         self.mixer = mixer
         self.choice = choice
         self.result: Any = None

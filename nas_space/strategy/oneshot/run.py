@@ -18,13 +18,13 @@ from ...errors import CheckpointError, DivergenceError, InfeasibleError, UsageEr
 from ...mutable import Sample
 from ...nn.decisions import Traced
 from ...training import Progress, Task, evaluate, recalibrate, training_batches
+from ...training.modes import preserved_modes
 from ...training.randomness import (
     generator_of,
     preserved_randomness,
     seed_globally,
     seed_of,
 )
-from ...training.scoring import preserved_modes
 from ...training.weights import check_fit
 from .algorithm import OneShot
 from .penalty import Penalty
@@ -164,7 +164,15 @@ class Run:
         self.network: Any = getattr(space, "space", space)
         self.symbols = self.network.symbols()
         self.allowed = allowed_codes(space)
-        self.trainer = SharedWeightsTrainer(self, steps=steps, epochs=epochs, fabric=fabric)
+        self.trainer = SharedWeightsTrainer(
+            self.network,
+            task,
+            lambda batch: strategy.train(self, batch),
+            steps=steps,
+            epochs=epochs,
+            seed=seed,
+            fabric=fabric,
+        )
         self.fabric = self.trainer.fabric
         self.warmup = task.steps(strategy.warmup_epochs) if strategy.warmup_epochs else 0
         self.policy: Any = None

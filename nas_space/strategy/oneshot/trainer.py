@@ -2,29 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from ...nn.decisions import Slice, Traced
-from ...training import Progress, Trainer, used_slices
+from ...training import Progress, Task, Trainer, used_slices
 from ...training.randomness import generator_of
-
-if TYPE_CHECKING:
-    from .run import Run
 
 __all__ = ["SharedWeightsTrainer"]
 
 
 class SharedWeightsTrainer(Trainer):
-    """Train the weights of a space as the algorithm says, and only those that took part."""
+    """Train the weights of a space as the algorithm says, and only those that took part.
 
-    def __init__(self, run: Run, **arguments: Any) -> None:
-        super().__init__(run.network, run.task, seed=run.seed, **arguments)
-        self.run = run
+    Parameters
+    ----------
+    network, task, arguments
+        As for :class:`~nas_space.training.Trainer`.
+    step
+        Leaves the gradients of the weights for a batch, and returns the loss.
+    """
+
+    def __init__(
+        self, network: Any, task: Task, step: Callable[[Any], Tensor], **arguments: Any
+    ) -> None:
+        super().__init__(network, task, **arguments)
+        self.space = network
+        self._train_on = step
         self.used: list[Traced] = []
         self._coming: Any = None
         self._after = ExitStack()
@@ -37,7 +45,7 @@ class SharedWeightsTrainer(Trainer):
 
     def along(self, arch: Mapping[str, Any]) -> Traced:
         """A path that is noted, for the update to leave everything else alone."""
-        path = Traced(self.run.network.read(arch))
+        path = Traced(self.space.read(arch))
         self.used.append(path)
         return path
 
@@ -66,7 +74,7 @@ class SharedWeightsTrainer(Trainer):
 
     def gradients(self, batch: Any) -> Tensor:
         self.used.clear()
-        loss = self.run.strategy.train(self.run, batch)
+        loss = self._train_on(batch)
         slices = [part for path in self.used for part in path.used]
         self.used.clear()
         if self.fabric.world_size > 1:

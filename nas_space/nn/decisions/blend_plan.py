@@ -1,0 +1,295 @@
+"""``BlendPlan``: how an elastic layer is mixed, worked out once for the values that it may have."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import numpy as np
+import numpy.typing as npt
+
+from ...errors import SpaceError
+from ...mutable.node import leaves
+from ..elastic import ElasticModule
+from ..parametrized import evaluated, expressions_in
+from ..segments import AxisLayout, Indices, Places, layout_of
+from .marginals import Known, Marginals, Outcomes, Support
+from .mixed_axis import Axes, MixedAxis, axis_of
+from .mixed_tensor import MixedTensor
+from .mixer import Atoms, reader_of, union
+from .weight_masks import InputOrder, Mask, kernel_places, spread
+
+__all__ = ["BlendPlan", "not_mixable", "plan_of"]
+
+
+def plan_of(
+    layer: ElasticModule, marginals: Marginals, known: Known, x: MixedTensor | None = None
+) -> BlendPlan:
+    """Return how a layer is mixed; worked out once for each set of values that it may have."""
+    plans = _PLANS.setdefault(layer.blueprint, {})
+    axes = None if x is None else x.axes if x.wide is not None else ()
+    atoms = union(_wanted(layer), () if x is None else x.atoms)
+    outcomes = marginals.outcomes(atoms, known)
+    everything = marginals.outcomes(_wanted(layer))
+    read = None if axes is None else tuple(map(id, axes))
+    key = (id(outcomes), id(everything), read, layer.reparametrization is None)
+    if key not in plans:
+        if len(plans) > _REMEMBERED:
+            plans.clear()
+        plans[key] = BlendPlan(layer, atoms, outcomes, everything, axes, marginals.support)
+    plan: BlendPlan = plans[key]
+    return plan
+
+
+_PLANS: WeakKeyDictionary[Any, dict[Any, BlendPlan]] = WeakKeyDictionary()
+"""Not kept by the layers, of which everything they hold is cloned and stored."""
+
+_REMEMBERED = 256
+
+
+def _wanted(layer: ElasticModule) -> Atoms:
+    """The expressions that a layer's arguments, and the places of its elements, depend on."""
+    blueprint = layer.blueprint
+    found = _WANTED.get(blueprint)
+    if found is None:
+        widths = layer.widths
+        names = () if widths is None else (widths.inputs, widths.outputs)
+        sizes = [layout_of(_width(layer.args[n])) for n in names if n and n in layer.args]
+        atoms = [atom for layout in sizes for atom in layout.atoms]
+        found = _WANTED[blueprint] = union(blueprint.wanted, blueprint.atoms, atoms)
+    return found
+
+
+_WANTED: WeakKeyDictionary[Any, Atoms] = WeakKeyDictionary()
+
+
+class BlendPlan:
+    """How a layer is mixed.
+
+    Attributes
+    ----------
+    atoms
+        The expressions that its arguments, the places of its elements and of those of its input
+        depend on.
+    widest
+        What it is at its largest, in all that any of the outcomes has of it.
+    together
+        Whether one run with mixed weights does it.
+    columns
+        Puts the weights of input elements where these are; ``None`` if they are there.
+    mask
+        How weights are mixed; ``None`` if they are taken as they are.
+    rows
+        The plain arguments in each of the outcomes.
+    needs_width
+        The argument that says how wide the input is, if that differs.
+    output
+        The axis of the output's width; ``None`` if that is the same for all.
+    """
+
+    def __init__(
+        self,
+        layer: ElasticModule,
+        atoms: Atoms,
+        outcomes: Outcomes,
+        everything: Outcomes,
+        axes: Axes | None,
+        support: Support,
+    ) -> None:
+        # Kept, so that plans can be told apart by the identity of what they are for.
+        self.outcomes, self.everything, self.axes = outcomes, everything, axes
+        self.atoms = atoms
+        self.values = [reader_of(atoms, value) for value in outcomes.values]
+        self.rows = [
+            {name: evaluated(a, values) for name, a in layer.args.items()} for values in self.values
+        ]
+        wanted = _wanted(layer)
+        # Inputs are as wide as the widest, whatever is known here.
+        largest = reader_of(wanted, tuple(map(_largest, zip(*everything.values, strict=True))))
+        self.everything_values = [reader_of(wanted, value) for value in everything.values]
+        self.full = {name: evaluated(a, largest) for name, a in layer.args.items()}
+        self.widest = layer.blueprint.make(largest, lambda axis: Places.of(self.region(axis)))
+        self.widths = layer.widths
+        self.varying = {
+            name: expressions_in(value)
+            for name, value in layer.args.items()
+            if expressions_in(value) and any(row[name] != self.full[name] for row in self.rows)
+        }
+        self.mask: Mask | None = None
+        self.columns: InputOrder | None = None
+        self.output: MixedAxis | None = None
+        self.needs_width = ""
+        self.misplaced = False
+        if self.widths is not None:
+            inputs, outputs = str(self.widths.inputs), self.widths.outputs
+            self.output = axis_of(_width(layer.args[outputs]), support)
+            self.own = (
+                axis_of(_width(layer.args[inputs]), support) if inputs in layer.args else None
+            )
+            self.needs_width = inputs if self.own is not None and inputs in self.varying else ""
+        self.together = self._reads_together(layer) and (not self.varying or self._together(layer))
+        if not self.together:
+            self._check(layer)
+
+    def output_axes(self, x: Any) -> Axes | None:
+        """Return the axes of the output for an input; ``None`` if it does not differ."""
+        if self.widths is None or (self.output is None and not isinstance(x, MixedTensor)):
+            return None
+        if isinstance(x, MixedTensor):
+            assert x.wide is not None
+            axes = list(x.axes)
+            if self.widths.inputs is None:
+                axes.append(None)
+        else:
+            axes = [None] * (x.dim() + (self.widths.inputs is None))
+        axes[self.widths.axis] = self.output
+        return tuple(axes)
+
+    def _reads_together(self, layer: ElasticModule) -> bool:
+        """Whether an input can be read as it lies, the weights put where its elements are."""
+        axes = self.axes
+        if axes is None:
+            return True
+        if self.widths is None or not axes or self.widths.inputs is None:
+            return False
+        place = self.widths.axis % len(axes)
+        mapped = {d for d in range(len(axes)) if d == 0 or (self.widths.axis == -1 and d != place)}
+        if any(axis is not None and d != place and d not in mapped for d, axis in enumerate(axes)):
+            return False
+        mine, its = self.own, axes[place]
+        self.misplaced = mine is not None and its is not None and not mine.is_like(its)
+        if mine is None or its is None:
+            return mine is its and self.widths.reads != "mean"
+        if self.widths.reads == "mean":
+            return False
+        if mine.is_like(its):
+            return True
+        if self.widths.reads == "channel" or self._grouped():
+            return False
+        if layer.reparametrization is not None:
+            return False  # its weight is not there yet
+        self.columns = self._order_of(mine, its)
+        return self.columns is not None
+
+    def _grouped(self) -> bool:
+        return any(row.get("groups", 1) != 1 for row in self.rows)
+
+    def region(self, axis: AxisLayout) -> Indices:
+        """The places of all elements of an axis that there may be, whatever is known here."""
+        return np.unique(np.concatenate([axis.indices(v) for v in self.everything_values]))
+
+    def there(self, size: Any) -> npt.NDArray[Any]:
+        """Return which elements of an axis of some size are there in which outcome."""
+        axis = layout_of(size)
+        region = self.region(axis)
+        return np.stack([np.isin(region, axis.indices(values)) for values in self.values])
+
+    def _together(self, layer: ElasticModule) -> bool:
+        if self.widths is None or layer.reparametrization is not None:
+            return False
+        if self.widths.reads == "channel":
+            return set(self.varying) == {self.widths.outputs} and not (
+                self.widths.broadcasts and any(row[self.widths.outputs] == 1 for row in self.rows)
+            )
+        if self.widths.reads == "sum":
+            self.mask = self._mask_of(layer)
+            return self.mask is not None
+        return self.widths.reads == "lookup" and set(self.varying) <= {self.widths.outputs}
+
+    def _mask_of(self, layer: ElasticModule) -> Mask | None:
+        """The mask over the weights of a convolution or linear layer; ``None`` if there is none."""
+        assert self.widths is not None
+        inputs, outputs = str(self.widths.inputs), self.widths.outputs
+        kinds = {inputs, outputs, "bias"}
+        convolution = "kernel_size" in layer.args
+        if convolution:
+            kinds |= {"kernel_size", "padding", "groups"}
+        if not set(self.varying) <= kinds:
+            return None
+        rows, full = self.rows, self.full
+        o_there = self.there(layer.args[outputs])
+        columns = self.columns
+        i_there = self.there(layer.args[inputs]) if columns is None else columns.there
+        kernels: list[npt.NDArray[Any]] = []
+        if convolution:
+            every = [row["groups"] for row in (*rows, full)]
+            depthwise = all(r["groups"] == r[inputs] == r[outputs] for r in (*rows, full))
+            if depthwise or not {inputs, outputs, "groups"} & set(self.varying):
+                # An output channel reads its own channel, or always the same ones.
+                i_there = np.ones((len(rows), 1), bool)
+            elif set(every) != {1}:
+                return None
+            dimensions = getattr(layer, "dimensions")  # noqa: B009 - of convolutions only
+            if not (found := kernel_places(rows, full, dimensions)):
+                return None
+            kernels = list(found)
+        axes = [o_there, i_there]
+        if self.widths.inputs_first and i_there.shape[1] > 1:
+            axes.reverse()
+        output_axis = 0 if axes[0] is o_there else 1
+        return Mask([*axes, *kernels], output_axis, [bool(row["bias"]) for row in rows])
+
+    def _order_of(self, mine: MixedAxis, its: MixedAxis) -> InputOrder | None:
+        """Return what puts weights where the input is; ``None`` if it differs by outcome."""
+        source = np.full(its.size, -1, np.int64)
+        there = np.zeros((len(self.values), its.size), bool)
+        for place, values in enumerate(self.values):
+            own, given = mine.indices(values), its.indices(values)
+            if len(own) != len(given) or len(np.unique(given)) != len(given):
+                return None
+            before = source[given]
+            if ((before != -1) & (before != own)).any():
+                return None
+            source[given] = own
+            there[place, given] = True
+        source[source == -1] = 0
+        assert self.widths is not None
+        return InputOrder(source, 0 if self.widths.inputs_first else 1, there)
+
+    def _check(self, layer: ElasticModule) -> None:
+        """Refuse what cannot be run for one shape after another either."""
+        if self.widths is None or "kernel_size" not in layer.args:
+            return
+        what = type(layer).__name__
+        for name in self.varying:
+            if name in {"stride", "dilation"}:
+                raise not_mixable(what, f"the {name} of a convolution", self.varying[name])
+        if not self._same_size():
+            guilty = [e for n in ("padding", "kernel_size") for e in self.varying.get(n, ())]
+            raise not_mixable(what, "a padding that changes the shape", guilty)
+
+    def _same_size(self) -> bool:
+        return len({_overhang(row) for row in self.rows}) == 1
+
+
+def not_mixable(what: str, thing: str, expressions: list[Any]) -> SpaceError:
+    """Return the error for a layer that cannot be mixed over some of its arguments."""
+    labels = [symbol.name for symbol in leaves(*expressions)]
+    return SpaceError(
+        f"{what} cannot be mixed over {thing}, which depends on the label"
+        f"{'s' if len(labels) > 1 else ''} {', '.join(map(repr, labels))}; choose between layers "
+        "(LayerChoice) instead, or take a strategy that samples, such as RandomOneShot"
+    )
+
+
+def _largest(values: tuple[Any, ...]) -> Any:
+    try:
+        return max(values)
+    except TypeError:
+        return values[0]
+
+
+def _overhang(row: Mapping[str, Any]) -> Any:
+    """By how much the output of a convolution of stride 1 is smaller than its input."""
+    n = max((len(v) for v in row.values() if isinstance(v, tuple)), default=1)
+    if row["padding"] == "same":
+        return (0,) * n
+    padding = (0,) * n if row["padding"] == "valid" else spread(row["padding"], n)
+    kernel, dilation = spread(row["kernel_size"], n), spread(row["dilation"], n)
+    return tuple(d * (k - 1) - 2 * p for k, d, p in zip(kernel, dilation, padding, strict=True))
+
+
+def _width(size: Any) -> Any:
+    """The width of the last dimension, which is the one of a shape that can be mixed."""
+    return size[-1] if isinstance(size, (tuple, list)) else size

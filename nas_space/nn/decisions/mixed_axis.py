@@ -1,0 +1,110 @@
+"""``MixedAxis``: where the elements of a dimension are, for each architecture of a mixture."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from ...mutable.node import Node
+from ..segments import Indices, layout_of
+from .marginals import Support, labels_of
+from .mixer import Atoms, Values, readers_of, union
+
+__all__ = ["Axes", "MixedAxis", "axis_of"]
+
+
+class MixedAxis:
+    """Where the elements of one dimension are, for every value of some expressions.
+
+    Parameters
+    ----------
+    atoms
+        The expressions.
+    size
+        How long the dimension is in the tensor that has it.
+    indices
+        Gives the places of the elements under some values, in order.
+    support
+        The codes that labels may have.
+    """
+
+    __slots__ = ("_memo", "_readers", "atoms", "indices", "size", "support")
+
+    def __init__(
+        self, atoms: Atoms, size: int, indices: Callable[[Values], Indices], support: Support
+    ) -> None:
+        self.atoms = atoms
+        self.size = size
+        self.indices = indices
+        names = frozenset().union(*map(labels_of, atoms))
+        self.support = tuple((name, codes) for name, codes in support if name in names)
+        self._memo: dict[Any, Any] = {}
+        self._readers: list[Values] | None = None
+
+    def readers(self) -> list[Values]:
+        """Return what reads the expressions, for each combination of their values."""
+        if self._readers is None:
+            self._readers = readers_of(self.atoms, self.support)
+        return self._readers
+
+    def remember(self, key: Any, make: Callable[[], Any]) -> Any:
+        """Return what follows from the axis, worked out once.
+
+        What the key names by its identity has to be kept by what is made.
+        """
+        if key not in self._memo:
+            if len(self._memo) > _REMEMBERED:
+                self._memo.clear()
+            self._memo[key] = make()
+        return self._memo[key]
+
+    def is_like(self, other: MixedAxis) -> bool:
+        """Whether the same elements are there under all values."""
+        if self is other:
+            return True
+        found: bool = self.remember(("like", id(other)), lambda: (other, self._compared(other)))[1]
+        return found
+
+    def _compared(self, other: MixedAxis) -> bool:
+        if self.size != other.size:
+            return False
+        return all(
+            np.array_equal(self.indices(values), other.indices(values))
+            for values in readers_of(union(self.atoms, other.atoms), self.support + other.support)
+        )
+
+
+_REMEMBERED = 512
+Axes: TypeAlias = "Sequence[MixedAxis | None]"
+"""For each dimension its axis; ``None`` where it does not differ."""
+
+
+_AXES: dict[Any, tuple[Any, MixedAxis | None]] = {}
+
+
+def axis_of(size: Any, support: Support) -> MixedAxis | None:
+    """Return the axis of what an elastic layer of some size gives; ``None`` if it is plain."""
+    if not isinstance(size, Node):
+        return None
+    names = labels_of(size)
+    support = tuple([(name, codes) for name, codes in support if name in names])
+    key = (id(size), support)
+    if key not in _AXES:
+        if len(_AXES) > 4 * _REMEMBERED:
+            _AXES.clear()
+        _AXES[key] = (size, _axis_of(size, support))
+    return _AXES[key][1]
+
+
+def _axis_of(size: Any, support: Support) -> MixedAxis | None:
+    layout = layout_of(size)
+    atoms = tuple(layout.atoms)
+    each = [layout.indices(values) for values in readers_of(atoms, support)]
+    region = np.unique(np.concatenate(each))
+    if all(len(one) == len(region) for one in each):
+        return None
+    return MixedAxis(
+        atoms, len(region), lambda values: np.searchsorted(region, layout.indices(values)), support
+    )

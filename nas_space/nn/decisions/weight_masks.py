@@ -1,0 +1,164 @@
+"""How the weights of a layer are mixed: which of them are multiplied, and where they are put."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from ..segments import Indices
+
+__all__ = ["InputOrder", "Mask", "kernel_places", "spread"]
+
+
+class Mask:
+    """What weights are multiplied with: a probability for each of their elements.
+
+    Parameters
+    ----------
+    axes
+        For each axis of the weights, which of its elements are there in which outcome; an
+        array of shape ``(outcomes, size)``, where size 1 stands for all.
+    output_axis
+        The axis of output channels; the probability is conditional on these.
+    bias
+        In which outcomes there is a bias.
+    """
+
+    def __init__(
+        self,
+        axes: list[npt.NDArray[Any]],
+        output_axis: int,
+        bias: list[bool],
+    ) -> None:
+        classes = [np.unique(axis, axis=1, return_inverse=True) for axis in axes]
+        self.expand = [torch.from_numpy(inverse.reshape(-1).copy()) for _, inverse in classes]
+        patterns = [pattern.astype(np.float64) for pattern, _ in classes]
+        product = patterns[0]
+        for pattern in patterns[1:]:
+            product = np.einsum("ra,rb->rab", product, pattern).reshape(len(product), -1)
+        self.shape = [pattern.shape[1] for pattern in patterns]
+        self.output_axis = output_axis
+        outputs = patterns[output_axis]
+        self.joint = torch.from_numpy(product)
+        self.outputs = torch.from_numpy(outputs)
+        has_bias = np.array(bias, dtype=np.float64)[:, None]
+        self.bias = torch.from_numpy(outputs * has_bias) if not all(bias) else None
+        self._kept: dict[Any, tuple[Tensor, Tensor, Tensor | None]] = {}
+
+    def apply(self, stand_in: Any, weights: Tensor) -> None:
+        """Put mixed weights in the place of the full ones."""
+        contents = stand_in.__dict__
+        whole = contents["weight"]
+        joint, outputs, bias = self._like(whole)
+        weights = weights.to(whole)
+        view = [1] * len(self.shape)
+        view[self.output_axis] = -1
+        mask = _conditional(weights, joint, outputs, self.shape, view)
+        # The last axis first: what is then made wide are whole rows.
+        for axis in reversed(range(len(self.shape))):
+            if self.shape[axis] > 1:
+                mask = mask.index_select(axis, self.expand[axis].to(whole.device))
+        contents["weight"] = whole * mask
+        if bias is not None and contents.get("bias") is not None:
+            shape = [self.shape[self.output_axis]]
+            share = _conditional(weights, bias, outputs, shape, [-1])
+            expand = self.expand[self.output_axis].to(whole.device)
+            contents["bias"] = contents["bias"] * share.index_select(0, expand)
+
+    def _like(self, tensor: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+        key = (tensor.dtype, tensor.device)
+        if key not in self._kept:
+            bias = None if self.bias is None else self.bias.to(tensor)
+            self._kept[key] = self.joint.to(tensor), self.outputs.to(tensor), bias
+        return self._kept[key]
+
+
+def _conditional(
+    weights: Tensor, joint: Tensor, given: Tensor, shape: list[int], view: list[int]
+) -> Tensor:
+    """P(joint | given); where nothing is given for sure, as if all outcomes were as likely."""
+    below = (weights @ given).reshape(view)
+    never = below <= 0
+    prior = (joint.mean(0).reshape(shape)) / given.mean(0).clamp_min(1e-12).reshape(view)
+    ratio = (weights @ joint).reshape(shape) / torch.where(never, torch.ones_like(below), below)
+    return torch.where(never, prior, ratio)
+
+
+class InputOrder:
+    """Where the weights of input elements go, for an input of which the elements lie otherwise.
+
+    Parameters
+    ----------
+    source
+        For each element of the input, the one of the layer's own input that it is.
+    axis
+        The axis of the weights that reads them.
+    there
+        Which elements of the input are there in which outcome.
+    """
+
+    def __init__(self, source: Indices, axis: int, there: npt.NDArray[Any]) -> None:
+        self.source, self.axis, self.there = torch.from_numpy(source), axis, there
+
+    def apply(self, stand_in: Any) -> None:
+        """Put the weights where the elements of the input are."""
+        contents = stand_in.__dict__
+        weight = contents["weight"]
+        contents["weight"] = weight.index_select(self.axis, self.source.to(weight.device))
+
+
+def kernel_places(
+    rows: Sequence[Mapping[str, Any]], full: Mapping[str, Any], n: int
+) -> list[npt.NDArray[Any]] | None:
+    """Return where kernels lie in the largest one; ``None`` if that is not in its middle.
+
+    Parameters
+    ----------
+    rows
+        The arguments of a convolution in each outcome.
+    full
+        Those of the largest one.
+    n
+        Its number of dimensions.
+
+    Returns
+    -------
+    list of arrays, or ``None``
+        For each dimension, which elements each outcome has, of shape ``(outcomes, size)``.
+    """
+    largest = spread(full["kernel_size"], n)
+    there = []
+    for d in range(n):
+        size = largest[d]
+        places = []
+        for row in rows:
+            kernel = spread(row["kernel_size"], n)[d]
+            start = (size - kernel) // 2
+            shift = _before(full, d, n) - _before(row, d, n)
+            if shift != start * spread(row["dilation"], n)[d]:
+                return None
+            if (size - kernel) % 2 and row["padding"] != "same":
+                return None
+            places.append((np.arange(size) >= start) & (np.arange(size) < start + kernel))
+        there.append(np.stack(places))
+    return there
+
+
+def _before(row: Mapping[str, Any], d: int, n: int) -> int:
+    """Return how much a convolution pads before the first element."""
+    if row["padding"] == "valid":
+        return 0
+    if row["padding"] == "same":
+        span = spread(row["dilation"], n)[d] * (spread(row["kernel_size"], n)[d] - 1)
+        return int(span // 2)
+    return int(spread(row["padding"], n)[d])
+
+
+def spread(value: Any, n: int) -> tuple[Any, ...]:
+    """Return an argument that is one number or one for each of ``n`` dimensions."""
+    return tuple(value) if isinstance(value, (tuple, list)) else (value,) * n

@@ -6,6 +6,7 @@ Only import statements are rewritten, so a file stays what it was in every other
 from __future__ import annotations
 
 import ast
+import builtins
 import difflib
 import re
 import tokenize
@@ -15,7 +16,7 @@ from importlib import import_module
 from pathlib import Path
 
 from ..errors import UsageError
-from .names import Target, advice, find, homes, is_nni
+from .names import Target, advice, find, homes, is_module, is_nni
 
 __all__ = ["Finding", "Migration", "migrate", "migrate_file", "package_of"]
 
@@ -27,6 +28,13 @@ OVERRIDDEN = {
     "_shape_forward": "nas_space.profiler follows forward itself; leave it out",
 }
 """Methods that NNI calls and this library does not."""
+
+_FOLLOWS = (
+    "it follows here from structure() and freeze_values(values), for validation, drawing and "
+    "counting alike: implement these, or declare a Constraint with space.require(...)"
+)
+DERIVED = {"check_contains": _FOLLOWS, "leaf_mutables": _FOLLOWS}
+"""Methods that are called here, but that say nothing unless they are a constraint's."""
 
 
 @dataclass(frozen=True)
@@ -116,9 +124,9 @@ def migrate(source: str, package: str = "") -> Migration:
         raise UsageError(f"this is not Python: {error}") from error
     done = Migration(source)
     lines = re.findall(r".*?(?:\r\n|\r|\n)|.+", source, re.DOTALL)  # the lines that Python counts
-    uses = list(_uses(tree))
+    uses, stars = list(_uses(tree)), _Stars(tree)
     for node in reversed([node for node in ast.walk(tree) if isinstance(node, _IMPORTS)]):
-        written = _rewritten(node, package, uses, done.findings)
+        written = _rewritten(node, package, uses, stars, done.findings)
         if written is not None:
             start, end = node.lineno - 1, node.end_lineno or node.lineno
             before = lines[start].encode()[: node.col_offset].decode()  # ast counts bytes
@@ -126,7 +134,7 @@ def migrate(source: str, package: str = "") -> Migration:
             lines[start:end] = [_laid_out(written, before, after)]
     done.text = "".join(lines)
     done.findings += _questionable(tree)
-    done.findings.sort(key=lambda finding: finding.line)
+    done.findings = sorted(dict.fromkeys(done.findings), key=lambda finding: finding.line)
     return done
 
 
@@ -186,6 +194,7 @@ def _rewritten(
     node: ast.Import | ast.ImportFrom,
     package: str,
     uses: list[tuple[int, str]],
+    stars: _Stars,
     findings: list[Finding],
 ) -> list[str] | None:
     """Return the statements that take the place of an import; ``None`` if it stays."""
@@ -199,8 +208,31 @@ def _rewritten(
         return None
     by_home: dict[str, list[str]] = {}
     kept = []
+    written = []
     for alias in node.names:
+        if is_module(f"{module}.{alias.name}"):
+            bound = alias.asname or alias.name
+            inner = ast.alias(f"{module}.{alias.name}", bound)
+            inner.lineno = alias.lineno
+            new = _plain_alias(inner, uses, findings)
+            if new is None:
+                kept.append(alias)
+            else:
+                written.append(f"import {new}")
+            continue
         found = find(module, alias.name)
+        if alias.name == "*" and found is not None:
+            lost = stars.lost(node, module, found.module)
+            if lost:
+                kept.append(alias)
+                findings += lost
+                continue
+            for name in stars.elsewhere(module, found.module):
+                other = find(module, name)
+                assert other is not None
+                by_home.setdefault(other.module, []).append(_as(other, ast.alias(name)))
+            by_home.setdefault(found.module, []).insert(0, "*")
+            continue
         if found is None:
             kept.append(alias)
             findings.append(
@@ -214,13 +246,116 @@ def _rewritten(
             names = by_home.setdefault(found.module, [])
             if _as(found, alias) not in names:
                 names.append(_as(found, alias))
-    if not by_home:
+    if not by_home and not written:
         return None
-    written = [_from(home, names) for home, names in sorted(by_home.items())]
+    for home, names in sorted(by_home.items()):
+        if "*" in names:  # which stands alone
+            written.append(_from(home, ["*"]))
+            names = [name for name in names if name != "*"]  # noqa: PLW2901
+        written += [_from(home, names)] if names else []
     if kept:
         stays = "." * node.level + (node.module or "")
         written.append(_from(stays, [ast.unparse(alias) for alias in kept]))
     return written
+
+
+class _Stars:
+    """What a file may have by its star imports.
+
+    Parameters
+    ----------
+    tree
+        The file.
+    """
+
+    def __init__(self, tree: ast.Module) -> None:
+        self.bound: dict[str, int] = {}
+        self.used: dict[str, int] = {}
+        self.others: list[str] = []
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load):
+                self.used.setdefault(node.id, node.lineno)
+            else:
+                self._bind(node)
+        for node in tree.body:  # what is listed for others is used, too
+            if isinstance(node, (ast.Assign, ast.AugAssign)) and "__all__" in ast.unparse(node):
+                for item in ast.walk(node.value):
+                    if isinstance(item, ast.Constant) and isinstance(item.value, str):
+                        self.used.setdefault(item.value, item.lineno)
+
+    def _bind(self, node: ast.AST) -> None:
+        names: list[str] = []
+        if isinstance(node, ast.Name):
+            names = [node.id]
+        elif isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+            names = [node.name]
+        elif isinstance(node, ast.arg):
+            names = [node.arg]
+        elif isinstance(node, ast.ExceptHandler) and node.name:
+            names = [node.name]
+        elif isinstance(node, _IMPORTS):
+            if isinstance(node, ast.ImportFrom) and node.names[0].name == "*":
+                self.others.append("." * node.level + (node.module or ""))
+            names = [(a.asname or a.name.partition(".")[0]) for a in node.names if a.name != "*"]
+        for name in names:
+            self.bound.setdefault(name, getattr(node, "lineno", 0))
+
+    def _missing(self, home: str) -> Iterator[str]:
+        """Yield the names that the file uses and nothing but a star import gives it."""
+        given = {name for star in self.others if star.startswith("torch") for name in _public(star)}
+        for name in self.used:
+            if name not in self.bound and not hasattr(builtins, name) and name not in given:
+                if name not in _public(home) and not name.startswith("__"):
+                    yield name
+
+    def _by_other_star(self, name: str) -> bool:
+        return any(
+            found is not None and name in _public(found.module)
+            for star in self.others
+            if is_nni(star) and (found := find(star, "*"))
+        )
+
+    def elsewhere(self, module: str, home: str) -> list[str]:
+        """Return the names used that are here, but not in the module a star import becomes."""
+        return [
+            name
+            for name in self._missing(home)
+            if not self._by_other_star(name) and find(module, name) is not None
+        ]
+
+    def lost(self, node: ast.ImportFrom, module: str, home: str) -> list[Finding]:
+        """Return what would be lost if a star import became one of another module."""
+        lost = []
+        for name in self._missing(home):
+            if not self._by_other_star(name) and not self._found_by_any(name):
+                lost.append(
+                    Finding(
+                        self.used[name],
+                        f"{name} may come from {module} by *, and has no counterpart",
+                        advice(module, name),
+                    )
+                )
+        for name in sorted(_public(home)):
+            if self.bound.get(name, node.lineno) < node.lineno and name in self.used:
+                lost.append(
+                    Finding(
+                        node.lineno,
+                        f"{home} has a {name}, too, so that * would take the place of the one of "
+                        f"line {self.bound[name]}",
+                        f"import from {home} what is used, by name",
+                    )
+                )
+        return lost
+
+    def _found_by_any(self, name: str) -> bool:
+        return any(is_nni(star) and find(star, name) is not None for star in self.others)
+
+
+def _public(module: str) -> frozenset[str]:
+    """Return the names that a star import of a module binds."""
+    found = import_module(module)
+    names = getattr(found, "__all__", None) or [n for n in vars(found) if not n.startswith("_")]
+    return frozenset(names)
 
 
 def _as(found: Target, alias: ast.alias) -> str:
@@ -286,7 +421,9 @@ def _plain_alias(
 def _place(module: str, rest: str) -> tuple[str, str]:
     """Return the module and the name in it that a chain of attributes leads to."""
     parts = rest.split(".")
-    while len(parts) > 1 and (parts[0] in {"mutable", "nas", "common"} or module != "nni"):
+    while len(parts) > 1 and (
+        parts[0] in {"mutable", "nas", "retiarii", "common"} or module != "nni"
+    ):
         if parts[0][:1].isupper():
             break
         module = f"{module}.{parts.pop(0)}"
@@ -338,6 +475,23 @@ def _questionable(tree: ast.AST) -> Iterator[Finding]:
                         f"{node.name}.{item.name} is not called here",
                         OVERRIDDEN[item.name],
                     )
+                elif (
+                    isinstance(item, ast.FunctionDef)
+                    and item.name in DERIVED
+                    and not _says_its_structure(node)
+                ):
+                    yield Finding(
+                        item.lineno,
+                        f"{node.name}.{item.name} does not decide here what the space is",
+                        DERIVED[item.name],
+                    )
+
+
+def _says_its_structure(node: ast.ClassDef) -> bool:
+    """Return whether a class is a constraint, of which these are used, or has a structure."""
+    bases = [ast.unparse(base).rpartition(".")[2] for base in node.bases]
+    methods = {item.name for item in node.body if isinstance(item, ast.FunctionDef)}
+    return any(base.endswith("Constraint") for base in bases) or "structure" in methods
 
 
 def _is_a_value(side: ast.expr) -> bool:

@@ -6,7 +6,6 @@ Only import statements are rewritten, so a file stays what it was in every other
 from __future__ import annotations
 
 import ast
-import builtins
 import difflib
 import re
 import tokenize
@@ -17,6 +16,7 @@ from pathlib import Path
 
 from ..errors import UsageError
 from .names import Target, advice, find, homes, is_module, is_nni
+from .star_imports import StarImports
 
 __all__ = ["Finding", "Migration", "migrate", "migrate_file", "package_of"]
 
@@ -124,7 +124,7 @@ def migrate(source: str, package: str = "") -> Migration:
         raise UsageError(f"this is not Python: {error}") from error
     done = Migration(source)
     lines = re.findall(r".*?(?:\r\n|\r|\n)|.+", source, re.DOTALL)  # the lines that Python counts
-    uses, stars = list(_uses(tree)), _Stars(tree)
+    uses, stars = list(_uses(tree)), StarImports(tree)
     for node in reversed([node for node in ast.walk(tree) if isinstance(node, _IMPORTS)]):
         written = _rewritten(node, package, uses, stars, done.findings)
         if written is not None:
@@ -194,7 +194,7 @@ def _rewritten(
     node: ast.Import | ast.ImportFrom,
     package: str,
     uses: list[tuple[int, str]],
-    stars: _Stars,
+    stars: StarImports,
     findings: list[Finding],
 ) -> list[str] | None:
     """Return the statements that take the place of an import; ``None`` if it stays."""
@@ -208,154 +208,74 @@ def _rewritten(
         return None
     by_home: dict[str, list[str]] = {}
     kept = []
-    written = []
     for alias in node.names:
-        if is_module(f"{module}.{alias.name}"):
-            bound = alias.asname or alias.name
-            inner = ast.alias(f"{module}.{alias.name}", bound)
-            inner.lineno = alias.lineno
-            new = _plain_alias(inner, uses, findings)
-            if new is None:
-                kept.append(alias)
-            else:
-                written.append(f"import {new}")
-            continue
-        found = find(module, alias.name)
-        if alias.name == "*" and found is not None:
-            lost = stars.lost(node, module, found.module)
-            if lost:
-                kept.append(alias)
-                findings += lost
-                continue
-            for name in stars.elsewhere(module, found.module):
-                other = find(module, name)
-                assert other is not None
-                by_home.setdefault(other.module, []).append(_as(other, ast.alias(name)))
-            by_home.setdefault(found.module, []).insert(0, "*")
-            continue
-        if found is None:
+        moved = _moved(node, module, alias, uses, stars, findings)
+        if moved is None:
             kept.append(alias)
-            findings.append(
-                Finding(
-                    alias.lineno,
-                    f"{module}.{alias.name} has no counterpart",
-                    advice(module, alias.name),
-                )
-            )
-        else:
-            names = by_home.setdefault(found.module, [])
-            if _as(found, alias) not in names:
-                names.append(_as(found, alias))
-    if not by_home and not written:
+        for home, name in moved or []:
+            if name not in by_home.setdefault(home, []):
+                by_home[home].append(name)
+    written = [text for home, names in sorted(by_home.items()) for text in _imports(home, names)]
+    if not written:
         return None
-    for home, names in sorted(by_home.items()):
-        if "*" in names:  # which stands alone
-            written.append(_from(home, ["*"]))
-            names = [name for name in names if name != "*"]  # noqa: PLW2901
-        written += [_from(home, names)] if names else []
     if kept:
         stays = "." * node.level + (node.module or "")
         written.append(_from(stays, [ast.unparse(alias) for alias in kept]))
     return written
 
 
-class _Stars:
-    """What a file may have by its star imports.
-
-    Parameters
-    ----------
-    tree
-        The file.
-    """
-
-    def __init__(self, tree: ast.Module) -> None:
-        self.bound: dict[str, int] = {}
-        self.used: dict[str, int] = {}
-        self.others: list[str] = []
-        for node in ast.walk(tree):
-            if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load):
-                self.used.setdefault(node.id, node.lineno)
-            else:
-                self._bind(node)
-        for node in tree.body:  # what is listed for others is used, too
-            if isinstance(node, (ast.Assign, ast.AugAssign)) and "__all__" in ast.unparse(node):
-                for item in ast.walk(node.value):
-                    if isinstance(item, ast.Constant) and isinstance(item.value, str):
-                        self.used.setdefault(item.value, item.lineno)
-
-    def _bind(self, node: ast.AST) -> None:
-        names: list[str] = []
-        if isinstance(node, ast.Name):
-            names = [node.id]
-        elif isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
-            names = [node.name]
-        elif isinstance(node, ast.arg):
-            names = [node.arg]
-        elif isinstance(node, ast.ExceptHandler) and node.name:
-            names = [node.name]
-        elif isinstance(node, _IMPORTS):
-            if isinstance(node, ast.ImportFrom) and node.names[0].name == "*":
-                self.others.append("." * node.level + (node.module or ""))
-            names = [(a.asname or a.name.partition(".")[0]) for a in node.names if a.name != "*"]
-        for name in names:
-            self.bound.setdefault(name, getattr(node, "lineno", 0))
-
-    def _missing(self, home: str) -> Iterator[str]:
-        """Yield the names that the file uses and nothing but a star import gives it."""
-        given = {name for star in self.others if star.startswith("torch") for name in _public(star)}
-        for name in self.used:
-            if name not in self.bound and not hasattr(builtins, name) and name not in given:
-                if name not in _public(home) and not name.startswith("__"):
-                    yield name
-
-    def _by_other_star(self, name: str) -> bool:
-        return any(
-            found is not None and name in _public(found.module)
-            for star in self.others
-            if is_nni(star) and (found := find(star, "*"))
-        )
-
-    def elsewhere(self, module: str, home: str) -> list[str]:
-        """Return the names used that are here, but not in the module a star import becomes."""
-        return [
-            name
-            for name in self._missing(home)
-            if not self._by_other_star(name) and find(module, name) is not None
-        ]
-
-    def lost(self, node: ast.ImportFrom, module: str, home: str) -> list[Finding]:
-        """Return what would be lost if a star import became one of another module."""
-        lost = []
-        for name in self._missing(home):
-            if not self._by_other_star(name) and not self._found_by_any(name):
-                lost.append(
-                    Finding(
-                        self.used[name],
-                        f"{name} may come from {module} by *, and has no counterpart",
-                        advice(module, name),
-                    )
-                )
-        for name in sorted(_public(home)):
-            if self.bound.get(name, node.lineno) < node.lineno and name in self.used:
-                lost.append(
-                    Finding(
-                        node.lineno,
-                        f"{home} has a {name}, too, so that * would take the place of the one of "
-                        f"line {self.bound[name]}",
-                        f"import from {home} what is used, by name",
-                    )
-                )
-        return lost
-
-    def _found_by_any(self, name: str) -> bool:
-        return any(is_nni(star) and find(star, name) is not None for star in self.others)
+def _imports(home: str, names: list[str]) -> list[str]:
+    """Return the statements that import names from a module; whole modules from nowhere."""
+    if not home:
+        return [f"import {name}" for name in names]
+    star, others = [n for n in names if n == "*"], [n for n in names if n != "*"]
+    return [_from(home, each) for each in (star, others) if each]
 
 
-def _public(module: str) -> frozenset[str]:
-    """Return the names that a star import of a module binds."""
-    found = import_module(module)
-    names = getattr(found, "__all__", None) or [n for n in vars(found) if not n.startswith("_")]
-    return frozenset(names)
+def _moved(
+    node: ast.ImportFrom,
+    module: str,
+    alias: ast.alias,
+    uses: list[tuple[int, str]],
+    stars: StarImports,
+    findings: list[Finding],
+) -> list[tuple[str, str]] | None:
+    """Return from where what takes the place of one name is imported; ``None`` if it stays."""
+    if is_module(f"{module}.{alias.name}"):
+        return _submodule(module, alias, uses, findings)
+    found = find(module, alias.name)
+    if found is None:
+        what = f"{module}.{alias.name} has no counterpart"
+        findings.append(Finding(alias.lineno, what, advice(module, alias.name)))
+        return None
+    if alias.name == "*":
+        return _star(node, module, stars, findings)
+    return [(found.module, _as(found, alias))]
+
+
+def _submodule(
+    module: str, alias: ast.alias, uses: list[tuple[int, str]], findings: list[Finding]
+) -> list[tuple[str, str]] | None:
+    """Return what takes the place of a module that is imported from the one above it."""
+    whole = ast.alias(f"{module}.{alias.name}", alias.asname or alias.name)
+    whole.lineno = alias.lineno
+    new = _plain_alias(whole, uses, findings)
+    return None if new is None else [("", new)]
+
+
+def _star(
+    node: ast.ImportFrom, module: str, stars: StarImports, findings: list[Finding]
+) -> list[tuple[str, str]] | None:
+    """Return what takes the place of a star import, where nothing is lost by that."""
+    home = find(module, "*")
+    assert home is not None
+    lost = stars.lost(node, module, home.module)
+    if lost:
+        findings += [Finding(*each) for each in lost]
+        return None
+    others = [(find(module, name), name) for name in stars.elsewhere(module, home.module)]
+    more = [(found.module, _as(found, ast.alias(name))) for found, name in others if found]
+    return [(home.module, "*"), *more]
 
 
 def _as(found: Target, alias: ast.alias) -> str:

@@ -82,6 +82,40 @@ def text(source: str) -> str:
                 "from nas_space.nn import ModelSpace"
             ),
         ),
+        ("from nni.nas.nn import Repeat", "from nas_space.nn import Repeat"),
+        ("import nni.nas.nn as nn\nnn.Repeat", "import nas_space.nn as nn\nnn.Repeat"),
+        (
+            "from nni.retiarii.nn.pytorch import LayerChoice, ValueChoice, Linear",
+            (
+                "from nas_space.interop.nni_compat import ValueChoice\n"
+                "from nas_space.nn import LayerChoice, MutableLinear as Linear"
+            ),
+        ),
+        ("from nni.retiarii.strategy import Random", "from nas_space.strategy import Random"),
+        (
+            "from nni.retiarii.nn import pytorch as nn\nnn.LayerChoice",
+            "import nas_space.nn as nn\nnn.LayerChoice",
+        ),
+        (
+            "from nni.retiarii import strategy\nstrategy.Random",
+            "import nas_space.strategy as strategy\nstrategy.Random",
+        ),
+        (
+            "from nni.nas.nn.pytorch import *\nRepeat, ValueChoice, Categorical",
+            (
+                "from nas_space.interop.nni_compat import ValueChoice\n"
+                "from nas_space.mutable import Categorical\n"
+                "from nas_space.nn import *\nRepeat, ValueChoice, Categorical"
+            ),
+        ),
+        (
+            "from torch.nn import *\nfrom nni.mutable import *\nLinear, Categorical, print",
+            "from torch.nn import *\nfrom nas_space.mutable import *\nLinear, Categorical, print",
+        ),
+        (
+            "from nni.mutable import *\nfrom nni.nas.nn.pytorch import *\nLayerChoice, Numerical",
+            "from nas_space.mutable import *\nfrom nas_space.nn import *\nLayerChoice, Numerical",
+        ),
         ("from nnitools import x", "from nnitools import x"),
         ("from .nni import x", "from .nni import x"),
     ],
@@ -141,6 +175,59 @@ def test_an_alias_stands_for_one_module_and_the_rest_is_reported() -> None:
     (finding,) = done.findings
     assert finding.line == 4
     assert finding.instead == "write nas_space.interop.nni_compat.ValueChoice"
+
+
+@pytest.mark.parametrize(
+    ("source", "line", "what"),
+    [
+        ("from nni.nas.nn.pytorch import *\n\nMutationAnchor()\n", 3, "MutationAnchor"),
+        ("from nni.mutable import *\n__all__ = ['SampleValidator']\n", 2, "SampleValidator"),
+        ("from mine import bounds\nfrom nni.mutable import *\nbounds(3)\n", 2, "bounds"),
+        ("def label(x): ...\nfrom nni.mutable import *\nlabel(3)\n", 2, "label"),
+        ("from other import *\nfrom nni.mutable import *\nunknown(3)\n", 3, "unknown"),
+    ],
+)
+def test_a_star_by_which_something_would_be_lost_stays_and_is_reported(source, line, what):
+    done = migrate(source)
+    assert done.text == source
+    (finding,) = done.findings
+    assert finding.line == line
+    assert what in finding.what
+
+
+def test_names_of_nni_2_without_a_counterpart_are_told_what_to_write():
+    done = migrate("from nni.retiarii import model_wrapper\nfrom nni.retiarii import nonsense\n")
+    assert done.text.startswith("from nni.retiarii import model_wrapper")
+    assert "ModelSpace" in done.findings[0].instead
+    assert "nni.retiarii.nonsense" in done.findings[1].what
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "import nni\nimport nni\nnni.report_final_result(1)\n",
+        "import nni\ndef f():\n    import nni\n    nni.get_next_parameter()\n",
+        "from nni.mutable import *\nfrom nni.mutable import *\nMutableMystery\n",
+        "import nni\nnni.load(nni.load(1))\n",
+    ],
+)
+def test_each_finding_is_told_once(source):
+    assert len(migrate(source).findings) == 1
+
+
+@pytest.mark.parametrize("name", ["check_contains", "leaf_mutables"])
+def test_methods_that_do_not_decide_here_are_reported_unless_a_constraint_has_them(name):
+    def source(base: str, more: str = "") -> str:
+        return f"class A({base}):\n    def {name}(self, x): ...\n{more}"
+
+    for base in ("ModelSpace", "nas.MutableModule", "Mutable", "LayerChoice"):
+        (finding,) = migrate(source(base)).findings
+        assert finding.line == 2
+        assert f"A.{name}" in finding.what
+        assert "structure()" in finding.instead
+    assert migrate(source("Constraint")).findings == []
+    assert migrate(source("mutable.ExpressionConstraint")).findings == []
+    assert migrate(source("Mutable", "    def structure(self): ...\n")).findings == []
 
 
 def test_legacy_descriptions_are_reported() -> None:

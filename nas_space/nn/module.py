@@ -145,8 +145,7 @@ class MutableModule(Mutable, nn.Module, metaclass=Constructing):
 
     def _note(self, mutable: Mutable) -> None:
         """Tell the constructor that runs, if it is the module's, of a constraint."""
-        here = CONSTRUCTED.last() if isinstance(mutable, Constraint) else None
-        if here is not None:
+        if isinstance(mutable, Constraint) and (here := CONSTRUCTED.last()) is not None:
             here.note(self, mutable)
 
     @property

@@ -381,6 +381,8 @@ def _questionable(tree: ast.AST) -> Iterator[Finding]:
                     "above 256 are two",
                     f"write nas_space.hub.same_width({ast.unparse(left)}, {ast.unparse(right)})",
                 )
+        elif isinstance(node, ast.For) and _goes_through_modules(node):
+            yield from _numbers_of_layers(node)
         elif isinstance(node, ast.Attribute) and node.attr == "as_legacy_dict":
             yield Finding(
                 node.lineno,
@@ -405,6 +407,34 @@ def _questionable(tree: ast.AST) -> Iterator[Finding]:
                         f"{node.name}.{item.name} does not decide here what the space is",
                         DERIVED[item.name],
                     )
+
+
+_CONVERTING = frozenset({"float", "int", "round"})
+
+
+def _goes_through_modules(node: ast.For) -> bool:
+    return any(
+        isinstance(part, ast.Attribute) and part.attr in {"modules", "named_modules", "children"}
+        for part in ast.walk(node.iter)
+    )
+
+
+def _numbers_of_layers(loop: ast.For) -> Iterator[Finding]:
+    """Yield where the sizes of layers that a loop goes through must be plain numbers."""
+    for node in ast.walk(loop):
+        if not isinstance(node, ast.Call):
+            continue
+        name, variable = ast.unparse(node.func), (ast.Name, ast.Attribute)
+        if (name.startswith(("math.", "np.", "numpy.")) or name in _CONVERTING) and any(
+            isinstance(part, variable) for each in node.args for part in ast.walk(each)
+        ):
+            yield Finding(
+                node.lineno,
+                f"'{ast.unparse(node)}' needs a plain number, but sizes of elastic layers are "
+                "expressions",
+                "take nas_space.mutable.bounds(size)[1], that of their weights, or call "
+                "nas_space.hub.reset_parameters(model)",
+            )
 
 
 def _says_its_structure(node: ast.ClassDef) -> bool:

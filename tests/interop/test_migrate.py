@@ -7,13 +7,14 @@ import subprocess
 import sys
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from nas_space.cli import main
-from nas_space.errors import UsageError
+from nas_space.errors import ExpressionError, UsageError
 from nas_space.interop.migrate import Finding, migrate, migrate_file, package_of
 from nas_space.interop.names import ADVICE, HOMES, RENAMED, find
 from tests.interop.test_under_nni import ENVIRONMENT
@@ -228,6 +229,47 @@ def test_methods_that_do_not_decide_here_are_reported_unless_a_constraint_has_th
     assert migrate(source("Constraint")).findings == []
     assert migrate(source("mutable.ExpressionConstraint")).findings == []
     assert migrate(source("Mutable", "    def structure(self): ...\n")).findings == []
+
+
+INITIALISING = """\
+import math
+from torch import nn
+from nni.mutable import Categorical
+from nni.nas.nn.pytorch import ModelSpace, MutableConv2d
+
+
+def initialise(model):
+    for m in model.modules():
+        if isinstance(m, nn.Conv2d):
+            n = m.kernel_size[0] * m.kernel_size[1] * m.out_channels
+            m.weight.data.normal_(0, math.sqrt(2.0 / n))
+
+
+class Net(ModelSpace):
+    def __init__(self):
+        super().__init__()
+        self.layer = MutableConv2d(3, Categorical([64, 256], label="width"), (3, 3))
+        initialise(self)
+"""
+
+
+def test_an_initialisation_by_sizes_is_reported_and_refused_with_what_to_write():
+    done = migrate(INITIALISING)
+    (finding,) = done.findings
+    assert finding.line == 11
+    assert "bounds(size)[1]" in finding.instead
+    found: dict[str, Any] = {}
+    exec(done.text, found)  # noqa: S102
+    with pytest.raises(ExpressionError, match=r"weights of a built layer .*bounds\(\.\.\.\)\[1\]"):
+        found["Net"]()
+    told = done.text.replace("2.0 / n", "2.0 / bounds(n)[1]")
+    exec(told.replace("import math", "import math\nfrom nas_space.mutable import bounds"), found)  # noqa: S102
+    weight = found["Net"]().layer.weight
+    assert weight.std().item() == pytest.approx((2 / (9 * 256)) ** 0.5, rel=0.05)
+    own = done.text.replace("initialise(self)", "reset_parameters(self)")
+    exec(f"from nas_space.hub import reset_parameters\n{own}", found)  # noqa: S102
+    weight = found["Net"]().layer.weight
+    assert weight.std().item() == pytest.approx((2 / (9 * 256)) ** 0.5, rel=0.05)
 
 
 def test_legacy_descriptions_are_reported() -> None:

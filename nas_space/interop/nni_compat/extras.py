@@ -64,7 +64,8 @@ class FormulaParameters(Macs):
         def count(call: LayerCall) -> float:
             said = said_of(formula, self.config, call)
             if isinstance(said, FlopsResult):
-                return said.params
+                params: float = said.params
+                return params
             return sum(parameter.numel() for parameter in call.layer.parameters())
 
         return count

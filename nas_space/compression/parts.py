@@ -89,8 +89,8 @@ def _calls(net: nn.Module, args: Any, kwargs: Any) -> dict[str, list[Any]]:
     return found
 
 
+def _merge(into: Trace, trace: Trace, path: str, prefix: str) -> None:
     """Take over a trace of a part, under its path, with names of its own."""
-    """Takes over a trace of a part, under its path, with names of its own."""
     renamed: dict[Any, Any] = {}
     for symbol, origin in trace.origins.items():
         new = sympy.Symbol(f"{prefix}{symbol.name}", positive=True, integer=True)

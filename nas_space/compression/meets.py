@@ -19,7 +19,7 @@ class Numbering(Protocol):
     """What says the numbers of elements, and is told which of them meet."""
 
     def components(self, tensor: Tensor) -> list[Tensor]:
-        """Return numbers of elements: tensors of size 1 along dimensions where these do not vary."""
+        """Return numbers of elements: tensors of size 1 along dimensions where none vary."""
 
     def apart(self, components: Sequence[Tensor]) -> list[Tensor]:
         """Return components without those that say the same, and those that say nothing."""

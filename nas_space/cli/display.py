@@ -213,8 +213,6 @@ def show_support(tried: Mapping[str, Mapping[str, Any]], *, why: bool) -> None:
     from ..strategy import ONE_SHOT
 
     console = plain_console()
-    if not console.is_terminal:  # a file has no margin to break the names of strategies at
-        console.width = max(console.width, 200)
     marks = {
         "works": Text("yes", style="green"),
         "refused": Text("no", style="yellow"),
@@ -229,18 +227,31 @@ def show_support(tried: Mapping[str, Mapping[str, Any]], *, why: bool) -> None:
             name for name in names if name not in ONE_SHOT
         ],
     }
+    room = console.width - max(map(len, tried)) - 1
     for title, some in kinds.items():
-        table = Table("", *some, title=title, title_justify="left", box=None, padding=(0, 1, 0, 0))
-        for primitive, row in tried.items():
-            table.add_row(primitive, *(marks[row[name].outcome] for name in some))
-        console.print(table)
-        console.print()
+        console.print(title, style="italic")
+        for part in _that_fit(some, room):
+            table = Table("", *part, box=None, padding=(0, 1, 0, 0))
+            for primitive, row in tried.items():
+                table.add_row(primitive, *(marks[row[name].outcome] for name in part))
+            console.print(table)
+            console.print()
     console.print("yes: two steps of a search, and its network runs; no: refused before the first")
     for primitive, row in tried.items() if why else ():
         for name, support in row.items():
             if support.outcome != "works":
                 console.print(f"\n{name}, {primitive}: ", end="", style="bold")
                 console.print(support.reason)
+
+
+def _that_fit(names: Sequence[str], room: int) -> list[list[str]]:
+    """Return names in groups, each of which is no wider than some room with spaces between."""
+    groups: list[list[str]] = [[]]
+    for name in names:
+        if groups[-1] and len(" ".join([*groups[-1], name])) >= room:
+            groups.append([])
+        groups[-1].append(name)
+    return groups
 
 
 def show_outcomes(console: Console, result: Any, most: int) -> None:

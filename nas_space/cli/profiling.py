@@ -60,11 +60,14 @@ def profile(
     built = build(space, arguments_of(arg))
     shape = shape_of(input_shape) if input_shape else built.example_shape or (3, 224, 224)
     limits = budgets_of(most, macs=max_macs, params=max_params, latency=max_latency) or {}
+    misread = _misread(built, shape)
     costs = Costs(built, shape, latency_table, tuple(cost or ()))
     within = costs.within(limits)
     drawn = within.sample(_DRAWN, over="architectures", seed=0)
     values = {name: costs.values(name, drawn) for name in costs.shown}
     console = plain_console()
+    for sentence in misread:
+        console.print(sentence)
     console.print(_counted(built, within, costs, limits))
     console.print(_ranges(within, costs))
     for name, found in values.items():
@@ -77,6 +80,17 @@ def profile(
 
         costs_picture(values, named, limits, plot)
         console.print(f"in {plot}")
+
+
+def _misread(space: Any, shape: tuple[int, ...]) -> list[str]:
+    """Return what following the space would warn of, which is printed instead."""
+    import warnings
+
+    from ..profiler import profile as followed
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return followed(space, shape).misread
 
 
 def _check_picture(file: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 import weakref
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from ..mutable import Mutable
 from ..mutable.piecewise import Piecewise
 from ..tables import Restricted
 from .failures import check
+from .layouts import read_otherwise
 from .recorder import Recorder
 from .trace import FunctionCall, ModuleCall
 
@@ -121,6 +123,9 @@ class Profile:
         On what.
     live
         The memory that is held at the beginning, and all the time: that of the inputs.
+    misread
+        A sentence for each layer that reads a concatenation in another order than its width
+        says; see :func:`nas_space.nn.decisions.misread`.
     """
 
     def __init__(self, space: nn.Module, inputs: Inputs, training: bool = False) -> None:
@@ -131,6 +136,8 @@ class Profile:
         self.root: ModuleCall = recorder.root
         self.live = recorder.inputs
         self.inputs = inputs
+        calls = (call for _, call in self.function_calls())
+        self.misread = read_otherwise(space, calls, inputs.args, inputs.kwargs)
         self._space = weakref.ref(space)
         self._modules = [(weakref.ref(m), _shapes(m)) for m in space.modules()]
 
@@ -240,6 +247,9 @@ def profile(
 ) -> Profile:
     """Follow a space on inputs of a shape, or find that this was done before.
 
+    The first time, it warns of each layer that reads a concatenation in another order than the
+    sum which is its width says; see :func:`nas_space.nn.decisions.misread`.
+
     Parameters
     ----------
     space
@@ -266,4 +276,6 @@ def profile(
     found = known.get(key)
     if found is None or not found.is_of(space):
         found = known[key] = Profile(space, given, training)
+        for sentence in found.misread:
+            warnings.warn(sentence, stacklevel=2)
     return found

@@ -5,16 +5,20 @@ from __future__ import annotations
 import csv
 import json
 import re
+import warnings
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
+from nas_space import Categorical, ModelSpace
 from nas_space.cli import main
 from nas_space.cli.values import duration
 from nas_space.errors import UsageError
 from nas_space.hub import ProxylessNAS
+from nas_space.nn import MutableConv2d
 from nas_space.profiler import LatencyTable, latency, macs
 
 TINY = ["--arg", "width_mult=0.25", "--input-shape", "3,32,32"]
@@ -53,6 +57,29 @@ def test_a_profile_counts_what_fits_and_names_known_networks(
     assert "█" in printed
     assert re.search(r"proxyless-mobile 320\.4M 4\.081M no", printed)
     assert (tmp_path / "costs.png").read_bytes()[1:4] == b"PNG"
+
+
+class Crossed(ModelSpace):
+    """Concatenates in another order than the reader's width says."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        w, v = Categorical([1, 3], label="w"), Categorical([2, 4], label="v")
+        self.a, self.b = MutableConv2d(3, w, 1), MutableConv2d(3, v, 1)
+        self.last = MutableConv2d(w + v, 2, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        out: torch.Tensor = self.last(torch.cat([self.b(x), self.a(x)], 1))
+        return out
+
+
+def test_a_profile_says_what_is_read_otherwise(capsys: pytest.CaptureFixture[str]) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # it is printed instead
+        assert run("profile", "--space", f"{__name__}:Crossed", "--input-shape", "3,4,4") == 0
+    printed = written(capsys.readouterr().out)
+    assert "last, of in_channels=w + v, reads elements that lie otherwise" in printed
+    assert "write v + w" in printed
 
 
 def test_a_profile_without_a_budget_has_the_whole_range(capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+import warnings
 from itertools import product
 from typing import Any
 
@@ -19,7 +20,7 @@ from nas_space.mutable import Categorical, MutableExpression
 from nas_space.nn import flattened
 from nas_space.nn.decisions import Traced, misread
 from nas_space.nn.segments import Places, layout_of, leading
-from nas_space.profiler import params
+from nas_space.profiler import macs, params, profile
 from nas_space.training.slices import used_slices
 
 C = Categorical
@@ -341,5 +342,74 @@ def test_what_is_concatenated_in_another_order_is_said_with_its_path():
     assert misread(space, torch.zeros(1, 3, 3, 3)) == []
     space.join = lambda a, b: cat(b, a)
     (said,) = misread(space, torch.zeros(1, 3, 3, 3))
-    assert "reader.0" in said
-    assert "w + v" in said
+    assert said.startswith("reader.0, of ")
+    assert said.endswith("write v + w")
+
+
+def otherwise() -> dict[str, Any]:
+    """Sizes of readers and what they read: no two agree, and what should be written."""
+    w, v, _ = widths().values()
+    return {
+        "order": (w + v, lambda a, b: torch.cat([b, a], 1), "write v + w"),
+        "hstack": (w + v, lambda a, b: torch.hstack([b, a]), "write v + w"),
+        "one of three": (w + v + w, lambda a, b: torch.cat([a, a, b], 1), "write w + w + v"),
+        "a product": (3 * w, lambda a, _: torch.cat([a] * 3, 1), "write flattened(3, w)"),
+        "tiled": (3 * w, lambda a, _: torch.stack([a] * 3, 1).flatten(1, 2), "flattened(3, w)"),
+        "channels last": (w * 4, lambda a, _: flat(a.permute(0, 2, 3, 1)), "flattened(4, w)"),
+        "rolled": (w, lambda a, _: a.roll(1, 1), "write the addends in the order"),
+    }
+
+
+def alike() -> dict[str, Any]:
+    w, v, _ = widths().values()
+    return {
+        "order": (w + v, lambda a, b: torch.cat([a, b], 1)),
+        "interleaved": (3 * w, lambda a, _: a.repeat_interleave(3, 1)),
+        "a product": (flattened(3, w), lambda a, _: torch.cat([a] * 3, 1)),
+        "channels first": (w * 4, lambda a, _: flat(a)),
+    }
+
+
+def flat(x: Tensor) -> Tensor:
+    return x.flatten(1)[:, :, None, None]
+
+
+class Read(mnn.ModelSpace):
+    def __init__(self, size: Any, join: Any, stride: Any = 1) -> None:
+        super().__init__()
+        w, v, _ = widths().values()
+        self.a = mnn.MutableConv2d(3, w, 1, stride=stride)
+        self.b = mnn.MutableConv2d(3, v, 1, stride=stride)
+        self.last = mnn.MutableConv2d(size, 2, 1)
+        self.join = join
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(self.join(self.a(x), self.b(x)))  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("case", otherwise())
+def test_counting_warns_of_what_is_read_otherwise(case):
+    size, join, advice = otherwise()[case]
+    with pytest.warns(UserWarning, match=r"^last, of in_channels=") as told:
+        macs(Read(size, join), (3, 2, 2))
+    assert advice in str(told[0].message)
+    assert len(told) == 1
+
+
+def test_a_space_that_no_mixture_runs_is_looked_at_too():
+    size, join, _ = otherwise()["order"]
+    with pytest.warns(UserWarning, match="write v [+] w"):
+        macs(Read(size, join, stride=C([1, 2], label="stride")), (3, 2, 2))
+
+
+@pytest.mark.parametrize("case", alike())
+def test_nothing_is_said_of_what_lies_as_the_size_says(case):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        macs(Read(*alike()[case]), (3, 2, 2))
+
+
+def test_following_costs_no_more_where_nothing_is_put_together(monkeypatch):
+    monkeypatch.setattr("nas_space.profiler.layouts.misread_as_far_as_it_runs", None)
+    w = widths()["w"]
+    assert profile(Read(w, lambda a, _: a.relu()), (3, 2, 2)).misread == []

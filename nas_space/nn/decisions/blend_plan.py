@@ -120,7 +120,6 @@ class BlendPlan:
         self.columns: InputOrder | None = None
         self.output: MixedAxis | None = None
         self.needs_width = ""
-        self.misplaced = False
         if self.widths is not None:
             inputs, outputs = str(self.widths.inputs), self.widths.outputs
             self.output = axis_of(_width(layer.args[outputs]), support)
@@ -158,7 +157,6 @@ class BlendPlan:
         if any(axis is not None and d != place and d not in mapped for d, axis in enumerate(axes)):
             return False
         mine, its = self.own, axes[place]
-        self.misplaced = mine is not None and its is not None and not mine.is_like(its)
         if mine is None or its is None:
             return mine is its and self.widths.reads != "mean"
         if self.widths.reads == "mean":
@@ -171,6 +169,13 @@ class BlendPlan:
             return False  # its weight is not there yet
         self.columns = self._order_of(mine, its)
         return self.columns is not None
+
+    def misread(self) -> MixedAxis | None:
+        """Return how the input lies, if weights are not always for the same of its elements."""
+        if self.widths is None or self.widths.inputs is None or not self.axes or self.own is None:
+            return None
+        its = self.axes[self.widths.axis % len(self.axes)]
+        return None if its is None or self.own.always_meets(its) else its
 
     def _grouped(self) -> bool:
         return any(row.get("groups", 1) != 1 for row in self.rows)

@@ -58,8 +58,8 @@ def blend(mixer: Mixer, layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any
             f"its {plan.needs_width} where the input has the same width in all architectures",
             plan.varying[plan.needs_width],
         )
-    if mixer.misread is not None and plan.misplaced:
-        mixer.misread.append((layer, plan.needs_width or str(plan.widths and plan.widths.inputs)))
+    if mixer.misread is not None and (axis := plan.misread()) is not None:
+        mixer.misread.append((layer, str(plan.widths and plan.widths.inputs), axis))
     if not plan.together or len(mixed) > 1 or (mixed and mixed[0] is not x):
         return _one_by_one(plan, mixer, layer, args, kwargs)
     stand_in = layer.shaped(plan.widest)

@@ -17,7 +17,7 @@ from .refusals import named, refused
 if TYPE_CHECKING:
     pass
 from .elementwise import Rule, elementwise, is_in_place
-from .movement import cat, expanded, permuted, repeated, stack
+from .movement import cat, expanded, permuted, repeated, side_by_side, stack
 from .per_dimension import (
     along_given_dims,
     normalized_dims,
@@ -208,6 +208,7 @@ _RULES: dict[str, Rule] = {
     "__getitem__": get_item,
     "__setitem__": set_item,
     **dict.fromkeys(("cat", "concat", "concatenate"), cat),
+    **dict.fromkeys(("hstack", "column_stack"), side_by_side),
     "stack": stack,
     **dict.fromkeys(
         ("permute", "transpose", "movedim", "moveaxis", "swapaxes", "swapdims", "t", "T", "mT"),

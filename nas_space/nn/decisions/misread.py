@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator, Mapping
+from itertools import permutations
 from typing import Any
 
 import torch
 
+from ...errors import NasSpaceError
+from ...mutable.node import Node, leaves
 from ..elastic import ElasticModule
+from ..segments import addends, flattened
+from .mixed_axis import MixedAxis, axis_of
 from .weighted import Weighted
 
-__all__ = ["misread"]
+__all__ = ["misread", "misread_as_far_as_it_runs"]
+
+_MOST_ADDENDS = 4
+"""Up to how many addends all orders are tried, to say which one is right."""
 
 
 def misread(space: Any, *inputs: Any, **keywords: Any) -> list[str]:
@@ -19,6 +29,7 @@ def misread(space: Any, *inputs: Any, **keywords: Any) -> list[str]:
     forward concatenates the other way round, or a product stands for a concatenation, each
     architecture is still exactly what it is, but columns are shared by channels that have
     nothing to do with each other.  This follows the forward, for all architectures at once.
+    :func:`nas_space.profiler.profile`, and so every count of multiply-adds, warns of the same.
 
     Parameters
     ----------
@@ -51,14 +62,59 @@ def misread(space: Any, *inputs: Any, **keywords: Any) -> list[str]:
     ...     def forward(self, x):
     ...         return self.last(torch.cat([self.b(x), self.a(x)], -1))
     >>> print(*misread(Net(), torch.zeros(1, 2)))
-    last, of in_features=w + v, reads elements that lie otherwise than w + v says: write the \
-addends in the order in which they are concatenated, or flattened(...) for axes made one
+    last, of in_features=w + v, reads elements that lie otherwise than w + v says: write v + w
     """
-    probabilities = {
-        label: torch.full((symbol.size,), 1 / symbol.size)
-        for label, symbol in space.symbols().items()
-    }
-    mixture = Weighted(probabilities)
+    found: dict[str, None] = {}
+    _follow(found, space, {}, inputs, keywords)
+    return list(found)
+
+
+def misread_as_far_as_it_runs(
+    space: Any, inputs: tuple[Any, ...], keywords: Mapping[str, Any]
+) -> list[str]:
+    """As :func:`misread`, for spaces that no mixture can run too.
+
+    There, one value is taken of each label that no width of an input depends on, such as a
+    stride, and what is found before something is refused counts.
+    """
+    found: dict[str, None] = {}
+    support: dict[str, tuple[int, ...]] = {}
+    for _ in range(2):
+        try:
+            _follow(found, space, support, inputs, keywords)
+            break
+        except NasSpaceError:
+            widths = _labels_of_inputs(space)
+            support = {
+                label: (symbol.size - 1,)
+                for label, symbol in space.symbols().items()
+                if symbol.size is not None and label not in widths
+            }
+    return list(found)
+
+
+def _labels_of_inputs(space: Any) -> set[str]:
+    layers = [module for module in space.modules() if isinstance(module, ElasticModule)]
+    sizes = [layer.args.get(str(layer.widths.inputs)) for layer in layers if layer.widths]
+    return {leaf.name for leaf in leaves(*[size for size in sizes if isinstance(size, Node)])}
+
+
+def _follow(
+    found: dict[str, None],
+    space: Any,
+    support: dict[str, tuple[int, ...]],
+    inputs: tuple[Any, ...],
+    keywords: Mapping[str, Any],
+) -> None:
+    """Run a space as a mixture, and note each layer that reads what lies otherwise."""
+    mixture = Weighted(
+        {
+            label: _even(symbol.size, support.get(label, range(symbol.size)))
+            for label, symbol in space.symbols().items()
+            if symbol.size is not None
+        },
+        support,
+    )
     mixture.misread = []
     training = {module: module.training for module in space.modules()}
     try:
@@ -68,12 +124,52 @@ addends in the order in which they are concatenated, or flattened(...) for axes 
     finally:
         for module, mode in training.items():
             module.training = mode
-    paths = {id(module): path for path, module in space.named_modules()}
-    found = dict.fromkeys((id(layer), name) for layer, name in mixture.misread)
-    layers: dict[int, ElasticModule] = {id(layer): layer for layer, _ in mixture.misread}
-    return [
-        f"{paths.get(key, type(layers[key]).__name__)}, of {name}={layers[key].args[name]}, reads "
-        f"elements that lie otherwise than {layers[key].args[name]} says: write the addends in the "
-        "order in which they are concatenated, or flattened(...) for axes made one"
-        for key, name in found
-    ]
+        paths = {id(module): path for path, module in space.named_modules()}
+        for layer, name, axis in mixture.misread:
+            path = paths.get(id(layer), type(layer).__name__)
+            found.setdefault(_sentence(path, name, layer.args[name], axis, mixture))
+
+
+def _even(size: int, codes: Any) -> torch.Tensor:
+    vector = torch.zeros(size)
+    vector[list(codes)] = 1 / len(codes)
+    return vector
+
+
+def _sentence(path: str, name: str, size: Any, axis: MixedAxis, mixture: Weighted) -> str:
+    width = size[-1] if isinstance(size, (tuple, list)) else size
+    support = mixture.marginals.support
+    for other in _written_otherwise(width):
+        its = axis_of(other, support)
+        if its is not None and its.always_meets(axis):
+            advice = f"write {other}"
+            break
+    else:
+        advice = (
+            "write the addends in the order in which they are concatenated, or flattened(...) for "
+            "axes made one"
+        )
+    return (
+        f"{path}, of {name}={size}, reads elements that lie otherwise than {width} says: {advice}"
+    )
+
+
+def _written_otherwise(width: Any) -> Iterator[Any]:
+    """Yield the sizes of equal value that are likely to be meant."""
+    terms = addends(width)
+    if 1 < len(terms) <= _MOST_ADDENDS:
+        for order in permutations(terms):
+            yield sum(order[1:], order[0])
+    factors = _factors(width)
+    if 1 < len(factors) <= _MOST_ADDENDS:
+        for order in permutations(factors):
+            yield flattened(*order)
+
+
+def _factors(width: Any) -> list[Any]:
+    """Return what a product is a product of; plain numbers as one."""
+    if not isinstance(width, Node) or width.operator is None or width.operator.name != "mul":
+        return [width]
+    found = [factor for argument in width.arguments for factor in _factors(argument)]
+    plain = [factor for factor in found if isinstance(factor, int)]
+    return [*([math.prod(plain)] if plain else []), *(f for f in found if isinstance(f, Node))]

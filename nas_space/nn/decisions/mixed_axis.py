@@ -67,6 +67,17 @@ class MixedAxis:
         found: bool = self.remember(("like", id(other)), lambda: (other, self._compared(other)))[1]
         return found
 
+    def always_meets(self, other: MixedAxis) -> bool:
+        """Whether each element, where it is there, is beside the same element of another axis."""
+        if self is other:
+            return True
+        met: dict[int, int] = {}
+        for values in readers_of(union(self.atoms, other.atoms), self.support + other.support):
+            mine, its = self.indices(values).tolist(), other.indices(values).tolist()
+            if any(met.setdefault(a, b) != b for a, b in zip(mine, its, strict=False)):
+                return False
+        return True
+
     def _compared(self, other: MixedAxis) -> bool:
         if self.size != other.size:
             return False

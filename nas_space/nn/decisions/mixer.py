@@ -24,7 +24,7 @@ class Mixer(Protocol):
 
     marginals: Marginals
     known: Known
-    misread: list[tuple[Any, str]] | None
+    misread: list[tuple[Any, str, Any]] | None
 
     def possible(self, atoms: Atoms) -> list[Values]:
         """Return what reads some expressions, for each combination of values they have here."""

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     pass
 from .elementwise import arguments_of, axis_at, joined_axes, wide_of
 
-__all__ = ["cat", "expanded", "permuted", "repeated", "stack"]
+__all__ = ["cat", "expanded", "permuted", "repeated", "side_by_side", "stack"]
 
 
 def cat(_: str, function: Any, args: Any, kwargs: Any) -> Any:
@@ -44,6 +44,16 @@ def cat(_: str, function: Any, args: Any, kwargs: Any) -> Any:
             return NotImplemented
         axes.append(its[0])
     return MixedTensor.of(mixer, function([wide_of(t) for t in tensors], dim), axes)
+
+
+def side_by_side(name: str, _: Any, args: Any, kwargs: Any) -> Any:
+    """Return tensors one after the other along their second dimension."""
+    if kwargs.get("out") is not None:
+        return NotImplemented
+    (tensors,) = arguments_of(("tensors",), {}, args, kwargs)
+    if any(wide_of(t).dim() < 2 for t in tensors):
+        return NotImplemented
+    return cat(name, torch.cat, (tensors, 1), {})
 
 
 def _concatenated(mixer: Mixer, tensors: Sequence[Any], dim: int) -> MixedAxis | None:

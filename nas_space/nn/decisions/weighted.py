@@ -66,7 +66,7 @@ class Weighted(Activation):
         self.marginals = Marginals(probabilities, support)
         self.known: Known = ()
         self._depth = 0
-        self.misread: list[tuple[Any, str]] | None = None
+        self.misread: list[tuple[Any, str, Any]] | None = None
 
     @contextmanager
     def knowing(self, expression: Any, value: Any) -> Iterator[None]:

@@ -38,6 +38,7 @@ from nas_space.nn import (
     ParametrizedModule,
     Repeat,
     active,
+    flattened,
 )
 from tests.interop.under_nni.spaces import SPACES, Elastic, complete, images, run
 from tests.interop.under_nni.test_strategies import size_of
@@ -329,6 +330,29 @@ def test_not_a_space_is_refused() -> None:
     [
         (lambda: MutableConv2d(3, width(), 1), "Proxyless", "'body.0': it chooses between layers"),
         (lambda: MutableConv1d(3, width(), 1), "DARTS", "'body.0': only MutableLinear, Mut"),
+        *[
+            (
+                lambda size=size, layer=layer: layer(size(width(), Categorical([2, 6], label="v"))),
+                strategy,
+                rf"'body\.0': it takes the first so many of {written}, wherever these come from",
+            )
+            for strategy in ("RandomOneShot", "ENAS", "DARTS", "GumbelDARTS")
+            for size, layer, written in (
+                (lambda w, v: w + v, lambda n: MutableConv2d(n, 4, 1), r"width \+ v"),
+                (lambda w, v: w + v, lambda n: MutableLinear(3, n), r"width \+ v"),
+                (
+                    lambda w, v: 2 * (w + v),
+                    lambda n: MutableConv2d(n, 4, 1),
+                    r"2 \* \(width \+ v\)",
+                ),
+                (
+                    lambda w, _: flattened(2, w),
+                    MutableBatchNorm2d,
+                    r"flattened\(2, width\)",
+                ),
+            )
+        ],
+        (lambda: MutableConv2d(2 * width(), 4, 1), "RandomOneShot", None),  # a prefix is theirs too
         (lambda: Repeat(nn.ReLU(), (0, 2), label="d"), "RandomOneShot", "leave out all blocks"),
         (lambda: InputChoice(2, None, label="i"), "ENAS", "a fixed number of inputs"),
         (lambda: InputChoice(2, reduction="concat", label="i"), "DARTS", "sum, mean"),

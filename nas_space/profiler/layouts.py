@@ -1,0 +1,77 @@
+"""Whether layers read their inputs as these lie, found out while a space is followed."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import nn
+
+from ..nn.decisions.misread import misread_as_far_as_it_runs
+from ..nn.elastic import ElasticModule
+from ..nn.root import RootModule
+from .execution import name_of
+from .trace import FunctionCall
+
+__all__ = ["read_otherwise"]
+
+_MOVING = frozenset(
+    {"cat", "concat", "concatenate", "hstack", "vstack", "dstack", "column_stack", "stack"}
+    | {"chunk", "split", "tensor_split", "unbind", "unfold", "flip", "roll", "repeat", "tile"}
+    | {"expand", "expand_as", "broadcast_to", "repeat_interleave", "permute", "transpose", "glu"}
+    | {"movedim", "moveaxis", "swapaxes", "swapdims", "t", "T", "mT", "einsum", "index_select"}
+    | {"__getitem__", "gather", "take_along_dim", "pixel_shuffle", "pixel_unshuffle", "kron"}
+    | {"channel_shuffle", "native_channel_shuffle", "unflatten"}
+)
+"""Functions after which the elements of a width may lie otherwise than first of all its own."""
+
+
+def read_otherwise(
+    space: nn.Module, calls: Iterable[FunctionCall], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> list[str]:
+    """Return a sentence for each layer that reads elements by the weights of others.
+
+    See :func:`nas_space.nn.decisions.misread`.  Following a space as a mixture takes about as
+    long as following it here, so that is done where it could find something: where tensors of
+    differing shape are put together or in another order, and an elastic layer reads.
+
+    Parameters
+    ----------
+    space
+        The space.
+    calls
+        The calls of functions in its forward.
+    args, kwargs
+        What it was followed on: meta tensors.
+    """
+    if not isinstance(space, RootModule) or not any(
+        isinstance(module, ElasticModule) for module in space.modules()
+    ):
+        return []
+    if not any(map(_moves_what_differs, calls)):
+        return []
+    try:
+        twin = _on_meta(space)
+        return misread_as_far_as_it_runs(twin, args, kwargs)
+    except Exception:  # noqa: BLE001 - the forward is not ours; costs are not to fail of advice
+        return []
+
+
+def _moves_what_differs(call: FunctionCall) -> bool:
+    executions = call.executions.values
+    if len(executions) < 2:
+        return False
+    return not _MOVING.isdisjoint(name_of(executions[0].call[0]).split("."))
+
+
+def _on_meta(space: nn.Module) -> nn.Module:
+    """A copy that has no weights."""
+    memory: dict[int, Any] = {}
+    for tensor in (*space.parameters(), *space.buffers()):
+        made = torch.empty_like(tensor, device="meta")
+        memory[id(tensor)] = (
+            nn.Parameter(made, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else made
+        )
+    return copy.deepcopy(space, memory)

@@ -384,13 +384,17 @@ def scaled() -> Chain:
     ).double()
 
 
-def test_a_layer_of_ones_own_that_says_its_widths_runs_once_for_all():
+def test_a_layer_of_ones_own_that_says_its_widths_runs_once_for_all(monkeypatch):
     space, x = scaled(), torch.randn(4, 5, dtype=torch.double)
     p = probabilities(space)
-    runs = []
-    space.body[1].run_as = lambda *a, **k: (
-        runs.append(1) or MutableScale.run_as(space.body[1], *a, **k)
-    )
+    runs: list[Any] = []
+    once = MutableScale.run_as
+
+    def noted(layer: Any, *args: Any, **kwargs: Any) -> Any:
+        runs.append(layer)
+        return once(layer, *args, **kwargs)
+
+    monkeypatch.setattr(MutableScale, "run_as", noted)
     with Weighted(p):
         found = space(x)
     assert len(runs) == 1

@@ -15,7 +15,8 @@ from importlib import import_module
 from pathlib import Path
 
 from ..errors import UsageError
-from .names import Target, advice, find, homes, is_nni
+from .names import Target, advice, find, homes, is_module, is_nni
+from .star_imports import StarImports
 
 __all__ = ["Finding", "Migration", "migrate", "migrate_file", "package_of"]
 
@@ -27,6 +28,13 @@ OVERRIDDEN = {
     "_shape_forward": "nas_space.profiler follows forward itself; leave it out",
 }
 """Methods that NNI calls and this library does not."""
+
+_FOLLOWS = (
+    "it follows here from structure() and freeze_values(values), for validation, drawing and "
+    "counting alike: implement these, or declare a Constraint with space.require(...)"
+)
+DERIVED = {"check_contains": _FOLLOWS, "leaf_mutables": _FOLLOWS}
+"""Methods that are called here, but that say nothing unless they are a constraint's."""
 
 
 @dataclass(frozen=True)
@@ -116,9 +124,9 @@ def migrate(source: str, package: str = "") -> Migration:
         raise UsageError(f"this is not Python: {error}") from error
     done = Migration(source)
     lines = re.findall(r".*?(?:\r\n|\r|\n)|.+", source, re.DOTALL)  # the lines that Python counts
-    uses = list(_uses(tree))
+    uses, stars = list(_uses(tree)), StarImports(tree)
     for node in reversed([node for node in ast.walk(tree) if isinstance(node, _IMPORTS)]):
-        written = _rewritten(node, package, uses, done.findings)
+        written = _rewritten(node, package, uses, stars, done.findings)
         if written is not None:
             start, end = node.lineno - 1, node.end_lineno or node.lineno
             before = lines[start].encode()[: node.col_offset].decode()  # ast counts bytes
@@ -126,7 +134,7 @@ def migrate(source: str, package: str = "") -> Migration:
             lines[start:end] = [_laid_out(written, before, after)]
     done.text = "".join(lines)
     done.findings += _questionable(tree)
-    done.findings.sort(key=lambda finding: finding.line)
+    done.findings = sorted(dict.fromkeys(done.findings), key=lambda finding: finding.line)
     return done
 
 
@@ -186,6 +194,7 @@ def _rewritten(
     node: ast.Import | ast.ImportFrom,
     package: str,
     uses: list[tuple[int, str]],
+    stars: StarImports,
     findings: list[Finding],
 ) -> list[str] | None:
     """Return the statements that take the place of an import; ``None`` if it stays."""
@@ -200,27 +209,73 @@ def _rewritten(
     by_home: dict[str, list[str]] = {}
     kept = []
     for alias in node.names:
-        found = find(module, alias.name)
-        if found is None:
+        moved = _moved(node, module, alias, uses, stars, findings)
+        if moved is None:
             kept.append(alias)
-            findings.append(
-                Finding(
-                    alias.lineno,
-                    f"{module}.{alias.name} has no counterpart",
-                    advice(module, alias.name),
-                )
-            )
-        else:
-            names = by_home.setdefault(found.module, [])
-            if _as(found, alias) not in names:
-                names.append(_as(found, alias))
-    if not by_home:
+        for home, name in moved or []:
+            if name not in by_home.setdefault(home, []):
+                by_home[home].append(name)
+    written = [text for home, names in sorted(by_home.items()) for text in _imports(home, names)]
+    if not written:
         return None
-    written = [_from(home, names) for home, names in sorted(by_home.items())]
     if kept:
         stays = "." * node.level + (node.module or "")
         written.append(_from(stays, [ast.unparse(alias) for alias in kept]))
     return written
+
+
+def _imports(home: str, names: list[str]) -> list[str]:
+    """Return the statements that import names from a module; whole modules from nowhere."""
+    if not home:
+        return [f"import {name}" for name in names]
+    star, others = [n for n in names if n == "*"], [n for n in names if n != "*"]
+    return [_from(home, each) for each in (star, others) if each]
+
+
+def _moved(
+    node: ast.ImportFrom,
+    module: str,
+    alias: ast.alias,
+    uses: list[tuple[int, str]],
+    stars: StarImports,
+    findings: list[Finding],
+) -> list[tuple[str, str]] | None:
+    """Return from where what takes the place of one name is imported; ``None`` if it stays."""
+    if is_module(f"{module}.{alias.name}"):
+        return _submodule(module, alias, uses, findings)
+    found = find(module, alias.name)
+    if found is None:
+        what = f"{module}.{alias.name} has no counterpart"
+        findings.append(Finding(alias.lineno, what, advice(module, alias.name)))
+        return None
+    if alias.name == "*":
+        return _star(node, module, stars, findings)
+    return [(found.module, _as(found, alias))]
+
+
+def _submodule(
+    module: str, alias: ast.alias, uses: list[tuple[int, str]], findings: list[Finding]
+) -> list[tuple[str, str]] | None:
+    """Return what takes the place of a module that is imported from the one above it."""
+    whole = ast.alias(f"{module}.{alias.name}", alias.asname or alias.name)
+    whole.lineno = alias.lineno
+    new = _plain_alias(whole, uses, findings)
+    return None if new is None else [("", new)]
+
+
+def _star(
+    node: ast.ImportFrom, module: str, stars: StarImports, findings: list[Finding]
+) -> list[tuple[str, str]] | None:
+    """Return what takes the place of a star import, where nothing is lost by that."""
+    home = find(module, "*")
+    assert home is not None
+    lost = stars.lost(node, module, home.module)
+    if lost:
+        findings += [Finding(*each) for each in lost]
+        return None
+    others = [(find(module, name), name) for name in stars.elsewhere(module, home.module)]
+    more = [(found.module, _as(found, ast.alias(name))) for found, name in others if found]
+    return [(home.module, "*"), *more]
 
 
 def _as(found: Target, alias: ast.alias) -> str:
@@ -286,7 +341,9 @@ def _plain_alias(
 def _place(module: str, rest: str) -> tuple[str, str]:
     """Return the module and the name in it that a chain of attributes leads to."""
     parts = rest.split(".")
-    while len(parts) > 1 and (parts[0] in {"mutable", "nas", "common"} or module != "nni"):
+    while len(parts) > 1 and (
+        parts[0] in {"mutable", "nas", "retiarii", "common"} or module != "nni"
+    ):
         if parts[0][:1].isupper():
             break
         module = f"{module}.{parts.pop(0)}"
@@ -324,6 +381,8 @@ def _questionable(tree: ast.AST) -> Iterator[Finding]:
                     "above 256 are two",
                     f"write nas_space.hub.same_width({ast.unparse(left)}, {ast.unparse(right)})",
                 )
+        elif isinstance(node, ast.For) and _goes_through_modules(node):
+            yield from _numbers_of_layers(node)
         elif isinstance(node, ast.Attribute) and node.attr == "as_legacy_dict":
             yield Finding(
                 node.lineno,
@@ -338,6 +397,51 @@ def _questionable(tree: ast.AST) -> Iterator[Finding]:
                         f"{node.name}.{item.name} is not called here",
                         OVERRIDDEN[item.name],
                     )
+                elif (
+                    isinstance(item, ast.FunctionDef)
+                    and item.name in DERIVED
+                    and not _says_its_structure(node)
+                ):
+                    yield Finding(
+                        item.lineno,
+                        f"{node.name}.{item.name} does not decide here what the space is",
+                        DERIVED[item.name],
+                    )
+
+
+_CONVERTING = frozenset({"float", "int", "round"})
+
+
+def _goes_through_modules(node: ast.For) -> bool:
+    return any(
+        isinstance(part, ast.Attribute) and part.attr in {"modules", "named_modules", "children"}
+        for part in ast.walk(node.iter)
+    )
+
+
+def _numbers_of_layers(loop: ast.For) -> Iterator[Finding]:
+    """Yield where the sizes of layers that a loop goes through must be plain numbers."""
+    for node in ast.walk(loop):
+        if not isinstance(node, ast.Call):
+            continue
+        name, variable = ast.unparse(node.func), (ast.Name, ast.Attribute)
+        if (name.startswith(("math.", "np.", "numpy.")) or name in _CONVERTING) and any(
+            isinstance(part, variable) for each in node.args for part in ast.walk(each)
+        ):
+            yield Finding(
+                node.lineno,
+                f"'{ast.unparse(node)}' needs a plain number, but sizes of elastic layers are "
+                "expressions",
+                "take nas_space.mutable.bounds(size)[1], that of their weights, or call "
+                "nas_space.hub.reset_parameters(model)",
+            )
+
+
+def _says_its_structure(node: ast.ClassDef) -> bool:
+    """Return whether a class is a constraint, of which these are used, or has a structure."""
+    bases = [ast.unparse(base).rpartition(".")[2] for base in node.bases]
+    methods = {item.name for item in node.body if isinstance(item, ast.FunctionDef)}
+    return any(base.endswith("Constraint") for base in bases) or "structure" in methods
 
 
 def _is_a_value(side: ast.expr) -> bool:

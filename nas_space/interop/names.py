@@ -1,11 +1,22 @@
-"""What NNI 3.0 calls things, and where they are here."""
+"""What NNI 3.0 calls things, and NNI 2 where that differs, and where they are here."""
 
 from __future__ import annotations
 
 from importlib import import_module
 from typing import NamedTuple
 
-__all__ = ["ADVICE", "HOMES", "RENAMED", "Target", "advice", "find", "homes", "is_nni"]
+__all__ = [
+    "ADVICE",
+    "HOMES",
+    "RENAMED",
+    "Target",
+    "advice",
+    "canonical",
+    "find",
+    "homes",
+    "is_module",
+    "is_nni",
+]
 
 HOMES: dict[str, tuple[str, ...]] = {
     "nni": ("nas_space",),
@@ -66,6 +77,11 @@ ADVICE: dict[str, str] = {
     "nni.nas.profiler": "leave it out: nas_space.profiler follows forward itself, on shapes alone",
     "nni.nas.nn.pytorch.MutationAnchor": _FORMATS,
     "nni.nas.nn.pytorch": "use the layer of torch.nn, or its Mutable form in nas_space.nn",
+    "nni.nas.model_wrapper": "leave it out, and derive the class from nas_space.ModelSpace",
+    "nni.nas.basic_unit": "leave it out: nas_space needs no registration of classes",
+    "nni.nas.serialize": "call the class itself: a space knows the arguments it was made with",
+    "nni.nas.serializer": "leave it out: a space knows the arguments that it was made with",
+    "nni.nas.fixed_arch": "call space.freeze(arch), or build with ModelSpace.frozen_factory(arch)",
     "nni.nas.utils": "leave it out: nas_space needs no registration of classes",
     "nni.nas.benchmark": "it has no counterpart; keep NNI's, beside nas_space",
     "nni.nas.hub.pytorch": "migrate the file that it is defined in as well, and import that",
@@ -88,8 +104,27 @@ def is_nni(module: str) -> bool:
     return module == "nni" or module.startswith("nni.")
 
 
+def canonical(module: str) -> str:
+    """Return what NNI 3.0 calls one of its modules: NNI 2 had other names, packages have two.
+
+    Examples
+    --------
+    >>> canonical("nni.retiarii.nn.pytorch"), canonical("nni.nas.nn")
+    ('nni.nas.nn.pytorch', 'nni.nas.nn.pytorch')
+    """
+    if module == "nni.retiarii" or module.startswith("nni.retiarii."):
+        module = f"nni.nas{module.removeprefix('nni.retiarii')}"
+    return f"{module}.pytorch" if module in {"nni.nas.nn", "nni.nas.hub"} else module
+
+
+def is_module(name: str) -> bool:
+    """Return whether a dotted name is that of one of NNI's modules with counterparts here."""
+    return canonical(name) in HOMES
+
+
 def homes(module: str) -> tuple[str, ...]:
     """Return the modules here in which the names of one of NNI's modules are looked for."""
+    module = canonical(module)
     home = _nearest(module, HOMES)
     return () if home is None or (home == "nni" and module != "nni") else HOMES[home]
 
@@ -104,17 +139,21 @@ def find(module: str, name: str) -> Target | None:
     >>> find("nni.nas.oneshot.pytorch", "MixedConv2d") is None
     True
     """
-    renamed = RENAMED.get((_nearest(module, HOMES) or "", name))
+    home = _nearest(canonical(module), HOMES) or ""
+    renamed = RENAMED.get((home, name))
     if renamed is not None:
         return Target(*renamed)
     for candidate in homes(module):
         if name == "*" or hasattr(import_module(candidate), name):
             return Target(candidate, name)
+    if home == "nni.nas.nn.pytorch" and hasattr(import_module("nas_space.nn"), f"Mutable{name}"):
+        return Target("nas_space.nn", f"Mutable{name}")  # NNI 2's layers took choices themselves
     return None
 
 
 def advice(module: str, name: str = "") -> str:
     """Return what to write instead of something that has no counterpart."""
+    module = canonical(module)
     nearest = _nearest(f"{module}.{name}" if name else module, ADVICE)
     return ADVICE[nearest or "nni"]
 

@@ -150,8 +150,9 @@ class MutableExpression(Node, Mutable, Generic[T_co]):
     def _refuse_number(self) -> NoReturn:
         raise ExpressionError(
             f"a plain number is needed here, but {self} differs between architectures; inside "
-            "forward use nas_space.active(...), inside a constructor ensure_frozen(...), and for a "
-            "conversion "
+            "forward use nas_space.active(...), inside a constructor ensure_frozen(...), to "
+            "initialise the weights of a built layer nas_space.mutable.bounds(...)[1], of the size "
+            "that they have, and for a conversion "
             f"MutableExpression.to_int(...) or .to_float(...){_plain_layer_hint()}"
         )
 

@@ -128,11 +128,10 @@ def ensure_frozen(
         try:
             return mutable.freeze(sample)
         except SampleMissingError:
-            refuse = _DEFAULTING.last()
-            if refuse is None:
+            decide = _DEFAULTING.last()
+            if decide is None:
                 raise
-            refuse(mutable)
-            return mutable.robust_default(_around()[-1], retries=retries)
+            return decide(mutable, _around()[-1], retries)
     if strict:
         raise SpaceError(
             f"nothing says which value {mutable} has here; call ensure_frozen inside the "
@@ -142,23 +141,26 @@ def ensure_frozen(
     return mutable.robust_default(retries=retries)
 
 
-_DEFAULTING: Entered[Callable[[Any], None]] = Entered("defaulting")
+Deciding = Callable[[Any, Sample, int], Any]
+"""Gives the trial value of a mutable that goes with those before, and adds its labels to them."""
+
+_DEFAULTING: Entered[Deciding] = Entered("defaulting")
 
 
-def _nothing(mutable: Any) -> None:
-    """Do not mind that a mutable takes its default."""
+def _default(mutable: Any, memo: Sample, retries: int) -> Any:
+    return mutable.robust_default(memo, retries=retries)
 
 
 @contextmanager
-def dry_run(refuse: Callable[[Any], None] = _nothing) -> Iterator[None]:
+def dry_run(decide: Deciding = _default) -> Iterator[None]:
     """Enter a context for building a space: what is not chosen takes its default, once for all.
 
     Parameters
     ----------
-    refuse
-        Is told what is about to take its default; raises where that would go unnoticed.
+    decide
+        Gives the default of a mutable; raises where that would go unnoticed.
     """
-    with _DEFAULTING.entering(refuse), frozen_context():
+    with _DEFAULTING.entering(decide), frozen_context():
         yield
 
 

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import DomainError
-from ..mutable import bounds, distinct_values
+from ..mutable import bounds
 from ..mutable.context_stack import Entered
 from ..mutable.expression import apply
 from ..mutable.node import Node
@@ -48,6 +48,7 @@ from .reparametrized import (
 )
 from .segments import layout_of, leading
 from .structure import ATOMS, Survey
+from .trial_values import allowed_values, is_allowed, nearest_allowed
 from .widths import Widths
 
 __all__ = ["ElasticModule", "blank_layers", "put_back"]
@@ -431,14 +432,23 @@ def _examples(arguments: Mapping[str, Any]) -> Iterator[Any]:
         return
     wanted = [e for value in arguments.values() for e in expressions_in(value)]
 
-    def default(expression: Any) -> Any:
-        value = expression.robust_default()
-        # What only some architectures have, such as a bias, must be there.
-        return bool(bounds(expression)[1]) if isinstance(value, bool) else value
+    def complete(values: Any) -> Any:
+        """What only some architectures have, such as a bias, must be there."""
 
-    yield default
+        def value_of(expression: Any) -> Any:
+            value = values(expression)
+            return bool(bounds(expression)[1]) if isinstance(value, bool) else value
+
+        return value_of
+
+    default = complete(lambda expression: expression.robust_default())
+    nearest = nearest_allowed(wanted)
+    if nearest is None or is_allowed(wanted, default):
+        yield default
+    if nearest is not None:
+        yield complete(nearest)
     try:
-        combinations = distinct_values(wanted)
+        combinations = allowed_values(wanted)
     except DomainError:
         return
     for combination in combinations:

@@ -16,12 +16,12 @@ import torch
 from torch import nn
 
 from ..errors import SpaceError, suggest
-from ..mutable import distinct_values
 from ..mutable.node import Node
 from .blueprint import Shape
 from .elastic import ElasticModule
 from .parametrized import ParametrizedModule
 from .segments import Places, centred, flattened, leading
+from .trial_values import allowed_values
 from .widths import Widths
 
 __all__ = [
@@ -341,7 +341,7 @@ class MutableMultiheadAttention(ElasticModule, nn.MultiheadAttention, wraps=nn.M
     @classmethod
     def check(cls, arguments: Mapping[str, Any]) -> None:
         width, heads = arguments["embed_dim"], arguments["num_heads"]
-        for w, h in distinct_values([width, heads], limit=2**16):
+        for w, h in allowed_values([width, heads], limit=2**16):
             if w % h:
                 raise SpaceError(
                     f"attention of width {w} cannot have {h} heads: the width must be a multiple "

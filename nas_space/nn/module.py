@@ -11,14 +11,14 @@ from torch import nn
 from torch.nn.utils import parametrize
 
 from ..errors import ExpressionError
-from ..mutable import Mutable, Values
+from ..mutable import Constraint, Mutable, Values
 from ..mutable.containers import frozen
-from ..mutable.context_stack import Entered
 from ..mutable.node import Node
 from .activation import current
 from .construction import constructing_by, constructor
 from .freezing import Freezer
 from .structure import ATOMS, Survey
+from .trial_values import CONSTRUCTED, Construction
 
 __all__ = ["Constructing", "MutableModule"]
 
@@ -32,17 +32,13 @@ _REGISTERED = ("_parameters", "_buffers", "_modules")
 """Where torch keeps what is not an ordinary attribute."""
 
 
-CONSTRUCTED: Entered[type] = Entered("constructed")
-"""The classes of which constructors run, the outermost first."""
-
-
 class Constructing(type):
     """Metaclass: how a class is constructed is a class method, which subclasses can widen."""
 
     def __call__(cls, *args: Any, **kwargs: Any) -> Any:
         how = constructor()
         if how is None:
-            with CONSTRUCTED.entering(cls):
+            with CONSTRUCTED.entering(Construction(cls)):
                 return cls.construct(*args, **kwargs)  # type: ignore[attr-defined]
         with constructing_by(None):  # what is constructed within is constructed as ever
             return how(cls, args, kwargs)
@@ -100,6 +96,7 @@ class MutableModule(Mutable, nn.Module, metaclass=Constructing):
                 for place in (state, *[state.get(kind, {}) for kind in _REGISTERED]):
                     place.pop(name, None)
                 state.setdefault("_expressions", {})[name] = value
+                self._note(value)
                 return
         super().__setattr__(name, value)
 
@@ -143,7 +140,13 @@ class MutableModule(Mutable, nn.Module, metaclass=Constructing):
             raise ExpressionError(f"add_mutable takes a mutable, but got {mutable!r}")
         if not isinstance(mutable, nn.Module):  # submodules are found as torch finds them
             self.__dict__.setdefault("_mutables", []).append(mutable)
+            self._note(mutable)
         return mutable
+
+    def _note(self, mutable: Mutable) -> None:
+        """Tell the constructor that runs, if it is the module's, of a constraint."""
+        if isinstance(mutable, Constraint) and (here := CONSTRUCTED.last()) is not None:
+            here.note(self, mutable)
 
     @property
     def mutables(self) -> list[Mutable]:

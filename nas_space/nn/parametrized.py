@@ -24,6 +24,7 @@ from .construction import slim
 from .freezing import Freezer
 from .module import MutableModule
 from .structure import ATOMS, Survey, side_by_side
+from .trial_values import is_allowed
 
 __all__ = ["ParametrizedModule", "bound_arguments", "evaluated", "expressions_in", "signature_of"]
 
@@ -183,12 +184,18 @@ class ParametrizedModule(MutableModule):
         nn.Module.__init__(self)
         self.__dict__["args"] = arguments
         wanted = [e for value in arguments.values() for e in expressions_in(value)]
-        combinations = self._combinations_of(wanted)
+        combinations = []
         instances = nn.ModuleList()
-        for combination in combinations:
+        for combination in self._combinations_of(wanted):
             values = dict(zip(wanted, combination, strict=True)).__getitem__
             plain = {name: evaluated(value, values) for name, value in arguments.items()}
-            instances.append((self.wraps or type(self))(**plain))
+            try:
+                instances.append((self.wraps or type(self))(**plain))
+            except Exception:
+                if is_allowed(wanted, values):
+                    raise
+            else:
+                combinations.append(combination)
         self._modules["instances"] = instances
         self.__dict__["_instances"] = _Instances(wanted, combinations)
         # An attribute of the object: torch calls it instead of the forward of the class,

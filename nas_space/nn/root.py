@@ -15,21 +15,25 @@ from ..mutable import (
     LabeledMutable,
     Mutable,
     MutableExpression,
+    Sample,
     Values,
     frozen_context,
     label,
     label_scope,
 )
+from ..mutable.expression import apply
 from ..mutable.frozen import dry_run
 from ..mutable.labels import strict_label_scope
 from ..mutable.node import Leaf, Node, leaves
 from ..tables.coverage import check_constraint
+from ..tables.feasibility import check_feasible
 from ..tables.model import root_of
 from .construction import inside_space, slim
 from .freezing import freezes_itself
-from .module import CONSTRUCTED, MutableModule
+from .module import MutableModule
 from .parametrized import bound_arguments
 from .structure import ATOMS, Survey, explain_plain_layer, modules_using, refuse_misplaced
+from .trial_values import CONSTRUCTED, robust
 from .validation import check_inactive, is_retired
 
 __all__ = ["RootModule", "refuse_frozen"]
@@ -85,7 +89,7 @@ class RootModule(MutableModule):
 
         Raises
         ------
-        LabelError, ExpressionError, SampleValidationError
+        LabelError, ExpressionError, SampleValidationError, InfeasibleError
             If what they hold does not go together; see the class and :meth:`require`.
         """
         refuse_frozen(self)
@@ -104,6 +108,7 @@ class RootModule(MutableModule):
                 )
         for constraint in self.constraints():
             check_constraint(root_of(self), constraint)
+        check_feasible(root_of(self))
 
     def structure(self) -> Node | None:
         # The walk over all modules is made once; whatever changes the space forgets it.
@@ -165,6 +170,8 @@ class RootModule(MutableModule):
             declared then.
         LabelError
             If a condition is about a label that the space does not have.
+        InfeasibleError
+            If no architecture meets the conditions; nothing is declared then.
 
         Examples
         --------
@@ -191,6 +198,8 @@ for {'first': 16, 'second': 8}
         if "_arguments" in self.__dict__:  # it is built
             for constraint in constraints:
                 check_constraint(root_of(self), constraint)
+            markers = [constraint.marker for constraint in constraints]
+            check_feasible(apply("tuple", root_of(self), *markers))
         for constraint in constraints:
             self.add_mutable(constraint)
         return self
@@ -223,15 +232,15 @@ for {'first': 16, 'second': 8}
 @contextmanager
 def _undecided() -> Iterator[None]:
     """Enter a context in which a whole space is built, whatever is chosen around it."""
-    with frozen_context.bypass(), dry_run(_refuse_default):
+    with frozen_context.bypass(), dry_run(_trial_value):
         yield
 
 
-def _refuse_default(mutable: Any) -> None:
-    """Raise if all architectures would get what the default of a mutable leads to."""
-    classes = list(CONSTRUCTED)
+def _trial_value(mutable: Any, memo: Sample, retries: int) -> Any:
+    """Return the default of a mutable, but where all architectures would get what it leads to."""
+    classes = [construction.cls for construction in CONSTRUCTED]
     if any(map(freezes_itself, classes)):
-        return  # it is built anew for each architecture
+        return robust(mutable, memo, retries)  # it is built anew for each architecture
     where = classes[-1].__name__ if classes else "a space"
     raise SpaceError(
         f"ensure_frozen({mutable}) in the constructor of {where} would give every architecture "

@@ -80,6 +80,8 @@ class Cost:
 
     name: ClassVar[str] = "cost"
     unit: ClassVar[str] = ""
+    once: ClassVar[bool] = False
+    """Whether what a rule says of a module counts once, however often the module is called."""
 
     def of_operator(self, call: OperatorCall) -> float:
         """Return what one call of an operator costs: a number, whole where budgets are counted.
@@ -145,11 +147,15 @@ class Cost:
         total = Accumulator(space)
         modules = dict(space.named_modules())
         known: dict[int, float] = {}
+        counted: set[str] = set()
 
         def visit(call: ModuleCall) -> None:
             module = modules[call.path]
             rule = self.rule_for(module)
             if rule is not None:
+                if self.once and call.path in counted:
+                    return
+                counted.add(call.path)
                 total.add(_over_arguments(call, module, self._by(rule)), call.context)
                 return
             for inner in call.calls:

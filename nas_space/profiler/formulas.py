@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from torch import nn
 
 from ..errors import UsageError
+from ..mutable import Mutable
 from .cost import LayerCall
 
 __all__ = ["FlopsResult", "Formula", "formula_for", "multiply_adds", "register_flops_formula"]
@@ -27,6 +28,20 @@ class FlopsResult(NamedTuple):
 
     flops: Any
     params: Any = 0
+
+    def freeze(self, sample: Mapping[str, Any]) -> FlopsResult:
+        """Return the costs of one architecture.
+
+        Examples
+        --------
+        >>> from nas_space.mutable import Categorical
+        >>> width = Categorical([2, 4], label="width")
+        >>> FlopsResult(8 * width, 9).freeze({"width": 4})
+        FlopsResult(flops=32, params=9)
+        """
+        return FlopsResult(
+            *[cost.freeze(sample) if isinstance(cost, Mutable) else cost for cost in self]
+        )
 
 
 Formula = Callable[..., "FlopsResult | float"]
@@ -101,16 +116,19 @@ def multiply_adds(formula: Formula, config: Any, call: LayerCall) -> int:
     UsageError
         If the formula does not give a number of multiply-adds.
     """
+    result = said_of(formula, config, call)
+    number = result.flops if isinstance(result, FlopsResult) else result
+    if isinstance(number, bool) or not isinstance(number, (int, float)) or not 0 <= number < 2**62:
+        raise UsageError(
+            f"a formula gives a number of multiply-adds, but that for {call.path!r} gave {number!r}"
+        )
+    return round(number)
+
+
+def said_of(formula: Formula, config: Any, call: LayerCall) -> Any:
+    """Return what a formula gives for one call, unchecked."""
     path, layer, inputs, outputs = call
     known = {"name": path, "shapes": {path: (inputs, outputs)}, "config": config}
     known |= {} if config is None else vars(config)
     wanted = inspect.signature(formula).parameters
-    result = formula(
-        layer, inputs, outputs, **{name: known[name] for name in wanted & known.keys()}
-    )
-    number = result.flops if isinstance(result, FlopsResult) else result
-    if isinstance(number, bool) or not isinstance(number, (int, float)) or not 0 <= number < 2**62:
-        raise UsageError(
-            f"a formula gives a number of multiply-adds, but that for {path!r} gave {number!r}"
-        )
-    return round(number)
+    return formula(layer, inputs, outputs, **{name: known[name] for name in wanted & known.keys()})

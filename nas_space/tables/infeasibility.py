@@ -30,7 +30,7 @@ def refusal(root: Node) -> InfeasibleError:
     root
         The structure, with its conditions as markers.
     """
-    free, model = Model(root, constrained=False), Model.of(root)
+    free, model = Model(root, constraints=()), Model.of(root)
     conditions = root.remember("_constraints", find_constraints)
     if not conditions:
         return InfeasibleError("no architecture is possible: what decides leads nowhere")
@@ -53,7 +53,7 @@ def refusal(root: Node) -> InfeasibleError:
                     smallest=low,
                 )
             smallest.setdefault(cost, low)
-    texts = " and ".join(brief(_expression(condition)) for condition in conditions)
+    texts = " and ".join(map(_text, conditions))
     if not smallest:
         floors = {cost: _floor(cost) for cost, *_ in comparisons}
         known = [
@@ -86,9 +86,10 @@ def _can_hold(name: str, low: Any, high: Any, bound: Any) -> bool:
     return bool(compare(low if name in {"lt", "le"} else high, bound))
 
 
-def _expression(constraint: Constraint) -> Node:
-    needed = constraint.needs()
-    return constraint.marker if needed is None else needed
+def _text(constraint: Constraint) -> str:
+    if isinstance(constraint, ExpressionConstraint):
+        return brief(constraint.expression)
+    return repr(constraint)
 
 
 def _comparisons(conditions: list[Constraint]) -> Iterator[tuple[Node, str, Any, str]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from functools import cached_property
 from typing import Any, Literal, cast
 
@@ -39,8 +39,8 @@ class Model:
     ----------
     root
         The structure of a space.
-    constrained
-        Whether its constraints are to hold.
+    constraints
+        Which of its constraints are to hold; all by default.
 
     Attributes
     ----------
@@ -56,14 +56,16 @@ class Model:
         Constraints that cannot be taken apart, and why.
     """
 
-    def __init__(self, root: Node, *, constrained: bool = True) -> None:
+    def __init__(self, root: Node, *, constraints: Iterable[Constraint] | None = None) -> None:
         self.root = root
         self.activity = Activity.of(root)
         self.labels: list[Any] = [leaf for leaf in self.activity.reach if leaf.words]
         self.allowed = [*self.activity.definitions, *(~lost for lost in self.activity.lost)]
         self.others: dict[Constraint, DecompositionError] = {}
         conditions = Conditions()
-        for constraint in root.remember("_constraints", find_constraints) if constrained else ():
+        if constraints is None:
+            constraints = root.remember("_constraints", find_constraints)
+        for constraint in constraints:
             reach = self.activity.reach[cast(Leaf, constraint.marker)]
             self._require(constraint, reach, conditions)
         self.allowed += conditions.factors

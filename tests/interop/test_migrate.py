@@ -7,13 +7,14 @@ import subprocess
 import sys
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from nas_space.cli import main
-from nas_space.errors import UsageError
+from nas_space.errors import ExpressionError, UsageError
 from nas_space.interop.migrate import Finding, migrate, migrate_file, package_of
 from nas_space.interop.names import ADVICE, HOMES, RENAMED, find
 from tests.interop.test_under_nni import ENVIRONMENT
@@ -82,6 +83,40 @@ def text(source: str) -> str:
                 "from nas_space.nn import ModelSpace"
             ),
         ),
+        ("from nni.nas.nn import Repeat", "from nas_space.nn import Repeat"),
+        ("import nni.nas.nn as nn\nnn.Repeat", "import nas_space.nn as nn\nnn.Repeat"),
+        (
+            "from nni.retiarii.nn.pytorch import LayerChoice, ValueChoice, Linear",
+            (
+                "from nas_space.interop.nni_compat import ValueChoice\n"
+                "from nas_space.nn import LayerChoice, MutableLinear as Linear"
+            ),
+        ),
+        ("from nni.retiarii.strategy import Random", "from nas_space.strategy import Random"),
+        (
+            "from nni.retiarii.nn import pytorch as nn\nnn.LayerChoice",
+            "import nas_space.nn as nn\nnn.LayerChoice",
+        ),
+        (
+            "from nni.retiarii import strategy\nstrategy.Random",
+            "import nas_space.strategy as strategy\nstrategy.Random",
+        ),
+        (
+            "from nni.nas.nn.pytorch import *\nRepeat, ValueChoice, Categorical",
+            (
+                "from nas_space.interop.nni_compat import ValueChoice\n"
+                "from nas_space.mutable import Categorical\n"
+                "from nas_space.nn import *\nRepeat, ValueChoice, Categorical"
+            ),
+        ),
+        (
+            "from torch.nn import *\nfrom nni.mutable import *\nLinear, Categorical, print",
+            "from torch.nn import *\nfrom nas_space.mutable import *\nLinear, Categorical, print",
+        ),
+        (
+            "from nni.mutable import *\nfrom nni.nas.nn.pytorch import *\nLayerChoice, Numerical",
+            "from nas_space.mutable import *\nfrom nas_space.nn import *\nLayerChoice, Numerical",
+        ),
         ("from nnitools import x", "from nnitools import x"),
         ("from .nni import x", "from .nni import x"),
     ],
@@ -141,6 +176,100 @@ def test_an_alias_stands_for_one_module_and_the_rest_is_reported() -> None:
     (finding,) = done.findings
     assert finding.line == 4
     assert finding.instead == "write nas_space.interop.nni_compat.ValueChoice"
+
+
+@pytest.mark.parametrize(
+    ("source", "line", "what"),
+    [
+        ("from nni.nas.nn.pytorch import *\n\nMutationAnchor()\n", 3, "MutationAnchor"),
+        ("from nni.mutable import *\n__all__ = ['SampleValidator']\n", 2, "SampleValidator"),
+        ("from mine import bounds\nfrom nni.mutable import *\nbounds(3)\n", 2, "bounds"),
+        ("def label(x): ...\nfrom nni.mutable import *\nlabel(3)\n", 2, "label"),
+        ("from other import *\nfrom nni.mutable import *\nunknown(3)\n", 3, "unknown"),
+    ],
+)
+def test_a_star_by_which_something_would_be_lost_stays_and_is_reported(source, line, what):
+    done = migrate(source)
+    assert done.text == source
+    (finding,) = done.findings
+    assert finding.line == line
+    assert what in finding.what
+
+
+def test_names_of_nni_2_without_a_counterpart_are_told_what_to_write():
+    done = migrate("from nni.retiarii import model_wrapper\nfrom nni.retiarii import nonsense\n")
+    assert done.text.startswith("from nni.retiarii import model_wrapper")
+    assert "ModelSpace" in done.findings[0].instead
+    assert "nni.retiarii.nonsense" in done.findings[1].what
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "import nni\nimport nni\nnni.report_final_result(1)\n",
+        "import nni\ndef f():\n    import nni\n    nni.get_next_parameter()\n",
+        "from nni.mutable import *\nfrom nni.mutable import *\nMutableMystery\n",
+        "import nni\nnni.load(nni.load(1))\n",
+    ],
+)
+def test_each_finding_is_told_once(source):
+    assert len(migrate(source).findings) == 1
+
+
+@pytest.mark.parametrize("name", ["check_contains", "leaf_mutables"])
+def test_methods_that_do_not_decide_here_are_reported_unless_a_constraint_has_them(name):
+    def source(base: str, more: str = "") -> str:
+        return f"class A({base}):\n    def {name}(self, x): ...\n{more}"
+
+    for base in ("ModelSpace", "nas.MutableModule", "Mutable", "LayerChoice"):
+        (finding,) = migrate(source(base)).findings
+        assert finding.line == 2
+        assert f"A.{name}" in finding.what
+        assert "structure()" in finding.instead
+    assert migrate(source("Constraint")).findings == []
+    assert migrate(source("mutable.ExpressionConstraint")).findings == []
+    assert migrate(source("Mutable", "    def structure(self): ...\n")).findings == []
+
+
+INITIALISING = """\
+import math
+from torch import nn
+from nni.mutable import Categorical
+from nni.nas.nn.pytorch import ModelSpace, MutableConv2d
+
+
+def initialise(model):
+    for m in model.modules():
+        if isinstance(m, nn.Conv2d):
+            n = m.kernel_size[0] * m.kernel_size[1] * m.out_channels
+            m.weight.data.normal_(0, math.sqrt(2.0 / n))
+
+
+class Net(ModelSpace):
+    def __init__(self):
+        super().__init__()
+        self.layer = MutableConv2d(3, Categorical([64, 256], label="width"), (3, 3))
+        initialise(self)
+"""
+
+
+def test_an_initialisation_by_sizes_is_reported_and_refused_with_what_to_write():
+    done = migrate(INITIALISING)
+    (finding,) = done.findings
+    assert finding.line == 11
+    assert "bounds(size)[1]" in finding.instead
+    found: dict[str, Any] = {}
+    exec(done.text, found)  # noqa: S102
+    with pytest.raises(ExpressionError, match=r"weights of a built layer .*bounds\(\.\.\.\)\[1\]"):
+        found["Net"]()
+    told = done.text.replace("2.0 / n", "2.0 / bounds(n)[1]")
+    exec(told.replace("import math", "import math\nfrom nas_space.mutable import bounds"), found)  # noqa: S102
+    weight = found["Net"]().layer.weight
+    assert weight.std().item() == pytest.approx((2 / (9 * 256)) ** 0.5, rel=0.05)
+    own = done.text.replace("initialise(self)", "reset_parameters(self)")
+    exec(f"from nas_space.hub import reset_parameters\n{own}", found)  # noqa: S102
+    weight = found["Net"]().layer.weight
+    assert weight.std().item() == pytest.approx((2 / (9 * 256)) ** 0.5, rel=0.05)
 
 
 def test_legacy_descriptions_are_reported() -> None:

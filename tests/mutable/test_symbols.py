@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import pickle
 from itertools import permutations
 from typing import Any, cast
 
@@ -447,3 +448,15 @@ def test_symbols_print_as_they_are_made() -> None:
     assert beta is Numerical(distribution=stats.beta(2, b=5), label="x")
     assert len(Categorical([4, 5, 6], label="x")) == 3
     assert repr(MISSING) == "MISSING"
+
+
+@pytest.mark.parametrize(
+    ("high", "step", "given"), [(1, 0.3, 0.9), (1, 0.1, 0.3), (2, 0.7, 1.4), (1, 0.3, 0.6)]
+)
+def test_a_default_on_the_grid_stays_the_float_that_was_given(high, step, given):
+    symbol = Numerical(0, high, default=given, quantize=step, label="x")
+    assert symbol.default() == given
+    assert symbol.contains({"x": given})
+    assert given in set(symbol.grid(granularity=6))
+    assert symbol.freeze({"x": given}) == given
+    assert pickle.loads(pickle.dumps(symbol)).default() == given

@@ -10,10 +10,17 @@ import torch
 from torch import nn
 
 import nas_space.nn as mnn
-from nas_space.errors import LabelError, SampleValidationError, SpaceError
-from nas_space.mutable import Categorical, ExpressionConstraint, ensure_frozen
+from nas_space.errors import (
+    DomainError,
+    InfeasibleError,
+    LabelError,
+    SampleValidationError,
+    SpaceError,
+)
+from nas_space.mutable import Categorical, Constraint, ExpressionConstraint, ensure_frozen
 from nas_space.nn import Cell, LayerChoice, ModelSpace, MutableModule, ParametrizedModule, Repeat
-from nas_space.strategy.oneshot import RandomOneShot, Run
+from nas_space.profiler import macs, params
+from nas_space.strategy.oneshot import DARTS, RandomOneShot, Run
 from tests.oneshot.planted import task
 
 
@@ -259,3 +266,185 @@ def test_the_same_constraint_of_two_parts_is_one():
     assert not twin.contains({"a": 3, "b": 4})
     with pytest.raises(LabelError, match="small"):
         TwoCells(5, 6)
+
+
+class OnlyOdd(Constraint):
+    """Written in Python."""
+
+    def __init__(self, a: Any) -> None:
+        super().__init__(label="odd")
+        self.a = a
+
+    def leaf_mutables(self, is_leaf: Any) -> Any:
+        yield from self.a.leaf_mutables(is_leaf)
+        yield self
+
+    def violation(self, values: Any) -> str | None:
+        return None if values["a"] % 2 else "even"
+
+
+def evens() -> Any:
+    return Categorical([2, 4, 6], label="a")
+
+
+@pytest.mark.parametrize(
+    "limits",
+    [
+        lambda a, b: [a + b <= 3],
+        lambda a, _: [a > 6],
+        lambda a, _: [(a == 2) & (a == 4)],
+        lambda a, _: [OnlyOdd(a)],
+    ],
+)
+def test_a_constraint_that_nothing_meets_is_refused_where_the_space_is_built(limits):
+    kept: list[Any] = []
+
+    class Net(ModelSpace):
+        def __init__(self, declared: bool) -> None:
+            super().__init__()
+            self.a, self.b = evens(), Categorical([2, 3], label="b")
+            made = [
+                each if isinstance(each, Constraint) else ExpressionConstraint(each, label="lim")
+                for each in limits(self.a, self.b)
+            ]
+            kept.extend(made)
+            if declared:
+                self.require(*made)
+
+    with pytest.raises(InfeasibleError, match=r"constraint '(lim|odd)' is met by no.*loosen it"):
+        Net(True)
+    kept.clear()
+    later = Net(False)
+    with pytest.raises(InfeasibleError, match=r"'(lim|odd)'"):
+        later.require(*kept)
+    assert later.count() == 6
+    assert later.constraints() == []
+
+
+def test_constraints_that_leave_nothing_together_are_the_ones_named():
+    class Net(ModelSpace):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b, self.c = evens(), Categorical([1, 2], label="b"), width()
+            for name, condition in {
+                "small": self.a <= 2,
+                "even": self.b == 2,
+                "sum": self.a + self.b >= 5,
+                "apart": self.c <= 4,
+            }.items():
+                self.add_mutable(ExpressionConstraint(condition, label=name))
+
+    with pytest.raises(InfeasibleError, match=r"constraints 'small' and 'sum' are met by no"):
+        Net()
+
+
+class Told(nn.Linear):
+    """Refuses to be built with what the constraint of its space forbids."""
+
+    def __init__(self, a: int, b: int, device: Any = None, dtype: Any = None) -> None:
+        assert a + b == 5, (a, b)
+        super().__init__(a, b, device=device, dtype=dtype)
+
+
+class MutableTold(mnn.ElasticModule, Told, wraps=Told):
+    @classmethod
+    def shapes(cls, arguments: Any) -> Any:
+        return {"weight": (arguments["b"], arguments["a"]), "bias": (arguments["b"],)}
+
+
+class InstancesTold(ParametrizedModule, Told, wraps=Told):
+    pass
+
+
+class Summed(ModelSpace):
+    def __init__(self, layer: Any, where: str) -> None:
+        super().__init__()
+        a, b = Categorical([1, 2, 3], label="a"), Categorical([1, 2, 3], label="b")
+        rule = ExpressionConstraint(a + b == 5, label="five")
+        if where == "attribute":
+            self.rule = rule
+        elif where == "required":
+            self.require(a + b == 5)
+        else:
+            self.add_mutable(rule)
+        self.up, self.layer = mnn.MutableLinear(4, a), layer(a, b)
+        self.down = mnn.MutableLinear(b, 3)
+
+    def forward(self, x: Any) -> Any:
+        return self.down(self.layer(self.up(x)))
+
+
+@pytest.mark.parametrize("where", ["attribute", "required", "added"])
+@pytest.mark.parametrize("layer", [MutableTold, InstancesTold])
+def test_layers_are_tried_with_values_that_the_constraints_so_far_allow(layer, where):
+    space, x = Summed(layer, where), torch.randn(2, 4)
+    for arch in ({"a": 2, "b": 3}, {"a": 3, "b": 2}):
+        with space.activate(arch):
+            here = space(x)
+        assert torch.equal(here, space.freeze(arch)(x))
+    assert space.count() == 2
+    cost = macs(space, (4,))
+    assert cost.evaluate({"a": 2, "b": 3}) == 8 + 6 + 9
+    assert params(space).evaluate({"a": 2, "b": 3}) == 10 + 9 + 12
+    with pytest.raises(SampleValidationError):
+        space.freeze({"a": 1, "b": 3})
+
+
+def test_mixtures_of_what_constraints_forbid_are_refused_where_it_cannot_be_built():
+    for layer in (MutableTold, InstancesTold):
+        with pytest.raises((SpaceError, DomainError), match=r"refuses Told|not built for"):
+            Run(DARTS(), Summed(layer, "added"), task(), steps=1).advance()
+    run = Run(RandomOneShot(candidates=2, calibration_batches=1), Summed(MutableTold, "added"),
+              task(), steps=2)  # fmt: skip
+    run.advance()
+
+
+@pytest.mark.parametrize("layer", [MutableTold, InstancesTold])
+def test_what_a_class_refuses_is_refused_unless_a_constraint_forbids_it(layer):
+    class Net(ModelSpace):
+        def __init__(self) -> None:
+            super().__init__()
+            a, b = (Categorical([1, 2], label=name) for name in "ab")
+            self.layer = layer(a, b)
+
+    with pytest.raises((AssertionError, SpaceError), match="1, 1"):
+        Net()
+
+
+def test_attention_may_have_the_heads_that_constraints_leave():
+    class Attending(ModelSpace):
+        def __init__(self, declared: bool) -> None:
+            super().__init__()
+            width, heads = Categorical([4, 6], label="w"), Categorical([2, 3, 4], label="h")
+            if declared:
+                self.require(width % heads == 0)
+            self.layer = mnn.MutableMultiheadAttention(width, heads)
+
+    with pytest.raises(SpaceError, match=r"cannot have [34] heads"):
+        Attending(False)
+    assert Attending(True).count() == 4
+
+
+def test_a_default_that_a_constructor_reads_meets_the_constraints_so_far():
+    class Net(ModelSpace):
+        def __init__(self) -> None:
+            super().__init__()
+            self.part = Rebuilding(
+                Categorical([1, 2, 3], label="a"), Categorical([1, 4], label="b")
+            )
+
+    class Rebuilding(MutableModule):
+        def __init__(self, a: Any, b: Any) -> None:
+            super().__init__()
+            self.a, self.b = a, b
+            self.add_mutable(ExpressionConstraint(a + b == 6, label="six"))
+            self.layer = Told6(ensure_frozen(a), ensure_frozen(b))
+
+        def freeze(self, sample: Any) -> Any:
+            raise NotImplementedError
+
+    def Told6(a: int, b: int) -> nn.Module:  # noqa: N802
+        assert a + b == 6
+        return nn.Linear(a, b)
+
+    assert Net().part.layer.in_features == 2

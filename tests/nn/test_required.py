@@ -9,7 +9,7 @@ import pytest
 
 from nas_space.errors import ConstraintViolation, InfeasibleError
 from nas_space.hub import ProxylessNAS
-from nas_space.mutable import Categorical, MutableExpression
+from nas_space.mutable import Categorical, ExpressionConstraint, MutableExpression
 from nas_space.nn import ModelSpace, MutableLinear
 from nas_space.profiler import macs
 
@@ -60,9 +60,11 @@ def test_what_hardly_any_architecture_meets_is_met_everywhere() -> None:
 def test_what_no_architecture_meets_is_refused_at_once_wherever_it_is_asked() -> None:
     space = ProxylessNAS(width_mult=0.25)
     cost = macs(space, (3, 32, 32))
-    space.require(cost <= 1000)
     free = ProxylessNAS(width_mult=0.25)
     smallest = free.bounds(macs(free, (3, 32, 32))).minimum
+    with pytest.raises(InfeasibleError, match=f"the smallest is {smallest}"):
+        space.require(cost <= 1000)
+    space.add_mutable(ExpressionConstraint(cost <= 1000, label="late"))
     for ask in (
         lambda: space.sample(seed=0),
         lambda: space.sample(5, seed=0),

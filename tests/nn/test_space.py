@@ -444,7 +444,10 @@ def test_a_condition_can_be_required_of_a_space_that_is_built() -> None:
 
 
 def test_a_condition_that_nothing_meets_is_reported_and_not_waited_for() -> None:
-    space = Constrained().require(A > 3)
+    space = Constrained()
+    with pytest.raises(InfeasibleError, match="the smallest is 1, the largest 3"):
+        space.require(A > 3)
+    space.add_mutable(ExpressionConstraint(A > 3, label="late"))
     for call in (lambda: space.sample(3, seed=0), lambda: space.sample(seed=0)):
         with pytest.raises(InfeasibleError, match="the smallest is 1, the largest 3"):
             call()

@@ -1,4 +1,4 @@
-"""Operations as NNI counts them: multiply-adds, and mostly one more for each number."""
+"""Costs as NNI counts them: mostly one more operation for each number, parameters by formulas."""
 
 from __future__ import annotations
 
@@ -6,11 +6,13 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from torch import nn
 
-from ...profiler import OperatorCall
+from ...profiler import FlopsResult, LayerCall, OperatorCall
 from ...profiler.costs import Macs
+from ...profiler.formulas import formula_for, said_of
 
-__all__ = ["Operations"]
+__all__ = ["FormulaParameters", "Operations"]
 
 aten = torch.ops.aten
 
@@ -39,6 +41,34 @@ class Operations(Macs):
         elif self.config.count_activation and packet in _ACTIVATIONS:
             total += call.args[0].numel()
         return total
+
+
+class FormulaParameters(Macs):
+    """The parameters that registered formulas say, once for each module that has one.
+
+    A formula that only gives operations leaves the parameters to be counted.
+    """
+
+    name, unit = "params", "parameters"
+    once = True
+
+    def of_operator(self, call: OperatorCall) -> float:
+        del call  # parameters of other modules are counted without following them
+        return 0
+
+    def rule_for(self, module: nn.Module) -> Callable[[LayerCall], float] | None:
+        formula = formula_for(module)
+        if formula is None:
+            return None
+
+        def count(call: LayerCall) -> float:
+            said = said_of(formula, self.config, call)
+            if isinstance(said, FlopsResult):
+                params: float = said.params
+                return params
+            return sum(parameter.numel() for parameter in call.layer.parameters())
+
+        return count
 
 
 def _is_tensor(value: Any) -> bool:

@@ -8,13 +8,14 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.utils._pytree import tree_map_only
+from torch.utils._pytree import tree_leaves, tree_map_only
 
-from ...errors import UsageError, suggest
+from ...errors import SpaceError, UsageError, suggest
 from ...mutable import MutableExpression
-from ...profiler import FlopsResult
+from ...profiler import Cost, FlopsResult
+from ...profiler.formulas import formula_for
 from ...profiler.parameters import count_parameters
-from .extras import Operations
+from .extras import FormulaParameters, Operations
 
 __all__ = [
     "ExpressionProfiler",
@@ -91,8 +92,11 @@ class FlopsParamsProfiler(Profiler):
         The space.
     args
         Inputs to follow it on, of which only shapes and types count: a tensor, a tuple of
-        arguments, or one that ends with a dictionary of named arguments.  Their first
-        dimension is the batch, of which one sample is counted.
+        arguments, or one that ends with a dictionary of named arguments.  One sample of the
+        batch is counted: along ``batch_dim``, or all if the space only runs without cutting.
+    batch_dim
+        The dimension of the batch, if it is not the first: 1 for attention that takes the
+        sequence first, which is known of a space that is such a layer itself.
     config
         Fields of :class:`FlopsParamsCounterConfig`.
 
@@ -104,7 +108,8 @@ class FlopsParamsProfiler(Profiler):
     Raises
     ------
     UsageError
-        If a field of the configuration does not exist.
+        If a field of the configuration does not exist, or if some layer takes the sequence first
+        and nothing says which dimension is the batch.
 
     Examples
     --------
@@ -117,44 +122,108 @@ class FlopsParamsProfiler(Profiler):
     True
     """
 
-    def __init__(self, model_space: nn.Module, args: Any, **config: bool) -> None:
+    def __init__(
+        self, model_space: nn.Module, args: Any, *, batch_dim: int | None = None, **config: bool
+    ) -> None:
         super().__init__(model_space)
         self.config = _config(config)
         self.flops_result = FlopsResult(
-            _flops(model_space, args, self.config), _params(model_space, self.config)
+            _flops(model_space, args, self.config, batch_dim),
+            _params(model_space, args, self.config, batch_dim),
         )
 
     def profile(self, sample: Mapping[str, Any]) -> FlopsResult:
         """Return both costs of an architecture."""
-        return FlopsResult(*(_value(cost, sample) for cost in self.flops_result))
+        return self.flops_result.freeze(sample)
 
 
 class FlopsProfiler(ExpressionProfiler):
     """The operations of :class:`FlopsParamsProfiler`."""
 
-    def __init__(self, model_space: nn.Module, args: Any, **config: bool) -> None:
+    def __init__(
+        self, model_space: nn.Module, args: Any, *, batch_dim: int | None = None, **config: bool
+    ) -> None:
         super().__init__(model_space)
-        self.expression = _flops(model_space, args, _config(config))
+        self.expression = _flops(model_space, args, _config(config), batch_dim)
 
 
 class NumParamsProfiler(ExpressionProfiler):
     """The parameters of :class:`FlopsParamsProfiler`."""
 
-    def __init__(self, model_space: nn.Module, args: Any = None, **config: bool) -> None:
+    def __init__(
+        self,
+        model_space: nn.Module,
+        args: Any = None,
+        *,
+        batch_dim: int | None = None,
+        **config: bool,
+    ) -> None:
         super().__init__(model_space)
-        del args  # NNI needs them, to follow the space; parameters need no inputs
-        self.expression = _params(model_space, _config(config))
+        self.expression = _params(model_space, args, _config(config), batch_dim)
 
 
-def _flops(space: nn.Module, args: Any, config: FlopsParamsCounterConfig) -> Any:
-    one = tree_map_only(torch.Tensor, lambda tensor: tensor[:1], args)
-    return Operations(config)(space, inputs=one)
+def _flops(
+    space: nn.Module, args: Any, config: FlopsParamsCounterConfig, batch_dim: int | None
+) -> Any:
+    return _of_one(Operations(config), space, args, batch_dim)
 
 
-def _params(space: nn.Module, config: FlopsParamsCounterConfig) -> Any:
-    if config.count_normalization:
-        return count_parameters(space)
-    return count_parameters(space, lambda module: not _normalizes(module))
+def _params(
+    space: nn.Module, args: Any, config: FlopsParamsCounterConfig, batch_dim: int | None
+) -> Any:
+    known = {
+        id(inner)
+        for module in space.modules()
+        if args is not None and formula_for(module) is not None  # it needs shapes
+        for inner in module.modules()
+    }
+    counted = count_parameters(
+        space,
+        lambda module: (
+            id(module) not in known and (config.count_normalization or not _normalizes(module))
+        ),
+    )
+    return (
+        counted + _of_one(FormulaParameters(config), space, args, batch_dim) if known else counted
+    )
+
+
+def _of_one(cost: Cost, space: nn.Module, args: Any, batch_dim: int | None) -> Any:
+    """Return the cost of one sample of a batch."""
+    tensors = [leaf for leaf in tree_leaves(args) if isinstance(leaf, torch.Tensor)]
+    if batch_dim is None:
+        batch_dim = _batch_dim(space, tensors)
+    if any(tensor.dim() <= batch_dim for tensor in tensors if tensor.dim()):
+        return cost(space, inputs=args)
+    one = tree_map_only(
+        torch.Tensor,
+        lambda tensor: tensor.narrow(batch_dim, 0, 1) if tensor.dim() else tensor,
+        args,
+    )
+    try:
+        return cost(space, inputs=one)
+    except SpaceError:
+        # What had no batch was cut along its channels; if it does not run whole, that is told.
+        return cost(space, inputs=args)
+
+
+def _batch_dim(space: nn.Module, tensors: list[torch.Tensor]) -> int:
+    """Return which dimension is the batch: the first, but where the sequence is."""
+    if _is_sequence_first(space):
+        return 1 if all(tensor.dim() == 3 for tensor in tensors) else 2  # 2: there is none
+    if any(tensor.dim() >= 2 and tensor.shape[0] > 1 for tensor in tensors):
+        for path, module in space.named_modules():
+            if _is_sequence_first(module):
+                raise UsageError(
+                    f"{path!r}, a {type(module).__name__}, takes the sequence first, so the first "
+                    "dimension of the inputs may be no batch; give batch_dim=..., or inputs of "
+                    "which the first dimension is 1"
+                )
+    return 0
+
+
+def _is_sequence_first(module: nn.Module) -> bool:
+    return isinstance(module, nn.MultiheadAttention) and not module.batch_first
 
 
 _NORMALIZATIONS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)

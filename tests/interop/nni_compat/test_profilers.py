@@ -20,7 +20,7 @@ from nas_space.interop.nni_compat import (
     Profiler,
 )
 from nas_space.mutable import Categorical, MutableExpression
-from nas_space.nn import ElasticModule
+from nas_space.nn import ElasticModule, MutableLinear
 from nas_space.profiler import FlopsResult, macs, register_flops_formula
 from nas_space.profiler import formulas as formulas_module
 
@@ -123,3 +123,72 @@ def test_unknown_configuration_is_refused():
 def test_a_profiler_must_say_how():
     with pytest.raises(NotImplementedError, match="Profiler must implement profile"):
         Profiler(nn.Linear(4, 4)).profile({})
+
+
+class Tripled(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = nn.Linear(4, 4)
+
+    def forward(self, x):
+        return self.inner(self.inner(self.inner(x)))
+
+
+def test_formulas_keep_their_parameters(monkeypatch):
+    monkeypatch.setattr(formulas_module, "_FORMULAS", {})
+    register_flops_formula(
+        Tripled, lambda module, x, _: FlopsResult(7 * x[0][-1], module.inner.in_features)
+    )
+    shared = Tripled()
+    space, x = nn.Sequential(nn.Linear(4, 4), shared, shared), torch.zeros(1, 4)
+    assert FlopsParamsProfiler(space, x).profile({}) == FlopsResult(20 + 2 * 28, 20 + 4)
+    assert NumParamsProfiler(space, x).expression == 24
+    assert NumParamsProfiler(space).expression == 40  # without shapes, no formula can be asked
+    register_flops_formula(Tripled, lambda *_: 5)
+    assert FlopsParamsProfiler(space, x).profile({}) == FlopsResult(20 + 2 * 5, 20 + 20)
+
+
+def test_the_parameters_of_formulas_are_those_of_the_architecture(monkeypatch):
+    monkeypatch.setattr(formulas_module, "_FORMULAS", {})
+    register_flops_formula(
+        nn.Linear, lambda module, *_: FlopsResult(1, module.in_features * module.out_features)
+    )
+    width = Categorical([2, 4], label="width")
+    found = FlopsParamsProfiler(MutableLinear(8, width), torch.zeros(1, 8))
+    assert found.profile({"width": 2}) == FlopsResult(1, 16)
+    assert found.flops_result.freeze({"width": 4}) == FlopsResult(1, 32)
+
+
+@pytest.mark.parametrize(
+    ("layer", "shape"),
+    [
+        (nn.Linear(8, 4), (8,)),
+        (nn.Conv2d(3, 4, 3), (3, 8, 8)),
+        (nn.Conv1d(3, 4, 3), (3, 8)),
+        (nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU()), (3, 8, 8)),
+    ],
+)
+def test_inputs_may_have_no_batch(layer, shape):
+    none = FlopsProfiler(layer, torch.zeros(shape)).expression
+    assert none == FlopsProfiler(layer, torch.zeros(5, *shape)).expression > 0
+
+
+def test_attention_that_takes_the_sequence_first_counts_all_of_it():
+    first, second = nn.MultiheadAttention(8, 2), nn.MultiheadAttention(8, 2, batch_first=True)
+    x = torch.zeros(5, 3, 8)
+    wanted = FlopsProfiler(second, (x.transpose(0, 1),) * 3).expression
+    assert FlopsProfiler(first, (x,) * 3).expression == wanted
+    assert FlopsProfiler(first, (x[:, 0],) * 3).expression == wanted
+    assert FlopsProfiler(second, (x[:, 0],) * 3, batch_dim=2).expression == wanted
+
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.attention = first
+
+        def forward(self, x):
+            return self.attention(x, x, x)[0]
+
+    with pytest.raises(UsageError, match="'attention', a MultiheadAttention, takes the sequence"):
+        FlopsProfiler(Net(), x)
+    assert FlopsProfiler(Net(), x, batch_dim=1).expression == wanted

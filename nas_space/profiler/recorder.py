@@ -95,8 +95,9 @@ class Recorder(Explorer):
             self.dead = True
         finally:
             self._finished = True
-        inner = (call for call in self.root.calls if isinstance(call, ModuleCall))
-        self.root = next(inner, self.root)
+        # The space itself; where it runs once for each way to run it, all of these calls.
+        calls = [call for call in self.root.calls if isinstance(call, ModuleCall)]
+        self.root = calls[0] if len(calls) == 1 else self.root
 
     def _input(self, tensor: torch.Tensor) -> VaryingTensor:
         meta = self.executor.interned(tensor.detach())

@@ -193,3 +193,46 @@ def test_a_cut_equals_silencing_the_same_channels_of_the_original(
         for ours, theirs in zip(run(space.freeze(arch), inputs), run(silent, inputs), strict=True):
             torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
             assert not torch.equal(theirs, run(net, inputs)[0])
+
+
+class Kept:
+    """What a library returns: an object of its own, which is another one each time."""
+
+    def __init__(self, y: Tensor) -> None:
+        self.y = y
+
+
+class Returning(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(4, 16), nn.Linear(16, 16)
+
+    def forward(self, x: Tensor) -> Kept:
+        y = self.first(x)
+        size = x.size()[:-1] + (y.size(-1),)  # noqa: RUF005 - of torch, it takes plain numbers
+        return Kept(self.last(y.view(size)))
+
+
+def test_costs_are_exact_where_all_of_the_forward_runs_once_for_each_size():
+    x = torch.ones(1, 4)
+    space = ns.elastic(Returning().eval(), x)
+    cost = ns.profiler.macs(space, inputs=x)
+    for value in space.symbols()["first.width"].values:
+        network = space.freeze({"first.width": value} | _others(space, "first.width"))
+        arch = {"first.width": value} | _others(space, "first.width")
+        assert cost.evaluate(arch) == ns.profiler.macs(network, inputs=x)
+
+
+def _others(space: Any, label: str) -> dict[str, Any]:
+    return {name: value for name, value in space.original.items() if name != label}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["ResNet", "BERT", "GPT-2", "nn.TransformerEncoder"])
+def test_multiply_adds_of_the_space_are_those_of_the_network_that_it_freezes_to(name):
+    net, inputs, _ = made(name)
+    space = ns.elastic(net, inputs, outputs="free")
+    cost = ns.profiler.macs(space, inputs=inputs)
+    for seed in range(3):
+        arch = space.sample(seed=seed)
+        assert cost.evaluate(arch) == ns.profiler.macs(space.freeze(arch), inputs=inputs)

@@ -22,12 +22,8 @@ CIRCLES = [
     | {"profiler.twin"},
     # An algorithm and its run, each of which is told by the other.
     {"strategy.oneshot.algorithm", "strategy.oneshot.run"},
-    {"compression.identity", "compression.meets"},
 ]
 """Groups of files that may import each other; a new one belongs here only with its reason."""
-
-SAME_NAMES = {"Plan", "Run"}
-"""Names that two classes still have; there are to be no more."""
 
 
 def circles() -> list[set[str]]:
@@ -50,9 +46,7 @@ def test_no_two_classes_have_one_name() -> None:
         for node in ast.walk(tree):
             if isinstance(node, ast.ClassDef):
                 found[node.name].append(name)
-    assert {
-        name: files for name, files in found.items() if len(files) > 1 and name not in SAME_NAMES
-    } == {}
+    assert {name: files for name, files in found.items() if len(files) > 1} == {}
 
 
 @pytest.mark.parametrize(

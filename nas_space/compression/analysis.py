@@ -17,7 +17,7 @@ from torch import nn
 
 from ..errors import UsageError
 from .adopted import Adopted
-from .depth import Run, runs_of
+from .depth import OptionalBlocks, runs_of
 from .equations import Solution, solve
 from .groups import Group, Groups
 from .identity import Misplaced
@@ -118,7 +118,7 @@ class Analysis:
     trial: Trial
     widths: dict[str, Width] = field(default_factory=dict)
     layouts: dict[Polynomial, Layout] = field(default_factory=dict)
-    runs: list[Run] = field(default_factory=list)
+    runs: list[OptionalBlocks] = field(default_factory=list)
     reasons: dict[str, str] = field(default_factory=dict)
     labels: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
@@ -315,7 +315,7 @@ def _attempt(
     found: Analysis,
     values: Mapping[str, int],
     without: Mapping[str, Sequence[int]] | None = None,
-    runs: Sequence[Run] = (),
+    runs: Sequence[OptionalBlocks] = (),
     orders: Mapping[str, Any] | None = None,
 ) -> str | None:
     try:
@@ -327,7 +327,7 @@ def _attempt(
     return None
 
 
-def _try_runs(found: Analysis, runs: Sequence[Run], options: Options) -> None:
+def _try_runs(found: Analysis, runs: Sequence[OptionalBlocks], options: Options) -> None:
     """Leave out each block alone, and all that can be at once; keep what runs."""
     for run in runs:
         if options.excludes(run.label):

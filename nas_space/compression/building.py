@@ -25,11 +25,11 @@ from .adopted import (
     adopted_class,
 )
 from .analysis import Analysis, Options, kind_of
-from .depth import Run
+from .depth import OptionalBlocks
 from .groups import Group
 from .layouts import expression_of
 from .polynomials import Polynomial
-from .sorting import Axis, Plan, names_in
+from .sorting import Axis, TensorLayout, names_in
 
 __all__ = ["Building"]
 
@@ -154,7 +154,7 @@ class Building:
                         self.optional[f"{path}.{name}" if path else name] = keep
                 self._number(here[0], keeps)
 
-    def _number(self, run: Run, keeps: list[Any]) -> None:
+    def _number(self, run: OptionalBlocks, keeps: list[Any]) -> None:
         """Attributes that number the blocks count those that are there."""
         for place, name in enumerate(self.modules[run.path]._modules):
             before = [keep for keep in keeps[:place] if isinstance(keep, Node)]
@@ -165,7 +165,7 @@ class Building:
                 path = ".".join(part for part in (run.path, name, inner) if part)
                 self.attributes.setdefault(path, {})[attribute] = number
 
-    def plan(self) -> Plan:
+    def plan(self) -> TensorLayout:
         """How the tensors of the space are laid out."""
         trial, found = self.found.trial, self.found
         axes = [
@@ -181,7 +181,7 @@ class Building:
             if tensor in self.modules[path]._non_persistent_buffers_set
             for name in names_in(axis.layout)
         }
-        return Plan(
+        return TensorLayout(
             tuple(axis for axis in axes if names_in(axis.layout) & self.labels.keys()),
             {name: size for name, size in found.solution.sizes.items() if name in found.labels},
             dict(self.labels),

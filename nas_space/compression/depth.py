@@ -11,11 +11,11 @@ from torch import nn
 from .equations import Solution
 from .symbolic import Trace
 
-__all__ = ["Run", "runs_of"]
+__all__ = ["OptionalBlocks", "runs_of"]
 
 
 @dataclass
-class Run:
+class OptionalBlocks:
     """Optional blocks of one kind in one container.
 
     Attributes
@@ -42,9 +42,9 @@ class Run:
     reasons: dict[int, str] = field(default_factory=dict)
 
 
-def runs_of(net: nn.Module, trace: Trace, solution: Solution) -> list[Run]:
+def runs_of(net: nn.Module, trace: Trace, solution: Solution) -> list[OptionalBlocks]:
     """The runs of optional blocks, outermost first; none within another."""
-    found: list[Run] = []
+    found: list[OptionalBlocks] = []
     for path, module in net.named_modules():
         inside = any(path == run.path or path.startswith(f"{run.path}.") for run in found)
         if not inside and _is_run(module):
@@ -67,7 +67,9 @@ def _has_blocks(module: nn.Module) -> bool:
     return len(kinds) > len(set(kinds))
 
 
-def _runs(path: str, module: nn.Module, trace: Trace, solution: Solution) -> Iterator[Run]:
+def _runs(
+    path: str, module: nn.Module, trace: Trace, solution: Solution
+) -> Iterator[OptionalBlocks]:
     children = list(module._modules.items())
     alike: dict[Any, list[int]] = {}
     for place, (name, child) in enumerate(children):
@@ -92,7 +94,7 @@ def _runs(path: str, module: nn.Module, trace: Trace, solution: Solution) -> Ite
         if len(alike) > 1:
             parts.append(children[places[0]][0])
         if len(children) > 1:
-            yield Run(path, ".".join([*parts, "depth"]), places, len(children), counters)
+            yield OptionalBlocks(path, ".".join([*parts, "depth"]), places, len(children), counters)
 
 
 def _resolved(shape: tuple[Any, ...], solution: Solution) -> tuple[Any, ...]:

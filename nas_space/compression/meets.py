@@ -7,15 +7,31 @@ which the output is made.  A function without a rule loses the numbers, and says
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
 
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from .identity import Identities
+__all__ = ["MEETS", "Numbering", "compressed"]
 
-__all__ = ["MEETS", "compressed"]
+
+class Numbering(Protocol):
+    """What says the numbers of elements, and is told which of them meet."""
+
+    def components(self, tensor: Tensor) -> list[Tensor]:
+        """Return numbers of elements: tensors of size 1 along dimensions where none vary."""
+
+    def apart(self, components: Sequence[Tensor]) -> list[Tensor]:
+        """Return components without those that say the same, and those that say nothing."""
+
+    def grouped(self, component: Tensor, dims: Sequence[int]) -> Tensor:
+        """Return the first element of each sum along some dimensions, in which the others meet."""
+
+    def join(self, operands: Sequence[Sequence[Tensor]]) -> list[Tensor]:
+        """Return the components of several operands together, whose elements meet."""
+
+    def contract(self, sides: Sequence[Sequence[Tensor]], dim: int) -> list[Tensor]:
+        """Return the components of a product of two sides, summed along a dimension."""
 
 
 def compressed(tensor: Tensor) -> Tensor:
@@ -41,7 +57,7 @@ def _rule(*names: str) -> Callable[[Any], Any]:
 
 
 @_rule("mm")
-def _mm(ids: Identities, out: Tensor, a: Tensor, b: Tensor) -> list[Tensor]:
+def _mm(ids: Numbering, out: Tensor, a: Tensor, b: Tensor) -> list[Tensor]:
     return ids.apart(
         [
             c.squeeze(1)
@@ -57,14 +73,14 @@ def _mm(ids: Identities, out: Tensor, a: Tensor, b: Tensor) -> list[Tensor]:
 
 
 @_rule("addmm")
-def _addmm(ids: Identities, out: Tensor, bias: Tensor, a: Tensor, b: Tensor, **_: Any) -> Any:
+def _addmm(ids: Numbering, out: Tensor, bias: Tensor, a: Tensor, b: Tensor, **_: Any) -> Any:
     lead = 2 - bias.dim()
     own = [c.reshape((1,) * lead + tuple(c.shape)) for c in ids.components(bias)]
     return ids.join([_mm(ids, out, a, b), own])
 
 
 @_rule("bmm")
-def _bmm(ids: Identities, out: Tensor, a: Tensor, b: Tensor, **_: Any) -> list[Tensor]:
+def _bmm(ids: Numbering, out: Tensor, a: Tensor, b: Tensor, **_: Any) -> list[Tensor]:
     made = ids.contract(
         ([c.unsqueeze(3) for c in ids.components(a)], [c.unsqueeze(1) for c in ids.components(b)]),
         2,
@@ -73,14 +89,14 @@ def _bmm(ids: Identities, out: Tensor, a: Tensor, b: Tensor, **_: Any) -> list[T
 
 
 @_rule("baddbmm")
-def _baddbmm(ids: Identities, out: Tensor, bias: Tensor, a: Tensor, b: Tensor, **_: Any) -> Any:
+def _baddbmm(ids: Numbering, out: Tensor, bias: Tensor, a: Tensor, b: Tensor, **_: Any) -> Any:
     lead = 3 - bias.dim()
     own = [c.reshape((1,) * lead + tuple(c.shape)) for c in ids.components(bias)]
     return ids.join([_bmm(ids, out, a, b), own])
 
 
 @_rule("mv", "dot")
-def _mv(ids: Identities, out: Tensor, a: Tensor, b: Tensor) -> list[Tensor]:
+def _mv(ids: Numbering, out: Tensor, a: Tensor, b: Tensor) -> list[Tensor]:
     lead = a.dim() - b.dim()
     sides = (
         ids.components(a),
@@ -92,7 +108,7 @@ def _mv(ids: Identities, out: Tensor, a: Tensor, b: Tensor) -> list[Tensor]:
 
 @_rule("convolution")
 def _convolution(
-    ids: Identities,
+    ids: Numbering,
     out: Tensor,
     x: Tensor,
     weight: Tensor,
@@ -136,12 +152,12 @@ def _convolution(
 
 
 @_rule("embedding")
-def _embedding(ids: Identities, out: Tensor, weight: Tensor, index: Tensor, *_: Any) -> Any:
+def _embedding(ids: Numbering, out: Tensor, weight: Tensor, index: Tensor, *_: Any) -> Any:
     lead = (1,) * (out.dim() - 1)
     return [c.reshape(*lead, -1) for c in ids.components(weight) if c.shape[0] == 1]
 
 
-def _along(channel: Tensor | None, dims: int, ids: Identities) -> list[Tensor]:
+def _along(channel: Tensor | None, dims: int, ids: Numbering) -> list[Tensor]:
     if channel is None:
         return []
     return [c.reshape(1, -1, *(1,) * (dims - 2)) for c in ids.components(channel)]
@@ -156,13 +172,13 @@ def _along(channel: Tensor | None, dims: int, ids: Identities) -> list[Tensor]:
     "_batch_norm_no_update",
     "native_batch_norm_legit",
 )
-def _batch_norm(ids: Identities, out: Any, x: Tensor, *others: Any, **_: Any) -> Any:
+def _batch_norm(ids: Numbering, out: Any, x: Tensor, *others: Any, **_: Any) -> Any:
     per_channel = [t for t in others if isinstance(t, Tensor)]
     return ids.join([ids.components(x), *(_along(t, x.dim(), ids) for t in per_channel)])
 
 
 @_rule("native_layer_norm", "_fused_rms_norm")
-def _layer_norm(ids: Identities, out: Any, x: Tensor, shape: Any, *others: Any) -> Any:
+def _layer_norm(ids: Numbering, out: Any, x: Tensor, shape: Any, *others: Any) -> Any:
     own = []
     for tensor in others:
         if isinstance(tensor, Tensor):
@@ -176,7 +192,7 @@ def _layer_norm(ids: Identities, out: Any, x: Tensor, shape: Any, *others: Any) 
 
 @_rule("native_group_norm")
 def _group_norm(
-    ids: Identities,
+    ids: Numbering,
     out: Any,
     x: Tensor,
     weight: Any,
@@ -221,7 +237,7 @@ def _dims(x: Tensor, dim: Any) -> list[int]:
     "nansum",
     "median",
 )
-def _reduced(ids: Identities, out: Any, x: Tensor, *args: Any, **kwargs: Any) -> Any:
+def _reduced(ids: Numbering, out: Any, x: Tensor, *args: Any, **kwargs: Any) -> Any:
     shaped = out[0] if isinstance(out, (tuple, list)) else out
     if args and isinstance(args[0], Tensor):  # maximum of two
         return None
@@ -241,7 +257,7 @@ def _reduced(ids: Identities, out: Any, x: Tensor, *args: Any, **kwargs: Any) ->
 
 
 @_rule("_softmax", "_log_softmax", "_safe_softmax", "cumsum", "cumprod")
-def _softmax(ids: Identities, out: Any, x: Tensor, dim: int, *_: Any, **__: Any) -> Any:
+def _softmax(ids: Numbering, out: Any, x: Tensor, dim: int, *_: Any, **__: Any) -> Any:
     for c in ids.components(x):
         ids.grouped(c, _dims(x, dim))
     return ids.components(x)
@@ -268,12 +284,12 @@ def _softmax(ids: Identities, out: Any, x: Tensor, dim: int, *_: Any, **__: Any)
     "mkldnn_max_pool2d",
     "_upsample_bicubic2d_aa",
 )
-def _spatial(ids: Identities, out: Any, x: Tensor, *_: Any, **__: Any) -> Any:
+def _spatial(ids: Numbering, out: Any, x: Tensor, *_: Any, **__: Any) -> Any:
     channels = 2 if x.dim() in (4, 5) else 1
     found = ids.components(x)
     return found if all(math.prod(c.shape[channels:]) == 1 for c in found) else None
 
 
 @_rule("native_dropout")
-def _dropout(ids: Identities, out: Any, x: Tensor, *_: Any) -> Any:
+def _dropout(ids: Numbering, out: Any, x: Tensor, *_: Any) -> Any:
     return ids.components(x)

@@ -90,7 +90,7 @@ def _calls(net: nn.Module, args: Any, kwargs: Any) -> dict[str, list[Any]]:
 
 
 def _merge(into: Trace, trace: Trace, path: str, prefix: str) -> None:
-    """Takes over a trace of a part, under its path, with names of its own."""
+    """Take over a trace of a part, under its path, with names of its own."""
     renamed: dict[Any, Any] = {}
     for symbol, origin in trace.origins.items():
         new = sympy.Symbol(f"{prefix}{symbol.name}", positive=True, integer=True)

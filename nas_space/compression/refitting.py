@@ -19,7 +19,7 @@ from ..errors import UsageError
 from .adopted import AdoptedBlocks
 from .calling import call
 from .layouts import indices
-from .sorting import Plan, channels_last, input_dim
+from .sorting import TensorLayout, channels_last, input_dim
 
 __all__ = ["refit"]
 
@@ -30,7 +30,7 @@ class _Reached(Exception):  # noqa: N818 - a forward that has gone as far as it 
 
 def refit(
     space: nn.Module,
-    plan: Plan,
+    plan: TensorLayout,
     network: nn.Module,
     arch: Mapping[str, Any],
     data: Iterable[Any],
@@ -85,7 +85,7 @@ def _weight(module: nn.Module) -> Tensor:
 
 
 def _kept(
-    plan: Plan,
+    plan: TensorLayout,
     values: Mapping[str, int],
     path: str,
     layer: nn.Module,

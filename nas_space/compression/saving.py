@@ -24,7 +24,7 @@ from torch import nn
 from ..errors import CheckpointError, UsageError
 from .adopted import AdoptedBlocks
 from .layouts import Layout, Product, Sum, indices
-from .sorting import Plan
+from .sorting import TensorLayout
 
 __all__ = ["became", "guard_saving", "load_network", "save_network", "sizes_in_config"]
 
@@ -243,7 +243,7 @@ def _fits(module: nn.Module, wanted: Mapping[str, Any]) -> bool:
 # -- a configuration that says sizes --------------------------------------------------------------
 
 
-def became(space: nn.Module, plan: Plan, values: Any) -> dict[int, set[int]]:
+def became(space: nn.Module, plan: TensorLayout, values: Any) -> dict[int, set[int]]:
     """Return, by size in the original, what it has become in an architecture.
 
     Sizes are dimensions, what these are products of, and numbers of blocks.

@@ -19,7 +19,7 @@ from .calling import call
 from .layouts import Layout, indices
 from .symbolic import leaves_of
 
-__all__ = ["Axis", "Loss", "Plan", "sort"]
+__all__ = ["Axis", "Loss", "TensorLayout", "sort"]
 
 Loss = Callable[[Any], Tensor]
 """Of what a network returns, the number that is to change little."""
@@ -35,7 +35,7 @@ class Axis:
 
 
 @dataclass(frozen=True)
-class Plan:
+class TensorLayout:
     """How the tensors of a space are laid out.
 
     Attributes
@@ -77,7 +77,7 @@ def names_in(layout: Layout) -> frozenset[str]:
 
 
 def sort(
-    space: nn.Module, plan: Plan, data: Iterable[Any] | None, by: Any, loss: Loss | None
+    space: nn.Module, plan: TensorLayout, data: Iterable[Any] | None, by: Any, loss: Loss | None
 ) -> None:
     """Sort the channels of a space; see :meth:`ElasticSpace.sort_channels`."""
     if by is None:
@@ -106,7 +106,7 @@ def sort(
 
 
 def permute(
-    plan: Plan, modules: Mapping[str, nn.Module], orders: Mapping[str, np.ndarray[Any, Any]]
+    plan: TensorLayout, modules: Mapping[str, nn.Module], orders: Mapping[str, np.ndarray[Any, Any]]
 ) -> None:
     """Permute the elements of tensors, in place."""
     with torch.no_grad():
@@ -127,7 +127,7 @@ def held(modules: Mapping[str, nn.Module], axis: Axis) -> Tensor:
     return module._buffers[name] if found is None else found  # type: ignore[return-value]
 
 
-def _along(score: Tensor, axis: Axis, plan: Plan, name: str) -> np.ndarray[Any, Any]:
+def _along(score: Tensor, axis: Axis, plan: TensorLayout, name: str) -> np.ndarray[Any, Any]:
     """Return a score of the elements of a dimension as one of the values of a variable."""
     total = np.zeros(plan.sizes[name])
     flat = score.detach().double().cpu().numpy()
@@ -139,7 +139,9 @@ def _along(score: Tensor, axis: Axis, plan: Plan, name: str) -> np.ndarray[Any, 
 
 
 def _summed(
-    plan: Plan, modules: Mapping[str, nn.Module], score: Callable[[str, str, Tensor], Tensor]
+    plan: TensorLayout,
+    modules: Mapping[str, nn.Module],
+    score: Callable[[str, str, Tensor], Tensor],
 ) -> dict[str, np.ndarray[Any, Any]]:
     """By variable, the sums of scores of the elements of parameters."""
     totals: dict[str, np.ndarray[Any, Any]] = {}
@@ -158,7 +160,7 @@ def _summed(
 
 
 def _magnitude(
-    space: nn.Module, plan: Plan, modules: Mapping[str, nn.Module], batches: Any, loss: Any
+    space: nn.Module, plan: TensorLayout, modules: Mapping[str, nn.Module], batches: Any, loss: Any
 ) -> dict[str, np.ndarray[Any, Any]]:
     del space, batches, loss
     return _summed(plan, modules, lambda _, __, tensor: tensor**2)
@@ -166,7 +168,7 @@ def _magnitude(
 
 def _taylor(
     space: nn.Module,
-    plan: Plan,
+    plan: TensorLayout,
     modules: Mapping[str, nn.Module],
     batches: Sequence[Any],
     loss: Loss,
@@ -191,7 +193,7 @@ def _taylor(
 
 def _activation(
     space: nn.Module,
-    plan: Plan,
+    plan: TensorLayout,
     modules: Mapping[str, nn.Module],
     batches: Sequence[Any],
     loss: Any,

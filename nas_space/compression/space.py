@@ -24,7 +24,7 @@ from .groups import Groups
 from .parts import said
 from .refitting import refit
 from .saving import became, guard_saving, sizes_in_config
-from .sorting import Loss, Plan, sort
+from .sorting import Loss, TensorLayout, sort
 from .symbolic import forgetting_caches
 
 __all__ = ["ElasticSpace", "elastic"]
@@ -154,8 +154,8 @@ class ElasticSpace(ModelSpace, Adopted):
         return network
 
     @property
-    def _layout_plan(self) -> Plan:
-        found: Plan = self.__dict__["_plan"]
+    def _layout_plan(self) -> TensorLayout:
+        found: TensorLayout = self.__dict__["_plan"]
         return found
 
     def freeze_module(self, freezer: Freezer) -> nn.Module:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .depth import Run
+from .depth import OptionalBlocks
 from .equations import Solution
 from .identity import Identities, Misplaced
 from .layouts import Layout, indices
@@ -89,7 +89,7 @@ class Trial:
         values: Mapping[str, int],
         layouts: Mapping[Polynomial, Layout],
         without: Mapping[str, Sequence[int]] | None = None,
-        runs: Sequence[Run] = (),
+        runs: Sequence[OptionalBlocks] = (),
         orders: Mapping[str, Any] | None = None,
     ) -> None:
         """Run the network with smaller sizes, and without some blocks.
@@ -171,7 +171,9 @@ class Trial:
                 module.__dict__.update(state)
 
     @contextmanager
-    def _without(self, blocks: Mapping[str, Sequence[int]], runs: Sequence[Run]) -> Iterator[None]:
+    def _without(
+        self, blocks: Mapping[str, Sequence[int]], runs: Sequence[OptionalBlocks]
+    ) -> Iterator[None]:
         held: list[tuple[nn.Module, dict[str, Any]]] = []
         numbered: list[tuple[nn.Module, str, int]] = []
         try:

@@ -17,6 +17,8 @@ from nas_space.errors import SpaceError
 from nas_space.mutable import Categorical
 from nas_space.nn.decisions import Marginals, Weighted, check_blendable
 from nas_space.nn.decisions.blend_plan import BlendPlan
+from nas_space.nn.elastic import ElasticModule
+from nas_space.nn.widths import Widths
 
 C = Categorical
 
@@ -336,3 +338,69 @@ def test_a_choice_read_as_a_number_is_refused_by_name():
 
     with Weighted({"factor": torch.full((2,), 0.5)}), pytest.raises(SpaceError, match="factor"):
         Scale()(torch.ones(1))
+
+
+class Scale(nn.Module):
+    """A factor for each channel."""
+
+    def __init__(self, width: int, device: Any = None, dtype: Any = None) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(width, device=device, dtype=dtype))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        nn.init.uniform_(self.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.weight
+
+
+class MutableScale(ElasticModule, Scale, wraps=Scale):
+    """Says which argument is its width."""
+
+    widths = Widths("width", "width", -1, "channel")
+
+    @classmethod
+    def shapes(cls, arguments: Any) -> Any:
+        return {"weight": (arguments["width"],)}
+
+
+class Doubled(nn.Linear):
+    """Not what a linear layer computes."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return 2 * super().forward(x).square()
+
+
+class MutableDoubled(ns.nn.MutableLinear, Doubled, wraps=Doubled):
+    """Says nothing of its widths."""
+
+
+def scaled() -> Chain:
+    return Chain(
+        lambda w, **_: ns.nn.MutableLinear(5, w),
+        lambda w, **_: MutableScale(w),
+        lambda w, **_: ns.nn.MutableLinear(w, 3),
+    ).double()
+
+
+def test_a_layer_of_ones_own_that_says_its_widths_runs_once_for_all(monkeypatch):
+    space, x = scaled(), torch.randn(4, 5, dtype=torch.double)
+    p = probabilities(space)
+    runs: list[Any] = []
+    once = MutableScale.run_as
+
+    def noted(layer: Any, *args: Any, **kwargs: Any) -> Any:
+        runs.append(layer)
+        return once(layer, *args, **kwargs)
+
+    monkeypatch.setattr(MutableScale, "run_as", noted)
+    with Weighted(p):
+        found = space(x)
+    assert len(runs) == 1
+    torch.testing.assert_close(found, expectation(space, p, x))
+
+
+def test_a_layer_that_wraps_another_one_does_not_inherit_how_that_is_mixed():
+    assert ns.nn.MutableLinear.widths is not None
+    assert MutableDoubled.widths is None

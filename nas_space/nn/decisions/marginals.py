@@ -13,9 +13,10 @@ import torch
 from torch import Tensor
 
 from ...errors import UsageError
-from ...mutable.bounds import all_combinations, combinations_of
-from ...mutable.columns import python_values
+from ...mutable.bounds import combinations_of
+from ...mutable.factors import Factor, Scope
 from ...mutable.node import Node, key_of, leaves
+from ...mutable.piecewise import NOWHERE, Piecewise, joint
 
 __all__ = ["Known", "Marginals", "Outcomes", "Support"]
 
@@ -56,41 +57,48 @@ class Outcomes:
                 f"{'infinitely many' if total is None else total} combinations; a strategy that "
                 f"mixes all of them can go through {_LIMIT}"
             )
-        columns = all_combinations(symbols)
-        sizes = [symbol.size for symbol in symbols]
-        codes = (
-            np.stack(np.unravel_index(np.arange(total), sizes), 1)
-            if sizes
-            else np.zeros((1, 0), int)
-        )
-        kept = np.ones(len(codes), bool)
-        allowed = dict(support)
-        for place, symbol in enumerate(symbols):
-            if symbol.name in allowed:
-                kept &= np.isin(codes[:, place], allowed[symbol.name])
-        allowed_codes = codes[kept]
-        for node, key in known:
-            kept &= np.array([key_of(v) == key for v in python_values(columns.get(node))], bool)
+        parts = [Piecewise.of(part) for part in (*expressions, *(node for node, _ in known))]
+        for part in parts:
+            if part.failures:
+                raise next(iter(part.failures.values()))
+        allowed = {name: np.array(codes) for name, codes in support}
+        together = joint(parts, lambda scope: _allowed(scope, allowed))
+        n = len(expressions)
+        keys = [key for _, key in known]
+        fits = np.array(
+            [
+                [key_of(part.values[k]) for part, k in zip(parts[n:], row[n:], strict=True)] == keys
+                for row in together.values
+            ]
+            + [False],
+            bool,
+        )  # the last is that of NOWHERE
+        shape = [symbol.size for symbol in symbols]
+        flat = np.broadcast_to(together.places.over(symbols), shape).reshape(-1)
+        rows = np.flatnonzero(fits[flat])
+        # Values keep the order in which they occur, on which sums and so seeded runs depend.
+        taken, first = np.unique(flat[rows], return_index=True)
+        number = np.full(len(together.values), NOWHERE)
         found: dict[Any, int] = {}
-        self.values: list[tuple[Any, ...]] = []
-        places = []
-        rows = np.flatnonzero(kept)
-        columns_of = [_column(columns, e, total) for e in expressions]
-        for row in rows.tolist():
-            value = tuple(column[row] for column in columns_of)
-            key = key_of(value)
-            if key not in found:
-                found[key] = len(self.values)
-                self.values.append(value)
-            places.append(found[key])
-        codes = codes[rows]
+        for place in taken[np.argsort(first)].tolist():
+            number[place] = found.setdefault(together.values[place][:n], len(found))
+        self.values: list[tuple[Any, ...]] = [
+            tuple(part.values[k] for part, k in zip(parts, row, strict=False)) for row in found
+        ]
+        self.places: npt.NDArray[Any] = number[flat[rows]]
+        codes = (
+            np.stack(np.unravel_index(rows, shape), 1) if shape else np.zeros((len(rows), 0), int)
+        )
         # Labels that are known, whatever their probability, drop out.
         several = [i for i in range(codes.shape[1]) if len(np.unique(codes[:, i])) > 1]
-        self.labels = [symbols[i].name for i in several]
+        varying = [symbols[i] for i in several]
+        self.labels = [symbol.name for symbol in varying]
         self.codes: npt.NDArray[Any] = codes[:, several]
-        self.places: npt.NDArray[Any] = np.array(places, dtype=np.int64)
         # Those that remain may have fewer combinations than there are without what is known.
-        whole = [len(np.unique(allowed_codes[:, i])) for i in several]
+        whole = [
+            len(np.unique(allowed[symbol.name])) if symbol.name in allowed else symbol.size
+            for symbol in varying
+        ]
         self.conditional = len(codes) != math.prod(whole)
         self._indices: dict[Any, tuple[list[Tensor], Tensor]] = {}
 
@@ -102,10 +110,14 @@ class Outcomes:
         return self._indices[device]
 
 
-def _column(columns: Any, expression: Any, total: int) -> list[Any]:
-    if isinstance(expression, Node):
-        return python_values(columns.get(expression))
-    return [expression] * total
+def _allowed(scope: Scope, support: Mapping[str, npt.NDArray[Any]]) -> npt.NDArray[Any]:
+    """Which combinations of codes have only those that are allowed."""
+    kept = np.ones([symbol.size for symbol in scope], bool)
+    for symbol in scope:
+        if symbol.name in support:
+            codes = np.isin(np.arange(symbol.size), support[symbol.name])
+            kept &= Factor((symbol,), codes).over(scope)
+    return kept
 
 
 def labels_of(node: Any) -> frozenset[str]:

@@ -269,6 +269,7 @@ class NASNetSpace(CellSpace):
 
     Examples
     --------
+    >>> import torch
     >>> space = NASNetSpace(width=8, num_cells=3)
     >>> space.random(seed=0).eval()(torch.zeros(1, 3, 32, 32)).shape
     torch.Size([1, 10])

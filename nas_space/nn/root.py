@@ -176,7 +176,7 @@ class RootModule(MutableModule):
         Examples
         --------
         >>> from nas_space.mutable import Categorical
-        >>> from nas_space.nn import MutableLinear
+        >>> from nas_space.nn import ModelSpace, MutableLinear
         >>> class Net(ModelSpace):
         ...     def __init__(self):
         ...         super().__init__()

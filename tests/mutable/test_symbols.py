@@ -331,9 +331,12 @@ def test_a_missing_label(symbol: Any) -> None:
         (lambda: Categorical("abc", label="w"), "values of 'w' must be listed, but got 'abc'"),
         (lambda: Categorical({"a", "b"}, label="w"), "'w' must be in an order.*give a list"),
         (lambda: CategoricalMultiple(frozenset({1}), label="w"), "'w' must be in an order"),
-        (lambda: Categorical([1, 1.0], label="w"), "1.0 and 1 are equal among the values of 'w'"),
+        (
+            lambda: Categorical([1, 1.0], label="w"),
+            "'w' has 1 and 1.0, which are equal, among its values",
+        ),
         (lambda: Categorical([0, False], label="w"), "'w'"),
-        (lambda: Categorical([[1], (1,)], label="w"), "equal among the values of 'w'"),
+        (lambda: Categorical([[1], (1,)], label="w"), "which are equal, among its values"),
         (
             lambda: Categorical([1, Categorical([2], label="v") + 1], label="w"),
             "'w'.*v \\+ 1.*switch",

@@ -23,6 +23,7 @@ class Metric:
 
     Examples
     --------
+    >>> import torch
     >>> error = Metric(lambda output, target: (output - target).abs().mean(), maximize=False)
     >>> float(error(torch.tensor([1.0, 2.0]), torch.tensor([1.0, 4.0])))
     1.0

@@ -126,10 +126,13 @@ def test_the_space_runs_as_any_of_its_networks(pair: Any) -> None:
 def test_residuals_by_identity_are_reported_with_their_lines() -> None:
     found = migrate((HUB / "proxylessnas.py").read_text(), package_of(HUB / "proxylessnas.py"))
     lines = found.source.splitlines()
-    assert len(found.findings) == 2
-    for finding in found.findings:
+    identity, initialization = found.findings[:2], found.findings[2:]
+    for finding in identity:
         assert "in_channels is out_channels" in lines[finding.line - 1]
         assert "same_width(in_channels, out_channels)" in finding.instead
+    # Standard deviations of initial weights, of sizes that are expressions in a space.
+    assert [finding.line for finding in initialization] == [550, 555]
+    assert all("nas_space.mutable.bounds" in finding.instead for finding in initialization)
 
 
 # Names that NNI offers and that have no counterpart; the page on migrating says what to use.

@@ -86,11 +86,15 @@ class ModelSpace(SharedWeights, Queryable, RootModule):
 
     example_shape: ClassVar[tuple[int, ...] | None] = None
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def _call_impl(self, *args: Any, **kwargs: Any) -> Any:
+        # Within ``__call__``, which stays torch's own: a frozen network is called, and compiled, as
+        # any other, and asks for no context.
+        if "_architecture" in self.__dict__:
+            return super()._call_impl(*args, **kwargs)  # type: ignore[no-untyped-call]
         here = current()
         if here is None or here.is_single:
-            return super().__call__(*args, **kwargs)
-        return here.whole(super().__call__, args, kwargs)
+            return super()._call_impl(*args, **kwargs)  # type: ignore[no-untyped-call]
+        return here.whole(super()._call_impl, args, kwargs)
 
     # -- naming architectures ------------------------------------------------------------------
 

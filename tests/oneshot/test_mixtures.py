@@ -74,7 +74,7 @@ def test_random_networks_are_of_all_kinds() -> None:
     seen: set[str] = set()
 
     @given(networks())
-    @settings(max_examples=60, deadline=None, database=None)
+    @settings(max_examples=200, deadline=None, database=None, derandomize=True)
     def look(space: Net) -> None:
         found.append(space.is_exact)
         seen.update(getattr(step.run, "__name__", type(step.run).__name__) for step in space.steps)

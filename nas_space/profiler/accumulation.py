@@ -61,8 +61,12 @@ class Accumulator:
             above = Factor(factor.scope, np.maximum(factor.values, floor)).reduced()
             if above.scope:
                 _take(terms, above, np.maximum)
-        found = [self._expression([term], 0) for term in terms.values()]
-        return MutableExpression.max([*found, *others, floor])
+        # The largest of several factors may depend on nothing: each is large where others are not.
+        constants = [
+            term.values.item() for term in map(Factor.reduced, terms.values()) if not term.scope
+        ]
+        found = [self._expression([term], 0) for term in terms.values() if term.reduced().scope]
+        return MutableExpression.max([*found, *others, max([floor, *constants])])
 
     def _expression(self, terms: list[Factor], constant: Any) -> Any:
         # The order of terms decides how ties between equal plans of elimination are broken.

@@ -18,7 +18,14 @@ from torch import nn
 from nas_space.errors import InfeasibleError, SpaceError, UsageError
 from nas_space.hub import MobileNetV3Space, ProxylessNAS
 from nas_space.mutable import Categorical, MutableExpression
-from nas_space.nn import LayerChoice, ModelSpace, MutableConv2d, MutableLinear
+from nas_space.nn import (
+    InputChoice,
+    LayerChoice,
+    ModelSpace,
+    MutableConv2d,
+    MutableLinear,
+    Repeat,
+)
 from nas_space.profiler import flops, macs, memory, params, profile
 
 from . import oracle
@@ -445,3 +452,31 @@ def test_inputs_are_given_by_name_as_the_forward_takes_them():
     named: Any = macs(Net(), inputs={"x": x, "scale": scale})
     assert named.evaluate({"w": 3}) == 12
     assert macs(Net(), inputs=(x, {"scale": scale})).evaluate({"w": 3}) == 12
+
+
+def test_a_peak_that_different_moments_reach_for_different_architectures_is_found():
+    class Pick(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.pick = InputChoice(2, n_chosen=1, reduction="sum", label="pick")
+            self.branches = nn.ModuleList(nn.Conv2d(4, 4, 1) for _ in range(2))
+
+        def forward(self, x: torch.Tensor) -> Any:
+            return self.pick([branch(x) for branch in self.branches])
+
+    class Net(ModelSpace):
+        def __init__(self) -> None:
+            super().__init__()
+            self.stem = nn.Conv2d(3, 4, 1)
+            blocks = [Pick, lambda: nn.Conv2d(4, 4, 1)]
+            self.body = Repeat(lambda index: blocks[index](), (1, 2), label="depth")
+
+        def forward(self, x: torch.Tensor) -> Any:
+            return self.body(self.stem(x)).mean((2, 3))
+
+    space, x = Net(), torch.zeros(1, 3, 6, 6)
+    peak = memory(space, inputs=x)
+    for depth in (1, 2):
+        arch = {"depth": depth, "pick": [0]}
+        found = peak.evaluate(arch) if isinstance(peak, MutableExpression) else peak
+        assert found == oracle.peak(space.freeze(arch), x)

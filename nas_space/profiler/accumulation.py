@@ -61,16 +61,16 @@ class Accumulator:
             above = Factor(factor.scope, np.maximum(factor.values, floor)).reduced()
             if above.scope:
                 _take(terms, above, np.maximum)
-        # The largest of several factors may depend on nothing: each is large where others are not.
-        constants = [
-            term.values.item() for term in map(Factor.reduced, terms.values()) if not term.scope
-        ]
-        found = [self._expression([term], 0) for term in terms.values() if term.reduced().scope]
-        return MutableExpression.max([*found, *others, max([floor, *constants])])
+        found = [self._expression([term], 0) for term in terms.values()]
+        return MutableExpression.max([*found, *others, floor])
 
     def _expression(self, terms: list[Factor], constant: Any) -> Any:
         # The order of terms decides how ties between equal plans of elimination are broken.
-        terms = absorbed([term.reduced() for term in reversed(terms) if not term.never])
+        reduced = [term.reduced() for term in reversed(terms) if not term.never]
+        # What several factors are together may depend on nothing, as the largest of some that are
+        # each large where the others are not.
+        constant += sum(term.values.item() for term in reduced if not term.scope)
+        terms = absorbed([term for term in reduced if term.scope])
         activity = self._activity(terms)
         found = MutableExpression.lookup(FactorSum(terms, constant, activity))
         root = _structure(self.space)

@@ -24,7 +24,7 @@ class Context:
 
     def __init__(self, conditions: tuple[Factor, ...] = ()) -> None:
         self.conditions = conditions
-        self._possible: dict[tuple[int, ...], Array] = {}
+        self._possible: dict[tuple[int, ...], tuple[Scope, Array]] = {}
         self._exact: Factor | None = None
 
     def within(self, *conditions: Factor) -> Context:
@@ -46,8 +46,11 @@ class Context:
         Each condition is looked at on its own, since all of them together may be about too many
         labels for one array.
         """
+        if not self.conditions:  # of all architectures; that context outlives every symbol
+            return np.ones([variable.size for variable in joint_scope(scope)], dtype=np.bool_)
         key = tuple(map(id, scope))
-        found = self._possible.get(key)
+        known = self._possible.get(key)
+        found = None if known is None else known[1]
         if found is None:
             found = np.ones([variable.size for variable in joint_scope(scope)], dtype=np.bool_)
             wanted = set(scope)
@@ -56,7 +59,8 @@ class Context:
                 part = condition.eliminated(others, np.logical_or)
                 if part.scope:
                     found = found & part.over(scope)
-            self._possible[key] = found
+            # With the symbols, whose identities must not become those of others.
+            self._possible[key] = scope, found
         return found
 
     @property

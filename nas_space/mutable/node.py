@@ -99,11 +99,13 @@ class Node(metaclass=Interned):
         raise NotImplementedError
 
     def titled(self, title: str) -> Self:
-        """The node, which prints as a title where its own text is too long; the first one stays.
+        """Return the node, which prints as a title where its own text is too long.
 
         Nodes are interned, so a title is no part of one: it changes how it prints, and no more.
+        Two costs that agree on every architecture are one node; it prints as the one asked for
+        last, which is the one that its user has in hand.
         """
-        self.__dict__.setdefault("_title", title)
+        self.__dict__["_title"] = title
         return self
 
     def remember(self, name: str, make: Callable[[Node], T]) -> T:

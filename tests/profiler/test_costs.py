@@ -369,6 +369,8 @@ def test_a_cost_prints_as_its_name_where_it_is_long():
     width = Categorical([2, 4], label="width")
     assert "width" in str(params(MutableLinear(8, width)))
     assert str(pickle.loads(pickle.dumps(cost))) == "macs"
+    assert str(cost.titled("operations")) == "operations"  # another cost, of the same numbers
+    assert str(macs(proxyless(), IMAGE)) == "macs"
 
 
 def test_a_restricted_space_costs_what_the_space_does():

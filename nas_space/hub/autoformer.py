@@ -375,7 +375,7 @@ class AutoformerSpace(SearchedSpace):
         self.head = MutableLinear(width, num_labels) if num_labels > 0 else nn.Identity()
 
     @classmethod
-    def preset(cls, name: str) -> dict[str, tuple[Any, ...]]:
+    def preset(cls, name: str) -> dict[str, Any]:
         """Return the arguments of the spaces of the paper: ``tiny``, ``small`` or ``base``.
 
         Raises

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from typing import Any
 
 import pytest
 import torch
@@ -13,7 +14,7 @@ from nas_space.hub import AutoformerSpace, RelativePosition2D, RelativePositionS
 from nas_space.hub import published_autoformer as published
 from nas_space.mutable import Categorical
 
-SMALL = {
+SMALL: dict[str, Any] = {
     "search_embed_dim": (16, 24),
     "search_num_heads": (1, 2),
     "search_depth": (1, 2),

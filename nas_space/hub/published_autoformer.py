@@ -10,7 +10,7 @@ __all__ = ["AUTOFORMER", "AUTOFORMER_SUPERNETS", "PRESETS"]
 
 _RATIOS = (3.0, 3.5, 4.0)
 
-PRESETS: dict[str, dict[str, tuple[Any, ...]]] = {
+PRESETS: dict[str, dict[str, Any]] = {
     size: {
         "search_embed_dim": widths,
         "search_mlp_ratio": _RATIOS,

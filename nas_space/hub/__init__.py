@@ -6,6 +6,7 @@ from .autoformer import (
     RelativePosition2D,
     RelativePositionSelfAttention,
 )
+from .configurations import Configuration, read_configuration, write_configuration
 from .mobile import (
     ConvBNReLU,
     DepthwiseSeparableConv,
@@ -31,6 +32,7 @@ from .nasnet import (
     NASNetSpace,
     PNASSpace,
 )
+from .ofa import BottleneckD, OFAMobileNetV3Space, OFAResNetSpace
 from .proxylessnas import ProxylessNAS
 from .searched import SearchedSpace
 from .shufflenet import ShuffleNetBlock, ShuffleNetSpace
@@ -39,9 +41,11 @@ __all__ = [
     "AmoebaNetSpace",
     "AutoFormer",
     "AutoformerSpace",
+    "BottleneckD",
     "CellSpace",
     "CompactDepthwiseSeparableConv",
     "CompactInvertedResidual",
+    "Configuration",
     "ConvBNReLU",
     "DARTSSpace",
     "DepthwiseSeparableConv",
@@ -51,6 +55,8 @@ __all__ = [
     "NASNetSpace",
     "NasBench201",
     "NasBenchMacro",
+    "OFAMobileNetV3Space",
+    "OFAResNetSpace",
     "PNASSpace",
     "ProxylessNAS",
     "RelativePosition2D",
@@ -60,7 +66,9 @@ __all__ = [
     "ShuffleNetSpace",
     "SqueezeExcite",
     "inverted_residual_choice_builder",
+    "read_configuration",
     "reset_parameters",
     "same_width",
     "simplify_sequential",
+    "write_configuration",
 ]

@@ -14,6 +14,7 @@ from .mobilenetv3 import MobileNetV3Space
 from .nas_bench_201 import NasBench201
 from .nas_bench_macro import NasBenchMacro
 from .nasnet import DARTSSpace, PNASSpace
+from .ofa import OFAMobileNetV3Space, OFAResNetSpace
 from .proxylessnas import ProxylessNAS
 from .published import Published
 from .shufflenet import ShuffleNetSpace
@@ -66,6 +67,13 @@ SPACES: dict[str, Entry] = {
         },
     ),
     "darts": Entry(DARTSSpace, _CELLS),
+    "ofa-mobilenetv3": Entry(
+        OFAMobileNetV3Space,
+        {"width_mult": 0.25, "expand_ratios": (2, 3), "depths": (1, 2), "kernel_sizes": (3, 5)},
+    ),
+    "ofa-resnet50d": Entry(
+        OFAResNetSpace, {"base_widths": (16, 32, 64, 96, 128), "depths": (0, 1)}
+    ),
     "pnas": Entry(PNASSpace, _CELLS),
     "nas-bench-201": Entry(NasBench201, {"num_modules_per_stack": 1}),
     "nas-bench-macro": Entry(NasBenchMacro, {"init_channels": 8}),

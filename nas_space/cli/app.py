@@ -123,12 +123,16 @@ def spaces() -> None:
     from ..hub.registry import SPACES
     from .display import plain_console
 
-    table = Table("name", "class", "labels", "architectures", "published", box=None)
+    table = Table(box=None)
+    for name in ("name", "class"):
+        table.add_column(name, no_wrap=True)
+    for name in ("labels", "architectures"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("published")
     for name, entry in SPACES.items():
-        built = entry.space()
         table.add_row(
-            name, entry.space.__name__, str(len(built.simplify())), shown(built.count()),
-            ", ".join(entry.published),
+            name, entry.address.rpartition(":")[2], str(entry.labels), shown(entry.architectures),
+            ", ".join(entry.networks),
         )  # fmt: skip
     plain_console().print(table)
 

@@ -1,33 +1,40 @@
 """Spaces of networks, ready to search, and the parts they are built of."""
 
-from .mobile import (
-    ConvBNReLU,
-    DepthwiseSeparableConv,
-    InvertedResidual,
-    inverted_residual_choice_builder,
-    reset_parameters,
-    same_width,
-    simplify_sequential,
-)
-from .mobilenetv3 import (
-    CompactDepthwiseSeparableConv,
-    CompactInvertedResidual,
-    MobileNetV3Space,
-    SqueezeExcite,
-)
-from .nas_bench_201 import NasBench201
-from .nas_bench_macro import NasBenchMacro
-from .nasnet import (
-    AmoebaNetSpace,
-    CellSpace,
-    DARTSSpace,
-    ENASSpace,
-    NASNetSpace,
-    PNASSpace,
-)
-from .proxylessnas import ProxylessNAS
-from .searched import SearchedSpace
-from .shufflenet import ShuffleNetBlock, ShuffleNetSpace
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ..lazy import lazily
+
+if TYPE_CHECKING:
+    from .mobile import (
+        ConvBNReLU,
+        DepthwiseSeparableConv,
+        InvertedResidual,
+        inverted_residual_choice_builder,
+        reset_parameters,
+        same_width,
+        simplify_sequential,
+    )
+    from .mobilenetv3 import (
+        CompactDepthwiseSeparableConv,
+        CompactInvertedResidual,
+        MobileNetV3Space,
+        SqueezeExcite,
+    )
+    from .nas_bench_201 import NasBench201
+    from .nas_bench_macro import NasBenchMacro
+    from .nasnet import (
+        AmoebaNetSpace,
+        CellSpace,
+        DARTSSpace,
+        ENASSpace,
+        NASNetSpace,
+        PNASSpace,
+    )
+    from .proxylessnas import ProxylessNAS
+    from .searched import SearchedSpace
+    from .shufflenet import ShuffleNetBlock, ShuffleNetSpace
 
 __all__ = [
     "AmoebaNetSpace",
@@ -54,3 +61,5 @@ __all__ = [
     "same_width",
     "simplify_sequential",
 ]
+
+__getattr__, __dir__ = lazily(__name__)

@@ -101,9 +101,7 @@ SPACES: dict[str, Entry] = {
         ("darts-v1", "darts-v2", "p-darts", "pc-darts", "snas"),
     ),
     "pnas": Entry(".nasnet:PNASSpace", _CELLS, 42, 4_647_516_974_116_161_337_058_918_400_000),
-    "nas-bench-201": Entry(
-        ".nas_bench_201:NasBench201", {"num_modules_per_stack": 1}, 6, 15_625
-    ),
+    "nas-bench-201": Entry(".nas_bench_201:NasBench201", {"num_modules_per_stack": 1}, 6, 15_625),
     "nas-bench-macro": Entry(".nas_bench_macro:NasBenchMacro", {"init_channels": 8}, 8, 6_561),
     "shufflenet": Entry(
         ".shufflenet:ShuffleNetSpace",

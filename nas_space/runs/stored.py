@@ -23,6 +23,7 @@ from .folder import (
     COMPRESSION,
     ONE_SHOT_STATE,
     STUDY,
+    UNFINISHED,
     WORKER_FILE,
     settings_of,
 )
@@ -123,7 +124,10 @@ class StoredRun:
             worker = self.folder / WORKER_FILE
             if worker.exists() and signs.lives(worker.read_text(encoding="utf-8")):
                 return "running"
-            if any((self.folder / name).exists() for name in ("architecture.json", COMPRESSED)):
+            written = (self.folder / "architecture.json").exists()
+            if written and not (self.folder / UNFINISHED).exists():
+                return "finished"
+            if (self.folder / COMPRESSED).exists():
                 return "finished"
         trials = [] if self.result is None else self.result.study.get_trials(deepcopy=False)
         if any(

@@ -15,6 +15,8 @@ from optuna.storages import InMemoryStorage
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
+from .storage import quiet
+
 __all__ = ["snapshot"]
 
 _SCHEMA = "v3.2.0.a"
@@ -47,7 +49,8 @@ def snapshot(file: Path) -> InMemoryStorage | None:
             tables.execute("BEGIN")
             if tables.execute("SELECT version_num FROM alembic_version").fetchall() != [(_SCHEMA,)]:
                 return None
-            return _copied(tables)
+            with quiet():
+                return _copied(tables)
     except (sqlite3.DatabaseError, ValueError, KeyError):
         return None
 

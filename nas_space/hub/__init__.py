@@ -7,6 +7,12 @@ from typing import TYPE_CHECKING
 from ..lazy import lazily
 
 if TYPE_CHECKING:
+    from .autoformer import (
+        AutoFormer,
+        AutoformerSpace,
+        RelativePosition2D,
+        RelativePositionSelfAttention,
+    )
     from .mobile import (
         ConvBNReLU,
         DepthwiseSeparableConv,
@@ -38,6 +44,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AmoebaNetSpace",
+    "AutoFormer",
+    "AutoformerSpace",
     "CellSpace",
     "CompactDepthwiseSeparableConv",
     "CompactInvertedResidual",
@@ -52,6 +60,8 @@ __all__ = [
     "NasBenchMacro",
     "PNASSpace",
     "ProxylessNAS",
+    "RelativePosition2D",
+    "RelativePositionSelfAttention",
     "SearchedSpace",
     "ShuffleNetBlock",
     "ShuffleNetSpace",

@@ -57,6 +57,20 @@ class Entry:
 _CELLS: dict[str, Any] = {"width": 8, "num_cells": 3}
 
 SPACES: dict[str, Entry] = {
+    "autoformer": Entry(
+        ".autoformer:AutoformerSpace",
+        {
+            "search_embed_dim": (16, 24, 32),
+            "search_num_heads": (1, 2),
+            "search_depth": (1, 2, 3),
+            "img_size": 32,
+            "patch_size": 8,
+            "head_dim": 8,
+        },
+        30,
+        280_804_921_344,
+        ("autoformer-base", "autoformer-small", "autoformer-tiny"),
+    ),
     "proxylessnas": Entry(
         ".proxylessnas:ProxylessNAS",
         {"width_mult": 0.25},

@@ -24,12 +24,12 @@ from ..mutable.node import key_of
 from ..strategy import Evaluated, ScoreModel
 from ..strategy.score_model import fit_model
 from ..training.weights import check_fit
+from .evaluation import make_network
 from .fingerprint import unrestricted
 from .ledger import ARCHITECTURE, COST, ERROR, FAILURE, METRICS, REPAIRED, counts, number_of
 from .networks import KeptNetworks
 from .objectives import Objective, ranking
 from .storage import quiet, unwarned
-from .worker import make_network
 
 __all__ = ["Outcome", "SearchResult"]
 

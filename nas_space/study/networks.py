@@ -8,8 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import CheckpointError
-from ..training import load_state
-from ..training.checkpoint import replacing
 from .storage import Storage, is_file
 
 __all__ = ["KeptNetworks", "folder_of"]
@@ -57,6 +55,8 @@ class KeptNetworks:
         if self.folder is None:
             self._states[number] = state
             return
+        from ..training.checkpoint import replacing
+
         with replacing(self._file(number)) as file:
             file.write_bytes(state)
 
@@ -81,6 +81,8 @@ class KeptNetworks:
 
     def state(self, number: int) -> dict[str, Any] | None:
         """Return the state dict of a network; ``None`` if it was not kept, or is kept elsewhere."""
+        from ..training import load_state
+
         state: dict[str, Any]
         if number in self._states:
             state = load_state(self._states[number])

@@ -127,6 +127,23 @@ def test_nas_bench_201_refuses_architectures_of_other_spaces():
         NasBench201.string_of({"op0": "identity"})
 
 
+def test_cells_of_one_canonical_form_compute_the_same():
+    space = NasBench201(stem_out_channels=2, num_modules_per_stack=1, num_labels=2)
+    unique = space.unique_cells()
+    assert len(unique) == 6_466  # as the paper says
+    forms = {space.canonical_cell(arch): arch for arch in unique}
+    assert len(forms) == len(unique)
+    x = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    # Where there are weights, equal cells use other ones of the space: without, they are equal.
+    plain = ("none", "skip_connect", "avg_pool_3x3")
+    labels = list(unique[0])
+    every = [dict(zip(labels, values, strict=True)) for values in product(plain, repeat=6)]
+    for arch in every[::30]:
+        other = forms[space.canonical_cell(arch)]
+        found, expected = (space.eval().freeze(each)(x) for each in (arch, other))
+        torch.testing.assert_close(found, expected)
+
+
 @pytest.mark.parametrize(
     ("kind", "argument"),
     [

@@ -1,5 +1,11 @@
 """Spaces of networks, ready to search, and the parts they are built of."""
 
+from .autoformer import (
+    AutoFormer,
+    AutoformerSpace,
+    RelativePosition2D,
+    RelativePositionSelfAttention,
+)
 from .mobile import (
     ConvBNReLU,
     DepthwiseSeparableConv,
@@ -31,6 +37,8 @@ from .shufflenet import ShuffleNetBlock, ShuffleNetSpace
 
 __all__ = [
     "AmoebaNetSpace",
+    "AutoFormer",
+    "AutoformerSpace",
     "CellSpace",
     "CompactDepthwiseSeparableConv",
     "CompactInvertedResidual",
@@ -45,6 +53,8 @@ __all__ = [
     "NasBenchMacro",
     "PNASSpace",
     "ProxylessNAS",
+    "RelativePosition2D",
+    "RelativePositionSelfAttention",
     "SearchedSpace",
     "ShuffleNetBlock",
     "ShuffleNetSpace",

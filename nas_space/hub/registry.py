@@ -9,6 +9,7 @@ from typing import Any
 
 from ..errors import UsageError, suggest
 from ..nn import ModelSpace
+from .autoformer import AutoformerSpace
 from .mobilenetv3 import MobileNetV3Space
 from .nas_bench_201 import NasBench201
 from .nas_bench_macro import NasBenchMacro
@@ -44,6 +45,17 @@ class Entry:
 _CELLS: dict[str, Any] = {"width": 8, "num_cells": 3}
 
 SPACES: dict[str, Entry] = {
+    "autoformer": Entry(
+        AutoformerSpace,
+        {
+            "search_embed_dim": (16, 24, 32),
+            "search_num_heads": (1, 2),
+            "search_depth": (1, 2, 3),
+            "img_size": 32,
+            "patch_size": 8,
+            "head_dim": 8,
+        },
+    ),
     "proxylessnas": Entry(ProxylessNAS, {"width_mult": 0.25}),
     "mobilenetv3": Entry(
         MobileNetV3Space,

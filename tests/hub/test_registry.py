@@ -112,3 +112,12 @@ def test_every_one_shot_strategy_takes_a_step(name, strategy):
     chosen = ns.strategy.get_strategy(strategy, **arguments)
     result = ns.search(space, task, strategy=chosen, steps=1)
     assert space.contains(result.best())
+
+
+@pytest.mark.parametrize("name", SPACES)
+def test_what_a_list_of_the_spaces_says_is_true(name: str) -> None:
+    entry = SPACES[name]
+    space = entry.space()
+    assert entry.labels == len(space.simplify())
+    assert entry.architectures == space.count()
+    assert set(entry.networks) == set(entry.published)

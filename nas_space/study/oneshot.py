@@ -13,6 +13,7 @@ from ..mutable import Sample
 from ..profiler import macs
 from ..strategy.oneshot import OneShot, OneShotProgress, Run
 from ..training import Task, load_state, save_state
+from .evaluators import try_one_batch
 from .fingerprint import fingerprint
 
 if TYPE_CHECKING:
@@ -130,7 +131,8 @@ def search_oneshot(
     StorageError
         If the file is of a search of another space.
     UsageError
-        If an argument makes no sense.
+        If an argument makes no sense, or no network of the space can be trained and scored on one
+        batch of the task.
     """
     if not isinstance(cast("object", task), Task):
         raise UsageError(f"{type(strategy).__name__} trains on a Task, but got {task!r}")
@@ -144,6 +146,8 @@ def search_oneshot(
         if not resume:
             raise UsageError(f"{file} is there already; resume=True goes on with it")
         _load(run, file)
+    elif run.step == 0 and run.fabric.world_size == 1:
+        try_one_batch(space, task, "validation", "inherit", train=True, fabric=run.fabric)
     while not run.done:
         progress = _advance(run, file)
         due = progress.step in {progress.total, progress.step // every * every}

@@ -50,7 +50,7 @@ class Inherited:
     @property
     def measured(self) -> list[str]:
         """What there is to look for."""
-        return [*self.task.metrics, "loss"]
+        return list(dict.fromkeys([*self.task.metrics, "loss"]))
 
     def __call__(self, network: nn.Module, arch: Sample) -> dict[str, float]:
         recalibrate(network, self.task, batches=self.batches)
@@ -82,7 +82,7 @@ class FromScratch:
     @property
     def measured(self) -> list[str]:
         """What there is to look for."""
-        return [*self.task.metrics, "loss"]
+        return list(dict.fromkeys([*self.task.metrics, "loss"]))
 
     def __call__(self, network: nn.Module, arch: Sample) -> dict[str, float]:
         fabric = None if self.device is None else make_fabric(self.device, self.precision)

@@ -140,14 +140,14 @@ def search_oneshot(
         raise UsageError("resume=True needs storage=, the file to resume from")
     if every < 1:
         raise UsageError(f"every must be at least 1, but is {every}")
+    if task.validation is not None and (fabric is None or fabric.world_size == 1):
+        try_one_batch(space, task, "validation", "inherit", train=True, fabric=fabric)
     run = Run(strategy, space, task, steps=steps, epochs=epochs, seed=seed, fabric=fabric)
     file = None if storage is None else Path(storage)
     if file is not None and file.exists():
         if not resume:
             raise UsageError(f"{file} is there already; resume=True goes on with it")
         _load(run, file)
-    elif run.step == 0 and run.fabric.world_size == 1:
-        try_one_batch(space, task, "validation", "inherit", train=True, fabric=run.fabric)
     while not run.done:
         progress = _advance(run, file)
         due = progress.step in {progress.total, progress.step // every * every}

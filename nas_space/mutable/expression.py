@@ -25,6 +25,9 @@ T_co = TypeVar("T_co", covariant=True)
 _LONGEST = 2000
 """Sub-expressions that print longer than this are abbreviated, to their title if they have one."""
 
+_ARRAYS = "FactorSum("
+"""What stands in a text for arrays that are too long to print; a title says more."""
+
 
 @runtime_checkable
 class Batch(Protocol):
@@ -134,8 +137,9 @@ class MutableExpression(Node, Mutable, Generic[T_co]):
     def text(self, texts: Mapping[Node, tuple[str, int]]) -> tuple[str, int]:
         operator = cast(Operator, self.operator)
         text = show(self, operator, texts)
-        if not text or len(text) > _LONGEST:
-            return self.__dict__.get("_title", "..." if text else repr(self.arguments[0])), ATOM
+        title = self.__dict__.get("_title")
+        if not text or len(text) > _LONGEST or (title and _ARRAYS in text):
+            return title or ("..." if text else repr(self.arguments[0])), ATOM
         return text, operator.precedence
 
     # -- what cannot be done with an expression -------------------------------------------

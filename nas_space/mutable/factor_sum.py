@@ -6,7 +6,6 @@ up in arrays instead of computing.
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import math
 from collections.abc import Callable, Hashable, Mapping, Sequence
@@ -181,9 +180,10 @@ class FactorSum:
         found = self.__dict__.get("_key")
         if found is None:
             conditions = self.activity.values()
-            factors = [(*map(id, self.activity),), *map(_digest, (*self.terms, *conditions))]
+            digests = [factor.digest() for factor in (*self.terms, *conditions)]
             constant = (type(self.constant), repr(self.constant))
-            found = self._key = (constant, (*map(id, self.symbols),), *factors)
+            symbols = (*map(id, self.symbols),), (*map(id, self.activity),)
+            found = self._key = (constant, *symbols, *digests)
         return found
 
     def __eq__(self, other: object) -> bool:
@@ -276,12 +276,6 @@ def _codes_by_value(symbol: Any) -> dict[Any, int]:
         except TypeError:  # a list, of which the symbol itself knows the code
             continue
     return found
-
-
-def _digest(factor: Factor) -> Hashable:
-    values = np.ascontiguousarray(factor.values)
-    digest = hashlib.blake2b(values.tobytes(), digest_size=16).digest()
-    return (*map(id, factor.scope), values.dtype.str, values.shape, digest)
 
 
 def _dictionary(term: Factor) -> str:

@@ -11,7 +11,16 @@ from torch import nn
 from ..errors import DecompositionError
 from ..mutable import Mutable, MutableExpression
 from ..mutable.factor_sum import FactorSum, covered_by
-from ..mutable.factors import FALSE, Factor, TooLargeError, absorbed, merged_scope
+from ..mutable.factors import (
+    FALSE,
+    TRUE,
+    Auxiliary,
+    Factor,
+    TooLargeError,
+    absorbed,
+    merged_scope,
+    multilinear,
+)
 from ..mutable.node import Node
 from ..nn.structure import Survey
 from ..tables.activity import Activity
@@ -67,16 +76,41 @@ class Accumulator:
     def _expression(self, terms: list[Factor], constant: Any) -> Any:
         # The order of terms decides how ties between equal plans of elimination are broken.
         reduced = [term.reduced() for term in reversed(terms) if not term.never]
-        # What several factors are together may depend on nothing, as the largest of some that are
-        # each large where the others are not.
-        constant += sum(term.values.item() for term in reduced if not term.scope)
-        terms = absorbed([term for term in reduced if term.scope])
-        activity = self._activity(terms)
-        found = MutableExpression.lookup(FactorSum(terms, constant, activity))
+        # Factors over labels, by the conditions that all have to hold for them to count.
+        under: dict[tuple[Auxiliary, ...], list[Factor]] = {(): []}
+        for term in reduced:
+            for conditions, part in multilinear(term):
+                under.setdefault(conditions, []).append(part)
+        found = self._looked_up(under.pop(()), constant)
+        parts = [self._under(conditions, factors) for conditions, factors in under.items()]
+        if parts:
+            found = MutableExpression.sum([found, *parts])
         root = _structure(self.space)
         if root is not None and isinstance(found, Node):
             covered_by(root).add(found)  # by the activity of the same structure
         return found
+
+    def _looked_up(self, factors: list[Factor], constant: Any = 0) -> Any:
+        # What several factors are together may depend on nothing, as the largest of some that are
+        # each large where the others are not.
+        constant += sum(factor.values.item() for factor in factors if not factor.scope)
+        terms = absorbed([factor for factor in factors if factor.scope])
+        return MutableExpression.lookup(FactorSum(terms, constant, self._activity(terms)))
+
+    def _under(self, conditions: tuple[Auxiliary, ...], factors: list[Factor]) -> Any:
+        """The sum of factors where some conditions hold, and 0 elsewhere."""
+        found = self._looked_up(factors)
+        for condition in reversed(conditions):
+            found = MutableExpression.condition(condition.expression, found, 0)
+        active = TRUE  # where a label of a condition is not, what depends on it is 0
+        reach = self._activity([])
+        for condition in conditions:
+            for symbol in condition.condition.scope:
+                active = active & reach.get(symbol, TRUE)
+        if active.always:
+            return found
+        here = Factor(active.scope, active.values.astype(np.int64))
+        return MutableExpression.condition(self._looked_up([here]) == 1, found, 0)
 
     def _activity(self, terms: list[Factor]) -> dict[Any, Factor]:
         """The condition under which each label is active, in the order of the structure."""

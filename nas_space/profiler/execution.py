@@ -104,7 +104,6 @@ class Executor:
         self._known: dict[int, tuple[Any, torch.Tensor]] = {}
         self._executions: dict[Any, Execution] = {}
         self._forms: dict[Any, torch.Tensor] = {}
-        self._keep: list[Any] = []
 
     # -- tensors --------------------------------------------------------------------------------
 
@@ -168,6 +167,7 @@ class Executor:
         if execution is None:
             execution = self._run(function, spec, leaves, first, owned)
             if key is not None and all(map(_lasts, execution.leaves)):
+                # It holds the arguments, whose identities are in the key.
                 self._executions[key] = execution
         return execution
 
@@ -179,10 +179,7 @@ class Executor:
                 tensors = True
                 parts.append(id(leaf))
                 continue
-            part = key_of(leaf)
-            if isinstance(part, tuple) and part and part[0] == "id":
-                self._keep.append(leaf)  # its identity must stay taken
-            parts.append(part)
+            parts.append(key_of(leaf))
         # Without a tensor, a function may be called for what it does: switching gradients on. A
         # module of a user's may do something else at each call.
         if not tensors or isinstance(function, nn.Module):

@@ -14,16 +14,18 @@ from contextlib import contextmanager
 from typing import Any, NoReturn
 
 import numpy as np
+from torch import nn
 
 from ..errors import DecompositionError, NasSpaceError
 from ..mutable import Values
 from ..mutable.expression import apply
 from ..mutable.factors import Factor
 from ..mutable.node import Node
-from ..mutable.piecewise import NOWHERE, Piecewise
+from ..mutable.piecewise import NOWHERE, Piecewise, enumerated
 from ..nn.activation import Activation
 from ..nn.elastic import ElasticModule
 from .contexts import EVERYWHERE
+from .named_conditions import named_conditions
 
 __all__ = ["Dead", "ExploredValues", "Explorer", "Failure", "Fork", "Frame", "Refusal"]
 
@@ -133,6 +135,11 @@ class ExploredValues(Values):
 class Explorer(Activation):
     """An activation under which all architectures of a space are active at once.
 
+    Parameters
+    ----------
+    space
+        The space.
+
     Attributes
     ----------
     context
@@ -143,8 +150,10 @@ class Explorer(Activation):
 
     is_single = False
 
-    def __init__(self) -> None:
+    def __init__(self, space: nn.Module) -> None:
         super().__init__(ExploredValues(self))
+        self.named = named_conditions(space)
+        self._known: dict[Node, Piecewise] = {}
         self.context = EVERYWHERE
         self.failures: list[Failure] = []
         self.frames: list[Frame] = []
@@ -179,11 +188,19 @@ class Explorer(Activation):
 
     def pieces(self, expression: Any) -> Piecewise:
         """Return what an expression can be; where it has no value, architectures fail."""
-        found = Piecewise.of(expression)
+        found = self._enumerated(expression)
         for place, error in found.failures.items():
             here = np.zeros(found.places.values.shape, dtype=np.bool_)
             here.flat[place] = True
             self.fail(str(expression), error, Factor(found.scope, here))
+        return found
+
+    def _enumerated(self, expression: Any) -> Piecewise:
+        if not self.named or not isinstance(expression, Node):
+            return Piecewise.of(expression)
+        found = self._known.get(expression)
+        if found is None:
+            found = self._known[expression] = enumerated(expression, self.named)
         return found
 
     def read(self, expression: Any) -> Any:

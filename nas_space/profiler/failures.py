@@ -11,7 +11,7 @@ from torch import nn
 
 from ..errors import SampleValidationError, SpaceError
 from ..mutable import Mutable, Sample
-from ..mutable.factors import Factor
+from ..mutable.factors import Auxiliary, Factor
 from .contexts import Context, met
 from .explore import Failure
 
@@ -75,6 +75,8 @@ def architecture(space: nn.Module, conditions: Sequence[Factor]) -> Sample | Non
     if not isinstance(space, Mutable):
         return {}
     generator = np.random.default_rng(0)
+    scopes = (condition.scope for condition in conditions)
+    named = any(isinstance(variable, Auxiliary) for scope in scopes for variable in scope)
     for chosen in islice(assignments(conditions), _ASSIGNMENTS):
         for attempt in range(_COMPLETIONS):
             sample: Sample = {}
@@ -92,7 +94,8 @@ def architecture(space: nn.Module, conditions: Sequence[Factor]) -> Sample | Non
                 continue
             if all(met(condition, sample) for condition in conditions):
                 return sample
-            break  # some of these labels are not active together, whatever the others are
+            if not named:  # some of these labels are not active together, whatever the others are
+                break
     return None
 
 
@@ -103,4 +106,5 @@ def assignments(conditions: Sequence[Factor]) -> Iterator[Sample]:
         yield {
             symbol.name: symbol.value(int(code))
             for symbol, code in zip(together.scope, codes, strict=True)
+            if not isinstance(symbol, Auxiliary)
         }

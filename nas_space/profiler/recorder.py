@@ -56,7 +56,7 @@ class Recorder(Explorer):
     """
 
     def __init__(self, space: nn.Module, training: bool = False) -> None:
-        super().__init__()
+        super().__init__(space)
         self.space = space
         self.training = training
         self.executor = Executor(training)

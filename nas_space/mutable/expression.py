@@ -317,17 +317,17 @@ class MutableExpression(Node, Mutable, Generic[T_co]):
 
     @staticmethod
     def to_int(value: Any) -> Any:
-        """``int(value)``, truncating towards zero; an expression of it where that is needed."""
+        """Return ``int(value)``, truncating towards zero; an expression where that is needed."""
         return _apply_or_compute("int", value)
 
     @staticmethod
     def to_float(value: Any) -> Any:
-        """``float(value)``; an expression of it where that is needed."""
+        """Return ``float(value)``; an expression of it where that is needed."""
         return _apply_or_compute("float", value)
 
     @staticmethod
     def condition(predicate: Any, true: Any, false: Any) -> Any:
-        """``true`` where the predicate holds, else ``false``; only that one is evaluated.
+        """Return ``true`` where the predicate holds, else ``false``; only that one is evaluated.
 
         >>> from nas_space.mutable import Categorical
         >>> a = Categorical([1, 2], label="a")
@@ -398,7 +398,7 @@ class MutableExpression(Node, Mutable, Generic[T_co]):
 
     @staticmethod
     def min(first: Any, *others: Any) -> Any:
-        """The smallest, as the built-in ``min``: of several arguments, or of one iterable."""
+        """Return the smallest, as the built-in ``min``: of several arguments or of one iterable."""
         return _extreme("min", first, others)
 
     @staticmethod
@@ -410,11 +410,11 @@ class MutableExpression(Node, Mutable, Generic[T_co]):
         return apply("sum", *items)
 
     def int(self) -> MutableExpression[Any]:
-        """``to_int(self)``."""
+        """Return ``to_int(self)``."""
         return apply("int", self)
 
     def float(self) -> MutableExpression[Any]:
-        """``to_float(self)``."""
+        """Return ``to_float(self)``."""
         return apply("float", self)
 
 

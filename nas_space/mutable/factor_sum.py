@@ -296,7 +296,7 @@ def covered_by(root: Node) -> set[Node]:
 
 
 def is_covered(root: Node, node: Node) -> bool:
-    """Whether it is known that a node needs no label that an architecture of a structure lacks.
+    """Return whether it is known that a node needs no label that an architecture lacks.
 
     What is computed from several things needs what they need, and an architecture of several
     parts is one of each of them.

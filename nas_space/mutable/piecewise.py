@@ -208,6 +208,10 @@ def joint(
 ) -> Piecewise:
     """Return several functions as one, of which a value is a tuple of places: one in each.
 
+    What is called for each value of the result is so called once for each combination that occurs,
+    not for each product of values: combinations are numbered part by part, and after each part only
+    those that some codes take are kept, so there are never more of them than codes.
+
     Parameters
     ----------
     parts

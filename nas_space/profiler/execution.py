@@ -108,7 +108,7 @@ class Executor:
     # -- tensors --------------------------------------------------------------------------------
 
     def interned(self, tensor: torch.Tensor) -> torch.Tensor:
-        """The one meta tensor like this one."""
+        """Return the one meta tensor like this one."""
         found = self._known.get(id(tensor))
         if found is not None:
             return found[1]
@@ -129,11 +129,11 @@ class Executor:
         return made
 
     def tracked(self, tensor: torch.Tensor) -> torch.Tensor:
-        """The one meta tensor like this one that autograd follows."""
+        """Return the one meta tensor like this one that autograd follows."""
         return self.interned(tensor.detach().requires_grad_())
 
     def shadow(self, tensor: torch.Tensor) -> torch.Tensor:
-        """The meta tensor for one that lives on, such as a parameter: it is remembered."""
+        """Return the meta tensor for one that lives on, such as a parameter: it is remembered."""
         found = self._known.get(id(tensor))
         if found is None:
             found = self._known[id(tensor)] = (tensor, self.interned(tensor))
@@ -149,7 +149,7 @@ class Executor:
         first: tuple[int, ...],
         owned: tuple[bool, ...],
     ) -> Execution:
-        """What a function gives on arguments whose tensors are interned.
+        """Return what a function gives on arguments whose tensors are interned.
 
         Parameters
         ----------

@@ -167,7 +167,7 @@ class Explorer(Activation):
         return ""
 
     def mark(self) -> Any:
-        """Where the record is, to come back to."""
+        """Return where the record is, to come back to."""
         return len(self.failures)
 
     def rollback(self, mark: Any) -> None:
@@ -175,7 +175,7 @@ class Explorer(Activation):
         del self.failures[mark:]
 
     def merge(self, outcomes: Sequence[tuple[Factor, Any]]) -> Any:
-        """What is one of several things, each under its condition, as one thing.
+        """Return what is one of several things, each under its condition, as one thing.
 
         Raises
         ------
@@ -204,7 +204,7 @@ class Explorer(Activation):
         return found
 
     def read(self, expression: Any) -> Any:
-        """The value of an expression, as code sees it."""
+        """Return the value of an expression, as code sees it."""
         if not isinstance(expression, Node):
             return expression
         return self.plain(self.pieces(expression))
@@ -240,7 +240,7 @@ class Explorer(Activation):
         make: Callable[[int, Any], Any],
         also: Sequence[Any] = (),
     ) -> Piecewise:
-        """What a function makes of each combination of a layer's arguments.
+        """Return what a function makes of each combination of a layer's arguments.
 
         Parameters
         ----------
@@ -342,7 +342,7 @@ class Explorer(Activation):
         return self.merge(outcomes)
 
     def mix(self, choice: Any, run: Callable[[Any], Any]) -> Any:
-        """The outcomes of all branches of a choice, as one."""
+        """Return the outcomes of all branches of a choice, as one."""
         pieces = self.pieces(choice)
         present = self.present(pieces)
         if len(present) == 1:

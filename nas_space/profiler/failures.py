@@ -71,7 +71,7 @@ _NEEDS_DATA = ("meta tensor", "meta device", "register_meta", "data-independent"
 
 
 def architecture(space: nn.Module, conditions: Sequence[Factor]) -> Sample | None:
-    """An architecture of the space that meets some conditions; ``None`` if none is found."""
+    """Return an architecture of the space that meets some conditions; ``None`` if none is found."""
     if not isinstance(space, Mutable):
         return {}
     generator = np.random.default_rng(0)
@@ -100,7 +100,7 @@ def architecture(space: nn.Module, conditions: Sequence[Factor]) -> Sample | Non
 
 
 def assignments(conditions: Sequence[Factor]) -> Iterator[Sample]:
-    """Values of labels that meet some conditions, one after another."""
+    """Yield values of labels that meet some conditions."""
     together = Context(tuple(conditions)).exact
     for codes in np.argwhere(together.values):
         yield {

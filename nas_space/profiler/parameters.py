@@ -27,7 +27,7 @@ __all__ = ["count_parameters", "params"]
 
 
 def params(space: Space) -> Any:
-    """How many learnable parameters each architecture has: numbers, not tensors.
+    """Return how many learnable parameters each architecture has: numbers, not tensors.
 
     Every ``nn.Parameter`` of the frozen network counts, whether it is trained at the moment
     or not, and one that is used in several places counts once.
@@ -61,7 +61,7 @@ def params(space: Space) -> Any:
 
 
 def count_parameters(space: Space, counts: Callable[[nn.Module], bool] = lambda _: True) -> Any:
-    """As :func:`params`, of the modules whose own parameters ``counts`` says count."""
+    """Do as :func:`params`, for the modules whose own parameters ``counts`` says count."""
     space = module_of(space)
     census = _Census(space, counts)
     with suppress(Dead):
@@ -113,7 +113,7 @@ class _ParameterUse(NamedTuple):
         return 0 if part is None else part.numel()
 
     def parts(self) -> Iterator[tuple[Any, Context, int]]:
-        """The different parts: what tells them from others, who has them, and how many numbers."""
+        """Yield the different parts: what tells each from others, who has it, and its size."""
         whole = torch.empty_like(self.parameter, device="meta")
         for place, shape in enumerate(self.shapes.values):
             part = None if shape is None else self.cut(whole, shape)
@@ -154,7 +154,7 @@ class _Census(Explorer):
         return outcomes[0][1]  # always the stub
 
     def total(self, space: nn.Module) -> Any:
-        """The sum over all parameters that exist."""
+        """Return the sum over all parameters that exist."""
         uses: dict[int, list[_ParameterUse]] = {}
         for use in self.uses:
             uses.setdefault(id(use.parameter), []).append(use)

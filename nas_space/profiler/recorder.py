@@ -334,7 +334,7 @@ class Recorder(Explorer):
         return VaryingNumber(self, pieces)
 
     def compute(self, function: Callable[..., Any], operands: tuple[Any, ...]) -> Any:
-        """Arithmetic on numbers of which some differ between architectures."""
+        """Compute with numbers of which some differ between architectures."""
         parts = [self._part(operand) for operand in operands]
         together = joint(parts, self.context.possible)
         values: list[Any] = []

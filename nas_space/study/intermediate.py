@@ -17,13 +17,13 @@ _TRIAL: Entered[optuna.trial.Trial] = Entered("trial")
 
 @contextmanager
 def reporting_to(trial: optuna.trial.Trial) -> Iterator[None]:
-    """A context in which :func:`report` is about a trial."""
+    """Return a context in which :func:`report` is about a trial."""
     with _TRIAL.entering(trial):
         yield
 
 
 def pruning() -> bool:
-    """Whether what is reported here may end the trial."""
+    """Return whether what is reported here may end the trial."""
     trial = _TRIAL.last()
     return (
         trial is not None

@@ -49,7 +49,7 @@ _BUSY = 60
 
 
 def open_storage(storage: Storage) -> BaseStorage:
-    """The storage at an address; files and tables are made if there are none.
+    """Return the storage at an address; files and tables are made if there are none.
 
     Parameters
     ----------
@@ -91,14 +91,14 @@ def open_storage(storage: Storage) -> BaseStorage:
 
 
 def is_file(storage: Storage) -> bool:
-    """Whether trials are kept in a file."""
+    """Return whether trials are kept in a file."""
     return isinstance(storage, (str, Path)) and (
         "://" not in str(storage) or str(storage).startswith("sqlite:///")
     )
 
 
 def unreachable(storage: Storage, error: Exception) -> StorageError:
-    """The error for a storage that does not answer as it should."""
+    """Return the error for a storage that does not answer as it should."""
     reason = str(error.__cause__ or error).strip().splitlines()
     return StorageError(
         f"the trials cannot be kept in {str(storage)!r}: {reason[0] if reason else repr(error)}; "
@@ -168,7 +168,7 @@ def open_study(
     objectives: tuple[Objective, ...],
     pruner: optuna.pruners.BasePruner | None,
 ) -> optuna.Study:
-    """The study of a name, made if there is none."""
+    """Return the study of a name, made if there is none."""
     with quiet():
         return optuna.create_study(
             storage=storage,
@@ -181,7 +181,7 @@ def open_study(
 
 
 def in_memory(storage: BaseStorage, name: str) -> optuna.Study:
-    """A copy of a study that needs no file."""
+    """Return a copy of a study that needs no file."""
     memory = InMemoryStorage()
     with quiet():
         optuna.copy_study(from_study_name=name, from_storage=storage, to_storage=memory)

@@ -63,7 +63,7 @@ class Activity:
 
     @staticmethod
     def of(root: Node) -> Activity:
-        """The activity of a structure; worked out once."""
+        """Return the activity of a structure; worked out once."""
         return root.remember("_activity", Activity)
 
     def condition(self, leaf: Leaf) -> Factor:

@@ -240,7 +240,7 @@ class _ClassMembers:
         self.uniform = bool((shares == shares[0]).all())
 
     def codes(self, classes: Array, raw: Array | None) -> Array:
-        """A member of each class, by its share."""
+        """Return a member of each class, by its share."""
         start, count = self.starts[classes], self.counts[classes]
         place = start
         if raw is not None and self.uniform:

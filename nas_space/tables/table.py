@@ -86,7 +86,7 @@ class Table:
         )
 
     def evaluate(self, architectures: SampleBatch | Mapping[str, Any]) -> Any:
-        """The value for each of many architectures, or for one.
+        """Return the value for each of many architectures, or for one.
 
         Parameters
         ----------
@@ -119,7 +119,7 @@ class Table:
         return factors.column(lambda symbol: _codes_of(symbol, codes), len(architectures))
 
     def expected(self, probabilities: Mapping[str, Any]) -> Any:
-        """The exact expectation, if each label is chosen on its own.
+        """Return the exact expectation, if each label is chosen on its own.
 
         Parameters
         ----------

@@ -39,7 +39,7 @@ _TRUTH = frozenset({"lt", "le", "eq", "ne", "ge", "gt"})
 
 
 def tabulate(expression: Any, *, unit: float | None = None) -> Table:
-    """An expression as a sum of small tables, one for each group of labels that act together.
+    """Take an expression apart into small tables, one for each group of labels that act together.
 
     Sums are split, also within ``condition``, ``case`` and ``switch_case``, and under products
     with something that depends on few labels.  Each remaining term is enumerated over the labels
@@ -95,7 +95,7 @@ def _tabulate(root: Node, unit: float | None = None) -> Table:
 
 
 def split(root: Node, coefficient: Factor) -> list[Factor]:
-    """The terms of an expression times a coefficient, over different groups of labels."""
+    """Return the terms of an expression times a coefficient, over different groups of labels."""
     try:
         return _Splitting(root).run(coefficient)
     except OverflowError as error:
@@ -103,7 +103,7 @@ def split(root: Node, coefficient: Factor) -> list[Factor]:
 
 
 def table_of_terms(expression: Any, terms: list[Factor], unit: float | None = None) -> Table:
-    """The table of an expression that has been taken apart."""
+    """Return the table of an expression that has been taken apart."""
     constant: Any = 0
     kept: list[Factor] = []
     for term in absorbed([term.reduced() for term in terms]):

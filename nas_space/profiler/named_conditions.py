@@ -42,7 +42,8 @@ def named_conditions(space: nn.Module) -> dict[Node, Auxiliary]:
     for module in space.modules():
         for mutable in module.mutables if isinstance(module, MutableModule) else ():
             root = mutable.structure()
-            whole = None if root is None else combinations_of(leaves(root))
+            labels = [] if root is None else [leaf for leaf in leaves(root) if leaf.words]
+            whole = combinations_of(labels)
             if root is None or whole is None or whole <= _LARGE:
                 continue
             for node in filter(_is_wide, _conditions(root)):

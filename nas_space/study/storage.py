@@ -16,7 +16,6 @@ import optuna
 from optuna.exceptions import StorageInternalError
 from optuna.storages import BaseStorage, InMemoryStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend, JournalRedisBackend
-from sqlalchemy.exc import IntegrityError, OperationalError, ProgrammingError
 
 from ..errors import StorageError, UsageError
 
@@ -26,7 +25,6 @@ if TYPE_CHECKING:
 __all__ = [
     "NoSampler",
     "Storage",
-    "in_memory",
     "is_file",
     "open_storage",
     "open_study",
@@ -49,7 +47,7 @@ _BUSY = 60
 
 
 def open_storage(storage: Storage) -> BaseStorage:
-    """Return the storage at an address; files and tables are made if there are none.
+    """The storage at an address; files and tables are made if there are none.
 
     Parameters
     ----------
@@ -91,14 +89,14 @@ def open_storage(storage: Storage) -> BaseStorage:
 
 
 def is_file(storage: Storage) -> bool:
-    """Return whether trials are kept in a file."""
+    """Whether trials are kept in a file."""
     return isinstance(storage, (str, Path)) and (
         "://" not in str(storage) or str(storage).startswith("sqlite:///")
     )
 
 
 def unreachable(storage: Storage, error: Exception) -> StorageError:
-    """Return the error for a storage that does not answer as it should."""
+    """The error for a storage that does not answer as it should."""
     reason = str(error.__cause__ or error).strip().splitlines()
     return StorageError(
         f"the trials cannot be kept in {str(storage)!r}: {reason[0] if reason else repr(error)}; "
@@ -108,6 +106,8 @@ def unreachable(storage: Storage, error: Exception) -> StorageError:
 
 def _database(address: str, options: dict[str, Any] | None = None) -> RDBStorage:
     """The storage in a database, its tables made if there are none."""
+    from sqlalchemy.exc import IntegrityError, OperationalError, ProgrammingError
+
     for pause in _PAUSES:
         try:
             return RDBStorage(address, engine_kwargs=options)
@@ -168,7 +168,7 @@ def open_study(
     objectives: tuple[Objective, ...],
     pruner: optuna.pruners.BasePruner | None,
 ) -> optuna.Study:
-    """Return the study of a name, made if there is none."""
+    """The study of a name, made if there is none."""
     with quiet():
         return optuna.create_study(
             storage=storage,
@@ -178,14 +178,6 @@ def open_study(
             pruner=pruner or optuna.pruners.NopPruner(),
             load_if_exists=True,
         )
-
-
-def in_memory(storage: BaseStorage, name: str) -> optuna.Study:
-    """Return a copy of a study that needs no file."""
-    memory = InMemoryStorage()
-    with quiet():
-        optuna.copy_study(from_study_name=name, from_storage=storage, to_storage=memory)
-        return optuna.load_study(study_name=name, storage=memory, sampler=NoSampler())
 
 
 class NoSampler(optuna.samplers.BaseSampler):

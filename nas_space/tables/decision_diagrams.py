@@ -14,7 +14,7 @@ _EASY = 2**8
 """Conditions with this many entries or fewer are one factor."""
 
 
-class _State:
+class _Level:
     """What decides about the rest of a condition, after the first few of its variables.
 
     Parameters
@@ -76,18 +76,18 @@ def defining(variable: Auxiliary) -> Iterator[Factor]:
 
 def _chain(variable: Auxiliary) -> Iterator[Factor]:
     scope, left = variable.condition.scope, variable.condition.values[None]
-    before: tuple[_State, ...] = ()  # at first there is but one case
+    before: tuple[_Level, ...] = ()  # at first there is but one case
     for place, own in enumerate(scope[:-1]):
         states, codes, *rest = left.shape
         rows = left.reshape(states * codes, -1)
         kept, case = np.unique(rows, axis=0, return_inverse=True)
         left = kept.reshape(len(kept), *rest)
-        after = _State(f"{variable.name}, after {place + 1}", len(kept))
+        after = _Level(f"{variable.name}, after {place + 1}", len(kept))
         follows = case.reshape(states, codes, 1) == np.arange(len(kept))
         yield _factor(before, (own, after), follows)
         before = (after,)
     yield _factor(before, (scope[-1], variable), left[..., None] == np.array([False, True]))
 
 
-def _factor(before: tuple[_State, ...], others: tuple[object, ...], values: Array) -> Factor:
+def _factor(before: tuple[_Level, ...], others: tuple[object, ...], values: Array) -> Factor:
     return Factor((*before, *others), values if before else values[0])

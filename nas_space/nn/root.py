@@ -33,7 +33,14 @@ from .freezing import freezes_itself
 from .initial_weights import built
 from .module import MutableModule
 from .parametrized import bound_arguments
-from .structure import ATOMS, Survey, explain_number, explain_plain_layer, modules_using, refuse_misplaced
+from .structure import (
+    ATOMS,
+    Survey,
+    explain_number,
+    explain_plain_layer,
+    modules_using,
+    refuse_misplaced,
+)
 from .trial_values import CONSTRUCTED, robust
 from .validation import check_inactive, is_retired
 

@@ -147,7 +147,7 @@ def test_files_with_their_own_copy_of_the_initialisation_build_and_freeze(
     module = importlib.import_module("copied_hub.mobilenetv3")
     assert module.reset_parameters.__module__ == "copied_hub.proxylessnas"
     space = module.MobileNetV3Space(**FEW_STAGES)
-    depthwise = next(layer for layer in space.blocks.modules() if isinstance(layer, nn.Conv2d))
+    depthwise: Any = next(layer for layer in space.blocks.modules() if isinstance(layer, nn.Conv2d))
     n = 7 * 7 * depthwise.out_channels.freeze({"s0_width_mult": 2.0})
     assert depthwise.weight.std().item() == pytest.approx((2 / n) ** 0.5, rel=0.1)
     for arch in space.sample(3, seed=0):

@@ -5,7 +5,7 @@
     python -m benchmarks.fidelity table     # trains 243 networks, scored eight times on the way
     python -m benchmarks.fidelity [--seeds 20] [--out runs/bench]
 
-The networks are the 243 of ``benchmarks.oneshot_quality``, each trained once for 160 steps and
+The networks are the 243 of ``benchmarks.oneshot_problems``, each trained once for 160 steps and
 scored on validation images eight times on the way.  A trial reports these scores one by one, and a
 pruner may end it; what a search has spent is how many eighths of a training it has seen.  So the
 comparison is at equal spending.  *Told* is the distance of the best found by its last score from
@@ -33,7 +33,8 @@ from rich.table import Table
 
 import nas_space as ns
 from benchmarks._measure import use_one_thread, write_json
-from benchmarks.oneshot_quality import ALONE, ARCHS, DATA, Digits, the_task
+from benchmarks.oneshot_problems import ALONE, DATA
+from benchmarks.oneshot_problems import PROBLEMS as ONE_SHOT
 from benchmarks.tables import beats
 from nas_space.strategy import LinearThompson, Random, RegularizedEvolution, Strategy
 from nas_space.study import report
@@ -41,7 +42,9 @@ from nas_space.training import Progress, evaluate, fit
 
 Array = npt.NDArray[np.float64]
 
-CURVES = Path(__file__).parent / "data" / "fidelity_digits.json"
+DIGITS = ONE_SHOT["digits"]
+ARCHS = DIGITS.archs
+CURVES = DATA / "fidelity_digits.json"
 PARTS = 8
 PLACES = (40, 80, 160, 320)
 """Eighths of trainings after which searches are compared: five, ten, twenty and forty full ones."""
@@ -50,7 +53,7 @@ PLACES = (40, 80, 160, 320)
 def curve_of(arch: dict[str, str]) -> list[float]:
     """Validation accuracy after each eighth of a training."""
     torch.manual_seed(3)
-    network, task, found = Digits.frozen_factory(arch)(), the_task(), []
+    network, task, found = DIGITS.whole.frozen_factory(arch)(), DIGITS.task(), []
 
     def after_step(progress: Progress) -> None:
         if progress.step % (ALONE // PARTS) == 0:
@@ -110,7 +113,7 @@ def run(curves: Array, truth: Array, strategy: str, pruner: str, seed: int) -> A
             study.stop()
 
     ns.search(
-        Digits(),
+        DIGITS.space(),
         score,
         strategy=STRATEGIES[strategy](),
         pruner=PRUNERS[pruner](),
@@ -137,7 +140,7 @@ def main() -> None:
         make_table()
         return
     curves = np.array(json.loads(CURVES.read_text())["validation"])
-    truth = np.array(json.loads(DATA.read_text())["test"]).mean(1)
+    truth = DIGITS.truth
     table = Table(
         "strategy", "pruner", title=f"distance in points, mean over {options.seeds} seeds"
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -264,7 +265,7 @@ def _go(
     from ..runs import Limits, StagedRun, plan_of
     from ..runs.folder import settings_of
     from ..runs.kinds import kind_of
-    from .display import show_progress
+    from .display import show_findings, show_progress
 
     there = (settings_of(out) or {}) if resume else {}
     strategy = plan.setdefault("strategy", there.get("strategy", "spos"))
@@ -284,29 +285,32 @@ def _go(
     try:
         run = StagedRun(out, plan=plan_of(**plan), limits=Limits(**limits), resume=resume, **given)
         with show_progress(run.stages, quiet=quiet) as on_progress:
-            findings = run.run(on_progress)
-        _conclude(run, findings)
+            findings = run.run(on_progress, partial(_draw, run))
+        show_findings(run, findings, _pictures(run, findings))
     except KeyboardInterrupt:
         typer.echo(f"interrupted; nas-space search --resume --out {out} goes on", err=True)
         raise typer.Exit(130) from None
 
 
-def _conclude(run: Any, findings: Any) -> None:
-    """Draw and say what was found."""
+def _pictures(run: Any, findings: Any) -> list[Path]:
+    """Return the pictures that there are of what a run has found."""
+    names = [*(["search.png"] if findings.rivals else []), "architecture.png"]
+    return [run.workspace.folder.path / name for name in names]
+
+
+def _draw(run: Any, findings: Any) -> None:
+    """Draw what was found."""
     from ..report import architecture_picture
-    from .display import show_findings
 
     work, winner = run.workspace, findings.winner
-    pictures = [work.folder.path / "architecture.png"]
     title = (
         f"{type(work.space).__name__}: {shown(winner.costs['macs'])} MACs, "
         f"{shown(winner.costs['params'])} parameters, test accuracy {winner.test:.1%}"
     )
-    architecture_picture(work.space, winner.arch, work.splits.input_shape, pictures[0], title)
-    if findings.rivals:
-        pictures.insert(0, work.folder.path / "search.png")
-        _draw_search(work, findings, pictures[0])
-    show_findings(run, findings, pictures)
+    *search, picture = _pictures(run, findings)
+    architecture_picture(work.space, winner.arch, work.splits.input_shape, picture, title)
+    for file in search:
+        _draw_search(work, findings, file)
 
 
 def _draw_search(work: Any, findings: Any, file: Path) -> None:

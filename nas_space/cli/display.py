@@ -29,6 +29,7 @@ from .values import shown, written
 __all__ = [
     "on_one_line",
     "plain_console",
+    "print_whole",
     "show_findings",
     "show_outcomes",
     "show_progress",
@@ -37,13 +38,28 @@ __all__ = [
 ]
 
 
-def plain_console(*, stderr: bool = False, quiet: bool = False) -> Console:
+def plain_console(
+    *, stderr: bool = False, quiet: bool = False, width: int | None = None
+) -> Console:
     """Return a console that prints text as it is.
 
     Names of labels and messages of failures come from users: ``[/bold]`` in one of them is no
     instruction to rich. Styles are given as arguments instead.
     """
-    return Console(stderr=stderr, quiet=quiet, markup=False, highlight=False)
+    return Console(stderr=stderr, quiet=quiet, width=width, markup=False, highlight=False)
+
+
+def print_whole(table: Table) -> None:
+    """Print a table as wide as the names in it are, where a terminal has no room as well.
+
+    A name that is cut or broken in two can neither be copied nor searched for.
+    """
+    console = plain_console()
+    free = console.options.update(width=1000)
+    needed = console.measure(table, options=free)
+    least, most = needed.minimum, needed.maximum
+    width = max(least, min(most, console.width)) if console.is_terminal else most
+    plain_console(width=width).print(table, soft_wrap=False)
 
 
 @contextmanager

@@ -1,36 +1,51 @@
 """Spaces of networks, ready to search, and the parts they are built of."""
 
-from .mobile import (
-    ConvBNReLU,
-    DepthwiseSeparableConv,
-    InvertedResidual,
-    inverted_residual_choice_builder,
-    reset_parameters,
-    same_width,
-    simplify_sequential,
-)
-from .mobilenetv3 import (
-    CompactDepthwiseSeparableConv,
-    CompactInvertedResidual,
-    MobileNetV3Space,
-    SqueezeExcite,
-)
-from .nas_bench_201 import NasBench201
-from .nas_bench_macro import NasBenchMacro
-from .nasnet import (
-    AmoebaNetSpace,
-    CellSpace,
-    DARTSSpace,
-    ENASSpace,
-    NASNetSpace,
-    PNASSpace,
-)
-from .proxylessnas import ProxylessNAS
-from .searched import SearchedSpace
-from .shufflenet import ShuffleNetBlock, ShuffleNetSpace
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ..lazy import lazily
+
+if TYPE_CHECKING:
+    from .autoformer import (
+        AutoFormer,
+        AutoformerSpace,
+        RelativePosition2D,
+        RelativePositionSelfAttention,
+    )
+    from .mobile import (
+        ConvBNReLU,
+        DepthwiseSeparableConv,
+        InvertedResidual,
+        inverted_residual_choice_builder,
+        reset_parameters,
+        same_width,
+        simplify_sequential,
+    )
+    from .mobilenetv3 import (
+        CompactDepthwiseSeparableConv,
+        CompactInvertedResidual,
+        MobileNetV3Space,
+        SqueezeExcite,
+    )
+    from .nas_bench_201 import NasBench201
+    from .nas_bench_macro import NasBenchMacro
+    from .nasnet import (
+        AmoebaNetSpace,
+        CellSpace,
+        DARTSSpace,
+        ENASSpace,
+        NASNetSpace,
+        PNASSpace,
+    )
+    from .proxylessnas import ProxylessNAS
+    from .searched import SearchedSpace
+    from .shufflenet import ShuffleNetBlock, ShuffleNetSpace
 
 __all__ = [
     "AmoebaNetSpace",
+    "AutoFormer",
+    "AutoformerSpace",
     "CellSpace",
     "CompactDepthwiseSeparableConv",
     "CompactInvertedResidual",
@@ -45,6 +60,8 @@ __all__ = [
     "NasBenchMacro",
     "PNASSpace",
     "ProxylessNAS",
+    "RelativePosition2D",
+    "RelativePositionSelfAttention",
     "SearchedSpace",
     "ShuffleNetBlock",
     "ShuffleNetSpace",
@@ -54,3 +71,5 @@ __all__ = [
     "same_width",
     "simplify_sequential",
 ]
+
+__getattr__, __dir__ = lazily(__name__)

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Collection
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
-
-from torch import Tensor, nn
+from typing import TYPE_CHECKING, Any
 
 from ..errors import CheckpointError
-from ..training import load_state, save_state
 from .storage import Storage, is_file
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 __all__ = ["KeptNetworks", "folder_of"]
 
@@ -49,6 +49,10 @@ class KeptNetworks:
 
     def keep(self, number: int, network: nn.Module) -> None:
         """Keep the present weights and buffers of a network."""
+        from torch import Tensor
+
+        from ..training import save_state
+
         if self.folder is not None:
             save_state(self._file(number), network.state_dict())
             return
@@ -70,6 +74,8 @@ class KeptNetworks:
             return self._states[number]
         if self.folder is None:
             return None
+        from ..training import load_state
+
         with suppress(CheckpointError):
             state: dict[str, Any] = load_state(self._file(number))
             return state
@@ -77,6 +83,8 @@ class KeptNetworks:
 
     def in_memory(self) -> KeptNetworks:
         """Return the same networks, without a folder."""
+        from ..training import load_state
+
         memory = KeptNetworks(self.count)
         for file in self.folder.glob("trial*.safetensors") if self.folder is not None else ():
             memory._states[int(file.stem.removeprefix("trial"))] = load_state(file)

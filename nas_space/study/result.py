@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import import_module
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import optuna
 from optuna.distributions import (
@@ -21,15 +21,15 @@ from optuna.trial import FrozenTrial, TrialState
 from ..errors import TrialError, UsageError
 from ..mutable import Sample
 from ..mutable.node import key_of
-from ..strategy import Evaluated, ScoreModel
-from ..strategy.score_model import fit_model
-from ..training.weights import check_fit
+from ..strategy import Evaluated
 from .fingerprint import unrestricted
 from .ledger import ARCHITECTURE, COST, ERROR, FAILURE, METRICS, REPAIRED, counts, number_of
 from .networks import KeptNetworks
 from .objectives import Objective, ranking
 from .storage import quiet, unwarned
-from .worker import make_network
+
+if TYPE_CHECKING:
+    from ..strategy import ScoreModel
 
 __all__ = ["Outcome", "SearchResult"]
 
@@ -265,6 +265,8 @@ class SearchResult:
         >>> [value for label, value in best.arch.items() if label.endswith("depth")]
         [4, 4, 4, 4, 4]
         """
+        from ..strategy.score_model import fit_model
+
         if self.space is None:
             raise UsageError("a model is about the labels of a space: open the study with it")
         by = self._objective(objective)
@@ -303,6 +305,9 @@ class SearchResult:
         CheckpointError
             If the weights that were kept do not fit, because ``evaluate`` has changed the network.
         """
+        from ..training.weights import check_fit
+        from .worker import make_network
+
         if self.space is None:
             raise UsageError("networks are made by the space: open the study with it")
         chosen = self.winner().arch if arch is None else self.space.canonical(arch)

@@ -16,7 +16,6 @@ import optuna
 from optuna.exceptions import StorageInternalError
 from optuna.storages import BaseStorage, InMemoryStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend, JournalRedisBackend
-from sqlalchemy.exc import IntegrityError, OperationalError, ProgrammingError
 
 from ..errors import StorageError, UsageError
 
@@ -108,6 +107,8 @@ def unreachable(storage: Storage, error: Exception) -> StorageError:
 
 def _database(address: str, options: dict[str, Any] | None = None) -> RDBStorage:
     """The storage in a database, its tables made if there are none."""
+    from sqlalchemy.exc import IntegrityError, OperationalError, ProgrammingError
+
     for pause in _PAUSES:
         try:
             return RDBStorage(address, engine_kwargs=options)

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
         MobileNetV3Space,
         SqueezeExcite,
     )
+    from .nas_bench_101 import NasBench101
     from .nas_bench_201 import NasBench201
     from .nas_bench_macro import NasBenchMacro
     from .nasnet import (
@@ -60,6 +61,7 @@ __all__ = [
     "InvertedResidual",
     "MobileNetV3Space",
     "NASNetSpace",
+    "NasBench101",
     "NasBench201",
     "NasBenchMacro",
     "OFAMobileNetV3Space",

@@ -127,6 +127,12 @@ SPACES: dict[str, Entry] = {
         2_458_914_796_962,
     ),
     "pnas": Entry(".nasnet:PNASSpace", _CELLS, 42, 4_647_516_974_116_161_337_058_918_400_000),
+    "nas-bench-101": Entry(
+        ".nas_bench_101:NasBench101",
+        {"stem_out_channels": 8, "num_modules_per_stack": 1, "max_num_vertices": 4},
+        6,
+        450_808,
+    ),
     "nas-bench-201": Entry(".nas_bench_201:NasBench201", {"num_modules_per_stack": 1}, 6, 15_625),
     "nas-bench-macro": Entry(".nas_bench_macro:NasBenchMacro", {"init_channels": 8}, 8, 6_561),
     "shufflenet": Entry(

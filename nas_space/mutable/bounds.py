@@ -15,7 +15,7 @@ from .intervals import EVERYTHING, Interval, hull
 from .node import Node, key_of, leaves, postorder
 from .operators import CASE, CONDITION, LOOKUP, SWITCH
 
-__all__ = ["all_combinations", "bounds", "combinations_of", "distinct_values"]
+__all__ = ["all_combinations", "bounds", "combinations_of", "distinct_values", "enclosure"]
 
 _ENUMERATED = 2**16
 """Up to how many combinations of labels are enumerated."""
@@ -121,6 +121,17 @@ def _find_bounds(root: Node) -> Interval:
             return (min(values), max(values))
         except (ArithmeticError, ValueError, TypeError, LookupError):
             pass  # some combination has no value; those that do are within the interval
+    return _enclosure(root)
+
+
+def enclosure(expression: Any) -> Interval:
+    """Return an interval that holds every value, without trying any: wider than :func:`bounds`."""
+    if not isinstance(expression, Node):
+        return (expression, expression)
+    return expression.remember("_enclosure", _enclosure)
+
+
+def _enclosure(root: Node) -> Interval:
     known: dict[Node, Interval] = {}
     for node in postorder(root):
         known[node] = _interval(node, known)

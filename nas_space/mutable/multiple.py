@@ -29,6 +29,9 @@ from .symbols import MISSING, MutableSymbol
 
 __all__ = ["CategoricalMultiple"]
 
+_REMEMBERED = 2**12
+"""How many subsets of one choice are remembered by their codes."""
+
 _LISTED = 2**20
 """Up to how many subsets have their probabilities listed."""
 
@@ -119,6 +122,15 @@ class CategoricalMultiple(MutableSymbol[list[T_co]]):
 
     def places(self, code: int) -> tuple[int, ...]:
         """Return which of the values a code chooses, as ascending indices."""
+        known: dict[int, tuple[int, ...]] = self.__dict__.setdefault("_places", {})
+        found = known.get(code)
+        if found is None:
+            found = self._places_of(code)
+            if len(known) < _REMEMBERED:  # columns of codes ask for the same ones again and again
+                known[code] = found
+        return found
+
+    def _places_of(self, code: int) -> tuple[int, ...]:
         n, k = len(self.values), self.n_chosen
         if k is None:
             return tuple(place for place in range(n) if code >> place & 1)

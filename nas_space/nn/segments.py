@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from ..mutable import bounds
+from ..mutable.bounds import enclosure
 from ..mutable.expression import apply
 from ..mutable.node import Node, key_of
 from ..mutable.operators import CASE, CONDITION, SWITCH
@@ -401,8 +402,11 @@ _SUMS = ("add", "sum")
 
 
 def _is_size(term: Any) -> bool:
-    low, high = bounds(term)
-    return all(isinstance(end, int) for end in (low, high)) and low >= 0
+    # What is seen without trying values needs none tried.
+    return any(
+        isinstance(low, int) and isinstance(high, int) and low >= 0
+        for low, high in (find(term) for find in (enclosure, bounds))
+    )
 
 
 def _share(size: Any, parts: Any) -> Any:

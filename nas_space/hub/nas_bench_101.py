@@ -169,7 +169,7 @@ class NasBench101(ModelSpace):
         num_labels: int = 10,
     ) -> None:
         super().__init__()
-        given = {
+        given: dict[str, Any] = {
             "stem_out_channels": stem_out_channels,
             "num_stacks": num_stacks,
             "num_modules_per_stack": num_modules_per_stack,

@@ -35,6 +35,7 @@ from ..training import (
 from ..training.batches import training_batches
 from ..training.forward import inputs_of
 from .costs import Costs
+from .exporting import export_checked
 from .files import write_json
 from .folder import COMPRESSED, COMPRESSION, RunFolder
 from .record import Record
@@ -100,6 +101,9 @@ class Compressed:
         and tuned.
     folder
         Where it was written.
+    exports
+        File beside that to the largest difference of its outputs from the network's, or why there
+        is none; see :func:`~nas_space.runs.exporting.export_checked`.
     """
 
     name: str
@@ -108,6 +112,7 @@ class Compressed:
     scores: Mapping[str, float]
     steps: Mapping[str, float] = field(default_factory=dict)
     folder: str | None = None
+    exports: Mapping[str, float | str] = field(default_factory=dict)
 
 
 class CompressionRun:
@@ -373,7 +378,8 @@ class CompressionRun:
         place.mkdir(parents=True, exist_ok=True)
         save_network(network.to("cpu"), place / "network")
         one = self._score(name, network, self._found[name])
-        one = replace(one, steps=dict(steps), folder=str(place / "network"))
+        exports = export_checked(network, self.inputs, place)
+        one = replace(one, steps=dict(steps), folder=str(place / "network"), exports=exports)
         write_json(place / COMPRESSED, asdict(one))
 
     def _conclude(self, name: str) -> Compressed:

@@ -53,6 +53,8 @@ def test_a_network_is_made_smaller_to_each_budget(tmp_path):
         assert type(net) is type(run.original)
         wanted = run.space.freeze(one.arch).state_dict()
         assert all(value.shape == wanted[name].shape for name, value in net.state_dict().items())
+        assert set(one.exports) == {"network.pt2", "network.onnx"}
+        assert all(isinstance(d, float) and d < 1e-4 for d in one.exports.values()), one.exports
         steps = one.steps
         assert steps["tuned"] >= steps["refitted"] >= steps["shared weights"]
 

@@ -269,7 +269,7 @@ class CompressionRun:
                 steps=steps,
                 seed=self.seed,
                 storage=self.folder.work / "shared-weights.safetensors",
-                every=max(1, steps // 20),
+                every=max(10, steps // 20),  # it is twice the size of the network
                 resume=True,
                 callbacks=[show],
                 fabric=self.fabric,
@@ -306,12 +306,11 @@ class CompressionRun:
             scores = _read(file)
             tried = loses_least(self._within[name], self.losses, trials)
             for number, arch in enumerate(tried):
-                if str(number) not in scores:
+                if len(tried) > 1 and str(number) not in scores:
                     scores[str(number)] = self._inherited(arch)
                     write_json(file, scores)
-                best = max(scores.values())
-                on_progress(f"search {name}", number + 1, len(tried), f"best {best:.4g}")
-            self._found[name] = tried[max(range(len(tried)), key=lambda n: scores[str(n)])]
+                on_progress(f"search {name}", number + 1, len(tried), _best_of(scores))
+            self._found[name] = max(enumerate(tried), key=lambda one: scores.get(str(one[0]), 0))[1]
 
         return Stage(f"search {name}", trials, 15.0, do)
 
@@ -354,7 +353,7 @@ class CompressionRun:
                 fabric=self.fabric,
                 seed=self.seed,
                 checkpoint=self.folder.checkpoint(f"fine-tuning {name}"),
-                every=max(1, steps // 10),
+                every=max(10, steps // 10),
                 resume=True,
                 on_step=show,
             )
@@ -419,6 +418,10 @@ class CompressionRun:
         )  # fmt: skip
         parts = [self.fabric.to_device(inputs_of(batch)) for batch in stream]
         return [keywords or arguments for arguments, keywords in parts]
+
+
+def _best_of(scores: Mapping[str, float]) -> str:
+    return f"best {max(scores.values()):.4g}" if scores else "what loses least"
 
 
 def _read(file: Path) -> dict[str, float]:

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from ..errors import UsageError
 from ..training.forward import tensors_of
 
-__all__ = ["export_checked"]
+__all__ = ["export_checked", "run_onnx"]
 
 _OFFICIAL, _ONNX = "network.pt2", "network.onnx"
 
@@ -68,7 +68,7 @@ def export_checked(
                 raise UsageError(f"{missing[0]} is not installed: pip install 'nas-space[onnx]'")
             torch.onnx.export(program, arguments, folder / _ONNX, kwargs=keywords, verbose=False)
             flat = [leaf for leaf in (*arguments, *keywords.values()) if isinstance(leaf, Tensor)]
-            found[_ONNX] = _difference(_run_onnx(folder / _ONNX, flat), wanted)
+            found[_ONNX] = _difference(run_onnx(folder / _ONNX, flat), wanted)
         except Exception as error:  # noqa: BLE001 - as above
             found[_ONNX] = _told(error)
     return found
@@ -87,8 +87,16 @@ def _any_batch(value: Any) -> Any:
     return {0: torch.export.Dim.AUTO} if isinstance(value, Tensor) and value.ndim else None
 
 
-def _run_onnx(file: Path, inputs: Sequence[Tensor]) -> list[Tensor]:
-    """Run a model of ONNX by its runtime, where that is installed, and else by its definition."""
+def run_onnx(file: Path, inputs: Sequence[Tensor]) -> list[Tensor]:
+    """Run a model of ONNX by its runtime, where that is installed, and else by its definition.
+
+    Parameters
+    ----------
+    file
+        The model.
+    inputs
+        In its order.
+    """
     import onnx
 
     model = onnx.load(file)

@@ -35,6 +35,7 @@ from ..training import (
 from ..training.batches import training_batches
 from ..training.forward import inputs_of
 from .costs import Costs
+from .exporting import export_checked
 from .files import write_json
 from .folder import COMPRESSED, COMPRESSION, RunFolder
 from .record import Record
@@ -100,6 +101,9 @@ class Compressed:
         and tuned.
     folder
         Where it was written.
+    exports
+        File beside that to the largest difference of its outputs from the network's, or why there
+        is none; see :func:`~nas_space.runs.exporting.export_checked`.
     """
 
     name: str
@@ -108,6 +112,7 @@ class Compressed:
     scores: Mapping[str, float]
     steps: Mapping[str, float] = field(default_factory=dict)
     folder: str | None = None
+    exports: Mapping[str, float | str] = field(default_factory=dict)
 
 
 class CompressionRun:
@@ -264,7 +269,7 @@ class CompressionRun:
                 steps=steps,
                 seed=self.seed,
                 storage=self.folder.work / "shared-weights.safetensors",
-                every=max(1, steps // 20),
+                every=max(10, steps // 20),  # it is twice the size of the network
                 resume=True,
                 callbacks=[show],
                 fabric=self.fabric,
@@ -301,12 +306,11 @@ class CompressionRun:
             scores = _read(file)
             tried = loses_least(self._within[name], self.losses, trials)
             for number, arch in enumerate(tried):
-                if str(number) not in scores:
+                if len(tried) > 1 and str(number) not in scores:
                     scores[str(number)] = self._inherited(arch)
                     write_json(file, scores)
-                best = max(scores.values())
-                on_progress(f"search {name}", number + 1, len(tried), f"best {best:.4g}")
-            self._found[name] = tried[max(range(len(tried)), key=lambda n: scores[str(n)])]
+                on_progress(f"search {name}", number + 1, len(tried), _best_of(scores))
+            self._found[name] = max(enumerate(tried), key=lambda one: scores.get(str(one[0]), 0))[1]
 
         return Stage(f"search {name}", trials, 15.0, do)
 
@@ -349,7 +353,7 @@ class CompressionRun:
                 fabric=self.fabric,
                 seed=self.seed,
                 checkpoint=self.folder.checkpoint(f"fine-tuning {name}"),
-                every=max(1, steps // 10),
+                every=max(10, steps // 10),
                 resume=True,
                 on_step=show,
             )
@@ -373,7 +377,8 @@ class CompressionRun:
         place.mkdir(parents=True, exist_ok=True)
         save_network(network.to("cpu"), place / "network")
         one = self._score(name, network, self._found[name])
-        one = replace(one, steps=dict(steps), folder=str(place / "network"))
+        exports = export_checked(network, self.inputs, place)
+        one = replace(one, steps=dict(steps), folder=str(place / "network"), exports=exports)
         write_json(place / COMPRESSED, asdict(one))
 
     def _conclude(self, name: str) -> Compressed:
@@ -413,6 +418,10 @@ class CompressionRun:
         )  # fmt: skip
         parts = [self.fabric.to_device(inputs_of(batch)) for batch in stream]
         return [keywords or arguments for arguments, keywords in parts]
+
+
+def _best_of(scores: Mapping[str, float]) -> str:
+    return f"best {max(scores.values()):.4g}" if scores else "what loses least"
 
 
 def _read(file: Path) -> dict[str, float]:

@@ -379,10 +379,11 @@ class Driver:
         state = TrialState.FAIL if found.values is None else TrialState.COMPLETE
         if found.pruned:
             state = TrialState.PRUNED
-        # Where there is a pruner, it has written down each report as it came.
-        is_reported = self._prunes or len(self.settings.objectives) > 1
-        reports = {} if is_reported else found.reports
-        if self.ledger.end(attempt, state, found.values, attributes, reports):
+        reports = found.reports if len(self.settings.objectives) == 1 else {}
+        # Where there is a pruner, each report was written down as it came.
+        if self.ledger.end(
+            attempt, state, found.values, attributes, reports, reported=self._prunes
+        ):
             trial = self.ledger.storage.get_trial(attempt.trial_id)
             for callback in self.callbacks:
                 callback(self.study, trial)

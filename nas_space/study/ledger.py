@@ -34,6 +34,7 @@ from ..mutable import MISSING, Sample
 from ..mutable.node import key_of
 from ..strategy import Evaluated
 from . import signs
+from .intermediate import Curve, expected_end
 from .networks import KeptNetworks
 from .objectives import Objective, ranking
 
@@ -134,7 +135,8 @@ class Ledger:
     Attributes
     ----------
     history
-        What has been evaluated, in the order of the numbers.
+        What has been evaluated, in the order of the numbers.  A trial that was stopped early is
+        there with what it would have come to, see :func:`expected_end`.
     taken
         The ids of the architectures that are done or being worked on, each with its attempt.
     held
@@ -174,6 +176,7 @@ class Ledger:
         self.lost: dict[int, tuple[Sample, int]] = {}
         self.deaths: Counter[int] = Counter()
         self._elsewhere = elsewhere
+        self._curves: list[Curve] = []
         self._seen = 0
         self._open: set[int] = set()
         self._free = 0
@@ -242,7 +245,8 @@ class Ledger:
         if place not in self._open:
             self._begin(trial, stored)
         self._open.discard(place)
-        self._end(place, trial.state, trial.values, trial.user_attrs)
+        reports = trial.intermediate_values
+        self._end(place, trial.state, trial.values, trial.user_attrs, reports)
 
     def _begin(self, trial: FrozenTrial, stored: Mapping[str, Any]) -> None:
         number = number_of(trial)
@@ -260,6 +264,7 @@ class Ledger:
         state: TrialState,
         values: Sequence[float] | None,
         attributes: Mapping[str, Any],
+        reports: Mapping[int, float],
     ) -> None:
         """Take up what came of an attempt, unless that is known."""
         attempt = self.working.pop(place, None)
@@ -276,9 +281,14 @@ class Ledger:
             fitness = tuple(o.sign * v for o, v in zip(self.objectives, values, strict=True))
             insort(self.history, Evaluated(number, arch, fitness), key=attrgetter("number"))
             self.networks.complete(ranking(self.objectives, values, attributes.get(COST), number))
+            self._curves.append((dict(reports), values[0]))
         else:
             self.failures += state == TrialState.FAIL
             self.networks.drop(number)
+            value = expected_end(reports, self._curves)
+            if state == TrialState.PRUNED and value is not None:
+                fitness = (self.objectives[0].sign * value,)
+                insort(self.history, Evaluated(number, arch, fitness), key=attrgetter("number"))
 
     # -- writing ------------------------------------------------------------------------------
 
@@ -306,10 +316,15 @@ class Ledger:
         values: Sequence[float] | None = None,
         attributes: Mapping[str, Any] | None = None,
         reports: Mapping[int, float] | None = None,
+        *,
+        reported: bool = False,
     ) -> bool:
-        """Write what came of an attempt, and whether that still counted."""
+        """Write what came of an attempt, and whether that still counted.
+
+        What it has ``reported`` already is not written again.
+        """
         try:
-            for step, value in (reports or {}).items():
+            for step, value in () if reported else (reports or {}).items():
                 self.storage.set_trial_intermediate_value(attempt.trial_id, step, value)
             for name, content in (attributes or {}).items():
                 self.storage.set_trial_user_attr(attempt.trial_id, name, content)
@@ -319,7 +334,7 @@ class Ledger:
             return False
         finally:
             self.mine.pop(attempt.trial, None)
-        self._end(attempt.trial, state, values, attributes or {})
+        self._end(attempt.trial, state, values, attributes or {}, reports or {})
         return True
 
     def abandon(self, attempt: Attempt, reason: str) -> None:

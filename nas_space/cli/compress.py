@@ -17,7 +17,7 @@ __all__ = ["compress", "go"]
 _DEMO = ("nas_space.runs.demo:minilm", "nas_space.runs.demo:manual")
 
 _LENGTHS = {"steps": 200, "trials": 8, "fine_tuning": 200}
-_DEMO_LENGTHS = {"steps": 30, "trials": 1, "fine_tuning": 80}
+_DEMO_LENGTHS = {"steps": 0, "trials": 1, "fine_tuning": 80}
 _PANEL = "Lengths of the stages"
 
 
@@ -78,8 +78,8 @@ def compress(
     steps: Annotated[
         int | None,
         typer.Option(
-            min=1, help="Of training the shared weights.", rich_help_panel=_PANEL,
-            show_default="30 by default, 200 for a network of your own",
+            min=0, help="Of training the shared weights.", rich_help_panel=_PANEL,
+            show_default="0 by default, 200 for a network of your own",
         ),
     ] = None,
     trials: Annotated[

@@ -78,7 +78,7 @@ def _costs(original: Compressed, rest: Sequence[Compressed]) -> str:
 
 
 def _stages(rest: Sequence[Compressed], metric: str) -> str:
-    names = ["shared weights", "refitted", "tuned"]
+    names = ["cut", "refitted", "tuned"]
     rows = [
         [one.name, *(f"{one.steps[name]:.4f}" if name in one.steps else "" for name in names)]
         for one in rest

@@ -58,7 +58,7 @@ class CompressionPlan:
     Attributes
     ----------
     steps
-        Of training the shared weights.
+        Of training the shared weights; 0 leaves them as they are.
     trials
         Architectures to try for each budget.
     fine_tuning
@@ -97,8 +97,8 @@ class Compressed:
     scores
         Metric to value on the test split, or on the validation split where there is no other.
     steps
-        The main metric on the validation split after each stage: with the shared weights, refitted,
-        and tuned.
+        The main metric on the validation split after each stage: with the weights that it begins
+        with, refitted, and tuned.
     folder
         Where it was written.
     exports
@@ -205,7 +205,8 @@ class CompressionRun:
         }
         self.folder.claim(settings, describe(self.space), {"device"})
         self.record = Record(self.folder.path / "metrics.jsonl")
-        self.stages = [self._sorting(), self._shared_weights(), self._sensitivity()]
+        training = [self._shared_weights()] if self.plan.steps else []
+        self.stages = [self._sorting(), *training, self._sensitivity()]
         for name in self.budgets:
             self.stages += [self._search(name), self._tuning(name)]
 
@@ -248,6 +249,9 @@ class CompressionRun:
             # Done anew when a run goes on: the space keeps the order for what is fitted later, and
             # the same batches give the same order.
             self.space.sort_channels(self._batches("sort"))
+            # A short training of all sizes moves the weights of the largest further than it brings
+            # the small ones, so that each network may begin from either.
+            self._spaces = [self.space, *([copy.deepcopy(self.space)] if self.plan.steps else [])]
             on_progress("sorting", 1, 1, "channels by importance")
 
         return Stage("sorting", 1, 2.0 * self.plan.calibration, do)
@@ -279,6 +283,7 @@ class CompressionRun:
         return Stage("shared weights", steps, 3.0, do)
 
     trained: OneShotResult | None = None
+    _spaces: list[Any]
     losses: Mapping[str, float]
 
     def _sensitivity(self) -> Stage:
@@ -332,12 +337,8 @@ class CompressionRun:
             if (self._place(name) / COMPRESSED).exists():
                 on_progress(f"fine-tuning {name}", steps, steps, "done")
                 return
-            network = self.space.freeze(self._found[name])
-            before = self._validation(network)
-            self.space.refit(network, self._batches("refit"), teacher=self.original)
-            refitted = self._validation(network)
-            if refitted < before:  # fitted to too few examples: the weights as trained are better
-                network, refitted = self.space.freeze(self._found[name]), before
+            starts = [self._start(space, self._found[name]) for space in self._spaces]
+            network, before, refitted = max(starts, key=lambda start: start[2])
             kept = copy.deepcopy(network.state_dict())
 
             def show(progress: Progress) -> None:
@@ -361,10 +362,21 @@ class CompressionRun:
             if tuned < refitted:
                 network.load_state_dict(kept)
                 tuned = refitted
-            after = {"shared weights": before, "refitted": refitted, "tuned": tuned}
+            after = {"cut": before, "refitted": refitted, "tuned": tuned}
             self._write(name, network, after)
 
         return Stage(f"fine-tuning {name}", steps, 1.0, do)
+
+    def _start(self, space: Any, arch: Sample) -> tuple[nn.Module, float, float]:
+        """Cut out a network and fit it to its teacher; return the main metric before and after."""
+        network = space.freeze(arch)
+        before = self._validation(network)
+        space.refit(network, self._batches("refit"), teacher=self.original)
+        refitted = self._validation(network)
+        if refitted >= before:
+            return network, before, refitted
+        # Fitted to too few examples: the weights as they were are better.
+        return space.freeze(arch), before, before
 
     # -- what was found --------------------------------------------------------------------------
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from itertools import permutations
 from typing import Any
 
@@ -17,6 +18,9 @@ from .mixed_axis import MixedAxis, axis_of
 from .weighted import Weighted
 
 __all__ = ["misread", "misread_as_far_as_it_runs"]
+
+_MOST_TURNS = 4
+"""How often a space is followed at most, each time with other values of what is no width."""
 
 _MOST_ADDENDS = 4
 """Up to how many addends all orders are tried, to say which one is right."""
@@ -72,24 +76,24 @@ def misread(space: Any, *inputs: Any, **keywords: Any) -> list[str]:
 def misread_as_far_as_it_runs(
     space: Any, inputs: tuple[Any, ...], keywords: Mapping[str, Any]
 ) -> list[str]:
-    """As :func:`misread`, for spaces that no mixture can run too.
+    """As :func:`misread`, for spaces that no mixture can run too, and in less time.
 
-    There, one value is taken of each label that no width of an input depends on, such as a
-    stride, and what is found before something is refused counts.
+    What layers read differs by the labels of their widths.  Of every other label, such as a
+    candidate or a stride, one value is taken at a time, and each has its turn, up to a limit; so
+    what is followed is as long as one architecture, and what is found before something is refused
+    counts.
     """
     found: dict[str, None] = {}
-    support: dict[str, tuple[int, ...]] = {}
-    for _ in range(2):
-        try:
+    widths = _labels_of_inputs(space)
+    others = {
+        label: symbol.size
+        for label, symbol in space.symbols().items()
+        if symbol.size is not None and label not in widths
+    }
+    for turn in range(min(max(others.values(), default=1), _MOST_TURNS)):
+        support = {label: ((size - 1 - turn) % size,) for label, size in others.items()}
+        with suppress(NasSpaceError):
             _follow(found, space, support, inputs, keywords)
-            break
-        except NasSpaceError:
-            widths = _labels_of_inputs(space)
-            support = {
-                label: (symbol.size - 1,)
-                for label, symbol in space.symbols().items()
-                if symbol.size is not None and label not in widths
-            }
     return list(found)
 
 

@@ -402,6 +402,21 @@ def test_a_space_that_no_mixture_runs_is_looked_at_too():
         macs(Read(size, join, stride=C([1, 2], label="stride")), (3, 2, 2))
 
 
+def test_candidates_have_their_turns_and_layers_of_one_fault_are_told_together():
+    """No mixture runs it: the candidates give different shapes."""
+    size, join, _ = otherwise()["order"]
+
+    class Chosen(Read):
+        def __init__(self) -> None:
+            super().__init__(size, join)
+            reads = [mnn.MutableConv2d(size, 2, 1, padding=p) for p in (0, 1)]
+            self.last = mnn.LayerChoice([*reads, torch.nn.Identity()], label="op")
+
+    with pytest.warns(UserWarning, match="write v [+] w"):
+        (told,) = profile(Chosen(), (3, 2, 2)).misread
+    assert told.startswith("last.1 (and 1 more), of in_channels=w + v, reads elements")
+
+
 @pytest.mark.parametrize("case", alike())
 def test_nothing_is_said_of_what_lies_as_the_size_says(case):
     with warnings.catch_warnings():

@@ -426,7 +426,7 @@ def test_a_mixture_counts_instances_by_their_probability_among_those_there_are()
 
 
 class Powers(ParametrizedModule):
-    def __init__(self, a: int, b: int) -> None:
+    def __init__(self, a: Any, b: Any) -> None:
         super().__init__()
         self.exponent = 10 * a + b
 

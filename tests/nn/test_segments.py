@@ -380,7 +380,7 @@ class Read(mnn.ModelSpace):
         w, v, _ = widths().values()
         self.a = mnn.MutableConv2d(3, w, 1, stride=stride)
         self.b = mnn.MutableConv2d(3, v, 1, stride=stride)
-        self.last = mnn.MutableConv2d(size, 2, 1)
+        self.last: torch.nn.Module = mnn.MutableConv2d(size, 2, 1)
         self.join = join
 
     def forward(self, x: Tensor) -> Tensor:

@@ -95,7 +95,9 @@ def misread_as_far_as_it_runs(
         if symbol.size is not None and label not in widths
     }
     for turn in range(min(max(others.values(), default=1), _MOST_TURNS)):
-        support = {label: ((size - 1 - turn) % size,) for label, size in others.items()}
+        support: dict[str, tuple[int, ...]] = {
+            label: ((size - 1 - turn) % size,) for label, size in others.items()
+        }
         with suppress(NasSpaceError):
             _follow(found, space, support, inputs, keywords)
     return _sentences(found)

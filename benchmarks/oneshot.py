@@ -247,7 +247,11 @@ def darts_largest() -> Iterator[Row]:
 
 
 def steps(kind: Callable[..., Any], strategy: str) -> Iterator[Row]:
-    """A whole step of a strategy, against one of the largest network alone."""
+    """A whole step of a strategy, against one of the largest network alone.
+
+    Nothing is concatenated in these spaces, so what a mixture keeps of its tensors is to cost
+    nothing: the same ratio as in the commit before is what counts, and there is no aim.
+    """
     space = space_of(kind).train()
     run = Run(STRATEGIES[strategy](), space, the_task(), steps=STEPS)
     alone = Trainer(space.freeze(largest(space)), the_task(), steps=STEPS)
@@ -261,21 +265,7 @@ def steps(kind: Callable[..., Any], strategy: str) -> Iterator[Row]:
         f"{strategy} on {kind.__name__}, a whole step / of the largest network alone",
         times,
         "plain",
-        Aim("≤", STEP_AIMS[kind.__name__, strategy]),
     )
-
-
-STEP_AIMS: dict[tuple[str, str], float] = {
-    ("ProxylessNAS", "RandomOneShot"): 99,
-    ("ProxylessNAS", "DARTS"): 99,
-    ("ProxylessNAS", "GumbelDARTS"): 99,
-    ("ProxylessNAS", "Proxyless"): 99,
-    ("MobileNetV3Space", "RandomOneShot"): 99,
-    ("MobileNetV3Space", "DARTS"): 99,
-    ("MobileNetV3Space", "GumbelDARTS"): 99,
-    ("MobileNetV3Space", "Proxyless"): 99,
-}
-"""Steps are not to become slower: where nothing is concatenated, bookkeeping costs nothing."""
 
 
 STRATEGIES: dict[str, Callable[[], OneShot]] = {

@@ -236,7 +236,7 @@ def test_a_space_tells_its_arguments_unless_it_has_something_of_that_name():
             super().__init__(1)
             self.args = args
 
-    assert Net(1, c=5).args == {"a": 1, "c": 5}
+    assert Net(1, c=5).args == {"a": 1, "b": 2, "c": 5}
     assert Own("mine").args == "mine"
     assert not hasattr(Net(1).freeze({}), "args")
 

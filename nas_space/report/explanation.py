@@ -15,7 +15,7 @@ from ..mutable import Mutable, Sample
 from ..mutable.node import Node, leaves
 from ..nn import LayerChoice, MutableModule, Repeat
 from ..profiler import ModuleCost, profile
-from ..profiler.layouts import read_otherwise
+from ..profiler.misread import read_otherwise
 from ..profiler.profile import Profile
 from ..tables import Restricted
 

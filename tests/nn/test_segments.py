@@ -425,6 +425,6 @@ def test_nothing_is_said_of_what_lies_as_the_size_says(case):
 
 
 def test_following_costs_no_more_where_nothing_is_put_together(monkeypatch):
-    monkeypatch.setattr("nas_space.profiler.layouts.misread_as_far_as_it_runs", None)
+    monkeypatch.setattr("nas_space.profiler.misread.misread_as_far_as_it_runs", None)
     w = widths()["w"]
     assert profile(Read(w, lambda a, _: a.relu()), (3, 2, 2)).misread == []

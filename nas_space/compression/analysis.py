@@ -25,7 +25,7 @@ from .layouts import Layout, layouts_of
 from .parts import follow_parts, said
 from .polynomials import Polynomial
 from .symbolic import Origin, Trace, follow
-from .trial import Trial
+from .trial import BY_PLACE, Trial
 
 TAKEN = frozenset(
     name for name in set(dir(Adopted)) - set(dir(nn.Module())) if not name.startswith("__")
@@ -253,17 +253,12 @@ def _values(
     for _, total in dims:
         for monomial, c in total.terms.items():
             if name in monomial:
-                others = [n for n in monomial if n != name]
-                known = math.prod(_SIZES.get(n, 1) for n in others)
-                cofactor = math.gcd(cofactor, c * known)
+                cofactor = math.gcd(cofactor, c)
     step = options.divisor // math.gcd(options.divisor, cofactor or 1)
     while step > 1 and step > size * min(options.widths):
         step = (step + 1) // 2
     values = {max(step, round(size * width / step) * step) for width in options.widths}
     return step, tuple(sorted({value for value in values if 1 <= value < size} | {size}))
-
-
-_SIZES: dict[str, int] = {}
 
 
 def _make_unique(found: Analysis) -> None:
@@ -289,26 +284,41 @@ def _hold(found: Analysis, name: str, reason: str) -> None:
 
 
 def _try_widths(found: Analysis, candidates: Mapping[Polynomial, list[Layout]]) -> None:
+    """Cut each width at its smallest; where that does not run, at the next that does."""
     for width in list(found.widths.values()):
-        error = _attempt(found, {width.name: width.values[0]})
-        if error is None:
-            continue
-        involved = [
-            size for size in candidates if width.name in size.names and len(candidates[size]) > 1
-        ]
-        before = dict(found.layouts)
-        for choice in islice(product(*(candidates[size] for size in involved)), 1, 48):
-            found.layouts.update(zip(involved, choice, strict=True))
-            if _attempt(found, {width.name: width.values[0]}) is None:
+        error = _try_layouts(found, width, candidates)
+        while error is not None and len(width.values) > 2:  # such as a head that is no head then
+            width.values = width.values[1:]
+            if _try_layouts(found, width, candidates) is None:
                 break
         else:
-            found.layouts = before
-            _hold(found, width.name, f"the smaller network does not run: {error}")
+            if error is not None:
+                _hold(found, width.name, f"the smaller network does not run: {error}")
     # An order that was found for one variable must be right for those before it, too.
     for width in list(found.widths.values()):
         error = _attempt(found, {width.name: width.values[0]})
         if error is not None:
             _hold(found, width.name, f"the smaller network does not run: {error}")
+
+
+def _try_layouts(
+    found: Analysis, width: Width, candidates: Mapping[Polynomial, list[Layout]]
+) -> str | None:
+    """Cut a width at its smallest, in each order that its elements may have; keep one that runs."""
+    values = {width.name: width.values[0]}
+    error = _attempt(found, values)
+    if error is None:
+        return None
+    involved = [
+        size for size in candidates if width.name in size.names and len(candidates[size]) > 1
+    ]
+    before = dict(found.layouts)
+    for choice in islice(product(*(candidates[size] for size in involved)), 1, 48):
+        found.layouts.update(zip(involved, choice, strict=True))
+        if _attempt(found, values) is None:
+            return None
+    found.layouts = before
+    return error
 
 
 def _attempt(
@@ -372,15 +382,20 @@ def _try_together(found: Analysis) -> None:
 
 
 def _try_orders(found: Analysis) -> None:
-    """Which channels may come in another order: one in which all that meets has met."""
-    for width in found.widths.values():
-        if width.outer:
-            continue  # who reads the output knows its channels by their places
+    """Which channels may come in another order: one in which all that meets has met.
+
+    Where all that meets has met, and yet something else comes out, the code knows channels by
+    their places in a way that was not followed.
+    """
+    for width in list(found.widths.values()):
         # The others the other way round.  The first stays, for it stands for all where channels
         # are summed; so nothing is known of two.
         order = np.roll(np.arange(width.values[-1])[::-1], 1)
-        if len(order) > 2 and _attempt(found, {}, orders={width.name: order}) is None:
-            found.sortable.add(width.name)
+        error = _attempt(found, {}, orders={width.name: order}) if len(order) > 2 else None
+        if error == BY_PLACE:
+            _hold(found, width.name, f"the smaller network is another one: {error}")
+        elif error is None and len(order) > 2 and not width.outer:
+            found.sortable.add(width.name)  # of an output, who reads it knows channels by places
 
 
 # -- reporting --------------------------------------------------------------------------------

@@ -23,6 +23,7 @@ from .adopted import (
     AdoptedLayer,
     SizeBlueprint,
     adopted_class,
+    takes_cache,
 )
 from .analysis import Analysis, Options, kind_of
 from .depth import OptionalBlocks
@@ -30,6 +31,7 @@ from .groups import Group
 from .layouts import expression_of
 from .polynomials import Polynomial
 from .sorting import Axis, TensorLayout, names_in
+from .symbolic import Origin
 
 __all__ = ["Building"]
 
@@ -115,7 +117,10 @@ class Building:
         for name, origin in solution.origins.items():
             if origin.dim is not None:
                 continue
-            made = solution.resolve(Polynomial.name(name)).evaluate(self.values)
+            size = solution.resolve(Polynomial.name(name))
+            if size == Polynomial.name(name):
+                size = self._of_dimensions(origin) or size
+            made = size.evaluate(self.values)
             if not isinstance(made, Node):
                 continue
             into = self.attributes.setdefault(origin.path, {})
@@ -125,6 +130,22 @@ class Building:
                 items = list(into.get(origin.name, vars(self.modules[origin.path])[origin.name]))
                 items[origin.place] = made
                 into[origin.name] = tuple(items)
+
+    def _of_dimensions(self, origin: Origin) -> Polynomial | None:
+        """The size that an attribute has in common with all dimensions below of the same extent.
+
+        An attribute that the forward does not read is for people, and for what libraries save.
+        """
+        prefix = f"{origin.path}." if origin.path else ""
+        found = {
+            size
+            for key, axes in self.found.trial.axes.items()
+            for path, _ in self.found.trial.tensors[key][1]
+            if f"{path}.".startswith(prefix)
+            for size in axes.values()
+            if self.found.solution.value(size) == origin.size
+        }
+        return found.pop() if len(found) == 1 else None
 
     def _blocks(self) -> None:
         """By container, which of its blocks are there, and what numbers these."""
@@ -211,7 +232,7 @@ class Building:
                 bases.append(AdoptedBlocks)
             if path in self.optional:
                 bases.append(AdoptedBlock)
-            if not bases and (tensors or attributes):
+            if not bases and (tensors or attributes or takes_cache(type(module))):
                 bases.append(Adopted)
             if bases:
                 self._adopt(module, tuple(bases), tensors, attributes)
@@ -328,6 +349,9 @@ class Building:
             if isinstance(groups, Node) or groups != 1:
                 inner = size("weight", 1)
                 depthwise = isinstance(inner, int) and inner == 1
+                if depthwise and type(groups) is int and groups == module.out_channels:
+                    # Whoever calls the function with the weight never reads this attribute.
+                    found["groups"] = groups = size("weight", 0)
                 found[argument] = groups if depthwise else flattened(groups, inner)
         return found
 

@@ -257,6 +257,8 @@ def became(space: nn.Module, plan: TensorLayout, values: Any) -> dict[int, set[i
                 for dim, size in enumerate(() if tensor is None else tensor.shape):
                     layout = varying.get(((path, name), dim), size)
                     for part in _parts_of(layout):
+                        if part is not layout and isinstance(part, int):
+                            continue  # as of how many matrices are packed in one
                         kept, whole = indices(part, known, plan.sizes)
                         found.setdefault(whole, set()).add(len(kept))
         if isinstance(module, AdoptedBlocks):

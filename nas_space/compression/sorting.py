@@ -242,7 +242,8 @@ def _activation(
 def input_dim(module: nn.Module) -> int | None:
     """Return the dimension of a layer's weight that its input is contracted with."""
     if isinstance(module, (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)):
-        return 1 if getattr(module, "groups", 1) == 1 else None
+        groups = getattr(module, "groups", 1)  # which may vary
+        return 1 if type(groups) is int and groups == 1 else None
     if type(module).__name__ == "Conv1D":  # of transformers: a linear layer the other way round
         return 0
     return None

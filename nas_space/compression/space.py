@@ -25,7 +25,7 @@ from .parts import said
 from .refitting import refit
 from .saving import became, guard_saving, sizes_in_config
 from .sorting import Loss, TensorLayout, sort
-from .symbolic import forgetting_caches
+from .symbolic import forgetting_caches, keeping
 
 __all__ = ["ElasticSpace", "elastic"]
 
@@ -255,7 +255,7 @@ def elastic(
     check_inputs(net, inputs)
     args, kwargs = arguments_of(inputs)
     work = net if in_place else _copied(net)
-    with _evaluating(work):
+    with keeping(work), _evaluating(work):
         _check_runs(work, args, kwargs)
         found = analyse(work, args, kwargs, options)
     building = Building(work, found, options)

@@ -20,6 +20,7 @@ import sympy  # type: ignore[import-untyped]
 import torch
 from torch import Tensor, nn
 from torch._dynamo.source import ConstantSource
+from torch._subclasses import fake_tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx.experimental.symbolic_shapes import DimDynamic, ShapeEnv
 from torch.utils._sympy.functions import FloorDiv, Mod, PythonMod
@@ -35,6 +36,7 @@ __all__ = [
     "follow",
     "forgetting_caches",
     "is_own_code",
+    "keeping",
     "leaves_of",
     "tensors_of",
 ]
@@ -287,7 +289,8 @@ def follow(
     mode.cache_enabled = False  # to look for what was seen already takes longer with symbols
     fakes: dict[str, Tensor] = {}
     for tensor, places in tensors_of(net).values():
-        is_convolution = isinstance(net.get_submodule(places[0][0]), nn.modules.conv._ConvNd)
+        owner = places[0][0].removesuffix(".parametrizations.weight")
+        is_convolution = isinstance(net.get_submodule(owner), nn.modules.conv._ConvNd)
         fake = _fake(mode, sizes, tensor, places[0], is_convolution)
         for path, name in places:
             fakes[f"{path}.{name}" if path else name] = fake
@@ -295,7 +298,7 @@ def follow(
         Tensor, lambda t: mode.from_tensor(t.detach(), static_shapes=True), (args, dict(kwargs))
     )
     handles: list[Any] = []
-    with _kept(net), forgetting_caches(net), _hashable(), _quiet(), warnings.catch_warnings():
+    with keeping(net), forgetting_caches(net), _hashable(), _quiet(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         for path, module in net.named_modules():
             for name, value in candidates(module):
@@ -325,7 +328,9 @@ def _fake(
     if not tensor.is_floating_point():
         return mode.from_tensor(tensor.detach(), static_shapes=True)  # type: ignore[no-any-return]
     # Kernels stay numbers: they are varied from the middle, not by what the code asks of sizes.
-    dims = 2 if is_convolution and place[1] == "weight" else tensor.dim()
+    # Norms of weights and the like put other tensors in the place of the weight.
+    is_kernel = is_convolution and place[1].startswith(("weight", "original"))
+    dims = 2 if is_kernel else tensor.dim()
     extents = [
         size if size <= 1 or dim >= dims else sizes.symbol(Origin(*place, dim, size))
         for dim, size in enumerate(tensor.shape)
@@ -369,7 +374,7 @@ _REGISTERED = tuple(name for name, value in vars(nn.Module()).items() if isinsta
 
 
 @contextmanager
-def _kept(net: nn.Module) -> Iterator[None]:
+def keeping(net: nn.Module) -> Iterator[None]:
     """A context after which all modules hold what they held before."""
     held = [
         # With what torch keeps in dictionaries: tensors, modules, and hooks, which libraries add
@@ -423,13 +428,16 @@ def _caches(kind: type) -> Iterator[Any]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """A context without what torch tells of every symbol, with the stack, to whoever listens."""
-    logger = logging.getLogger("torch.__trace")
-    was, logger.disabled = logger.disabled, True
+    """A context without what torch tells of every symbol, and of kernels that take none."""
+    loggers = [logging.getLogger(name) for name in ("torch.__trace", fake_tensor.__name__)]
+    were = [logger.disabled for logger in loggers]
     try:
+        for logger in loggers:
+            logger.disabled = True
         yield
     finally:
-        logger.disabled = was
+        for logger, was in zip(loggers, were, strict=True):
+            logger.disabled = was
 
 
 @contextmanager

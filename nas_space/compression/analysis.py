@@ -40,7 +40,7 @@ class Options:
     """What a user has asked for; see :func:`nas_space.elastic`."""
 
     widths: tuple[float, ...] = (0.5, 0.75, 1.0)
-    depth: bool = True
+    depth: bool | str = True
     divisor: int = 8
     fixed: tuple[str, ...] = ()
     only: tuple[str, ...] = ("*",)
@@ -59,6 +59,8 @@ class Options:
             raise UsageError(f"widths are parts of a width, above 0 and up to 1, not {self.widths}")
         if self.divisor < 1:
             raise UsageError(f"divisor is a whole number from 1 on, not {self.divisor}")
+        if self.depth not in (True, False, "any"):
+            raise UsageError(f"depth is True, False or 'any', not {self.depth!r}")
         for name, value, known in (
             ("outputs", self.outputs, ("fixed", "free")),
             ("share", self.share, ("layer", "kind")),

@@ -9,7 +9,7 @@ from typing import Any, cast
 from torch import Tensor, nn
 
 from .. import nn as layers
-from ..mutable import Categorical, MutableExpression
+from ..mutable import Categorical
 from ..mutable.expression import apply
 from ..mutable.node import Node
 from ..nn.blueprint import Blueprint, Template, defaults_of
@@ -26,6 +26,7 @@ from .adopted import (
     takes_cache,
 )
 from .analysis import Analysis, Options, kind_of
+from .blocks import BlockRun, below, numbers
 from .depth import OptionalBlocks
 from .groups import Group
 from .layouts import expression_of
@@ -67,8 +68,8 @@ class Building:
         self.depths: list[Group] = []
         self.tensors: dict[str, dict[str, dict[int, Any]]] = {}
         self.attributes: dict[str, dict[str, Any]] = {}
-        self.keeps: dict[str, list[Any]] = {}
         self.optional: dict[str, Any] = {}
+        self.runs: list[BlockRun] = []
         self._sizes()
         self._blocks()
 
@@ -151,40 +152,32 @@ class Building:
         """By container, which of its blocks are there, and what numbers these."""
         for path in dict.fromkeys(run.path for run in self.found.runs):
             here = [run for run in self.found.runs if run.path == path]
-            keeps: list[Any] = [True] * here[0].total
-            depths: list[Any] = []
+            names = list(self.modules[path]._modules)
+            # Something must be left of a container: of the first kind of its blocks.
             all_optional = sum(len(run.optional) for run in here) == here[0].total
             for run in here:
-                # Something must be left of a container: of the first kind of its blocks.
                 least = 1 if all_optional and run is here[0] else 0
-                most = len(run.optional)
-                values = tuple(range(least, most + 1))
-                if len(values) == 1:
-                    continue
-                depth = Categorical(list(values), label=run.label)
-                depths.append(depth)
-                for rank, place in enumerate(run.optional):
-                    keeps[place] = True if rank < least else depth > rank
-                self.original[run.label] = most
-                places = tuple(f"{path}.{place}" for place in run.optional)
-                self.depths.append(Group(run.label, "depth", most, values, places))
-            if depths:
-                self.keeps[path] = depths
-                for (name, _), keep in zip(self.modules[path]._modules.items(), keeps, strict=True):
-                    if isinstance(keep, Node):
-                        self.optional[f"{path}.{name}" if path else name] = keep
-                self._number(here[0], keeps)
+                paths = [below(path, names[place]) for place in run.optional]
+                if len(paths) > least:
+                    self._run_of_blocks(run, paths, least)
+            there = {p: keep for p, keep in self.optional.items() if p.rpartition(".")[0] == path}
+            for run_of_blocks in self.runs:
+                if run_of_blocks.container == path:
+                    for inner, name, number in numbers(names, run_of_blocks, there):
+                        self.attributes.setdefault(inner, {})[name] = number
+                    break
 
-    def _number(self, run: OptionalBlocks, keeps: list[Any]) -> None:
-        """Attributes that number the blocks count those that are there."""
-        for place, name in enumerate(self.modules[run.path]._modules):
-            before = [keep for keep in keeps[:place] if isinstance(keep, Node)]
-            if not before:
-                continue
-            number = apply("sum", place - len(before), *map(MutableExpression.to_int, before))
-            for inner, attribute in run.counters:
-                path = ".".join(part for part in (run.path, name, inner) if part)
-                self.attributes.setdefault(path, {})[attribute] = number
+    def _run_of_blocks(self, run: OptionalBlocks, paths: list[str], least: int) -> None:
+        is_counted = self.options.depth is True
+        values = tuple(range(least, len(paths) + 1)) if is_counted else (0, 1)
+        labels = {run.label: tuple(paths)} if is_counted else {f"{p}.depth": (p,) for p in paths}
+        for label, places in labels.items():
+            self.original[label] = values[-1]
+            self.depths.append(Group(label, "depth", values[-1], values, places))
+        choices = [Categorical(list(values), label=label) for label in labels]
+        made = BlockRun(run.path, choices, paths, is_counted, run.counters)
+        self.runs.append(made)
+        self.optional |= made.conditions(least)
 
     def plan(self) -> TensorLayout:
         """How the tensors of the space are laid out."""
@@ -219,6 +212,7 @@ class Building:
         root
             What the network itself becomes.
         """
+        containers = {run.container for run in self.runs}
         for path, module in self.modules.items():
             tensors, attributes = self.tensors.get(path, {}), self.attributes.get(path, {})
             if path and tensors and type(module) in _KNOWN and self._layer(path, module):
@@ -228,7 +222,7 @@ class Building:
                 self._foreign_layer(module, tensors, attributes)
                 continue
             bases: list[type[nn.Module]] = [] if path else [root]
-            if path in self.keeps:
+            if path in containers:
                 bases.append(AdoptedBlocks)
             if path in self.optional:
                 bases.append(AdoptedBlock)
@@ -239,8 +233,10 @@ class Building:
             if path in self.optional:
                 call = self.found.trace.calls[path]
                 module.__dict__.update(_keep=self.optional[path], _returns=call.length)
-            for depth in self.keeps.get(path, ()):
-                cast(Adopted, module).add_mutable(depth)
+            for run in self.runs:
+                if run.container == path:
+                    for choice in run.choices:
+                        cast(Adopted, module).add_mutable(choice)
 
     def _adopt(
         self,

@@ -43,7 +43,7 @@ __all__ = [
 
 Symbol: TypeAlias = Any
 
-_OURS = str(Path(__file__).parent)
+_OURS = str(Path(__file__).parents[1])
 _TORCH = str(Path(torch.__file__).parent)
 
 
@@ -84,7 +84,8 @@ class Where:
     line: str = ""
 
     def __str__(self) -> str:
-        return f"{self.line} in {self.path or 'the network'}" if self.line else self.path
+        module = f"in {self.path or 'the network'}"
+        return f"at {self.line} {module}" if self.line else module
 
 
 @dataclass(frozen=True)
@@ -105,12 +106,15 @@ class Call:
         Of the tuple that it returns, if it does.
     count
         How often it was called.
+    returned
+        The first tensor that it returned last.
     """
 
     inputs: tuple[Any, ...] | None
     outputs: tuple[Any, ...] | None
     length: int | None
     count: int = 1
+    returned: Tensor | None = None
 
 
 @dataclass
@@ -242,10 +246,16 @@ def is_own_code(file: str) -> bool:
 
 
 def where(paths: Mapping[int, str]) -> Where:
-    """The innermost line that is neither torch's nor ours, and the module that runs it."""
+    """The innermost line that is neither torch's nor ours, and the module that runs it.
+
+    There is none where layers of torch are called by others of torch: who called us is no part of
+    the network.
+    """
     frame: Any = sys._getframe(1)
     line = path = None
-    while frame is not None and (line is None or path is None):
+    while (
+        frame is not None and frame.f_code is not follow.__code__ and (line is None or path is None)
+    ):
         file = frame.f_code.co_filename
         if not file.startswith((_OURS, "<")):
             if line is None and is_own_code(file):
@@ -287,13 +297,8 @@ def follow(
     sizes = _Sizes(trace, paths)
     mode = FakeTensorMode(shape_env=sizes, allow_non_fake_inputs=True)
     mode.cache_enabled = False  # to look for what was seen already takes longer with symbols
-    fakes: dict[str, Tensor] = {}
-    for tensor, places in tensors_of(net).values():
-        owner = places[0][0].removesuffix(".parametrizations.weight")
-        is_convolution = isinstance(net.get_submodule(owner), nn.modules.conv._ConvNd)
-        fake = _fake(mode, sizes, tensor, places[0], is_convolution)
-        for path, name in places:
-            fakes[f"{path}.{name}" if path else name] = fake
+    with _quiet():
+        fakes = _fakes(net, mode, sizes)
     given = torch.utils._pytree.tree_map_only(
         Tensor, lambda t: mode.from_tensor(t.detach(), static_shapes=True), (args, dict(kwargs))
     )
@@ -322,6 +327,18 @@ def follow(
     return trace
 
 
+def _fakes(net: nn.Module, mode: Any, sizes: _Sizes) -> dict[str, Tensor]:
+    """Return by path what stands for each tensor of a network."""
+    fakes: dict[str, Tensor] = {}
+    for tensor, places in tensors_of(net).values():
+        owner = places[0][0].removesuffix(".parametrizations.weight")
+        is_convolution = isinstance(net.get_submodule(owner), nn.modules.conv._ConvNd)
+        fake = _fake(mode, sizes, tensor, places[0], is_convolution)
+        for path, name in places:
+            fakes[f"{path}.{name}" if path else name] = fake
+    return fakes
+
+
 def _fake(
     mode: Any, sizes: _Sizes, tensor: Tensor, place: tuple[str, str], is_convolution: bool
 ) -> Tensor:
@@ -341,16 +358,18 @@ def _fake(
 
 def _noting(trace: Trace, path: str) -> Callable[..., None]:
     def hook(_: nn.Module, args: Any, kwargs: Any, result: Any) -> None:
+        out = result[0] if isinstance(result, (tuple, list)) and result else result
         known = trace.calls.get(path)
         if known is not None:
             known.count += 1
+            known.returned = out if isinstance(out, Tensor) else None
             return
         first = next((a for a in (*args, *kwargs.values()) if isinstance(a, Tensor)), None)
-        out = result[0] if isinstance(result, (tuple, list)) and result else result
         trace.calls[path] = Call(
             None if first is None else (*expressions(first.shape), first.dtype),
             (*expressions(out.shape), out.dtype) if isinstance(out, Tensor) else None,
             len(result) if isinstance(result, (tuple, list)) else None,
+            returned=out if isinstance(out, Tensor) else None,
         )
 
     return hook

@@ -7,8 +7,9 @@ import math
 import random
 import re
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice, product
 from typing import Any
 
@@ -21,6 +22,7 @@ from .depth import OptionalBlocks, runs_of
 from .equations import Solution, solve
 from .groups import Group, Groups
 from .identity import Misplaced
+from .kernels import Kernel, kernels_of
 from .layouts import Layout, layouts_of
 from .parts import follow_parts, said
 from .polynomials import Polynomial
@@ -41,6 +43,7 @@ class Options:
 
     widths: tuple[float, ...] = (0.5, 0.75, 1.0)
     depth: bool | str = True
+    kernels: bool | tuple[int, ...] = False
     divisor: int = 8
     fixed: tuple[str, ...] = ()
     only: tuple[str, ...] = ("*",)
@@ -61,6 +64,10 @@ class Options:
             raise UsageError(f"divisor is a whole number from 1 on, not {self.divisor}")
         if self.depth not in (True, False, "any"):
             raise UsageError(f"depth is True, False or 'any', not {self.depth!r}")
+        if not isinstance(self.kernels, bool) and not all(
+            type(size) is int and size % 2 and size > 0 for size in self.kernels
+        ):
+            raise UsageError(f"kernels is True, False or odd sizes, not {self.kernels}")
         for name, value, known in (
             ("outputs", self.outputs, ("fixed", "free")),
             ("share", self.share, ("layer", "kind")),
@@ -126,6 +133,8 @@ class Analysis:
     notes: list[str] = field(default_factory=list)
     sortable: set[str] = field(default_factory=set)
     reasons_of_blocks: dict[str, str] = field(default_factory=dict)
+    kernels: list[Kernel] = field(default_factory=list)
+    reasons_of_kernels: dict[str, str] = field(default_factory=dict)
 
 
 def analyse(net: nn.Module, args: Any, kwargs: Any, options: Options) -> Analysis:
@@ -150,6 +159,8 @@ def analyse(net: nn.Module, args: Any, kwargs: Any, options: Options) -> Analysi
         _try_runs(found, runs_of(net, trace, solution), options)
     _try_together(found)
     _try_orders(found)
+    if options.kernels:
+        _try_kernels(found, options)
     return found
 
 
@@ -330,8 +341,13 @@ def _attempt(
     runs: Sequence[OptionalBlocks] = (),
     orders: Mapping[str, Any] | None = None,
 ) -> str | None:
+    return _error_of(lambda: found.trial.attempt(values, found.layouts, without, runs, orders))
+
+
+def _error_of(attempt: Callable[[], None]) -> str | None:
+    """What an attempt raises, in words."""
     try:
-        found.trial.attempt(values, found.layouts, without, runs, orders)
+        attempt()
     except Misplaced as error:
         return str(error)
     except Exception as error:  # noqa: BLE001 - whatever the code of a network raises is a reason
@@ -362,6 +378,23 @@ def _try_runs(found: Analysis, runs: Sequence[OptionalBlocks], options: Options)
             for run in here:
                 found.runs.remove(run)
                 found.reasons_of_blocks[run.label] = f"without all of them: {error}"
+
+
+def _try_kernels(found: Analysis, options: Options) -> None:
+    """All kernels at their smallest at once; where that does not run, one by one."""
+    kernels, found.reasons_of_kernels = kernels_of(found.trial.net, options.kernels)
+    for kernel in list(kernels):
+        if options.excludes(kernel.label):
+            found.reasons_of_kernels[kernel.label] = "the caller wants it so"
+            kernels.remove(kernel)
+    if kernels and _error_of(lambda: found.trial.attempt_kernels(kernels)) is not None:
+        for kernel in list(kernels):
+            error = _error_of(partial(found.trial.attempt_kernels, [kernel]))
+            if error is not None:
+                reason = f"the smaller network does not run: {error}"
+                found.reasons_of_kernels[kernel.label] = reason
+                kernels.remove(kernel)
+    found.kernels = kernels
 
 
 def _try_together(found: Analysis) -> None:
@@ -411,7 +444,7 @@ def report(found: Analysis, labels: Mapping[str, str], depths: Sequence[Group]) 
     labels
         By name of a variable, the label of its choice.
     depths
-        The groups of optional blocks.
+        The groups of optional blocks, and of kernels.
     """
     solution = found.solution
     varying: dict[str, list[Width]] = {}
@@ -437,6 +470,10 @@ def _fixed(found: Analysis) -> Iterator[Group]:
     solution = found.solution
     for label, reason in found.reasons_of_blocks.items():
         yield Group(label, "depth", 1, (1,), reason=reason)
+    for label, reason in found.reasons_of_kernels.items():
+        module: Any = found.trial.modules[label.rpartition(".")[0]]
+        size = max(module.kernel_size)
+        yield Group(label, "kernel", size, (size,), reason=reason)
     for name, reason in found.reasons.items():
         size = solution.sizes[name]
         places = tuple(

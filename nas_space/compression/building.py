@@ -70,8 +70,11 @@ class Building:
         self.attributes: dict[str, dict[str, Any]] = {}
         self.optional: dict[str, Any] = {}
         self.runs: list[BlockRun] = []
+        self.kernels: dict[str, Any] = {}
+        self.sized: dict[tuple[str, tuple[int, ...]], list[str]] = {}
         self._sizes()
         self._blocks()
+        self._kernels()
 
     # -- what is decided ------------------------------------------------------------------------
 
@@ -179,6 +182,29 @@ class Building:
         self.runs.append(made)
         self.optional |= made.conditions(least)
 
+    def _kernels(self) -> None:
+        """By convolution, the size of its kernel: one label for each, or for all of a kind."""
+        known: dict[Any, Any] = {}
+        for kernel in self.found.kernels:
+            is_shared = self.options.share == "kind"
+            label = kind_of(kernel.label) if is_shared else kernel.label
+            if label in self.original and (label, kernel.values) not in known:
+                label = kernel.label  # as of a kind with other sizes
+            if (label, kernel.values) not in known:
+                known[label, kernel.values] = Categorical(list(kernel.values), label=label)
+                self.original[label] = kernel.size
+            size = known[label, kernel.values]
+            self.kernels[kernel.path] = kernel.arguments(self.modules[kernel.path], size)
+            place = f"{below(kernel.path, 'kernel_size')}"
+            self.sized.setdefault((label, kernel.values), []).append(place)
+
+    def kernel_groups(self) -> list[Group]:
+        """The groups of kernels."""
+        return [
+            Group(label, "kernel", values[-1], values, tuple(places))
+            for (label, values), places in self.sized.items()
+        ]
+
     def plan(self) -> TensorLayout:
         """How the tensors of the space are laid out."""
         trial, found = self.found.trial, self.found
@@ -215,7 +241,8 @@ class Building:
         containers = {run.container for run in self.runs}
         for path, module in self.modules.items():
             tensors, attributes = self.tensors.get(path, {}), self.attributes.get(path, {})
-            if path and tensors and type(module) in _KNOWN and self._layer(path, module):
+            varies = tensors or path in self.kernels
+            if path and varies and type(module) in _KNOWN and self._layer(path, module):
                 continue
             is_layer = path not in self.optional and not any(True for _ in module.children())
             if path and tensors and is_layer:
@@ -298,7 +325,9 @@ class Building:
         vars(module)["args"] = arguments
         vars(module)["_blueprint"] = Blueprint(elastic, arguments, reference, layouts)
         for name, value in arguments.items():
-            if isinstance(value, Node) and name in vars(module):
+            if name in self.kernels.get(path, ()):
+                setattr(module, name, apply("tuple", *value))
+            elif isinstance(value, Node) and name in vars(module):
                 setattr(module, name, value)
         return True
 
@@ -320,6 +349,7 @@ class Building:
             if name in found:
                 found[name] = made
         found |= {n: v for n, v in self.attributes.get(path, {}).items() if n in found}
+        found |= self.kernels.get(path, {})
         return found
 
     def _size_arguments(self, path: str, module: nn.Module) -> dict[str, Any]:

@@ -237,6 +237,7 @@ def elastic(
     *,
     widths: Sequence[float] = (0.5, 0.75, 1.0),
     depth: bool | Literal["any"] = True,
+    kernels: bool | Sequence[int] = False,
     divisor: int = 8,
     fixed: Sequence[str] = (),
     only: Sequence[str] = ("*",),
@@ -263,6 +264,9 @@ def elastic(
         Whether blocks whose output is shaped like their input may be left out: so many of each
         run of blocks, of which :meth:`ElasticSpace.sort_blocks` says which, or with ``'any'``
         each by a label of its own.
+    kernels
+        Whether kernels of convolutions may be smaller, around the same middle: all odd sizes from
+        3 on, or which.
     divisor
         Widths are multiples of it, where they are large enough.
     fixed, only
@@ -301,7 +305,10 @@ def elastic(
       (2): Linear(in_features=8, out_features=2, bias=True)
     )
     """
-    options = Options(tuple(widths), depth, divisor, tuple(fixed), tuple(only), outputs, share)
+    sizes = kernels if isinstance(kernels, bool) else tuple(kernels)
+    options = Options(
+        tuple(widths), depth, sizes, divisor, tuple(fixed), tuple(only), outputs, share
+    )
     options.check()
     check_network(net, ElasticSpace)
     check_inputs(net, inputs)
@@ -311,7 +318,7 @@ def elastic(
         _check_runs(work, args, kwargs)
         found = analyse(work, args, kwargs, options)
     building = Building(work, found, options)
-    groups = report(found, building.labels, building.depths)
+    groups = report(found, building.labels, [*building.depths, *building.kernel_groups()])
     _check_patterns(options, groups)
     building.run(ElasticSpace)
     space = cast(ElasticSpace, work)

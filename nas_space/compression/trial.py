@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from .depth import OptionalBlocks
 from .equations import Solution
 from .identity import Identities, Misplaced
+from .kernels import Kernel, shrunk, silent
 from .layouts import Layout, indices
 from .polynomials import Polynomial
 from .symbolic import Trace, forgetting_caches, leaves_of, tensors_of
@@ -159,6 +160,16 @@ class Trial:
             silent = self._taken(self._run(self._silenced(values, layouts)), values, layouts, {})
             if not _alike(returned, silent):
                 raise Misplaced("it is not the network in which the same channels are silent")
+
+    def attempt_kernels(self, kernels: Sequence[Kernel]) -> None:
+        """Run the network with smaller kernels; as :meth:`attempt`."""
+        with shrunk(self.net, kernels) as weights:
+            returned = self._run(weights)
+        silenced = self._run(silent(self.net, kernels))
+        if [leaf.shape for leaf in returned] != [leaf.shape for leaf in silenced]:
+            raise Misplaced("it returns tensors of other sizes")
+        if not self.is_random and not _alike(returned, silenced):
+            raise Misplaced("it is not the network in which the outer taps are zero")
 
     def _silenced(
         self, values: Mapping[str, int], layouts: Mapping[Polynomial, Layout]

@@ -26,7 +26,8 @@ class Scaled(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         y = self.outer(torch.relu(self.inner(x)))
-        return x + self.scale * y + 0.0 * self.number
+        z: torch.Tensor = x + self.scale * y + 0.0 * self.number
+        return z
 
 
 class Listed(nn.Module):

@@ -172,7 +172,7 @@ def one_shot(space_name: str, strategy_name: str) -> dict[str, Any]:
     from pytorch_lightning.callbacks import Callback
     from torch.utils.data import TensorDataset
 
-    class Clock(Callback):  # type: ignore[misc]
+    class Clock(Callback):  # type: ignore[misc, unused-ignore]
         """Times every step, and ends the training when there are enough."""
 
         def __init__(self) -> None:

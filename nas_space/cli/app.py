@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -20,11 +21,27 @@ __all__ = ["app"]
 
 app = typer.Typer(
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     help="Describe spaces of neural networks, search them, and take away the network found.",
     epilog="Errors are one line; add --traceback to any command for the whole story.",
 )
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"nas-space {version('nas-space')}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    _version: Annotated[
+        bool,
+        typer.Option("--version", help="Print the version.", callback=_version, is_eager=True),
+    ] = False,
+) -> None:
+    """Take the options that stand before a command."""
+
 
 for command in (search, compress, resume, runs, show, report, profile):
     app.command()(command)
@@ -121,16 +138,20 @@ def spaces() -> None:
     from rich.table import Table
 
     from ..hub.registry import SPACES
-    from .display import plain_console
+    from .display import print_whole
 
-    table = Table("name", "class", "labels", "architectures", "published", box=None)
+    table = Table(box=None, padding=(0, 1, 0, 0))
+    for name in ("name", "class"):
+        table.add_column(name, no_wrap=True)
+    for name in ("labels", "architectures"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("published")
     for name, entry in SPACES.items():
-        built = entry.space()
         table.add_row(
-            name, entry.space.__name__, str(len(built.simplify())), shown(built.count()),
-            ", ".join(entry.published),
+            name, entry.address.rpartition(":")[2], str(entry.labels), shown(entry.architectures),
+            ", ".join(entry.networks),
         )  # fmt: skip
-    plain_console().print(table)
+    print_whole(table)
 
 
 @app.command()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -25,7 +26,20 @@ SETTINGS = ("space", "arguments", "data", "budgets", "costs", "latency_table", "
 
 _SHARED, _SINGLY = "With shared weights", "With each candidate trained by itself"
 
-WorkersOption = Annotated[int, typer.Option(min=1, help="Processes that evaluate side by side.")]
+WorkersOption = Annotated[
+    int | None,
+    typer.Option(
+        min=1, help="How many trials are evaluated at once, each in a process of its own.",
+        show_default="1, or as the executor says",
+    ),
+]  # fmt: skip
+ExecutorOption = Annotated[
+    str | None,
+    typer.Option(
+        help="What evaluates trials: dask://host:port, ray://host:port, ray, or slurm.",
+        show_default="this machine",
+    ),
+]
 TrialsOption = Annotated[
     int | None,
     typer.Option(
@@ -82,7 +96,8 @@ def search(
         ),
     ] = None,
     trials: TrialsOption = None,
-    workers: WorkersOption = 1,
+    workers: WorkersOption = None,
+    executor: ExecutorOption = None,
     device: Annotated[
         str | None, typer.Option(help="auto, cpu, cuda, cuda:0, ...", show_default="auto")
     ] = None,
@@ -210,7 +225,9 @@ def search(
         "name": name,
     }
     given, plan = ({k: v for k, v in d.items() if v is not None} for d in (given, plan))
-    limits = {"workers": workers, "timeout": timeout, "failures": failures}
+    limits = {
+        "workers": workers, "executor": executor, "timeout": timeout, "failures": failures,
+    }  # fmt: skip
     _go(out, given, plan, limits, resume=again, quiet=quiet)
 
 
@@ -220,7 +237,8 @@ def resume(
         int | None,
         typer.Option(min=1, help="In all, those that are done included.", show_default="as before"),
     ] = None,
-    workers: WorkersOption = 1,
+    workers: WorkersOption = None,
+    executor: ExecutorOption = None,
     device: Annotated[
         str | None, typer.Option(help="auto, cpu, cuda, cuda:0, ...", show_default="as before")
     ] = None,
@@ -247,7 +265,9 @@ def resume(
             raise UsageError(f"{run} compresses a network: it tries as many as it was begun with")
         go(lambda: CompressionRun.stored(run, stored.settings, **given), run, quiet=quiet)
         return
-    limits = {"workers": workers, "timeout": timeout, "failures": failures}
+    limits = {
+        "workers": workers, "executor": executor, "timeout": timeout, "failures": failures,
+    }  # fmt: skip
     _go(run, given, plan, limits, resume=True, quiet=quiet)
 
 
@@ -264,7 +284,7 @@ def _go(
     from ..runs import Limits, StagedRun, plan_of
     from ..runs.folder import settings_of
     from ..runs.kinds import kind_of
-    from .display import show_progress
+    from .display import show_findings, show_progress
 
     there = (settings_of(out) or {}) if resume else {}
     strategy = plan.setdefault("strategy", there.get("strategy", "spos"))
@@ -284,29 +304,32 @@ def _go(
     try:
         run = StagedRun(out, plan=plan_of(**plan), limits=Limits(**limits), resume=resume, **given)
         with show_progress(run.stages, quiet=quiet) as on_progress:
-            findings = run.run(on_progress)
-        _conclude(run, findings)
+            findings = run.run(on_progress, partial(_draw, run))
+        show_findings(run, findings, _pictures(run, findings))
     except KeyboardInterrupt:
         typer.echo(f"interrupted; nas-space search --resume --out {out} goes on", err=True)
         raise typer.Exit(130) from None
 
 
-def _conclude(run: Any, findings: Any) -> None:
-    """Draw and say what was found."""
+def _pictures(run: Any, findings: Any) -> list[Path]:
+    """Return the pictures that there are of what a run has found."""
+    names = [*(["search.png"] if findings.rivals else []), "architecture.png"]
+    return [run.workspace.folder.path / name for name in names]
+
+
+def _draw(run: Any, findings: Any) -> None:
+    """Draw what was found."""
     from ..report import architecture_picture
-    from .display import show_findings
 
     work, winner = run.workspace, findings.winner
-    pictures = [work.folder.path / "architecture.png"]
     title = (
         f"{type(work.space).__name__}: {shown(winner.costs['macs'])} MACs, "
         f"{shown(winner.costs['params'])} parameters, test accuracy {winner.test:.1%}"
     )
-    architecture_picture(work.space, winner.arch, work.splits.input_shape, pictures[0], title)
-    if findings.rivals:
-        pictures.insert(0, work.folder.path / "search.png")
-        _draw_search(work, findings, pictures[0])
-    show_findings(run, findings, pictures)
+    *search, picture = _pictures(run, findings)
+    architecture_picture(work.space, winner.arch, work.splits.input_shape, picture, title)
+    for file in search:
+        _draw_search(work, findings, file)
 
 
 def _draw_search(work: Any, findings: Any, file: Path) -> None:

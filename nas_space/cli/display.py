@@ -29,6 +29,7 @@ from .values import shown, written
 __all__ = [
     "on_one_line",
     "plain_console",
+    "print_whole",
     "show_findings",
     "show_outcomes",
     "show_progress",
@@ -37,20 +38,35 @@ __all__ = [
 ]
 
 
-def plain_console(*, stderr: bool = False, quiet: bool = False) -> Console:
+def plain_console(
+    *, stderr: bool = False, quiet: bool = False, width: int | None = None
+) -> Console:
     """Return a console that prints text as it is.
 
     Names of labels and messages of failures come from users: ``[/bold]`` in one of them is no
     instruction to rich. Styles are given as arguments instead.
     """
-    return Console(stderr=stderr, quiet=quiet, markup=False, highlight=False)
+    return Console(stderr=stderr, quiet=quiet, width=width, markup=False, highlight=False)
+
+
+def print_whole(table: Table) -> None:
+    """Print a table as wide as the names in it are, where a terminal has no room as well.
+
+    A name that is cut or broken in two can neither be copied nor searched for.
+    """
+    console = plain_console()
+    free = console.options.update(width=1000)
+    needed = console.measure(table, options=free)
+    least, most = needed.minimum, needed.maximum
+    width = max(least, min(most, console.width)) if console.is_terminal else most
+    plain_console(width=width).print(table, soft_wrap=False)
 
 
 @contextmanager
 def show_progress(
     stages: Sequence[Stage], *, quiet: bool
 ) -> Iterator[Callable[[str, int, int, str], None]]:
-    """A bar for each stage and one for all, with the time that they will still take.
+    """Return a bar for each stage and one for all, with the time that they will still take.
 
     Where there is no terminal, a line for every tenth of a stage instead.
 
@@ -255,7 +271,7 @@ def _that_fit(names: Sequence[str], room: int) -> list[list[str]]:
 
 
 def show_outcomes(console: Console, result: Any, most: int) -> None:
-    """The best trials; those on the front where there are several objectives."""
+    """Return the best trials; those on the front where there are several objectives."""
     several = len(result.objectives) > 1
     outcomes = (result.front() if several else result.ranked())[:most]
     title = "No other trial is better in everything" if several else "The best trials"
@@ -274,10 +290,10 @@ def show_outcomes(console: Console, result: Any, most: int) -> None:
 
 
 def value_of(number: float) -> str:
-    """A value of an objective: fractions to four digits, large numbers with a unit."""
+    """Return a value of an objective: fractions to four digits, large numbers with a unit."""
     return shown(number) if abs(number) >= 1000 else f"{number:.4g}"
 
 
 def on_one_line(arch: Mapping[str, Any]) -> str:
-    """An architecture on one line."""
+    """Return an architecture on one line."""
     return " ".join(f"{label}={value}" for label, value in arch.items())

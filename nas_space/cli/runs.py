@@ -22,13 +22,15 @@ def runs(
 
     from ..errors import StorageError
     from ..runs import find_runs
-    from .display import plain_console, value_of
+    from .display import print_whole, value_of
 
     found = list(find_runs(folder))
     if not found:
         typer.echo(f"there are no runs in {folder}; nas-space search begins one")
         return
-    table = Table("run", "space", "data", "strategy", "trials", "best", "state", box=None)
+    table = Table(box=None, padding=(0, 1, 0, 0))
+    for name in ("run", "space", "data", "strategy", "trials", "best", "state"):
+        table.add_column(name, no_wrap=name != "best", overflow="fold")
     for run in found:
         done, best = "", ""
         try:
@@ -46,9 +48,10 @@ def runs(
             done = f"{run.steps[0]}/{run.steps[1]} steps"
             best = f"accuracy {run.conclusion['validation']:.4g}" if run.conclusion else ""
         table.add_row(
-            run.place, run.space_name, str(run.settings["data"]), run.strategy, done, best, state
-        )
-    plain_console().print(table)
+            run.place, run.space_name.rpartition(":")[2], Path(str(run.settings["data"])).name,
+            run.strategy, done, best, state,
+        )  # fmt: skip
+    print_whole(table)
 
 
 def show(
@@ -84,6 +87,8 @@ def show(
     if result is None:
         console.print("\nno trials yet")
         return
+    if not result.outcomes:
+        console.print("\nno trial has ended yet")
     if result.complete:
         console.print()
         show_outcomes(console, result, top)

@@ -136,10 +136,11 @@ class DropPath(nn.Module):
         self.drop_prob = drop_prob
 
     def forward(self, x: Tensor) -> Tensor:
-        """Images of the same shape."""
+        """Return examples of the same shape."""
         if not self.training or not self.drop_prob:
             return x
-        kept = torch.full((len(x), 1, 1, 1), 1 - self.drop_prob, dtype=x.dtype, device=x.device)
+        shape = (len(x), *(1 for _ in x.shape[1:]))
+        kept = torch.full(shape, 1 - self.drop_prob, dtype=x.dtype, device=x.device)
         return x * kept.bernoulli() / kept
 
 

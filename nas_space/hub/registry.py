@@ -1,21 +1,20 @@
-"""Spaces by name, for the shell and for results on disk."""
+"""Spaces by name, for the shell and for results on disk.
+
+What a list of them says stands here, so that listing them loads none.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..errors import UsageError, suggest
-from ..nn import ModelSpace
-from .mobilenetv3 import MobileNetV3Space
-from .nas_bench_201 import NasBench201
-from .nas_bench_macro import NasBenchMacro
-from .nasnet import DARTSSpace, PNASSpace
-from .proxylessnas import ProxylessNAS
-from .published import Published
-from .shufflenet import ShuffleNetSpace
+
+if TYPE_CHECKING:
+    from ..nn import ModelSpace
+    from .published import Published
 
 __all__ = ["SPACES", "Entry", "find_space"]
 
@@ -26,14 +25,28 @@ class Entry:
 
     Attributes
     ----------
-    space
-        Its class.
+    address
+        Of its class, as ``module:Class``; a module of the hub begins with a dot.
     small
         Arguments that make it small enough to search small images in minutes.
+    labels, architectures
+        How many it has by default.
+    networks
+        The names of its published architectures.
     """
 
-    space: type[ModelSpace]
+    address: str
     small: Mapping[str, Any]
+    labels: int = 0
+    architectures: int = 0
+    networks: tuple[str, ...] = ()
+
+    @property
+    def space(self) -> type[ModelSpace]:
+        """Its class, imported when it is asked for."""
+        module, _, name = self.address.partition(":")
+        found: type[ModelSpace] = getattr(import_module(module, __package__), name)
+        return found
 
     @property
     def published(self) -> Mapping[str, Published]:
@@ -44,22 +57,84 @@ class Entry:
 _CELLS: dict[str, Any] = {"width": 8, "num_cells": 3}
 
 SPACES: dict[str, Entry] = {
-    "proxylessnas": Entry(ProxylessNAS, {"width_mult": 0.25}),
+    "autoformer": Entry(
+        ".autoformer:AutoformerSpace",
+        {
+            "search_embed_dim": (16, 24, 32),
+            "search_num_heads": (1, 2),
+            "search_depth": (1, 2, 3),
+            "img_size": 32,
+            "patch_size": 8,
+            "head_dim": 8,
+        },
+        30,
+        280_804_921_344,
+        ("autoformer-base", "autoformer-small", "autoformer-tiny"),
+    ),
+    "proxylessnas": Entry(
+        ".proxylessnas:ProxylessNAS",
+        {"width_mult": 0.25},
+        26,
+        54_375_883_032_510_144,
+        (
+            "acenas-m1",
+            "acenas-m2",
+            "acenas-m3",
+            "proxyless-cpu",
+            "proxyless-gpu",
+            "proxyless-mobile",
+        ),
+    ),
     "mobilenetv3": Entry(
-        MobileNetV3Space,
+        ".mobilenetv3:MobileNetV3Space",
         {
             "width_multipliers": (0.25, 0.5, 0.75),
             "depth_range": (1, 2),
             "expand_ratios": (1.0, 2.0, 3.0),
         },
+        67,
+        2_203_368_352_784_502_925_061_485_493_979_840_000,
+        (
+            "mobilenetv3-large-100",
+            "mobilenetv3-small-050",
+            "mobilenetv3-small-075",
+            "mobilenetv3-small-100",
+            "cream-014",
+            "cream-043",
+            "cream-114",
+            "cream-287",
+            "cream-481",
+            "cream-604",
+        ),
     ),
-    "darts": Entry(DARTSSpace, _CELLS),
-    "pnas": Entry(PNASSpace, _CELLS),
-    "nas-bench-201": Entry(NasBench201, {"num_modules_per_stack": 1}),
-    "nas-bench-macro": Entry(NasBenchMacro, {"init_channels": 8}),
+    "darts": Entry(
+        ".nasnet:DARTSSpace",
+        _CELLS,
+        34,
+        103_367_707_243_686_950_400_000,
+        ("darts-v1", "darts-v2", "p-darts", "pc-darts", "snas"),
+    ),
+    "ofa-mobilenetv3": Entry(
+        ".ofa:OFAMobileNetV3Space",
+        {"width_mult": 0.25, "expand_ratios": (2, 3), "depths": (1, 2), "kernel_sizes": (3, 5)},
+        45,
+        21_758_655_492_572_485_851,
+    ),
+    "ofa-resnet50d": Entry(
+        ".ofa:OFAResNetSpace",
+        {"base_widths": (16, 32, 64, 96, 128), "depths": (0, 1)},
+        29,
+        2_458_914_796_962,
+    ),
+    "pnas": Entry(".nasnet:PNASSpace", _CELLS, 42, 4_647_516_974_116_161_337_058_918_400_000),
+    "nas-bench-201": Entry(".nas_bench_201:NasBench201", {"num_modules_per_stack": 1}, 6, 15_625),
+    "nas-bench-macro": Entry(".nas_bench_macro:NasBenchMacro", {"init_channels": 8}, 8, 6_561),
     "shufflenet": Entry(
-        ShuffleNetSpace,
+        ".shufflenet:ShuffleNetSpace",
         {"base_widths": (8, 16, 32, 64, 128, 256), "stage_depths": (1, 2, 3, 2)},
+        20,
+        1_099_511_627_776,
+        ("spos",),
     ),
 }
 
@@ -79,6 +154,8 @@ def find_space(name: str) -> Entry:
     """
     if name in SPACES:
         return SPACES[name]
+    from ..nn import ModelSpace
+
     module, _, attribute = name.partition(":")
     if not attribute:
         raise UsageError(
@@ -91,4 +168,4 @@ def find_space(name: str) -> Entry:
         raise UsageError(f"cannot import the space {name!r}: {error}") from error
     if not (isinstance(found, type) and issubclass(found, ModelSpace)):
         raise UsageError(f"{name!r} is no space: {found!r} does not derive from ModelSpace")
-    return Entry(found, {})
+    return Entry(name, {})

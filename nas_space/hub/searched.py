@@ -18,6 +18,8 @@ class SearchedSpace(ModelSpace):
 
     published: ClassVar[Mapping[str, Published]]
     """Their findings, by name."""
+    last_layer: ClassVar[str] = "classifier"
+    """The module that keeps fresh weights where there is another number of labels."""
 
     @classmethod
     def load_searched_model(
@@ -72,7 +74,7 @@ class SearchedSpace(ModelSpace):
             load_checkpoint(
                 network,
                 published.checkpoint,
-                head="classifier",
+                head=cls.last_layer,
                 download=download,
                 progress=progress,
             )

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from types import FrameType
 from typing import Any, Generic, NoReturn, Protocol, TypeVar, cast, runtime_checkable
 
 import numpy as np
 
 from ..errors import ExpressionError, UsageError
+from .context_stack import Entered
 from .factor_sum import FactorSum
 from .lazy import evaluate
 from .mutable import Mutable, Values
@@ -18,12 +19,18 @@ from .operators import ATOM, LOOKUP, OPERATORS, Operator
 from .pickling import flatten, rebuild
 from .printing import show
 
-__all__ = ["Batch", "MutableExpression", "apply", "refuse_hidden"]
+__all__ = ["PLAIN_NUMBERS", "Batch", "MutableExpression", "apply", "refuse_hidden"]
 
 T_co = TypeVar("T_co", covariant=True)
 
+PLAIN_NUMBERS: Entered[Callable[[Any], float]] = Entered("plain_numbers")
+"""What gives the plain number that an expression stands for, where there is one."""
+
 _LONGEST = 2000
 """Sub-expressions that print longer than this are abbreviated, to their title if they have one."""
+
+_ARRAYS = "FactorSum("
+"""What stands in a text for arrays that are too long to print; a title says more."""
 
 
 @runtime_checkable
@@ -134,8 +141,9 @@ class MutableExpression(Node, Mutable, Generic[T_co]):
     def text(self, texts: Mapping[Node, tuple[str, int]]) -> tuple[str, int]:
         operator = cast(Operator, self.operator)
         text = show(self, operator, texts)
-        if not text or len(text) > _LONGEST:
-            return self.__dict__.get("_title", "..." if text else repr(self.arguments[0])), ATOM
+        title = self.__dict__.get("_title")
+        if not text or len(text) > _LONGEST or (title and _ARRAYS in text):
+            return title or ("..." if text else repr(self.arguments[0])), ATOM
         return text, operator.precedence
 
     # -- what cannot be done with an expression -------------------------------------------
@@ -150,9 +158,8 @@ class MutableExpression(Node, Mutable, Generic[T_co]):
     def _refuse_number(self) -> NoReturn:
         raise ExpressionError(
             f"a plain number is needed here, but {self} differs between architectures; inside "
-            "forward use nas_space.active(...), inside a constructor ensure_frozen(...), to "
-            "initialise the weights of a built layer nas_space.mutable.bounds(...)[1], of the size "
-            "that they have, and for a conversion "
+            "forward use nas_space.active(...), for the initial weights of a space float(...) in "
+            "its constructor, and for a conversion "
             f"MutableExpression.to_int(...) or .to_float(...){_plain_layer_hint()}"
         )
 
@@ -162,8 +169,12 @@ class MutableExpression(Node, Mutable, Generic[T_co]):
     def __int__(self) -> NoReturn:
         self._refuse_number()
 
-    def __float__(self) -> NoReturn:
-        self._refuse_number()
+    def __float__(self) -> float:
+        read = PLAIN_NUMBERS.last()
+        if read is None:
+            self._refuse_number()
+        number: float = read(self)
+        return number
 
     # Its length differs between architectures. Not a method that raises: it is no Iterable.
     __iter__ = None
@@ -313,17 +324,17 @@ class MutableExpression(Node, Mutable, Generic[T_co]):
 
     @staticmethod
     def to_int(value: Any) -> Any:
-        """``int(value)``, truncating towards zero; an expression of it where that is needed."""
+        """Return ``int(value)``, truncating towards zero; an expression where that is needed."""
         return _apply_or_compute("int", value)
 
     @staticmethod
     def to_float(value: Any) -> Any:
-        """``float(value)``; an expression of it where that is needed."""
+        """Return ``float(value)``; an expression of it where that is needed."""
         return _apply_or_compute("float", value)
 
     @staticmethod
     def condition(predicate: Any, true: Any, false: Any) -> Any:
-        """``true`` where the predicate holds, else ``false``; only that one is evaluated.
+        """Return ``true`` where the predicate holds, else ``false``; only that one is evaluated.
 
         >>> from nas_space.mutable import Categorical
         >>> a = Categorical([1, 2], label="a")
@@ -394,7 +405,7 @@ class MutableExpression(Node, Mutable, Generic[T_co]):
 
     @staticmethod
     def min(first: Any, *others: Any) -> Any:
-        """The smallest, as the built-in ``min``: of several arguments, or of one iterable."""
+        """Return the smallest, as the built-in ``min``: of several arguments or of one iterable."""
         return _extreme("min", first, others)
 
     @staticmethod
@@ -406,11 +417,11 @@ class MutableExpression(Node, Mutable, Generic[T_co]):
         return apply("sum", *items)
 
     def int(self) -> MutableExpression[Any]:
-        """``to_int(self)``."""
+        """Return ``to_int(self)``."""
         return apply("int", self)
 
     def float(self) -> MutableExpression[Any]:
-        """``to_float(self)``."""
+        """Return ``to_float(self)``."""
         return apply("float", self)
 
 

@@ -5,24 +5,32 @@ alone; so a cost is exact for every architecture, and equal to what torch's coun
 frozen network.
 
 >>> from nas_space.hub import ProxylessNAS
+>>> from nas_space.profiler import macs
 >>> space = ProxylessNAS(num_labels=10, width_mult=0.25)
 >>> cost = macs(space, (3, 32, 32))
 >>> cost.evaluate(space.sample(seed=0)) > 0
 True
 """
 
-from .blocks import Block
-from .cost import Cost, LayerCall, UnknownOperatorError
-from .costs import flops, macs, memory
-from .formulas import FlopsResult, register_flops_formula
-from .latency import blocks, latency
-from .latency_table import LatencyTable
-from .measuring import measure_latency
-from .onnx_blocks import export_blocks
-from .operator_calls import OperatorCall
-from .parameters import params
-from .profile import ModuleCost, Profile, profile
-from .registry import COSTS, RegisteredCost, find_cost, register_cost
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ..lazy import lazily
+
+if TYPE_CHECKING:
+    from .blocks import Block
+    from .cost import Cost, LayerCall, UnknownOperatorError
+    from .costs import flops, macs, memory
+    from .formulas import FlopsResult, register_flops_formula
+    from .latency import blocks, latency
+    from .latency_table import LatencyTable
+    from .measuring import measure_latency
+    from .onnx_blocks import export_blocks
+    from .operator_calls import OperatorCall
+    from .parameters import params
+    from .profile import ModuleCost, Profile, profile
+    from .registry import COSTS, RegisteredCost, find_cost, register_cost
 
 __all__ = [
     "COSTS",
@@ -49,3 +57,5 @@ __all__ = [
     "register_cost",
     "register_flops_formula",
 ]
+
+__getattr__, __dir__ = lazily(__name__)

@@ -108,13 +108,12 @@ class Executor:
         self._known: dict[int, tuple[Any, torch.Tensor]] = {}
         self._executions: dict[Any, Execution] = {}
         self._forms: dict[Any, torch.Tensor] = {}
-        self._keep: list[Any] = []
         self.values = KnownValues()
 
     # -- tensors --------------------------------------------------------------------------------
 
     def interned(self, tensor: torch.Tensor, value: Any = None) -> torch.Tensor:
-        """The one meta tensor like this one, and with the same values where these are known."""
+        """Return the one meta tensor like this one, and with the same values where these are known."""
         known = self.values.key(value)
         found = self._known.get(id(tensor)) if known is None else None
         if found is not None:
@@ -138,15 +137,15 @@ class Executor:
         return made
 
     def forgotten(self, tensor: torch.Tensor) -> torch.Tensor:
-        """The one meta tensor like this one of which no values are known."""
+        """Return the one meta tensor like this one of which no values are known."""
         return tensor if self.values.of(tensor) is None else self.interned(self._fresh(tensor))
 
     def tracked(self, tensor: torch.Tensor) -> torch.Tensor:
-        """The one meta tensor like this one that autograd follows."""
+        """Return the one meta tensor like this one that autograd follows."""
         return self.interned(tensor.detach().requires_grad_())
 
     def shadow(self, tensor: torch.Tensor) -> torch.Tensor:
-        """The meta tensor for one that lives on, such as a parameter: it is remembered."""
+        """Return the meta tensor for one that lives on, such as a parameter: it is remembered."""
         found = self._known.get(id(tensor))
         if found is None:
             found = self._known[id(tensor)] = (tensor, self.interned(tensor))
@@ -162,7 +161,7 @@ class Executor:
         first: tuple[int, ...],
         owned: tuple[bool, ...],
     ) -> Execution:
-        """What a function gives on arguments whose tensors are interned.
+        """Return what a function gives on arguments whose tensors are interned.
 
         Parameters
         ----------
@@ -180,6 +179,7 @@ class Executor:
         if execution is None:
             execution = self._run(function, spec, leaves, first, owned)
             if key is not None and all(map(_lasts, execution.leaves)):
+                # It holds the arguments, whose identities are in the key.
                 self._executions[key] = execution
         return execution
 
@@ -191,10 +191,7 @@ class Executor:
                 tensors = True
                 parts.append(id(leaf))
                 continue
-            part = key_of(leaf)
-            if isinstance(part, tuple) and part and part[0] == "id":
-                self._keep.append(leaf)  # its identity must stay taken
-            parts.append(part)
+            parts.append(key_of(leaf))
         # Without a tensor, a function may be called for what it does: switching gradients on. A
         # module of a user's may do something else at each call.
         if not tensors or isinstance(function, nn.Module):

@@ -5,13 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from importlib import import_module
 from typing import Any
 
 from ..errors import UsageError, suggest
-from .costs import flops, macs, memory
-from .latency import latency
-from .parameters import params
 
 __all__ = ["COSTS", "RegisteredCost", "find_cost", "register_cost"]
 
@@ -86,6 +84,7 @@ def register_cost(
     Examples
     --------
     >>> from nas_space.nn import MutableLinear
+    >>> from nas_space.profiler import params
     >>> def weights(space, **_):
     ...     return params(space)
     >>> register_cost("weights", weights, unit="parameters").unit
@@ -145,17 +144,18 @@ flops, latency, macs, memory, params, training-memory, or one of your own as mod
     return known
 
 
-def _params(space: Any, **_: Any) -> Any:
-    return params(space)  # the same, whatever the inputs are
+def _build(home: str, name: str, space: Any, **given: Any) -> Any:
+    """Build a cost by a function that is imported now; names and units load no torch."""
+    build = getattr(import_module(home, __package__), name)
+    if name == "params":
+        return build(space)  # the same, whatever the inputs are
+    return build(space, **given)
 
 
-def _kept(space: Any, **given: Any) -> Any:
-    return memory(space, training=True, **given)
-
-
-register_cost("macs", macs, unit="MACs")
-register_cost("flops", flops, unit="FLOPs")
-register_cost("params", _params, unit="parameters")
-register_cost("memory", memory, unit="bytes")
-register_cost("training-memory", _kept, unit="bytes")
-register_cost("latency", latency, unit="us", needs=("table",))
+_costs = partial(partial, _build, ".costs")
+register_cost("macs", _costs("macs"), unit="MACs")
+register_cost("flops", _costs("flops"), unit="FLOPs")
+register_cost("params", partial(_build, ".parameters", "params"), unit="parameters")
+register_cost("memory", _costs("memory"), unit="bytes")
+register_cost("training-memory", _costs("memory", training=True), unit="bytes")
+register_cost("latency", partial(_build, ".latency", "latency"), unit="us", needs=("table",))

@@ -1,8 +1,15 @@
 """Pictures of searches and of what they found."""
 
-from .architecture import architecture_picture
-from .explanation import ExplainedModule, Explanation, explain
-from .scatter import SearchPoint, search_picture
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ..lazy import lazily
+
+if TYPE_CHECKING:
+    from .architecture import architecture_picture
+    from .explanation import ExplainedModule, Explanation, explain
+    from .scatter import SearchPoint, search_picture
 
 __all__ = [
     "ExplainedModule",
@@ -12,3 +19,5 @@ __all__ = [
     "explain",
     "search_picture",
 ]
+
+__getattr__, __dir__ = lazily(__name__)

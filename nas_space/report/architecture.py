@@ -168,7 +168,7 @@ def _mark_sizes(axes: Axes, units: list[Unit]) -> None:
 
 
 def blocks_of(space: Any, arch: Mapping[str, Any], input_shape: tuple[int, ...]) -> str:
-    """The same picture as a part of a page."""
+    """Return the same picture as a part of a page."""
     with tempfile.TemporaryDirectory() as folder:
         picture = Path(folder, "architecture.png")
         architecture_picture(space, arch, input_shape, picture)

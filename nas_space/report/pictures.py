@@ -37,7 +37,7 @@ _Series = tuple[list[int], list[list[float]]]
 
 
 def best_of(outcomes: Sequence[Outcome]) -> Sequence[Outcome]:
-    """A tenth of what is ranked, and at least five, to see what the best have in common."""
+    """Return a tenth of what is ranked, and at least five, to see what the best have in common."""
     return outcomes[: max(5, len(outcomes) // 10)]
 
 
@@ -85,7 +85,7 @@ def front_picture(
 
 
 def usage_picture(outcomes: Sequence[Outcome], best: Sequence[Outcome]) -> Figure:
-    """Which value at which label: how much more often among the best than among all.
+    """Return which value at which label: how much more often among the best than among all.
 
     Labels that have the same values stand side by side.  A number is the share among the best in
     which the label is active; the colour is its difference to the share among all trials.
@@ -146,7 +146,7 @@ def drift_pictures(outcomes: Sequence[Outcome]) -> Iterator[Figure]:
 def policy_pictures(
     policy: Mapping[str, Sequence[tuple[int, Sequence[float]]]], values: Mapping[str, Sequence[Any]]
 ) -> Iterator[Figure]:
-    """The policy over time: for each label the probabilities of its values.
+    """Yield the policy over time: for each label the probabilities of its values.
 
     Parameters
     ----------

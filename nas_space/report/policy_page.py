@@ -18,7 +18,7 @@ __all__ = ["oneshot_parts"]
 
 
 def oneshot_parts(run: StoredRun, space: Any) -> Iterator[str]:
-    """The parts of the page.
+    """Yield the parts of the page.
 
     Parameters
     ----------

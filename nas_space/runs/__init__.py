@@ -4,13 +4,20 @@ A run builds a space, searches it, trains what it found and writes it to files. 
 has follows from the strategy of its plan, see :mod:`nas_space.runs.kinds`.
 """
 
-from .conclusion import Finalist, Findings
-from .kinds import Limits, plan_of
-from .plan import Plan
-from .search_stages import PRUNERS
-from .stage import OnProgress, Stage
-from .staged import StagedRun
-from .stored import StoredRun, find_runs, open_run
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ..lazy import lazily
+
+if TYPE_CHECKING:
+    from .conclusion import Finalist, Findings
+    from .kinds import Limits, plan_of
+    from .plan import Plan
+    from .search_stages import PRUNERS
+    from .stage import OnProgress, Stage
+    from .staged import StagedRun
+    from .stored import StoredRun, find_runs, open_run
 
 __all__ = [
     "PRUNERS",
@@ -26,3 +33,5 @@ __all__ = [
     "open_run",
     "plan_of",
 ]
+
+__getattr__, __dir__ = lazily(__name__)

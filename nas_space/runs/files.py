@@ -5,12 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import nn
-
-from ..training import load_weights, read_weights, save_weights
+if TYPE_CHECKING:
+    from torch import nn
 
 __all__ = ["export_network", "load_either", "write_json", "write_network"]
 
@@ -34,6 +32,8 @@ def export_network(network: nn.Module, input_shape: tuple[int, ...], path: Path)
     path
         Ends in ``.pt2``.
     """
+    import torch
+
     training = network.training
     network.eval()
     example = torch.zeros(2, *input_shape)
@@ -51,14 +51,18 @@ def write_network(
     folder: Path, network: nn.Module, input_shape: tuple[int, ...], facts: Mapping[str, Any]
 ) -> list[Path]:
     """Write an architecture's facts, its weights and its program; give the paths."""
+    import torch
+
+    from ..training import save_weights
+
     folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / name for name in ("architecture.json", "weights.safetensors", "network.pt2")]
     # Which order of memory is fast is for the device to say on which it will run.
     plain: Any = network.to("cpu")
     plain = plain.to(memory_format=torch.contiguous_format)
-    write_json(paths[0], facts)
     save_weights(plain, paths[1])
     export_network(plain, input_shape, paths[2])
+    write_json(paths[0], facts)  # the last: where it is, the others are
     return paths
 
 
@@ -79,6 +83,8 @@ def load_either(space: Any, network: Any, path: Path) -> Any:
     CheckpointError
         If the file is damaged, or its weights are of something else.
     """
+    from ..training import load_weights, read_weights
+
     if read_weights(path).keys() == network.state_dict().keys():
         load_weights(network, path)
         return network

@@ -17,6 +17,7 @@ __all__ = [
     "COMPRESSION",
     "ONE_SHOT_STATE",
     "STUDY",
+    "UNFINISHED",
     "WORKER_FILE",
     "RunFolder",
     "settings_of",
@@ -36,6 +37,10 @@ COMPRESSED = "compressed.json"
 
 WORKER_FILE = "work/worker"
 """The file that names the process which works at the run, or did last."""
+
+
+UNFINISHED = "work/unfinished"
+"""The file that stands for files which are still to be written, pictures included."""
 
 
 class RunFolder:
@@ -88,6 +93,7 @@ class RunFolder:
         if self.there is not None:
             self._compare(self.there, here, flexible)
         self.work.mkdir(parents=True, exist_ok=True)
+        (self.path / UNFINISHED).touch()
         write_json(self.path / "run.json", here)
         (self.path / WORKER_FILE).write_text(signs.new_name(), encoding="utf-8")
 
@@ -106,6 +112,10 @@ class RunFolder:
                 f"the run in {self.path} has other settings: "
                 + ", ".join(f"{k} is {there[k]!r} there, {here[k]!r} here" for k in differing)
             )
+
+    def finish(self) -> None:
+        """Note that every file of the run is written."""
+        (self.path / UNFINISHED).unlink(missing_ok=True)
 
     def checkpoint(self, training: str) -> Path:
         """Return the file with the state of a training, by the name of it."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -67,8 +68,23 @@ class StagedRun:
         self.settings = {**self.workspace.settings, "strategy": self.plan.strategy, **heeded}
         folder.claim(self.settings, describe(self.workspace.space), {"device", *self.kind.flexible})
 
-    def run(self, on_progress: OnProgress = lambda *_: None) -> Findings:
-        """Do what is left to do."""
+    def run(
+        self,
+        on_progress: OnProgress = lambda *_: None,
+        draw: Callable[[Findings], object] = lambda _: None,
+    ) -> Findings:
+        """Do what is left to do.
+
+        Parameters
+        ----------
+        on_progress
+            Told how far it is.
+        draw
+            Draws pictures of what was found: the last that a run does before it is finished.
+        """
         for stage in self.stages:
             stage.do(on_progress)
-        return conclude(self.workspace, self.settings, compared=self.kind.compared)
+        findings = conclude(self.workspace, self.settings, compared=self.kind.compared)
+        draw(findings)
+        self.workspace.folder.finish()
+        return findings

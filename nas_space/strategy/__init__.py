@@ -5,28 +5,35 @@
 True
 """
 
-from .base import Evaluated, Searchable, SearchState, Strategy
-from .evolution import RegularizedEvolution
-from .gaussian_process import GP
-from .grid import GridSearch
-from .local_search import LocalSearch
-from .oneshot import (
-    DARTS,
-    ENAS,
-    ONE_SHOT,
-    GumbelDARTS,
-    OneShot,
-    Penalty,
-    Proxyless,
-    RandomOneShot,
-)
-from .policy_based import PolicyBasedRL
-from .predictor import Predictor
-from .random import Random
-from .registry import STRATEGIES, get_strategy
-from .samplers import NSGAII, NSGAIII, TPE, OptunaGP, OptunaSampler
-from .score_model import ScoreModel
-from .thompson import LinearThompson
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ..lazy import lazily
+
+if TYPE_CHECKING:
+    from .base import Evaluated, Searchable, SearchState, Strategy
+    from .evolution import RegularizedEvolution
+    from .gaussian_process import GP
+    from .grid import GridSearch
+    from .local_search import LocalSearch
+    from .oneshot import (
+        DARTS,
+        ENAS,
+        ONE_SHOT,
+        GumbelDARTS,
+        OneShot,
+        Penalty,
+        Proxyless,
+        RandomOneShot,
+    )
+    from .policy_based import PolicyBasedRL
+    from .predictor import Predictor
+    from .random import Random
+    from .registry import STRATEGIES, get_strategy
+    from .samplers import NSGAII, NSGAIII, TPE, OptunaGP, OptunaSampler
+    from .score_model import ScoreModel
+    from .thompson import LinearThompson
 
 __all__ = [
     "DARTS",
@@ -58,3 +65,5 @@ __all__ = [
     "Strategy",
     "get_strategy",
 ]
+
+__getattr__, __dir__ = lazily(__name__)

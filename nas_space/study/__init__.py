@@ -10,18 +10,25 @@
 True
 """
 
-from .evaluators import from_scratch, inherited
-from .fingerprint import describe, fingerprint
-from .intermediate import report
-from .loading import load_search
-from .objectives import Objective, maximize, minimize
-from .oneshot import OneShotResult
-from .progress import SearchProgress, ShowProgress
-from .result import Outcome, SearchResult
-from .search import search
-from .storage import open_storage
-from .table_evaluator import TableEvaluator
-from .zero_cost import filtered, proxy_scores, zero_cost
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ..lazy import lazily
+
+if TYPE_CHECKING:
+    from .evaluators import from_scratch, inherited
+    from .fingerprint import describe, fingerprint
+    from .intermediate import report
+    from .loading import load_search
+    from .objectives import Objective, maximize, minimize
+    from .oneshot import OneShotResult
+    from .progress import SearchProgress, ShowProgress
+    from .result import Outcome, SearchResult
+    from .search import search
+    from .storage import open_storage
+    from .table_evaluator import TableEvaluator
+    from .zero_cost import filtered, proxy_scores, zero_cost
 
 __all__ = [
     "Objective",
@@ -45,3 +52,5 @@ __all__ = [
     "search",
     "zero_cost",
 ]
+
+__getattr__, __dir__ = lazily(__name__)

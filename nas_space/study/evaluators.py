@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
 from torch import nn
@@ -17,10 +18,10 @@ from ..training.batches import is_dataset, length_of
 from ..training.fabric import device_of
 from ..training.randomness import preserved_randomness
 from ..training.scoring import evaluate_with_error
+from .evaluation import make_network
 from .fingerprint import unrestricted
 from .intermediate import pruning, report
 from .objectives import Objective, maximize, minimize
-from .worker import make_network
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -45,6 +46,11 @@ class Inherited:
     def objectives(self) -> tuple[Objective, ...]:
         """The main metric of the task."""
         return (main_objective(self.task),)
+
+    @property
+    def measured(self) -> list[str]:
+        """What there is to look for."""
+        return list(dict.fromkeys([*self.task.metrics, "loss"]))
 
     def __call__(self, network: nn.Module, arch: Sample) -> dict[str, float]:
         recalibrate(network, self.task, batches=self.batches)
@@ -72,6 +78,11 @@ class FromScratch:
     def objectives(self) -> tuple[Objective, ...]:
         """The main metric of the task."""
         return (main_objective(self.task),)
+
+    @property
+    def measured(self) -> list[str]:
+        """What there is to look for."""
+        return list(dict.fromkeys([*self.task.metrics, "loss"]))
 
     def __call__(self, network: nn.Module, arch: Sample) -> dict[str, float]:
         fabric = None if self.device is None else make_fabric(self.device, self.precision)
@@ -203,7 +214,7 @@ class _Repeated:
 
 
 def inherited(task: Task, *, batches: int | None = None, split: str = "validation") -> Inherited:
-    """An evaluator that scores networks with the weights of the space, without training them.
+    """Return an evaluator that scores networks with the space's weights, without training.
 
     For a space whose shared weights are trained: batch norms are recalibrated for each
     network, then it is scored.
@@ -227,7 +238,7 @@ def inherited(task: Task, *, batches: int | None = None, split: str = "validatio
     UsageError
         If the task has no such split.
     """
-    task.split(split)
+    _check_task(task, split)
     return Inherited(task, batches, split)
 
 
@@ -240,7 +251,7 @@ def from_scratch(
     precision: Any = None,
     seed: int = 0,
 ) -> FromScratch:
-    """An evaluator that trains each network from fresh weights, and scores it.
+    """Return an evaluator that trains each network from fresh weights, and scores it.
 
     Where the search has a pruner, it scores after each epoch too and reports that.
 
@@ -267,13 +278,22 @@ def from_scratch(
     UsageError
         If ``epochs`` is not positive, or the task has no such split.
     """
-    task.split(split)
-    if epochs < 1:
-        raise UsageError(f"epochs must be at least 1, but got {epochs}")
+    _check_task(task, split)
+    if not isinstance(epochs, Integral) or isinstance(epochs, bool) or epochs < 1:
+        raise UsageError(f"epochs is a whole number, at least 1, but got {epochs!r}")
     return FromScratch(task, epochs, split, device, precision, seed)
 
 
+def _check_task(task: Any, split: str) -> None:
+    if not isinstance(task, Task):
+        raise UsageError(
+            "what networks are scored on is a Task, such as Task.classification(train, "
+            f"validation=...), but got a {type(task).__name__}"
+        )
+    task.split(split)
+
+
 def main_objective(task: Task) -> Objective:
-    """What searches on a task go by."""
+    """Return what searches on a task go by."""
     name = task.main_metric
     return maximize(name) if task.metrics[name].maximize else minimize(name)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import import_module
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import optuna
 from optuna.distributions import (
@@ -21,15 +21,15 @@ from optuna.trial import FrozenTrial, TrialState
 from ..errors import TrialError, UsageError
 from ..mutable import Sample
 from ..mutable.node import key_of
-from ..strategy import Evaluated, ScoreModel
-from ..strategy.score_model import fit_model
-from ..training.weights import check_fit
+from ..strategy import Evaluated
 from .fingerprint import unrestricted
 from .ledger import ARCHITECTURE, COST, ERROR, FAILURE, METRICS, REPAIRED, counts, number_of
 from .networks import KeptNetworks
 from .objectives import Objective, ranking
 from .storage import quiet, unwarned
-from .worker import make_network
+
+if TYPE_CHECKING:
+    from ..strategy import ScoreModel
 
 __all__ = ["Outcome", "SearchResult"]
 
@@ -150,7 +150,7 @@ class SearchResult:
         return sum(outcome.repaired > 0 for outcome in self.outcomes)
 
     def ranked(self, objective: str | None = None) -> list[Outcome]:
-        """What is complete, the best first by one objective.
+        """Return what is complete, the best first by one objective.
 
         Parameters
         ----------
@@ -201,7 +201,7 @@ class SearchResult:
         return ranked[0]
 
     def best(self, objective: str | None = None) -> Sample:
-        """The best architecture by one objective, the first one by default.
+        """Return the best architecture by one objective, the first one by default.
 
         Raises
         ------
@@ -211,15 +211,15 @@ class SearchResult:
         return dict(self.winner(objective).arch)
 
     def top(self, k: int, objective: str | None = None) -> list[Sample]:
-        """The ``k`` best architectures by one objective, the best first."""
+        """Return the ``k`` best architectures by one objective, the best first."""
         return [dict(outcome.arch) for outcome in self.ranked(objective)[:k]]
 
     def pareto(self) -> list[Sample]:
-        """The architectures that no other dominates, the best by the first objective first."""
+        """Return the architectures that no other dominates, ordered by the first objective."""
         return [dict(outcome.arch) for outcome in self.front()]
 
     def front(self) -> list[Outcome]:
-        """As :meth:`pareto`, with their values."""
+        """Return :meth:`pareto`, with their values."""
 
         def fitness(outcome: Outcome) -> tuple[float, ...]:
             return tuple(o.sign * outcome.values[o.name] for o in self.objectives)
@@ -238,7 +238,8 @@ class SearchResult:
         """Return what the trials say that each choice is worth, with its uncertainty.
 
         It prints as a list of effects; :meth:`~nas_space.strategy.ScoreModel.picture` draws them.
-        It is a table, and more is better, also for an objective that is to be small.
+        It is an expression, for ``space.best``, ``where`` and ``pareto`` to take; more is better,
+        also for an objective that is to be small.
 
         Parameters
         ----------
@@ -265,6 +266,8 @@ class SearchResult:
         >>> [value for label, value in best.arch.items() if label.endswith("depth")]
         [4, 4, 4, 4, 4]
         """
+        from ..strategy.score_model import fit_model
+
         if self.space is None:
             raise UsageError("a model is about the labels of a space: open the study with it")
         by = self._objective(objective)
@@ -275,7 +278,7 @@ class SearchResult:
         return fit_model(self.space, history, pairs=pairs)
 
     def values(self, arch: Mapping[str, Any]) -> dict[str, float]:
-        """The objectives of an architecture that was evaluated.
+        """Return the objectives of an architecture that was evaluated.
 
         Raises
         ------
@@ -289,7 +292,7 @@ class SearchResult:
         raise UsageError(f"the architecture {arch} was not evaluated in this search")
 
     def network(self, arch: Mapping[str, Any] | None = None) -> Any:
-        """The network of an architecture, by default of the best one.
+        """Return the network of an architecture, by default of the best one.
 
         The networks of the best trials have the weights and buffers with which they were scored,
         bit for bit; as many are kept as ``search(keep_networks=...)`` says.  That of any other
@@ -303,6 +306,9 @@ class SearchResult:
         CheckpointError
             If the weights that were kept do not fit, because ``evaluate`` has changed the network.
         """
+        from ..training.weights import check_fit
+        from .evaluation import make_network
+
         if self.space is None:
             raise UsageError("networks are made by the space: open the study with it")
         chosen = self.winner().arch if arch is None else self.space.canonical(arch)
@@ -325,7 +331,7 @@ class SearchResult:
         return network
 
     def labelled_study(self) -> optuna.Study:
-        """A copy of the study, in memory, in which labels are parameters.
+        """Return a copy of the study, in memory, in which labels are parameters.
 
         For Optuna's own plots and importances.  (In the study itself an architecture is one
         attribute of its trial.)
@@ -356,7 +362,7 @@ class SearchResult:
         return study
 
     def to_dataframe(self) -> Any:
-        """The trials as a table: number, state, seconds, objectives, metrics, and each label.
+        """Return the trials as a table: number, state, seconds, objectives, metrics and labels.
 
         Returns
         -------

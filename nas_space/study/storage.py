@@ -16,7 +16,6 @@ import optuna
 from optuna.exceptions import StorageInternalError
 from optuna.storages import BaseStorage, InMemoryStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend, JournalRedisBackend
-from sqlalchemy.exc import IntegrityError, OperationalError, ProgrammingError
 
 from ..errors import StorageError, UsageError
 
@@ -26,7 +25,6 @@ if TYPE_CHECKING:
 __all__ = [
     "NoSampler",
     "Storage",
-    "in_memory",
     "is_file",
     "open_storage",
     "open_study",
@@ -108,6 +106,8 @@ def unreachable(storage: Storage, error: Exception) -> StorageError:
 
 def _database(address: str, options: dict[str, Any] | None = None) -> RDBStorage:
     """The storage in a database, its tables made if there are none."""
+    from sqlalchemy.exc import IntegrityError, OperationalError, ProgrammingError
+
     for pause in _PAUSES:
         try:
             return RDBStorage(address, engine_kwargs=options)
@@ -178,14 +178,6 @@ def open_study(
             pruner=pruner or optuna.pruners.NopPruner(),
             load_if_exists=True,
         )
-
-
-def in_memory(storage: BaseStorage, name: str) -> optuna.Study:
-    """A copy of a study that needs no file."""
-    memory = InMemoryStorage()
-    with quiet():
-        optuna.copy_study(from_study_name=name, from_storage=storage, to_storage=memory)
-        return optuna.load_study(study_name=name, storage=memory, sampler=NoSampler())
 
 
 class NoSampler(optuna.samplers.BaseSampler):

@@ -13,9 +13,9 @@ from ..training import Task
 from ..training.fabric import device_of
 from ..training.proxies import proxy
 from ..training.randomness import preserved_randomness, seed_globally
+from .evaluation import make_network
 from .fingerprint import unrestricted
 from .objectives import Objective, maximize, measured, objectives_of
-from .worker import make_network
 
 __all__ = ["Filtered", "ZeroCost", "filtered", "proxy_scores", "zero_cost"]
 
@@ -59,6 +59,16 @@ class Filtered:
         """Those of the evaluator."""
         return getattr(self.evaluate, "objectives", "value")
 
+    @property
+    def measured(self) -> Any:
+        """What the evaluator measures, where it says so."""
+        return getattr(self.evaluate, "measured", None)
+
+    def check(self, space: Any) -> None:
+        """Try one batch, where the evaluator can."""
+        if hasattr(self.evaluate, "check"):
+            self.evaluate.check(space)
+
     def __call__(self, network: nn.Module, arch: Sample) -> Any:
         [score] = self.by(network, arch).values()
         if score < self.least:
@@ -67,7 +77,7 @@ class Filtered:
 
 
 def zero_cost(name: str, task: Task, *, batches: int | None = None, seed: int = 0) -> ZeroCost:
-    """An evaluator that scores untrained networks by a zero-cost proxy.
+    """Return an evaluator that scores untrained networks by a zero-cost proxy.
 
     As an objective of its own, for a filter (:func:`filtered`), or to begin a search with
     (:func:`proxy_scores`).
@@ -106,7 +116,7 @@ def zero_cost(name: str, task: Task, *, batches: int | None = None, seed: int = 
 
 
 def filtered(evaluate: Any, by: ZeroCost, least: float) -> Filtered:
-    """An evaluator that ends the trial of a network at once whose proxy is too low.
+    """Return an evaluator that ends the trial of a network at once whose proxy is too low.
 
     Such a trial is pruned, as one that a pruner ends; strategies do not learn from it.
 
@@ -125,7 +135,7 @@ def filtered(evaluate: Any, by: ZeroCost, least: float) -> Filtered:
 def proxy_scores(
     space: Any, evaluate: Any, n: int = 200, *, seed: int = 0
 ) -> list[tuple[Sample, float]]:
-    """Scores of random architectures, for the ``warm_start`` of a strategy.
+    """Score random architectures, for the ``warm_start`` of a strategy.
 
     Parameters
     ----------

@@ -8,6 +8,7 @@ Examples
 --------
 >>> import torch
 >>> from torch.utils.data import TensorDataset
+>>> from nas_space.training import Task, evaluate, fit
 >>> x = torch.randn(256, 2)
 >>> data = TensorDataset(x, (x[:, 0] > x[:, 1]).long())
 >>> task = Task.classification(data, validation=data)
@@ -16,19 +17,26 @@ Examples
 True
 """
 
-from .augmentation import Jitter
-from .batches import Batches, Source, training_batches
-from .calibration import recalibrate
-from .checkpoint import load_state, save_state
-from .data import Splits, load_data, split_by_class
-from .fabric import make_fabric
-from .loop import Progress, Trainer, fit
-from .optimization import Schedule, cosine, parameter_groups
-from .proxies import grad_norm, naswot, synflow, zico
-from .scoring import evaluate, predict
-from .slices import SliceOptimizer, used_slices
-from .task import Metric, Task
-from .weights import load_weights, read_weights, save_weights
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ..lazy import lazily
+
+if TYPE_CHECKING:
+    from .augmentation import Jitter
+    from .batches import Batches, Source, training_batches
+    from .calibration import recalibrate
+    from .checkpoint import dump_state, load_state, save_state
+    from .data import Splits, load_data, split_by_class
+    from .fabric import make_fabric
+    from .loop import Progress, Trainer, fit
+    from .optimization import Schedule, cosine, parameter_groups
+    from .proxies import grad_norm, naswot, synflow, zico
+    from .scoring import evaluate, predict
+    from .slices import SliceOptimizer, used_slices
+    from .task import Metric, Task
+    from .weights import load_weights, read_weights, save_weights
 
 __all__ = [
     "Batches",
@@ -42,6 +50,7 @@ __all__ = [
     "Task",
     "Trainer",
     "cosine",
+    "dump_state",
     "evaluate",
     "fit",
     "grad_norm",
@@ -62,3 +71,5 @@ __all__ = [
     "used_slices",
     "zico",
 ]
+
+__getattr__, __dir__ = lazily(__name__)

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import partial
+from numbers import Integral
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import torch
@@ -123,12 +124,7 @@ class Task:
             raise UsageError("a task needs a loss(output, target), or a step(network, batch)")
         if not self.metrics:
             raise UsageError("a task needs at least one metric; the first is what searches go by")
-        if self.batch_size < 1:
-            raise UsageError(f"batch_size must be at least 1, but is {self.batch_size}")
-        if self.workers < 0:
-            raise UsageError(f"workers must be at least 0, but is {self.workers}")
-        if self.clip is not None and not self.clip > 0:
-            raise UsageError(f"clip must be above 0, or None for no limit, but is {self.clip}")
+        self._check_numbers()
         if not isinstance(cast("object", self.metrics), Mapping):
             raise UsageError(f"metrics is a dict from name to Metric, but is {self.metrics!r}")
         for name, metric in cast("Mapping[str, object]", self.metrics).items():
@@ -137,6 +133,18 @@ class Task:
                     f"metric {name!r} is a {type(metric).__name__}; give a Metric, which says "
                     f"whether more is better: Metric(function, maximize=False)"
                 )
+
+    def _check_numbers(self) -> None:
+        for name in ("batch_size", "workers"):
+            number: object = getattr(self, name)
+            if not isinstance(number, Integral) or isinstance(number, bool):
+                raise UsageError(f"{name} is a whole number, but is {number!r}")
+        if self.batch_size < 1:
+            raise UsageError(f"batch_size must be at least 1, but is {self.batch_size}")
+        if self.workers < 0:
+            raise UsageError(f"workers must be at least 0, but is {self.workers}")
+        if self.clip is not None and not self.clip > 0:
+            raise UsageError(f"clip must be above 0, or None for no limit, but is {self.clip}")
 
     def _check_functions(self) -> None:
         """Refuse what should be called later on and cannot be."""
@@ -185,7 +193,7 @@ class Task:
         label_smoothing: float = 0.0,
         **options: Any,
     ) -> Task:
-        """A task with classes: cross-entropy, and accuracy as the main metric.
+        """Return a task with classes: cross-entropy, and accuracy as the main metric.
 
         Parameters
         ----------
@@ -222,7 +230,7 @@ class Task:
         test: Source | None = None,
         **options: Any,
     ) -> Task:
-        """A task with numbers as targets: squared error, whose root is the main metric.
+        """Return a task with numbers as targets: squared error, whose root is the main metric.
 
         Parameters
         ----------
@@ -410,7 +418,7 @@ class Task:
         return next(iter(self.metrics))
 
     def fitness(self, scores: Mapping[str, float]) -> float:
-        """The main metric of ``scores``, its sign such that more is better.
+        """Return the main metric of ``scores``, its sign such that more is better.
 
         Examples
         --------
@@ -423,7 +431,7 @@ class Task:
         return score if self.metrics[self.main_metric].maximize else -score
 
     def split(self, name: str) -> Source:
-        """The data of a split: 'train', 'validation' or 'test'.
+        """Return the data of a split: 'train', 'validation' or 'test'.
 
         Raises
         ------
@@ -437,7 +445,7 @@ class Task:
         return source
 
     def steps(self, epochs: float) -> int:
-        """How many steps make ``epochs`` passes over the training data, rounded up.
+        """Return how many steps make ``epochs`` passes over the training data, rounded up.
 
         Raises
         ------
@@ -450,7 +458,7 @@ class Task:
         return math.ceil(per_epoch * epochs)
 
     def training_loss(self, network: nn.Module, batch: Any) -> Tensor:
-        """The loss of one batch, to go backward from."""
+        """Return the loss of one batch, to go backward from."""
         if self.step is not None:
             return self.step(network, batch)
         inputs, target = _pair(batch)
@@ -458,14 +466,14 @@ class Task:
         return self.loss(network(inputs), target)
 
     def outputs(self, network: nn.Module, batch: Any) -> tuple[Tensor, Tensor]:
-        """The outputs and targets of one batch, for the metrics."""
+        """Return the outputs and targets of one batch, for the metrics."""
         if self.predict is not None:
             return self.predict(network, batch)
         inputs, target = _pair(batch)
         return network(inputs), target
 
     def augmented(self, batch: Any, generator: torch.Generator) -> Any:
-        """The batch with ``augment`` applied to its inputs."""
+        """Return the batch with ``augment`` applied to its inputs."""
         if self.augment is None:
             return batch
         inputs, *rest = _pair(batch)

@@ -13,6 +13,7 @@ from torch.utils.data import TensorDataset
 from torch.utils.flop_counter import FlopCounterMode
 
 import nas_space as ns
+from nas_space.hub import AutoformerSpace
 from nas_space.hub.registry import SPACES
 from nas_space.strategy import ONE_SHOT
 from nas_space.training import Task
@@ -89,8 +90,12 @@ def test_published_architectures_are_in_the_space_and_their_networks_run(name):
     for published in entry.published.values():
         net = entry.space.frozen_factory(published.architecture)(**published.arguments)
         assert isinstance(net, nn.Module)
+        # A transformer is for images of one size.
+        shape: tuple[int, ...] = SHAPE
+        if name == "autoformer":
+            shape = AutoformerSpace.example_shape
         with torch.no_grad():
-            scores = net.eval()(images(1))
+            scores = net.eval()(torch.zeros(1, *shape))
         assert scores.shape == (1, 10 if "num_cells" in published.arguments else 1000)
 
 
@@ -107,3 +112,12 @@ def test_every_one_shot_strategy_takes_a_step(name, strategy):
     chosen = ns.strategy.get_strategy(strategy, **arguments)
     result = ns.search(space, task, strategy=chosen, steps=1)
     assert space.contains(result.best())
+
+
+@pytest.mark.parametrize("name", SPACES)
+def test_what_a_list_of_the_spaces_says_is_true(name: str) -> None:
+    entry = SPACES[name]
+    space = entry.space()
+    assert entry.labels == len(space.simplify())
+    assert entry.architectures == space.count()
+    assert set(entry.networks) == set(entry.published)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
@@ -27,7 +26,6 @@ from ...training.randomness import (
 )
 from ...training.weights import check_fit
 from .algorithm import OneShot
-from .penalty import Penalty
 from .policy import allowed_codes, over_time
 from .trainer import SharedWeightsTrainer
 
@@ -245,7 +243,7 @@ class Run:
     # -- for algorithms ----------------------------------------------------------------------
 
     def generator(self, stream: str) -> torch.Generator:
-        """A generator of this step's own random numbers for some purpose, on the CPU."""
+        """Return a generator of this step's own random numbers for some purpose, on the CPU."""
         return generator_of(self.seed, f"oneshot/{stream}", self.step)
 
     def seed_for(self, stream: str) -> int:
@@ -253,7 +251,7 @@ class Run:
         return seed_of(self.seed, f"oneshot/{stream}", self.step)
 
     def policy_batch(self) -> Any:
-        """The next batch of validation data, on the device; one for each step at most."""
+        """Return the next batch of validation data, on the device; one for each step at most."""
         if self._batches is None:
             self._batches = training_batches(
                 self.task.split("validation"),
@@ -269,7 +267,7 @@ class Run:
         return self.fabric.strategy.precision.convert_input(batch)
 
     def loss(self, batch: Any) -> Tensor:
-        """The training loss of what is active, for the weights to go down."""
+        """Return the training loss of what is active, for the weights to go down."""
         return self.task.training_loss(self.trainer.wrapped, batch)
 
     def policy_loss(self, batch: Any) -> Tensor:
@@ -278,7 +276,7 @@ class Run:
             return self.task.training_loss(self.network, batch)
 
     def along(self, arch: Mapping[str, Any]) -> Traced:
-        """A context in which the space is one architecture, and only that one is trained."""
+        """Return a context in which the space is one architecture, and only that one is trained."""
         return self.trainer.along(arch)
 
     def descend(self, path: AbstractContextManager[Any], loss: Callable[[], Tensor]) -> Tensor:
@@ -286,7 +284,7 @@ class Run:
         return self.trainer.descend(path, loss)
 
     def accepted(self, draw: Callable[[], Sample]) -> Sample:
-        """What is drawn, again and again until it is in the space.
+        """Return what is drawn, again and again until it is in the space.
 
         Raises
         ------
@@ -316,7 +314,7 @@ class Run:
         return found
 
     def training_batch(self) -> Any:
-        """The batch that the weights will be trained on at this step."""
+        """Return the batch that the weights will be trained on at this step."""
         return self.trainer.coming()
 
     @property
@@ -326,7 +324,7 @@ class Run:
 
     @contextmanager
     def statistics_as_they_are(self) -> Iterator[None]:
-        """A context after which buffers, such as running statistics, are put back."""
+        """Return a context after which buffers, such as running statistics, are put back."""
         buffers = list(self.network.buffers())
         before = [buffer.clone() for buffer in buffers]
         try:
@@ -350,7 +348,7 @@ class Run:
                 parameter.requires_grad_(True)
 
     def reward(self, arch: Mapping[str, Any], batch: Any, metric: str | None = None) -> float:
-        """How good an architecture is on a batch, with the batch's own statistics.
+        """Return how good an architecture is on a batch, with the batch's own statistics.
 
         Parameters
         ----------
@@ -407,35 +405,24 @@ class Run:
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
 
-    def by_evaluation(
-        self, archs: list[Sample], batches: int, penalty: Penalty | None = None
-    ) -> list[Sample]:
-        """Architectures by the validation metric of what they freeze to, the best first.
+    def fitness(self, arch: Mapping[str, Any], batches: int) -> float:
+        """Return the validation metric of what an architecture freezes to; more is better.
 
         Parameters
         ----------
-        archs
-            The architectures.
+        arch
+            The architecture.
         batches
-            Of the training data, for batch-norm statistics.
-        penalty
-            What costs take off the metric.
+            Of the training data, from which it gets its batch-norm statistics.
         """
-        scored = []
-        for place, arch in enumerate(archs):
-            network = self.network.freeze(arch)
-            recalibrate(network, self.task, batches=batches, fabric=self.fabric, seed=self.seed)
-            scores = evaluate(network, self.task, "validation", fabric=self.fabric)
-            fitness = self.task.fitness(scores)
-            if penalty is not None:
-                fitness = penalty.rewarded(fitness, penalty.cost(arch))
-            scored.append((math.inf if math.isnan(fitness) else -fitness, place))
-        return [archs[place] for _, place in sorted(scored)]
+        network = self.network.freeze(arch)
+        recalibrate(network, self.task, batches=batches, fabric=self.fabric, seed=self.seed)
+        return self.task.fitness(evaluate(network, self.task, "validation", fabric=self.fabric))
 
     # -- what was found ----------------------------------------------------------------------
 
     def best(self) -> Sample:
-        """The architecture that the search prefers now."""
+        """Return the architecture that the search prefers now."""
         return self.top(1)[0]
 
     def top(self, k: int) -> list[Sample]:
@@ -478,7 +465,7 @@ class Run:
         return run
 
     def frozen(self, arch: Mapping[str, Any] | None = None) -> Any:
-        """The network of an architecture, by default the best, with its trained weights."""
+        """Return the network of an architecture, by default the best, with its trained weights."""
         return self.network.freeze(self.best() if arch is None else arch)
 
     def probabilities(self) -> dict[str, list[tuple[int, list[float]]]]:
@@ -488,7 +475,7 @@ class Run:
     # -- being put down ----------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:
-        """The state between two steps, as a tree that ``training.save_state`` takes."""
+        """Return the state between two steps, as a tree that ``training.save_state`` takes."""
         parameters = [] if self.policy is None else list(self.policy.parameters())
         return {
             "strategy": type(self.strategy).__name__,

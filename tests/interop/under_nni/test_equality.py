@@ -95,6 +95,44 @@ def test_published_network_of_shufflenet() -> None:
     assert_same(mine, theirs.ShuffleNetSpace.load_searched_model("spos"))
 
 
+# -- AutoFormer and the NASNet family ------------------------------------------------------------
+
+
+def test_random_networks_of_autoformer() -> None:
+    arguments: dict[str, Any] = {
+        "search_embed_dim": (16, 24),
+        "search_num_heads": (1, 2),
+        "search_depth": (1, 2),
+        "img_size": 32,
+        "patch_size": 8,
+        "num_labels": 10,
+        "drop_path_rate": 0.0,  # drawn by another function
+    }
+    space = ours.AutoformerSpace(**arguments)
+    known = theirs.AutoFormer(**arguments).simplify()
+    domains = {label: list(symbol.values) for label, symbol in space.symbols().items()}
+    assert domains == {label: list(symbol.values) for label, symbol in known.items()}
+    for arch in space.sample(5, seed=0):
+        full = {label: values[0] for label, values in domains.items()} | dict(arch)
+        other = theirs.AutoFormer.frozen_factory(full)(**arguments)
+        assert list(other.state_dict()) == list(space.freeze(arch).state_dict())
+        assert_same(space.freeze(arch), other)
+
+
+@pytest.mark.parametrize("name", ["DARTS", "NASNet", "ENAS", "AmoebaNet", "PNAS"])
+def test_random_networks_of_the_nasnet_family(name: str) -> None:
+    arguments: dict[str, Any] = {"width": 8, "num_cells": 3, "dataset": "cifar"}
+    mine, other = getattr(ours, f"{name}Space"), getattr(theirs, name)
+    space = mine(**arguments)
+    domains = {label: list(symbol.values) for label, symbol in space.symbols().items()}
+    known = other(**arguments).simplify()
+    assert domains == {label: list(symbol.values) for label, symbol in known.items()}
+    for arch in space.sample(3, seed=0):
+        network = other.frozen_factory(dict(arch))(**arguments)
+        assert list(network.state_dict()) == list(space.freeze(arch).state_dict())
+        assert_same(space.freeze(arch), network)
+
+
 # -- MobileNetV3Space -------------------------------------------------------------------------
 
 

@@ -1,0 +1,71 @@
+"""Packages whose names are imported when they are first used."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Callable
+from importlib import import_module
+from types import ModuleType
+from typing import Any
+
+__all__ = ["lazily"]
+
+
+class LazyPackage(ModuleType):
+    """A package in which a name stays what the package says, once a module is called alike.
+
+    Importing ``study.search``, the module, sets the attribute ``search`` of the package ``study``,
+    which is the function of that name for whoever uses the package.
+    """
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if isinstance(value, ModuleType) and name in self.__dict__.get("_homes", ()):
+            return
+        super().__setattr__(name, value)
+
+
+def lazily(package: str) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
+    """Return ``__getattr__`` and ``__dir__`` of a package that imports its names on first use.
+
+    The names, and the modules they come from, are read from the imports that the package's source
+    has under ``if TYPE_CHECKING:``. So type checkers, import-linter and Python read the same
+    lines, and what takes long to import (torch) is loaded by those names only that need it.
+
+    Parameters
+    ----------
+    package
+        Its ``__name__``.
+
+    Examples
+    --------
+    >>> import nas_space.study
+    >>> nas_space.study.minimize("size").direction
+    'minimize'
+    """
+    module = sys.modules[package]
+    loader: Any = module.__loader__
+    homes = {
+        alias.asname or alias.name: (f"{'.' * node.level}{node.module}", alias.name)
+        for branch in ast.parse(loader.get_source(package)).body
+        if isinstance(branch, ast.If)
+        and isinstance(branch.test, ast.Name)
+        and branch.test.id == "TYPE_CHECKING"
+        for node in branch.body
+        if isinstance(node, ast.ImportFrom) and node.level
+        for alias in node.names
+    }
+    module.__dict__["_homes"] = homes
+    module.__class__ = LazyPackage
+
+    def get(name: str) -> Any:
+        if name not in homes:
+            raise AttributeError(f"module {package!r} has no attribute {name!r}")
+        home, origin = homes[name]
+        value = module.__dict__[name] = getattr(import_module(home, package), origin)
+        return value
+
+    def names() -> list[str]:
+        return sorted({*module.__dict__, *homes})
+
+    return get, names

@@ -113,7 +113,7 @@ class Executor:
     # -- tensors --------------------------------------------------------------------------------
 
     def interned(self, tensor: torch.Tensor, value: Any = None) -> torch.Tensor:
-        """Return the one meta tensor like this one, and with the same values where these are known."""
+        """Return the one meta tensor like this one, with the same values where these are known."""
         known = self.values.key(value)
         found = self._known.get(id(tensor)) if known is None else None
         if found is not None:

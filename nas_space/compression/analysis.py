@@ -298,6 +298,7 @@ def _hold(found: Analysis, name: str, reason: str) -> None:
 
 def _try_widths(found: Analysis, candidates: Mapping[Polynomial, list[Layout]]) -> None:
     """Cut each width at its smallest; where that does not run, at the next that does."""
+    first = dict(found.layouts)
     for width in list(found.widths.values()):
         error = _try_layouts(found, width, candidates)
         while error is not None and len(width.values) > 2:  # such as a head that is no head then
@@ -308,7 +309,7 @@ def _try_widths(found: Analysis, candidates: Mapping[Polynomial, list[Layout]]) 
             if error is not None:
                 _hold(found, width.name, f"the smaller network does not run: {error}")
     # An order that was found for one variable must be right for those before it, too.
-    for width in list(found.widths.values()):
+    for width in list(found.widths.values()) if found.layouts != first else ():
         error = _attempt(found, {width.name: width.values[0]})
         if error is not None:
             _hold(found, width.name, f"the smaller network does not run: {error}")

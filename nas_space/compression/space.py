@@ -316,10 +316,11 @@ def elastic(
     check_network(net, ElasticSpace)
     check_inputs(net, inputs)
     args, kwargs = arguments_of(inputs)
+    # On the network itself, so that no copy is held beside what is cut while it is tried.
+    with keeping(net), _evaluating(net):
+        _check_runs(net, args, kwargs)
+        found = analyse(net, args, kwargs, options)
     work = net if in_place else _copied(net)
-    with keeping(work), _evaluating(work):
-        _check_runs(work, args, kwargs)
-        found = analyse(work, args, kwargs, options)
     building = Building(work, found, options)
     groups = report(found, building.labels, [*building.depths, *building.kernel_groups()])
     _check_patterns(options, groups)

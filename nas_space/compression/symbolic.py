@@ -394,13 +394,17 @@ _REGISTERED = tuple(name for name, value in vars(nn.Module()).items() if isinsta
 
 @contextmanager
 def keeping(net: nn.Module) -> Iterator[None]:
-    """A context after which all modules hold what they held before."""
+    """A context after which all modules hold what they held before, with the same values.
+
+    Of parameters no forward changes any, of buffers some do.
+    """
     held = [
         # With what torch keeps in dictionaries: tensors, modules, and hooks, which libraries add
         # when a network first runs.
         (m, dict(vars(m)), {k: dict(vars(m)[k]) for k in _REGISTERED if k in vars(m)})
         for m in net.modules()
     ]
+    values = [(b, b.detach().clone(), b._version) for b in net.buffers()]
     try:
         yield
     finally:
@@ -410,6 +414,10 @@ def keeping(net: nn.Module) -> Iterator[None]:
                 state[kind].update(tensors)
             vars(module).clear()
             vars(module).update(state)
+        for buffer, value, version in values:
+            if buffer._version != version:
+                with torch.no_grad():
+                    buffer.copy_(value)
 
 
 @contextmanager

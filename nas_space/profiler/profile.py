@@ -17,7 +17,7 @@ from ..mutable.piecewise import Piecewise
 from ..tables import Restricted
 from .failures import check
 from .known_values import is_constant
-from .layouts import read_otherwise
+from .misread import read_otherwise
 from .recorder import Recorder
 from .trace import FunctionCall, ModuleCall
 

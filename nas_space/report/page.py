@@ -27,7 +27,7 @@ _ENOUGH = 10
 """Of fewer trials nothing can be said about time."""
 
 
-def write_report(run: StoredRun, file: Path | str) -> None:
+def write_report(run: StoredRun, file: Path | str, *, trust: bool = False) -> None:
     """Write what a run has found so far into one HTML file.
 
     Parameters
@@ -36,6 +36,8 @@ def write_report(run: StoredRun, file: Path | str) -> None:
         As :func:`~nas_space.study.open_run` gives it.
     file
         What to write.
+    trust
+        Whether a module that the run's folder names may be imported, and so run.
 
     Raises
     ------
@@ -45,7 +47,7 @@ def write_report(run: StoredRun, file: Path | str) -> None:
         If the space is another one by now, or the trials are out of reach.
     """
     result = run.result
-    space = run.make_space()
+    space = run.make_space(trust=trust)
     title = f"Search of {run.space_name}" + (
         f" on {run.settings['data']}" if "data" in run.settings else ""
     )

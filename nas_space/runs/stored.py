@@ -158,15 +158,20 @@ class StoredRun:
         found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
         return found
 
-    def make_space(self) -> Any:
+    def make_space(self, *, trust: bool = False) -> Any:
         """The space, with fresh weights; ``None`` for a storage, which has its description only.
+
+        Parameters
+        ----------
+        trust
+            Whether a module that the run's folder names may be imported, and so run.
 
         Raises
         ------
         UsageError
             If it is another one by now.
         """
-        from ..hub.registry import find_space
+        from ..hub.registry import check_trusted, find_space
 
         if not self.settings:
             return None
@@ -175,6 +180,7 @@ class StoredRun:
                 f"the space of {self.place} was made of a network: `nas-space resume "
                 f"{self.place}` makes it again, and writes the report"
             )
+        check_trusted(self.settings["space"], self.place, trust=trust)
         space = find_space(self.settings["space"]).space(**self.settings["arguments"])
         what = differences(self.settings["described"], describe(unrestricted(space)))
         if what:

@@ -38,7 +38,9 @@ class Server:
         self.user = "postgres" if os.geteuid() == 0 else None
         if self.user:
             shutil.chown(folder, self.user)
-        self.run("initdb", "-D", f"{folder}/data", "-A", "trust", "-U", "searcher", "--no-sync")
+        self.run("initdb", "-D", f"{folder}/data", "-A", "trust", "-U", "searcher", "--no-sync",
+            "-E", "UTF8", "--locale=C",
+        )  # fmt: skip
 
     def run(self, program, *arguments):
         subprocess.run(

@@ -13,6 +13,7 @@ from typing import Any, Self
 import yaml
 
 from ..errors import DataError, UsageError
+from ..files import replacing
 
 __all__ = ["LatencyTable"]
 
@@ -188,8 +189,7 @@ class LatencyTable:
         if self.published:
             raise UsageError("a table in a published format is only read; keep its file")
         file = Path(path)
-        part = file.with_name(file.name + ".part")
-        with part.open("w", encoding="utf-8", newline="") as stream:
+        with replacing(file) as part, part.open("w", encoding="utf-8", newline="") as stream:
             if file.suffix.lower() == ".csv":
                 writer = csv.writer(stream)
                 writer.writerow(("key", "milliseconds"))
@@ -199,7 +199,6 @@ class LatencyTable:
                 yaml.safe_dump(
                     {**content, "blocks": self.milliseconds}, stream, sort_keys=False, width=1000
                 )
-        part.replace(file)
 
     # -- two tables -----------------------------------------------------------------------------
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
+from ..files import replacing
 from ..mutable import Values
 from ..nn import LayerChoice, ModelSpace, Repeat
 from ..training.modes import preserved_modes
@@ -149,7 +150,8 @@ def architecture_picture(
     axes.set_ylabel("channels out")
     axes.set_title(html.plain(title or type(space).__name__), loc="left")
     axes.spines[["top", "right"]].set_visible(False)
-    figure.savefig(path, dpi=120)
+    with replacing(path) as file:
+        figure.savefig(file, dpi=120)
 
 
 def _mark_sizes(axes: Axes, units: list[Unit]) -> None:

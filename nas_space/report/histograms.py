@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from ..files import replacing
 from ..runs.costs import title_of
 from .architecture import COLOURS
 from .html import plain
@@ -59,4 +60,5 @@ def costs_picture(
         axes.spines[["top", "right", "left"]].set_visible(False)
         if axes.get_legend_handles_labels()[0]:
             axes.legend(fontsize=7, frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
-    figure.savefig(path, dpi=120)
+    with replacing(path) as file:
+        figure.savefig(file, dpi=120)

@@ -8,6 +8,7 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..files import replacing
 from ..mutable.node import key_of
 from ..runs.costs import title_of
 from . import html
@@ -62,9 +63,8 @@ def write_report(run: StoredRun, file: Path | str) -> None:
     if result is not None:
         body += _trials(result, run.conclusion)
     path = Path(file)
-    beside = path.with_name(path.name + ".partial")
-    beside.write_text(html.page(title, body), encoding="utf-8")
-    beside.replace(path)
+    with replacing(path) as beside:
+        beside.write_text(html.page(title, body), encoding="utf-8")
 
 
 # -- words ---------------------------------------------------------------------------------------

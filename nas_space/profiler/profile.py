@@ -136,8 +136,8 @@ class Profile:
         self.root: ModuleCall = recorder.root
         self.live = recorder.inputs
         self.inputs = inputs
-        calls = (call for _, call in self.function_calls())
-        self.misread = read_otherwise(space, calls, inputs.args, inputs.kwargs)
+        differing = (call for _, call in self.function_calls() if len(call.executions.values) > 1)
+        self.misread = read_otherwise(space, differing, inputs.args, inputs.kwargs)
         self._space = weakref.ref(space)
         self._modules = [(weakref.ref(m), _shapes(m)) for m in space.modules()]
 

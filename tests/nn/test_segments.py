@@ -428,7 +428,12 @@ def test_nothing_is_said_of_what_lies_as_the_size_says(case):
 def test_following_costs_no_more_where_nothing_is_put_together(monkeypatch):
     looked: list[Any] = []
     look = importlib.import_module("nas_space.nn.decisions.misread")  # a function has its name
-    monkeypatch.setattr(look, "misread_as_far_as_it_runs", lambda *args: looked.append(args))
+
+    def note(*args: Any) -> list[str]:
+        looked.append(args)
+        return []
+
+    monkeypatch.setattr(look, "misread_as_far_as_it_runs", note)
     w = widths()["w"]
     profile(Read(w, lambda a, _: a.relu()), (3, 2, 2))
     assert looked == []

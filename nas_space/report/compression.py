@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import html
-from .architecture import COLOURS
+from .colours import COLOURS
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

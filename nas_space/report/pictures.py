@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..mutable.node import key_of
-from .architecture import COLOURS
+from .colours import COLOURS
 from .html import plain
 
 if TYPE_CHECKING:

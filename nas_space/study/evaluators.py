@@ -17,10 +17,10 @@ from ..training.batches import is_dataset, length_of
 from ..training.fabric import device_of
 from ..training.randomness import preserved_randomness
 from ..training.scoring import evaluate_with_error
+from .evaluation import make_network
 from .fingerprint import unrestricted
 from .intermediate import pruning, report
 from .objectives import Objective, maximize, minimize
-from .worker import make_network
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric

@@ -306,7 +306,7 @@ class SearchResult:
             If the weights that were kept do not fit, because ``evaluate`` has changed the network.
         """
         from ..training.weights import check_fit
-        from .worker import make_network
+        from .evaluation import make_network
 
         if self.space is None:
             raise UsageError("networks are made by the space: open the study with it")

@@ -13,9 +13,9 @@ from ..training import Task
 from ..training.fabric import device_of
 from ..training.proxies import proxy
 from ..training.randomness import preserved_randomness, seed_globally
+from .evaluation import make_network
 from .fingerprint import unrestricted
 from .objectives import Objective, maximize, measured, objectives_of
-from .worker import make_network
 
 __all__ = ["Filtered", "ZeroCost", "filtered", "proxy_scores", "zero_cost"]
 

@@ -238,7 +238,8 @@ class SearchResult:
         """Return what the trials say that each choice is worth, with its uncertainty.
 
         It prints as a list of effects; :meth:`~nas_space.strategy.ScoreModel.picture` draws them.
-        It is a table, and more is better, also for an objective that is to be small.
+        It is an expression, for ``space.best``, ``where`` and ``pareto`` to take; more is better,
+        also for an objective that is to be small.
 
         Parameters
         ----------

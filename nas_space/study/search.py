@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Executor
 from functools import partial
+from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast, overload
 
@@ -31,6 +32,7 @@ from .objectives import Objectives, objectives_of
 from .oneshot import OneShotResult, search_oneshot
 from .result import SearchResult
 from .storage import Storage, open_storage, open_study, unreachable
+from .zero_cost import Filtered
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -186,6 +188,7 @@ def search(
     20
     """
     _check_kinds(space, strategy)
+    _check_forms(seed=seed, name=name, resume=resume, callbacks=callbacks, pruner=pruner)
     if isinstance(strategy, str):
         strategy = cast("Strategy | OneShot", get_strategy(strategy))
     if isinstance(strategy, OneShot):
@@ -214,13 +217,15 @@ def search(
         keep_networks=(keep_networks, 0),
     )  # fmt: skip
     evaluate: Evaluate = from_scratch(target) if isinstance(target, Task) else target
-    _check(evaluate, strategy, weights, timeout)
+    _check(evaluate, weights, timeout)
     _check_executor(executor)
     settings = Settings(
         space=space,
         evaluate=evaluate,
         strategy=strategy or LinearThompson(),
-        objectives=objectives_of(objectives or getattr(evaluate, "objectives", None) or "value"),
+        objectives=objectives_of(
+            (getattr(evaluate, "objectives", None) or "value") if objectives is None else objectives
+        ),
         trials=trials,
         seed=seed,
         failures=max(10, trials // 10) if failures is None else failures,
@@ -228,13 +233,13 @@ def search(
         networks=KeptNetworks(keep_networks, folder_of(storage, name)),
         patient=failures is not None,
     )
-    _check_expressions(settings)
+    _check_objectives(settings)
     check_pruner(pruner, [objective.name for objective in settings.objectives])
     settings.strategy.check(space)
     is_here = executor is None and workers in (None, 1)
     if storage is not None or not is_here:
         storable(unrestricted(space))
-    if isinstance(evaluate, FromScratch | Inherited):
+    if isinstance(evaluate, FromScratch | Inherited | Filtered):
         evaluate.check(space)
     callbacks = [FailureWarnings(), *callbacks]
 
@@ -251,11 +256,22 @@ def search(
     return result
 
 
+_NO_STRATEGY = (
+    "which is none of nas_space.strategy; a sampler of Optuna's becomes one by "
+    "nas_space.strategy.OptunaSampler(lambda seed: TPESampler(seed=seed)), and a class of your own "
+    "by deriving from nas_space.strategy.Strategy"
+)
+
+
 def _check_kinds(space: Any, strategy: Any) -> None:
     """Refuse classes in place of their objects, and what is no space."""
     if isinstance(strategy, type):
+        if not issubclass(strategy, Strategy | OneShot):
+            raise UsageError(f"strategy is the class {strategy.__name__}, {_NO_STRATEGY}")
         name = strategy.__name__
         raise UsageError(f"strategy is the class {name}; give an object of it: {name}()")
+    if not isinstance(strategy, Strategy | OneShot | str | None):
+        raise UsageError(f"strategy is {strategy!r}, {_NO_STRATEGY}")
     if isinstance(space, type):
         raise UsageError(f"{space.__name__} is a class; give a space, such as {space.__name__}()")
     if isinstance(space, Mutable | Restricted) and hasattr(space, "freeze"):
@@ -265,7 +281,28 @@ def _check_kinds(space: Any, strategy: Any) -> None:
             f"{type(space).__name__} is one network, not a space of networks: derive its class "
             "from nas_space.ModelSpace and put choices in it"
         )
-    raise UsageError(f"a space is a ModelSpace, or a restriction of one, but got {space!r}")
+    what = f"a {type(space).__name__}" if isinstance(space, list | tuple | dict) else repr(space)
+    raise UsageError(f"a space is a ModelSpace, or a restriction of one, but got {what}")
+
+
+def _check_forms(*, seed: Any, name: Any, resume: Any, callbacks: Any, pruner: Any) -> None:
+    """Refuse what would be misread, or lead to an error in the midst of the search."""
+    if not isinstance(seed, Integral) or isinstance(seed, bool):
+        raise UsageError(f"seed is a whole number, but got {seed!r}")
+    if not isinstance(name, str) or not name:
+        raise UsageError(f"name is that of the study, a string, but got {name!r}")
+    if not isinstance(resume, bool):
+        raise UsageError(f"resume is True or False, but got {resume!r}")
+    listed = isinstance(callbacks, Iterable) and not isinstance(callbacks, str)
+    if not listed or not all(map(callable, callbacks)):
+        raise UsageError(
+            f"callbacks is a list of functions callback(study, trial), but got {callbacks!r}"
+        )
+    if pruner is not None and not isinstance(pruner, optuna.pruners.BasePruner):
+        raise UsageError(
+            "pruner is one of Optuna's, such as optuna.pruners.HyperbandPruner(), but got "
+            f"{pruner!r}"
+        )
 
 
 def _refuse_trials(strategy: OneShot, **unset: bool) -> None:
@@ -280,7 +317,7 @@ def _check_numbers(**numbers: tuple[Any, int]) -> None:
     for name, (number, least) in numbers.items():
         if number is None and name in ("failures", "workers"):
             continue
-        if not isinstance(number, int) or isinstance(number, bool):
+        if not isinstance(number, Integral) or isinstance(number, bool):
             raise UsageError(f"{name} is a whole number, but got {number!r}")
         if number < least:
             what = "positive" if least else "0 or more"
@@ -319,7 +356,7 @@ def _engine(
     return executor, make, slots
 
 
-def _check(evaluate: Any, strategy: Any, weights: str | None, timeout: Any) -> None:
+def _check(evaluate: Any, weights: str | None, timeout: Any) -> None:
     number = isinstance(timeout, int | float) and not isinstance(timeout, bool)
     if timeout is not None and not (number and timeout > 0):
         raise UsageError(f"timeout must be positive, a number of seconds, but got {timeout!r}")
@@ -328,8 +365,14 @@ def _check(evaluate: Any, strategy: Any, weights: str | None, timeout: Any) -> N
             "what to search for is a function evaluate(network, arch), or a Task, "
             f"but got {evaluate!r}"
         )
-    if strategy is not None and not isinstance(strategy, Strategy):
-        raise UsageError(f"a strategy is one of nas_space.strategy, but got {strategy!r}")
+    if isinstance(evaluate, nn.Module) or (
+        isinstance(evaluate, type) and issubclass(evaluate, nn.Module | Task)
+    ):
+        what = evaluate.__name__ if isinstance(evaluate, type) else type(evaluate).__name__
+        raise UsageError(
+            f"what to search for is a function evaluate(network, arch), or a Task such as "
+            f"Task.classification(train, validation=...), but got {what}, which scores no network"
+        )
     if weights not in (None, "inherit", "fresh", "none"):
         raise UsageError(f"weights must be 'inherit', 'fresh' or 'none', but got {weights!r}")
 
@@ -351,10 +394,17 @@ def _check_found(result: SearchResult) -> None:
     )
 
 
-def _check_expressions(settings: Settings) -> None:
+def _check_objectives(settings: Settings) -> None:
+    """Refuse objectives that the space does not have, or the task does not measure."""
     known = unrestricted(settings.space).simplify()
+    measured = getattr(settings.evaluate, "measured", None)
     for objective in settings.objectives:
         if objective.expression is None:
+            if measured is not None and objective.name not in measured:
+                raise UsageError(
+                    f"the objective {objective.name!r} is none of what the task measures: "
+                    f"{list(measured)}{suggest(objective.name, measured)}"
+                )
             continue
         for label in objective.expression.symbols():
             if label not in known:

@@ -59,6 +59,16 @@ class Filtered:
         """Those of the evaluator."""
         return getattr(self.evaluate, "objectives", "value")
 
+    @property
+    def measured(self) -> Any:
+        """What the evaluator measures, where it says so."""
+        return getattr(self.evaluate, "measured", None)
+
+    def check(self, space: Any) -> None:
+        """Try one batch, where the evaluator can."""
+        if hasattr(self.evaluate, "check"):
+            self.evaluate.check(space)
+
     def __call__(self, network: nn.Module, arch: Sample) -> Any:
         [score] = self.by(network, arch).values()
         if score < self.least:

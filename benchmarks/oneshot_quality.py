@@ -1,44 +1,45 @@
-"""Do shared weights tell what networks are worth?  On the digits, against a table of the truth.
+"""Do shared weights tell what networks are worth?  Against tables of networks trained alone.
 
 ::
 
-    python -m benchmarks.oneshot_quality table     # trains all 243 networks alone, three times
-    python -m benchmarks.oneshot_quality           # strategies against the table
+    python -m benchmarks.oneshot_quality                       # reports what has been run
+    python -m benchmarks.oneshot_quality run --seeds 10        # runs what has not
 
-The space has five places with three operations each.  Digits are 8×8 pixels under much noise, so
-that no operation is useless and no network perfect.  The noise is drawn anew each time an image is
-trained on, or two trainings of one network would differ as much as two networks do.  The truth is
-the accuracy on images that nothing is trained or searched on, the mean of three trainings from
-scratch.
+Of each strategy on each problem of :mod:`benchmarks.oneshot_problems`: how its order of all
+networks agrees with the true one (Kendall's tau, over all networks and over the better half), and
+the true rank of what it finds by itself.  Beside:
 
-Of each strategy, over ten seeds: how its order of all networks agrees with the true one
-(Kendall's tau, over all networks and over the better half), and the true rank of what it finds.
-Beside: how two trainings of the same networks agree, which is the most one can ask for, and a
-random search that may train for as many steps, picking by the validation images.
+* how two trainings of the same networks agree, which is the most one can ask for, and how often
+  one more training of all networks would find one of the best 2 %;
+* counting multiply-adds, which costs nothing;
+* random search of equal *time*: as many networks as can be trained and scored in the processor time
+  that the strategy took to find its best, measured in the same process.  It picks by the
+  validation images.  What it finds is known exactly from the table, so the finds of a strategy are
+  compared with ten thousand random searches (one-sided Mann-Whitney test; p by Holm over all
+  strategies of a problem).
+
+Each run is a file in the cache, so a benchmark that was interrupted goes on where it was.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import product
-from multiprocessing import get_context
 from pathlib import Path
-from statistics import mean, median
+from statistics import median
+from time import process_time
 from typing import Any
 
 import numpy as np
 import torch
-from scipy.stats import kendalltau, wilcoxon
-from sklearn.datasets import load_digits
-from torch import Tensor, nn
-from torch.utils.data import TensorDataset
+from scipy.stats import mannwhitneyu
 
-import nas_space as ns
 from benchmarks._measure import use_one_thread
-from nas_space.nn import LayerChoice
+from benchmarks.oneshot_problems import PROBLEMS, Array, Problem, alone, tau
 from nas_space.strategy.oneshot import (
     DARTS,
     ENAS,
@@ -48,212 +49,210 @@ from nas_space.strategy.oneshot import (
     RandomOneShot,
     Run,
 )
-from nas_space.training import Jitter, Task, evaluate, fit
+from nas_space.strategy.oneshot.ranking import MainEffects, Ranking
 
-DATA = Path(__file__).parent / "data" / "oneshot_digits.json"
-PLACES, WIDTH, NOISE, COPIES = 5, 8, 0.8, 4
-OPERATIONS = ("conv", "average", "maximum")
-ALONE, SHARED, SEEDS = 160, 1280, 10
-ARCHS = [
-    {f"op{place}": name for place, name in enumerate(names)}
-    for names in product(OPERATIONS, repeat=PLACES)
-]
+SHARED, SEEDS = 1280, 10
+"""Steps of a strategy, those of eight networks; and seeds."""
+SEARCHES = 10_000
 
-
-def operation(name: str) -> nn.Module:
-    made: dict[str, Callable[[], nn.Module]] = {
-        "conv": lambda: nn.Conv2d(WIDTH, WIDTH, 3, padding=1, bias=False),
-        "average": lambda: nn.AvgPool2d(3, stride=1, padding=1),
-        "maximum": lambda: nn.MaxPool2d(3, stride=1, padding=1),
-    }
-    return nn.Sequential(made[name](), nn.BatchNorm2d(WIDTH), nn.ReLU())
-
-
-class Digits(ns.ModelSpace):
-    def __init__(self) -> None:
-        super().__init__()
-        self.stem = nn.Sequential(
-            nn.Conv2d(1, WIDTH, 3, padding=1, bias=False), nn.BatchNorm2d(WIDTH), nn.ReLU()
-        )
-        self.body = nn.Sequential(
-            *(
-                LayerChoice(
-                    {name: partial(operation, name) for name in OPERATIONS}, label=f"op{place}"
-                )
-                for place in range(PLACES)
-            )
-        )
-        self.shrink = nn.MaxPool2d(2)
-        self.head = nn.Linear(WIDTH * 16, 10)
-
-    def forward(self, x: Tensor) -> Tensor:
-        y: Tensor = self.head(self.shrink(self.body(self.stem(x))).flatten(1))
-        return y
-
-
-def the_task() -> Task:
-    """597 images to train on, 500 to choose by, 700 for the truth.
-
-    Of the latter there are four copies, each always under the same noise.
-    """
-    x, y = load_digits(return_X_y=True)
-    images, labels = torch.from_numpy(x).float().reshape(-1, 1, 8, 8) / 8 - 1, torch.from_numpy(y)
-    generator = torch.Generator().manual_seed(0)
-    order = torch.randperm(len(images), generator=generator)
-    train, validation, test = order[:597], order[597:1097], order[1097:]
-    noise = Jitter(noise=NOISE)
-
-    def copies(part: Tensor) -> TensorDataset:
-        part = part.repeat(COPIES)
-        return TensorDataset(noise(images[part], generator), labels[part])
-
-    return Task.classification(
-        TensorDataset(images[train], labels[train]),
-        copies(validation),
-        copies(test),
-        augment=noise,
-        batch_size=64,
-        optimizer=partial(torch.optim.SGD, lr=0.03, momentum=0.9, weight_decay=1e-3),
-    )
-
-
-def alone(arch: dict[str, str], seed: int) -> dict[str, float]:
-    """The accuracy of a network that is trained by itself."""
-    torch.manual_seed(seed)
-    network, task = Digits.frozen_factory(arch)(), the_task()
-    fit(network, task, steps=ALONE, seed=seed)
-    return {
-        split: round(evaluate(network, task, split)["accuracy"], 4)
-        for split in ("validation", "test")
-    }
-
-
-def three_times(arch: dict[str, str]) -> list[dict[str, float]]:
-    use_one_thread()
-    return [alone(arch, seed) for seed in range(3)]
-
-
-def make_table() -> None:
-    rows: dict[str, list[list[float]]] = {"validation": [], "test": []}
-    with get_context("spawn").Pool(2) as pool:
-        for number, found in enumerate(pool.imap(three_times, ARCHS)):
-            for split, all_of_them in rows.items():
-                all_of_them.append([one[split] for one in found])
-            if number % 16 == 15:
-                print(f"{number + 1} of {len(ARCHS)}", flush=True)
-    DATA.parent.mkdir(exist_ok=True)
-    about = "python -m benchmarks.oneshot_quality table; by op0 to op4, the last fastest"
-    lines = [f' "{split}": {json.dumps(table)}' for split, table in rows.items()]
-    DATA.write_text(f'{{"about": "{about}",\n' + ",\n".join(lines) + "}\n")
-
-
+RANKED: dict[str, Any] = {"candidates": 32}
 FAST: dict[str, Any] = {"arc_learning_rate": 0.02, "warmup_epochs": 40}
 STRATEGIES: dict[str, Callable[[], OneShot]] = {
-    "random path": RandomOneShot,
-    "random path, fair": partial(RandomOneShot, paths="fair"),
-    "random path, sandwich": partial(RandomOneShot, paths="sandwich"),
-    "ENAS": partial(ENAS, arc_learning_rate=0.003, warmup_epochs=40, batches_per_update=4),
+    "random path": partial(RandomOneShot, **RANKED),
+    "random path, fair": partial(RandomOneShot, paths="fair", **RANKED),
+    "random path, sandwich": partial(RandomOneShot, paths="sandwich", **RANKED),
+    "ENAS": partial(
+        ENAS, arc_learning_rate=0.003, warmup_epochs=40, batches_per_update=4, **RANKED
+    ),
     "DARTS": partial(DARTS, **FAST),
     "DARTS, second order": partial(DARTS, unrolled=True, **FAST),
     "GumbelDARTS": partial(GumbelDARTS, **FAST),
-    "Proxyless": partial(Proxyless, **FAST),
-    "Proxyless, REINFORCE": partial(Proxyless, form="reinforce", **FAST),
+    "Proxyless": partial(Proxyless, **FAST, **RANKED),
+    "Proxyless, REINFORCE": partial(Proxyless, form="reinforce", **FAST, **RANKED),
 }
 PATHS = {"random path, fair": 3, "random path, sandwich": 4}
 """Paths at each step, where there are several: they get fewer steps."""
+NEEDS_ALL = ("random path, fair",)
+"""What takes all values in turn, and refuses a restricted space."""
+BASELINE = "multiply-adds"
 
 
-def key(arch: Any) -> int:
-    return ARCHS.index(dict(arch))
-
-
-def searched(name: str, seed: int) -> tuple[list[int], int]:
-    """All networks in the order of a strategy, the best first, and what it finds."""
+def one_run(problem: Problem, name: str, seed: int) -> dict[str, Any]:
+    """Return how a strategy scores all networks, what it finds, and in what time."""
+    alone(problem, problem.archs[seed], seed)  # what is loaded on first use is not timed
+    begin = process_time()
+    alone(problem, problem.archs[seed], seed)
+    of_one = process_time() - begin
     torch.manual_seed(seed)
-    strategy = STRATEGIES[name]()
-    run = Run(strategy, Digits(), the_task(), steps=SHARED // PATHS.get(name, 1), seed=seed)
+    strategy, space = STRATEGIES[name](), problem.space()
+    steps = SHARED // PATHS.get(name, 1)
+    begin = process_time()
+    run = Run(strategy, space, problem.task(), steps=steps, seed=seed)
     while not run.done:
         run.advance()
-    if isinstance(strategy, (RandomOneShot, ENAS)):
-        order = run.by_evaluation(list(ARCHS), strategy.calibration_batches)
-    else:
-        order = run.top(len(ARCHS))
-    # What samples paths would try 64 networks; here are few enough to try all of them.
-    return [key(arch) for arch in order], key(order[0])
+    trained = process_time() - begin
+    best = run.best()
+    seconds = {"alone": of_one, "training": trained, "until found": process_time() - begin}
+    found = {"found": problem.archs.index(dict(best)), "seconds": seconds}
+    if isinstance(ranking := getattr(strategy, "ranking", None), Ranking):
+        values = [run.fitness(arch, ranking.calibration_batches) for arch in problem.archs]
+        effects = MainEffects(space, problem.archs, values)
+        return {**found, "scores": effects.discounted(ranking.interactions), "evaluated": values}
+    order = [problem.archs.index(dict(arch)) for arch in run.top(len(problem.archs))]
+    return {**found, "scores": [-order.index(place) for place in range(len(order))]}
 
 
-def random_search(table: Any, seed: int) -> int:
-    """As many networks as can be trained for as many steps; the best by its validation images."""
-    generator = np.random.default_rng(seed)
-    tried = generator.choice(len(ARCHS), SHARED // ALONE, replace=False)
-    scores = [table["validation"][one][generator.integers(3)] for one in tried]
-    return int(tried[int(np.argmax(scores))])
+def cached(cache: Path, problem: Problem, name: str, seed: int) -> Path:
+    """Return the file of a run."""
+    return cache / f"{problem.name}, {name}, {seed}.json"
 
 
-def tau(one: Any, other: Any) -> float:
-    return float(kendalltau(one, other).statistic)
+def run_all(cache: Path, problems: list[str], names: list[str], seeds: list[int]) -> None:
+    """Run what is not in the cache, seed by seed."""
+    cache.mkdir(parents=True, exist_ok=True)
+    for seed, which, name in product(seeds, problems, names):
+        problem = PROBLEMS[which]
+        file = cached(cache, problem, name, seed)
+        if file.exists() or (problem.within is not None and name in NEEDS_ALL):
+            continue
+        found = one_run(problem, name, seed)
+        file.write_text(json.dumps(found))
+        row = Row(problem, name, [found])
+        print(f"{which}, {name}, {seed}: {row}; {found['seconds']}", flush=True)
 
 
-def report(names: list[str], seeds: int, out: Path | None) -> None:
-    table = json.loads(DATA.read_text())
-    test = np.array(table["test"])
-    truth = test.mean(1)
-    place = (-truth).argsort().argsort() + 1
-    upper = place <= len(ARCHS) // 2
+class Row:
+    """What some runs of a strategy on a problem came to.
 
-    def between(one: int, other: int, where: Any) -> float:
-        return tau(test[where, one], test[where, other])
+    Parameters
+    ----------
+    problem, name
+        Which.
+    runs
+        As of :func:`one_run`.
+    """
 
-    pairs = [(0, 1), (0, 2), (1, 2)]
-    every = np.ones(len(ARCHS), bool)
-    ceiling = [mean(between(*pair, where) for pair in pairs) for where in (every, upper)]
-    print(
-        f"accuracies {truth.min():.3f} … {truth.max():.3f}; tau between two trainings "
-        f"{ceiling[0]:.2f}, in the better half {ceiling[1]:.2f}"
+    def __init__(self, problem: Problem, name: str, runs: Sequence[dict[str, Any]]) -> None:
+        self.problem, self.name = problem, name
+        scores = [np.array(run["scores"]) for run in runs]
+        self.tau, self.upper = agreement(problem, scores)
+        evaluated = [np.array(run["evaluated"]) for run in runs if "evaluated" in run]
+        self.evaluated = agreement(problem, evaluated) if evaluated else None
+        self.found = problem.truth[[run["found"] for run in runs]]
+        self.ranks = sorted(int(problem.place[run["found"]]) for run in runs)
+        self.hits = sum(rank <= problem.good for rank in self.ranks)
+        seconds = [run["seconds"] for run in runs]
+        self.step = median(one["training"] for one in seconds) / median(
+            one["alone"] for one in seconds
+        )
+        self.networks = math.ceil(
+            median(one["until found"] for one in seconds) / median(one["alone"] for one in seconds)
+        )
+        by_chance = random_searches(problem, min(self.networks, len(problem.archs)))
+        self.by_chance = float((problem.place[by_chance] <= problem.good).mean())
+        self.p = float(
+            mannwhitneyu(self.found, problem.truth[by_chance], alternative="greater").pvalue
+        )
+
+    def __str__(self) -> str:
+        taus = f"tau {self.tau:.2f}, in the better half {self.upper:.2f}"
+        return f"{taus}, ranks {self.ranks}, time of {self.networks} networks"
+
+
+def agreement(problem: Problem, scores: list[Array]) -> tuple[float, float]:
+    """Return the median tau with the truth, over all networks and over the better half."""
+    upper = problem.upper
+    return (
+        median(tau(one, problem.truth) for one in scores),
+        median(tau(one[upper], problem.truth[upper]) for one in scores),
     )
-    by_chance = [random_search(table, seed) for seed in range(seeds)]
+
+
+def random_searches(problem: Problem, networks: int) -> Array:
+    """Return what many random searches find, each by one training of some networks."""
+    generator = np.random.default_rng(0)
+    number, trainings = problem.validation.shape
+    found = []
+    for _ in range(SEARCHES):
+        tried = generator.choice(number, networks, replace=False)
+        scores = problem.validation[tried, generator.integers(trainings, size=networks)]
+        found.append(tried[int(scores.argmax())])
+    return np.array(found)
+
+
+def holm(values: Sequence[float]) -> list[float]:
+    """Return p values adjusted for their number (Holm, 1979)."""
+    found, least = [0.0] * len(values), 0.0
+    for done, place in enumerate(np.argsort(values)):
+        least = max(least, min(1.0, (len(values) - done) * values[place]))
+        found[int(place)] = least
+    return found
+
+
+def report(cache: Path, problem: Problem, names: list[str]) -> None:
+    """Print the table of a problem."""
+    ceilings = problem.ceiling(), problem.ceiling(problem.upper)
+    second = problem.second_training()
+    best = problem.costs[problem.place <= problem.good]
     print(
-        f"random search of {SHARED // ALONE} networks: ranks "
-        f"{sorted(int(place[one]) for one in by_chance)}"
+        f"\n## {problem.name}\n\n{len(problem.archs)} networks of {problem.test.shape[1]} "
+        f"trainings, accuracies {problem.truth.min():.3f} to {problem.truth.max():.3f}; tau of "
+        f"two trainings {ceilings[0]:.2f}, in the better half {ceilings[1]:.2f}; a second training "
+        f"finds one of the best {problem.good} in {second:.0%}. Multiply-adds: "
+        f"{problem.costs.min()} to {problem.costs.max()}, of the best {sorted(best.tolist())}.\n"
     )
-    print("| strategy | tau | of the ceiling | upper half | ranks of its find | p |")
-    print("|---|---|---|---|---|---|")
     rows = []
     for name in names:
-        found = [searched(name, seed) for seed in range(seeds)]
-        taus, halves = [], []
-        for order, _ in found:
-            score = np.empty(len(ARCHS))
-            score[order] = -np.arange(len(order))
-            taus.append(tau(score, truth))
-            halves.append(tau(score[upper], truth[upper]))
-        ranks = [int(place[best]) for _, best in found]
-        gains = [
-            truth[best] - truth[other] for (_, best), other in zip(found, by_chance, strict=True)
+        files = [cached(cache, problem, name, seed) for seed in range(SEEDS)]
+        if runs := [json.loads(file.read_text()) for file in files if file.exists()]:
+            rows.append(Row(problem, name, runs))
+    print(
+        "| strategy | tau | better half | as evaluated | true ranks of its finds | best 2 % "
+        "| time, in networks | random search finds best 2 % | p | p, Holm | aims |"
+    )
+    print("|---|---|---|---|---|---|---|---|---|---|---|")
+    for row, p in zip(rows, holm([row.p for row in rows]), strict=True):
+        number = len(row.ranks)
+        shares = row.tau / ceilings[0], row.upper / ceilings[1]
+        aims = [
+            shares[0] >= 0.8 and shares[1] >= 0.7,
+            row.hits / number >= second - 0.1,
+            p < 0.05,
         ]
-        p = float(wilcoxon(gains, alternative="greater").pvalue) if any(gains) else 1.0
-        rows.append({"strategy": name, "tau": taus, "upper": halves, "ranks": ranks, "p": p})
+        raw = "" if row.evaluated is None else "{:.2f}, {:.2f}".format(*row.evaluated)
+        met = " ".join(name for name, met in zip(("order", "find", "p"), aims, strict=True) if met)
         print(
-            f"| {name} | {median(taus):.2f} | {median(taus) / ceiling[0]:.2f} "
-            f"| {median(halves):.2f} | {sorted(ranks)} | {p:.3f} |",
-            flush=True,
+            f"| {row.name} | {row.tau:.2f} ({shares[0]:.2f}) | {row.upper:.2f} ({shares[1]:.2f}) "
+            f"| {raw} | {' '.join(map(str, row.ranks))} | {row.hits} of {number} "
+            f"| {row.step:.1f}, {row.networks} | {row.by_chance:.0%} | {row.p:.2g} | {p:.2g} "
+            f"| {'all' if all(aims) else met or 'none'} |"
         )
-    if out is not None:
-        out.write_text(json.dumps({"ceiling": ceiling, "rows": rows}, indent=1) + "\n")
+    cost = problem.costs.astype(float)
+    largest = problem.place[cost == cost.max()]
+    agrees, above = agreement(problem, [cost])
+    print(
+        f"| {BASELINE} | {agrees:.2f} ({agrees / ceilings[0]:.2f}) | {above:.2f} | | "
+        f"{largest.min()} to {largest.max()}, mean {largest.mean():.1f} | | 0 | | | | |"
+    )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("what", nargs="?", choices=["table", "report"], default="report")
+    parser.add_argument("what", nargs="?", choices=["run", "report"], default="report")
+    parser.add_argument("--problems", nargs="+", choices=PROBLEMS, default=["two", "signs"])
     parser.add_argument("--strategies", nargs="+", choices=STRATEGIES, default=list(STRATEGIES))
-    parser.add_argument("--seeds", type=int, default=SEEDS)
-    parser.add_argument("--out", type=Path, help="also write the figures there, as JSON")
+    parser.add_argument("--seeds", type=int, nargs="+", default=list(range(SEEDS)))
+    parser.add_argument("--cache", type=Path, default=Path("build/oneshot"))
     arguments = parser.parse_args()
     use_one_thread()
-    if arguments.what == "table":
-        make_table()
+    if arguments.what == "run":
+        run_all(arguments.cache, arguments.problems, arguments.strategies, arguments.seeds)
     else:
-        report(arguments.strategies, arguments.seeds, arguments.out)
+        for name in arguments.problems:
+            if PROBLEMS[name].file.exists():
+                report(arguments.cache, PROBLEMS[name], arguments.strategies)
+            else:
+                print(f"{name}: no table; python -m benchmarks.oneshot_problems {name} makes it")
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ thousand trials read from SQLite, until the next one begins. *Regret* is how far
 is from the known optimum of a problem. One is synthetic, over the labels of ProxylessNAS: every
 value of a label is worth a normal number, and an architecture the sum over its active labels. A
 depth that opens further labels is worth trying only if these are well chosen. The other is a
-table of 243 networks that were trained on digits (see ``benchmarks.oneshot_quality``), where a
+table of 243 networks that were trained on digits (see ``benchmarks.oneshot_problems``), where a
 trial tells the validation accuracy of one training, and the truth is the mean test accuracy.
 """
 
@@ -41,7 +41,7 @@ from benchmarks._measure import (
     write_json,
 )
 from benchmarks._nni import ROOT, NniMissingError, nni_python
-from benchmarks.oneshot_quality import ARCHS, DATA, Digits
+from benchmarks.oneshot_problems import PROBLEMS as ONE_SHOT
 from nas_space.hub import ProxylessNAS
 from nas_space.mutable import Sample
 from nas_space.strategy import (
@@ -243,20 +243,19 @@ class Tabular:
     """
 
     def __init__(self, seed: int) -> None:
-        table = json.loads(DATA.read_text())
-        validation, test = (np.array(table[split]) for split in ("validation", "test"))
-        self.space: Any = Digits()
-        trained = np.random.default_rng(seed).integers(3, size=len(ARCHS))
-        self.told = validation[np.arange(len(ARCHS)), trained]
-        self.mean = test.mean(1)
+        digits = ONE_SHOT["digits"]
+        self.space: Any = digits.space()
+        trained = np.random.default_rng(seed).integers(3, size=len(digits.archs))
+        self.told = digits.validation[np.arange(len(digits.archs)), trained]
+        self.archs, self.mean = digits.archs, digits.truth
         self.optimum = float(self.mean.max())
 
     def __call__(self, _network: object, arch: Sample) -> float:
-        return float(self.told[ARCHS.index(dict(arch))])
+        return float(self.told[self.archs.index(dict(arch))])
 
     def truth(self, arch: Sample) -> float:
         """The mean test accuracy of the three trainings."""
-        return float(self.mean[ARCHS.index(dict(arch))])
+        return float(self.mean[self.archs.index(dict(arch))])
 
 
 PROBLEMS: dict[str, Callable[[int], Additive | Tabular]] = {

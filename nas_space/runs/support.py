@@ -283,7 +283,8 @@ def _checked(space: Any, strategy: Strategy) -> Callable[[], Any]:
 def tries() -> Iterator[tuple[str, dict[str, Support]]]:
     """For one primitive after another, how every strategy of a name got along with it."""
     few: dict[str, dict[str, Any]] = {
-        name: {"candidates": 2, "calibration_batches": 1} for name in ("enas", "random-path")
+        name: {"candidates": 2, "calibration_batches": 1}
+        for name in ("enas", "proxyless", "random-path")
     }
     for primitive in PRIMITIVES:
         yield (

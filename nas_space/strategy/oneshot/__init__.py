@@ -9,6 +9,7 @@ from .penalty import Penalty
 from .policy import Policy, most_likely
 from .proxyless import Proxyless
 from .random_path import RandomOneShot, Sandwich
+from .ranking import MainEffects, Ranking
 from .rewards import advantage
 from .run import OneShotProgress, Run
 
@@ -17,6 +18,7 @@ __all__ = [
     "ENAS",
     "ONE_SHOT",
     "GumbelDARTS",
+    "MainEffects",
     "OneShot",
     "OneShotName",
     "OneShotProgress",
@@ -24,6 +26,7 @@ __all__ = [
     "Policy",
     "Proxyless",
     "RandomOneShot",
+    "Ranking",
     "Run",
     "Sandwich",
     "advantage",

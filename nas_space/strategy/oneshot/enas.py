@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -15,6 +15,7 @@ from ...mutable import Sample
 from .algorithm import OneShot
 from .controller import Controller
 from .penalty import Penalty
+from .ranking import INTERACTIONS, Ranking
 from .rewards import advantage
 from .run import Run
 
@@ -43,10 +44,8 @@ class ENAS(OneShot):
         How long the baseline of the rewards remembers: it is their moving average.
     hidden_size, tanh_constant
         As of :class:`Controller`.
-    candidates
-        How many architectures are drawn and evaluated to find the best.
-    calibration_batches
-        Training batches from which each of them gets its batch-norm statistics.
+    candidates, calibration_batches, interactions
+        How the best is found in the end: as of :class:`Ranking`, to which the controller proposes.
     penalty
         What architectures cost, taken off the reward: a :class:`Penalty`, or a dictionary of
         its arguments.
@@ -75,15 +74,13 @@ class ENAS(OneShot):
         tanh_constant: float | None = 2.5,
         candidates: int = 64,
         calibration_batches: int = 4,
+        interactions: float = INTERACTIONS,
         penalty: Penalty | Mapping[str, Any] | None = None,
         **arguments: Any,
     ) -> None:
         super().__init__(**arguments)
-        if batches_per_update < 1 or candidates < 1 or calibration_batches < 1:
-            raise UsageError(
-                "batches_per_update >= 1, candidates >= 1 and calibration_batches >= 1 must hold, "
-                f"but got ({batches_per_update=}, {candidates=}, {calibration_batches=})"
-            )
+        if batches_per_update < 1:
+            raise UsageError(f"batches_per_update must be at least 1, but got {batches_per_update}")
         if not 0 <= baseline_decay < 1:
             raise UsageError(f"0 <= baseline_decay < 1 must hold, but got {baseline_decay}")
         self.batches_per_update = batches_per_update
@@ -93,8 +90,7 @@ class ENAS(OneShot):
         self.baseline_decay = baseline_decay
         self.hidden_size = hidden_size
         self.tanh_constant = tanh_constant
-        self.candidates = candidates
-        self.calibration_batches = calibration_batches
+        self.ranking = Ranking(candidates, calibration_batches, interactions)
         self.penalty = Penalty.of(penalty)
 
     def policy(self, run: Run) -> tuple[nn.Module, Optimizer]:
@@ -140,12 +136,9 @@ class ENAS(OneShot):
 
     def rank(self, run: Run, k: int) -> list[Sample]:
         generator = run.generator("candidates")
-        found: dict[str, Sample] = {}
-        wanted = max(k, self.candidates)
+
+        def drawn(wanted: int) -> Iterator[Sample]:
+            return (run.policy.draw(run.space, generator).arch for _ in range(10 * wanted))
+
         with torch.no_grad():
-            for _ in range(10 * wanted):
-                arch = run.policy.draw(run.space, generator).arch
-                found.setdefault(run.network.arch_id(arch), arch)
-                if len(found) == wanted:
-                    break
-        return run.by_evaluation(list(found.values()), self.calibration_batches, self.penalty)
+            return self.ranking.rank(run, k, drawn, penalty=self.penalty)

@@ -10,8 +10,10 @@ import torch
 from torch import Tensor
 
 from ...errors import UsageError
+from ...mutable import Sample
 from ...nn.decisions import Gated
 from .differentiable import Differentiable
+from .ranking import INTERACTIONS, Ranking
 from .rewards import advantage
 from .run import Run
 
@@ -29,6 +31,9 @@ class Proxyless(Differentiable):
         drawn, and its probability follows its reward, the main metric.
     baseline_decay
         How long the baseline of the rewards remembers: it is their moving average.
+    candidates, calibration_batches, interactions
+        How the best is found in the end: as of :class:`Ranking`, to which the policy proposes what
+        is most likely.
     arguments
         As of :class:`Differentiable`.
 
@@ -44,6 +49,9 @@ class Proxyless(Differentiable):
         *,
         form: Literal["gradient", "reinforce"] = "gradient",
         baseline_decay: float = 0.9,
+        candidates: int = 64,
+        calibration_batches: int = 4,
+        interactions: float = INTERACTIONS,
         **arguments: Any,
     ) -> None:
         super().__init__(**arguments)
@@ -53,6 +61,7 @@ class Proxyless(Differentiable):
             raise UsageError(f"0 <= baseline_decay < 1 must hold, but got {baseline_decay}")
         self.form = form
         self.baseline_decay = baseline_decay
+        self.ranking = Ranking(candidates, calibration_batches, interactions)
 
     def check(self, space: Any) -> None:
         if self.form == "gradient":
@@ -65,6 +74,12 @@ class Proxyless(Differentiable):
     def path(self, run: Run) -> AbstractContextManager[Any]:
         generator = run.generator("path")
         return run.along(run.preferred(lambda: run.policy.arch(run.policy.draw(generator))))
+
+    def rank(self, run: Run, k: int) -> list[Sample]:
+        def likely(wanted: int) -> list[Sample]:
+            return Differentiable.rank(self, run, wanted)
+
+        return self.ranking.rank(run, k, likely, penalty=self.penalty)
 
     def learn(self, run: Run) -> Mapping[str, Any]:
         return self._by_gates(run) if self.form == "gradient" else self._by_reward(run)

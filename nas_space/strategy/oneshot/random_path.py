@@ -16,6 +16,7 @@ from ...profiler import params
 from ...training.distillation import distillation_of, relative_error
 from ...training.forward import recorded_calls, tensors_of
 from .algorithm import OneShot
+from .ranking import INTERACTIONS, Ranking
 from .run import Run
 
 __all__ = ["RandomOneShot", "Sandwich"]
@@ -41,10 +42,9 @@ class RandomOneShot(OneShot):
         trained to do what that one does; the mean of their gradients (BigNAS).
     between
         Random paths of the sandwich.
-    candidates
-        How many architectures are evaluated to find the best.
-    calibration_batches
-        Training batches from which each of them gets its batch-norm statistics.
+    candidates, calibration_batches, interactions
+        How the best is found in the end: as of :class:`Ranking`, which evaluates as many random
+        architectures as others that it then takes to be good.
     arguments
         As of :class:`OneShot`.
 
@@ -67,21 +67,18 @@ class RandomOneShot(OneShot):
         between: int = 2,
         candidates: int = 64,
         calibration_batches: int = 4,
+        interactions: float = INTERACTIONS,
         **arguments: Any,
     ) -> None:
         super().__init__(**arguments)
         if paths not in ("uniform", "fair", "sandwich"):
             raise UsageError(f"paths must be 'uniform', 'fair' or 'sandwich', but got {paths!r}")
-        if between < 0 or candidates < 1 or calibration_batches < 1:
-            raise UsageError(
-                "between >= 0, candidates >= 1 and calibration_batches >= 1 must hold, but got "
-                f"({between=}, {candidates=}, {calibration_batches=})"
-            )
+        if between < 0:
+            raise UsageError(f"between must be at least 0, but got {between}")
         self.filter = filter
         self.paths = paths
         self.between = between
-        self.candidates = candidates
-        self.calibration_batches = calibration_batches
+        self.ranking = Ranking(candidates, calibration_batches, interactions)
 
     def check(self, space: Any) -> None:
         if self.paths != "fair":
@@ -149,14 +146,10 @@ class RandomOneShot(OneShot):
         return loss / share
 
     def rank(self, run: Run, k: int) -> list[Sample]:
-        found: dict[str, Sample] = {}
-        wanted = max(k, self.candidates)
-        for place in range(10 * wanted):
-            arch = run.space.canonical(self._drawn(run, f"candidate/{place}"))
-            found.setdefault(run.network.arch_id(arch), arch)
-            if len(found) == wanted:
-                break
-        return run.by_evaluation(list(found.values()), self.calibration_batches)
+        def drawn(wanted: int) -> Iterator[Sample]:
+            return (self._drawn(run, f"candidate/{place}") for place in range(10 * wanted))
+
+        return self.ranking.rank(run, k, drawn, allowed=self.filter)
 
 
 class Sandwich(RandomOneShot):

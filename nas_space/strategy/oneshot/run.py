@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
@@ -27,7 +26,6 @@ from ...training.randomness import (
 )
 from ...training.weights import check_fit
 from .algorithm import OneShot
-from .penalty import Penalty
 from .policy import allowed_codes, over_time
 from .trainer import SharedWeightsTrainer
 
@@ -407,30 +405,19 @@ class Run:
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
 
-    def by_evaluation(
-        self, archs: list[Sample], batches: int, penalty: Penalty | None = None
-    ) -> list[Sample]:
-        """Architectures by the validation metric of what they freeze to, the best first.
+    def fitness(self, arch: Mapping[str, Any], batches: int) -> float:
+        """Return the validation metric of what an architecture freezes to; more is better.
 
         Parameters
         ----------
-        archs
-            The architectures.
+        arch
+            The architecture.
         batches
-            Of the training data, for batch-norm statistics.
-        penalty
-            What costs take off the metric.
+            Of the training data, from which it gets its batch-norm statistics.
         """
-        scored = []
-        for place, arch in enumerate(archs):
-            network = self.network.freeze(arch)
-            recalibrate(network, self.task, batches=batches, fabric=self.fabric, seed=self.seed)
-            scores = evaluate(network, self.task, "validation", fabric=self.fabric)
-            fitness = self.task.fitness(scores)
-            if penalty is not None:
-                fitness = penalty.rewarded(fitness, penalty.cost(arch))
-            scored.append((math.inf if math.isnan(fitness) else -fitness, place))
-        return [archs[place] for _, place in sorted(scored)]
+        network = self.network.freeze(arch)
+        recalibrate(network, self.task, batches=batches, fabric=self.fabric, seed=self.seed)
+        return self.task.fitness(evaluate(network, self.task, "validation", fabric=self.fabric))
 
     # -- what was found ----------------------------------------------------------------------
 

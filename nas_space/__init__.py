@@ -89,6 +89,7 @@ _PARTS = frozenset(
         "cli",
         "compression",
         "errors",
+        "executors",
         "extensions",
         "hub",
         "interop",

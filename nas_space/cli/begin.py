@@ -27,7 +27,20 @@ SETTINGS = ("space", "arguments", "data", "budgets", "costs", "latency_table", "
 
 _SHARED, _SINGLY = "With shared weights", "With each candidate trained by itself"
 
-WorkersOption = Annotated[int, typer.Option(min=1, help="Processes that evaluate side by side.")]
+WorkersOption = Annotated[
+    int | None,
+    typer.Option(
+        min=1, help="How many trials are evaluated at once, each in a process of its own.",
+        show_default="1, or as the executor says",
+    ),
+]  # fmt: skip
+ExecutorOption = Annotated[
+    str | None,
+    typer.Option(
+        help="What evaluates trials: dask://host:port, ray://host:port, ray, or slurm.",
+        show_default="this machine",
+    ),
+]
 TrialsOption = Annotated[
     int | None,
     typer.Option(
@@ -84,7 +97,8 @@ def search(
         ),
     ] = None,
     trials: TrialsOption = None,
-    workers: WorkersOption = 1,
+    workers: WorkersOption = None,
+    executor: ExecutorOption = None,
     device: Annotated[
         str | None, typer.Option(help="auto, cpu, cuda, cuda:0, ...", show_default="auto")
     ] = None,
@@ -212,7 +226,9 @@ def search(
         "name": name,
     }
     given, plan = ({k: v for k, v in d.items() if v is not None} for d in (given, plan))
-    limits = {"workers": workers, "timeout": timeout, "failures": failures}
+    limits = {
+        "workers": workers, "executor": executor, "timeout": timeout, "failures": failures,
+    }  # fmt: skip
     _go(out, given, plan, limits, resume=again, quiet=quiet)
 
 
@@ -222,7 +238,8 @@ def resume(
         int | None,
         typer.Option(min=1, help="In all, those that are done included.", show_default="as before"),
     ] = None,
-    workers: WorkersOption = 1,
+    workers: WorkersOption = None,
+    executor: ExecutorOption = None,
     device: Annotated[
         str | None, typer.Option(help="auto, cpu, cuda, cuda:0, ...", show_default="as before")
     ] = None,
@@ -249,7 +266,9 @@ def resume(
             raise UsageError(f"{run} compresses a network: it tries as many as it was begun with")
         go(lambda: CompressionRun.stored(run, stored.settings, **given), run, quiet=quiet)
         return
-    limits = {"workers": workers, "timeout": timeout, "failures": failures}
+    limits = {
+        "workers": workers, "executor": executor, "timeout": timeout, "failures": failures,
+    }  # fmt: skip
     _go(run, given, plan, limits, resume=True, quiet=quiet)
 
 

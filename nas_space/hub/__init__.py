@@ -13,6 +13,7 @@ if TYPE_CHECKING:
         RelativePosition2D,
         RelativePositionSelfAttention,
     )
+    from .configurations import Configuration, read_configuration, write_configuration
     from .mobile import (
         ConvBNReLU,
         DepthwiseSeparableConv,
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
         NASNetSpace,
         PNASSpace,
     )
+    from .ofa import BottleneckD, OFAMobileNetV3Space, OFAResNetSpace
     from .proxylessnas import ProxylessNAS
     from .searched import SearchedSpace
     from .shufflenet import ShuffleNetBlock, ShuffleNetSpace
@@ -46,9 +48,11 @@ __all__ = [
     "AmoebaNetSpace",
     "AutoFormer",
     "AutoformerSpace",
+    "BottleneckD",
     "CellSpace",
     "CompactDepthwiseSeparableConv",
     "CompactInvertedResidual",
+    "Configuration",
     "ConvBNReLU",
     "DARTSSpace",
     "DepthwiseSeparableConv",
@@ -58,6 +62,8 @@ __all__ = [
     "NASNetSpace",
     "NasBench201",
     "NasBenchMacro",
+    "OFAMobileNetV3Space",
+    "OFAResNetSpace",
     "PNASSpace",
     "ProxylessNAS",
     "RelativePosition2D",
@@ -67,9 +73,11 @@ __all__ = [
     "ShuffleNetSpace",
     "SqueezeExcite",
     "inverted_residual_choice_builder",
+    "read_configuration",
     "reset_parameters",
     "same_width",
     "simplify_sequential",
+    "write_configuration",
 ]
 
 __getattr__, __dir__ = lazily(__name__)

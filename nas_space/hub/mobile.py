@@ -72,10 +72,11 @@ class ConvBNReLU(nn.Sequential):
     in_channels, out_channels, kernel_size, stride, groups, dilation
         As of a convolution; any may be an expression.
     norm_layer
-        Makes the normalisation of a number of channels; batch norm by default.  The
-        convolution has a bias exactly when this makes an identity.
+        Makes the normalisation of a number of channels; batch norm by default.
     activation_layer
         Makes the activation, called with ``inplace=True``; ReLU6 by default.
+    bias
+        Whether the convolution has one: by default, where the normalisation is an identity.
 
     Examples
     --------
@@ -93,6 +94,7 @@ class ConvBNReLU(nn.Sequential):
         norm_layer: NormLayer | None = None,
         activation_layer: ActivationLayer | None = None,
         dilation: MaybeIntChoice = 1,
+        bias: bool | None = None,
     ) -> None:
         super().__init__(
             *_conv_norm_activation(
@@ -104,6 +106,7 @@ class ConvBNReLU(nn.Sequential):
                 norm_layer,
                 activation_layer,
                 dilation,
+                bias,
             )
         )
 
@@ -117,6 +120,7 @@ def _conv_norm_activation(
     norm_layer: NormLayer | None = None,
     activation_layer: ActivationLayer | None = None,
     dilation: MaybeIntChoice = 1,
+    bias: bool | None = None,
 ) -> Iterator[nn.Module]:
     """The layers of a :class:`ConvBNReLU`, which larger blocks hold without it."""
     norm = (norm_layer or MutableBatchNorm2d)(out_channels)
@@ -128,7 +132,7 @@ def _conv_norm_activation(
         (kernel_size - 1) // 2 * dilation,
         dilation=dilation,
         groups=groups,
-        bias=isinstance(norm, nn.Identity),
+        bias=isinstance(norm, nn.Identity) if bias is None else bias,
     )
     activation = (activation_layer or nn.ReLU6)(inplace=True)
     return simplify_sequential([convolution, norm, activation])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, ClassVar, Literal
 
@@ -29,6 +29,7 @@ from .mobile import (
     InvertedResidual,
     reset_parameters,
 )
+from .published import Published
 from .published_mobilenetv3 import MOBILENETV3
 from .searched import SearchedSpace
 
@@ -148,13 +149,13 @@ class MobileNetV3Space(SearchedSpace):
     ===================  =====================================  ====================
     label                values                                 chosen for
     ===================  =====================================  ====================
-    ``stem_ks``          3, 5                                   the stem's kernel
+    ``stem_ks``          ``stem_kernel_sizes``                  the stem's kernel
     ``s0_width_mult``    ``width_multipliers``                  the stem and stage 0
     ``s<k>_width_mult``  ``width_multipliers``                  stage, or head, ``k``
-    ``s0_i0_ks``         3, 5, 7                                stage 0's kernel
+    ``s0_i0_ks``         ``first_kernel_sizes``                 stage 0's kernel
     ``s<k>_depth``       ``depth_range``                        stage ``k``
     ``s<k>_i<i>_exp``    ``expand_ratios``                      block ``i`` of it
-    ``s<k>_i<i>_ks``     3, 5, 7                                block ``i`` of it
+    ``s<k>_i<i>_ks``     ``kernel_sizes``                       block ``i`` of it
     ``s<k>_i<i>_se``     ``identity``, ``se``                   where it is optional
     ===================  =====================================  ====================
 
@@ -193,6 +194,10 @@ class MobileNetV3Space(SearchedSpace):
         Before the classifier.
     bn_eps, bn_momentum
         Of the batch norms.
+    stem_kernel_sizes, first_kernel_sizes, kernel_sizes
+        Of the stem, of stage 0, and of searched blocks; where there is one, there is no label.
+    head_bias
+        Whether the last convolution, which no norm follows, has a bias.
 
     Raises
     ------
@@ -215,7 +220,7 @@ class MobileNetV3Space(SearchedSpace):
     torch.Size([2, 10])
     """
 
-    published = MOBILENETV3
+    published: ClassVar[Mapping[str, Published]] = MOBILENETV3
     # Stage 0 has no depth to choose, but published architectures give one.
     example_shape: ClassVar[tuple[int, ...]] = (3, 224, 224)
     retired_labels: ClassVar[dict[str, Any]] = {"s0_depth": 1}
@@ -240,6 +245,11 @@ class MobileNetV3Space(SearchedSpace):
         dropout_rate: float = 0.2,
         bn_eps: float = 1e-3,
         bn_momentum: float = 0.1,
+        *,
+        stem_kernel_sizes: Sequence[int] = (3, 5),
+        first_kernel_sizes: Sequence[int] = (3, 5, 7),
+        kernel_sizes: Sequence[int] = (3, 5, 7),
+        head_bias: bool = True,
     ) -> None:
         super().__init__()
         if len(base_widths) < 5:
@@ -255,6 +265,7 @@ class MobileNetV3Space(SearchedSpace):
         _check_names("squeeze_excite", squeeze_excite, _EXCITATIONS)
         self.depth_range = _depths(depth_range, blocks - 3)
         self.expand_ratios = list(expand_ratios)
+        self.kernel_sizes = list(kernel_sizes)
         self.se_from_exp = se_from_exp
         # The stem and stage 0 share one multiplier.
         self.widths: list[MaybeIntChoice] = [
@@ -262,23 +273,30 @@ class MobileNetV3Space(SearchedSpace):
             for index, width in enumerate(base_widths)
         ]
         with blank_layers():
-            self._build(squeeze_excite, stride, [_ACTIVATIONS[name] for name in activation])
+            stem = _one_of(stem_kernel_sizes, "stem_ks")
+            first = _one_of(first_kernel_sizes, "s0_i0_ks")
+            acts = [_ACTIVATIONS[name] for name in activation]
+            self._build(squeeze_excite, stride, acts, stem, first, head_bias)
             head = MutableLinear(self.widths[-1], num_labels)
             self.classifier = nn.Sequential(nn.Dropout(dropout_rate), head)
         reset_parameters(self, bn_momentum=bn_momentum, bn_eps=bn_eps)
         _draw_biases(self)
 
     def _build(
-        self, excitation: Sequence[str], stride: Sequence[int], acts: Sequence[type[nn.Module]]
+        self,
+        excitation: Sequence[str],
+        stride: Sequence[int],
+        acts: Sequence[type[nn.Module]],
+        stem_kernel: Any,
+        first_kernel: Any,
+        head_bias: bool,
     ) -> None:
         widths = self.widths
-        self.stem = ConvBNReLU(
-            3, widths[0], Categorical([3, 5], label="stem_ks"), stride[0], activation_layer=acts[0]
-        )
+        self.stem = ConvBNReLU(3, widths[0], stem_kernel, stride[0], activation_layer=acts[0])
         first = CompactDepthwiseSeparableConv(
             widths[0],
             widths[1],
-            Categorical([3, 5, 7], label="s0_i0_ks"),
+            first_kernel,
             stride[1],
             squeeze_excite=self._excitation(excitation[0], "s0_i0_se"),
             activation_layer=acts[1],
@@ -299,6 +317,7 @@ class MobileNetV3Space(SearchedSpace):
             stride=stride[-1],
             norm_layer=nn.Identity,
             activation_layer=acts[-1],
+            bias=head_bias,
         )
         self.blocks = nn.Sequential(first, *stages, mix, nn.AdaptiveAvgPool2d(1), last)
 
@@ -310,7 +329,7 @@ class MobileNetV3Space(SearchedSpace):
             self.widths[stage if index == 0 else stage + 1],
             self.widths[stage + 1],
             Categorical(self.expand_ratios, label=f"{label}_exp"),
-            Categorical([3, 5, 7], label=f"{label}_ks"),
+            _one_of(self.kernel_sizes, f"{label}_ks"),
             stride if index == 0 else 1,
             squeeze_excite=self._excitation(excitation, f"{label}_se"),
             activation_layer=activation,
@@ -346,6 +365,10 @@ def _multiplier(width_multipliers: Sequence[float] | float, stage: int) -> Any:
     if isinstance(width_multipliers, (int, float)):
         return width_multipliers
     return Categorical(width_multipliers, label=f"s{stage}_width_mult")
+
+
+def _one_of(values: Sequence[int], label: str) -> Any:
+    return values[0] if len(values) == 1 else Categorical(list(values), label=label)
 
 
 def _depths(depth_range: Any, stages: int) -> list[tuple[int, int]]:

@@ -114,6 +114,18 @@ SPACES: dict[str, Entry] = {
         103_367_707_243_686_950_400_000,
         ("darts-v1", "darts-v2", "p-darts", "pc-darts", "snas"),
     ),
+    "ofa-mobilenetv3": Entry(
+        ".ofa:OFAMobileNetV3Space",
+        {"width_mult": 0.25, "expand_ratios": (2, 3), "depths": (1, 2), "kernel_sizes": (3, 5)},
+        45,
+        21_758_655_492_572_485_851,
+    ),
+    "ofa-resnet50d": Entry(
+        ".ofa:OFAResNetSpace",
+        {"base_widths": (16, 32, 64, 96, 128), "depths": (0, 1)},
+        29,
+        2_458_914_796_962,
+    ),
     "pnas": Entry(".nasnet:PNASSpace", _CELLS, 42, 4_647_516_974_116_161_337_058_918_400_000),
     "nas-bench-201": Entry(".nas_bench_201:NasBench201", {"num_modules_per_stack": 1}, 6, 15_625),
     "nas-bench-macro": Entry(".nas_bench_macro:NasBenchMacro", {"init_channels": 8}, 8, 6_561),

@@ -409,9 +409,6 @@ def _questionable(tree: ast.AST) -> Iterator[Finding]:
                     )
 
 
-_CONVERTING = frozenset({"float", "int", "round"})
-
-
 def _goes_through_modules(node: ast.For) -> bool:
     return any(
         isinstance(part, ast.Attribute) and part.attr in {"modules", "named_modules", "children"}
@@ -420,20 +417,19 @@ def _goes_through_modules(node: ast.For) -> bool:
 
 
 def _numbers_of_layers(loop: ast.For) -> Iterator[Finding]:
-    """Yield where the sizes of layers that a loop goes through must be plain numbers."""
+    """Yield where the sizes of layers that a loop goes through are no plain numbers."""
     for node in ast.walk(loop):
         if not isinstance(node, ast.Call):
             continue
         name, variable = ast.unparse(node.func), (ast.Name, ast.Attribute)
-        if (name.startswith(("math.", "np.", "numpy.")) or name in _CONVERTING) and any(
+        if (name.startswith(("np.", "numpy.")) or name == "int") and any(
             isinstance(part, variable) for each in node.args for part in ast.walk(each)
         ):
             yield Finding(
                 node.lineno,
                 f"'{ast.unparse(node)}' needs a plain number, but sizes of elastic layers are "
                 "expressions",
-                "take nas_space.mutable.bounds(size)[1], that of their weights, or call "
-                "nas_space.hub.reset_parameters(model)",
+                "for initial weights take float(size), that of the largest weights, or math.sqrt",
             )
 
 

@@ -11,6 +11,7 @@ from .expression import MutableExpression, apply
 from .labels import auto_label
 from .mutable import LabeledMutable, Mutable, Values
 from .node import ActiveValues, Leaf, Node
+from .printing import brief
 from .symbols import MutableSymbol
 
 __all__ = ["Constraint", "ExpressionConstraint", "Marker", "MutableAnnotation"]
@@ -108,6 +109,25 @@ class Constraint(MutableAnnotation):
         return self.marker if needed is None else apply("tuple", needed, self.marker)
 
 
+_NUMBERS = frozenset(
+    {"add", "sub", "sum", "neg", "abs", "truediv", "floordiv", "mod", "pow", "round", "lookup"}
+)
+"""Operators whose values are numbers, so that they hold no condition.
+
+A product of conditions holds where all do, and their largest where any does.
+"""
+
+
+def _is_number(expression: Node) -> bool:
+    """Whether an expression is a number by its form, as a cost that is compared with nothing."""
+    if expression.operator is not None:
+        return expression.operator.name in _NUMBERS
+    values = getattr(expression, "values", None)
+    return isinstance(expression, MutableSymbol) and not (
+        values is not None and all(value in (0, 1) for value in values)
+    )
+
+
 class ExpressionConstraint(Constraint):
     """A condition that an expression says: it must be true.
 
@@ -131,6 +151,11 @@ class ExpressionConstraint(Constraint):
             raise ExpressionError(
                 f"a constraint needs an expression over labels, but got {expression!r}, which is "
                 "the same for every architecture"
+            )
+        if _is_number(expression):
+            raise ExpressionError(
+                f"a condition holds or not, but {brief(expression)} is a number: compare it, as in "
+                "cost <= 3e8"
             )
         super().__init__(label=label)
         self.expression = expression

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from types import FrameType
 from typing import Any, Generic, NoReturn, Protocol, TypeVar, cast, runtime_checkable
 
 import numpy as np
 
 from ..errors import ExpressionError, UsageError
+from .context_stack import Entered
 from .factor_sum import FactorSum
 from .lazy import evaluate
 from .mutable import Mutable, Values
@@ -18,9 +19,12 @@ from .operators import ATOM, LOOKUP, OPERATORS, Operator
 from .pickling import flatten, rebuild
 from .printing import show
 
-__all__ = ["Batch", "MutableExpression", "apply", "refuse_hidden"]
+__all__ = ["PLAIN_NUMBERS", "Batch", "MutableExpression", "apply", "refuse_hidden"]
 
 T_co = TypeVar("T_co", covariant=True)
+
+PLAIN_NUMBERS: Entered[Callable[[Any], float]] = Entered("plain_numbers")
+"""What gives the plain number that an expression stands for, where there is one."""
 
 _LONGEST = 2000
 """Sub-expressions that print longer than this are abbreviated, to their title if they have one."""
@@ -150,9 +154,8 @@ class MutableExpression(Node, Mutable, Generic[T_co]):
     def _refuse_number(self) -> NoReturn:
         raise ExpressionError(
             f"a plain number is needed here, but {self} differs between architectures; inside "
-            "forward use nas_space.active(...), inside a constructor ensure_frozen(...), to "
-            "initialise the weights of a built layer nas_space.mutable.bounds(...)[1], of the size "
-            "that they have, and for a conversion "
+            "forward use nas_space.active(...), for the initial weights of a space float(...) in "
+            "its constructor, and for a conversion "
             f"MutableExpression.to_int(...) or .to_float(...){_plain_layer_hint()}"
         )
 
@@ -162,8 +165,12 @@ class MutableExpression(Node, Mutable, Generic[T_co]):
     def __int__(self) -> NoReturn:
         self._refuse_number()
 
-    def __float__(self) -> NoReturn:
-        self._refuse_number()
+    def __float__(self) -> float:
+        read = PLAIN_NUMBERS.last()
+        if read is None:
+            self._refuse_number()
+        number: float = read(self)
+        return number
 
     # Its length differs between architectures. Not a method that raises: it is no Iterable.
     __iter__ = None

@@ -18,10 +18,11 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import DomainError
-from ..mutable import bounds
+from ..mutable import MutableExpression, bounds
 from ..mutable.context_stack import Entered
 from ..mutable.expression import apply
 from ..mutable.node import Node
+from ..mutable.operators import OPERATORS
 from .activation import current, required
 from .blueprint import (
     REFUSALS,
@@ -173,7 +174,7 @@ class ElasticModule(ParametrizedModule):
         self.derive(self)
         for name, value in arguments.items():
             if expressions_in(value) and name in self.__dict__:
-                setattr(self, name, value)
+                setattr(self, name, _as_kept(value, self.__dict__[name]))
 
     def _init_plain(self, arguments: dict[str, Any], factory: dict[str, Any]) -> None:
         on_meta = {**factory, "device": "meta"} if "device" in factory else {}
@@ -263,7 +264,10 @@ class ElasticModule(ParametrizedModule):
                 wanted = [*self.blueprint.wanted, *self.blueprint.atoms]
                 known = dict(zip(wanted, activation.values(apply("tuple", *wanted)), strict=True))
                 return vars(self.stand_in(known.__getitem__))[name]
-        return super().__getattr__(name)
+        found = super().__getattr__(name)
+        if isinstance(found, Node) and found.operator is OPERATORS["tuple"]:
+            return found.arguments  # as the plain layer keeps it
+        return found
 
     def run(self, values: Any, *args: Any, **kwargs: Any) -> Any:
         """Return the output of the layer with the shape that it has under some values."""
@@ -415,6 +419,16 @@ def _as_it_runs(
         # Without gradients, too, torch chooses kernels by this.
         part = part.detach().requires_grad_()
     return parameter, cut, part
+
+
+def _as_kept(value: Any, kept: Any) -> Any:
+    """Return an argument of expressions as the plain layer keeps it: torch makes tuples of some."""
+    if not isinstance(kept, tuple):
+        return value
+    if isinstance(value, MutableExpression):
+        several = isinstance(value.robust_default(), (tuple, list))
+        value = [value[place] if several else value for place in range(len(kept))]
+    return apply("tuple", *value)
 
 
 def _nothing_to_reset(*_: Any) -> None:

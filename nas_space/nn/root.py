@@ -30,9 +30,17 @@ from ..tables.feasibility import check_feasible
 from ..tables.model import root_of
 from .construction import inside_space, slim
 from .freezing import freezes_itself
+from .initial_weights import built
 from .module import MutableModule
 from .parametrized import bound_arguments
-from .structure import ATOMS, Survey, explain_plain_layer, modules_using, refuse_misplaced
+from .structure import (
+    ATOMS,
+    Survey,
+    explain_number,
+    explain_plain_layer,
+    modules_using,
+    refuse_misplaced,
+)
 from .trial_values import CONSTRUCTED, robust
 from .validation import check_inactive, is_retired
 
@@ -61,15 +69,19 @@ class RootModule(MutableModule):
 
     @classmethod
     def construct(cls, *args: Any, **kwargs: Any) -> Any:
-        with inside_space() as outermost, cls._scope():
+        whole = slim() is None
+
+        def build(*args: Any, **kwargs: Any) -> Any:
+            with cls._scope(), _undecided() if whole and outermost else nullcontext():
+                return super(RootModule, cls).construct(*args, **kwargs)
+
+        with inside_space() as outermost:
             if not outermost:
-                return super().construct(*args, **kwargs)
-            whole = slim() is None
+                return build(*args, **kwargs)
             try:
-                with _undecided() if whole else nullcontext():
-                    space = super().construct(*args, **kwargs)
+                space = built(build, args, kwargs)
             except TypeError as error:
-                explained = explain_plain_layer(error)
+                explained = explain_plain_layer(error) or explain_number(error)
                 if explained is None:
                     raise
                 raise explained from error

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import re
 import types
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
@@ -25,6 +26,7 @@ __all__ = [
     "ATOMS",
     "BOOKKEEPING",
     "Survey",
+    "explain_number",
     "explain_plain_layer",
     "held",
     "is_plain_layer",
@@ -188,6 +190,19 @@ def explain_plain_layer(error: TypeError) -> ExpressionError | None:
                 return _use_mutable_layer(type(owner), given, [])
         traceback = traceback.tb_next
     return None
+
+
+def explain_number(error: TypeError) -> ExpressionError | None:
+    """If torch or NumPy was given an expression for a number, an error that says what to write."""
+    if isinstance(error, ExpressionError) or not _NAMES_OF_NODES.search(str(error)):
+        return None
+    return ExpressionError(
+        f"{error}: this differs between architectures; for initial weights write float(...) "
+        "around it, for all else keep the expression, or read it in forward"
+    )
+
+
+_NAMES_OF_NODES = re.compile(r"\b(MutableExpression|Categorical|Numerical)\b")
 
 
 def _expressions(names: Iterable[str], values: dict[str, Any]) -> dict[str, Any]:

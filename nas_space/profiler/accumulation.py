@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from functools import reduce
 from typing import Any
 
 import numpy as np
 from torch import nn
 
-from ..errors import DecompositionError
 from ..mutable import Mutable, MutableExpression
-from ..mutable.factor_sum import FactorSum, covered_by
-from ..mutable.factors import FALSE, Factor, TooLargeError, absorbed, merged_scope
+from ..mutable.factors import Factor, absorbed, merged_scope
 from ..mutable.node import Node
 from ..nn.structure import Survey
-from ..tables.activity import Activity
+from ..tables.lookup import lookup_expression
 from .contexts import EVERYWHERE, Context
 
 __all__ = ["Accumulator", "added", "largest", "titled"]
@@ -71,41 +68,7 @@ class Accumulator:
         # each large where the others are not.
         constant += sum(term.values.item() for term in reduced if not term.scope)
         terms = absorbed([term for term in reduced if term.scope])
-        activity = self._activity(terms)
-        found = MutableExpression.lookup(FactorSum(terms, constant, activity))
-        root = _structure(self.space)
-        if root is not None and isinstance(found, Node):
-            covered_by(root).add(found)  # by the activity of the same structure
-        return found
-
-    def _activity(self, terms: list[Factor]) -> dict[Any, Factor]:
-        """The condition under which each label is active, in the order of the structure."""
-        root = _structure(self.space)
-        if root is None:
-            return {}
-        try:
-            activity = Activity.of(root)
-        except DecompositionError:
-            return {}  # of something that no cost needs, or it would have been refused before
-        found: dict[Any, Factor] = {}
-        for leaf in activity.reach:
-            if leaf.words:
-                try:
-                    found[leaf] = activity.condition(leaf)
-                except TooLargeError:
-                    found[leaf] = reduce(Factor.__or__, _dependences(terms, leaf), FALSE)
-        return found
-
-
-def _dependences(terms: list[Factor], symbol: Any) -> list[Factor]:
-    """Where terms depend on a symbol: there it is active, or they would be the same."""
-    found = []
-    for term in terms:
-        axis = term.axes().get(symbol)
-        if axis is not None:
-            differs = (term.values != term.values.take([0], axis)).any(axis)
-            found.append(Factor(term.scope[:axis] + term.scope[axis + 1 :], differs))
-    return found
+        return lookup_expression(_structure(self.space), terms, constant)
 
 
 def _structure(space: nn.Module) -> Node | None:

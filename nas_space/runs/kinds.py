@@ -26,14 +26,18 @@ class Limits:
     Attributes
     ----------
     workers
-        Processes that evaluate trials on this machine.
+        How many trials are evaluated at once; by default one, or as the executor says.
+    executor
+        The address of what evaluates instead of processes of this machine, see
+        :func:`~nas_space.executors.executor_at`.
     timeout
         Seconds after which no further trial is begun.
     failures
         With how many failed trials the search gives up.
     """
 
-    workers: int = 1
+    workers: int | None = None
+    executor: str | None = None
     timeout: float | None = None
     failures: int | None = None
 
@@ -71,7 +75,7 @@ def _shared_weights(run: Workspace, limits: Limits) -> list[Stage]:
     return [
         one_path(run),
         random_paths(run),
-        inherited_search(run, limits.workers),
+        inherited_search(run, limits.workers, limits.executor),
         fine_tuning(run, run.plan.finalists + run.plan.rivals),
     ]
 
@@ -101,7 +105,7 @@ _SHARED_WEIGHTS = Kind(
         "learning_rate": 0.1,
         "calibration": 8,
     },
-    limits=frozenset({"workers"}),
+    limits=frozenset({"workers", "executor"}),
     compared=True,
 )
 
@@ -123,7 +127,7 @@ _TRAINED = Kind(
         "storage": None,
         "name": "search",
     },
-    limits=frozenset({"workers", "timeout", "failures"}),
+    limits=frozenset({"workers", "executor", "timeout", "failures"}),
     # More trials may be wanted, somewhere else; all else would make trials that do not compare.
     flexible=frozenset({"trials", "final_epochs"}),
 )

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from inspect import signature
 from typing import Any
 
 import optuna
 
 from ..errors import UsageError, suggest
+from ..executors import executor_at
 from ..mutable import MutableExpression, Sample
 from ..strategy import ONE_SHOT, RegularizedEvolution, Strategy, get_strategy
 from ..strategy.oneshot import OneShot, OneShotProgress, Penalty
@@ -45,7 +47,9 @@ _ONE_SHOT_OPTIONS: dict[str, dict[str, Any]] = {
 """What suits a search of minutes; the strategies' own defaults are those of papers, for days."""
 
 
-def inherited_search(run: Workspace, workers: int) -> Stage:
+def inherited_search(
+    run: Workspace, workers: int | None = None, executor: str | None = None
+) -> Stage:
     """Return the stage that evolves architectures, scored with the weights of the space.
 
     Its candidates are the best that it found, of several with the same score those of the lowest
@@ -60,8 +64,9 @@ def inherited_search(run: Workspace, workers: int) -> Stage:
     def do(on_progress: OnProgress) -> None:
         evaluate = inherited(run.task(0.0), batches=plan.calibration)
         result = _over_trials(
-            run, evaluate, strategy, on_progress, objectives=objectives, workers=workers
-        )
+            run, evaluate, strategy, on_progress, objectives=objectives, workers=workers,
+            executor=executor,
+        )  # fmt: skip
         for outcome in result.outcomes:
             run.record.add(
                 "search",
@@ -86,7 +91,12 @@ def inherited_search(run: Workspace, workers: int) -> Stage:
 
 
 def trained_search(
-    run: Workspace, *, workers: int, timeout: float | None, failures: int | None
+    run: Workspace,
+    *,
+    workers: int | None = None,
+    executor: str | None = None,
+    timeout: float | None = None,
+    failures: int | None = None,
 ) -> Stage:
     """Return the stage that trains each architecture from scratch; its candidate is the best.
 
@@ -122,6 +132,7 @@ def trained_search(
             objectives=objectives,
             name=plan.name,
             workers=workers,
+            executor=executor,
             timeout=timeout,
             failures=failures,
             pruner=pruner,
@@ -182,10 +193,13 @@ def _over_trials(
     evaluate: Callable[[Any, Sample], Any],
     strategy: Strategy,
     on_progress: OnProgress,
+    *,
+    workers: int | None,
+    executor: str | None,
     **options: Any,
 ) -> SearchResult:
     """Search the space of a run over trials, or go on with that."""
-    trials = run.plan.trials
+    trials, jobs = run.plan.trials, run.folder.work / "jobs"
 
     def show(progress: SearchProgress) -> None:
         on_progress("search", progress.done, trials, progress.findings)
@@ -200,6 +214,8 @@ def _over_trials(
         callbacks=[ShowProgress(trials, show, every=0.0)],
         keep_networks=0,  # what is found is trained further
         resume=True,
+        workers=workers,
+        executor=None if executor is None else partial(executor_at, executor, jobs, workers),
         **options,
     )
     assert isinstance(run.result, SearchResult)

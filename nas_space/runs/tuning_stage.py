@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import nn
 
-from ..study.worker import make_network
+from ..study.evaluation import make_network
 from ..training import Task, evaluate, recalibrate
 from ..training.randomness import preserved_randomness, seed_globally
 from .stage import OnProgress, Stage

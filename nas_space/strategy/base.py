@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Protocol
@@ -103,7 +103,7 @@ class SearchState:
 
     space: Searchable
     history: Sequence[Evaluated]
-    taken: frozenset[str] = frozenset()
+    taken: Set[str] = frozenset()
     number: int = 0
     seed: int = 0
     objectives: int = 1

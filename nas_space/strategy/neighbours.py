@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Set
 from itertools import islice
 from typing import Any, cast
 
@@ -164,7 +164,7 @@ def nearest(
     arch: Mapping[str, Any],
     words: Words,
     *,
-    taken: frozenset[str] = frozenset(),
+    taken: Set[str] = frozenset(),
     limit: int = 2000,
 ) -> tuple[Sample, int] | None:
     """The architecture itself, or else one near it that is allowed and not taken.

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
 
 from ..errors import UsageError
-from ..mutable import Sample
-from ..tables import Table
+from ..mutable import MutableExpression, Sample
+from ..mutable.factor_sum import FactorSum
+from ..mutable.node import Node
+from ..mutable.operators import ATOM, LOOKUP, Operator
 from .base import Evaluated
 from .candidates import beginning, normal_scores
 from .encoding import NONE, Direction, Encoding, Interactions
@@ -94,16 +96,18 @@ class Effect:
     deviation: float
 
 
-class ScoreModel(Table):
-    """A linear model of a score, as a sum of small tables: more is better.
+class ScoreModel(MutableExpression[float]):
+    """A linear model of a score, as an expression over the labels: more is better.
 
-    Its values are the posterior means, in standard deviations of the scores it was fitted to.  It
-    is a :class:`~nas_space.tables.Table`, so it goes where a cost goes: ``space.best(model,
-    maximize=True)`` is the architecture that it takes to be the best, exactly, within any budget,
-    and ``space.pareto(model, macs, maximize=(True, False))`` the trade-offs.  A label that is
-    continuous or has very many values counts there at its best value.
+    Its values are the posterior means, in standard deviations of the scores it was fitted to, each
+    table rounded to a thousandth; :meth:`predict` gives them unrounded, and how sure they are.  It
+    goes where a cost goes: ``space.best(model, maximize=True)`` is the architecture that it takes
+    to be the best, exactly, within any budget; ``space.where(model >= 1.0)`` holds those it takes
+    to be good; ``space.pareto(model, macs, maximize=(True, False))`` are the trade-offs; and
+    ``maximize("guess", model)`` is an objective.  Where a label is continuous, the exact queries
+    refuse it, as they refuse every expression over such a label.
 
-    Made by :meth:`nas_space.study.SearchResult.model`.
+    Made by :meth:`nas_space.study.SearchResult.model`.  A pickle of it is the plain expression.
 
     Attributes
     ----------
@@ -116,18 +120,23 @@ class ScoreModel(Table):
     """
 
     def __init__(self, encoding: Encoding, posterior: WeightPosterior, fit: Fit) -> None:
-        table = encoding.table(posterior.mean)
-        super().__init__(None, table.terms, table.constant + float(posterior.mean[-1]))
+        constant = float(posterior.mean[-1])
+        found = encoding.expression(posterior.mean, constant)
+        if isinstance(found, MutableExpression):
+            super().__init__(cast("Operator", found.operator), found.arguments)
+        else:  # no label matters
+            super().__init__(LOOKUP, (FactorSum((), found),))
         self._encoding, self._posterior = encoding, posterior
         self.interactions = fit.interactions.pairs
         self.ranked = fit.ranked
         self.noise = float(np.sqrt(posterior.noise * posterior.scale))
 
-    def evaluate(self, architectures: Any) -> Any:
-        """Return what architectures are taken to be worth: one dictionary, or a sequence."""
-        if isinstance(architectures, Mapping):
-            return float(self.predict([architectures])[0][0])
-        return self.predict(list(architectures))[0]
+    def key(self) -> Hashable:
+        return (ScoreModel, self._posterior)  # one by itself, although others may agree with it
+
+    def text(self, texts: Mapping[Node, tuple[str, int]]) -> tuple[str, int]:
+        del texts
+        return "score model", ATOM
 
     def predict(self, archs: Sequence[Mapping[str, Any]]) -> tuple[Array, Array]:
         """Return the mean and the standard deviation of the score of each architecture.
@@ -140,18 +149,19 @@ class ScoreModel(Table):
     def effects(self) -> list[Effect]:
         """Return what each value of each label is worth, those of pairs left out.
 
-        Labels with the largest differences come first.
+        Labels with the largest differences come first.  Of numbers with very many values some are
+        told, and none of other labels with more than 256.
         """
         found: list[list[Effect]] = []
         for name, block in self._encoding.blocks.items():
-            if not block.listed:
+            values, features = block.shown()
+            if not values:
                 continue
-            rows = np.zeros((len(block.features), self._encoding.width + 1))
-            rows[:, self._encoding.slices[name]] = block.features * self._encoding.scale
+            rows = np.zeros((len(values), self._encoding.width + 1))
+            rows[:, self._encoding.slices[name]] = features * self._encoding.scale
             rows -= rows.mean(0)
             means = rows @ self._posterior.mean
             deviations = self._posterior.deviations(rows)
-            values = [block.symbol.value(code) for code in range(len(rows))]
             found.append(
                 [
                     Effect(name, value, float(mean), float(deviation))
@@ -195,6 +205,8 @@ class ScoreModel(Table):
         ]
         pairs = ", ".join(f"{one} with {other}" for one, other in self.interactions) or "none"
         return "\n".join(["ScoreModel, worth in standard deviations", *lines, f"pairs: {pairs}"])
+
+    __str__ = __repr__
 
 
 class ModelMemory:

@@ -70,7 +70,7 @@ class FailureWarnings:
         self._seen.add(_kind(trial))
         warnings.warn(
             f"trial {number_of(trial)} of the search {study.study_name!r} failed with "
-            f"{reason_of(trial)!r}; the search goes on, and further failures of this kind are not "
-            "told (see result.outcomes)",
+            f"{reason_of(trial)!r}; further failures of this kind are not told, see "
+            "result.outcomes",
             stacklevel=2,
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import optuna
@@ -10,26 +10,38 @@ import optuna
 from ..errors import UsageError
 from ..mutable.context_stack import Entered
 
-__all__ = ["check_pruner", "report"]
+__all__ = ["Reports", "check_pruner", "report"]
 
-_TRIAL: Entered[optuna.trial.Trial] = Entered("trial")
+
+class Reports:
+    """What a trial has reported.
+
+    Parameters
+    ----------
+    ask
+        Tells a value and its step, and gives whether the trial is to end; ``None`` where nothing
+        ends trials early.
+    """
+
+    def __init__(self, ask: Callable[[float, int], bool] | None = None) -> None:
+        self.ask = ask
+        self.values: dict[int, float] = {}
+
+
+_REPORTS: Entered[Reports] = Entered("reports")
 
 
 @contextmanager
-def reporting_to(trial: optuna.trial.Trial) -> Iterator[None]:
+def reporting_to(reports: Reports) -> Iterator[None]:
     """A context in which :func:`report` is about a trial."""
-    with _TRIAL.entering(trial):
+    with _REPORTS.entering(reports):
         yield
 
 
 def pruning() -> bool:
     """Whether what is reported here may end the trial."""
-    trial = _TRIAL.last()
-    return (
-        trial is not None
-        and len(trial.study.directions) == 1
-        and not isinstance(trial.study.pruner, optuna.pruners.NopPruner)
-    )
+    reports = _REPORTS.last()
+    return reports is not None and reports.ask is not None
 
 
 def check_pruner(pruner: optuna.pruners.BasePruner | None, objectives: Sequence[str]) -> None:
@@ -70,9 +82,10 @@ def report(value: float, step: int) -> None:
     >>> evaluate(None, {})
     0.9
     """
-    trial = _TRIAL.last()
-    if trial is None or len(trial.study.directions) > 1:
+    reports = _REPORTS.last()
+    if reports is None:
         return
-    trial.report(value, step)
-    if trial.should_prune():
+    value, step = float(value), int(step)
+    reports.values[step] = value
+    if reports.ask is not None and reports.ask(value, step):
         raise optuna.TrialPruned(f"stopped at step {step}, at {value}")

@@ -1,37 +1,41 @@
-"""What a search writes on Optuna's trials, and how workers share them.
+"""What a search writes on Optuna's trials, and how drivers share them.
 
 A trial of Optuna is one *attempt* at a *number*, a place in the search from 0 to one less than the
-trials that are wanted.  If the process of an attempt dies, the attempt is abandoned, its number is
+trials that are wanted.  If what evaluates an attempt dies, the attempt is abandoned, its number is
 free again, and the next attempt takes the smallest free number, with the architecture that was
 lost.  Proposals depend on the number, so a search that was interrupted and resumed proposes what
 it would have proposed.
 
-Workers propose in turn: an attempt waits until all earlier ones have published their
-architectures.  So no two take the same number or the same architecture, on any storage, without
-a lock.
+Several drivers, on one machine or on several, may add to one study.  An attempt is written whole,
+with its number and architecture, in one transaction, and Optuna numbers attempts in the order in
+which they were written.  So who has written one sees all earlier ones, and gives way if one of
+them has the same number or architecture: no two try the same, on any storage, without a lock.
 """
 
 from __future__ import annotations
 
 import json
 import time
+from bisect import insort
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
-from itertools import count
-from typing import Any, cast
+from dataclasses import dataclass
+from operator import attrgetter
+from typing import Any
 
 import optuna
 from optuna.exceptions import UpdateFinishedTrialError
-from optuna.trial import FrozenTrial, Trial, TrialState
+from optuna.storages import BaseStorage
+from optuna.trial import FrozenTrial, TrialState
 
 from ..errors import UsageError
 from ..mutable import MISSING, Sample
 from ..mutable.node import key_of
 from ..strategy import Evaluated
 from . import signs
-from .objectives import Objective
+from .networks import KeptNetworks
+from .objectives import Objective, ranking
 
 __all__ = [
     "ABANDONED",
@@ -42,18 +46,18 @@ __all__ = [
     "METRICS",
     "NUMBER",
     "REPAIRED",
+    "Attempt",
     "Ledger",
-    "LedgerSnapshot",
 ]
 
 ALIVE = "alive"
-"""Counts the signs of life of the process that has the trial."""
+"""Counts the signs of life of the driver that has the trial."""
 
 ARCHITECTURE = "architecture"
 """The attribute of a trial that holds its architecture."""
 
 COST = "cost"
-"""Holds what decides between equal scores: see :func:`nas_space.study.worker.deciding_cost`."""
+"""Holds what decides between equal scores: see :func:`nas_space.study.driver.deciding_cost`."""
 
 ERROR = "standard_error"
 """Holds the standard error of the first objective, where it is known."""
@@ -71,76 +75,45 @@ NUMBER = "number"
 """The place in the search, where it is not the number of the trial."""
 
 ABANDONED = "void"
-"""Why an attempt came to nothing."""
+"""Why an attempt came to nothing, if it did not die."""
+
+ELSEWHERE = "elsewhere"
+"""Whether another process than the driver's evaluates the trial, so that it may outlive it."""
 
 WEIGHTS = "weights"
 """The attribute of a study that holds which weights its networks have before they are scored."""
 
 WORKER = "worker"
-"""Which process it is that has the trial."""
+"""Which driver it is that has the trial."""
 
 _DEATHS = 5
 """So many processes may die of an architecture before it counts as failed."""
 
-_UNSIGNED = 10.0
-"""Seconds after which an attempt that nobody has signed was abandoned."""
+_GAVE_WAY = "another had the same number or architecture"
 
 
-@dataclass
-class LedgerSnapshot:
-    """How far a search is.
+@dataclass(frozen=True)
+class Attempt:
+    """A trial of Optuna's that has a number of the search.
 
     Attributes
     ----------
-    history
-        What has been evaluated, in the order of the numbers.
-    held
-        The numbers that are done or being worked on.
-    taken
-        The ids of the architectures that are done or being worked on.
-    working
-        How many attempts have taken a number and are under way.
-    choosing
-        The trials of attempts that have not taken one yet.
-    failures
-        How many evaluations have failed.
-    lost
-        Number to the architecture of the last attempt at it that came to nothing, and how far
-        that was repaired.
-    deaths
-        Number to how many processes died of it.
+    trial
+        Its number at Optuna.
+    trial_id
+        What storages call it.
+    number, arch
+        Its place in the search, and its architecture.
     """
 
-    history: list[Evaluated] = field(default_factory=list)
-    held: set[int] = field(default_factory=set)
-    taken: set[str] = field(default_factory=set)
-    working: int = 0
-    choosing: list[int] = field(default_factory=list)
-    failures: int = 0
-    lost: dict[int, tuple[Sample, int]] = field(default_factory=dict)
-    deaths: Counter[int] = field(default_factory=Counter)
-
-    @property
-    def finished(self) -> int:
-        """How many numbers are done: evaluated, stopped early, or failed."""
-        return len(self.held) - self.working
-
-    @property
-    def free(self) -> int:
-        """The smallest number that nobody has."""
-        return next(number for number in count() if number not in self.held)
-
-    def is_deadly(self, number: int) -> bool:
-        """Whether so many processes have died of a number that it is better left alone."""
-        return self.deaths[number] >= _DEATHS
-
-    def to_repeat(self) -> list[int]:
-        """The numbers whose attempts were lost and that nobody has taken up again."""
-        return sorted(number for number in self.lost if number not in self.held)
+    trial: int
+    trial_id: int
+    number: int
+    arch: Sample
 
 
 class Ledger:
-    """The trials of a study, as a search sees them.
+    """The trials of a study, as a search sees them; what was seen once is not read again.
 
     Parameters
     ----------
@@ -150,127 +123,215 @@ class Ledger:
         Gives architectures their ids.
     objectives
         Of the search.
+    networks
+        Are told which trials are complete.
+    elsewhere
+        Whether other processes than this one evaluate.
+
+    Attributes
+    ----------
+    history
+        What has been evaluated, in the order of the numbers.
+    taken
+        The ids of the architectures that are done or being worked on, each with its attempt.
+    held
+        The numbers that are done or being worked on, each with its attempt.
+    working
+        The attempts that are under way, here or elsewhere, by Optuna's numbers.
+    failures
+        How many evaluations have failed.
+    lost
+        Number to the architecture of the last attempt at it that came to nothing, and how far
+        that was repaired.
+    deaths
+        Number to how many processes died of it.
     """
 
-    def __init__(self, study: optuna.Study, space: Any, objectives: tuple[Objective, ...]) -> None:
+    def __init__(
+        self,
+        study: optuna.Study,
+        space: Any,
+        objectives: tuple[Objective, ...],
+        networks: KeptNetworks,
+        *,
+        elsewhere: bool,
+    ) -> None:
         self.study = study
+        self.storage: BaseStorage = study._storage
         self.space = space
-        self.signs = [objective.sign for objective in objectives]
+        self.objectives = objectives
+        self.networks = networks
         self.me = signs.new_name()
-        self._mine: Trial | None = None
-        self._known: dict[int, Callable[[LedgerSnapshot], None]] = {}
-        self._unsigned: dict[int, float] = {}
+        self.mine: dict[int, Attempt] = {}
+        self.history: list[Evaluated] = []
+        self.taken: dict[str, int] = {}
+        self.held: dict[int, int] = {}
+        self.working: dict[int, Attempt] = {}
+        self.failures = 0
+        self.lost: dict[int, tuple[Sample, int]] = {}
+        self.deaths: Counter[int] = Counter()
+        self._elsewhere = elsewhere
+        self._seen = 0
+        self._open: set[int] = set()
+        self._free = 0
         self._signs: dict[tuple[int, int], float] = {}
 
     @contextmanager
     def open(self) -> Iterator[None]:
-        """A context in which this process is at trials of the study, and gives signs of life."""
+        """A context in which this driver is at trials of the study, and gives signs of life."""
         with signs.living(self.me, self._give_sign):
             yield
 
     def _give_sign(self, number: int) -> None:
-        trial = self._mine
-        if trial is not None:
+        for attempt in list(self.mine.values()):
             with suppress(Exception):  # it is over already, or the storage is out of reach
-                trial.set_user_attr(ALIVE, number)
+                self.storage.set_trial_user_attr(attempt.trial_id, ALIVE, number)
 
     # -- reading ------------------------------------------------------------------------------
+
+    @property
+    def finished(self) -> int:
+        """How many numbers are done: evaluated, stopped early, or failed."""
+        return len(self.held) - len(self.working)
+
+    @property
+    def free(self) -> int:
+        """The smallest number that nobody has."""
+        while self._free in self.held:
+            self._free += 1
+        return self._free
+
+    def is_deadly(self, number: int) -> bool:
+        """Whether so many processes have died of a number that it is better left alone."""
+        return self.deaths[number] >= _DEATHS
+
+    def to_repeat(self) -> list[int]:
+        """The numbers whose attempts were lost and that nobody has taken up again."""
+        return sorted(number for number in self.lost if number not in self.held)
 
     def trials(self) -> list[FrozenTrial]:
         """All attempts, as the storage has them now."""
         return self.study.get_trials(deepcopy=False)
 
-    def look(self) -> LedgerSnapshot:
-        """How far the search is now; what dead workers have left is freed on the way."""
-        snapshot = LedgerSnapshot()
-        for trial in self.trials():
-            note = self._known.get(trial.number)
-            if note is None:
-                if trial.state == TrialState.RUNNING and not self._lives(trial):
-                    self._release(trial)
-                    continue  # it will be seen as what it is at the next look
-                note = self._note(trial)
-                if trial.state.is_finished():
-                    self._known[trial.number] = note
-            note(snapshot)
-        snapshot.history.sort(key=lambda one: one.number)
-        return snapshot
+    def look(self) -> None:
+        """See what has changed; what dead drivers have left is freed on the way."""
+        trials = self.trials()
+        places = [*sorted(self._open), *range(self._seen, len(trials))]
+        self._seen = len(trials)
+        for place in places:
+            trial = trials[place]
+            if trial.state == TrialState.RUNNING and not self._lives(trial):
+                trial = self._released(trial)
+            self._note(trial)
 
-    def _note(self, trial: FrozenTrial) -> Callable[[LedgerSnapshot], None]:
-        """What a trial adds to a snapshot, worked out once for those that are finished."""
+    def _note(self, trial: FrozenTrial) -> None:
+        """Take up what a trial is now."""
         stored = trial.user_attrs.get(ARCHITECTURE)
+        if stored is None or trial.user_attrs.get(ABANDONED) == _GAVE_WAY:
+            self._open.discard(trial.number)
+            return  # not one of the search
+        place = trial.number
+        if not trial.state.is_finished():
+            if place not in self._open:
+                self._open.add(place)
+                self._begin(trial, stored)
+            return
+        if place not in self._open:
+            self._begin(trial, stored)
+        self._open.discard(place)
+        self._end(trial, self.working.pop(place, None))
+
+    def _begin(self, trial: FrozenTrial, stored: Mapping[str, Any]) -> None:
         number = number_of(trial)
-        working = trial.state == TrialState.RUNNING
-        failed = trial.state == TrialState.FAIL
-        if stored is None:
-
-            def choosing(snapshot: LedgerSnapshot) -> None:
-                if working:
-                    snapshot.choosing.append(trial.number)
-
-            return choosing
         arch = self.space.canonical(stored)
         key = self.space.arch_id(arch)
-        repaired = int(trial.user_attrs.get(REPAIRED, 0))
+        if number in self.held or key in self.taken:
+            return  # it gives way
+        self.held[number] = self.taken[key] = trial.number
+        self.working[trial.number] = Attempt(trial.number, trial._trial_id, number, arch)
+
+    def _end(self, trial: FrozenTrial, attempt: Attempt | None) -> None:
+        if attempt is None:
+            return
+        number, arch = attempt.number, attempt.arch
         if not counts(trial):
-            died = ABANDONED not in trial.user_attrs
-
-            def abandoned(snapshot: LedgerSnapshot) -> None:
-                snapshot.lost[number] = (arch, repaired)
-                snapshot.deaths[number] += died
-
-            return abandoned
-        evaluated = None
-        if trial.state == TrialState.COMPLETE:
-            values = cast("list[float]", trial.values)
-            fitness = tuple(s * v for s, v in zip(self.signs, values, strict=True))
-            evaluated = Evaluated(number, arch, fitness)
-
-        def held(snapshot: LedgerSnapshot) -> None:
-            snapshot.held.add(number)
-            snapshot.taken.add(key)
-            snapshot.working += working
-            snapshot.failures += failed
-            if evaluated is not None:
-                snapshot.history.append(evaluated)
-
-        return held
+            del self.held[number], self.taken[self.space.arch_id(arch)]
+            self._free = min(self._free, number)
+            self.lost[number] = arch, int(trial.user_attrs.get(REPAIRED, 0))
+            self.deaths[number] += ABANDONED not in trial.user_attrs
+        elif trial.state == TrialState.COMPLETE and trial.values is not None:
+            fitness = tuple(o.sign * v for o, v in zip(self.objectives, trial.values, strict=True))
+            insort(self.history, Evaluated(number, arch, fitness), key=attrgetter("number"))
+            cost = trial.user_attrs.get(COST)
+            self.networks.complete(ranking(self.objectives, trial.values, cost, number))
+        else:
+            self.failures += trial.state == TrialState.FAIL
+            self.networks.drop(number)
 
     # -- writing ------------------------------------------------------------------------------
 
-    def sign(self, trial: Trial) -> None:
-        """Say that this process has a trial."""
-        self._mine = trial
-        trial.set_user_attr(WORKER, self.me)
-
-    def turn(self, trial: Trial) -> LedgerSnapshot:
-        """Waits until all earlier attempts have published, and says how far the search is then."""
-        for pause in pauses():
-            snapshot = self.look()
-            if not snapshot.choosing or min(snapshot.choosing) >= trial.number:
-                return snapshot
-            time.sleep(pause)
-        raise AssertionError("pauses never end")
-
-    def publish(self, trial: Trial, number: int, arch: Sample, repaired: int) -> None:
-        """Take a number and an architecture."""
-        if number != trial.number:
-            trial.set_user_attr(NUMBER, number)
+    def begin(self, number: int, arch: Sample, repaired: int) -> Attempt | None:
+        """Take a number and an architecture; ``None`` if another was faster."""
+        attributes: dict[str, Any] = {WORKER: self.me, ARCHITECTURE: arch, NUMBER: number}
         if repaired:
-            trial.set_user_attr(REPAIRED, repaired)
-        trial.set_user_attr(ARCHITECTURE, arch)
+            attributes[REPAIRED] = repaired
+        if self._elsewhere:
+            attributes[ELSEWHERE] = True
+        template = optuna.trial.create_trial(state=TrialState.RUNNING, user_attrs=attributes)
+        trial_id = self.storage.create_new_trial(self.study._study_id, template)
+        place = self.storage.get_trial_number_from_id(trial_id)
+        attempt = self.mine[place] = Attempt(place, trial_id, number, arch)
+        self.look()
+        if place in self.working:
+            return attempt
+        self.abandon(attempt, _GAVE_WAY)
+        return None
 
-    def _release(self, trial: FrozenTrial) -> None:
-        """Declare an attempt abandoned whose process is no more."""
-        with suppress(ValueError, UpdateFinishedTrialError):  # somebody else was faster
-            self.study.tell(trial.number, state=TrialState.FAIL)
+    def end(
+        self,
+        attempt: Attempt,
+        state: TrialState,
+        values: Sequence[float] | None = None,
+        attributes: Mapping[str, Any] | None = None,
+        reports: Mapping[int, float] | None = None,
+    ) -> bool:
+        """Write what came of an attempt, and whether that still counted."""
+        try:
+            for step, value in (reports or {}).items():
+                self.storage.set_trial_intermediate_value(attempt.trial_id, step, value)
+            for name, content in (attributes or {}).items():
+                self.storage.set_trial_user_attr(attempt.trial_id, name, content)
+            self.storage.set_trial_state_values(attempt.trial_id, state, values)
+        except UpdateFinishedTrialError:
+            return False  # it was taken for dead
+        finally:
+            self.mine.pop(attempt.trial, None)
+        return True
+
+    def abandon(self, attempt: Attempt, reason: str) -> None:
+        """Leave the number of an attempt to whoever comes next."""
+        self.end(attempt, TrialState.FAIL, attributes={ABANDONED: reason})
+
+    def die(self, attempt: Attempt) -> None:
+        """Write that a process died of an attempt."""
+        self.end(attempt, TrialState.FAIL)
+
+    def _released(self, trial: FrozenTrial) -> FrozenTrial:
+        """Declare an attempt abandoned whose driver is no more."""
+        attempt = Attempt(trial.number, trial._trial_id, number_of(trial), {})
+        if ELSEWHERE in trial.user_attrs:
+            self.abandon(attempt, "its driver has ended")
+        else:
+            self.die(attempt)
+        return self.storage.get_trial(trial._trial_id)
 
     def _lives(self, trial: FrozenTrial) -> bool:
         """Whether somebody is still at a trial, as far as can be told from here."""
         worker = trial.user_attrs.get(WORKER)
-        if worker is None:
-            since = self._unsigned.setdefault(trial.number, time.monotonic())
-            return time.monotonic() - since < _UNSIGNED
+        if worker is None or ARCHITECTURE not in trial.user_attrs:
+            return True  # none of ours
+        if worker == self.me:
+            return trial.number in self.mine
         lives = signs.lives(worker)
         if lives is None:
             sign = (trial.number, trial.user_attrs.get(ALIVE, 0))

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from bisect import insort
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..errors import CheckpointError
 from .storage import Storage, is_file
-
-if TYPE_CHECKING:
-    from torch import Tensor, nn
 
 __all__ = ["KeptNetworks", "folder_of"]
 
@@ -31,7 +28,7 @@ class KeptNetworks:
 
     A network is kept before its trial is told to be complete, and dropped when ``count`` others
     that are complete are better. What is worse than those stays so, whoever else adds trials: so
-    several processes share a folder without a lock, and one that is killed leaves at most a file
+    several drivers share a folder without a lock, and one that is killed leaves at most a file
     that its number, tried again, writes anew.
 
     Parameters
@@ -45,50 +42,57 @@ class KeptNetworks:
     def __init__(self, count: int, folder: Path | None = None) -> None:
         self.count = count
         self.folder = folder
-        self._states: dict[int, dict[str, Tensor]] = {}
+        self._states: dict[int, bytes] = {}
+        self._best: list[tuple[float, ...]] = []
 
-    def keep(self, number: int, network: nn.Module) -> None:
-        """Keep the present weights and buffers of a network."""
-        from torch import Tensor
+    @property
+    def worst(self) -> tuple[float, ...] | None:
+        """The rank that a trial must be better than to be kept; ``None`` if there is room."""
+        return self._best[-1] if self.count and len(self._best) == self.count else None
 
-        from ..training import save_state
-
-        if self.folder is not None:
-            save_state(self._file(number), network.state_dict())
+    def keep(self, number: int, state: bytes) -> None:
+        """Keep a state dict, as :func:`~nas_space.training.dump_state` gives it."""
+        if self.folder is None:
+            self._states[number] = state
             return
-        self._states[number] = {
-            name: tensor.detach().cpu().clone() if isinstance(tensor, Tensor) else tensor
-            for name, tensor in network.state_dict().items()
-        }
+        from ..training.checkpoint import replacing
 
-    def keep_only(self, numbers: Collection[int], others: Collection[int]) -> None:
-        """Drop those of ``others`` that are not among the ``numbers`` to keep."""
-        for number in set(others).difference(numbers):
-            self._states.pop(number, None)
-            if self.folder is not None:
-                self._file(number).unlink(missing_ok=True)
+        with replacing(self._file(number)) as file:
+            file.write_bytes(state)
+
+    def complete(self, rank: tuple[float, ...]) -> None:
+        """Note that a trial is complete, and drop what is not among the best any more.
+
+        Parameters
+        ----------
+        rank
+            As :func:`~nas_space.study.objectives.ranking` gives it; its number comes last.
+        """
+        insort(self._best, rank)
+        for dropped in self._best[self.count :]:
+            self.drop(int(dropped[-1]))
+        del self._best[self.count :]
+
+    def drop(self, number: int) -> None:
+        """Drop the network of a trial, if it was kept."""
+        self._states.pop(number, None)
+        if self.folder is not None:
+            self._file(number).unlink(missing_ok=True)
 
     def state(self, number: int) -> dict[str, Any] | None:
         """Return the state dict of a network; ``None`` if it was not kept, or is kept elsewhere."""
+        from ..training import load_state
+
+        state: dict[str, Any]
         if number in self._states:
-            return self._states[number]
+            state = load_state(self._states[number])
+            return state
         if self.folder is None:
             return None
-        from ..training import load_state
-
         with suppress(CheckpointError):
-            state: dict[str, Any] = load_state(self._file(number))
+            state = load_state(self._file(number))
             return state
         return None
-
-    def in_memory(self) -> KeptNetworks:
-        """Return the same networks, without a folder."""
-        from ..training import load_state
-
-        memory = KeptNetworks(self.count)
-        for file in self.folder.glob("trial*.safetensors") if self.folder is not None else ():
-            memory._states[int(file.stem.removeprefix("trial"))] = load_state(file)
-        return memory
 
     def _file(self, number: int) -> Path:
         assert self.folder is not None

@@ -125,6 +125,11 @@ def objectives_of(given: Objectives) -> tuple[Objective, ...]:
     """
     if isinstance(given, (Objective, str)):
         given = [given]
+    if isinstance(given, Mutable):
+        raise UsageError(
+            "objectives are names, or made by maximize(...) or minimize(...), but got an "
+            "expression; write minimize('cost', expression)"
+        )
     found: list[Objective] = []
     if isinstance(given, Mapping):
         for name, direction in given.items():
@@ -186,6 +191,8 @@ def measured(objectives: Sequence[Objective], returned: Any) -> dict[str, float]
     numbers: dict[str, float] = {}
     for name, value in returned.items():
         try:
+            if isinstance(value, str | bytes):
+                raise TypeError
             numbers[str(name)] = float(value)
         except (TypeError, ValueError, RuntimeError):
             raise UsageError(

@@ -13,6 +13,7 @@ from ..mutable import Sample
 from ..profiler import macs
 from ..strategy.oneshot import OneShot, OneShotProgress, Run
 from ..training import Task, load_state, save_state
+from .evaluators import try_one_batch
 from .fingerprint import fingerprint
 
 if TYPE_CHECKING:
@@ -130,7 +131,8 @@ def search_oneshot(
     StorageError
         If the file is of a search of another space.
     UsageError
-        If an argument makes no sense.
+        If an argument makes no sense, or no network of the space can be trained and scored on one
+        batch of the task.
     """
     if not isinstance(cast("object", task), Task):
         raise UsageError(f"{type(strategy).__name__} trains on a Task, but got {task!r}")
@@ -138,6 +140,8 @@ def search_oneshot(
         raise UsageError("resume=True needs storage=, the file to resume from")
     if every < 1:
         raise UsageError(f"every must be at least 1, but is {every}")
+    if task.validation is not None and (fabric is None or fabric.world_size == 1):
+        try_one_batch(space, task, "validation", "inherit", train=True, fabric=fabric)
     run = Run(strategy, space, task, steps=steps, epochs=epochs, seed=seed, fabric=fabric)
     file = None if storage is None else Path(storage)
     if file is not None and file.exists():

@@ -238,7 +238,8 @@ class SearchResult:
         """Return what the trials say that each choice is worth, with its uncertainty.
 
         It prints as a list of effects; :meth:`~nas_space.strategy.ScoreModel.picture` draws them.
-        It is a table, and more is better, also for an objective that is to be small.
+        It is an expression, for ``space.best``, ``where`` and ``pareto`` to take; more is better,
+        also for an objective that is to be small.
 
         Parameters
         ----------
@@ -306,7 +307,7 @@ class SearchResult:
             If the weights that were kept do not fit, because ``evaluate`` has changed the network.
         """
         from ..training.weights import check_fit
-        from .worker import make_network
+        from .evaluation import make_network
 
         if self.space is None:
             raise UsageError("networks are made by the space: open the study with it")

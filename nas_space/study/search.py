@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-import tempfile
 import warnings
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Executor
+from functools import partial
+from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast, overload
 
 import optuna
-from optuna.storages import BaseStorage
 from torch import nn
 
 from ..errors import UsageError, suggest
+from ..executors import Processes, capacity_of
 from ..mutable import Mutable
 from ..strategy import LinearThompson, Strategy, get_strategy
 from ..strategy.oneshot import OneShot, OneShotName, OneShotProgress
 from ..tables import Restricted
 from ..training import Task
 from .definition import SearchDefinition
+from .driver import Callback, Driver, Evaluate, MakeExecutor, Settings
 from .evaluators import FromScratch, Inherited, from_scratch
 from .failures import FailureWarnings, failure_error
 from .fingerprint import unrestricted
@@ -28,16 +30,9 @@ from .ledger import FAILURE, WEIGHTS, storable
 from .networks import KeptNetworks, folder_of
 from .objectives import Objectives, objectives_of
 from .oneshot import OneShotResult, search_oneshot
-from .processes import Team
 from .result import SearchResult
-from .storage import (
-    Storage,
-    in_memory,
-    open_storage,
-    open_study,
-    unreachable,
-)
-from .worker import Callback, Evaluate, Settings, Worker
+from .storage import Storage, open_storage, open_study, unreachable
+from .zero_cost import Filtered
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -71,7 +66,8 @@ def search(
     storage: Storage = None,
     name: str = "search",
     seed: int = 0,
-    workers: int = 1,
+    workers: int | None = None,
+    executor: Executor | MakeExecutor | None = None,
     timeout: float | None = None,
     failures: int | None = None,
     callbacks: Sequence[Callback] = (),
@@ -89,7 +85,8 @@ def search(
     trials: int = 100,
     storage: Storage = None,
     name: str = "search",
-    workers: int = 1,
+    workers: int | None = None,
+    executor: Executor | MakeExecutor | None = None,
     seed: int = 0,
     callbacks: Sequence[Callable[..., object]] = (),
     timeout: float | None = None,
@@ -130,8 +127,13 @@ def search(
     name
         Of the study in the storage.
     workers
-        How many processes evaluate on this machine.  More than one need ``evaluate`` and the
-        classes of the space at the top level of a module.
+        How many trials are evaluated at once: by default one, in this process; or as many as an
+        ``executor`` says that it has room for.  More than one are evaluated by processes of this
+        machine, which need ``evaluate`` and the classes of the space at the top level of a module.
+    executor
+        What evaluates instead of this process: a ``concurrent.futures.Executor`` (Dask's, loky's,
+        those of :mod:`nas_space.executors`), or a function that makes one, for the search to make
+        another one should it break.
     seed
         Of proposals and evaluations.  With one worker, the same seed gives the same search.
     callbacks
@@ -186,13 +188,14 @@ def search(
     20
     """
     _check_kinds(space, strategy)
+    _check_forms(seed=seed, name=name, resume=resume, callbacks=callbacks, pruner=pruner)
     if isinstance(strategy, str):
         strategy = cast("Strategy | OneShot", get_strategy(strategy))
     if isinstance(strategy, OneShot):
         _refuse_trials(
-            strategy, objectives=objectives is None, trials=trials == 100, workers=workers == 1,
-            timeout=timeout is None, failures=failures is None, weights=weights is None,
-            pruner=pruner is None, keep_networks=keep_networks == 1,
+            strategy, objectives=objectives is None, trials=trials == 100, workers=workers is None,
+            executor=executor is None, timeout=timeout is None, failures=failures is None,
+            weights=weights is None, pruner=pruner is None, keep_networks=keep_networks == 1,
         )  # fmt: skip
         return search_oneshot(
             space,
@@ -214,14 +217,15 @@ def search(
         keep_networks=(keep_networks, 0),
     )  # fmt: skip
     evaluate: Evaluate = from_scratch(target) if isinstance(target, Task) else target
-    _check(evaluate, strategy, weights, timeout)
-    if workers > 1 and isinstance(storage, BaseStorage):
-        raise UsageError("several workers each open the storage: give its address, not itself")
+    _check(evaluate, weights, timeout)
+    _check_executor(executor)
     settings = Settings(
         space=space,
         evaluate=evaluate,
         strategy=strategy or LinearThompson(),
-        objectives=objectives_of(objectives or getattr(evaluate, "objectives", None) or "value"),
+        objectives=objectives_of(
+            (getattr(evaluate, "objectives", None) or "value") if objectives is None else objectives
+        ),
         trials=trials,
         seed=seed,
         failures=max(10, trials // 10) if failures is None else failures,
@@ -229,52 +233,45 @@ def search(
         networks=KeptNetworks(keep_networks, folder_of(storage, name)),
         patient=failures is not None,
     )
-    _check_expressions(settings)
+    _check_objectives(settings)
     check_pruner(pruner, [objective.name for objective in settings.objectives])
     settings.strategy.check(space)
-    if storage is not None or workers > 1:
+    is_here = executor is None and workers in (None, 1)
+    if storage is not None or not is_here:
         storable(unrestricted(space))
-    if isinstance(evaluate, FromScratch | Inherited):
+    if isinstance(evaluate, FromScratch | Inherited | Filtered):
         evaluate.check(space)
     callbacks = [FailureWarnings(), *callbacks]
 
-    def run(where: Storage, settings: Settings) -> optuna.Study:
-        try:
-            study = open_study(open_storage(where), name, settings.objectives, pruner)
-            definition = SearchDefinition.of(space, settings.objectives)
-            definition.claim(study, where, resume=resume)
-            study.set_user_attr(WEIGHTS, settings.weights)
-            if workers == 1:
-                Worker(study, settings, callbacks, timeout).run()
-            else:
-                Team(study, settings, str(where), workers, callbacks, timeout).run()
-            return study
-        except optuna.exceptions.StorageInternalError as error:
-            raise unreachable(where, error) from error
-
-    if workers > 1 and settings.networks.folder is None:
-        # Processes meet in files; nobody else needs them.
-        with tempfile.TemporaryDirectory() as folder:
-            shared = replace(settings, networks=KeptNetworks(keep_networks, Path(folder)))
-            if storage is None:
-                file = Path(folder, "search.db")
-                run(file, shared)
-                study = in_memory(open_storage(file), name)
-            else:
-                study = run(storage, shared)
-            networks = shared.networks.in_memory()
-    else:
-        study, networks = run(storage, settings), settings.networks
-    result = SearchResult(study, space, settings.objectives, settings.weights, networks)
+    try:
+        study = open_study(open_storage(storage), name, settings.objectives, pruner)
+        definition = SearchDefinition.of(space, settings.objectives)
+        definition.claim(study, storage, resume=resume)
+        study.set_user_attr(WEIGHTS, settings.weights)
+        Driver(study, settings, callbacks, timeout, *_engine(executor, workers)).run()
+    except optuna.exceptions.StorageInternalError as error:
+        raise unreachable(storage, error) from error
+    result = SearchResult(study, space, settings.objectives, settings.weights, settings.networks)
     _check_found(result)
     return result
+
+
+_NO_STRATEGY = (
+    "which is none of nas_space.strategy; a sampler of Optuna's becomes one by "
+    "nas_space.strategy.OptunaSampler(lambda seed: TPESampler(seed=seed)), and a class of your own "
+    "by deriving from nas_space.strategy.Strategy"
+)
 
 
 def _check_kinds(space: Any, strategy: Any) -> None:
     """Refuse classes in place of their objects, and what is no space."""
     if isinstance(strategy, type):
+        if not issubclass(strategy, Strategy | OneShot):
+            raise UsageError(f"strategy is the class {strategy.__name__}, {_NO_STRATEGY}")
         name = strategy.__name__
         raise UsageError(f"strategy is the class {name}; give an object of it: {name}()")
+    if not isinstance(strategy, Strategy | OneShot | str | None):
+        raise UsageError(f"strategy is {strategy!r}, {_NO_STRATEGY}")
     if isinstance(space, type):
         raise UsageError(f"{space.__name__} is a class; give a space, such as {space.__name__}()")
     if isinstance(space, Mutable | Restricted) and hasattr(space, "freeze"):
@@ -284,7 +281,28 @@ def _check_kinds(space: Any, strategy: Any) -> None:
             f"{type(space).__name__} is one network, not a space of networks: derive its class "
             "from nas_space.ModelSpace and put choices in it"
         )
-    raise UsageError(f"a space is a ModelSpace, or a restriction of one, but got {space!r}")
+    what = f"a {type(space).__name__}" if isinstance(space, list | tuple | dict) else repr(space)
+    raise UsageError(f"a space is a ModelSpace, or a restriction of one, but got {what}")
+
+
+def _check_forms(*, seed: Any, name: Any, resume: Any, callbacks: Any, pruner: Any) -> None:
+    """Refuse what would be misread, or lead to an error in the midst of the search."""
+    if not isinstance(seed, Integral) or isinstance(seed, bool):
+        raise UsageError(f"seed is a whole number, but got {seed!r}")
+    if not isinstance(name, str) or not name:
+        raise UsageError(f"name is that of the study, a string, but got {name!r}")
+    if not isinstance(resume, bool):
+        raise UsageError(f"resume is True or False, but got {resume!r}")
+    listed = isinstance(callbacks, Iterable) and not isinstance(callbacks, str)
+    if not listed or not all(map(callable, callbacks)):
+        raise UsageError(
+            f"callbacks is a list of functions callback(study, trial), but got {callbacks!r}"
+        )
+    if pruner is not None and not isinstance(pruner, optuna.pruners.BasePruner):
+        raise UsageError(
+            "pruner is one of Optuna's, such as optuna.pruners.HyperbandPruner(), but got "
+            f"{pruner!r}"
+        )
 
 
 def _refuse_trials(strategy: OneShot, **unset: bool) -> None:
@@ -297,16 +315,48 @@ def _refuse_trials(strategy: OneShot, **unset: bool) -> None:
 def _check_numbers(**numbers: tuple[Any, int]) -> None:
     """Refuse what is no whole number, or less than the least that makes sense."""
     for name, (number, least) in numbers.items():
-        if number is None and name == "failures":
+        if number is None and name in ("failures", "workers"):
             continue
-        if not isinstance(number, int) or isinstance(number, bool):
+        if not isinstance(number, Integral) or isinstance(number, bool):
             raise UsageError(f"{name} is a whole number, but got {number!r}")
         if number < least:
             what = "positive" if least else "0 or more"
             raise UsageError(f"{name} must be {what}, but got {number}")
 
 
-def _check(evaluate: Any, strategy: Any, weights: str | None, timeout: Any) -> None:
+def _check_executor(executor: Any) -> None:
+    is_made = callable(executor) and not isinstance(executor, type)
+    if executor is not None and not isinstance(executor, Executor) and not is_made:
+        raise UsageError(
+            "executor is a concurrent.futures.Executor, or a function that makes one, but got "
+            f"{executor!r}"
+        )
+
+
+def _engine(
+    given: Executor | MakeExecutor | None, workers: int | None
+) -> tuple[Executor | None, MakeExecutor | None, int]:
+    """Return what evaluates, what makes it anew, and how many trials are evaluated at once."""
+    if given is None and workers in (None, 1):
+        return None, None, 1
+    make: MakeExecutor | None = None
+    if isinstance(given, Executor):
+        executor = given
+    else:
+        make = partial(Processes, workers or 1) if given is None else given
+        executor = make()
+    if not isinstance(executor, Executor):
+        raise UsageError(f"executor= gave {executor!r}, which is no concurrent.futures.Executor")
+    slots = workers or capacity_of(executor)
+    if slots is None:
+        raise UsageError(
+            f"{type(executor).__name__} does not tell how many trials it can evaluate at once; "
+            "say so by workers="
+        )
+    return executor, make, slots
+
+
+def _check(evaluate: Any, weights: str | None, timeout: Any) -> None:
     number = isinstance(timeout, int | float) and not isinstance(timeout, bool)
     if timeout is not None and not (number and timeout > 0):
         raise UsageError(f"timeout must be positive, a number of seconds, but got {timeout!r}")
@@ -315,8 +365,14 @@ def _check(evaluate: Any, strategy: Any, weights: str | None, timeout: Any) -> N
             "what to search for is a function evaluate(network, arch), or a Task, "
             f"but got {evaluate!r}"
         )
-    if strategy is not None and not isinstance(strategy, Strategy):
-        raise UsageError(f"a strategy is one of nas_space.strategy, but got {strategy!r}")
+    if isinstance(evaluate, nn.Module) or (
+        isinstance(evaluate, type) and issubclass(evaluate, nn.Module | Task)
+    ):
+        what = evaluate.__name__ if isinstance(evaluate, type) else type(evaluate).__name__
+        raise UsageError(
+            f"what to search for is a function evaluate(network, arch), or a Task such as "
+            f"Task.classification(train, validation=...), but got {what}, which scores no network"
+        )
     if weights not in (None, "inherit", "fresh", "none"):
         raise UsageError(f"weights must be 'inherit', 'fresh' or 'none', but got {weights!r}")
 
@@ -338,10 +394,17 @@ def _check_found(result: SearchResult) -> None:
     )
 
 
-def _check_expressions(settings: Settings) -> None:
+def _check_objectives(settings: Settings) -> None:
+    """Refuse objectives that the space does not have, or the task does not measure."""
     known = unrestricted(settings.space).simplify()
+    measured = getattr(settings.evaluate, "measured", None)
     for objective in settings.objectives:
         if objective.expression is None:
+            if measured is not None and objective.name not in measured:
+                raise UsageError(
+                    f"the objective {objective.name!r} is none of what the task measures: "
+                    f"{list(measured)}{suggest(objective.name, measured)}"
+                )
             continue
         for label in objective.expression.symbols():
             if label not in known:

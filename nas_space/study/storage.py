@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 __all__ = [
     "NoSampler",
     "Storage",
-    "in_memory",
     "is_file",
     "open_storage",
     "open_study",
@@ -179,14 +178,6 @@ def open_study(
             pruner=pruner or optuna.pruners.NopPruner(),
             load_if_exists=True,
         )
-
-
-def in_memory(storage: BaseStorage, name: str) -> optuna.Study:
-    """A copy of a study that needs no file."""
-    memory = InMemoryStorage()
-    with quiet():
-        optuna.copy_study(from_study_name=name, from_storage=storage, to_storage=memory)
-        return optuna.load_study(study_name=name, storage=memory, sampler=NoSampler())
 
 
 class NoSampler(optuna.samplers.BaseSampler):

@@ -13,9 +13,9 @@ from ..training import Task
 from ..training.fabric import device_of
 from ..training.proxies import proxy
 from ..training.randomness import preserved_randomness, seed_globally
+from .evaluation import make_network
 from .fingerprint import unrestricted
 from .objectives import Objective, maximize, measured, objectives_of
-from .worker import make_network
 
 __all__ = ["Filtered", "ZeroCost", "filtered", "proxy_scores", "zero_cost"]
 
@@ -58,6 +58,16 @@ class Filtered:
     def objectives(self) -> Any:
         """Those of the evaluator."""
         return getattr(self.evaluate, "objectives", "value")
+
+    @property
+    def measured(self) -> Any:
+        """What the evaluator measures, where it says so."""
+        return getattr(self.evaluate, "measured", None)
+
+    def check(self, space: Any) -> None:
+        """Try one batch, where the evaluator can."""
+        if hasattr(self.evaluate, "check"):
+            self.evaluate.check(space)
 
     def __call__(self, network: nn.Module, arch: Sample) -> Any:
         [score] = self.by(network, arch).values()

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from .augmentation import Jitter
     from .batches import Batches, Source, training_batches
     from .calibration import recalibrate
-    from .checkpoint import load_state, save_state
+    from .checkpoint import dump_state, load_state, save_state
     from .data import Splits, load_data, split_by_class
     from .fabric import make_fabric
     from .loop import Progress, Trainer, fit
@@ -50,6 +50,7 @@ __all__ = [
     "Task",
     "Trainer",
     "cosine",
+    "dump_state",
     "evaluate",
     "fit",
     "grad_norm",

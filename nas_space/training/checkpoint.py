@@ -20,12 +20,12 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import load, save, save_file
 from torch import Tensor
 
 from ..errors import CheckpointError
 
-__all__ = ["load_state", "replacing", "save_state", "stored_tensors"]
+__all__ = ["dump_state", "load_state", "replacing", "save_state", "stored_tensors"]
 
 _FORMAT = "nas_space.state/1"
 _ARRAY_KINDS = "biufcSUMm"
@@ -61,29 +61,52 @@ def save_state(path: str | Path, tree: Any) -> None:
     {'step': 3, 'weights': [tensor([1., 1.])], 'huge': 10000000000000000000000000000000000000000}
     >>> folder.cleanup()
     """
-    path = Path(path)
+    tensors, metadata = _stored(tree, f"{path}: ")
+    with replacing(Path(path)) as temporary:
+        save_file(tensors, temporary, metadata)
+
+
+def dump_state(tree: Any) -> bytes:
+    """Return what :func:`save_state` would write to a file, to be sent or kept in memory.
+
+    Parameters
+    ----------
+    tree
+        As of :func:`save_state`.
+
+    Raises
+    ------
+    CheckpointError
+        Something of another type is in it, named by its place.
+
+    Examples
+    --------
+    >>> load_state(dump_state({"step": 3}))
+    {'step': 3}
+    """
+    return save(*_stored(tree, ""))
+
+
+def _stored(tree: Any, where: str) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Return the tensors and the metadata of a file that holds a tree."""
     encoder = _Encoder()
     try:
         structure = json.dumps(encoder.encode(tree, "state"), allow_nan=False)
     except RecursionError as error:
-        raise CheckpointError(f"{path}: the state is nested too deeply, or in itself") from error
+        raise CheckpointError(f"{where}the state is nested too deeply, or in itself") from error
     tensors = stored_tensors(encoder.tensors)
-    metadata = {
-        "format": _FORMAT,
-        "structure": structure,
-        "sha256": _digest(structure, tensors),
-    }
-    with replacing(path) as temporary:
-        save_file(tensors, temporary, metadata)
+    digest = _digest(structure, tensors)
+    return tensors, {"format": _FORMAT, "structure": structure, "sha256": digest}
 
 
-def load_state(path: str | Path) -> Any:
+def load_state(path: str | Path | bytes) -> Any:
     """Read a tree of state from a file.
 
     Parameters
     ----------
     path
-        A file written by :func:`save_state`. It may come from anywhere: no code in it is run.
+        A file written by :func:`save_state`, or what :func:`dump_state` gave. It may come from
+        anywhere: no code in it is run.
 
     Returns
     -------
@@ -95,8 +118,12 @@ def load_state(path: str | Path) -> Any:
     CheckpointError
         The file is missing, damaged, cut short, or something else.
     """
-    path = Path(path)
-    metadata, tensors = read_safetensors(path)
+    if isinstance(path, bytes):
+        metadata, tensors = _parsed(path)
+        path = Path("what was sent")
+    else:
+        path = Path(path)
+        metadata, tensors = read_safetensors(path)
     if metadata.get("format") != _FORMAT:
         raise CheckpointError(
             f"{path} is not a state written by save_state(), but has the format "
@@ -124,6 +151,15 @@ def read_safetensors(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
         raise CheckpointError(
             f"{path} is damaged, cut short, or no safetensors file: {error}"
         ) from error
+
+
+def _parsed(content: bytes) -> tuple[dict[str, str], dict[str, Tensor]]:
+    """Return metadata and tensors of what a safetensors file would hold."""
+    try:
+        header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+        return header.get("__metadata__", {}), load(content)
+    except (SafetensorError, AttributeError, RuntimeError, ValueError) as error:
+        raise CheckpointError(f"the state that was sent is damaged: {error}") from error
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from numbers import Integral, Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -373,6 +374,10 @@ def fit(
 def _total(task: Task, steps: int | None, epochs: float | None) -> int:
     if (steps is None) == (epochs is None):
         raise UsageError("say how long to train: either steps= or epochs=")
+    for name, number, kind in (("steps", steps, Integral), ("epochs", epochs, Real)):
+        if number is not None and (not isinstance(number, kind) or isinstance(number, bool)):
+            what = "a whole number" if kind is Integral else "a number"
+            raise UsageError(f"{name} is {what}, but got {number!r}")
     total = cast("int", steps) if epochs is None else task.steps(epochs)
     if total < 0:
         raise UsageError(f"the number of steps must not be negative, but is {total}")

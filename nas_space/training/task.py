@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import partial
+from numbers import Integral
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import torch
@@ -123,12 +124,7 @@ class Task:
             raise UsageError("a task needs a loss(output, target), or a step(network, batch)")
         if not self.metrics:
             raise UsageError("a task needs at least one metric; the first is what searches go by")
-        if self.batch_size < 1:
-            raise UsageError(f"batch_size must be at least 1, but is {self.batch_size}")
-        if self.workers < 0:
-            raise UsageError(f"workers must be at least 0, but is {self.workers}")
-        if self.clip is not None and not self.clip > 0:
-            raise UsageError(f"clip must be above 0, or None for no limit, but is {self.clip}")
+        self._check_numbers()
         if not isinstance(cast("object", self.metrics), Mapping):
             raise UsageError(f"metrics is a dict from name to Metric, but is {self.metrics!r}")
         for name, metric in cast("Mapping[str, object]", self.metrics).items():
@@ -137,6 +133,18 @@ class Task:
                     f"metric {name!r} is a {type(metric).__name__}; give a Metric, which says "
                     f"whether more is better: Metric(function, maximize=False)"
                 )
+
+    def _check_numbers(self) -> None:
+        for name in ("batch_size", "workers"):
+            number: object = getattr(self, name)
+            if not isinstance(number, Integral) or isinstance(number, bool):
+                raise UsageError(f"{name} is a whole number, but is {number!r}")
+        if self.batch_size < 1:
+            raise UsageError(f"batch_size must be at least 1, but is {self.batch_size}")
+        if self.workers < 0:
+            raise UsageError(f"workers must be at least 0, but is {self.workers}")
+        if self.clip is not None and not self.clip > 0:
+            raise UsageError(f"clip must be above 0, or None for no limit, but is {self.clip}")
 
     def _check_functions(self) -> None:
         """Refuse what should be called later on and cannot be."""

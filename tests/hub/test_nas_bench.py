@@ -80,11 +80,32 @@ def test_nas_bench_macro_refuses_architectures_of_other_spaces(arch):
         NasBenchMacro.name_of(arch)
 
 
-def test_nas_bench_201_costs_what_its_authors_say():
-    space = NasBench201()
-    arch = space.architecture_of(STRING)
-    assert macs(space, (3, 32, 32)).freeze(arch) == 113_951_360
-    assert params(space).freeze(arch) == 802_426
+# Index 0 of the benchmark, the least and the most.
+FIRST = "|avg_pool_3x3~0|+|nor_conv_1x1~0|skip_connect~1|+|nor_conv_1x1~0|skip_connect~1|skip_connect~2|"  # noqa: E501
+NOTHING = "|none~0|+|none~0|none~1|+|none~0|none~1|none~2|"
+ALL = NOTHING.replace("none", "nor_conv_3x3")
+
+
+@pytest.mark.parametrize(
+    ("string", "classes", "size", "flops", "parameters"),
+    [
+        (FIRST, 10, 32, 15.64737, 129_306),
+        (STRING, 10, 32, 113.95137, 802_426),
+        (NOTHING, 10, 32, 7.78305, 73_306),
+        (ALL, 10, 32, 220.11969, 1_531_546),
+        (NOTHING, 100, 32, 7.7889, 79_156),
+        (ALL, 100, 32, 220.12554, 1_537_396),
+        (FIRST, 120, 16, 3.91948, None),
+    ],
+)
+def test_nas_bench_201_costs_what_its_authors_say(string, classes, size, flops, parameters):
+    space = NasBench201(num_labels=classes)
+    arch = space.architecture_of(string)
+    # Theirs count an addition for each bias, which only the classifier has.
+    counted = macs(space, (3, size, size)).freeze(arch) + classes
+    assert round(counted / 1e6, 5) == flops
+    if parameters is not None:
+        assert params(space).freeze(arch) == parameters
 
 
 def test_nas_bench_201_freezes_to_plain_layers_that_compute_the_same():

@@ -253,23 +253,27 @@ class Net(ModelSpace):
 """
 
 
-def test_an_initialisation_by_sizes_is_reported_and_refused_with_what_to_write():
+def test_an_initialisation_by_sizes_is_that_of_the_largest_weights():
     done = migrate(INITIALISING)
-    (finding,) = done.findings
-    assert finding.line == 11
-    assert "bounds(size)[1]" in finding.instead
+    assert done.findings == []
     found: dict[str, Any] = {}
     exec(done.text, found)  # noqa: S102
-    with pytest.raises(ExpressionError, match=r"weights of a built layer .*bounds\(\.\.\.\)\[1\]"):
+    weight = found["Net"]().layer.weight
+    assert weight.std().item() == pytest.approx((2 / (9 * 256)) ** 0.5, rel=0.05)
+    weight = found["Net"].frozen_factory({"width": 64})().layer.weight
+    assert weight.std().item() == pytest.approx((2 / (9 * 64)) ** 0.5, rel=0.05)
+
+
+def test_an_initialisation_that_float_does_not_reach_is_reported_and_refused():
+    source = INITIALISING.replace("import math\n", "import numpy as np\n")
+    done = migrate(source.replace("math.sqrt", "np.sqrt"))
+    (finding,) = done.findings
+    assert finding.line == 11
+    assert "float(size)" in finding.instead
+    found: dict[str, Any] = {}
+    exec(done.text, found)  # noqa: S102
+    with pytest.raises(ExpressionError, match=r"for initial weights write float\(\.\.\.\)"):
         found["Net"]()
-    told = done.text.replace("2.0 / n", "2.0 / bounds(n)[1]")
-    exec(told.replace("import math", "import math\nfrom nas_space.mutable import bounds"), found)  # noqa: S102
-    weight = found["Net"]().layer.weight
-    assert weight.std().item() == pytest.approx((2 / (9 * 256)) ** 0.5, rel=0.05)
-    own = done.text.replace("initialise(self)", "reset_parameters(self)")
-    exec(f"from nas_space.hub import reset_parameters\n{own}", found)  # noqa: S102
-    weight = found["Net"]().layer.weight
-    assert weight.std().item() == pytest.approx((2 / (9 * 256)) ** 0.5, rel=0.05)
 
 
 def test_legacy_descriptions_are_reported() -> None:

@@ -215,7 +215,7 @@ def test_what_is_too_long_is_abbreviated() -> None:
         (lambda: bool(a > 1), r"a > 1 has no single truth value.*condition\(\.\.\.\).*equals"),
         (lambda: 1 if a == 2 else 0, "a == 2 has no single truth value"),
         (lambda: a in [b, 1], "no single truth value"),
-        (lambda: int(a), r"plain number.*a differs.*nas_space.active.*ensure_frozen.*to_int"),
+        (lambda: int(a), r"plain number.*a differs.*nas_space.active.*float.*to_int"),
         (lambda: float(a + 1), r"plain number is needed here, but a \+ 1 differs"),
         (lambda: range(a), "plain number"),
         (lambda: [1, 2][a], "plain number"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from itertools import combinations, product
 from typing import Any
 
@@ -11,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import nas_space as ns
-from nas_space.errors import UsageError
+from nas_space.errors import DecompositionError, UsageError
 from nas_space.hub import NasBenchMacro, ProxylessNAS
-from nas_space.mutable import MutableExpression
+from nas_space.mutable import MutableExpression, SampleBatch
 from nas_space.mutable.random_words import words
 from nas_space.strategy import GP, LinearThompson, LocalSearch, Predictor, Strategy
 from nas_space.strategy.base import Evaluated, SearchState
@@ -26,6 +27,7 @@ from nas_space.strategy.linear_model import WeightPosterior, evidence, left_out,
 from nas_space.study import maximize, minimize
 from nas_space.tables import best, grid
 from tests.problems import Tiny, Various
+from tests.problems import worth as various
 
 TINY = Interactions((("width", "op0"), ("depth", "op1")), 0.5)
 
@@ -351,6 +353,45 @@ class TestScoreModel:
         points = macro.pareto(model, cost, maximize=(True, False))
         assert points[0].first == pytest.approx(macro.best(model, maximize=True)[0].value)
 
+    def test_it_goes_where_an_expression_goes(self, macro, result):
+        model, cost = result.model(), ns.profiler.macs(macro, (3, 32, 32))
+        whole = everything(macro)
+        told = np.array([model.freeze(arch) for arch in whole])
+        np.testing.assert_allclose(told, model.predict(whole)[0], atol=0.01)
+        np.testing.assert_array_equal(told, model.evaluate(SampleBatch.from_samples(macro, whole)))
+        good = macro.where(model >= 0.5, cost <= 30e6)
+        costs = cost.evaluate(SampleBatch.from_samples(macro, whole))
+        assert 0 < good.count() == ((told >= 0.5) & (costs <= 30e6)).sum()
+        assert all(model.freeze(arch) >= 0.5 for arch in good.sample(20, seed=0))
+        assert str(model >= 0.5) == "score model >= 0.5"
+        loaded = pickle.loads(pickle.dumps(model))
+        assert all(
+            loaded.freeze(arch) == value for arch, value in zip(whole[:9], told[:9], strict=True)
+        )
+        guess = ns.search(
+            macro, lambda *_: 1.0, objectives=[maximize("guess", model), maximize("value")],
+            trials=8, weights="none",
+        )  # fmt: skip
+        assert guess.winner().values["guess"] == told.max()
+
+    def test_two_models_that_agree_keep_what_each_knows(self, result):
+        one, other = result.model(pairs=False), result.model(pairs=False)
+        assert one is not other
+        assert one.effects() == other.effects()
+
+    def test_it_is_exact_where_labels_are_continuous_or_inactive(self):
+        space = Various()
+        model = ns.search(space, various, trials=40, weights="none", strategy="random").model()
+        archs = list(space.sample(200, seed=3))
+        means = model.predict(archs)[0]
+        np.testing.assert_allclose([model.freeze(arch) for arch in archs], means, atol=0.01)
+        np.testing.assert_allclose(model.evaluate(space.sample(200, seed=3)), means, atol=0.01)
+        assert {"rate", "depth", "op2", "pick"} <= {effect.label for effect in model.effects()}
+        with pytest.raises(DecompositionError, match="continuous 'rate'"):
+            space.best(model, maximize=True)
+        some = space.where(model >= 0.0, attempts=1000)
+        assert all(model.freeze(arch) >= 0.0 for arch in some.sample(10, seed=0))
+
     def test_effects_are_the_differences_that_there_are(self, result):
         effects = {(e.label, e.value): e for e in result.model(pairs=False).effects()}
         unit = np.std([outcome.values["value"] for outcome in result.outcomes])
@@ -383,6 +424,57 @@ class TestScoreModel:
         result = ns.search(macro, counted, trials=1, weights="none")
         with pytest.raises(UsageError, match="at least two"):
             result.model()
+
+
+class Long(ns.ModelSpace):
+    """Labels with very many values: numbers in order and in none, names, and several of many."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        mixed = np.random.default_rng(0).permutation(700).tolist()
+        self.width = ns.Categorical(list(range(1, 1001)), label="width")
+        self.names = ns.Categorical([f"n{i}" for i in range(300)], label="names")
+        self.mixed = ns.Categorical(mixed, label="mixed")
+        self.huge = ns.Categorical(list(range(100_000)), label="huge")
+
+    def forward(self, x):
+        return x
+
+
+@pytest.fixture(scope="module")
+def long() -> Any:
+    return Long()
+
+
+class TestLongLabels:
+    """Labels with more values than could each have a weight."""
+
+    def distance(self, _network, arch):
+        return -abs(arch["width"] - 700) / 1000 - abs(arch["mixed"] - 300) / 700 - abs(
+            arch["huge"] - 30_000
+        ) / 1e5 + 0.3 * (int(arch["names"][1:]) < 50)  # fmt: skip
+
+    def test_they_are_learnt(self, long):
+        def mean_of_the_last(strategy):
+            result = ns.search(long, self.distance, strategy=strategy, trials=50, weights="none")
+            return np.mean([outcome.values["value"] for outcome in result.outcomes[-15:]])
+
+        assert mean_of_the_last(LinearThompson()) > mean_of_the_last(ns.strategy.Random()) + 0.4
+
+    def test_the_best_within_a_budget_on_them_is_found(self, long):
+        narrow = long.where(long.width <= 333)
+        result = ns.search(narrow, self.distance, trials=40, weights="none")
+        assert result.best()["width"] > 300
+        assert result.repaired == 0
+
+    def test_the_model_is_the_expression(self, long):
+        result = ns.search(long, self.distance, trials=20, weights="none", strategy="random")
+        model, archs = result.model(pairs=False), list(long.sample(50, seed=1))
+        means = model.predict(archs)[0]
+        np.testing.assert_allclose([model.freeze(arch) for arch in archs], means, atol=0.01)
+        [found] = long.best(model, maximize=True)
+        assert found.value >= means.max()
+        assert model.freeze(found.arch) == pytest.approx(found.value)
 
 
 class TestWarmStart:

@@ -103,8 +103,7 @@ def test_one_who_was_thought_dead_goes_on_with_another(tmp_path):
     assert [o.arch for o in result.outcomes] == [o.arch for o in whole.outcomes]
 
 
-def test_an_attempt_that_nobody_signed_is_given_up(tmp_path, monkeypatch):
-    monkeypatch.setattr("nas_space.study.ledger._UNSIGNED", 0.3)
+def test_a_trial_that_is_none_of_the_search_is_left_alone(tmp_path):
     file = tmp_path / "search.db"
     ns.search(Various(), worth, trials=2, storage=file)
     study(file).ask()

@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 import warnings
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import optuna
 import pytest
 import torch
+from optuna.pruners import MedianPruner
+from optuna.samplers import TPESampler
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -25,8 +27,17 @@ from nas_space.errors import (
     UsageError,
 )
 from nas_space.nn import LayerChoice, MutableBatchNorm1d, MutableLinear
+from nas_space.profiler import macs
 from nas_space.strategy import DARTS, Random
-from nas_space.study import from_scratch, inherited, load_search, maximize, minimize
+from nas_space.study import (
+    filtered,
+    from_scratch,
+    inherited,
+    load_search,
+    maximize,
+    minimize,
+    zero_cost,
+)
 from nas_space.training import Metric, Task, evaluate, fit
 from tests.problems import Tiny, Various, worth
 
@@ -69,6 +80,12 @@ def task_of(train=None, validation=None, **options):
     options = {"optimizer": partial(torch.optim.SGD, lr=0.1), "batch_size": 32, **options}
     train, validation = (points() if data is None else data for data in (train, validation))
     return Task.classification(train, validation=validation, **options)
+
+
+# What types would tell beforehand.
+untyped: Any = ns.search
+less: Any = minimize
+more: Any = maximize
 
 
 # -- a search that cannot work ---------------------------------------------------------------------
@@ -228,6 +245,38 @@ def test_arguments_of_a_task_are_refused_by_name(options, words):
 )
 def test_one_batch_is_tried_before_the_first_trial(task):
     refused(task(), UsageError, "on one batch")
+
+
+@pytest.mark.parametrize(
+    "number", [lambda s: s.width, lambda s: s.width * 2 + 1, lambda s: macs(s, (2,))]
+)
+def test_a_number_is_no_condition(number):
+    space = Tiny()
+    for refusing in (space.where, space.require):
+        with pytest.raises(ExpressionError, match="is a number: compare it"):
+            refusing(number(space))
+
+
+@pytest.mark.parametrize("strategy", ["random-path", "darts"])
+@pytest.mark.parametrize("split", ["train", "validation"])
+def test_one_batch_is_tried_before_the_first_step_of_a_one_shot_search(strategy, split):
+    space = Net()
+    before = {name: tensor.clone() for name, tensor in space.state_dict().items()}
+    task = task_of(**{split: points(classes=9)})
+    with pytest.raises(UsageError, match="on one batch: IndexError"):
+        ns.search(space, task, strategy=strategy, steps=8)
+    assert all(torch.equal(before[name], t) for name, t in space.state_dict().items())
+
+
+def test_what_a_filter_lets_through_is_tried_beforehand_too():
+    task = task_of(train=points(classes=9))
+    refused(
+        filtered(from_scratch(task), zero_cost("naswot", task), 0.0), UsageError, "on one batch"
+    )
+
+
+def test_a_number_of_numpy_is_a_number_of_trials():
+    assert len(untyped(Tiny(), worth, trials=np.int64(2), seed=np.int64(3)).outcomes) == 2
 
 
 def test_a_space_of_which_some_networks_do_not_run_is_searched_all_the_same():
@@ -426,11 +475,6 @@ def test_a_pruned_trial_is_not_kept_and_the_best_is():
 
 # -- messages ----------------------------------------------------------------------------------
 
-# What types would tell beforehand.
-untyped: Any = ns.search
-less: Any = minimize
-more: Any = maximize
-
 
 @pytest.mark.parametrize(
     ("search", "error", "words"),
@@ -445,6 +489,28 @@ more: Any = maximize
         (lambda: untyped(Tiny(), worth, workers=True), UsageError, "workers is a whole"),
         (lambda: untyped(Tiny(), worth, keep_networks=-1), UsageError, "0 or more"),
         (lambda: untyped(Tiny(), worth, timeout="1h"), UsageError, "seconds"),
+        (lambda: untyped(Tiny(), worth, strategy=lambda _: {}), UsageError, "OptunaSampler"),
+        (lambda: untyped(Tiny(), worth, strategy=TPESampler()), UsageError, "OptunaSampler"),
+        (lambda: untyped(Tiny(), worth, strategy=TPESampler), UsageError, "OptunaSampler"),
+        (lambda: untyped(Tiny(), worth, pruner="hyperband"), UsageError, "HyperbandPruner"),
+        (lambda: untyped(Tiny(), worth, pruner=MedianPruner), UsageError, "pruner is one"),
+        (lambda: untyped(Tiny(), worth, callbacks=worth), UsageError, "list of functions"),
+        (lambda: untyped(Tiny(), worth, callbacks=[3]), UsageError, "list of functions"),
+        (lambda: untyped(Tiny(), worth, seed="0"), UsageError, "seed is a whole number"),
+        (lambda: untyped(Tiny(), worth, seed=None), UsageError, "seed is a whole number"),
+        (lambda: untyped(Tiny(), worth, name=3), UsageError, "name is that of the study"),
+        (lambda: untyped(Tiny(), worth, resume="no"), UsageError, "True or False"),
+        (lambda: untyped(Tiny(), worth, objectives=[]), UsageError, "needs objectives"),
+        (lambda: untyped(Tiny(), worth, objectives=Tiny().width), UsageError, "minimize"),
+        (lambda: untyped(Net(), task_of(), objectives="acuracy"), UsageError, "'accuracy'"),
+        (lambda: untyped(Net(), Task), UsageError, "Task.classification"),
+        (lambda: untyped(Net(), nn.Linear(2, 2)), UsageError, "scores no network"),
+        (lambda: untyped(Tiny(), lambda *_: "1.0", trials=2), UsageError, "numbers"),
+        (lambda: untyped(Net(), task_of(), strategy="darts", steps="5"), UsageError, "steps is"),
+        (lambda: untyped(Net(), task_of(), strategy="darts", epochs="5"), UsageError, "epochs is"),
+        (lambda: from_scratch(cast(Any, Net())), UsageError, "is a Task"),
+        (lambda: from_scratch(task_of(), epochs=cast(Any, 1.5)), UsageError, "epochs is"),
+        (lambda: task_of(batch_size="32"), UsageError, "batch_size is a whole number"),
         (lambda: less(Tiny().width), UsageError, "name"),
         (lambda: more(Tiny().width * 2), UsageError, "name"),
         (lambda: less("size", 3), UsageError, "no expression"),

@@ -1,0 +1,84 @@
+"""``Ray``: tasks on a cluster of Ray."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import Executor, Future
+from typing import Any
+
+from .base import WorkerDiedError, installed
+
+__all__ = ["Ray"]
+
+
+class Ray(Executor):
+    """Evaluates as tasks of Ray, on whichever of its nodes has room.
+
+    Parameters
+    ----------
+    address
+        Of the cluster, as ``ray.init`` takes it: ``'auto'``, ``'ray://head:10001'``; by default the
+        one that this process is connected to, or else a new one on this machine.
+    num_cpus, num_gpus
+        What a task takes; a fraction of a GPU lets several share one.
+    workers
+        How many tasks run at once; by default as many as the cluster has room for now.
+    options
+        More for ``ray.remote``, such as ``resources`` or ``scheduling_strategy``.  Ray's own
+        retries are off unless asked for by ``max_retries``: the search tries again itself, and
+        counts.
+
+    Raises
+    ------
+    UsageError
+        Ray is not installed.
+    """
+
+    def __init__(
+        self,
+        address: str | None = None,
+        *,
+        num_cpus: float = 1,
+        num_gpus: float = 0,
+        workers: int | None = None,
+        **options: Any,
+    ) -> None:
+        self._ray = installed("ray", "ray")
+        if not self._ray.is_initialized():
+            self._ray.init(address=address, log_to_driver=False, configure_logging=False)
+        self._options = {
+            "num_cpus": num_cpus, "num_gpus": num_gpus, "max_retries": 0, **options,
+        }  # fmt: skip
+        there = self._ray.cluster_resources()
+        room = [
+            there.get(name, 0) / share
+            for name, share in (("CPU", num_cpus), ("GPU", num_gpus))
+            if share
+        ]
+        self._max_workers = workers or max(1, int(min(room, default=1)))
+        self._running: dict[Future[Any], Any] = {}
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        remote = self._ray.remote(**self._options)(fn)
+        reference = remote.remote(*args, **kwargs)
+        future: Future[Any] = Future()
+        future.set_running_or_notify_cancel()
+        self._running[future] = reference
+        reference.future().add_done_callback(lambda done: self._ended(future, done))
+        return future
+
+    def _ended(self, future: Future[Any], done: Future[Any]) -> None:
+        self._running.pop(future, None)
+        error = done.exception()
+        if error is None:
+            future.set_result(done.result())
+        elif isinstance(error, self._ray.exceptions.RayTaskError):
+            future.set_exception(error)
+        else:  # of Ray itself: a process, a node, or what they held, is no more
+            future.set_exception(WorkerDiedError(f"{type(error).__name__}: {error}"))
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """End what still runs; the cluster is left as it is."""
+        for reference in list(self._running.values()):
+            if cancel_futures or not wait:
+                self._ray.cancel(reference, force=True)

@@ -1,0 +1,94 @@
+"""``Slurm``: jobs of SLURM, by submitit."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Executor, Future
+from pathlib import Path
+from typing import Any
+
+from .base import WorkerDiedError, installed
+
+__all__ = ["Slurm"]
+
+_PAUSE = 1.0
+"""Seconds between two looks at the jobs."""
+
+
+class Slurm(Executor):
+    """Evaluates each trial as a job of SLURM, or of what else submitit knows.
+
+    A job is a new process that takes seconds to begin, so this is for evaluations of minutes; for
+    short ones, start Dask or Ray within one allocation.
+
+    Parameters
+    ----------
+    folder
+        Where jobs leave their files, on a file system that all nodes see.
+    workers
+        How many jobs are queued or run at once.
+    cluster
+        ``'slurm'``, or ``'local'`` for processes of this machine; by default what is there.
+    parameters
+        Of the jobs, as ``submitit.AutoExecutor.update_parameters`` takes them: ``timeout_min``,
+        ``slurm_partition``, ``gpus_per_node``, ``cpus_per_task``, ``mem_gb``, ...
+
+    Raises
+    ------
+    UsageError
+        submitit is not installed.
+    """
+
+    persistent = False
+    """Whether a process runs several tasks, so that what it was sent once stays there."""
+
+    def __init__(
+        self, folder: str | Path, workers: int = 8, cluster: str | None = None, **parameters: Any
+    ) -> None:
+        submitit = installed("submitit", "slurm")
+        self._submitit = submitit.AutoExecutor(folder, cluster=cluster)
+        self._submitit.update_parameters(**parameters)
+        self._max_workers = workers
+        self._jobs: dict[Future[Any], Any] = {}
+        self._lock = threading.Lock()
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        future: Future[Any] = Future()
+        future.set_running_or_notify_cancel()
+        job = self._submitit.submit(fn, *args, **kwargs)
+        with self._lock:
+            self._jobs[future] = job
+            if len(self._jobs) == 1:
+                threading.Thread(target=self._watch, daemon=True).start()
+        return future
+
+    def _watch(self) -> None:
+        """Look at the jobs now and then, as long as there are any."""
+        while True:
+            for future, job in list(self._jobs.items()):
+                if not job.done():
+                    continue
+                with self._lock:
+                    if self._jobs.pop(future, None) is None:
+                        continue
+                try:
+                    future.set_result(job.result())
+                except Exception as error:  # noqa: BLE001 - whatever has become of the job
+                    future.set_exception(WorkerDiedError(f"the job {job.job_id}: {error}"))
+            with self._lock:
+                if not self._jobs:
+                    return
+            time.sleep(_PAUSE)
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Cancel the jobs that still run, unless they are to be waited for."""
+        if wait and not cancel_futures:
+            while self._jobs:
+                time.sleep(_PAUSE)
+        with self._lock:
+            jobs, self._jobs = self._jobs, {}
+        for future, job in jobs.items():
+            job.cancel()
+            future.set_exception(WorkerDiedError(f"the job {job.job_id} was cancelled"))

@@ -1,0 +1,519 @@
+"""Configurations of networks as once-for-all and ProxylessNAS publish them, as architectures.
+
+Both publish a network as nested JSON: one entry for each layer, with its sizes.  Reading finds
+the space of the hub that has the network, the arguments of its constructor, and the architecture;
+writing takes a network of such a space and lists its layers in the same form.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from ..errors import CheckpointError, UsageError
+from ..mutable import make_divisible
+from ..nn import ModelSpace
+from .mobile import DepthwiseSeparableConv, InvertedResidual
+from .mobilenetv3 import SqueezeExcite
+from .ofa import (
+    RESNET_DEPTHS,
+    RESNET_WIDTHS,
+    BottleneckD,
+    OFAMobileNetV3Space,
+    OFAResNetSpace,
+)
+from .proxylessnas import ProxylessNAS
+
+__all__ = ["Configuration", "read_configuration", "write_configuration"]
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """A network as a space of the hub has it.
+
+    Attributes
+    ----------
+    space
+        The class of the space.
+    arguments
+        Of its constructor, where they differ from the defaults.
+    architecture
+        Label to value.
+    """
+
+    space: type[ModelSpace]
+    arguments: Mapping[str, Any]
+    architecture: Mapping[str, Any]
+
+    def network(self, weights: Mapping[str, torch.Tensor] | None = None) -> Any:
+        """Return the network.
+
+        Parameters
+        ----------
+        weights
+            The ``state_dict`` of the published network.  Its layers have other names there, but
+            come in the same order; every shape is compared.
+
+        Raises
+        ------
+        CheckpointError
+            If these are no weights of such a network.
+        """
+        network = self.space.frozen_factory(self.architecture)(**self.arguments)
+        if weights is None:
+            return network
+        own = network.state_dict()
+        differs = [
+            f"{mine} {tuple(tensor.shape)} and {theirs} {tuple(weights[theirs].shape)}"
+            for (mine, tensor), theirs in zip(own.items(), weights, strict=False)
+            if tensor.shape != weights[theirs].shape
+        ]
+        if len(own) != len(weights) or differs:
+            raise CheckpointError(
+                f"these are no weights of this network, which has {len(own)} tensors: there are "
+                f"{len(weights)}" + (f", and {differs[0]} differ" if differs else "")
+            )
+        network.load_state_dict(dict(zip(own, weights.values(), strict=True)))
+        return network
+
+
+def read_configuration(config: Mapping[str, Any] | str | Path) -> Configuration:
+    """Return the space and the architecture of a published configuration.
+
+    Parameters
+    ----------
+    config
+        The nested dictionary, or the path of a JSON file that has it.  Its ``name`` is
+        ``ProxylessNASNets``, ``MobileNetV3`` or ``ResNets``.
+
+    Raises
+    ------
+    UsageError
+        If it is no such configuration, or one of a network that the space does not have: it
+        names the layer, and what the space has there.
+
+    Examples
+    --------
+    >>> from nas_space.hub import ProxylessNAS
+    >>> network = ProxylessNAS.load_searched_model("proxyless-gpu")
+    >>> found = read_configuration(write_configuration(network))
+    >>> found.architecture == ProxylessNAS.published["proxyless-gpu"].architecture
+    True
+    >>> found.arguments["base_widths"]
+    (40, 24, 32, 56, 112, 128, 256, 432, 1728)
+    """
+    given: Any = config
+    if isinstance(config, (str, Path)):
+        try:
+            given = json.loads(Path(config).read_text())
+        except (OSError, ValueError, RecursionError) as error:
+            raise UsageError(f"cannot read the configuration {config}: {error}") from error
+    name = given.get("name") if isinstance(given, Mapping) else given
+    read = _READERS.get(name) if isinstance(name, str) else None
+    if read is None:
+        raise UsageError(
+            f"a configuration is a dictionary with a name of {list(_READERS)}, but this is {name!r}"
+        )
+    try:
+        found = read(given)
+    except (KeyError, TypeError, AttributeError, IndexError, ValueError) as error:
+        raise UsageError(
+            f"this is not what a configuration of {name} looks like: "
+            f"{type(error).__name__}: {error}"
+        ) from error
+    found.network()  # refuses what is not in the space
+    return found
+
+
+def write_configuration(network: nn.Module) -> dict[str, Any]:
+    """Return the published form of a network.
+
+    Parameters
+    ----------
+    network
+        A frozen network of :class:`~nas_space.hub.ProxylessNAS`,
+        :class:`~nas_space.hub.OFAMobileNetV3Space` or :class:`~nas_space.hub.OFAResNetSpace`.
+
+    Returns
+    -------
+    dict
+        Plain data, for ``json.dumps``.
+
+    Raises
+    ------
+    UsageError
+        If it is none of these, or still has something to choose.
+    """
+    for kind, write in _WRITERS.items():
+        if isinstance(network, kind):
+            space: Any = network
+            if space.symbols():
+                raise UsageError(
+                    f"this {kind.__name__} has still to be decided; write the configuration of "
+                    "space.freeze(architecture)"
+                )
+            return write(network)
+    raise UsageError(
+        f"configurations are of {[kind.__name__ for kind in _WRITERS]}, not of a "
+        f"{type(network).__name__}"
+    )
+
+
+# -- inverted residuals: ProxylessNAS and MobileNetV3 ---------------------------------------------
+
+
+@dataclass(frozen=True)
+class _MobileBlock:
+    """An inverted residual, as configurations say it."""
+
+    place: int
+    inputs: int
+    outputs: int
+    kernel: int
+    stride: int
+    ratio: float
+    act: str
+    excites: bool
+    skips: bool
+
+    @classmethod
+    def of(cls, place: int, entry: Mapping[str, Any]) -> _MobileBlock | None:
+        conv = entry["conv"] if "conv" in entry else entry["mobile_inverted_conv"]
+        shortcut = entry["shortcut"]
+        if conv is None or conv["name"] == "ZeroLayer":
+            return None  # a block that the search left out
+        inputs, ratio, hidden = conv["in_channels"], conv["expand_ratio"], conv.get("mid_channels")
+        if hidden is not None and hidden != make_divisible(round(inputs * ratio), 8):
+            ratio = hidden / inputs
+        if conv.get("groups") not in (None, hidden):
+            raise UsageError(f"block {place} has groups={conv['groups']}: it must be depthwise")
+        return cls(
+            place,
+            inputs,
+            conv["out_channels"],
+            conv["kernel_size"],
+            conv["stride"],
+            ratio,
+            conv.get("act_func", "relu6"),
+            bool(conv.get("use_se")),
+            shortcut is not None and shortcut["name"] != "ZeroLayer",
+        )
+
+    def expect(self, what: str, found: Any, wanted: Any) -> None:
+        """Raise unless a property is as the space has it."""
+        if found != wanted:
+            raise UsageError(
+                f"block {self.place} has {what} {found!r}, where this space has {wanted!r}"
+            )
+
+
+def _stages(
+    config: Mapping[str, Any], strides: Sequence[int], act: Sequence[str], excites: Sequence[bool]
+) -> Iterator[list[_MobileBlock]]:
+    """Yield the blocks of each stage but the first, checked against what a space has there."""
+    blocks = [_MobileBlock.of(place, entry) for place, entry in enumerate(config["blocks"])]
+    used = [block for block in blocks if block is not None]
+    for before, after in pairwise(used):
+        after.expect("in_channels", after.inputs, before.outputs)
+    first, *others = used
+    first.expect("expand_ratio and kernel", (first.ratio, first.kernel), (1, 3))
+    first.expect("stride", first.stride, strides[0])
+    stages: list[list[_MobileBlock]] = []
+    for block in others:
+        if block.stride != 1 or block.inputs != block.outputs:
+            stages.append([])
+        elif not stages:
+            block.expect("stride", block.stride, strides[1])
+        stages[-1].append(block)
+    if len(stages) != len(strides) - 1:
+        raise UsageError(
+            f"there are {len(stages)} stages after the first block, where this space has "
+            f"{len(strides) - 1}"
+        )
+    checked = zip([[first], *stages], strides, act, excites, strict=True)
+    for index, (stage, stride, activation, excite) in enumerate(checked):
+        for place, block in enumerate(stage):
+            block.expect("stride", block.stride, stride if place == 0 else 1)
+            block.expect("act_func", block.act, activation)
+            block.expect("use_se", block.excites, excite)
+            residual = block.stride == 1 and block.inputs == block.outputs
+            block.expect("shortcut", block.skips, residual)
+        if index:
+            yield stage
+
+
+def _norms(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a configuration says of batch norms and of the classifier, as arguments."""
+    norm, last = config.get("bn") or {}, config["classifier"]
+    return {
+        "num_labels": last["out_features"],
+        "dropout_rate": float(last.get("dropout_rate") or 0),
+        "bn_momentum": norm.get("momentum", 0.1),
+        "bn_eps": norm.get("eps", 1e-3 if config["name"] == "ProxylessNASNets" else 1e-5),
+    }
+
+
+def _read_proxyless(config: Mapping[str, Any]) -> Configuration:
+    stages = list(_stages(config, (1, 2, 2, 2, 1, 2, 1), ("relu6",) * 7, (False,) * 7))
+    architecture: dict[str, Any] = {}
+    for stage, blocks in enumerate(stages, start=2):
+        if stage < 7:
+            architecture[f"s{stage}_depth"] = len(blocks)
+        else:
+            blocks[-1].expect("so many blocks in the last stage:", len(blocks), 1)
+        for index, block in enumerate(blocks):
+            architecture[f"s{stage}_i{index}"] = f"k{block.kernel}e{block.ratio:g}"
+    widths = (
+        config["first_conv"]["out_channels"],
+        stages[0][0].inputs,
+        *(blocks[0].outputs for blocks in stages),
+        config["feature_mix_layer"]["out_channels"],
+    )
+    return Configuration(ProxylessNAS, {"base_widths": widths, **_norms(config)}, architecture)
+
+
+_MOBILENET = (
+    (1, 2, 2, 2, 1, 2),
+    ("relu", "relu", "relu", "h_swish", "h_swish", "h_swish"),
+    (False, False, True, False, True, True),
+)
+"""Strides, activations and excitations of the stages of once-for-all's MobileNetV3."""
+
+
+def _read_mobilenet(config: Mapping[str, Any]) -> Configuration:
+    stages = list(_stages(config, *_MOBILENET))
+    architecture: dict[str, Any] = {}
+    for stage, blocks in enumerate(stages, start=1):
+        architecture[f"s{stage}_depth"] = len(blocks)
+        for index, block in enumerate(blocks):
+            architecture[f"s{stage}_i{index}_ks"] = block.kernel
+            architecture[f"s{stage}_i{index}_exp"] = block.ratio
+    used = [block for blocks in stages for block in blocks]
+    depths = [2, 4, *map(len, stages)]
+    arguments = {
+        "base_widths": (
+            config["first_conv"]["out_channels"],
+            stages[0][0].inputs,
+            *(blocks[0].outputs for blocks in stages),
+            config["final_expand_layer"]["out_channels"],
+            config["feature_mix_layer"]["out_channels"],
+        ),
+        "expand_ratios": tuple(sorted({3, 4, 6} | {block.ratio for block in used})),
+        "depths": (min(depths), max(depths)),
+    }
+    return Configuration(OFAMobileNetV3Space, arguments | _norms(config), architecture)
+
+
+_ACTS: dict[type[nn.Module], str] = {
+    nn.ReLU6: "relu6",
+    nn.ReLU: "relu",
+    nn.Hardswish: "h_swish",
+}
+
+
+def _inverted(block: nn.Sequential) -> dict[str, Any]:
+    """Return the entry of an inverted residual."""
+    convs = [layer for layer in block if isinstance(layer, nn.Conv2d)]
+    depthwise = next(conv for conv in convs if conv.groups > 1)
+    inputs, outputs = convs[0].in_channels, convs[-1].out_channels
+    hidden = depthwise.in_channels
+    act = next(_ACTS[type(layer)] for layer in block if type(layer) in _ACTS)
+    ratio = hidden / inputs
+    return {
+        "name": "ResidualBlock",
+        "conv": {
+            "name": "MBConvLayer",
+            "in_channels": inputs,
+            "out_channels": outputs,
+            "kernel_size": depthwise.kernel_size[0],
+            "stride": depthwise.stride[0],
+            "expand_ratio": int(ratio) if ratio == int(ratio) else ratio,
+            "mid_channels": None if convs[0] is depthwise else hidden,
+            "act_func": act,
+            "use_se": any(isinstance(layer, SqueezeExcite) for layer in block),
+            "groups": None,
+        },
+        "shortcut": _identity(inputs) if block.has_skip else None,
+    }
+
+
+def _write_proxyless(network: Any) -> dict[str, Any]:
+    mobile = (DepthwiseSeparableConv, InvertedResidual)
+    blocks = [module for module in network.modules() if isinstance(module, mobile)]
+    return {
+        "name": "ProxylessNASNets",
+        "bn": _norm_of(network),
+        "first_conv": _layer(*network.stem),
+        "blocks": [_inverted(block) for block in blocks],
+        "feature_mix_layer": _layer(*network.feature_mix_layer),
+        "classifier": _linear(network.classifier, network.dropout_rate),
+    }
+
+
+def _write_mobilenet(network: Any) -> dict[str, Any]:
+    mobile = (DepthwiseSeparableConv, InvertedResidual)
+    blocks = [module for module in network.modules() if isinstance(module, mobile)]
+    *_, expand, _, mix = network.blocks
+    dropout, last = network.classifier
+    return {
+        "name": "MobileNetV3",
+        "bn": _norm_of(network),
+        "first_conv": _layer(*network.stem),
+        "blocks": [_inverted(block) for block in blocks],
+        "final_expand_layer": _layer(*expand),
+        "feature_mix_layer": _layer(*mix),
+        "classifier": _linear(last, dropout.p),
+    }
+
+
+# -- bottlenecks: ResNet-50 D ---------------------------------------------------------------------
+
+
+def _read_resnet(config: Mapping[str, Any]) -> Configuration:
+    space = OFAResNetSpace
+    stem = config["input_stem"]
+    if len(stem) not in (2, 3):
+        raise UsageError(f"the stem of a ResNet-50 D has 2 or 3 layers, but this has {len(stem)}")
+    factors = (0.65, 0.8, 1.0)
+
+    def factor(what: str, width: int, base: int, narrowed: Callable[[int], int] = int) -> float:
+        for found in factors:
+            if narrowed(make_divisible(base * found, 8)) == width:
+                return found
+        raise UsageError(
+            f"{what} is {width} wide, which is none of {factors} times {base}, rounded to 8"
+        )
+
+    middle, outer = stem[0]["out_channels"], stem[-1]["out_channels"]
+    architecture: dict[str, Any] = {
+        "stem_depth": len(stem) - 2,
+        "stem_width": factor("the stem", middle, 64, lambda w: make_divisible(w // 2, 8)),
+        "stem_out_width": factor("the stem's last layer", outer, 64),
+    }
+    stages: list[list[Mapping[str, Any]]] = []
+    for block in config["blocks"]:
+        if not stages or block["stride"] != 1:
+            stages.append([])
+        stages[-1].append(block)
+    if len(stages) != len(RESNET_DEPTHS):
+        raise UsageError(f"a ResNet-50 D has 4 stages, but this has {len(stages)}")
+    for stage, (blocks, width) in enumerate(zip(stages, RESNET_WIDTHS, strict=True), start=1):
+        architecture[f"s{stage}_depth"] = len(blocks)
+        outputs = blocks[0]["out_channels"]
+        architecture[f"s{stage}_width"] = factor(f"stage {stage}", outputs, width)
+        for index, block in enumerate(blocks):
+            wanted = {"kernel_size": 3, "groups": 1, "downsample_mode": "avgpool_conv"}
+            for key, value in {**wanted, "act_func": "relu", "out_channels": outputs}.items():
+                if block.get(key, value) != value:
+                    raise UsageError(
+                        f"block {index} of stage {stage} has {key}={block[key]!r}, where this "
+                        f"space has {value!r}"
+                    )
+            architecture[f"s{stage}_i{index}_exp"] = block["expand_ratio"]
+    return Configuration(space, _norms(config), architecture)
+
+
+def _write_resnet(network: Any) -> dict[str, Any]:
+    first, *middle, last = network.input_stem
+    stem = [_layer(*first)]
+    for conv in (layer.conv for repeat in middle for layer in repeat):
+        layer = _layer(*conv)
+        shortcut = _identity(layer["in_channels"])
+        stem.append({"name": "ResidualBlock", "conv": layer, "shortcut": shortcut})
+    stem.append(_layer(*last))
+    return {
+        "name": "ResNets",
+        "bn": _norm_of(network),
+        "input_stem": stem,
+        "blocks": [_bottleneck(m) for m in network.modules() if isinstance(m, BottleneckD)],
+        "classifier": _linear(network.classifier, network.dropout.p),
+    }
+
+
+def _bottleneck(block: Any) -> dict[str, Any]:
+    conv = block.conv2.conv
+    return {
+        "name": "ResNetBottleneckBlock",
+        "in_channels": block.conv1.conv.in_channels,
+        "out_channels": block.conv3.conv.out_channels,
+        "kernel_size": 3,
+        "stride": conv.stride[0],
+        "expand_ratio": block.expand_ratio,
+        "mid_channels": conv.in_channels,
+        "act_func": "relu",
+        "groups": 1,
+        "downsample_mode": "avgpool_conv",
+    }
+
+
+# -- what all have --------------------------------------------------------------------------------
+
+
+def _layer(conv: Any, *others: nn.Module) -> dict[str, Any]:
+    norm = any(isinstance(layer, nn.BatchNorm2d) for layer in others)
+    return {
+        "name": "ConvLayer",
+        "kernel_size": conv.kernel_size[0],
+        "stride": conv.stride[0],
+        "dilation": 1,
+        "groups": 1,
+        "bias": conv.bias is not None,
+        "has_shuffle": False,
+        "use_se": False,
+        "in_channels": conv.in_channels,
+        "out_channels": conv.out_channels,
+        "use_bn": norm,
+        "act_func": next(_ACTS[type(layer)] for layer in others if type(layer) in _ACTS),
+        "dropout_rate": 0,
+        "ops_order": "weight_bn_act",
+    }
+
+
+def _identity(channels: int) -> dict[str, Any]:
+    return {
+        "name": "IdentityLayer",
+        "in_channels": channels,
+        "out_channels": channels,
+        "use_bn": False,
+        "act_func": None,
+        "dropout_rate": 0,
+        "ops_order": "weight_bn_act",
+    }
+
+
+def _linear(layer: Any, dropout_rate: float) -> dict[str, Any]:
+    return {
+        "name": "LinearLayer",
+        "in_features": layer.in_features,
+        "out_features": layer.out_features,
+        "bias": layer.bias is not None,
+        "use_bn": False,
+        "act_func": None,
+        "dropout_rate": dropout_rate,
+        "ops_order": "weight_bn_act",
+    }
+
+
+def _norm_of(network: nn.Module) -> dict[str, Any]:
+    norm: Any = next(m for m in network.modules() if isinstance(m, nn.BatchNorm2d))
+    return {"momentum": norm.momentum, "eps": norm.eps}
+
+
+_READERS: dict[str, Callable[[Mapping[str, Any]], Configuration]] = {
+    "ProxylessNASNets": _read_proxyless,
+    "MobileNetV3": _read_mobilenet,
+    "ResNets": _read_resnet,
+}
+
+_WRITERS: dict[type[nn.Module], Callable[[Any], dict[str, Any]]] = {
+    ProxylessNAS: _write_proxyless,
+    OFAMobileNetV3Space: _write_mobilenet,
+    OFAResNetSpace: _write_resnet,
+}

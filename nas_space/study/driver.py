@@ -1,0 +1,460 @@
+"""``Driver``: hold a study, propose architectures in order, and have an executor evaluate them."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, wait
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property, partial
+from typing import Any
+
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+
+from ..errors import TrialError, UsageError
+from ..executors import Processes
+from ..mutable import Mutable, MutableExpression, Sample
+from ..mutable.random_words import words
+from ..strategy import SearchState, Strategy
+from ..strategy.neighbours import nearest
+from ..training.randomness import seed_of
+from ..training.scoring import STANDARD_ERROR
+from .channel import PruningServer
+from .evaluation import Job, Measurement, NetworkSource, Recipe, SentRecipe
+from .failures import all_alike, failure_error
+from .fingerprint import unrestricted
+from .intermediate import Reports
+from .ledger import COST, ERROR, FAILURE, METRICS, Attempt, Ledger, counts, pauses
+from .networks import KeptNetworks
+from .objectives import Objective
+from .storage import quiet
+
+__all__ = ["Callback", "Driver", "Evaluate", "MakeExecutor", "Settings"]
+
+Evaluate = Callable[[Any, Sample], Any]
+"""Takes a network and its architecture, and says how good they are."""
+
+Callback = Callable[[optuna.Study, FrozenTrial], object]
+"""Called after each trial, as Optuna calls them."""
+
+MakeExecutor = Callable[[], Executor]
+"""Makes an executor, and another one should that break."""
+
+_DIED = "the process that evaluated this architecture died, repeatedly"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What to do.
+
+    Attributes
+    ----------
+    space
+        A space, or a restriction of one.
+    evaluate
+        ``evaluate(network, arch)``.
+    strategy
+        Proposes architectures.
+    objectives
+        What to look for.
+    trials
+        How many architectures to try.
+    seed
+        What everything random depends on.
+    failures
+        How many may fail.
+    weights
+        Of the networks: 'inherit', 'fresh', or 'none' for no network at all.
+    networks
+        Where the networks of the best trials are kept.
+    patient
+        Whether to go on although the first trials all failed for the same reason.
+    """
+
+    space: Any
+    evaluate: Evaluate
+    strategy: Strategy
+    objectives: tuple[Objective, ...]
+    trials: int
+    seed: int
+    failures: int
+    weights: str
+    networks: KeptNetworks
+    patient: bool = False
+
+    @cached_property
+    def costs(self) -> tuple[Any, ...]:
+        """The expression of each objective that has one, of which more is better."""
+        return tuple(
+            None if o.expression is None else o.expression * o.sign for o in self.objectives
+        )
+
+    @property
+    def recipe(self) -> Recipe:
+        """How trials are evaluated."""
+        objectives = tuple(Objective(o.name, o.direction) for o in self.objectives)
+        source = NetworkSource.of(unrestricted(self.space), self.weights)
+        return Recipe(source, self.evaluate, objectives, self.seed)
+
+
+class Driver:
+    """Holds a study, alone or beside drivers elsewhere.
+
+    Parameters
+    ----------
+    study
+        Of Optuna.
+    settings
+        What to do.
+    callbacks
+        Called after each trial of this driver.
+    timeout
+        Seconds after which no further trial is begun.
+    executor
+        Evaluates; ``None`` for this process.
+    make
+        Makes the executor anew when it breaks; ``None`` if it is the caller's.
+    slots
+        How many trials are evaluated at once.
+    """
+
+    def __init__(
+        self,
+        study: optuna.Study,
+        settings: Settings,
+        callbacks: Sequence[Callback] = (),
+        timeout: float | None = None,
+        executor: Executor | None = None,
+        make: MakeExecutor | None = None,
+        slots: int = 1,
+    ) -> None:
+        self.study = study
+        self.settings = settings
+        self.callbacks = callbacks
+        self.slots = slots
+        self.deadline = None if timeout is None else time.monotonic() + timeout
+        self.base = unrestricted(settings.space)
+        self.cost = deciding_cost(settings.space)
+        self.ledger = Ledger(
+            study, settings.space, settings.objectives, settings.networks,
+            elsewhere=executor is not None,
+        )  # fmt: skip
+        self.ledger.look()
+        self.allowed = self.ledger.failures + settings.failures
+        self.before = frozenset(t.number for t in self.ledger.trials() if t.state.is_finished())
+        self.exhausted = False
+        self.suspects: set[int] = set()
+        self.running: dict[Future[Measurement | None], Job] = {}
+        self.recipe = settings.recipe
+        self.sent: SentRecipe | None = None
+        self.executor = executor
+        self.make = make
+        self._writing = threading.Lock()
+
+    def run(self) -> None:
+        """Work until there is nothing left to do.
+
+        Raises
+        ------
+        TrialError
+            If too many trials have failed, or the executor is broken and cannot be made anew.
+        UsageError
+            If ``evaluate`` returns something that it must not, or cannot be sent to the executor.
+        """
+        with quiet(), self.ledger.open(), self._line() as line, self._stopping() as stopped:
+            if self.executor is not None:
+                self.sent = SentRecipe.of(self.recipe, self.executor, line)
+            try:
+                self._work(stopped)
+            except BaseException as error:
+                for attempt in list(self.ledger.mine.values()):
+                    self.ledger.abandon(attempt, f"interrupted by {type(error).__name__}")
+                self._close(wait=False)
+                raise
+            self._close(wait=True)
+
+    def _work(self, stopped: threading.Event) -> None:
+        pause = pauses()
+        while True:
+            if error := self._verdict():
+                raise error
+            is_late = self.deadline is not None and time.monotonic() >= self.deadline
+            ending = stopped.is_set() or is_late
+            slots = 1 if self.suspects else self.slots
+            if not ending and len(self.running) < slots and self._is_left():
+                self._begin()
+            elif self.running:
+                done, _ = wait(self.running, return_when=FIRST_COMPLETED)
+                for future in sorted(done, key=lambda each: self.running[each].number):
+                    self._ended(future)
+                    if stopped.is_set():
+                        break
+            elif ending or not self.ledger.working:
+                return
+            else:
+                # Others are at the last ones; should one of them die, somebody must take over.
+                time.sleep(next(pause))
+                self.ledger.look()
+
+    def _is_left(self) -> bool:
+        """Whether a number is free, and an architecture for it."""
+        if self.exhausted:
+            return bool(self.ledger.to_repeat())
+        return len(self.ledger.held) < self.settings.trials
+
+    @contextmanager
+    def _stopping(self) -> Iterator[threading.Event]:
+        """A context in which ``study.stop()`` ends this search, as it ends one of Optuna's."""
+        stopped = threading.Event()
+        vars(self.study)["stop"] = stopped.set
+        try:
+            yield stopped
+        finally:
+            del vars(self.study)["stop"]
+
+    def _verdict(self) -> TrialError | None:
+        """Return the error that ends the search, if too much has failed."""
+        failures = self.ledger.failures
+        hopeless = not self.settings.patient and failures and not self.ledger.history
+        if failures < self.allowed and not hopeless:
+            return None
+        ended = [t for t in self.ledger.trials() if t.state.is_finished() and counts(t)]
+        failed = [trial for trial in ended if FAILURE in trial.user_attrs]
+        if failures >= self.allowed:
+            return failure_error(
+                f"{self.settings.failures} trials have failed, so the search ends",
+                failed,
+                f"Each trial's traceback is in its attribute {FAILURE!r}; what has been found is "
+                "kept. Resume with a larger `failures` to go on all the same",
+            )
+        new = [trial for trial in ended if trial.number not in self.before]
+        if len(failed) == len(ended) and all_alike(new):
+            return failure_error(
+                "the first trials have all failed for the same reason, so the search ends",
+                [trial for trial in failed if trial.number not in self.before],
+                "Mend it and resume; or say by `failures` how many may fail, to go on all the same",
+            )
+        return None
+
+    # -- begin a trial --------------------------------------------------------------------------
+
+    def _begin(self) -> None:
+        """Take the next number, and have it evaluated."""
+        ledger, number = self.ledger, self.ledger.free
+        arch, repaired = ledger.lost.get(number, ({}, 0))
+        if number not in ledger.lost or self.settings.space.arch_id(arch) in ledger.taken:
+            found = self._proposal(number)
+            if found is None:
+                self.exhausted = True
+                return
+            arch, repaired = found
+        attempt = ledger.begin(number, arch, repaired)
+        if attempt is None:
+            return
+        if ledger.is_deadly(number):
+            self.suspects.discard(number)
+            self._tell(attempt, Measurement(failure=_DIED))
+            return
+        read = self.base.read(arch)
+        objectives, kept = self.settings.objectives, self.settings.networks
+        job = Job(
+            attempt.trial,
+            number,
+            arch,
+            {o.name: float(read(o.expression)) for o in objectives if o.expression is not None},
+            None if self.cost is None else float(read(self.cost)),
+            kept.count > 0,
+            kept.worst,
+        )
+        if self.sent is not None:
+            self._submit(job, whole=not getattr(self.executor, "persistent", True))
+            return
+        reports = Reports(partial(self._decide, job.attempt) if self._prunes else None)
+        self._tell(attempt, self.recipe.run(job, reports))
+
+    def _proposal(self, number: int) -> tuple[Sample, int] | None:
+        """Return what the strategy proposes, or what is near it; ``None`` if nothing is left."""
+        settings, ledger = self.settings, self.ledger
+        seed = settings.seed if settings.strategy.seed is None else settings.strategy.seed
+        state = SearchState(
+            space=settings.space,
+            history=ledger.history,
+            taken=ledger.taken.keys(),
+            number=number,
+            seed=seed_of(seed, "search/propose", 0),
+            objectives=len(settings.objectives),
+            costs=settings.costs,
+        )
+        source = words(seed_of(settings.seed, "search/mend", number))
+        proposed = settings.strategy.propose(state)
+        found = nearest(settings.space, proposed, source, taken=state.taken)
+        return None if found is None else (settings.space.canonical(found[0]), found[1])
+
+    def _submit(self, job: Job, *, whole: bool) -> None:
+        """Give a job to the executor; the recipe comes along where it may not be there."""
+        assert self.sent is not None
+        while True:
+            assert self.executor is not None
+            try:
+                future = self.executor.submit(*self.sent.job(job, whole=whole))
+            except (BrokenExecutor, RuntimeError, OSError) as error:
+                # It broke between two trials: that is no trial's fault.
+                self._renew(error)
+            else:
+                self.running[future] = job
+                return
+
+    # -- end a trial ----------------------------------------------------------------------------
+
+    def _ended(self, future: Future[Measurement | None]) -> None:
+        """Take what came of a job, or find out what it died of."""
+        job = self.running.get(future)
+        if job is None:
+            return  # its executor broke, and it was dealt with then
+        error: BaseException | None
+        try:
+            found, error = future.result(), None
+        except BaseException as raised:  # noqa: BLE001 - of the executor: a job itself raises nothing
+            found, error = None, raised
+        if isinstance(error, KeyboardInterrupt):
+            raise error
+        if isinstance(error, BrokenExecutor):
+            self._broken(error)
+            return
+        del self.running[future]
+        attempt = self.ledger.mine[job.attempt]
+        if error is not None:
+            self.ledger.die(attempt)
+            self.ledger.look()
+        elif found is None:
+            self._submit(job, whole=True)
+        else:
+            self.suspects.discard(job.number)
+            self._tell(attempt, found)
+
+    def _broken(self, error: BrokenExecutor) -> None:
+        """Make the executor anew, and find out which trial broke it.
+
+        Of a pool all trials are lost when one process dies.  So those that were under way are
+        tried again one at a time; the one that breaks the pool alone is the culprit, and the
+        others are cleared.
+        """
+        ended = {future: job for future, job in self.running.items() if future.done()}
+        alive = {f: job for f, job in ended.items() if f.exception() is None}
+        for future in alive:
+            self._ended(future)
+        jobs, self.running = list(self.running.values()), {}
+        self.suspects = {job.number for job in jobs}
+        for job in jobs:
+            attempt = self.ledger.mine[job.attempt]
+            if len(jobs) == 1:
+                self.ledger.die(attempt)
+            else:
+                self.ledger.abandon(attempt, "the executor broke while several were under way")
+        self.ledger.look()
+        self._renew(error)
+
+    def _tell(self, attempt: Attempt, found: Measurement) -> None:
+        """Write down what came of a trial, and call back."""
+        attributes: dict[str, Any] = {}
+        if found.weights is not None:
+            self.settings.networks.keep(attempt.number, found.weights)
+        numbers = dict(found.numbers)
+        if STANDARD_ERROR in numbers:
+            attributes[ERROR] = numbers.pop(STANDARD_ERROR)
+        if numbers:
+            attributes[METRICS] = numbers
+        if found.cost is not None:
+            attributes[COST] = found.cost
+        if found.failure is not None:
+            attributes[FAILURE] = found.failure
+        state = TrialState.FAIL if found.values is None else TrialState.COMPLETE
+        if found.pruned:
+            state = TrialState.PRUNED
+        # Where there is a pruner, it has written down each report as it came.
+        is_reported = self._prunes or len(self.settings.objectives) > 1
+        reports = {} if is_reported else found.reports
+        told = self.ledger.end(attempt, state, found.values, attributes, reports)
+        self.ledger.look()
+        if told:
+            trial = self.ledger.trials()[attempt.trial]
+            for callback in self.callbacks:
+                callback(self.study, trial)
+        if found.fatal is not None:
+            raise UsageError(found.fatal)
+
+    # -- pruning --------------------------------------------------------------------------------
+
+    @property
+    def _prunes(self) -> bool:
+        is_pruner = not isinstance(self.study.pruner, optuna.pruners.NopPruner)
+        return is_pruner and len(self.settings.objectives) == 1
+
+    @contextmanager
+    def _line(self) -> Iterator[Any]:
+        """A context in which processes that evaluate can ask whether to go on with a trial."""
+        if not self._prunes or self.executor is None:
+            yield None
+            return
+        server = PruningServer(self._decide, local=isinstance(self.executor, Processes))
+        try:
+            yield server.client
+        finally:
+            server.close()
+
+    def _decide(self, place: int, value: float, step: int) -> bool:
+        """Write down what a trial reports, and ask the pruner."""
+        attempt = self.ledger.mine.get(place)
+        if attempt is None:
+            return True  # nobody waits for it any more
+        with self._writing:
+            storage = self.ledger.storage
+            storage.set_trial_intermediate_value(attempt.trial_id, step, value)
+            return self.study.pruner.prune(self.study, storage.get_trial(attempt.trial_id))
+
+    # -- the executor ---------------------------------------------------------------------------
+
+    def _renew(self, error: BaseException) -> None:
+        """Make a broken executor anew."""
+        if self.make is None:
+            raise TrialError(
+                f"the executor is broken: {error}; give a function that makes one, for the search "
+                "to make it anew; what has been found is kept, for resume=True"
+            ) from error
+        self._close(wait=False)
+        self.executor = self.make()
+
+    def _close(self, *, wait: bool) -> None:
+        """End an executor that was made here; of the caller's, only what still runs."""
+        for future in self.running:
+            future.cancel()
+        self.running = {}
+        if self.executor is None or self.make is None:
+            return
+        processes = list((getattr(self.executor, "_processes", None) or {}).values())
+        self.executor.shutdown(wait=wait)
+        for process in [] if wait else processes:
+            process.kill()
+            process.join()
+
+
+def deciding_cost(space: Any) -> MutableExpression[Any] | None:
+    """Return the cost that decides between equal scores: that of the space's first budget.
+
+    ``None`` if the space is not restricted by one; then the number of parameters decides.
+    """
+    for condition in getattr(space, "conditions", ()):
+        expression = getattr(condition, "expression", None)
+        operator = getattr(expression, "operator", None)
+        if operator is None or expression is None or len(expression.arguments) != 2:
+            continue
+        smaller, larger = expression.arguments
+        if operator.name in ("ge", "gt"):
+            smaller, larger = larger, smaller
+        limited = operator.name in ("le", "lt", "ge", "gt") and not isinstance(larger, Mutable)
+        if limited and isinstance(smaller, MutableExpression):
+            return smaller
+    return None

@@ -1,0 +1,109 @@
+"""Engines of others, real ones: Dask, loky, submitit, Ray.  Each is skipped where it is absent."""
+
+from __future__ import annotations
+
+import os
+import signal
+from functools import partial
+from pathlib import Path
+
+import optuna
+import pytest
+
+import nas_space as ns
+from tests.problems import Tiny, Various, reporting, slow_worth, weight_sum, worth
+from tests.study.test_executors import DeadlySecond, architectures, check_culprit, deadly_slowly
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(os.name != "posix", reason="kills processes as POSIX does"),
+]
+
+
+def check(result, trials):
+    """Nothing lost, nothing twice, the total right."""
+    assert [outcome.number for outcome in result.outcomes] == list(range(trials))
+    assert {outcome.state for outcome in result.outcomes} == {"complete"}
+
+
+@pytest.fixture(scope="module")
+def dask():
+    """A scheduler and two workers, each a process of this machine."""
+    distributed = pytest.importorskip("distributed", reason="distributed is not installed")
+    with (
+        distributed.LocalCluster(
+            n_workers=2, threads_per_worker=1, dashboard_address=None, silence_logs=50
+        ) as cluster,
+        distributed.Client(cluster) as client,
+    ):
+        yield client
+
+
+def test_dask_prunes_and_keeps_weights(dask):
+    pruner = optuna.pruners.MedianPruner(n_startup_trials=3)
+    executor = dask.get_executor()
+    result = ns.search(Various(), reporting, trials=20, executor=executor, pruner=pruner)
+    assert {outcome.state for outcome in result.outcomes} == {"complete", "pruned"}
+    found = ns.search(Various(), weight_sum, trials=6, executor=executor, weights="fresh")
+    network = found.network()
+    total = sum(float(p.detach().double().abs().sum()) for p in network.parameters())
+    assert 0 <= found.winner().values["value"] - total < 1
+
+
+def test_dask_loses_a_worker_and_no_trial(dask):
+    pids = list(dask.run(os.getpid).values())
+
+    def kill(_study, trial):
+        if trial.number == 5:
+            os.kill(pids[0], signal.SIGKILL)
+
+    result = ns.search(
+        Various(), slow_worth, trials=30, executor=dask.get_executor(), callbacks=[kill]
+    )
+    check(result, 30)
+
+
+def test_a_pool_of_processes_is_made_anew_and_the_culprit_found(monkeypatch):
+    monkeypatch.setattr("nas_space.study.ledger._DEATHS", 2)
+    result = ns.search(
+        Tiny(), deadly_slowly, trials=3, workers=2, strategy=DeadlySecond(), weights="none"
+    )
+    check_culprit(result, deaths=2)
+
+
+def test_loky_is_made_anew_and_the_culprit_found():
+    loky = pytest.importorskip("loky", reason="loky is not installed")
+    result = ns.search(
+        Tiny(), deadly_slowly, trials=3, executor=partial(loky.ProcessPoolExecutor, 2),
+        strategy=DeadlySecond(), weights="none",
+    )  # fmt: skip
+    check_culprit(result, deaths=5)
+
+
+def test_jobs_of_submitit_are_futures(tmp_path):
+    pytest.importorskip("submitit", reason="submitit is not installed")
+    executor = ns.executors.Slurm(tmp_path, 1, cluster="local", timeout_min=5)
+    result = ns.search(Tiny(), worth, trials=2, executor=executor)
+    assert architectures(result) == architectures(ns.search(Tiny(), worth, trials=2))
+    assert any(tmp_path.iterdir())
+
+
+def test_ray_loses_a_node_and_no_trial():
+    ray = pytest.importorskip("ray", reason="Ray is not installed")
+    from ray.cluster_utils import Cluster
+
+    environment = {"env_vars": {"PYTHONPATH": str(Path.cwd())}}
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
+    try:
+        nodes = [cluster.add_node(num_cpus=1) for _ in range(2)]
+        ray.init(address=cluster.address, log_to_driver=False, runtime_env=environment)
+        executor = ns.executors.Ray()
+
+        def kill(_study, trial):
+            if trial.number == 5:
+                cluster.remove_node(nodes[0], allow_graceful=False)
+
+        check(ns.search(Various(), slow_worth, trials=30, executor=executor, callbacks=[kill]), 30)
+    finally:
+        ray.shutdown()
+        cluster.shutdown()

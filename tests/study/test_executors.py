@@ -1,0 +1,241 @@
+"""One driver, any executor: what crosses, what dies, what is made anew."""
+
+from __future__ import annotations
+
+import pickle
+import threading
+import time
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from typing import Any
+
+import optuna
+import pytest
+import torch
+
+import nas_space as ns
+from nas_space.errors import TrialError, UsageError
+from nas_space.executors import Processes, WorkerDiedError, executor_at
+from nas_space.strategy import GridSearch
+from nas_space.study import evaluation
+from tests.problems import Tiny, Various, deadly, failing, reporting, weight_sum, worth
+
+
+class Inline(Executor):
+    """Runs what is submitted at once, as another process would: by pickles of everything."""
+
+    def __init__(self, *, persistent=True):
+        self.persistent = persistent
+        self.sizes: list[int] = []
+        self.deaths: list[bool] = []
+
+    def submit(self, fn, /, *args, **kwargs):
+        sent = pickle.dumps((fn, args))
+        self.sizes.append(len(sent))
+        future: Future[Any] = Future()
+        fn, args = pickle.loads(sent)
+        if self.deaths and self.deaths.pop(0):
+            future.set_exception(WorkerDiedError("gone"))
+        else:
+            future.set_result(pickle.loads(pickle.dumps(fn(*args))))
+        return future
+
+
+@pytest.fixture(autouse=True)
+def forgotten():
+    """No process has been sent anything."""
+    evaluation._KEPT.clear()
+
+
+def architectures(result):
+    return [outcome.arch for outcome in result.outcomes]
+
+
+def test_with_one_at_a_time_any_executor_gives_what_this_process_would():
+    space = Various()
+    for weights in ("inherit", "fresh", "none"):
+        arguments: dict[str, Any] = {"trials": 12, "weights": weights, "seed": 3}
+        target = worth if weights == "none" else weight_sum
+        here = ns.search(space, target, **arguments)
+        there = ns.search(space, target, executor=Inline(), workers=1, **arguments)
+        found = [[(o.number, o.arch, o.values, o.cost) for o in r.outcomes] for r in (here, there)]
+        assert found[0] == found[1]
+        if weights == "none":
+            continue
+        one, other = here.network().state_dict(), there.network().state_dict()
+        assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_the_recipe_crosses_once_and_an_architecture_for_each_trial():
+    executor = Inline()
+    ns.search(Various(), worth, trials=10, executor=executor, workers=1)
+    # The first that is told that the recipe is missing brings it along.
+    assert len(executor.sizes) == 11
+    small, whole = executor.sizes[0], executor.sizes[1]
+    assert whole > small
+    assert max(executor.sizes[2:]) < small + 200
+
+
+def test_processes_that_do_one_task_each_are_sent_the_recipe_at_once():
+    executor = Inline(persistent=False)
+    ns.search(Various(), worth, trials=4, executor=executor, workers=1)
+    assert len(executor.sizes) == 4
+
+
+def test_weights_are_sent_only_where_they_are_inherited():
+    sizes = {}
+    for weights in ("inherit", "fresh", "none"):
+        executor = Inline()
+        ns.search(Wide(), worth, trials=2, executor=executor, workers=1, weights=weights)
+        sizes[weights] = max(executor.sizes)
+    assert sizes["inherit"] > 1_000_000
+    assert max(sizes["fresh"], sizes["none"]) < 50_000
+
+
+class Wide(Tiny):
+    """One with many weights."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.more = torch.nn.Linear(600, 600)
+
+
+def test_a_death_is_tried_again_under_the_same_number():
+    executor = Inline()
+    executor.deaths = [False, False, True, True, False]
+    result = ns.search(Various(), worth, trials=6, executor=executor, workers=1)
+    assert [outcome.number for outcome in result.outcomes] == list(range(6))
+    assert architectures(result) == architectures(ns.search(Various(), worth, trials=6))
+    assert len(result.study.trials) == 8
+
+
+def test_five_deaths_of_one_architecture_fail_it():
+    executor = Inline()
+    executor.deaths = [False, False, *[True] * 5]
+    result = ns.search(Various(), worth, trials=3, executor=executor, workers=1)
+    assert [outcome.state for outcome in result.outcomes] == ["complete", "failed", "complete"]
+    assert "died, repeatedly" in str(result.outcomes[1].failure)
+
+
+def check_culprit(result, deaths):
+    """The second architecture has died so often, and no other."""
+    assert [outcome.state for outcome in result.outcomes] == ["complete", "failed", "complete"]
+    assert "died, repeatedly" in str(result.outcomes[1].failure)
+    died = [
+        trial.user_attrs["number"]
+        for trial in result.study.trials
+        if trial.state.name == "FAIL" and not {"void", "failure"} & trial.user_attrs.keys()
+    ]
+    assert died == [1] * deaths
+
+
+class DeadlySecond(ns.strategy.Strategy):
+    """Proposes what kills its process as the second."""
+
+    archs = (
+        {"width": 4, "depth": 1, "op0": "relu"},
+        {"width": 8, "depth": 1, "op0": "relu"},
+        {"width": 4, "depth": 1, "op0": "tanh"},
+    )
+
+    def propose(self, now):
+        return dict(self.archs[now.number])
+
+
+def deadly_slowly(network, arch):
+    time.sleep(0.3)
+    return deadly(network, arch)
+
+
+def test_an_executor_that_is_given_and_breaks_ends_the_search_and_says_why(tmp_path):
+    store = tmp_path / "search.db"
+    with Processes(1) as executor, pytest.raises(TrialError, match="give a function"):
+        ns.search(
+            Tiny(), deadly, trials=3, executor=executor, strategy=DeadlySecond(), storage=store,
+            weights="none",
+        )  # fmt: skip
+    kept = ns.search(
+        Tiny(), worth, trials=3, storage=store, resume=True, strategy=DeadlySecond(), weights="none"
+    )
+    assert [o.arch for o in kept.outcomes] == list(DeadlySecond.archs)
+
+
+def test_threads_of_this_process_are_an_executor_too():
+    with ThreadPoolExecutor(2) as executor:
+        result = ns.search(Various(), worth, trials=20, executor=executor)
+    assert [outcome.number for outcome in result.outcomes] == list(range(20))
+
+
+def test_failures_cross_with_their_tracebacks():
+    result = ns.search(
+        Tiny(), failing, strategy=GridSearch(), trials=12, executor=Inline(), workers=1
+    )
+    failed = [o for o in result.outcomes if o.state == "failed"]
+    assert len(failed) == 8
+    assert all("in failing" in str(o.failure) for o in failed)
+
+
+def test_what_is_no_number_ends_the_search():
+    with pytest.raises(UsageError, match="'high'"):
+        ns.search(Tiny(), says_high, executor=Inline(), workers=1)
+
+
+def says_high(_network, _arch):
+    return "high"
+
+
+def test_poor_trials_are_stopped_early_over_the_line():
+    pruner = optuna.pruners.MedianPruner(n_startup_trials=3)
+    here = ns.search(Various(), reporting, trials=12, pruner=pruner)
+    there = ns.search(Various(), reporting, trials=12, pruner=pruner, executor=Inline(), workers=1)
+    assert [o.state for o in there.outcomes] == [o.state for o in here.outcomes]
+    assert {"pruned", "complete"} == {o.state for o in there.outcomes}
+    values = [t.intermediate_values for t in here.study.trials]
+    assert [t.intermediate_values for t in there.study.trials] == values
+    assert not [t for t in threading.enumerate() if "_accept" in t.name]
+
+
+def test_reports_come_along_where_nothing_is_pruned():
+    result = ns.search(Various(), reporting, trials=3, executor=Inline(), workers=1)
+    assert all(len(trial.intermediate_values) == 5 for trial in result.study.trials)
+
+
+def test_who_does_not_know_the_key_is_not_answered():
+    from multiprocessing import AuthenticationError
+
+    from nas_space.study.channel import PruningClient, PruningServer
+
+    asked: list[tuple[int, float, int]] = []
+
+    def decide(*told):
+        asked.append(told)
+        return False
+
+    server = PruningServer(decide, local=True)
+    try:
+        stranger = PruningClient(server.client.hosts, server.client.port, b"guessed")
+        with pytest.raises((ns.NasSpaceError, AuthenticationError)):
+            stranger.asking(0)(1.0, 1)
+        assert asked == []
+        assert server.client.asking(0)(1.0, 1) is False
+        assert asked == [(0, 1.0, 1)]
+    finally:
+        server.close()
+
+
+@pytest.mark.parametrize("executor", [3, Inline, lambda: 3])
+def test_what_is_no_executor_is_refused(executor):
+    with pytest.raises(UsageError, match="executor"):
+        ns.search(Tiny(), worth, executor=executor)
+
+
+def test_one_that_does_not_tell_its_size_is_asked_for_it():
+    with pytest.raises(UsageError, match="workers="):
+        ns.search(Tiny(), worth, executor=Inline())
+
+
+@pytest.mark.parametrize("address", ["somewhere", "dask", "slurm://x", "dask://127.0.0.1:1"])
+def test_an_address_that_means_nothing_is_refused(address, tmp_path, monkeypatch):
+    pytest.importorskip("distributed", reason="distributed is not installed")
+    monkeypatch.setattr("nas_space.executors.address._PATIENCE", 0.5)
+    with pytest.raises(UsageError, match=r"executor is|nobody answers"):
+        executor_at(address, tmp_path)

@@ -225,9 +225,9 @@
 
   function areas(name, values, series) {
     const first = series[0][0], span = series[series.length - 1][0] - first || 1;
-    const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
-    svg.setAttribute("viewBox", "0 0 100 50"); svg.setAttribute("preserveAspectRatio", "none");
-    svg.setAttribute("role", "img");
+    const holder = make("div");
+    holder.innerHTML = '<svg viewBox="0 0 100 50" preserveAspectRatio="none" role="img"></svg>';
+    const svg = holder.firstChild;
     let below = series.map(() => 0);
     values.forEach((value, code) => {
       const above = below.map((b, i) => b + (series[i][1][code] || 0));
@@ -243,7 +243,7 @@
     const key = make("div", { class: "key" });
     values.forEach((value, code) => key.append(make("i",
       { style: `background:${colours[code % colours.length]}` }), value));
-    return make("div", {}, make("b", { text: name }), svg, key);
+    return make("div", {}, make("b", { text: name }), holder, key);
   }
 
   // -- the table ---------------------------------------------------------------------------------

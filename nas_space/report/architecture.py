@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
 
     from ..profiler import LatencyTable
 
-__all__ = ["architecture_picture", "blocks_of", "space_picture"]
+__all__ = ["architecture_picture", "space_picture"]
 
 _ROW = 0.235
 """The height of a line, in inches, as everything here."""
@@ -120,14 +119,6 @@ def space_picture(
     words = f"{_name_of(space)}: {readable(space.count())} architectures, "
     words += f"{sum(bool(row.label) for row in rows)} labels"
     _draw(rows, title or words, path, cost, whole=True)
-
-
-def blocks_of(space: Any, arch: Mapping[str, Any], input_shape: tuple[int, ...]) -> str:
-    """The same picture as a part of a page."""
-    with tempfile.TemporaryDirectory() as folder:
-        picture = Path(folder, "architecture.png")
-        architecture_picture(space, arch, input_shape, picture)
-        return html.image(picture.read_bytes(), "png", "What was decided, in the network's order.")
 
 
 def _name_of(space: Any) -> str:

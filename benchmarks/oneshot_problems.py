@@ -24,11 +24,10 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cache, cached_property, partial
 from itertools import combinations, product
-from multiprocessing import get_context
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -39,6 +38,7 @@ import torch
 from scipy.stats import kendalltau
 from sklearn.datasets import load_digits
 from torch import Tensor, nn
+from torch.func import functional_call, stack_module_state, vmap
 from torch.utils.data import TensorDataset
 
 import nas_space as ns
@@ -46,7 +46,8 @@ from benchmarks._measure import use_one_thread
 from nas_space.mutable import MutableExpression
 from nas_space.nn import LayerChoice
 from nas_space.profiler import macs
-from nas_space.training import Jitter, Task, evaluate, fit
+from nas_space.training import Jitter, Task, evaluate, fit, training_batches
+from nas_space.training.randomness import generator_of
 
 Array = npt.NDArray[Any]
 DATA = Path(__file__).parent / "data"
@@ -133,6 +134,7 @@ def normalised(layer: nn.Module, *after: nn.Module) -> nn.Sequential:
     return nn.Sequential(layer, nn.BatchNorm2d(WIDTH), *after)
 
 
+@cache
 def digits_task(noise: float, copies: int, *, negatives: bool) -> Task:
     """Return digits to train on, to choose by, and for the truth.
 
@@ -302,7 +304,7 @@ def _is_conv(symbol: Any) -> Any:
 
 
 _DIGITS = partial(digits_task, 0.8, 4, negatives=False)
-_SIGNS = partial(digits_task, 0.6, 4, negatives=True)
+_SIGNS = partial(digits_task, 0.6, 2, negatives=True)
 PROBLEMS = {
     problem.name: problem
     for problem in (
@@ -321,50 +323,78 @@ def alone(problem: Problem, arch: Mapping[str, str], seed: int) -> dict[str, flo
     torch.manual_seed(seed)
     network, task = problem.whole.frozen_factory(arch)(), problem.task()
     fit(network, task, steps=ALONE, seed=seed)
-    return {
-        split: round(evaluate(network, task, split)["accuracy"], 4)
-        for split in ("validation", "test")
-    }
+    return _accuracies(network, task)
 
 
-def one_training(name: str, cache: Path, seed: int) -> dict[str, list[float]]:
-    """Return the accuracies of all networks, each trained once, going on from what is cached."""
-    use_one_thread()
-    problem, file = PROBLEMS[name], cache / f"{name}-{seed}.json"
-    rows: dict[str, list[float]] = {"validation": [], "test": []}
+def _accuracies(network: nn.Module, task: Task) -> dict[str, float]:
+    splits = ("validation", "test")
+    return {split: round(evaluate(network, task, split)["accuracy"], 4) for split in splits}
+
+
+def together(problem: Problem, arch: Mapping[str, str], seeds: Sequence[int]) -> dict[str, Any]:
+    """Return the accuracies of several trainings by split, as :func:`alone` does one by one.
+
+    Nothing in networks this small takes as long as calling it, so what is called once for all
+    trainings is nearly as fast as one.  Each has its own initial weights, batches and noise.
+    """
+    task, networks = problem.task(), []
+    for seed in seeds:
+        torch.manual_seed(seed)
+        networks.append(problem.whole.frozen_factory(arch)())
+    weights, buffers = stack_module_state(networks)
+    optimizer = task.optimizer([{"params": list(weights.values())}])
+    assert task.schedule is not None
+    schedule = task.schedule(optimizer, ALONE)
+    assert schedule is not None
+    streams = [training_batches(task.train, task.batch_size, seed=seed) for seed in seeds]
+
+    def loss(weights: Any, buffers: Any, x: Tensor, y: Tensor) -> Tensor:
+        output = functional_call(networks[0], (weights, buffers), (x,))
+        return nn.functional.cross_entropy(output, y)
+
+    for step in range(ALONE):
+        batches = []
+        for seed, stream in zip(seeds, streams, strict=True):
+            noise = generator_of(seed, "train/augment/0", step, torch.device("cpu"))
+            batches.append(task.augmented(next(stream), noise))
+        x, y = (torch.stack(part) for part in zip(*batches, strict=True))
+        optimizer.zero_grad()
+        torch.autograd.backward(vmap(loss)(weights, buffers, x, y).sum())
+        optimizer.step()
+        schedule.step()
+    found = []
+    for place, network in enumerate(networks):
+        network.load_state_dict({k: v[place] for k, v in {**weights, **buffers}.items()})
+        found.append(_accuracies(network, task))
+    return {split: [one[split] for one in found] for split in found[0]}
+
+
+def make_table(name: str, trainings: int, folder: Path) -> None:
+    """Train all networks of a problem, some times each, and write the table."""
+    folder.mkdir(parents=True, exist_ok=True)
+    problem, file = PROBLEMS[name], folder / f"{name}-table.json"
+    archs, rows = archs_of(problem.whole), []
     if file.exists():
         rows = json.loads(file.read_text())
-    archs = archs_of(problem.whole)
-    for number in range(len(rows["test"]), len(archs)):
-        for split, accuracy in alone(problem, archs[number], seed).items():
-            rows[split].append(accuracy)
+    for number in range(len(rows), len(archs)):
+        rows.append(together(problem, archs[number], range(trainings)))
         if number % 12 == 11 or number + 1 == len(archs):
             file.write_text(json.dumps(rows))
-            print(f"training {seed}: {number + 1} of {len(archs)}", flush=True)
-    return rows
-
-
-def make_table(name: str, trainings: int, cache: Path, workers: int) -> None:
-    """Train all networks of a problem, some times, and write the table."""
-    cache.mkdir(parents=True, exist_ok=True)
-    with get_context("spawn").Pool(workers) as pool:
-        found = pool.map(partial(one_training, name, cache), range(trainings), chunksize=1)
+            print(f"{number + 1} of {len(archs)}", flush=True)
     about = f"python -m benchmarks.oneshot_problems {name}; by label, the last fastest"
-    lines = []
-    for split in ("validation", "test"):
-        columns = zip(*(one[split] for one in found), strict=True)
-        lines.append(f' "{split}": {json.dumps([list(row) for row in columns])}')
-    PROBLEMS[name].file.write_text(f'{{"about": "{about}",\n' + ",\n".join(lines) + "}\n")
+    columns = {split: [row[split] for row in rows] for split in ("validation", "test")}
+    lines = [f' "{split}": {json.dumps(column)}' for split, column in columns.items()]
+    problem.file.write_text(f'{{"about": "{about}",\n' + ",\n".join(lines) + "}\n")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("problem", choices=["digits", "signs"])
     parser.add_argument("--trainings", type=int, default=3)
-    parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--cache", type=Path, default=Path("build/oneshot"))
     arguments = parser.parse_args()
-    make_table(arguments.problem, arguments.trainings, arguments.cache, arguments.workers)
+    use_one_thread()
+    make_table(arguments.problem, arguments.trainings, arguments.cache)
 
 
 if __name__ == "__main__":

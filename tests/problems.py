@@ -83,6 +83,9 @@ def slow_worth(network: Any, arch: Sample) -> float:
     if log is not None:
         with Path(log).open("a") as file:
             file.write(f"{os.getpid()} {sorted(arch.items())}\n")
+        last = os.environ.get("LAST_EVALUATION")
+        while last is not None and len(Path(log).read_text().splitlines()) >= int(last):
+            time.sleep(0.05)  # until somebody kills the process
     time.sleep(0.05)
     return worth(network, arch)
 

@@ -66,7 +66,7 @@ def print_whole(table: Table) -> None:
 def show_progress(
     stages: Sequence[Stage], *, quiet: bool
 ) -> Iterator[Callable[[str, int, int, str], None]]:
-    """A bar for each stage and one for all, with the time that they will still take.
+    """Return a bar for each stage and one for all, with the time that they will still take.
 
     Where there is no terminal, a line for every tenth of a stage instead.
 
@@ -271,7 +271,7 @@ def _that_fit(names: Sequence[str], room: int) -> list[list[str]]:
 
 
 def show_outcomes(console: Console, result: Any, most: int) -> None:
-    """The best trials; those on the front where there are several objectives."""
+    """Return the best trials; those on the front where there are several objectives."""
     several = len(result.objectives) > 1
     outcomes = (result.front() if several else result.ranked())[:most]
     title = "No other trial is better in everything" if several else "The best trials"
@@ -290,10 +290,10 @@ def show_outcomes(console: Console, result: Any, most: int) -> None:
 
 
 def value_of(number: float) -> str:
-    """A value of an objective: fractions to four digits, large numbers with a unit."""
+    """Return a value of an objective: fractions to four digits, large numbers with a unit."""
     return shown(number) if abs(number) >= 1000 else f"{number:.4g}"
 
 
 def on_one_line(arch: Mapping[str, Any]) -> str:
-    """An architecture on one line."""
+    """Return an architecture on one line."""
     return " ".join(f"{label}={value}" for label, value in arch.items())

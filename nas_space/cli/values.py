@@ -25,7 +25,7 @@ _UNITS = {"": 1.0, "K": 1e3, "M": 1e6, "G": 1e9}
 
 
 def amount(text: str | None) -> float | None:
-    """A number such as ``320M``, ``0.8M``, ``6e6`` or ``800000``.
+    """Return a number such as ``320M``, ``0.8M``, ``6e6`` or ``800000``.
 
     Raises
     ------
@@ -52,7 +52,7 @@ def amount(text: str | None) -> float | None:
 
 
 def duration(text: str | None) -> float | None:
-    """A time such as ``60ms`` or ``800us``, in microseconds.
+    """Return a time such as ``60ms`` or ``800us``, in microseconds.
 
     Raises
     ------
@@ -116,7 +116,7 @@ def budgets_of(pairs: list[str] | None, **single: str | None) -> dict[str, float
 
 
 def build(space: str, arguments: dict[str, Any]) -> Any:
-    """The space of a name, with arguments from the command line."""
+    """Return the space of a name, with arguments from the command line."""
     from ..hub.registry import find_space
 
     try:
@@ -126,7 +126,7 @@ def build(space: str, arguments: dict[str, Any]) -> Any:
 
 
 def shown(number: float) -> str:
-    """A large number with a unit.
+    """Return a large number with a unit.
 
     >>> shown(320_427_584), shown(54_375_883_032_510_144)
     ('320.4M', '5.4e+16')
@@ -145,7 +145,7 @@ def written(cost: str, value: float) -> str:
 
 
 def architecture(file: Path) -> dict[str, Any]:
-    """What a JSON file says about an architecture, itself under ``arch``.
+    """Return what a JSON file says about an architecture, itself under ``arch``.
 
     Parameters
     ----------
@@ -183,7 +183,7 @@ def arguments_of(pairs: list[str] | None, option: str = "--arg") -> dict[str, An
 
 
 def shape_of(text: str) -> tuple[int, ...]:
-    """A shape such as ``3,224,224``."""
+    """Return a shape such as ``3,224,224``."""
     try:
         shape = tuple(int(part) for part in text.split(","))
     except ValueError:

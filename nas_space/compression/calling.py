@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from ..errors import UsageError
 
-__all__ = ["arguments_of", "call"]
+__all__ = ["arguments_of", "call", "filled_rows"]
 
 
 def arguments_of(inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -36,3 +37,24 @@ def call(net: Any, inputs: Any) -> Any:
     """Return what a network makes of inputs."""
     args, kwargs = arguments_of(inputs)
     return net(*args, **kwargs)
+
+
+def filled_rows(inputs: Any, x: Tensor) -> Tensor | None:
+    """Return which rows of a matrix of activations are not padding; ``None`` if all may count.
+
+    The rows are those of ``x.reshape(-1, x.shape[-1])``.  What is padding is told by the
+    ``attention_mask`` in the inputs, and ``decoder_attention_mask``, where they are of that shape.
+    """
+    if not isinstance(inputs, Mapping):
+        return None
+    masks = [
+        mask.reshape(-1) != 0
+        for name, mask in inputs.items()
+        if name.endswith("attention_mask")
+        and isinstance(mask, Tensor)
+        and mask.shape == x.shape[:-1]
+    ]
+    if not masks:
+        return None
+    filled: Tensor = torch.stack(masks).all(0)
+    return filled.to(x.device)

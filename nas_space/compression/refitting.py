@@ -1,27 +1,41 @@
 """Fit what reads a cut group, so that a smaller network does what the larger one did.
 
 A layer whose input has lost channels can make up for some of them: what it reads is correlated
-with what is gone.  Its weights are fitted by least squares to the output that the same layer has
-in the teacher, on data without labels, layer by layer in the order of the forward, each on what
-the layers before it give after they were fitted themselves.  With few data the problem is
-ill-posed, so the present weights are the prior of a ridge regression.
+with what is gone.  Its weights are fitted by least squares, on data without labels, layer by layer
+in the order of the forward, each on what the layers before it give after they were fitted
+themselves.  With few data the problem is ill-posed, so the present weights are the prior of a
+ridge regression.
+
+What is fitted decides whether this helps.  Where the output of a layer is added to something, as
+in a residual block, the *sum* is what the teacher's network goes on with, and the smaller network
+has another addend: fitting the output alone leaves that error in, and adds to it from block to
+block.  And where the sum is normalised row by row, a row counts for its direction, not its size:
+the few tokens on which transformers put outputs a hundred times larger than elsewhere (Sun et al.,
+Massive Activations in Large Language Models, arXiv 2402.17762) would otherwise be all that is
+fitted.  Both are found by following the output through the forward.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from ..errors import UsageError
 from .adopted import AdoptedBlocks
-from .calling import call
+from .calling import call, filled_rows
 from .layouts import indices
 from .sorting import TensorLayout, channels_last, input_dim
 
 __all__ = ["refit"]
+
+_ADDITIONS = {"add", "add_", "__add__", "__radd__", "__iadd__"}
+_DROPOUTS = {"dropout", "dropout_", "dropout1d", "dropout2d", "dropout3d"}
+_ROWS = 1 << 15  # at once in float64: patches of convolutions are many
 
 
 class _Reached(Exception):  # noqa: N818 - a forward that has gone as far as it is needed
@@ -64,18 +78,20 @@ def refit(
         if _weight(ours[small]).shape[dim] < _weight(theirs[large]).shape[dim]:
             layers[small] = large
     training = [(module, module.training) for net in (network, teacher) for module in net.modules()]
+    fitted = []
     try:
         network.eval()
         teacher.eval()
-        order = _order(network, batches[0], layers)
-        for path in order:
+        for path, calls in _calls(network, batches[0], layers).items():
             large = layers[path]
             kept = _kept(plan, values, large, theirs[large], orders)
-            _fit(network, ours[path], teacher, theirs[large], batches, kept, ridge)
+            rows = _Rows(network, ours[path], teacher, theirs[large], kept, calls)
+            if _fit(ours[path], rows, batches, ridge):
+                fitted.append(path)
     finally:
         for module, mode in training:
             module.training = mode
-    return order
+    return fitted
 
 
 def _weight(module: nn.Module) -> Tensor:
@@ -99,14 +115,18 @@ def _kept(
     return None
 
 
-def _order(network: nn.Module, batch: Any, layers: Mapping[str, str]) -> list[str]:
-    """The layers in the order in which they run."""
-    found: dict[str, None] = {}
+def _calls(network: nn.Module, batch: Any, layers: Mapping[str, str]) -> dict[str, int]:
+    """How often each layer runs, in the order in which they first do."""
+    found: dict[str, int] = {}
+
+    def count(path: str) -> Any:
+        def hook(*_: Any) -> None:
+            found[path] = found.get(path, 0) + 1
+
+        return hook
+
     handles = [
-        network.get_submodule(path).register_forward_pre_hook(
-            lambda *_, path=path: found.setdefault(path)
-        )
-        for path in layers
+        network.get_submodule(path).register_forward_pre_hook(count(path)) for path in layers
     ]
     try:
         with torch.no_grad():
@@ -114,45 +134,48 @@ def _order(network: nn.Module, batch: Any, layers: Mapping[str, str]) -> list[st
     finally:
         for handle in handles:
             handle.remove()
-    return list(found)
+    return found
 
 
-def _fit(
-    network: nn.Module,
-    layer: nn.Module,
-    teacher: nn.Module,
-    model: nn.Module,
-    batches: Sequence[Any],
-    kept: Tensor | None,
-    ridge: float,
-) -> None:
-    """Least squares by the normal equations, which are summed over batches."""
+def _fit(layer: nn.Module, rows: _Rows, batches: Sequence[Any], ridge: float) -> bool:
+    """Least squares by the normal equations, which are summed over batches, in float64."""
     weight = _weight(layer)
     flat = _flat(layer, weight.detach().double())
     bias: Tensor | None = layer.bias if isinstance(layer.bias, Tensor) else None
-    gram = cross = None
-    for batch in batches:
-        x = _columns(layer, _seen(network, layer, batch, 0)).double()
-        y = channels_last(model, _seen(teacher, model, batch, 1)).double()
-        if kept is not None:
-            y = y.index_select(1, kept.to(y.device))
-        if bias is not None:
-            x = torch.cat([x, torch.ones_like(x[:, :1])], 1)
-        gram = x.T @ x if gram is None else gram + x.T @ x
-        cross = x.T @ y if cross is None else cross + x.T @ y
-    assert gram is not None
-    assert cross is not None
     prior = flat.T if bias is None else torch.cat([flat.T, bias.detach().double()[None]])
+    gram = torch.zeros(len(prior), len(prior), dtype=prior.dtype, device=prior.device)
+    cross = torch.zeros_like(prior)
+    checked = False
+    for batch in batches:
+        for x, y, now, counted in rows.of(batch):
+            if len(x) != len(now):
+                return False
+            for part in zip(*(torch.split(t, _ROWS) for t in (x, y, now, counted)), strict=True):
+                a, b, c, k = (tensor.double() for tensor in part)
+                if bias is not None:
+                    a = torch.cat([a, torch.ones_like(a[:, :1])], 1)
+                if not checked and not _is_linear(a, prior, c):
+                    return False
+                checked = True
+                gram += a.T @ (k[:, None] * a)
+                cross += a.T @ (k[:, None] * b)
     strength = ridge * gram.diagonal().mean()
     eye = torch.eye(len(gram), dtype=gram.dtype, device=gram.device)
-    solved = prior + torch.linalg.solve(gram + strength * eye, cross - gram @ prior)
+    solved = prior + torch.linalg.lstsq(gram + strength * eye, cross - gram @ prior).solution
     if not torch.isfinite(solved).all():
-        return  # nothing to fit: the inputs are constant, or not finite
+        return False  # the inputs are constant, or not finite
     with torch.no_grad():
         if bias is not None:
             bias.copy_(solved[-1])
             solved = solved[:-1]
         weight.copy_(_unflat(layer, solved.T, weight))
+    return True
+
+
+def _is_linear(x: Tensor, prior: Tensor, returned: Tensor) -> bool:
+    """Whether a layer does what torch's does: a class of its own may pad, scale, or add to it."""
+    near = 1e-2 * float(returned.square().mean().sqrt()) + 1e-6
+    return torch.allclose(x @ prior, returned, 1e-2, near)
 
 
 def _flat(layer: nn.Module, weight: Tensor) -> Tensor:
@@ -165,39 +188,154 @@ def _unflat(layer: nn.Module, flat: Tensor, weight: Tensor) -> Tensor:
 
 def _columns(layer: nn.Module, x: Tensor) -> Tensor:
     """What the weights of a layer are multiplied with: patches, for a convolution."""
-    if isinstance(layer, nn.Conv2d):
-        if isinstance(layer.padding, str):
-            raise UsageError("refit does not know paddings by name; give them as numbers")
-        patches = nn.functional.unfold(
-            x, layer.kernel_size, layer.dilation, layer.padding, layer.stride
-        )
-        return patches.movedim(1, -1).flatten(0, 1)
-    return channels_last(layer, x)
+    if not isinstance(layer, nn.modules.conv._ConvNd):
+        return channels_last(layer, x)
+    mode = "constant" if layer.padding_mode == "zeros" else layer.padding_mode
+    x = nn.functional.pad(x, layer._reversed_padding_repeated_twice, mode)
+    sizes = zip(layer.kernel_size, layer.stride, layer.dilation, strict=True)
+    for dim, (size, stride, dilation) in enumerate(sizes, 2):
+        x = x.unfold(dim, dilation * (size - 1) + 1, stride)[..., ::dilation]
+    inner = len(layer.kernel_size)  # (batch, channels, places, kernel), the kernel last
+    x = x.movedim(1, 1 + inner)
+    return x.flatten(1 + inner).flatten(0, inner)
 
 
-def _seen(net: nn.Module, layer: nn.Module, batch: Any, which: int) -> Tensor:
-    """What a layer is given (0), or returns (1); the forward goes no further."""
-    seen: list[Tensor] = []
+# -- following what a layer returns ------------------------------------------------------------
 
-    def before(_: nn.Module, args: Any) -> None:
-        seen.append(args[0].detach())
-        raise _Reached
 
-    def after(_: nn.Module, __: Any, out: Any) -> None:
-        seen.append(out.detach())
-        raise _Reached
+@dataclass
+class _Passage:
+    """What a layer was given and returned in one call, and what happened to that.
 
-    handle: Any = (
-        layer.register_forward_hook(after) if which else layer.register_forward_pre_hook(before)
-    )
+    ``addends`` is what its output was added to, ``reader`` the module that takes the sum.
+    """
+
+    given: Tensor
+    returned: Tensor
+    addends: list[Tensor] = field(default_factory=list)
+    reader: nn.Module | None = None
+
+    def total(self) -> Tensor:
+        return torch.stack([self.returned, *self.addends]).sum(0)
+
+
+class _Following(TorchFunctionMode):
+    """Follows what a layer returns to the sum that it goes into, and to what reads that."""
+
+    def __init__(self, calls: int) -> None:
+        super().__init__()
+        self.calls = calls
+        self.passages: list[_Passage] = []
+        self.followed: Tensor | None = None
+
+    def begin(self, _: nn.Module, args: Any, out: Any) -> None:
+        self.passages.append(_Passage(args[0].detach().clone(), out.detach().clone()))
+        self.followed = out
+
+    def read(self, module: nn.Module, args: Any) -> None:
+        if self.followed is not None and args and args[0] is self.followed:
+            if type(module).__name__.startswith("Dropout") or isinstance(module, nn.Identity):
+                return
+            self.passages[-1].reader = module
+            self.end()
+
+    def end(self) -> None:
+        self.followed = None
+        if len(self.passages) == self.calls:
+            raise _Reached
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        del types
+        kwargs = kwargs or {}
+        at, name = self.followed, getattr(func, "__name__", "")
+        if at is None or not any(arg is at for arg in args):
+            return func(*args, **kwargs)
+        others = [arg for arg in args if arg is not at]
+        if name in _ADDITIONS and not kwargs and len(others) == 1 and _alike(others[0], at):
+            self.passages[-1].addends.append(others[0].detach().clone())  # it may be added into
+            self.followed = out = func(*args, **kwargs)
+            return out
+        out = func(*args, **kwargs)
+        if name in _DROPOUTS:
+            self.followed = out
+        elif isinstance(out, Tensor):
+            self.end()
+        return out
+
+
+def _alike(other: Any, tensor: Tensor) -> bool:
+    return isinstance(other, Tensor) and other.shape == tensor.shape
+
+
+def _followed(net: nn.Module, layer: nn.Module, batch: Any, calls: int) -> list[_Passage]:
+    """What becomes of the output of a layer; the forward goes no further."""
+    following = _Following(calls)
+    leaves = [module for module in net.modules() if not module._modules and module is not layer]
+    handles: list[Any] = [layer.register_forward_hook(following.begin)]
+    handles += [leaf.register_forward_pre_hook(following.read) for leaf in leaves]
     try:
-        with torch.no_grad():
+        with torch.no_grad(), following:
             call(net, batch)
     except _Reached:
         pass
     finally:
-        handle.remove()
-    return seen[0]
+        for handle in handles:
+            handle.remove()
+    return following.passages
+
+
+def _normalises(module: nn.Module | None, x: Tensor) -> bool:
+    """Whether a module gives the same whatever the size of each row: a layer or RMS norm."""
+    if module is None:
+        return False
+    factors = torch.linspace(1, 3, x[..., 0].numel(), device=x.device).to(x.dtype)
+    with torch.no_grad():
+        one, other = module(x), module(x * factors.reshape(x.shape[:-1])[..., None])
+    if not _alike(one, x) or not _alike(other, x):
+        return False
+    return bool(torch.allclose(one, other, rtol=1e-2, atol=1e-2 * float(one.std())))
+
+
+@dataclass
+class _Rows:
+    """The rows that a layer is fitted on."""
+
+    network: nn.Module
+    layer: nn.Module
+    teacher: nn.Module
+    model: nn.Module
+    kept: Tensor | None
+    calls: int
+    by_direction: bool | None = None
+
+    def of(self, batch: Any) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
+        """What the layer is given, what it is to return, what it returns, what a row counts."""
+        mine = _followed(self.network, self.layer, batch, self.calls)
+        theirs = _followed(self.teacher, self.model, batch, self.calls)
+        for ours, wanted in zip(mine, theirs, strict=False):
+            total = ours.total()
+            if self.by_direction is None:
+                self.by_direction = _normalises(ours.reader, total)
+            alike = len(ours.addends) == len(wanted.addends)
+            target = channels_last(self.model, wanted.total() if alike else wanted.returned)
+            if self.by_direction and alike:
+                size = target.double().square().mean(1)
+                counted = size.mean() / size.clamp_min(1e-6 * size.mean())
+            else:
+                counted = torch.ones(len(target), dtype=torch.float64, device=target.device)
+            if self.kept is not None:
+                target = target.index_select(1, self.kept.to(target.device))
+            now = channels_last(self.layer, ours.returned)
+            if alike:
+                target = target - (channels_last(self.layer, total) - now)
+            x = _columns(self.layer, ours.given)
+            filled = filled_rows(batch, ours.given)
+            if filled is not None:
+                x, target, now, counted = (t[filled] for t in (x, target, now, counted))
+            yield x, target, now, counted
+
+
+# -- the modules of two networks ---------------------------------------------------------------
 
 
 def _paths(space: nn.Module, arch: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

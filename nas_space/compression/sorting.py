@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import UsageError, suggest
-from .calling import call
+from .calling import call, filled_rows
 from .layouts import Layout, indices
 from .symbolic import leaves_of
 
@@ -208,10 +208,13 @@ def _activation(
         and names_in(axis.layout) & plan.sortable
     }
     powers: dict[str, Tensor] = {}
+    now: list[Any] = [None]  # the batch that runs: its mask says which rows are padding
 
     def watch(path: str) -> Callable[..., None]:
         def hook(module: nn.Module, args: Any) -> None:
-            x = channels_last(module, args[0]).detach().double()
+            x = channels_last(module, args[0]).detach()
+            filled = filled_rows(now[0], args[0])
+            x = (x if filled is None else x[filled]).double()
             powers[path] = powers.get(path, 0) + (x**2).sum(0)
 
         return hook
@@ -219,6 +222,7 @@ def _activation(
     handles = [modules[path].register_forward_pre_hook(watch(path)) for path in readers]
     try:
         for batch in batches:
+            now[0] = batch
             with torch.no_grad(), space.activate(space.original):  # type: ignore[operator]
                 call(space, batch)
     finally:

@@ -107,7 +107,10 @@ class ElasticSpace(ModelSpace, Adopted):
 
         Without labels and without training: layer by layer in the order of the forward, the
         weights of each linear layer or convolution that reads fewer channels than in the teacher
-        are those that reconstruct its output best, given what the smaller network has there.
+        are those that reconstruct its output best, given what the smaller network has there: the
+        sum, where the output is added to something, and by directions where that is normalised.
+        Rows of padding, by the ``attention_mask`` in a batch, do not count, here and in
+        :meth:`sort_channels`.
 
         Parameters
         ----------

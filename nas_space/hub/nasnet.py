@@ -71,8 +71,6 @@ class CellSpace(SearchedSpace):
     num_nodes: ClassVar[int] = 4
     """Nodes of a cell."""
 
-    # Costs of loose ends depend on what all nodes read at once: with five nodes, on ten labels
-    # together. They are exact, and take minutes to make.
     merge_op: ClassVar[Literal["all", "loose_end"]] = "all"
     """Which nodes the output of a cell concatenates: all, or those that no other reads."""
 

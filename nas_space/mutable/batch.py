@@ -57,7 +57,7 @@ class SampleBatch(Sequence[Sample]):
 
     @classmethod
     def draw(cls, mutable: Mutable, n: int, words: Words) -> SampleBatch:
-        """``n`` architectures, each label by its own distribution; constraints are not looked at.
+        """Draw ``n`` architectures, each label by its own distribution; constraints do not count.
 
         Row ``i`` depends on the words and on ``i`` alone, not on ``n``.
         """

@@ -28,7 +28,7 @@ def combinations_of(symbols: Sequence[Any]) -> int | None:
 
 
 def all_combinations(symbols: Sequence[Any]) -> Columns:
-    """Every combination of values of some symbols, one a row, that of the last changing fastest.
+    """Return every combination of values of some symbols, one a row, the last changing fastest.
 
     Raises
     ------

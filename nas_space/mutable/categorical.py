@@ -167,7 +167,7 @@ def _all_values(symbol: Any) -> Column:
 
 
 def plain(value: Any) -> Any:
-    """NumPy's scalars as Python's; anything else as it is."""
+    """Return NumPy's scalars as Python's; anything else as it is."""
     return value.item() if isinstance(value, np.generic) else value
 
 
@@ -206,7 +206,7 @@ def checked_values(values: Iterable[Any], name: str) -> tuple[Any, ...]:
 
 
 def check_distribution(weights: Sequence[float], size: int, name: str) -> None:
-    """Weights are one for each value, not negative, and sum to 1."""
+    """Check that weights are one for each value, not negative, and sum to 1."""
     if len(weights) != size:
         raise DomainError(f"{name!r} has {size} values, but {len(weights)} weights")
     if not all(math.isfinite(weight) and weight >= 0 for weight in weights):

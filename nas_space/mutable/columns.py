@@ -332,7 +332,7 @@ def _needed(factors: FactorSum, symbol: Any, codes: Mapping[Any, Column]) -> Mas
 
 
 def activity(root: Node, columns: Columns) -> dict[Leaf, Mask]:
-    """On which rows each leaf below the root is needed: leaf to boolean column."""
+    """Return on which rows each leaf below the root is needed: leaf to boolean column."""
     masks: dict[Leaf, Mask] = {}
     stack: list[tuple[Node, Columns, Column | None]] = [(root, columns, None)]
     visited: set[tuple[Node, Columns]] = set()

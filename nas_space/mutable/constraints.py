@@ -100,7 +100,7 @@ class Constraint(MutableAnnotation):
             raise error
 
     def needs(self) -> Node | None:
-        """The labels that the constraint is about: by default those of :meth:`leaf_mutables`."""
+        """Return the labels that the constraint is about: by default its :meth:`leaf_mutables`."""
         others = self.leaf_mutables(lambda mutable: isinstance(mutable, MutableSymbol))
         return joint_structure(mutable for mutable in others if mutable is not self)
 
@@ -181,7 +181,7 @@ class ExpressionConstraint(Constraint):
         return f"the constraint {self.expression} does not hold for {used}"
 
     def check_contains(self, sample: Mapping[str, Any]) -> SampleValidationError | None:
-        """The error if a label that is needed has no valid value, or the condition is not met."""
+        """Return the error if a needed label has no valid value, or the condition is not met."""
         return LabeledMutable.check_contains(self, sample)
 
     def check(self, sample: Mapping[str, Any], values: Values) -> None:

@@ -29,6 +29,9 @@ PLAIN_NUMBERS: Entered[Callable[[Any], float]] = Entered("plain_numbers")
 _LONGEST = 2000
 """Sub-expressions that print longer than this are abbreviated, to their title if they have one."""
 
+_ARRAYS = "FactorSum("
+"""What stands in a text for arrays that are too long to print; a title says more."""
+
 
 @runtime_checkable
 class Batch(Protocol):
@@ -138,8 +141,9 @@ class MutableExpression(Node, Mutable, Generic[T_co]):
     def text(self, texts: Mapping[Node, tuple[str, int]]) -> tuple[str, int]:
         operator = cast(Operator, self.operator)
         text = show(self, operator, texts)
-        if not text or len(text) > _LONGEST:
-            return self.__dict__.get("_title", "..." if text else repr(self.arguments[0])), ATOM
+        title = self.__dict__.get("_title")
+        if not text or len(text) > _LONGEST or (title and _ARRAYS in text):
+            return title or ("..." if text else repr(self.arguments[0])), ATOM
         return text, operator.precedence
 
     # -- what cannot be done with an expression -------------------------------------------
@@ -320,17 +324,17 @@ class MutableExpression(Node, Mutable, Generic[T_co]):
 
     @staticmethod
     def to_int(value: Any) -> Any:
-        """``int(value)``, truncating towards zero; an expression of it where that is needed."""
+        """Return ``int(value)``, truncating towards zero; an expression where that is needed."""
         return _apply_or_compute("int", value)
 
     @staticmethod
     def to_float(value: Any) -> Any:
-        """``float(value)``; an expression of it where that is needed."""
+        """Return ``float(value)``; an expression of it where that is needed."""
         return _apply_or_compute("float", value)
 
     @staticmethod
     def condition(predicate: Any, true: Any, false: Any) -> Any:
-        """``true`` where the predicate holds, else ``false``; only that one is evaluated.
+        """Return ``true`` where the predicate holds, else ``false``; only that one is evaluated.
 
         >>> from nas_space.mutable import Categorical
         >>> a = Categorical([1, 2], label="a")
@@ -401,7 +405,7 @@ class MutableExpression(Node, Mutable, Generic[T_co]):
 
     @staticmethod
     def min(first: Any, *others: Any) -> Any:
-        """The smallest, as the built-in ``min``: of several arguments, or of one iterable."""
+        """Return the smallest, as the built-in ``min``: of several arguments or of one iterable."""
         return _extreme("min", first, others)
 
     @staticmethod
@@ -413,11 +417,11 @@ class MutableExpression(Node, Mutable, Generic[T_co]):
         return apply("sum", *items)
 
     def int(self) -> MutableExpression[Any]:
-        """``to_int(self)``."""
+        """Return ``to_int(self)``."""
         return apply("int", self)
 
     def float(self) -> MutableExpression[Any]:
-        """``to_float(self)``."""
+        """Return ``to_float(self)``."""
         return apply("float", self)
 
 

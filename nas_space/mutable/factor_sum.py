@@ -6,7 +6,6 @@ up in arrays instead of computing.
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import math
 from collections.abc import Callable, Hashable, Mapping, Sequence
@@ -181,9 +180,10 @@ class FactorSum:
         found = self.__dict__.get("_key")
         if found is None:
             conditions = self.activity.values()
-            factors = [(*map(id, self.activity),), *map(_digest, (*self.terms, *conditions))]
+            digests = [factor.digest() for factor in (*self.terms, *conditions)]
             constant = (type(self.constant), repr(self.constant))
-            found = self._key = (constant, (*map(id, self.symbols),), *factors)
+            symbols = (*map(id, self.symbols),), (*map(id, self.activity),)
+            found = self._key = (constant, *symbols, *digests)
         return found
 
     def __eq__(self, other: object) -> bool:
@@ -278,12 +278,6 @@ def _codes_by_value(symbol: Any) -> dict[Any, int]:
     return found
 
 
-def _digest(factor: Factor) -> Hashable:
-    values = np.ascontiguousarray(factor.values)
-    digest = hashlib.blake2b(values.tobytes(), digest_size=16).digest()
-    return (*map(id, factor.scope), values.dtype.str, values.shape, digest)
-
-
 def _dictionary(term: Factor) -> str:
     """Return how a factor prints: ``{(3, 'a'): 9, ...}[kernel, op]``."""
     values = [symbol.decode(np.arange(symbol.size)) for symbol in term.scope]
@@ -302,7 +296,7 @@ def covered_by(root: Node) -> set[Node]:
 
 
 def is_covered(root: Node, node: Node) -> bool:
-    """Whether it is known that a node needs no label that an architecture of a structure lacks.
+    """Return whether it is known that a node needs no label that an architecture lacks.
 
     What is computed from several things needs what they need, and an architecture of several
     parts is one of each of them.

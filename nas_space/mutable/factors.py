@@ -7,9 +7,11 @@ a label is active, the combinations that a constraint allows (Kschischang, Frey 
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import weakref
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -29,7 +31,9 @@ __all__ = [
     "TooLargeError",
     "absorbed",
     "joint_scope",
+    "labels_of",
     "merged_scope",
+    "multilinear",
     "whole",
 ]
 
@@ -48,16 +52,52 @@ EXACT = 2**62
 class Auxiliary:
     """A truth value that other variables determine, and no architecture gives.
 
-    It stands for a condition that would need too large a factor.
+    It stands for a condition that would need too large a factor together with others.
+
+    Parameters
+    ----------
+    name
+        What it prints as.
+    condition
+        Where it is true: a factor over other variables.
+    expression
+        What it is the value of, if that is known.
     """
 
     size = 2
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, condition: Factor, expression: Any = None) -> None:
         self.name = name
+        self.condition = condition
+        self.expression = expression
+
+    @classmethod
+    def of(cls, condition: Factor, expression: Any = None) -> Auxiliary:
+        """Return the variable of a condition: one for equal ones, so that they are told as one."""
+        key = condition.digest()
+        found = _AUXILIARIES.get(key)
+        if found is None:
+            names = ", ".join(str(variable.name) for variable in condition.scope)
+            found = _AUXILIARIES[key] = cls(f"condition on {names}", condition)
+        if expression is not None:
+            found.expression = expression
+        return found
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Auxiliary.of, (self.condition, self.expression)
+
+    def column(self, codes: Callable[[Any], Array]) -> Array:
+        """Return its codes, given those of a variable of its condition."""
+        condition = self.condition
+        index = tuple(codes(variable) for variable in condition.scope)
+        return np.asarray(condition.values[index]).astype(np.int64)
 
     def __repr__(self) -> str:
         return f"<{self.name}>"
+
+
+# With the conditions, which hold the variables whose identities are in the keys.
+_AUXILIARIES: weakref.WeakValueDictionary[Hashable, Auxiliary] = weakref.WeakValueDictionary()
 
 
 class TooLargeError(DecompositionError):
@@ -118,6 +158,12 @@ class Factor:
     def constant(cls, value: Any) -> Factor:
         """Return the factor of an empty scope."""
         return cls((), np.asarray(value))
+
+    def digest(self) -> Hashable:
+        """Return a key under which two factors are the same, as long as their variables live."""
+        values = np.ascontiguousarray(self.values)
+        digest = hashlib.blake2b(values.tobytes(), digest_size=16).digest()
+        return (*map(id, self.scope), values.dtype.str, values.shape, digest)
 
     # -- axes ---------------------------------------------------------------------------------
 
@@ -184,6 +230,23 @@ class Factor:
         index = tuple(known.get(variable, slice(None)) for variable in self.scope)
         return Factor([v for v in self.scope if v not in known], np.asarray(self.values[index]))
 
+    def resolved(self) -> Factor:
+        """Return the same function of the variables that determine the auxiliary ones in it.
+
+        Raises
+        ------
+        TooLargeError
+            If they stand for too much together.
+        """
+        found = self
+        while named := [v for v in found.scope if isinstance(v, Auxiliary)]:
+            condition = named[0].condition
+            no, yes = (found.given({named[0]: truth}) for truth in (0, 1))
+            scope = joint_scope(condition.scope, no.scope)
+            values = np.where(condition.over(scope), yes.over(scope), no.over(scope))
+            found = Factor(scope, values)
+        return found
+
     # -- operations ---------------------------------------------------------------------------
 
     def __and__(self, other: Factor) -> Factor:
@@ -243,6 +306,15 @@ def joint_scope(*scopes: Sequence[Any]) -> Scope:
     return scope
 
 
+def labels_of(scope: Iterable[Any]) -> list[Any]:
+    """Return the variables of a scope, with what determines an auxiliary one in its place."""
+    found: dict[Any, None] = {}
+    for variable in scope:
+        determining = isinstance(variable, Auxiliary) and labels_of(variable.condition.scope)
+        found.update(dict.fromkeys(determining or [variable]))
+    return list(found)
+
+
 def merged_scope(*scopes: Scope) -> Scope:
     """Return the variables of several scopes, each once, in an order that agrees with all of them.
 
@@ -296,6 +368,31 @@ def absorbed(terms: Sequence[Factor]) -> list[Factor]:
         else:
             result.append(term)
     return result
+
+
+def multilinear(factor: Factor) -> Iterator[tuple[tuple[Auxiliary, ...], Factor]]:
+    """Yield the terms of a factor as a polynomial in the auxiliary variables that it is over.
+
+    Each is a product of such variables, which is 1 where the conditions of all of them hold, and a
+    factor over the other variables.  One variable after another,
+    ``f = f(0) + x * (f(1) - f(0))``, which is the Moebius transform over subsets of the variables.
+    Of what is a sum with a term for each variable, all products of several vanish.
+
+    Parameters
+    ----------
+    factor
+        Numbers.
+    """
+    variable = next((v for v in factor.scope if isinstance(v, Auxiliary)), None)
+    if variable is None:
+        yield (), factor
+        return
+    no, yes = (factor.given({variable: truth}) for truth in (0, 1))
+    yield from multilinear(no.reduced())
+    more = Factor(no.scope, yes.values - no.values)
+    if not more.never:
+        for variables, part in multilinear(more.reduced()):
+            yield (variable, *variables), part
 
 
 def whole(values: Array) -> Array:

@@ -47,7 +47,7 @@ def hull(intervals: Iterable[Interval]) -> Interval:
 
 
 def corners(function: Callable[..., Any]) -> Callable[..., Interval]:
-    """For an operator that is monotone in each argument: its extremes are at corners."""
+    """Return what bounds a function that is monotone in each argument: its values at corners."""
 
     def interval(*arguments: Interval) -> Interval:
         points: list[tuple[Any, ...]] = [()]
@@ -65,28 +65,28 @@ def corners(function: Callable[..., Any]) -> Callable[..., Interval]:
 
 
 def add(a: Interval, b: Interval) -> Interval:
-    """Of a sum."""
+    """Return the interval of a sum."""
     return (a[0] + b[0], a[1] + b[1])
 
 
 def subtract(a: Interval, b: Interval) -> Interval:
-    """Of a difference."""
+    """Return the interval of a difference."""
     return (a[0] - b[1], a[1] - b[0])
 
 
 def multiply(a: Interval, b: Interval) -> Interval:
-    """Of a product; an infinite end stands for finite values, so 0 times it is 0."""
+    """Return the interval of a product; infinite ends stand for finite values: 0 times one is 0."""
     products = [0 if x == 0 or y == 0 else x * y for x in a for y in b]
     return (min(products), max(products))
 
 
 def total(*terms: Interval) -> Interval:
-    """Of a sum of many."""
+    """Return the interval of a sum of many."""
     return (sum(term[0] for term in terms), sum(term[1] for term in terms))
 
 
 def quotient(function: Callable[..., Any]) -> Callable[..., Interval]:
-    """For division: monotone where the divisor cannot be 0."""
+    """Return what divides intervals: monotone where the divisor cannot be 0."""
     at_corners = corners(function)
 
     def interval(a: Interval, b: Interval) -> Interval:
@@ -96,7 +96,7 @@ def quotient(function: Callable[..., Any]) -> Callable[..., Interval]:
 
 
 def modulo(a: Interval, b: Interval) -> Interval:
-    """Of a remainder, which has the sign of the divisor."""
+    """Return the interval of a remainder, which has the sign of the divisor."""
     if b[0] > 0:
         return a if a[0] >= 0 and a[1] < b[0] else (0, b[1])
     if b[1] < 0:
@@ -105,7 +105,7 @@ def modulo(a: Interval, b: Interval) -> Interval:
 
 
 def power(a: Interval, b: Interval) -> Interval:
-    """Of a power, where the exponent is not negative."""
+    """Return the interval of a power, where the exponent is not negative."""
     if b[0] < 0 or b[1] > _LARGEST_EXPONENT:
         return EVERYTHING
     if a[0] >= 0:
@@ -117,12 +117,12 @@ def power(a: Interval, b: Interval) -> Interval:
 
 
 def left_shift(a: Interval, b: Interval) -> Interval:
-    """Of a shift to the left."""
+    """Return the interval of a shift to the left."""
     return corners(py.lshift)(a, b) if b[1] <= _LARGEST_EXPONENT else EVERYTHING
 
 
 def bits(a: Interval, b: Interval) -> Interval:
-    """For and, or, xor: no more bits than the longer one has."""
+    """Return the interval of and, or, xor: no more bits than the longer one has."""
     ends = (*a, *b)
     if any(isinstance(end, float) for end in ends):
         return EVERYTHING
@@ -131,7 +131,7 @@ def bits(a: Interval, b: Interval) -> Interval:
 
 
 def extreme(function: Callable[..., Any]) -> Callable[..., Interval]:
-    """For the smallest and the largest of several."""
+    """Return the interval of the smallest or the largest of several."""
 
     def interval(*arguments: Interval) -> Interval:
         return (function([a[0] for a in arguments]), function([a[1] for a in arguments]))
@@ -140,11 +140,11 @@ def extreme(function: Callable[..., Any]) -> Callable[..., Interval]:
 
 
 def absolute(a: Interval) -> Interval:
-    """Of an absolute value."""
+    """Return the interval of an absolute value."""
     low, high = sorted((abs(a[0]), abs(a[1])))
     return (0, high) if a[0] <= 0 <= a[1] else (low, high)
 
 
 def truth(*_: Interval) -> Interval:
-    """Of a comparison."""
+    """Return the interval of a comparison."""
     return (False, True)

@@ -216,7 +216,7 @@ class Mutable:
         return self.freeze_values(self.fill(sample, lambda symbol: symbol.default_choice()))
 
     def robust_default(self, memo: Sample | None = None, retries: int = 1000) -> Any:
-        """Like :meth:`default`; where constraints refuse that, the first random form they allow.
+        """Return :meth:`default`, or the first random form that constraints allow.
 
         The attempts are the same in every run.
         """
@@ -261,7 +261,7 @@ class Mutable:
         return self.freeze_values(self.fill({} if memo is None else memo, draw))
 
     def grid(self, memo: Sample | None = None, granularity: int | None = None) -> Iterator[Any]:
-        """Every form once, depth first; numerical labels at ``2 ** granularity - 1`` quantiles.
+        """Yield every form once, depth first; numerical labels at ``2**granularity - 1`` quantiles.
 
         Parameters
         ----------
@@ -311,7 +311,7 @@ class Mutable:
     # -- the rest -----------------------------------------------------------------------
 
     def equals(self, other: Any) -> bool:
-        """Whether two mutables describe the same space.  ``==`` builds an expression instead."""
+        """Return whether two mutables describe the same space; ``==`` builds an expression."""
         return type(self) is type(other) and self.structure() is other.structure()
 
     def extra_repr(self) -> str:

@@ -58,7 +58,7 @@ def key_of(value: Any, *, loose: bool = False) -> Hashable:
 
 
 def fresh(value: T) -> T:
-    """A value that can be changed without changing the original: a copy, if it is a container."""
+    """Return a value that can be changed without changing the original: of a container, a copy."""
     return copy.deepcopy(value) if isinstance(value, (list, dict, set)) else value
 
 
@@ -180,7 +180,7 @@ class Leaf(Node):
         raise NotImplementedError
 
     def expand(self, is_leaf: Callable[[Any], bool]) -> Iterator[Any]:
-        """The labelled mutables that the leaf stands for, those ``is_leaf`` accepts left whole."""
+        """Yield the labelled mutables that the leaf stands for, what ``is_leaf`` accepts whole."""
         raise NotImplementedError
 
 

@@ -9,17 +9,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
 from ..errors import DecompositionError, NasSpaceError
 from .bounds import all_combinations, combinations_of
-from .columns import python_values
+from .columns import Columns, python_values
 from .factors import (
     EXACT,
     TRUE,
     Array,
+    Auxiliary,
     Factor,
     Scope,
     TooLargeError,
@@ -28,10 +30,10 @@ from .factors import (
     whole,
 )
 from .lazy import evaluate
-from .node import Node, key_of, leaves
+from .node import Leaf, Node, key_of, postorder
 from .printing import brief
 
-__all__ = ["NOWHERE", "Piecewise", "codes_in", "joint", "merged"]
+__all__ = ["NOWHERE", "Piecewise", "codes_in", "enumerated", "joint", "merged"]
 
 NOWHERE = -1
 """In a factor of places: there is no value here."""
@@ -92,7 +94,7 @@ class Piecewise:
         """
         if not isinstance(expression, Node):
             return cls.constant(expression)
-        return expression.remember("_piecewise", _enumerated)
+        return expression.remember("_piecewise", enumerated)
 
     @property
     def scope(self) -> Scope:
@@ -188,14 +190,27 @@ _FIRST = Factor((), np.zeros((), dtype=np.int64))
 
 
 def codes_in(scope: Scope, arch: Mapping[str, Any]) -> dict[Any, int]:
-    """Return the codes of those variables of a scope that an architecture has."""
-    return {v: v.code(arch[v.name]) for v in scope if v.name in arch}
+    """Return the codes of those variables of a scope that an architecture has, or decides."""
+    found = {}
+    for variable in scope:
+        if isinstance(variable, Auxiliary):
+            condition = variable.condition
+            holds = condition.given(codes_in(condition.scope, arch))
+            if holds.always or holds.never:
+                found[variable] = int(holds.always)
+        elif variable.name in arch:
+            found[variable] = variable.code(arch[variable.name])
+    return found
 
 
 def joint(
     parts: Sequence[Piecewise], possible: Callable[[Scope], Array] | None = None
 ) -> Piecewise:
     """Return several functions as one, of which a value is a tuple of places: one in each.
+
+    What is called for each value of the result is so called once for each combination that occurs,
+    not for each product of values: combinations are numbered part by part, and after each part only
+    those that some codes take are kept, so there are never more of them than codes.
 
     Parameters
     ----------
@@ -262,8 +277,17 @@ def merged(
 # -- from expressions -------------------------------------------------------------------------
 
 
-def _enumerated(node: Node) -> Piecewise:
-    symbols: list[Any] = list(leaves(node))
+def enumerated(node: Node, named: Mapping[Node, Auxiliary] = MappingProxyType({})) -> Piecewise:
+    """Return all values of an expression; see :meth:`Piecewise.of`.
+
+    Parameters
+    ----------
+    node
+        The expression.
+    named
+        Truth values in it that count as variables of their own, whatever they depend on.
+    """
+    symbols = _variables(node, named)
     if combinations_of(symbols) is None:
         names = [symbol.name for symbol in symbols if symbol.size is None]
         raise DecompositionError(
@@ -278,20 +302,65 @@ def _enumerated(node: Node) -> Piecewise:
         raise DecompositionError(f"{brief(node)} has no table: {error}", term=node) from None
     failures: dict[int, Exception] = {}
     try:
-        values, places = _distinct(all_combinations(symbols).get(node))
+        columns, present = all_combinations(symbols), set(symbols)
+        for part, variable in named.items():
+            if variable in present:
+                columns.known[part] = columns.source.codes(variable, None).astype(np.bool_)
+        _fill_in(columns, node, present)
+        values, places = _distinct(columns.get(node))
     except _FAILURES:
         # Some combination has no value, perhaps one that no architecture has: row by row.
         found = []
         for row, codes in enumerate(np.ndindex(*shape)):
-            sample = {s: s.value(code) for s, code in zip(symbols, codes, strict=True)}
+            chosen = dict(zip(symbols, codes, strict=True))
+            known = {part: bool(chosen[v]) for part, v in named.items() if v in chosen}
             try:
-                found.append(evaluate(node, sample.__getitem__))
+                found.append(evaluate(node, lambda s, at=chosen: s.value(at[s]), known))  # type: ignore[misc]
             except _FAILURES as error:
                 failures[row] = error
         values, defined = _distinct_of(found)
         places = np.full(math.prod(shape), NOWHERE, dtype=np.int64)
         places[[row for row in range(len(places)) if row not in failures]] = defined
     return Piecewise(Factor(symbols, places.reshape(shape)), values, failures)
+
+
+def _fill_in(columns: Columns, root: Node, present: set[Any]) -> None:
+    """Evaluate what depends on a single label once for each of its codes, not for each row."""
+    sole: dict[Node, Node | None] = {}
+    for node in postorder(root):
+        if node in columns.known:
+            sole[node] = None
+            continue
+        below = {sole[child] for child in node.children} or {node}
+        sole[node] = below.pop() if len(below) == 1 else None
+        for part in node.children if sole[node] is None else ():
+            symbol: Any = sole[part]
+            if symbol is part or symbol not in present or part in columns.known:
+                continue
+            try:
+                each = all_combinations([symbol]).get(part)
+            except _FAILURES:
+                continue  # perhaps of codes at which it is never needed
+            columns.known[part] = each[columns.source.codes(symbol, None)]
+
+
+def _variables(node: Node, named: Mapping[Node, Auxiliary]) -> list[Any]:
+    """The leaves of an expression, with a variable in the place of what is named."""
+    found: dict[Any, None] = {}
+    seen: set[Node] = set()
+    stack = [node]
+    while stack:
+        part = stack.pop()
+        if part in seen:
+            continue
+        seen.add(part)
+        if part in named:
+            found[named[part]] = None
+        elif isinstance(part, Leaf):
+            found[part] = None
+        else:
+            stack.extend(reversed(part.children))
+    return list(found)
 
 
 _FAILURES = (ArithmeticError, LookupError, NasSpaceError, TypeError, ValueError)

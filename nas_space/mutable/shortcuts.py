@@ -56,7 +56,7 @@ def loguniform(label: str, low: float, high: float) -> Numerical:
 
 
 def qloguniform(label: str, low: float, high: float, quantize: float) -> Numerical:
-    """As :func:`loguniform`, rounded to multiples of ``quantize``."""
+    """Return :func:`loguniform`, rounded to multiples of ``quantize``."""
     return Numerical(low, high, log_distributed=True, quantize=quantize, label=label)
 
 
@@ -66,7 +66,7 @@ def normal(label: str, mu: float, sigma: float) -> Numerical:
 
 
 def qnormal(label: str, mu: float, sigma: float, quantize: float) -> Numerical:
-    """As :func:`normal`, rounded to multiples of ``quantize``."""
+    """Return :func:`normal`, rounded to multiples of ``quantize``."""
     return Numerical(mu=mu, sigma=sigma, quantize=quantize, label=label)
 
 
@@ -76,5 +76,5 @@ def lognormal(label: str, mu: float, sigma: float) -> Numerical:
 
 
 def qlognormal(label: str, mu: float, sigma: float, quantize: float) -> Numerical:
-    """As :func:`lognormal`, rounded to multiples of ``quantize``."""
+    """Return :func:`lognormal`, rounded to multiples of ``quantize``."""
     return Numerical(mu=mu, sigma=sigma, log_distributed=True, quantize=quantize, label=label)

@@ -109,7 +109,7 @@ class MutableSymbol(Leaf, LabeledMutable, MutableExpression[T_co], Generic[T_co]
         raise NotImplementedError
 
     def drawer(self, offset: int) -> Drawer:
-        """As :meth:`draw`, from the words at an offset, given as integers and as an array."""
+        """Return :meth:`draw` from the words at an offset, given as integers and as an array."""
         end = offset + self.words
         return lambda numbers, raw: self.draw(raw[offset:end])  # noqa: ARG005 - either will do
 
@@ -164,7 +164,7 @@ class MutableSymbol(Leaf, LabeledMutable, MutableExpression[T_co], Generic[T_co]
         )
 
     def expand(self, is_leaf: Callable[[Mutable], bool]) -> Iterator[LabeledMutable]:
-        """The symbol itself, or simpler ones that it can be written with, if it is no leaf."""
+        """Yield the symbol itself, or simpler ones that it can be written with if it is no leaf."""
         if not is_leaf(self):
             raise DomainError(f"{self!r} cannot be expanded any further, but is_leaf() refused it")
         yield self

@@ -6,6 +6,7 @@ import copy
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from inspect import signature
+from itertools import compress
 from typing import Any, Literal
 
 import torch
@@ -19,7 +20,7 @@ from .construction import slim
 from .module import MutableModule
 from .switch import Switch
 
-__all__ = ["Cell", "CellOp", "CellOps"]
+__all__ = ["Cell", "CellOp", "CellOps", "LooseEnds"]
 
 CellOp = nn.Module | Callable[..., nn.Module]
 CellOps = Mapping[str, CellOp] | Sequence[CellOp] | Callable[[], Any]
@@ -108,7 +109,7 @@ class Cell(MutableModule):
             for node in range(num_predecessors, num_predecessors + num_nodes):
                 self._add_node(node, op_candidates)
         if merge_op == "loose_end":
-            self.is_loose = MutableList(self.loose_ends)
+            self.merge = LooseEnds(self.loose_ends, concat_dim)
 
     def _add_node(self, node: int, candidates: CellOps) -> None:
         ops, inputs = nn.ModuleList(), nn.ModuleList()
@@ -147,13 +148,13 @@ class Cell(MutableModule):
     @property
     def output_node_indices(self) -> list[int]:
         """The nodes that the output concatenates; all, where no architecture is active."""
-        loose: Any = getattr(self, "is_loose", None)
+        loose: Any = None if self.merge_op == "all" else self.merge.is_loose
         if isinstance(loose, MutableList) and current() is None:
             only = slim()  # built for one architecture, it has what that one has
             loose = None if only is None else list(map(only, loose))
         if loose is None:
             return list(self._nodes())
-        return [node for node, is_loose in zip(self._nodes(), loose, strict=True) if is_loose]
+        return list(compress(self._nodes(), loose))
 
     def forward(self, *inputs: Any) -> Any:
         """Run the cell on its predecessors, given as a list or one by one."""
@@ -170,7 +171,11 @@ class Cell(MutableModule):
                 for op, read in zip(ops, reads, strict=True)  # type: ignore[call-overload]
             ]
             states.append(torch.sum(torch.stack(terms), 0))
-        output = torch.cat([states[node] for node in self.output_node_indices], self.concat_dim)
+        nodes = states[self.num_predecessors :]
+        merge = (
+            self.merge if self.merge_op == "loose_end" else partial(torch.cat, dim=self.concat_dim)
+        )
+        output = merge(nodes)
         return output if self.postprocessor is None else self.postprocessor(output, given)
 
     def _term(self, op: nn.Module, read: nn.Module, states: list[Tensor]) -> Tensor:
@@ -179,6 +184,30 @@ class Cell(MutableModule):
         # The operator of each input on its own, so that a relaxed choice mixes what they give.
         choice = read.expression("choice")
         return required(self).mix(choice, lambda chosen: op(states[chosen[0]]))  # type: ignore[no-any-return]
+
+
+class LooseEnds(MutableModule):
+    """Concatenate those of some tensors that are loose ends.
+
+    A module of its own, so that what has to run again for each combination of loose ends, as
+    following a space does, is this and not the cell.
+
+    Parameters
+    ----------
+    is_loose
+        For each tensor an expression of a truth value, or a plain one.
+    dim
+        Along which dimension they are concatenated.
+    """
+
+    def __init__(self, is_loose: Sequence[Any], dim: int) -> None:
+        super().__init__()
+        self.is_loose = MutableList(is_loose)
+        self.dim = dim
+
+    def forward(self, tensors: Sequence[Tensor]) -> Tensor:
+        """Concatenate the loose ends."""
+        return torch.cat(list(compress(tensors, self.is_loose)), self.dim)
 
 
 def _named(candidates: Any) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import numpy as np
 from torch import nn
 
 from ..mutable import Mutable, MutableExpression
-from ..mutable.factors import Factor, absorbed, merged_scope
+from ..mutable.factors import Factor, merged_scope
 from ..mutable.node import Node
 from ..nn.structure import Survey
 from ..tables.lookup import lookup_expression
@@ -64,11 +64,7 @@ class Accumulator:
     def _expression(self, terms: list[Factor], constant: Any) -> Any:
         # The order of terms decides how ties between equal plans of elimination are broken.
         reduced = [term.reduced() for term in reversed(terms) if not term.never]
-        # What several factors are together may depend on nothing, as the largest of some that are
-        # each large where the others are not.
-        constant += sum(term.values.item() for term in reduced if not term.scope)
-        terms = absorbed([term for term in reduced if term.scope])
-        return lookup_expression(_structure(self.space), terms, constant)
+        return lookup_expression(_structure(self.space), reduced, constant)
 
 
 def _structure(space: nn.Module) -> Node | None:

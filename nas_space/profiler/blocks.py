@@ -78,20 +78,20 @@ class Block:
     def frozen(
         self, device: torch.device | str | None = None, dtype: torch.dtype | None = None
     ) -> nn.Module:
-        """The block as a plain network, with weights of the space."""
+        """Return the block as a plain network, with weights of the space."""
         return self._source.frozen(self._code, device, dtype).eval()
 
     def of_tensors(
         self, device: torch.device | str | None = None, dtype: torch.dtype | None = None
     ) -> nn.Module:
-        """The same, taking nothing but the tensors of :meth:`example`."""
+        """Return the same, taking nothing but the tensors of :meth:`example`."""
         spec, leaves = self._source.arguments(self._code)
         return _OfTensors(self.frozen(device, dtype), spec, leaves).eval()
 
     def example(
         self, device: torch.device | str = "cpu", dtype: torch.dtype | None = None
     ) -> tuple[torch.Tensor, ...]:
-        """Tensors that it takes: random ones, zeros where they are whole numbers."""
+        """Return tensors that it takes: random ones, zeros where they are whole numbers."""
         generator = torch.Generator().manual_seed(0)
         found = []
         for leaf in self._source.arguments(self._code)[1]:
@@ -122,7 +122,7 @@ class Timed:
 
 
 def timed(of: Profile) -> list[Timed]:
-    """The places of a space that are timed, in the order in which they run."""
+    """Return the places of a space that are timed, in the order in which they run."""
     found: list[Timed] = []
 
     def visit(call: ModuleCall) -> None:
@@ -197,30 +197,30 @@ class _Source:
         self.context = context
 
     def arguments(self, code: int) -> Apart:
-        """What one of the calls is given."""
+        """Return what one of the calls is given."""
         raise NotImplementedError
 
     def results(self, code: int) -> Apart:
-        """What it gives."""
+        """Return what it gives."""
         raise NotImplementedError
 
     def executions(self, code: int) -> Iterator[Execution]:
-        """The functions it runs."""
+        """Return the functions it runs."""
         raise NotImplementedError
 
     def frozen(
         self, code: int, device: torch.device | str | None, dtype: torch.dtype | None
     ) -> nn.Module:
-        """The module it calls."""
+        """Return the module it calls."""
         raise NotImplementedError
 
     def timed(self) -> Timed:
-        """All the calls."""
+        """Return all the calls."""
         blocks = [Block(self, code) for code in range(len(self.calls.values))]
         return Timed(self.context, Piecewise(self.calls.places, blocks))
 
     def sample(self, code: int) -> dict[str, Any] | None:
-        """An architecture for which it is one of the calls."""
+        """Return an architecture for which it is one of the calls."""
         return architecture(self.space, (*self.context.conditions, self.calls.where(code)))
 
 
@@ -238,7 +238,7 @@ class _Module(_Source):
 
     @classmethod
     def of_call(cls, of: Profile, call: ModuleCall, inside: list[FunctionCall]) -> _Module | None:
-        """A module as one block; ``None`` if it would be too many different ones."""
+        """Return a module as one block; ``None`` if it would be too many different ones."""
         try:
             made = cls(of, call, inside)
         except TooLargeError:
@@ -338,7 +338,7 @@ class _OfTensors(nn.Module):
 
 
 def shapes_in(leaves: Sequence[Any]) -> list[tuple[int, ...]]:
-    """The shapes of the tensors among some things."""
+    """Return the shapes of the tensors among some things."""
     return [tuple(leaf.shape) for leaf in leaves if isinstance(leaf, torch.Tensor)]
 
 

@@ -32,12 +32,12 @@ class Context:
         return Context((*self.conditions, *conditions)) if conditions else self
 
     def reaches_into(self, inner: Context) -> bool:
-        """Whether another context lies within this one."""
+        """Return whether another context lies within this one."""
         mine = self.conditions
         return len(mine) <= len(inner.conditions) and all(map(_same, mine, inner.conditions))
 
     def has(self, arch: Mapping[str, Any]) -> bool:
-        """Whether an architecture is in it, whatever the labels are that it does not have."""
+        """Return whether an architecture is in it, whatever labels it does not have."""
         return all(met(condition, arch) for condition in self.conditions)
 
     def possible(self, scope: Scope) -> Array:
@@ -85,7 +85,7 @@ EVERYWHERE = Context()
 
 
 def met(condition: Factor, arch: Mapping[str, Any]) -> bool:
-    """Whether an architecture meets a condition, whatever the labels are that it does not have."""
+    """Return whether an architecture meets a condition, whatever labels it does not have."""
     return condition.given(codes_in(condition.scope, arch)).always
 
 

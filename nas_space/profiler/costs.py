@@ -74,7 +74,7 @@ def macs(
     inputs: Any = None,
     dtype: torch.dtype | None = None,
 ) -> Any:
-    """Multiply-adds of one sample: of convolutions, linear layers, matrix products, attention.
+    """Count multiply-adds of one sample: convolutions, linear layers, matrix products, attention.
 
     Half of :func:`flops`.  Normalisation, biases, activations and pooling do not count.
 
@@ -124,7 +124,7 @@ def flops(
     inputs: Any = None,
     dtype: torch.dtype | None = None,
 ) -> Any:
-    """Floating-point operations of one sample, as ``torch.utils.flop_counter`` counts them.
+    """Count floating-point operations of one sample, as ``torch.utils.flop_counter`` does.
 
     Two for each multiply-add; else as :func:`macs`.
 
@@ -151,7 +151,7 @@ def memory(
     inputs: Any = None,
     dtype: torch.dtype | None = None,
 ) -> Any:
-    """Bytes of activations, without those of parameters and buffers.
+    """Count bytes of activations, without those of parameters and buffers.
 
     In training, the sum of what autograd keeps for the backward pass, each piece of memory
     once.  In inference, the most that is held at any moment: inputs, results that the

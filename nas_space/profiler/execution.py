@@ -104,12 +104,11 @@ class Executor:
         self._known: dict[int, tuple[Any, torch.Tensor]] = {}
         self._executions: dict[Any, Execution] = {}
         self._forms: dict[Any, torch.Tensor] = {}
-        self._keep: list[Any] = []
 
     # -- tensors --------------------------------------------------------------------------------
 
     def interned(self, tensor: torch.Tensor) -> torch.Tensor:
-        """The one meta tensor like this one."""
+        """Return the one meta tensor like this one."""
         found = self._known.get(id(tensor))
         if found is not None:
             return found[1]
@@ -130,11 +129,11 @@ class Executor:
         return made
 
     def tracked(self, tensor: torch.Tensor) -> torch.Tensor:
-        """The one meta tensor like this one that autograd follows."""
+        """Return the one meta tensor like this one that autograd follows."""
         return self.interned(tensor.detach().requires_grad_())
 
     def shadow(self, tensor: torch.Tensor) -> torch.Tensor:
-        """The meta tensor for one that lives on, such as a parameter: it is remembered."""
+        """Return the meta tensor for one that lives on, such as a parameter: it is remembered."""
         found = self._known.get(id(tensor))
         if found is None:
             found = self._known[id(tensor)] = (tensor, self.interned(tensor))
@@ -150,7 +149,7 @@ class Executor:
         first: tuple[int, ...],
         owned: tuple[bool, ...],
     ) -> Execution:
-        """What a function gives on arguments whose tensors are interned.
+        """Return what a function gives on arguments whose tensors are interned.
 
         Parameters
         ----------
@@ -168,6 +167,7 @@ class Executor:
         if execution is None:
             execution = self._run(function, spec, leaves, first, owned)
             if key is not None and all(map(_lasts, execution.leaves)):
+                # It holds the arguments, whose identities are in the key.
                 self._executions[key] = execution
         return execution
 
@@ -179,10 +179,7 @@ class Executor:
                 tensors = True
                 parts.append(id(leaf))
                 continue
-            part = key_of(leaf)
-            if isinstance(part, tuple) and part and part[0] == "id":
-                self._keep.append(leaf)  # its identity must stay taken
-            parts.append(part)
+            parts.append(key_of(leaf))
         # Without a tensor, a function may be called for what it does: switching gradients on. A
         # module of a user's may do something else at each call.
         if not tensors or isinstance(function, nn.Module):

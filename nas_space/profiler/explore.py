@@ -14,16 +14,18 @@ from contextlib import contextmanager
 from typing import Any, NoReturn
 
 import numpy as np
+from torch import nn
 
 from ..errors import DecompositionError, NasSpaceError
 from ..mutable import Values
 from ..mutable.expression import apply
 from ..mutable.factors import Factor
 from ..mutable.node import Node
-from ..mutable.piecewise import NOWHERE, Piecewise
+from ..mutable.piecewise import NOWHERE, Piecewise, enumerated
 from ..nn.activation import Activation
 from ..nn.elastic import ElasticModule
 from .contexts import EVERYWHERE
+from .named_conditions import named_conditions
 
 __all__ = ["Dead", "ExploredValues", "Explorer", "Failure", "Fork", "Frame", "Refusal"]
 
@@ -133,6 +135,11 @@ class ExploredValues(Values):
 class Explorer(Activation):
     """An activation under which all architectures of a space are active at once.
 
+    Parameters
+    ----------
+    space
+        The space.
+
     Attributes
     ----------
     context
@@ -143,8 +150,10 @@ class Explorer(Activation):
 
     is_single = False
 
-    def __init__(self) -> None:
+    def __init__(self, space: nn.Module) -> None:
         super().__init__(ExploredValues(self))
+        self.named = named_conditions(space)
+        self._known: dict[Node, Piecewise] = {}
         self.context = EVERYWHERE
         self.failures: list[Failure] = []
         self.frames: list[Frame] = []
@@ -158,7 +167,7 @@ class Explorer(Activation):
         return ""
 
     def mark(self) -> Any:
-        """Where the record is, to come back to."""
+        """Return where the record is, to come back to."""
         return len(self.failures)
 
     def rollback(self, mark: Any) -> None:
@@ -166,7 +175,7 @@ class Explorer(Activation):
         del self.failures[mark:]
 
     def merge(self, outcomes: Sequence[tuple[Factor, Any]]) -> Any:
-        """What is one of several things, each under its condition, as one thing.
+        """Return what is one of several things, each under its condition, as one thing.
 
         Raises
         ------
@@ -179,15 +188,23 @@ class Explorer(Activation):
 
     def pieces(self, expression: Any) -> Piecewise:
         """Return what an expression can be; where it has no value, architectures fail."""
-        found = Piecewise.of(expression)
+        found = self._enumerated(expression)
         for place, error in found.failures.items():
             here = np.zeros(found.places.values.shape, dtype=np.bool_)
             here.flat[place] = True
             self.fail(str(expression), error, Factor(found.scope, here))
         return found
 
+    def _enumerated(self, expression: Any) -> Piecewise:
+        if not self.named or not isinstance(expression, Node):
+            return Piecewise.of(expression)
+        found = self._known.get(expression)
+        if found is None:
+            found = self._known[expression] = enumerated(expression, self.named)
+        return found
+
     def read(self, expression: Any) -> Any:
-        """The value of an expression, as code sees it."""
+        """Return the value of an expression, as code sees it."""
         if not isinstance(expression, Node):
             return expression
         return self.plain(self.pieces(expression))
@@ -223,7 +240,7 @@ class Explorer(Activation):
         make: Callable[[int, Any], Any],
         also: Sequence[Any] = (),
     ) -> Piecewise:
-        """What a function makes of each combination of a layer's arguments.
+        """Return what a function makes of each combination of a layer's arguments.
 
         Parameters
         ----------
@@ -325,7 +342,7 @@ class Explorer(Activation):
         return self.merge(outcomes)
 
     def mix(self, choice: Any, run: Callable[[Any], Any]) -> Any:
-        """The outcomes of all branches of a choice, as one."""
+        """Return the outcomes of all branches of a choice, as one."""
         pieces = self.pieces(choice)
         present = self.present(pieces)
         if len(present) == 1:

@@ -11,7 +11,7 @@ from torch import nn
 
 from ..errors import SampleValidationError, SpaceError
 from ..mutable import Mutable, Sample
-from ..mutable.factors import Factor
+from ..mutable.factors import Auxiliary, Factor
 from .contexts import Context, met
 from .explore import Failure
 
@@ -71,10 +71,12 @@ _NEEDS_DATA = ("meta tensor", "meta device", "register_meta", "data-independent"
 
 
 def architecture(space: nn.Module, conditions: Sequence[Factor]) -> Sample | None:
-    """An architecture of the space that meets some conditions; ``None`` if none is found."""
+    """Return an architecture of the space that meets some conditions; ``None`` if none is found."""
     if not isinstance(space, Mutable):
         return {}
     generator = np.random.default_rng(0)
+    scopes = (condition.scope for condition in conditions)
+    named = any(isinstance(variable, Auxiliary) for scope in scopes for variable in scope)
     for chosen in islice(assignments(conditions), _ASSIGNMENTS):
         for attempt in range(_COMPLETIONS):
             sample: Sample = {}
@@ -92,15 +94,17 @@ def architecture(space: nn.Module, conditions: Sequence[Factor]) -> Sample | Non
                 continue
             if all(met(condition, sample) for condition in conditions):
                 return sample
-            break  # some of these labels are not active together, whatever the others are
+            if not named:  # some of these labels are not active together, whatever the others are
+                break
     return None
 
 
 def assignments(conditions: Sequence[Factor]) -> Iterator[Sample]:
-    """Values of labels that meet some conditions, one after another."""
+    """Yield values of labels that meet some conditions."""
     together = Context(tuple(conditions)).exact
     for codes in np.argwhere(together.values):
         yield {
             symbol.name: symbol.value(int(code))
             for symbol, code in zip(together.scope, codes, strict=True)
+            if not isinstance(symbol, Auxiliary)
         }

@@ -89,7 +89,7 @@ def _is_module_class(value: Any) -> bool:
 
 
 def formula_for(module: nn.Module) -> Formula | None:
-    """The formula of a module: its class's method ``_count_flops``, or what is registered."""
+    """Return the formula of a module: ``_count_flops`` of its class, or what is registered."""
     for cls in type(module).__mro__:
         own = vars(cls).get("_count_flops")
         if own is not None:

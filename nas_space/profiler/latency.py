@@ -26,7 +26,7 @@ def latency(
     inputs: Any = None,
     dtype: torch.dtype | None = None,
 ) -> Any:
-    """Time of each architecture: the sum over its blocks, in whole microseconds.
+    """Return the time of each architecture: the sum over its blocks, in whole microseconds.
 
     Parameters
     ----------
@@ -116,7 +116,7 @@ def blocks(
     dtype: torch.dtype | None = None,
     batch_size: int = 1,
 ) -> list[Block]:
-    """The different blocks of a space, in the order in which they run first.
+    """Return the different blocks of a space, in the order in which they run first.
 
     Parameters
     ----------

@@ -65,7 +65,7 @@ class LatencyTable:
         self.published = published
 
     def microseconds(self, key: str) -> int:
-        """The time of a block in whole microseconds, rounded."""
+        """Return the time of a block in whole microseconds, rounded."""
         return round(self.milliseconds[key] * 1000)
 
     def __len__(self) -> int:
@@ -208,7 +208,7 @@ class LatencyTable:
     # -- two tables -----------------------------------------------------------------------------
 
     def diff(self, other: LatencyTable) -> dict[str, tuple[float | None, float | None]]:
-        """The blocks on which two tables differ.
+        """Return the blocks on which two tables differ.
 
         Returns
         -------
@@ -220,7 +220,7 @@ class LatencyTable:
         return {key: (mine, theirs) for key, (mine, theirs) in pairs.items() if mine != theirs}
 
     def merge(self, other: LatencyTable) -> LatencyTable:
-        """A table of the blocks of both; where both have one, the time of the other counts.
+        """Return a table of the blocks of both; where both have one, the time of the other counts.
 
         Raises
         ------

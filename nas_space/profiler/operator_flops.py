@@ -18,7 +18,7 @@ Formula = Callable[[Any, Any, Any], int]
 
 
 def formula_of(func: Any) -> Formula | None:
-    """How an operator's floating-point operations are counted; ``None`` if nothing says."""
+    """Return how an operator's floating-point operations are counted; ``None`` if nothing says."""
     packet = func._overloadpacket
     if packet.__name__.endswith("_"):  # in place, and counted alike
         packet = getattr(aten, packet.__name__.removesuffix("_"), packet)
@@ -30,7 +30,7 @@ def formula_of(func: Any) -> Formula | None:
 
 
 def is_free(func: Any) -> bool:
-    """Whether an operator without a formula multiplies no matrices, so that it counts as 0.
+    """Return whether an operator without a formula multiplies no matrices, so that it counts as 0.
 
     That is so for torch's own operators, but for those whose name says otherwise.
     """

@@ -27,7 +27,7 @@ __all__ = ["count_parameters", "params"]
 
 
 def params(space: Space) -> Any:
-    """How many learnable parameters each architecture has: numbers, not tensors.
+    """Return how many learnable parameters each architecture has: numbers, not tensors.
 
     Every ``nn.Parameter`` of the frozen network counts, whether it is trained at the moment
     or not, and one that is used in several places counts once.
@@ -61,9 +61,9 @@ def params(space: Space) -> Any:
 
 
 def count_parameters(space: Space, counts: Callable[[nn.Module], bool] = lambda _: True) -> Any:
-    """As :func:`params`, of the modules whose own parameters ``counts`` says count."""
+    """Do as :func:`params`, for the modules whose own parameters ``counts`` says count."""
     space = module_of(space)
-    census = _Census(counts, _tied(space))
+    census = _Census(space, counts)
     with suppress(Dead):
         census.attempt(lambda: census.freezer.module(space))
     check(space, census.failures, "any inputs")
@@ -113,7 +113,7 @@ class _ParameterUse(NamedTuple):
         return 0 if part is None else part.numel()
 
     def parts(self) -> Iterator[tuple[Any, Context, int]]:
-        """The different parts: what tells them from others, who has them, and how many numbers."""
+        """Yield the different parts: what tells each from others, who has it, and its size."""
         whole = torch.empty_like(self.parameter, device="meta")
         for place, shape in enumerate(self.shapes.values):
             part = None if shape is None else self.cut(whole, shape)
@@ -127,15 +127,15 @@ class _Census(Explorer):
 
     Parameters
     ----------
+    space
+        The space.
     counts
         Whether the own parameters of a module count.
-    tied
-        The identities of parameters that several modules have.
     """
 
-    def __init__(self, counts: Callable[[nn.Module], bool], tied: frozenset[int]) -> None:
-        super().__init__()
-        self.tied = tied
+    def __init__(self, space: nn.Module, counts: Callable[[nn.Module], bool]) -> None:
+        super().__init__(space)
+        self.tied = _tied(space)
         self.counts = counts
         self.freezer = _Counting(self)
         self.uses: list[_ParameterUse] = []
@@ -154,7 +154,7 @@ class _Census(Explorer):
         return outcomes[0][1]  # always the stub
 
     def total(self, space: nn.Module) -> Any:
-        """The sum over all parameters that exist."""
+        """Return the sum over all parameters that exist."""
         uses: dict[int, list[_ParameterUse]] = {}
         for use in self.uses:
             uses.setdefault(id(use.parameter), []).append(use)
@@ -196,7 +196,8 @@ class _Counting(Freezer):
         self.census = census
         self.inside: set[int] = set()
         self.stub = nn.Module()  # stands for all that would be made
-        self.cloned: list[set[int]] = []
+        # By identity, with the modules: one made on the way must not give its identity to another.
+        self.cloned: list[dict[int, nn.Module]] = []
 
     def module(self, module: nn.Module) -> nn.Module:
         if id(module) not in self.inside:  # one may refer back to one that it is in
@@ -208,7 +209,7 @@ class _Counting(Freezer):
         return self.stub
 
     def _visit(self, module: nn.Module) -> None:
-        self.cloned.append(set())
+        self.cloned.append({})
         try:
             if isinstance(module, MutableModule):
                 module.freeze_module(self)
@@ -259,7 +260,7 @@ class _Counting(Freezer):
         attributes: Mapping[str, Any] | None = None,
         cuts: Mapping[str, Cut] | None = None,
     ) -> nn.Module:
-        self.cloned[-1].add(id(module))
+        self.cloned[-1][id(module)] = module
         counts = self.census.counts(module)
         for name, parameter in module._parameters.items() if counts else ():
             if parameter is None:

@@ -18,7 +18,8 @@ class PlainLayers:
     """Plain layers with tensors of elastic ones, each made once; equal layers share one."""
 
     def __init__(self) -> None:
-        self._of_layer: dict[tuple[int, int], nn.Module] = {}
+        # With the elastic layers, whose identities are in the keys.
+        self._of_layer: dict[tuple[int, int], tuple[Any, nn.Module]] = {}
         self._different: dict[Any, nn.Module] = {}
 
     def of(self, layer: Any, place: int, chosen: Any) -> nn.Module:
@@ -35,8 +36,8 @@ class PlainLayers:
         """
         found = self._of_layer.get((id(layer), place))
         if found is None:
-            found = self._of_layer[id(layer), place] = self._made(layer, chosen)
-        return found
+            found = self._of_layer[id(layer), place] = layer, self._made(layer, chosen)
+        return found[1]
 
     def _made(self, layer: Any, chosen: Any) -> nn.Module:
         plain = tuple(evaluated(argument, chosen) for argument in layer.args.values())

@@ -150,7 +150,7 @@ class Profile:
         return found
 
     def is_of(self, space: nn.Module) -> bool:
-        """Whether a space still consists of the same modules."""
+        """Return whether a space still consists of the same modules."""
         found = list(space.modules())
         return len(found) == len(self._modules) and all(
             reference() is module and shapes == _shapes(module)
@@ -158,7 +158,7 @@ class Profile:
         )
 
     def modules(self, arch: Mapping[str, Any]) -> list[ModuleCost]:
-        """What each module that an architecture runs is given, gives, and costs.
+        """Return what each module that an architecture runs is given, gives, and costs.
 
         Parameters
         ----------
@@ -217,7 +217,7 @@ def _shapes(module: nn.Module) -> list[Any]:
 
 
 def module_of(space: Any) -> nn.Module:
-    """What is followed: the space itself, or all of it where a restriction of it is given.
+    """Return what is followed: the space itself, or all of it where a restriction of it is given.
 
     Raises
     ------

@@ -56,7 +56,7 @@ class Recorder(Explorer):
     """
 
     def __init__(self, space: nn.Module, training: bool = False) -> None:
-        super().__init__()
+        super().__init__(space)
         self.space = space
         self.training = training
         self.executor = Executor(training)
@@ -334,7 +334,7 @@ class Recorder(Explorer):
         return VaryingNumber(self, pieces)
 
     def compute(self, function: Callable[..., Any], operands: tuple[Any, ...]) -> Any:
-        """Arithmetic on numbers of which some differ between architectures."""
+        """Compute with numbers of which some differ between architectures."""
         parts = [self._part(operand) for operand in operands]
         together = joint(parts, self.context.possible)
         values: list[Any] = []

@@ -80,7 +80,7 @@ class VaryingTensor(torch.Tensor):
         shares: tuple[Share, ...] = (),
         views: list[weakref.ref[VaryingTensor]] | None = None,
     ) -> VaryingTensor:
-        """A stand-in in the context of the recorder."""
+        """Return a stand-in in the context of the recorder."""
         made = torch.Tensor._make_wrapper_subclass(
             VaryingTensor, (0,), dtype=torch.float32, device=torch.device("meta")
         )
@@ -179,7 +179,7 @@ class VaryingNumber:
         return type(self.pieces.values[0])
 
     def plain(self) -> Any:
-        """The number, where all architectures that run at this moment have the same one."""
+        """Return the number, where all architectures that run at this moment have the same one."""
         return self.recorder.plain(self.pieces)
 
     def __repr__(self) -> str:
@@ -235,7 +235,7 @@ class Shape(tuple[Any, ...]):
     __slots__ = ()
 
     def numel(self) -> Any:
-        """The product of the extents."""
+        """Return the product of the extents."""
         return math.prod(self)
 
     def __getitem__(self, place: Any) -> Any:
@@ -247,7 +247,7 @@ class Shape(tuple[Any, ...]):
 
 
 def sized(extents: tuple[Any, ...]) -> Any:
-    """A shape of some extents: one of torch's, if all are plain."""
+    """Return a shape of some extents: one of torch's, if all are plain."""
     if any(type(extent) is VaryingNumber for extent in extents):
         return Shape(extents)
     return torch.Size(extents)

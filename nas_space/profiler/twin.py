@@ -123,7 +123,7 @@ class Twins(dict[int, Any]):
         into["forward"] = Followed(self.recorder, twin, path, module, forward)
 
     def value(self, value: Any) -> Any:
-        """What the twin has for something that a module holds."""
+        """Return what the twin has for something that a module holds."""
         kind = type(value)
         if kind in _ATOMS or isinstance(value, (Node, torch.Tensor, type, types.FunctionType)):
             return value

@@ -28,7 +28,7 @@ code { font-size: 12px; } .wide { overflow-x: auto; }
 
 
 def page(title: str, body: Iterable[str]) -> str:
-    """The whole page."""
+    """Return the whole page."""
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         f"<title>{escape(title)}</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n"
@@ -44,7 +44,7 @@ def table(
     numbers: slice | None = None,
     kinds: Sequence[str] = (),
 ) -> str:
-    """A table.
+    """Return a table.
 
     Parameters
     ----------
@@ -72,14 +72,14 @@ def table(
 
 
 def figure(drawn: Figure, caption: str) -> str:
-    """A drawing of matplotlib's."""
+    """Return a drawing of matplotlib's."""
     buffer = io.BytesIO()
     drawn.savefig(buffer, format="svg", metadata={"Date": None})
     return image(buffer.getvalue(), "svg+xml", caption)
 
 
 def image(content: bytes, kind: str, caption: str) -> str:
-    """A picture that is part of the page."""
+    """Return a picture that is part of the page."""
     data = base64.b64encode(content).decode("ascii")
     return (
         f'<figure><img alt="{escape(caption)}" src="data:image/{kind};base64,{data}">'
@@ -93,5 +93,5 @@ def plain(text: object) -> str:
 
 
 def number(value: float) -> str:
-    """A number as people read it."""
+    """Return a number as people read it."""
     return f"{value:,.0f}" if abs(value) >= 10_000 else f"{value:.4g}"

@@ -2,8 +2,8 @@
 
 The network becomes a space; the channels of its groups are sorted by importance, and its weights
 are trained once along paths of all sizes, with the network itself as their teacher. Then, for each
-budget, architectures are tried with the weights as they are; the best is cut out, fitted to what
-its teacher computes, trained further, scored and written.
+budget, the architectures whose choices lose least by themselves are tried; the best is cut out,
+fitted to what its teacher computes, trained further, scored, written and exported.
 """
 
 from __future__ import annotations
@@ -24,8 +24,7 @@ from ..compression import elastic, save_network
 from ..errors import UsageError
 from ..mutable import Sample
 from ..strategy.oneshot import Sandwich
-from ..study import OneShotResult, SearchProgress, describe, fingerprint, inherited, search
-from ..study.progress import ShowProgress
+from ..study import OneShotResult, describe, fingerprint, search
 from ..training import (
     Progress,
     evaluate,
@@ -39,10 +38,14 @@ from .costs import Costs
 from .files import write_json
 from .folder import COMPRESSED, COMPRESSION, RunFolder
 from .record import Record
+from .sensitivity import changes, loses_least
 from .sources import example_of, load_model, load_task, without_masks
 from .stage import OnProgress, Stage
 
 __all__ = ["Compressed", "CompressionPlan", "CompressionRun"]
+
+_FEW = 4
+"""Batches that layers are fitted to while architectures are compared."""
 
 _SETTINGS = ("model", "data", "latency_table", "device", "seed")
 
@@ -141,6 +144,9 @@ class CompressionRun:
         Name to the budgets of a network, in numbers.
     stages
         In their order.
+    losses
+        By the name of a change of one label, how much of the main metric it loses by itself; known
+        after the stage that finds it.
 
     Raises
     ------
@@ -194,7 +200,7 @@ class CompressionRun:
         }
         self.folder.claim(settings, describe(self.space), {"device"})
         self.record = Record(self.folder.path / "metrics.jsonl")
-        self.stages = [self._sorting(), self._shared_weights()]
+        self.stages = [self._sorting(), self._shared_weights(), self._sensitivity()]
         for name in self.budgets:
             self.stages += [self._search(name), self._tuning(name)]
 
@@ -268,27 +274,47 @@ class CompressionRun:
         return Stage("shared weights", steps, 3.0, do)
 
     trained: OneShotResult | None = None
+    losses: Mapping[str, float]
+
+    def _sensitivity(self) -> Stage:
+        """Find what each choice loses by itself, with the shared weights."""
+        tried = list(changes(self.space))
+        file = self.folder.work / "sensitivity.json"
+
+        def do(on_progress: OnProgress) -> None:
+            scores = _read(file)
+            for number, (name, arch) in enumerate([("", self.space.original), *tried]):
+                if name not in scores:
+                    scores[name] = self._inherited(arch)
+                    write_json(file, scores)
+                on_progress("sensitivity", number, len(tried), name)
+            self.losses = {name: scores[""] - score for name, score in scores.items() if name}
+
+        return Stage("sensitivity", len(tried), 4.0, do)
 
     def _search(self, name: str) -> Stage:
         """Find the best architecture within a budget, with the shared weights."""
         trials = self.plan.trials
+        file = self.folder.work / f"{name}.json"
 
         def do(on_progress: OnProgress) -> None:
-            def show(progress: SearchProgress) -> None:
-                on_progress(f"search {name}", progress.done, trials, progress.findings)
+            scores = _read(file)
+            tried = loses_least(self._within[name], self.losses, trials)
+            for number, arch in enumerate(tried):
+                if str(number) not in scores:
+                    scores[str(number)] = self._inherited(arch)
+                    write_json(file, scores)
+                best = max(scores.values())
+                on_progress(f"search {name}", number + 1, len(tried), f"best {best:.4g}")
+            self._found[name] = tried[max(range(len(tried)), key=lambda n: scores[str(n)])]
 
-            result = search(
-                self._within[name],
-                inherited(self.task, batches=self.plan.calibration),
-                trials=trials,
-                storage=self.folder.work / f"{name}.db",
-                seed=self.seed,
-                callbacks=[ShowProgress(trials, show, every=0.0)],
-                resume=True,
-            )
-            self._found[name] = result.best()
+        return Stage(f"search {name}", trials, 15.0, do)
 
-        return Stage(f"search {name}", trials, 1.0, do)
+    def _inherited(self, arch: Sample) -> float:
+        """Score an architecture with the weights of the space, fitted to those of its teacher."""
+        network = self.space.freeze(arch)
+        self.space.refit(network, self._batches("refit")[:_FEW], teacher=self.original)
+        return self._validation(network)
 
     @property
     def _found(self) -> dict[str, Sample]:
@@ -387,6 +413,14 @@ class CompressionRun:
         )  # fmt: skip
         parts = [self.fabric.to_device(inputs_of(batch)) for batch in stream]
         return [keywords or arguments for arguments, keywords in parts]
+
+
+def _read(file: Path) -> dict[str, float]:
+    """Return the scores that an interrupted stage has found so far."""
+    if not file.exists():
+        return {}
+    found: dict[str, float] = json.loads(file.read_text(encoding="utf-8"))
+    return found
 
 
 def _share(text: str) -> float:

@@ -22,19 +22,19 @@ class Searchable(Protocol):
     """What strategies ask of a space: a ``ModelSpace``, or a restriction of one."""
 
     def sample(self, n: Any = None, *, seed: RandomState = None) -> Any:
-        """An architecture at random, or a sequence of ``n``."""
+        """Return an architecture at random, or a sequence of ``n``."""
         ...
 
     def contains(self, sample: Mapping[str, Any]) -> bool:
-        """Whether an architecture is in it."""
+        """Return whether an architecture is in it."""
         ...
 
     def canonical(self, arch: Mapping[str, Any]) -> Sample:
-        """The architecture with its active labels only."""
+        """Return the architecture with its active labels only."""
         ...
 
     def arch_id(self, arch: Mapping[str, Any]) -> str:
-        """A digest of the canonical form."""
+        """Return a digest of the canonical form."""
         ...
 
     def simplify(self) -> dict[str, Any]:
@@ -42,7 +42,7 @@ class Searchable(Protocol):
         ...
 
     def structure(self) -> Node | None:
-        """The expression whose evaluation needs the active labels."""
+        """Return the expression whose evaluation needs the active labels."""
         ...
 
 
@@ -65,7 +65,7 @@ class Evaluated:
     fitness: tuple[float, ...]
 
     def dominates(self, other: Evaluated) -> bool:
-        """Whether this is at least as good in every objective, and better in one.
+        """Return whether this is at least as good in every objective, and better in one.
 
         Examples
         --------
@@ -118,7 +118,7 @@ class SearchState:
         return words(np.random.SeedSequence([self.seed, self.number]))
 
     def sample(self) -> Sample:
-        """An architecture at random, from :attr:`words`."""
+        """Return an architecture at random, from :attr:`words`."""
         drawn: Sample = self.space.sample(seed=int(self.words(1)[0]))
         return drawn
 
@@ -167,7 +167,7 @@ class Strategy(ABC):
 
     @abstractmethod
     def propose(self, state: SearchState) -> Sample:
-        """The architecture to evaluate next.
+        """Return the architecture to evaluate next.
 
         x
 

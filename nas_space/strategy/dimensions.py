@@ -39,15 +39,15 @@ class Dimension:
         self.distributions = dict(distributions)
 
     def params(self, value: Any) -> dict[str, Any]:
-        """The parameters that stand for a value."""
+        """Return the parameters that stand for a value."""
         raise NotImplementedError
 
     def value(self, params: Mapping[str, Any]) -> Any:
-        """The value that parameters stand for."""
+        """Return the value that parameters stand for."""
         raise NotImplementedError
 
     def suggest(self, trial: optuna.trial.Trial) -> Any:
-        """The value that a trial's sampler suggests."""
+        """Return the value that a trial's sampler suggests."""
         return self.value(
             {name: _suggest(trial, name, d) for name, d in self.distributions.items()}
         )
@@ -105,7 +105,7 @@ class _Several(Dimension):
 
 
 def dimension_of(symbol: MutableSymbol[Any]) -> Dimension:
-    """The parameters of a label.
+    """Return the parameters of a label.
 
     Numbers in ascending or descending order are a range, so that a sampler knows which are
     near each other; all else is categories.

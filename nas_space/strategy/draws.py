@@ -15,7 +15,7 @@ T = TypeVar("T")
 
 
 def chance(words: Words) -> float:
-    """A number between 0 and 1."""
+    """Return a number between 0 and 1."""
     return float(unit(words(1))[0])
 
 
@@ -25,7 +25,7 @@ def choose(words: Words, items: Sequence[T]) -> T:
 
 
 def shuffled(words: Words, items: Sequence[T]) -> list[T]:
-    """All of them in a random order.
+    """Return all of them in a random order.
 
     Examples
     --------

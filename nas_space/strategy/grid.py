@@ -141,12 +141,12 @@ class _Place:
         self.passed: set[str] = set()
 
     def is_for(self, state: SearchState) -> bool:
-        """Whether all that was passed on the way is taken."""
+        """Return whether all that was passed on the way is taken."""
         return self.space is state.space and self.seed == state.seed and self.passed <= state.taken
 
 
 def samples(space: Searchable, granularity: int) -> Iterator[Sample]:
-    """The architectures of a grid, depth first; constraints are not looked at.
+    """Yield the architectures of a grid, depth first; constraints are not looked at.
 
     Parameters
     ----------

@@ -31,12 +31,12 @@ _TRIED = 100
 
 
 def symbols_of(space: Searchable) -> dict[str, MutableSymbol[Any]]:
-    """The labels of a space that are chosen, without its constraints."""
+    """Return the labels of a space that are chosen, without its constraints."""
     return {k: v for k, v in space.simplify().items() if isinstance(v, MutableSymbol)}
 
 
 def complete(space: Searchable, wishes: Mapping[str, Any], words: Words) -> Sample:
-    """The architecture that follows wishes where they matter.
+    """Return the architecture that follows wishes where they matter.
 
     Labels that are active and not among the wishes are drawn; wishes for labels that are not
     active are dropped.  Constraints are not looked at.
@@ -88,7 +88,7 @@ def decide(
 def mutate(
     space: Searchable, arch: Mapping[str, Any], words: Words, probability: float = 0.0
 ) -> Sample:
-    """An architecture that differs from another in at least one active label.
+    """Return an architecture that differs from another in at least one active label.
 
     Parameters
     ----------
@@ -141,7 +141,7 @@ def distance(one: Mapping[str, Any], other: Mapping[str, Any]) -> int:
 
 
 def neighbours(space: Searchable, arch: Mapping[str, Any], words: Words) -> Iterator[Sample]:
-    """The architectures that differ in the value of one active label, in random order.
+    """Yield the architectures that differ in the value of one active label, in random order.
 
     Labels that become active thereby are drawn.  Of labels with very many values, some are
     drawn.
@@ -167,7 +167,7 @@ def nearest(
     taken: Set[str] = frozenset(),
     limit: int = 2000,
 ) -> tuple[Sample, int] | None:
-    """The architecture itself, or else one near it that is allowed and not taken.
+    """Return the architecture itself, or else one near it that is allowed and not taken.
 
     Looks at what differs in one label, then in two, and so on, in random order, at no more
     than ``limit`` of them.  In a space so large, or a restriction so tight, that none of them

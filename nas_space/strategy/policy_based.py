@@ -190,11 +190,11 @@ class _Binned:
         self.symbol = symbol
 
     def code(self, value: float) -> int:
-        """The part that a value is in."""
+        """Return the part that a value is in."""
         return min(int(self.symbol.cdf(value) * _BINS), _BINS - 1)
 
     def value(self, code: int) -> float:
-        """The middle of a part."""
+        """Return the middle of a part."""
         return self.symbol.quantile((code + 0.5) / _BINS)
 
 
@@ -209,7 +209,7 @@ class _Pupil:
     seen: list[int] = field(default_factory=list)
 
     def continues(self, state: SearchState) -> bool:
-        """Whether the history is what it has learned from, or goes on from it."""
+        """Return whether the history is what it has learned from, or goes on from it."""
         return (
             self.space is state.space
             and self.seed == state.seed
@@ -217,7 +217,7 @@ class _Pupil:
         )
 
     def follow(self, arch: Sample) -> Decisions:
-        """The decisions that lead to an architecture, as they would be taken now."""
+        """Return the decisions that lead to an architecture, as they would be taken now."""
         symbols: dict[str, MutableSymbol[Any]] = self.controller.symbols
         taken, take = self.controller.deciding(lambda label, _: symbols[label].code(arch[label]))
         decide(self.space, {}, take)

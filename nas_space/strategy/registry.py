@@ -37,7 +37,7 @@ STRATEGIES: dict[str, type[Strategy]] = {
 
 
 def get_strategy(name: str, **arguments: Any) -> Any:
-    """The strategy of a name, over trials or one-shot.
+    """Return the strategy of a name, over trials or one-shot.
 
     Parameters
     ----------

@@ -123,7 +123,7 @@ class _Memory:
         }
 
     def continues(self, state: SearchState) -> bool:
-        """Whether the history is what is shown, or goes on from it."""
+        """Return whether the history is what is shown, or goes on from it."""
         return (
             self.space is state.space
             and self.objectives == state.objectives
@@ -131,7 +131,7 @@ class _Memory:
         )
 
     def params(self, arch: Sample, *, impute: bool) -> dict[str, Any]:
-        """The parameters that stand for an architecture."""
+        """Return the parameters that stand for an architecture."""
         params: dict[str, Any] = {}
         for label, dimension in self.dimensions.items():
             if label in arch:

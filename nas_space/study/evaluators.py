@@ -214,7 +214,7 @@ class _Repeated:
 
 
 def inherited(task: Task, *, batches: int | None = None, split: str = "validation") -> Inherited:
-    """An evaluator that scores networks with the weights of the space, without training them.
+    """Return an evaluator that scores networks with the space's weights, without training.
 
     For a space whose shared weights are trained: batch norms are recalibrated for each
     network, then it is scored.
@@ -251,7 +251,7 @@ def from_scratch(
     precision: Any = None,
     seed: int = 0,
 ) -> FromScratch:
-    """An evaluator that trains each network from fresh weights, and scores it.
+    """Return an evaluator that trains each network from fresh weights, and scores it.
 
     Where the search has a pruner, it scores after each epoch too and reports that.
 
@@ -294,6 +294,6 @@ def _check_task(task: Any, split: str) -> None:
 
 
 def main_objective(task: Task) -> Objective:
-    """What searches on a task go by."""
+    """Return what searches on a task go by."""
     name = task.main_metric
     return maximize(name) if task.metrics[name].maximize else minimize(name)

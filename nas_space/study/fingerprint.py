@@ -18,7 +18,7 @@ _FORMAT = "nas_space.space/1"
 
 
 def describe(space: Any) -> dict[str, Any]:
-    """A space as plain data that JSON can hold.
+    """Return a space as plain data that JSON can hold.
 
     Parameters
     ----------
@@ -57,7 +57,7 @@ def describe(space: Any) -> dict[str, Any]:
 
 
 def fingerprint(space: Any) -> str:
-    """A short digest of :func:`describe`: the same in every process.
+    """Return a short digest of :func:`describe`: the same in every process.
 
     Examples
     --------
@@ -69,7 +69,7 @@ def fingerprint(space: Any) -> str:
 
 
 def differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
-    """What distinguishes two descriptions, in words.
+    """Return what distinguishes two descriptions, in words.
 
     Examples
     --------
@@ -100,12 +100,12 @@ def differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
 
 
 def digest(expression: Any) -> str:
-    """A short digest of an expression."""
+    """Return a short digest of an expression."""
     return _digest(_program(expression))
 
 
 def unrestricted(space: Any) -> Any:
-    """The space that a restriction is of; a space is its own."""
+    """Return the space that a restriction is of; a space is its own."""
     return space.space if isinstance(space, Restricted) else space
 
 

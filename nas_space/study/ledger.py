@@ -34,6 +34,7 @@ from ..mutable import MISSING, Sample
 from ..mutable.node import key_of
 from ..strategy import Evaluated
 from . import signs
+from .intermediate import Curve, expected_end
 from .networks import KeptNetworks
 from .objectives import Objective, ranking
 
@@ -131,7 +132,8 @@ class Ledger:
     Attributes
     ----------
     history
-        What has been evaluated, in the order of the numbers.
+        What has been evaluated, in the order of the numbers.  A trial that was stopped early is
+        there with what it would have come to, see :func:`expected_end`.
     taken
         The ids of the architectures that are done or being worked on, each with its attempt.
     held
@@ -171,6 +173,7 @@ class Ledger:
         self.lost: dict[int, tuple[Sample, int]] = {}
         self.deaths: Counter[int] = Counter()
         self._elsewhere = elsewhere
+        self._curves: list[Curve] = []
         self._seen = 0
         self._open: set[int] = set()
         self._free = 0
@@ -264,9 +267,14 @@ class Ledger:
             insort(self.history, Evaluated(number, arch, fitness), key=attrgetter("number"))
             cost = trial.user_attrs.get(COST)
             self.networks.complete(ranking(self.objectives, trial.values, cost, number))
+            self._curves.append((trial.intermediate_values, trial.values[0]))
         else:
             self.failures += trial.state == TrialState.FAIL
             self.networks.drop(number)
+            value = expected_end(trial.intermediate_values, self._curves)
+            if trial.state == TrialState.PRUNED and value is not None:
+                fitness = (self.objectives[0].sign * value,)
+                insort(self.history, Evaluated(number, arch, fitness), key=attrgetter("number"))
 
     # -- writing ------------------------------------------------------------------------------
 

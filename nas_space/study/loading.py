@@ -19,7 +19,7 @@ __all__ = ["load_search"]
 
 
 def load_search(storage: Storage, name: str | None = None, *, space: Any = None) -> SearchResult:
-    """What a search has found, from where its trials are kept.
+    """Return what a search has found, from where its trials are kept.
 
     Parameters
     ----------

@@ -44,7 +44,7 @@ Objectives: TypeAlias = "Objective | str | Sequence[Objective | str] | Mapping[s
 
 
 def maximize(name: str, expression: MutableExpression[Any] | None = None) -> Objective:
-    """An objective of which more is better.
+    """Return an objective of which more is better.
 
     Parameters
     ----------
@@ -62,7 +62,7 @@ def maximize(name: str, expression: MutableExpression[Any] | None = None) -> Obj
 
 
 def minimize(name: str, expression: MutableExpression[Any] | None = None) -> Objective:
-    """An objective of which less is better.
+    """Return an objective of which less is better.
 
     Parameters
     ----------
@@ -111,7 +111,7 @@ def ranking(
 
 
 def objectives_of(given: Objectives) -> tuple[Objective, ...]:
-    """Objectives from whichever form they are given in.
+    """Return objectives from whichever form they are given in.
 
     Raises
     ------
@@ -158,7 +158,7 @@ class Unusable(Exception):  # noqa: N818 - what it says of a value, caught by th
 
 
 def measured(objectives: Sequence[Objective], returned: Any) -> dict[str, float]:
-    """What ``evaluate`` returned, as a number for each name.
+    """Return what ``evaluate`` returned, as a number for each name.
 
     Parameters
     ----------

@@ -151,7 +151,7 @@ class SearchResult:
         return sum(outcome.repaired > 0 for outcome in self.outcomes)
 
     def ranked(self, objective: str | None = None) -> list[Outcome]:
-        """What is complete, the best first by one objective.
+        """Return what is complete, the best first by one objective.
 
         Parameters
         ----------
@@ -202,7 +202,7 @@ class SearchResult:
         return ranked[0]
 
     def best(self, objective: str | None = None) -> Sample:
-        """The best architecture by one objective, the first one by default.
+        """Return the best architecture by one objective, the first one by default.
 
         Raises
         ------
@@ -212,15 +212,15 @@ class SearchResult:
         return dict(self.winner(objective).arch)
 
     def top(self, k: int, objective: str | None = None) -> list[Sample]:
-        """The ``k`` best architectures by one objective, the best first."""
+        """Return the ``k`` best architectures by one objective, the best first."""
         return [dict(outcome.arch) for outcome in self.ranked(objective)[:k]]
 
     def pareto(self) -> list[Sample]:
-        """The architectures that no other dominates, the best by the first objective first."""
+        """Return the architectures that no other dominates, ordered by the first objective."""
         return [dict(outcome.arch) for outcome in self.front()]
 
     def front(self) -> list[Outcome]:
-        """As :meth:`pareto`, with their values."""
+        """Return :meth:`pareto`, with their values."""
 
         def fitness(outcome: Outcome) -> tuple[float, ...]:
             return tuple(o.sign * outcome.values[o.name] for o in self.objectives)
@@ -279,7 +279,7 @@ class SearchResult:
         return fit_model(self.space, history, pairs=pairs)
 
     def values(self, arch: Mapping[str, Any]) -> dict[str, float]:
-        """The objectives of an architecture that was evaluated.
+        """Return the objectives of an architecture that was evaluated.
 
         Raises
         ------
@@ -293,7 +293,7 @@ class SearchResult:
         raise UsageError(f"the architecture {arch} was not evaluated in this search")
 
     def network(self, arch: Mapping[str, Any] | None = None) -> Any:
-        """The network of an architecture, by default of the best one.
+        """Return the network of an architecture, by default of the best one.
 
         The networks of the best trials have the weights and buffers with which they were scored,
         bit for bit; as many are kept as ``search(keep_networks=...)`` says.  That of any other
@@ -332,7 +332,7 @@ class SearchResult:
         return network
 
     def labelled_study(self) -> optuna.Study:
-        """A copy of the study, in memory, in which labels are parameters.
+        """Return a copy of the study, in memory, in which labels are parameters.
 
         For Optuna's own plots and importances.  (In the study itself an architecture is one
         attribute of its trial.)
@@ -363,7 +363,7 @@ class SearchResult:
         return study
 
     def to_dataframe(self) -> Any:
-        """The trials as a table: number, state, seconds, objectives, metrics, and each label.
+        """Return the trials as a table: number, state, seconds, objectives, metrics and labels.
 
         Returns
         -------

@@ -77,7 +77,7 @@ class Filtered:
 
 
 def zero_cost(name: str, task: Task, *, batches: int | None = None, seed: int = 0) -> ZeroCost:
-    """An evaluator that scores untrained networks by a zero-cost proxy.
+    """Return an evaluator that scores untrained networks by a zero-cost proxy.
 
     As an objective of its own, for a filter (:func:`filtered`), or to begin a search with
     (:func:`proxy_scores`).
@@ -116,7 +116,7 @@ def zero_cost(name: str, task: Task, *, batches: int | None = None, seed: int = 
 
 
 def filtered(evaluate: Any, by: ZeroCost, least: float) -> Filtered:
-    """An evaluator that ends the trial of a network at once whose proxy is too low.
+    """Return an evaluator that ends the trial of a network at once whose proxy is too low.
 
     Such a trial is pruned, as one that a pruner ends; strategies do not learn from it.
 
@@ -135,7 +135,7 @@ def filtered(evaluate: Any, by: ZeroCost, least: float) -> Filtered:
 def proxy_scores(
     space: Any, evaluate: Any, n: int = 200, *, seed: int = 0
 ) -> list[tuple[Sample, float]]:
-    """Scores of random architectures, for the ``warm_start`` of a strategy.
+    """Score random architectures, for the ``warm_start`` of a strategy.
 
     Parameters
     ----------

@@ -63,7 +63,7 @@ class Activity:
 
     @staticmethod
     def of(root: Node) -> Activity:
-        """The activity of a structure; worked out once."""
+        """Return the activity of a structure; worked out once."""
         return root.remember("_activity", Activity)
 
     def condition(self, leaf: Leaf) -> Factor:
@@ -74,12 +74,7 @@ class Activity:
         TooLargeError
             If the auxiliary variables in it stand for too much together.
         """
-        found = self.reach[leaf]
-        definitions = {definition.scope[-1]: definition for definition in self.definitions}
-        while named := [v for v in found.scope if isinstance(v, Auxiliary)]:
-            meant = found.combine(definitions[named[0]], np.logical_and)
-            found = meant.eliminated(named[:1], np.logical_or)
-        return found
+        return self.reach[leaf].resolved()
 
     def share(self, root: Node, markers: Sequence[Node]) -> None:
         """Note the activity of a structure that has this one, and some leaves that are always on.
@@ -137,7 +132,7 @@ class Activity:
         return found
 
     def _named(self, condition: Factor) -> Factor:
-        name = Auxiliary(f"condition {len(self.definitions)}")
+        name = Auxiliary(f"condition {len(self.definitions)}", condition)
         truth = Factor((name,), np.array([False, True]))
         self.definitions.append(condition.combine(truth, np.equal))
         return truth

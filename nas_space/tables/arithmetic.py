@@ -33,27 +33,27 @@ class Modular:
         self.prime = prime
 
     def of(self, numbers: Array) -> Array:
-        """Integers of any size, reduced."""
+        """Return integers of any size, reduced."""
         if self.prime is None and numbers.dtype == object:
             numbers = (numbers + 2**63) % 2**64 - 2**63  # what is too large cannot matter
         return self.reduced(numbers).astype(np.int64)
 
     def times(self, left: Array, right: Array | float) -> Array:
-        """Products, reduced."""
+        """Return products, reduced."""
         return self.reduced(left * right)
 
     def reduced(self, sums: Array) -> Array:
-        """Sums of fewer than 2**32 reduced numbers, reduced."""
+        """Return sums of fewer than 2**32 reduced numbers, reduced."""
         rest: Array = sums if self.prime is None else sums % self.prime
         return rest
 
     def occurs(self, sums: Array) -> Array:
-        """Which are sums of something."""
+        """Return which are sums of something."""
         found: Array = sums != 0
         return found
 
     def total(self, numbers: Array) -> int:
-        """The sum of reduced numbers, reduced."""
+        """Return the sum of reduced numbers, reduced."""
         return int(self.reduced(np.asarray(numbers.sum(dtype=np.int64))))
 
 
@@ -64,7 +64,7 @@ class Real:
     plus, zero, one = np.add, 0.0, 1.0
 
     def of(self, numbers: Array) -> Array:
-        """Weights, relative to the largest: integers may be too large for floats."""
+        """Return weights, relative to the largest: integers may be too large for floats."""
         if numbers.dtype == object:
             largest = max(numbers.tolist(), default=1)
             # The quotient of two integers is correctly rounded, whatever their size.
@@ -72,7 +72,7 @@ class Real:
         return numbers.astype(np.float64)
 
     def times(self, left: Array, right: Array | float) -> Array:
-        """Products."""
+        """Return products."""
         product: Array = left * right
         return product
 
@@ -81,7 +81,7 @@ class Real:
         return sums
 
     def occurs(self, sums: Array) -> Array:
-        """Which are sums of something."""
+        """Return which are sums of something."""
         found: Array = sums != 0
         return found
 
@@ -106,20 +106,20 @@ class MinPlus:
         self.one: float = 0
 
     def of(self, numbers: Array) -> Array:
-        """Costs, as they are."""
+        """Return costs as they are."""
         return numbers.astype(self.dtype)
 
     def times(self, left: Array, right: Array | float) -> Array:
-        """Sums."""
+        """Return sums."""
         total: Array = left + right
         return total
 
     def reduced(self, sums: Array) -> Array:
-        """The least of several needs no reduction."""
+        """Return the least of several needs no reduction."""
         return sums
 
     def occurs(self, sums: Array) -> Array:
-        """Which are the least of something: what is added to infinity stays above 2**61."""
+        """Return which are the least of something: what is added to infinity stays above 2**61."""
         found: Array = sums < self.zero / 2
         return found
 
@@ -128,7 +128,7 @@ Arithmetic = Modular | Real | MinPlus
 
 
 def exactly(bound: int, compute: Callable[[Modular], int]) -> int:
-    """A number below a bound, from what is computed modulo primes.
+    """Return a number below a bound, from what is computed modulo primes.
 
     What fits into 64 bits is computed once; otherwise, the Chinese remainder theorem gives the
     number from its residues.

@@ -6,10 +6,21 @@ from collections.abc import Sequence
 from functools import reduce
 from typing import Any
 
+import numpy as np
+
 from ..errors import DecompositionError
 from ..mutable import MutableExpression
 from ..mutable.factor_sum import FactorSum, covered_by
-from ..mutable.factors import FALSE, Factor, TooLargeError
+from ..mutable.factors import (
+    FALSE,
+    TRUE,
+    Auxiliary,
+    Factor,
+    TooLargeError,
+    absorbed,
+    labels_of,
+    multilinear,
+)
 from ..mutable.node import Node
 from .activity import Activity
 
@@ -25,7 +36,8 @@ def lookup_expression(root: Node | None, terms: Sequence[Factor], constant: Any 
         The structure of the space that the architectures are of, which says when labels are
         active; ``None`` if it has none.
     terms
-        Factors over labels, each the same whatever the code of a label that is not active.
+        Factors over labels, each the same whatever the code of a label that is not active.  Of
+        auxiliary variables they are a polynomial: look-ups where conditions hold.
     constant
         What is added to their sum.
 
@@ -34,10 +46,49 @@ def lookup_expression(root: Node | None, terms: Sequence[Factor], constant: Any 
     MutableExpression or number
         A number where no label matters.
     """
-    found = MutableExpression.lookup(FactorSum(terms, constant, _conditions(root, terms)))
+    # By the conditions that all have to hold for a factor to count.
+    parts: dict[tuple[Auxiliary, ...], list[Factor]] = {(): []}
+    for term in terms:
+        for conditions, factor in multilinear(term):
+            parts.setdefault(conditions, []).append(factor)
+    found = _sum(root, parts.pop(()), constant)
+    if parts:
+        under = [_under(root, conditions, factors) for conditions, factors in parts.items()]
+        found = MutableExpression.sum([found, *under])
     if root is not None and isinstance(found, Node):
         covered_by(root).add(found)  # by the activity of the same structure
     return found
+
+
+def _sum(root: Node | None, factors: Sequence[Factor], constant: Any = 0) -> Any:
+    """The sum of factors over labels."""
+    # What several factors are together may depend on nothing, as the largest of some that are
+    # each large where the others are not.
+    constant += sum(factor.values.item() for factor in factors if not factor.scope)
+    kept = absorbed([factor for factor in factors if factor.scope])
+    return MutableExpression.lookup(FactorSum(kept, constant, _conditions(root, kept)))
+
+
+def _under(root: Node | None, conditions: tuple[Auxiliary, ...], factors: Sequence[Factor]) -> Any:
+    """The sum of factors where some conditions hold, and 0 elsewhere."""
+    found = _sum(root, factors)
+    for variable in reversed(conditions):
+        truth = variable.expression
+        if truth is None:
+            truth = _sum(root, [_numbers(variable.condition.resolved())]) == 1
+        found = MutableExpression.condition(truth, found, 0)
+    # Where a label of a condition is not active, what depends on it is 0.
+    reach = _conditions(root, ())
+    active = TRUE
+    for label in labels_of(conditions):
+        active = active & reach.get(label, TRUE)
+    if active.always:
+        return found
+    return MutableExpression.condition(_sum(root, [_numbers(active)]) == 1, found, 0)
+
+
+def _numbers(condition: Factor) -> Factor:
+    return Factor(condition.scope, condition.values.astype(np.int64))
 
 
 def _conditions(root: Node | None, terms: Sequence[Factor]) -> dict[Any, Factor]:

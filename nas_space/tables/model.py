@@ -18,6 +18,7 @@ from ..mutable.operators import OPERATORS
 from .activity import Activity
 from .conditions import Conditions, Window
 from .coverage import check_covered
+from .decision_diagrams import definitions
 from .factor_graph import FactorGraph, partition_key
 from .join_tree import CliqueVertex, JoinTree
 from .quantisation import Quantisation, exact_keys
@@ -150,14 +151,15 @@ class CompiledModel:
         self.model = model
         windows = model.windows
         values = [*(term for window in windows for term in window.table.terms), *terms]
+        own = definitions(values, model.activity.definitions)
         reach = {label: model.activity.reach[label] for label in model.labels}
         alike = [factor for factor in reach.values() if not factor.always]
-        factors = (*model.allowed, *alike, *values)
+        factors = (*model.allowed, *own, *alike, *values)
         tight = dict.fromkeys(variable for factor in factors for variable in factor.scope)
         active = ((label, reach[label]) for label in tight if label in reach)
         first = [_only_first(label) | here for label, here in active if not here.always]
         ordered = [label for label in model.labels if label in tight]
-        allowed = [*model.allowed, *first]
+        allowed = [*model.allowed, *own, *first]
         self.graph = graph = FactorGraph(allowed, values, alike, ordered)
         sums = [graph.sums(window.table.terms) for window in windows]
         rooms = []

@@ -9,7 +9,7 @@ from typing import Any
 from ..errors import UsageError
 from ..mutable import MutableExpression
 from ..mutable.node import Node
-from ..mutable.operators import LOOKUP
+from ..mutable.operators import CONDITION, LOOKUP
 from ..mutable.printing import brief
 
 __all__ = ["rounded"]
@@ -69,6 +69,10 @@ def rounded(cost: Any, unit: float) -> Any:
         elif name == "mul" and not all(isinstance(argument, Node) for argument in arguments):
             number, inner = sorted(arguments, key=lambda argument: isinstance(argument, Node))
             waiting.append((factor * number, inner))
+        elif operator is CONDITION and all(map(_is_looked_up, arguments[1:])):
+            predicate, *ways = arguments
+            ways = [rounded(factor * way, unit) for way in ways]
+            terms.append(MutableExpression.condition(predicate, *ways))
         elif operator is LOOKUP:
             rounded_to = partial(_rounded, factor, unit)
             terms.append(MutableExpression.lookup(arguments[0].mapped(rounded_to)))
@@ -77,6 +81,15 @@ def rounded(cost: Any, unit: float) -> Any:
             floor: Any = share // 1
             terms.append(floor.int() if isinstance(floor, MutableExpression) else int(floor))
     return MutableExpression.sum(terms).titled(f"rounded({brief(cost)}, {unit})")
+
+
+def _is_looked_up(way: Any) -> bool:
+    """Whether a way of a condition is a sum of factors, or none, or a condition between such."""
+    if not isinstance(way, Node):
+        return bool(way == 0)
+    if way.operator is CONDITION:
+        return all(map(_is_looked_up, way.arguments[1:]))
+    return way.operator is LOOKUP
 
 
 def _rounded(factor: float, unit: float, entry: float) -> int:

@@ -11,8 +11,8 @@ import numpy as np
 from ..errors import DecompositionError, InfeasibleError, UsageError
 from ..mutable import Mutable, Sample, SampleBatch
 from ..mutable.batch import draw_one
-from ..mutable.factors import Array, Auxiliary
-from ..mutable.node import Node
+from ..mutable.factors import Array
+from ..mutable.node import Leaf, Node
 from ..mutable.random_words import RandomState, Words, unit, words
 from .arithmetic import Real
 from .decoding import meets, within
@@ -223,7 +223,7 @@ def _too_narrow(keys: Quantisation) -> DecompositionError:
 
 def _shares(variable: Any, over: Over) -> Array:
     """How probable each code is, relative to the others of its class."""
-    by_labels = over == "labels" and not isinstance(variable, Auxiliary)
+    by_labels = over == "labels" and isinstance(variable, Leaf)
     shares: Array = variable.probabilities() if by_labels else np.ones(variable.size)
     return shares
 
@@ -240,7 +240,7 @@ class _ClassMembers:
         self.uniform = bool((shares == shares[0]).all())
 
     def codes(self, classes: Array, raw: Array | None) -> Array:
-        """A member of each class, by its share."""
+        """Return a member of each class, by its share."""
         start, count = self.starts[classes], self.counts[classes]
         place = start
         if raw is not None and self.uniform:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from functools import cached_property
+from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -12,7 +14,7 @@ from ..errors import LabelError, UsageError, suggest
 from ..extensions import call as call_registered
 from ..mutable import Sample, SampleBatch
 from ..mutable.factor_sum import FactorSum
-from ..mutable.factors import Array, Factor
+from ..mutable.factors import Array, Auxiliary, Factor, labels_of, multilinear
 from ..mutable.node import Node
 
 if TYPE_CHECKING:
@@ -74,7 +76,7 @@ class Table:
     @property
     def symbols(self) -> dict[str, MutableSymbol[Any]]:
         """The labels that the value depends on, and their symbols."""
-        return {symbol.name: symbol for term in self.terms for symbol in term.scope}
+        return {s.name: s for term in self.terms for s in labels_of(term.scope)}
 
     @property
     def whole(self) -> bool:
@@ -84,7 +86,7 @@ class Table:
         )
 
     def evaluate(self, architectures: SampleBatch | Mapping[str, Any]) -> Any:
-        """The value for each of many architectures, or for one.
+        """Return the value for each of many architectures, or for one.
 
         Parameters
         ----------
@@ -117,7 +119,7 @@ class Table:
         return factors.column(lambda symbol: _codes_of(symbol, codes), len(architectures))
 
     def expected(self, probabilities: Mapping[str, Any]) -> Any:
-        """The exact expectation, if each label is chosen on its own.
+        """Return the exact expectation, if each label is chosen on its own.
 
         Parameters
         ----------
@@ -142,7 +144,7 @@ class Table:
         every = (*given.values(), *probabilities.values())
         tensor = next((vector for vector in every if hasattr(vector, "new_tensor")), None)
         if tensor is None:
-            tables: list[Any] = [term.values for term in self.terms]
+            tables: list[Any] = [factor.values for factor in chain(*self._products)]
             total: Any = float(self.constant)
         else:
             tables = self._as_tensors(tensor)
@@ -150,12 +152,38 @@ class Table:
             given = {
                 k: v if hasattr(v, "new_tensor") else tensor.new_tensor(v) for k, v in given.items()
             }
-        for term, table in zip(self.terms, tables, strict=True):
-            mean = table
-            for symbol in reversed(term.scope):
-                mean = (mean * given[symbol.name]).sum(-1)
-            total = total + mean
+        table = iter(tables)
+        for factors in self._products:
+            expectation: Any = 1
+            for factor in factors:
+                mean = next(table)
+                for symbol in reversed(factor.scope):
+                    mean = (mean * given[symbol.name]).sum(-1)
+                expectation = expectation * mean
+            total = total + expectation
         return total
+
+    @cached_property
+    def _products(self) -> list[list[Factor]]:
+        """The terms as products of factors over different labels, each independent of the others.
+
+        A term that is over an auxiliary variable is the product of its condition and a factor, of
+        which those that share labels are multiplied out.
+        """
+        found = []
+        for term in self.terms:
+            for conditions, factor in multilinear(term):
+                product = [factor]
+                for condition in conditions:
+                    here = condition.condition.resolved()
+                    truth = Factor(here.scope, here.values.astype(np.int64))
+                    labels = {*truth.scope}
+                    for other in [f for f in product if not labels.isdisjoint(f.scope)]:
+                        product.remove(other)
+                        truth = truth * other
+                    product.append(truth)
+                found.append(product)
+        return found
 
     def _vector(self, name: str, symbol: Any, probabilities: Mapping[str, Any]) -> Any:
         if name not in probabilities:
@@ -185,7 +213,8 @@ class Table:
         key = (like.dtype, like.device)
         if key not in self._tensors:
             self._tensors[key] = [
-                like.new_tensor(term.values.tolist(), requires_grad=False) for term in self.terms
+                like.new_tensor(factor.values.tolist(), requires_grad=False)
+                for factor in chain(*self._products)
             ]
         return self._tensors[key]
 
@@ -218,6 +247,8 @@ class Table:
 
 
 def _codes_of(symbol: Any, codes: Mapping[Any, Array]) -> Array:
+    if isinstance(symbol, Auxiliary):
+        return symbol.column(lambda variable: _codes_of(variable, codes))
     found = codes.get(symbol)
     if found is None:
         names = [str(other.name) for other in codes]

@@ -16,7 +16,7 @@ import numpy as np
 from ..errors import DecompositionError, ExpressionError, UsageError
 from ..mutable.bounds import combinations_of
 from ..mutable.factor_sum import FactorSum
-from ..mutable.factors import LIMIT, Factor, TooLargeError, absorbed, whole
+from ..mutable.factors import LIMIT, Auxiliary, Factor, TooLargeError, absorbed, whole
 from ..mutable.node import Leaf, Node, leaves, postorder
 from ..mutable.operators import LOOKUP
 from ..mutable.piecewise import Piecewise
@@ -27,6 +27,10 @@ from .table import Table
 __all__ = ["split", "table_of_terms", "tabulate"]
 
 _SUMS = frozenset({"add", "sub", "sum", "neg", "pos", "float"})
+
+_EASY, _SMALL = 2**12, 2**6
+"""Products with more entries than the first name conditions with more than the second."""
+
 _ROUNDING = frozenset({"int", "round", "floor", "ceil", "trunc"})
 _WHOLE = frozenset(
     {"add", "sub", "mul", "sum", "neg", "pos", "abs", "max", "min", "mod", "floordiv"}
@@ -35,7 +39,7 @@ _TRUTH = frozenset({"lt", "le", "eq", "ne", "ge", "gt"})
 
 
 def tabulate(expression: Any, *, unit: float | None = None) -> Table:
-    """An expression as a sum of small tables, one for each group of labels that act together.
+    """Take an expression apart into small tables, one for each group of labels that act together.
 
     Sums are split, also within ``condition``, ``case`` and ``switch_case``, and under products
     with something that depends on few labels.  Each remaining term is enumerated over the labels
@@ -91,7 +95,7 @@ def _tabulate(root: Node, unit: float | None = None) -> Table:
 
 
 def split(root: Node, coefficient: Factor) -> list[Factor]:
-    """The terms of an expression times a coefficient, over different groups of labels."""
+    """Return the terms of an expression times a coefficient, over different groups of labels."""
     try:
         return _Splitting(root).run(coefficient)
     except OverflowError as error:
@@ -99,7 +103,7 @@ def split(root: Node, coefficient: Factor) -> list[Factor]:
 
 
 def table_of_terms(expression: Any, terms: list[Factor], unit: float | None = None) -> Table:
-    """The table of an expression that has been taken apart."""
+    """Return the table of an expression that has been taken apart."""
     constant: Any = 0
     kept: list[Factor] = []
     for term in absorbed([term.reduced() for term in terms]):
@@ -211,12 +215,12 @@ class _Splitting:
 
     def look_up(self, factors: FactorSum, coefficient: Factor) -> None:
         for term in (*factors.terms, Factor.constant(factors.constant)):
-            _add(self.terms, coefficient * term)
+            _add(self.terms, _product(coefficient, term))
 
     def branch(self, node: Node, coefficient: Factor) -> None:
         try:
             guards = PathConditions.of(node)
-            given = [(coefficient * guard, part) for guard, part in guards.taken]
+            given = [(_product(coefficient, guard), part) for guard, part in guards.taken]
             lost = coefficient * guards.lost
         except TooLargeError as error:
             raise _too_large(node, error) from None
@@ -249,9 +253,32 @@ class _Splitting:
                 raise DecompositionError(
                     f"{brief(node)} has no value for some architectures", term=node
                 )
-            _add(self.terms, coefficient * found.numbers(node))
+            _add(self.terms, _product(coefficient, found.numbers(node)))
         except TooLargeError as error:
             raise _too_large(node, error) from None
+
+
+def _product(one: Factor, other: Factor) -> Factor:
+    """Return the product of two factors, in which a large condition is an auxiliary variable.
+
+    A condition on many labels times something about others is larger than both.  With a variable
+    in the place of the condition the product is small, and so is each clique that it is in; what
+    the variable is stands in factors of its own (:func:`~.decision_diagrams.defining`).
+    """
+    return _named(one, other) * _named(other, one)
+
+
+def _named(factor: Factor, other: Factor) -> Factor:
+    """A multiple of a large condition as one of a variable, if the other is not about the same."""
+    variables = {*factor.scope, *other.scope}
+    entries = math.prod([variable.size for variable in variables])
+    if entries <= _EASY or factor.values.size <= _SMALL or variables == {*other.scope}:
+        return factor
+    numbers = np.unique(factor.values)
+    if len(numbers) != 2 or numbers.all():
+        return factor
+    truth = Auxiliary.of(Factor(factor.scope, factor.values != 0))
+    return Factor((truth,), np.array([0, numbers.sum()], dtype=numbers.dtype))
 
 
 def _add(terms: dict[frozenset[Any], Factor], term: Factor) -> None:

@@ -155,7 +155,7 @@ class Batches(Dataset[Any]):
         self._orders: dict[int, Tensor] = {}
 
     def indices(self, step: int) -> Tensor:
-        """The examples of the joint batch of ``step``, as positions in the data set."""
+        """Return the examples of the joint batch of ``step``, as positions in the data set."""
         start = step * self.batch_size
         first, offset = divmod(start, self.length)
         last = (start + self.batch_size - 1) // self.length

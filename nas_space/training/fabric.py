@@ -76,7 +76,7 @@ def make_fabric(
 
 
 def device_of(network: nn.Module) -> torch.device:
-    """The device of a network: that of its first parameter or buffer, or the CPU.
+    """Return the device of a network: that of its first parameter or buffer, or the CPU.
 
     Examples
     --------

@@ -54,7 +54,7 @@ class LightningSteps:
         self._device = device_of(module)
 
     def data(self, split: str) -> Source | None:
-        """The loader that the module itself has for a split, or None."""
+        """Return the loader that the module itself has for a split, or None."""
         method = {"train": "train_dataloader", "validation": "val_dataloader"}.get(split)
         loader = getattr(self.module, method or f"{split}_dataloader", None)
         try:
@@ -66,7 +66,7 @@ class LightningSteps:
             raise
 
     def loss(self, network: nn.Module, batch: Any) -> Tensor:
-        """The training loss of a batch."""
+        """Return the training loss of a batch."""
         with self._in_place(network) as module, _recorded_log(module):
             result = _call(module, "training_step", batch)
         loss = result.get("loss") if isinstance(result, Mapping) else result
@@ -95,7 +95,7 @@ class LightningSteps:
     def configure(
         self, network: nn.Module, task: Scheduled, total_steps: int
     ) -> tuple[Optimizer, Schedule | None]:
-        """The module's one optimizer for a network, and its schedule."""
+        """Return the module's one optimizer for a network, and its schedule."""
         del total_steps  # the module decides by itself
         with self._in_place(network) as module:
             result = cast("Any", module).configure_optimizers()

@@ -208,7 +208,7 @@ class Trainer:
         self.optimizer.step()
 
     def state_dict(self) -> dict[str, Any]:
-        """The state between two steps, as a tree that :func:`save_state` takes.
+        """Return the state between two steps, as a tree that :func:`save_state` takes.
 
         Its tensors are those of the run, not copies.
         """

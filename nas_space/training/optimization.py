@@ -22,7 +22,7 @@ class Schedule(Protocol):
         """Set the learning rate of the next step."""
 
     def state_dict(self) -> dict[str, Any]:
-        """Where the schedule stands."""
+        """Return where the schedule stands."""
         ...
 
     def load_state_dict(self, state_dict: dict[str, Any], /) -> object:

@@ -144,7 +144,7 @@ class SliceOptimizer:
 
 @contextmanager
 def used_slices(optimizer: Optimizer, used: Iterable[Slice]) -> Iterator[None]:
-    """A context to step an optimizer in, where only the used part of parameters is there.
+    """Return a context to step an optimizer in, where only the used part of parameters is there.
 
     Gradients that the slices have are those of the parameters in it.
 

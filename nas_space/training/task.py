@@ -193,7 +193,7 @@ class Task:
         label_smoothing: float = 0.0,
         **options: Any,
     ) -> Task:
-        """A task with classes: cross-entropy, and accuracy as the main metric.
+        """Return a task with classes: cross-entropy, and accuracy as the main metric.
 
         Parameters
         ----------
@@ -230,7 +230,7 @@ class Task:
         test: Source | None = None,
         **options: Any,
     ) -> Task:
-        """A task with numbers as targets: squared error, whose root is the main metric.
+        """Return a task with numbers as targets: squared error, whose root is the main metric.
 
         Parameters
         ----------
@@ -418,7 +418,7 @@ class Task:
         return next(iter(self.metrics))
 
     def fitness(self, scores: Mapping[str, float]) -> float:
-        """The main metric of ``scores``, its sign such that more is better.
+        """Return the main metric of ``scores``, its sign such that more is better.
 
         Examples
         --------
@@ -431,7 +431,7 @@ class Task:
         return score if self.metrics[self.main_metric].maximize else -score
 
     def split(self, name: str) -> Source:
-        """The data of a split: 'train', 'validation' or 'test'.
+        """Return the data of a split: 'train', 'validation' or 'test'.
 
         Raises
         ------
@@ -445,7 +445,7 @@ class Task:
         return source
 
     def steps(self, epochs: float) -> int:
-        """How many steps make ``epochs`` passes over the training data, rounded up.
+        """Return how many steps make ``epochs`` passes over the training data, rounded up.
 
         Raises
         ------
@@ -458,7 +458,7 @@ class Task:
         return math.ceil(per_epoch * epochs)
 
     def training_loss(self, network: nn.Module, batch: Any) -> Tensor:
-        """The loss of one batch, to go backward from."""
+        """Return the loss of one batch, to go backward from."""
         if self.step is not None:
             return self.step(network, batch)
         inputs, target = _pair(batch)
@@ -466,14 +466,14 @@ class Task:
         return self.loss(network(inputs), target)
 
     def outputs(self, network: nn.Module, batch: Any) -> tuple[Tensor, Tensor]:
-        """The outputs and targets of one batch, for the metrics."""
+        """Return the outputs and targets of one batch, for the metrics."""
         if self.predict is not None:
             return self.predict(network, batch)
         inputs, target = _pair(batch)
         return network(inputs), target
 
     def augmented(self, batch: Any, generator: torch.Generator) -> Any:
-        """The batch with ``augment`` applied to its inputs."""
+        """Return the batch with ``augment`` applied to its inputs."""
         if self.augment is None:
             return batch
         inputs, *rest = _pair(batch)

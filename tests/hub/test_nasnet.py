@@ -8,12 +8,15 @@ import pytest
 import torch
 from torch import nn
 from torch.utils.data import TensorDataset
+from torch.utils.flop_counter import FlopCounterMode
 
 import nas_space as ns
 from nas_space.errors import CheckpointError, SpaceError, UsageError
 from nas_space.hub import AmoebaNetSpace, DARTSSpace, ENASSpace, NASNetSpace, PNASSpace
 from nas_space.hub.cells import OPERATIONS, DropPath, FactorizedReduce
+from nas_space.profiler import macs, params
 from nas_space.strategy.oneshot import DARTS, RandomOneShot
+from nas_space.tables import tabulate
 from nas_space.training import Task
 
 FAMILY = [AmoebaNetSpace, DARTSSpace, ENASSpace, NASNetSpace, PNASSpace]
@@ -109,6 +112,35 @@ def test_weights_of_a_node_stay_when_another_is_no_longer_a_loose_end():
     other = only.stages[1][0].preprocessor.pre1[1].weight
     assert mine.shape[1] == 8
     assert torch.equal(mine[:, 4:], other)
+
+
+class Deep(ENASSpace):
+    """What its cells concatenate depends on more labels than one table may."""
+
+    operations = ("skip_connect", "conv_1x1")
+    num_nodes = 4
+
+
+def test_costs_of_loose_ends_are_sums_over_nodes():
+    space = Deep(width=(4, 8), num_cells=(3, 4, 5))
+    cost, count = macs(space, (3, 32, 32)), params(space)
+    terms = tabulate(cost).terms
+    assert max(term.values.size for term in terms) <= 2**12
+    batch = space.sample(8, seed=0)
+    for arch, said in zip(batch, cost.evaluate(batch).tolist(), strict=True):
+        net = space.freeze(arch).eval()
+        with FlopCounterMode(display=False) as counter:
+            net(images(1))
+        assert said == counter.get_total_flops() // 2 == cost.evaluate(arch)
+        assert count.evaluate(arch) == sum(parameter.numel() for parameter in net.parameters())
+    budget = cost.evaluate(batch[0])
+    small = space.where(cost <= budget, count <= 30_000)
+    assert all(
+        cost.evaluate(arch) <= budget and count.evaluate(arch) <= 30_000
+        for arch in small.sample(10, seed=0)
+    )
+    (found,) = small.best(cost, maximize=True)
+    assert cost.evaluate(found.arch) == found.value <= budget
 
 
 def test_the_auxiliary_head_joins_in_training_only():

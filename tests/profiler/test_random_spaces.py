@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 import torch
@@ -10,7 +11,16 @@ from hypothesis import HealthCheck, given, settings
 
 from nas_space.errors import SpaceError
 from nas_space.mutable import MutableExpression
-from nas_space.profiler import LatencyTable, blocks, flops, latency, macs, memory, params
+from nas_space.profiler import (
+    LatencyTable,
+    blocks,
+    flops,
+    latency,
+    macs,
+    memory,
+    named_conditions,
+    params,
+)
 
 from . import oracle
 from .random_spaces import SIZE, Net, spaces
@@ -60,6 +70,13 @@ def test_costs_are_those_of_the_frozen_network(space):
 @given(spaces())
 def test_costs_are_those_of_the_frozen_network_of_many_spaces(space):
     check(space)
+
+
+@SETTINGS
+@given(spaces())
+def test_costs_are_exact_where_conditions_are_variables_of_their_own(space):
+    with patch.object(named_conditions, "_LARGE", 0):
+        check(space)
 
 
 @SETTINGS

@@ -14,11 +14,13 @@ from nas_space.tables import (
     activity,
     arithmetic,
     conditions,
+    decision_diagrams,
     dominance,
     histograms,
     message_passing,
     sampler,
     solver,
+    tabulation,
 )
 
 _WAYS: dict[str, list[tuple[ModuleType, str, Any]]] = {
@@ -53,8 +55,14 @@ _WAYS: dict[str, list[tuple[ModuleType, str, Any]]] = {
         (dominance, "CHUNK", 3),
         (dominance, "_MOST", 3),
     ],
-    # Conditions on activity are named by auxiliary variables.
-    "named": [(conditions, "_FEW", 0), (activity, "_EASY", 3)],
+    # Conditions on activity, and those of lazy costs, are named by auxiliary variables.
+    "named": [
+        (conditions, "_FEW", 0),
+        (activity, "_EASY", 3),
+        (tabulation, "_EASY", 1),
+        (tabulation, "_SMALL", 1),
+        (decision_diagrams, "_EASY", 1),
+    ],
 }
 
 WAYS = sorted(_WAYS)

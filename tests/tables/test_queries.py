@@ -237,7 +237,12 @@ def test_trade_offs_are_the_whole_front(drawn: Restriction, high: bool, low: boo
         for arch in drawn.left.values()
     ]
     with limits(drawn.way):
-        found = pareto(drawn.space(), first, second, maximize=(high, low))
+        try:
+            found = pareto(drawn.space(), first, second, maximize=(high, low))
+        except DecompositionError as error:
+            if drawn.way != "portions" or "the front" not in str(error):
+                raise
+            return  # where three rows of a vertex are allowed, what needs more is refused
     got = [(signs[0] * point.first, signs[1] * point.second) for point in found]
     assert got == sorted(front(points))
     for point in found:
@@ -260,6 +265,18 @@ def test_the_default_differs_as_little_as_possible(drawn: Restriction) -> None:
         found = default(drawn.space())
     assert key(found) in drawn.left
     assert distance(found) == min(map(distance, drawn.left.values()))
+
+
+def test_the_default_counts_labels_whose_activity_is_named_by_a_variable() -> None:
+    one, two, three = (Categorical([0, 1], label=name) for name in ("one", "two", "three"))
+    deep = Categorical([1, 2, 3], default=2, label="deep")
+    last = ME.condition(three > 0, deep, 1)
+    inner = ME.condition(one + two > 1, last, 0)
+    space = MutableList([one, two, three, inner])
+    with limits("named"):
+        few = restrict(space, inner + one * 2 >= 4)
+        found = default(few)
+    assert found == {"one": 1, "two": 1, "three": 1, "deep": 2}
 
 
 # -- a restricted space is a space -----------------------------------------------------------------

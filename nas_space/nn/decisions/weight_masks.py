@@ -1,4 +1,16 @@
-"""How the weights of a layer are mixed: which of them are multiplied, and where they are put."""
+"""How the weights of a layer are mixed: which of them are multiplied, and where they are put.
+
+Why one run of the widest layer is the mixture: a convolution is linear in its weights, and in each
+outcome the output channel ``o`` is the sum of ``weight[o, i, k] * x[i, k]`` over the inputs ``i``
+and the places ``k`` of the kernel that this outcome has.  The mean over the outcomes in which ``o``
+is there is the same sum over all ``i`` and ``k``, each weight times the probability that ``i`` and
+``k`` are there, *given that* ``o`` is.  That probability is joint: where one label decides both
+widths, or a width and the kernel, a product of probabilities would count combinations that no
+architecture has.  It multiplies weights instead of outputs, so the work does not depend on how many
+outcomes there are (superkernels: Stamoulis et al., "Single-path NAS", arXiv 1904.02877; masks on
+channels: Wan et al., "FBNetV2", arXiv 2004.05565, whose channels shrink by the probability that
+they are there, while here they keep their size).
+"""
 
 from __future__ import annotations
 

@@ -84,14 +84,14 @@ class OneShot:
         """
 
     def policy(self, run: Run) -> tuple[nn.Module, Optimizer] | None:
-        """What is learned beside the weights, and how; ``None`` if nothing is."""
+        """Return what is learned beside the weights, and how; ``None`` if nothing is."""
         return None
 
     def rehearse(self, run: Run) -> None:
         """Tries, before the first step, what might be refused when it runs."""
 
     def path(self, run: Run) -> AbstractContextManager[Any]:
-        """What the space runs as while its weights are trained at a step."""
+        """Return what the space runs as while its weights are trained at a step."""
         raise NotImplementedError(f"{type(self).__name__} must implement path() or train()")
 
     def train(self, run: Run, batch: Any) -> Tensor:

@@ -84,7 +84,7 @@ class Controller(nn.Module):
         self.to(device)
 
     def draw(self, space: Any, generator: torch.Generator) -> Decisions:
-        """An architecture of the space, label by label, as each becomes active.
+        """Return an architecture of the space, label by label, as each becomes active.
 
         Raises
         ------

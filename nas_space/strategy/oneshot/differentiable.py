@@ -98,13 +98,13 @@ class Differentiable(OneShot):
         return most_likely(run.space, scores, k)
 
     def penalised(self, run: Run, loss: Tensor) -> Tensor:
-        """A loss with the penalty for the expected cost under the policy."""
+        """Return a loss with the penalty for the expected cost under the policy."""
         if self.penalty is None:
             return loss
         return self.penalty(loss, self.penalty.expected(run.policy.probabilities()))
 
     def numbers(self, run: Run, **more: Any) -> dict[str, Any]:
-        """What to show of a step."""
+        """Return what to show of a step."""
         with torch.no_grad():
             found = {**more, "entropy": run.policy.entropy()}
             if self.penalty is not None:
@@ -133,7 +133,7 @@ class DARTS(Differentiable):
         self.unrolled = unrolled
 
     def sampled(self, run: Run, stream: str) -> dict[str, Tensor]:
-        """The weights of the mixture at a step."""
+        """Return the weights of the mixture at a step."""
         del stream  # nothing is random
         found: dict[str, Tensor] = run.policy.probabilities()
         return found
@@ -244,7 +244,7 @@ class GumbelDARTS(DARTS):
         self.hard = hard
 
     def temperature_at(self, run: Run) -> float:
-        """The temperature at a step."""
+        """Return the temperature at a step."""
         first, last = self.temperature
         return first + (last - first) * run.step / max(1, run.total - 1)
 

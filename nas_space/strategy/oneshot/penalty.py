@@ -81,18 +81,18 @@ class Penalty:
 
     @staticmethod
     def of(penalty: Penalty | Mapping[str, Any] | None) -> Penalty | None:
-        """A penalty from its arguments; as it is, if it is one."""
+        """Return a penalty from its arguments; as it is, if it is one."""
         if penalty is None or isinstance(penalty, Penalty):
             return penalty
         return Penalty(**penalty)
 
     def expected(self, probabilities: Mapping[str, Tensor]) -> Tensor:
-        """The exact expectation of the cost under independent choices; differentiable."""
+        """Return the exact expectation of the cost under independent choices; differentiable."""
         found: Tensor = self.table.expected(probabilities)
         return found
 
     def cost(self, arch: Mapping[str, Any]) -> float:
-        """The cost of one architecture."""
+        """Return the cost of one architecture."""
         return float(self.table.evaluate(arch))
 
     def __call__(self, loss: Tensor, cost: Any) -> Tensor:
@@ -106,7 +106,7 @@ class Penalty:
         return found
 
     def rewarded(self, reward: float, cost: float) -> float:
-        """A reward, of which more is better, without what a cost takes off.
+        """Return a reward, of which more is better, without what a cost takes off.
 
         The sign of the scale does not matter: it is always a penalty.
         """

@@ -82,7 +82,7 @@ class Policy(nn.Module):
         self.excluded = excluded_codes(self.symbols, allowed or {}, device)
 
     def by_label(self) -> dict[str, Tensor]:
-        """The logits by label; minus infinity for what is not allowed."""
+        """Return the logits by label; minus infinity for what is not allowed."""
         return {
             label: logits.masked_fill(self.excluded[label], -torch.inf)
             if label in self.excluded
@@ -91,16 +91,16 @@ class Policy(nn.Module):
         }
 
     def probabilities(self) -> dict[str, Tensor]:
-        """The probabilities by label; differentiable."""
+        """Return the probabilities by label; differentiable."""
         return {label: logits.softmax(0) for label, logits in self.by_label().items()}
 
     def entropy(self) -> Tensor:
-        """The mean entropy of the labels, in nats."""
+        """Return the mean entropy of the labels, in nats."""
         each = [-(p * p.clamp_min(1e-30).log()).sum() for p in self.probabilities().values()]
         return torch.stack(each).mean()
 
     def draw(self, generator: torch.Generator) -> dict[str, int]:
-        """A code for each label."""
+        """Return a code for each label."""
         return {
             label: int(torch.multinomial(p.detach().cpu(), 1, generator=generator))
             for label, p in self.probabilities().items()
@@ -111,7 +111,7 @@ class Policy(nn.Module):
         return {label: self.symbols[label].value(code) for label, code in codes.items()}
 
     def log_probability(self, codes: Mapping[str, int]) -> Tensor:
-        """The logarithm of the probability that these labels have these codes."""
+        """Return the logarithm of the probability that these labels have these codes."""
         logits = self.by_label()
         each = [logits[label].log_softmax(0)[code] for label, code in codes.items()]
         return torch.stack(each).sum()
@@ -131,7 +131,7 @@ def excluded_codes(
 
 
 def allowed_codes(space: Any) -> dict[str, tuple[int, ...]]:
-    """The codes that labels have in some architecture, for labels that do not have all.
+    """Return the codes that labels have in some architecture, for labels that do not have all.
 
     Random architectures show most of them; of the others each is asked for.
 
@@ -196,7 +196,7 @@ def over_time(
 
 
 def most_likely(space: Any, scores: Mapping[str, Any], k: int) -> list[Sample]:
-    """The architectures that independent choices prefer, different ones, the best first.
+    """Return the architectures that independent choices prefer, different ones, the best first.
 
     The first takes the likeliest value of each active label.  Others are ranked by the factor
     by which their choices are less likely, over the labels that they have active: so

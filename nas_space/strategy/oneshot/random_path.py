@@ -248,7 +248,7 @@ def fair_paths(run: Run) -> list[Sample]:
 
 
 def extremes(run: Run) -> tuple[Sample, Sample]:
-    """The architectures with the most and the fewest parameters, choice by choice.
+    """Return the architectures with the most and the fewest parameters, choice by choice.
 
     Labels with infinitely many values are left as they are drawn.  A space made of a network has
     that network as its largest.

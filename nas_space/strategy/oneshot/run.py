@@ -243,7 +243,7 @@ class Run:
     # -- for algorithms ----------------------------------------------------------------------
 
     def generator(self, stream: str) -> torch.Generator:
-        """A generator of this step's own random numbers for some purpose, on the CPU."""
+        """Return a generator of this step's own random numbers for some purpose, on the CPU."""
         return generator_of(self.seed, f"oneshot/{stream}", self.step)
 
     def seed_for(self, stream: str) -> int:
@@ -251,7 +251,7 @@ class Run:
         return seed_of(self.seed, f"oneshot/{stream}", self.step)
 
     def policy_batch(self) -> Any:
-        """The next batch of validation data, on the device; one for each step at most."""
+        """Return the next batch of validation data, on the device; one for each step at most."""
         if self._batches is None:
             self._batches = training_batches(
                 self.task.split("validation"),
@@ -267,7 +267,7 @@ class Run:
         return self.fabric.strategy.precision.convert_input(batch)
 
     def loss(self, batch: Any) -> Tensor:
-        """The training loss of what is active, for the weights to go down."""
+        """Return the training loss of what is active, for the weights to go down."""
         return self.task.training_loss(self.trainer.wrapped, batch)
 
     def policy_loss(self, batch: Any) -> Tensor:
@@ -276,7 +276,7 @@ class Run:
             return self.task.training_loss(self.network, batch)
 
     def along(self, arch: Mapping[str, Any]) -> Traced:
-        """A context in which the space is one architecture, and only that one is trained."""
+        """Return a context in which the space is one architecture, and only that one is trained."""
         return self.trainer.along(arch)
 
     def descend(self, path: AbstractContextManager[Any], loss: Callable[[], Tensor]) -> Tensor:
@@ -284,7 +284,7 @@ class Run:
         return self.trainer.descend(path, loss)
 
     def accepted(self, draw: Callable[[], Sample]) -> Sample:
-        """What is drawn, again and again until it is in the space.
+        """Return what is drawn, again and again until it is in the space.
 
         Raises
         ------
@@ -314,7 +314,7 @@ class Run:
         return found
 
     def training_batch(self) -> Any:
-        """The batch that the weights will be trained on at this step."""
+        """Return the batch that the weights will be trained on at this step."""
         return self.trainer.coming()
 
     @property
@@ -324,7 +324,7 @@ class Run:
 
     @contextmanager
     def statistics_as_they_are(self) -> Iterator[None]:
-        """A context after which buffers, such as running statistics, are put back."""
+        """Return a context after which buffers, such as running statistics, are put back."""
         buffers = list(self.network.buffers())
         before = [buffer.clone() for buffer in buffers]
         try:
@@ -348,7 +348,7 @@ class Run:
                 parameter.requires_grad_(True)
 
     def reward(self, arch: Mapping[str, Any], batch: Any, metric: str | None = None) -> float:
-        """How good an architecture is on a batch, with the batch's own statistics.
+        """Return how good an architecture is on a batch, with the batch's own statistics.
 
         Parameters
         ----------
@@ -422,7 +422,7 @@ class Run:
     # -- what was found ----------------------------------------------------------------------
 
     def best(self) -> Sample:
-        """The architecture that the search prefers now."""
+        """Return the architecture that the search prefers now."""
         return self.top(1)[0]
 
     def top(self, k: int) -> list[Sample]:
@@ -465,7 +465,7 @@ class Run:
         return run
 
     def frozen(self, arch: Mapping[str, Any] | None = None) -> Any:
-        """The network of an architecture, by default the best, with its trained weights."""
+        """Return the network of an architecture, by default the best, with its trained weights."""
         return self.network.freeze(self.best() if arch is None else arch)
 
     def probabilities(self) -> dict[str, list[tuple[int, list[float]]]]:
@@ -475,7 +475,7 @@ class Run:
     # -- being put down ----------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:
-        """The state between two steps, as a tree that ``training.save_state`` takes."""
+        """Return the state between two steps, as a tree that ``training.save_state`` takes."""
         parameters = [] if self.policy is None else list(self.policy.parameters())
         return {
             "strategy": type(self.strategy).__name__,

@@ -44,13 +44,13 @@ class SharedWeightsTrainer(Trainer):
         return wrapped
 
     def along(self, arch: Mapping[str, Any]) -> Traced:
-        """A path that is noted, for the update to leave everything else alone."""
+        """Return a path that is noted, for the update to leave everything else alone."""
         path = Traced(self.space.read(arch))
         self.used.append(path)
         return path
 
     def coming(self) -> Any:
-        """The batch of this step, as it will be trained on."""
+        """Return the batch of this step, as it will be trained on."""
         if self._coming is None:
             self._coming = (super()._next_batch(),)
         batch = self.fabric.to_device(self._coming[0])

@@ -125,7 +125,9 @@ def decisions_of(
             owner[place.path] = max(known)
     for label, symbol in symbols.items():
         if label not in seen:  # used by code, and not as an argument of a module
-            rows.append(_row(symbol, _Place("", "", "", ()), None if arch is None else archs[0]))
+            rows.append(
+                _row(symbol, _DecidedModule("", "", "", ()), None if arch is None else archs[0])
+            )
     fixed = Decision("", "", "output, and all that is fixed", ())
     rows.append(fixed)
     shares = [_shares(table, owner, len(rows)) for table in tables]
@@ -154,7 +156,7 @@ def _followed(space: Any, shape: tuple[int, ...] | None, inputs: Any) -> Profile
         return None
 
 
-def _in_order(places: Sequence[_Place], order: Mapping[str, int]) -> list[_Place]:
+def _in_order(places: Sequence[_DecidedModule], order: Mapping[str, int]) -> list[_DecidedModule]:
     """Return places as they run; what does not run stays behind what it is written behind."""
     keys: list[tuple[int, int]] = []
     last = 0
@@ -165,7 +167,7 @@ def _in_order(places: Sequence[_Place], order: Mapping[str, int]) -> list[_Place
 
 
 @dataclass(frozen=True)
-class _Place:
+class _DecidedModule:
     """A module that labels decide."""
 
     path: str
@@ -174,7 +176,7 @@ class _Place:
     labels: tuple[str, ...]
 
 
-def _places(space: nn.Module) -> Iterator[_Place]:
+def _places(space: nn.Module) -> Iterator[_DecidedModule]:
     """Yield the modules of a space that labels decide, those in them after them."""
     waiting: list[tuple[str, str, nn.Module]] = [("", "", space)]
     while waiting:
@@ -182,7 +184,7 @@ def _places(space: nn.Module) -> Iterator[_Place]:
         if isinstance(module, MutableModule):
             labels = tuple(_labels(module))
             if labels:
-                yield _Place(path, type(module).__name__, group, labels)
+                yield _DecidedModule(path, type(module).__name__, group, labels)
         inner = path if isinstance(module, Repeat) else group
         children = [
             (f"{path}.{name}".lstrip("."), inner, child) for name, child in module.named_children()
@@ -200,7 +202,7 @@ def _labels(module: MutableModule) -> dict[str, None]:
     return found
 
 
-def _row(symbol: Any, place: _Place, arch: Mapping[str, Any] | None) -> Decision:
+def _row(symbol: Any, place: _DecidedModule, arch: Mapping[str, Any] | None) -> Decision:
     label = symbol.name if hasattr(symbol, "name") else symbol.label
     row = Decision(label, place.path, place.kind, (), group=place.group)
     used = arch is None or label in arch

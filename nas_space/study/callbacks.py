@@ -176,9 +176,11 @@ def _taker(logger: Any) -> Any:
         return lambda file: logger.log_image("architecture", [str(file)])
     experiment = getattr(logger, "experiment", None)
     if callable(getattr(experiment, "add_image", None)):
-        return lambda file: experiment.add_image("architecture", _pixels(file), dataformats="HWC")
+        board: Any = experiment
+        return lambda file: board.add_image("architecture", _pixels(file), dataformats="HWC")
     if callable(getattr(experiment, "log_artifact", None)) and hasattr(logger, "run_id"):
-        return lambda file: experiment.log_artifact(logger.run_id, str(file))
+        client: Any = experiment
+        return lambda file: client.log_artifact(logger.run_id, str(file))
     return None
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from lightning_fabric.loggers import CSVLogger
+from lightning_fabric.loggers.csv_logs import CSVLogger
 from torch.utils.data import TensorDataset
 
 import nas_space as ns
@@ -49,7 +49,7 @@ def test_csv_has_a_row_for_what_was_measured(kind: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", ["trials", "one-shot"])
 def test_tensorboard_has_the_metrics_and_the_picture(kind: str, tmp_path: Path) -> None:
     pytest.importorskip("tensorboard", reason="pip install 'nas-space[dev]'")
-    from lightning_fabric.loggers import TensorBoardLogger
+    from lightning_fabric.loggers.tensorboard import TensorBoardLogger
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     search(kind, loggers=[TensorBoardLogger(tmp_path, "log")])

@@ -22,6 +22,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from ..errors import CheckpointError, UsageError
+from ..files import replacing
 from .adopted import AdoptedBlocks
 from .layouts import Layout, Product, Sum, indices
 from .sorting import TensorLayout
@@ -62,7 +63,6 @@ def save_network(network: nn.Module, folder: str | Path) -> None:
     True
     """
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
     config: Any = getattr(network, "config", None)
     described: dict[str, Any] = {
         "format": _FORMAT,
@@ -80,9 +80,11 @@ def save_network(network: nn.Module, folder: str | Path) -> None:
         if shared.setdefault(id(tensor), name) != name
     }
     kept = {n: t.clone() for n, t in tensors.items() if n not in described["shared"]}
-    save_file(kept, folder / _WEIGHTS)
     text = json.dumps(described, indent=1, default=_refuse)
-    (folder / _FILE).write_text(text, encoding="utf-8")
+    with replacing(folder / _WEIGHTS) as file:
+        save_file(kept, file)
+    with replacing(folder / _FILE) as file:
+        file.write_text(text, encoding="utf-8")
 
 
 def _refuse(value: Any) -> Any:

@@ -14,6 +14,7 @@ import yaml
 
 from ..errors import DataError, UsageError
 from ..extensions import call
+from ..files import replacing
 
 __all__ = ["LatencyTable"]
 
@@ -192,8 +193,7 @@ class LatencyTable:
         if self.published:
             raise UsageError("a table in a published format is only read; keep its file")
         file = Path(path)
-        part = file.with_name(file.name + ".part")
-        with part.open("w", encoding="utf-8", newline="") as stream:
+        with replacing(file) as part, part.open("w", encoding="utf-8", newline="") as stream:
             if file.suffix.lower() == ".csv":
                 writer = csv.writer(stream)
                 writer.writerow(("key", "milliseconds"))
@@ -203,7 +203,6 @@ class LatencyTable:
                 yaml.safe_dump(
                     {**content, "blocks": self.milliseconds}, stream, sort_keys=False, width=1000
                 )
-        part.replace(file)
 
     # -- two tables -----------------------------------------------------------------------------
 

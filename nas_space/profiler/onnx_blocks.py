@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from ..errors import SpaceError, UsageError
+from ..files import replacing
 from .latency import blocks
 from .profile import Space
 
@@ -85,12 +86,10 @@ def export_blocks(
             ) from error
         shapes = " ".join("x".join(map(str, tensor.shape)) for tensor in example)
         rows.append((block.key, name, block.path, shapes, ""))
-    part = listing.with_suffix(".part")
-    with part.open("w", encoding="utf-8", newline="") as stream:
+    with replacing(listing) as part, part.open("w", encoding="utf-8", newline="") as stream:
         writer = csv.writer(stream)
         writer.writerow(("key", "file", "path", "input_shapes", "milliseconds"))
         writer.writerows(rows)
-    part.replace(listing)
     return listing
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..files import replacing
 from . import html
 from .colours import CHOSEN, FAINT, FREE, INK, MUTED, SHARE
 from .decisions import Decision, decisions_of
@@ -166,7 +167,8 @@ def _draw(
                 axes.plot([-0.07, -0.07], [at + 0.05, at + high - 0.05], color=FAINT, lw=2)
             _line(axes, columns, row, at, most, whole=whole)
         at += high
-    figure.savefig(path, dpi=130)
+    with replacing(path) as file:
+        figure.savefig(file, dpi=130)
 
 
 def _lines(rows: Sequence[Decision]) -> list[tuple[Decision | None, str, float]]:

@@ -7,6 +7,7 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..files import replacing
 from . import html
 from .colours import COLOURS
 
@@ -54,9 +55,8 @@ def write_compression_report(
         f"<pre>{escape(str(run.space.groups()))}</pre>",
     ]
     path = Path(file)
-    beside = path.with_name(path.name + ".partial")
-    beside.write_text(html.page(f"{name}, compressed", body), encoding="utf-8")
-    beside.replace(path)
+    with replacing(path) as beside:
+        beside.write_text(html.page(f"{name}, compressed", body), encoding="utf-8")
     return path
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
+from ..files import replacing
 from ..mutable import Mutable, Sample
 from ..mutable.node import Node, leaves
 from ..nn import LayerChoice, MutableModule, Repeat
@@ -182,7 +183,8 @@ class Explanation:
         axes.set_yticks(range(len(shown)), [plain(_caption(part)) for part in shown])
         axes.invert_yaxis()
         figure.suptitle(plain(f"{self.space} {self.arch_id}"), x=0.01, ha="left")
-        figure.savefig(path, dpi=120)
+        with replacing(path) as file:
+            figure.savefig(file, dpi=120)
 
 
 def _caption(part: ExplainedModule) -> str:

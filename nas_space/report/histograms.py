@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from ..files import replacing
 from ..runs.costs import title_of
 from .colours import COLOURS, FAINT, INK
 from .html import plain
@@ -79,4 +80,5 @@ def costs_picture(
         axes.spines[["top", "right"]].set_visible(False)
         if known:
             axes.legend(fontsize=7, frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
-    figure.savefig(path, dpi=120)
+    with replacing(path) as file:
+        figure.savefig(file, dpi=120)

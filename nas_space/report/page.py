@@ -10,6 +10,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..files import replacing
 from ..mutable.node import key_of
 from ..runs.costs import title_of
 from .frequencies import importances, series_of, usage
@@ -66,9 +67,8 @@ def write_report(run: StoredRun, file: Path | str) -> None:
         script=_asset("report.js"), data=_embedded(data),
     )  # fmt: skip
     path = Path(file)
-    beside = path.with_name(path.name + ".partial")
-    beside.write_text(text, encoding="utf-8")
-    beside.replace(path)
+    with replacing(path) as beside:
+        beside.write_text(text, encoding="utf-8")
 
 
 _PAGE = """<!DOCTYPE html>

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from ..files import replacing, writing
 
 if TYPE_CHECKING:
     from torch import nn
@@ -15,9 +18,9 @@ __all__ = ["export_network", "load_either", "write_json", "write_network"]
 
 def write_json(path: Path, content: Any) -> None:
     """Write JSON so that the file is whole at every moment."""
-    beside = path.with_name(path.name + ".partial")
-    beside.write_text(json.dumps(content, indent=2, default=str) + "\n", encoding="utf-8")
-    beside.replace(path)
+    text = json.dumps(content, indent=2, default=str) + "\n"
+    with replacing(path) as file:
+        file.write_text(text, encoding="utf-8")
 
 
 def export_network(network: nn.Module, input_shape: tuple[int, ...], path: Path) -> None:
@@ -42,9 +45,10 @@ def export_network(network: nn.Module, input_shape: tuple[int, ...], path: Path)
         program = torch.export.export(network, (example,), dynamic_shapes=({0: batch},))
     finally:
         network.train(training)
-    beside = path.with_name(path.stem + ".partial.pt2")
-    torch.export.save(program, beside)
-    beside.replace(path)
+    content = io.BytesIO()  # torch's own writer may abort the process where the disk is full
+    torch.export.save(program, content)
+    with replacing(path) as file:
+        file.write_bytes(content.getbuffer())
 
 
 def write_network(
@@ -55,7 +59,8 @@ def write_network(
 
     from ..training import save_weights
 
-    folder.mkdir(parents=True, exist_ok=True)
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / name for name in ("architecture.json", "weights.safetensors", "network.pt2")]
     # Which order of memory is fast is for the device to say on which it will run.
     plain: Any = network.to("cpu")

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UsageError
+from ..files import replacing, writing
 from ..study import signs
 from ..study.fingerprint import differences
 from .files import write_json
@@ -96,10 +97,12 @@ class RunFolder:
         here = json.loads(json.dumps({**settings, "described": described}))
         if self.there is not None:
             self._compare(self.there, here, flexible)
-        self.work.mkdir(parents=True, exist_ok=True)
+        with writing(self.path):
+            self.work.mkdir(parents=True, exist_ok=True)
         (self.path / UNFINISHED).touch()
         write_json(self.path / "run.json", here)
-        (self.path / WORKER_FILE).write_text(signs.new_name(), encoding="utf-8")
+        with replacing(self.path / WORKER_FILE) as file:
+            file.write_text(signs.new_name(), encoding="utf-8")
 
     def _compare(
         self, there: Mapping[str, Any], here: Mapping[str, Any], flexible: Collection[str]

@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from ..files import replacing, writing
+
 __all__ = ["Record", "rows_of"]
 
 
@@ -38,7 +40,8 @@ class Record:
             text = path.read_bytes()
             whole = text[: text.rfind(b"\n") + 1]
             if whole != text:
-                path.write_bytes(whole)
+                with replacing(path) as file:
+                    file.write_bytes(whole)
         self._known = {(row["stage"], row["at"]) for row in self.rows()}
 
     def add(self, stage: str, at: int | str, **facts: Any) -> None:
@@ -56,8 +59,14 @@ class Record:
         if (stage, at) in self._known:
             return
         line = json.dumps({"stage": stage, "at": at, **facts}) + "\n"
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(line)
+        with writing(self.path), self.path.open("ab", buffering=0) as file:
+            end, left = file.tell(), line.encode()
+            try:
+                while left:
+                    left = left[file.write(left) :]
+            except OSError:
+                file.truncate(end)  # or a half line would be in front of the next one
+                raise
         self._known.add((stage, at))
 
     def rows(self, stage: str | None = None) -> list[dict[str, Any]]:

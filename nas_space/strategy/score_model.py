@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import UsageError
+from ..files import replacing
 from ..mutable import MutableExpression, Sample
 from ..mutable.factor_sum import FactorSum
 from ..mutable.node import Node
@@ -193,8 +194,8 @@ class ScoreModel(MutableExpression[float]):
         axes.set_yticks(places, [f"{effect.label} = {effect.value}" for effect in effects], size=7)
         axes.set_xlabel("worth, in standard deviations of the score")
         target = Path(file)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(target, dpi=100)
+        with replacing(target) as beside:
+            figure.savefig(beside, dpi=100)
         plt.close(figure)
         return target
 

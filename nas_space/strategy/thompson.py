@@ -26,6 +26,15 @@ _ASKED = (1, 4, 16, 64, 256)
 """How many of the best of a draw are looked at for one that is not taken."""
 
 
+_REMEMBERED = 1000
+"""At least so many of the latest architectures make the model, so that a proposal takes no longer
+the longer a search is."""
+
+_FORGOTTEN = 200
+"""So many are left out at a time, for what is decided about a model holds as long as its beginning
+stays the same."""
+
+
 class LinearThompson(Strategy):
     """Thompson sampling with a Bayesian linear model, of whose draws the best is found exactly.
 
@@ -117,17 +126,18 @@ class LinearThompson(Strategy):
             encoding, posterior = memory.warm
             draw = posterior.draw(state.words, self.temperature)
             return self._exact(state, encoding.table(draw).terms, [(encoding, draw)])
+        history = _latest(state.history)
         weights = shares(state.words, state.objectives) if state.objectives > 1 else np.ones(1)
         drawn: list[tuple[Encoding, Array]] = []
         terms: list[Factor] = []
         for objective, weight in enumerate(weights.tolist()):
             cost = memory.cost(state, objective)
             if cost is not None:
-                spread = float(np.std([one.fitness[objective] for one in state.history]))
+                spread = float(np.std([one.fitness[objective] for one in history]))
                 scale = weight / spread if spread > 0 else 0.0
                 terms += [Factor(term.scope, term.values * scale) for term in cost.terms]
                 continue
-            encoding, posterior, _ = memory.models.model(state.history, objective, pairs=self.pairs)
+            encoding, posterior, _ = memory.models.model(history, objective, pairs=self.pairs)
             draw = weight * posterior.draw(state.words, self.temperature)
             drawn.append((encoding, draw))
             terms += encoding.table(draw).terms
@@ -141,6 +151,12 @@ class LinearThompson(Strategy):
             return _best(state, Table(None, terms), drawn)
         except DecompositionError:
             return _likeliest(state, drawn)
+
+
+def _latest(history: Sequence[Evaluated]) -> Sequence[Evaluated]:
+    """Return the part of a history that models are made of."""
+    more = max(0, len(history) - _REMEMBERED)
+    return history[more // _FORGOTTEN * _FORGOTTEN :]
 
 
 def _best(state: SearchState, table: Table, drawn: Sequence[tuple[Encoding, Array]]) -> Sample:

@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, wait
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any
@@ -170,9 +170,10 @@ class Driver:
             try:
                 self._work(stopped)
             except BaseException as error:
-                for attempt in list(self.ledger.mine.values()):
-                    self.ledger.abandon(attempt, f"interrupted by {type(error).__name__}")
-                self._close(wait=False)
+                try:
+                    self._leave(f"interrupted by {type(error).__name__}")
+                finally:
+                    self._close(wait=False)
                 raise
             self._close(wait=True)
 
@@ -198,6 +199,12 @@ class Driver:
                 # Others are at the last ones; should one of them die, somebody must take over.
                 time.sleep(next(pause))
                 self.ledger.look()
+
+    def _leave(self, reason: str) -> None:
+        """Leave what is under way to whoever resumes the search."""
+        for attempt in list(self.ledger.mine.values()):
+            with suppress(Exception):  # the storage may be what has failed; then it is found dead
+                self.ledger.abandon(attempt, reason)
 
     def _is_left(self) -> bool:
         """Whether a number is free, and an architecture for it."""
@@ -328,7 +335,6 @@ class Driver:
         attempt = self.ledger.mine[job.attempt]
         if error is not None:
             self.ledger.die(attempt)
-            self.ledger.look()
         elif found is None:
             self._submit(job, whole=True)
         else:
@@ -354,7 +360,6 @@ class Driver:
                 self.ledger.die(attempt)
             else:
                 self.ledger.abandon(attempt, "the executor broke while several were under way")
-        self.ledger.look()
         self._renew(error)
 
     def _tell(self, attempt: Attempt, found: Measurement) -> None:
@@ -374,13 +379,12 @@ class Driver:
         state = TrialState.FAIL if found.values is None else TrialState.COMPLETE
         if found.pruned:
             state = TrialState.PRUNED
-        # Where there is a pruner, it has written down each report as it came.
-        is_reported = self._prunes or len(self.settings.objectives) > 1
-        reports = {} if is_reported else found.reports
-        told = self.ledger.end(attempt, state, found.values, attributes, reports)
-        self.ledger.look()
-        if told:
-            trial = self.ledger.trials()[attempt.trial]
+        reports = found.reports if len(self.settings.objectives) == 1 else {}
+        # Where there is a pruner, each report was written down as it came.
+        if self.ledger.end(
+            attempt, state, found.values, attributes, reports, reported=self._prunes
+        ):
+            trial = self.ledger.storage.get_trial(attempt.trial_id)
             for callback in self.callbacks:
                 callback(self.study, trial)
         if found.fatal is not None:

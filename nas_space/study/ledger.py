@@ -29,7 +29,7 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
-from ..errors import UsageError
+from ..errors import StorageError, UsageError
 from ..mutable import MISSING, Sample
 from ..mutable.node import key_of
 from ..strategy import Evaluated
@@ -105,12 +105,15 @@ class Attempt:
         What storages call it.
     number, arch
         Its place in the search, and its architecture.
+    repaired
+        In how many labels that differs from what the strategy proposed.
     """
 
     trial: int
     trial_id: int
     number: int
     arch: Sample
+    repaired: int = 0
 
 
 class Ledger:
@@ -242,7 +245,8 @@ class Ledger:
         if place not in self._open:
             self._begin(trial, stored)
         self._open.discard(place)
-        self._end(trial, self.working.pop(place, None))
+        reports = trial.intermediate_values
+        self._end(place, trial.state, trial.values, trial.user_attrs, reports)
 
     def _begin(self, trial: FrozenTrial, stored: Mapping[str, Any]) -> None:
         number = number_of(trial)
@@ -251,28 +255,38 @@ class Ledger:
         if number in self.held or key in self.taken:
             return  # it gives way
         self.held[number] = self.taken[key] = trial.number
-        self.working[trial.number] = Attempt(trial.number, trial._trial_id, number, arch)
+        repaired = int(trial.user_attrs.get(REPAIRED, 0))
+        self.working[trial.number] = Attempt(trial.number, trial._trial_id, number, arch, repaired)
 
-    def _end(self, trial: FrozenTrial, attempt: Attempt | None) -> None:
+    def _end(
+        self,
+        place: int,
+        state: TrialState,
+        values: Sequence[float] | None,
+        attributes: Mapping[str, Any],
+        reports: Mapping[int, float],
+    ) -> None:
+        """Take up what came of an attempt, unless that is known."""
+        attempt = self.working.pop(place, None)
         if attempt is None:
             return
         number, arch = attempt.number, attempt.arch
-        if not counts(trial):
+        if state == TrialState.FAIL and FAILURE not in attributes:
             del self.held[number], self.taken[self.space.arch_id(arch)]
             self._free = min(self._free, number)
-            self.lost[number] = arch, int(trial.user_attrs.get(REPAIRED, 0))
-            self.deaths[number] += ABANDONED not in trial.user_attrs
-        elif trial.state == TrialState.COMPLETE and trial.values is not None:
-            fitness = tuple(o.sign * v for o, v in zip(self.objectives, trial.values, strict=True))
+            self.lost[number] = arch, attempt.repaired
+            self.deaths[number] += ABANDONED not in attributes
+        elif state == TrialState.COMPLETE:
+            values = valid_values(place, values, len(self.objectives))
+            fitness = tuple(o.sign * v for o, v in zip(self.objectives, values, strict=True))
             insort(self.history, Evaluated(number, arch, fitness), key=attrgetter("number"))
-            cost = trial.user_attrs.get(COST)
-            self.networks.complete(ranking(self.objectives, trial.values, cost, number))
-            self._curves.append((trial.intermediate_values, trial.values[0]))
+            self.networks.complete(ranking(self.objectives, values, attributes.get(COST), number))
+            self._curves.append((dict(reports), values[0]))
         else:
-            self.failures += trial.state == TrialState.FAIL
+            self.failures += state == TrialState.FAIL
             self.networks.drop(number)
-            value = expected_end(trial.intermediate_values, self._curves)
-            if trial.state == TrialState.PRUNED and value is not None:
+            value = expected_end(reports, self._curves)
+            if state == TrialState.PRUNED and value is not None:
                 fitness = (self.objectives[0].sign * value,)
                 insort(self.history, Evaluated(number, arch, fitness), key=attrgetter("number"))
 
@@ -288,7 +302,7 @@ class Ledger:
         template = optuna.trial.create_trial(state=TrialState.RUNNING, user_attrs=attributes)
         trial_id = self.storage.create_new_trial(self.study._study_id, template)
         place = self.storage.get_trial_number_from_id(trial_id)
-        attempt = self.mine[place] = Attempt(place, trial_id, number, arch)
+        attempt = self.mine[place] = Attempt(place, trial_id, number, arch, repaired)
         self.look()
         if place in self.working:
             return attempt
@@ -302,18 +316,25 @@ class Ledger:
         values: Sequence[float] | None = None,
         attributes: Mapping[str, Any] | None = None,
         reports: Mapping[int, float] | None = None,
+        *,
+        reported: bool = False,
     ) -> bool:
-        """Write what came of an attempt, and whether that still counted."""
+        """Write what came of an attempt, and whether that still counted.
+
+        What it has ``reported`` already is not written again.
+        """
         try:
-            for step, value in (reports or {}).items():
+            for step, value in () if reported else (reports or {}).items():
                 self.storage.set_trial_intermediate_value(attempt.trial_id, step, value)
             for name, content in (attributes or {}).items():
                 self.storage.set_trial_user_attr(attempt.trial_id, name, content)
             self.storage.set_trial_state_values(attempt.trial_id, state, values)
         except UpdateFinishedTrialError:
-            return False  # it was taken for dead
+            self.look()  # it was taken for dead
+            return False
         finally:
             self.mine.pop(attempt.trial, None)
+        self._end(attempt.trial, state, values, attributes or {}, reports or {})
         return True
 
     def abandon(self, attempt: Attempt, reason: str) -> None:
@@ -346,6 +367,22 @@ class Ledger:
             since = self._signs.setdefault(sign, time.monotonic())
             lives = time.monotonic() - since < signs.SILENCE
         return lives
+
+
+def valid_values(trial: int, values: Sequence[float] | None, objectives: int) -> Sequence[float]:
+    """Return the values of a trial that is complete, or say that they are missing.
+
+    Raises
+    ------
+    StorageError
+        There is not one for each objective.
+    """
+    if values is None or len(values) != objectives:
+        raise StorageError(
+            f"trial {trial} is complete, but has {len(values or ())} values for {objectives} "
+            "objectives: its storage is damaged; restore a copy, or begin in another one"
+        )
+    return values
 
 
 def number_of(trial: FrozenTrial) -> int:

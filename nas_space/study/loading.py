@@ -13,7 +13,7 @@ from .fingerprint import describe, differences
 from .ledger import WEIGHTS
 from .networks import KeptNetworks, folder_of
 from .result import SearchResult
-from .storage import NoSampler, Storage, is_file, open_storage, quiet, unreachable
+from .storage import NoSampler, Storage, is_file, open_storage, quiet, reading
 
 __all__ = ["load_search"]
 
@@ -52,13 +52,10 @@ def load_search(storage: Storage, name: str | None = None, *, space: Any = None)
     """
     if is_file(storage) and not Path(str(storage).removeprefix("sqlite:///")).exists():
         raise StorageError(f"there is no file {str(storage)!r}")
-    try:
-        with quiet():
-            study = _find(open_storage(storage), name, str(storage))
-    except optuna.exceptions.StorageInternalError as error:
-        raise unreachable(storage, error) from error
-    definition = SearchDefinition.in_study(study)
-    assert definition is not None
+    with quiet(), reading(storage):
+        study = _find(open_storage(storage), name, str(storage))
+        definition = SearchDefinition.in_study(study)
+        assert definition is not None
     if space is not None:
         what = differences(definition.space, describe(space))
         if what:
@@ -66,9 +63,12 @@ def load_search(storage: Storage, name: str | None = None, *, space: Any = None)
                 f"the search {study.study_name!r} in {str(storage)!r} is of another space: "
                 + "; ".join(what)
             )
-    networks = KeptNetworks(0, folder_of(storage, study.study_name))
-    weights = study.user_attrs.get(WEIGHTS, "inherit")
-    return SearchResult(study, space, definition.measured(), weights, networks)
+    with reading(storage):
+        networks = KeptNetworks(0, folder_of(storage, study.study_name))
+        weights = study.user_attrs.get(WEIGHTS, "inherit")
+        result = SearchResult(study, space, definition.measured(), weights, networks)
+        _ = result.outcomes  # reads them all, and is kept
+    return result
 
 
 def _find(storage: optuna.storages.BaseStorage, name: str | None, where: str) -> optuna.Study:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import CheckpointError
+from ..files import replacing
 from .storage import Storage, is_file
 
 __all__ = ["KeptNetworks", "folder_of"]
@@ -55,8 +56,6 @@ class KeptNetworks:
         if self.folder is None:
             self._states[number] = state
             return
-        from ..training.checkpoint import replacing
-
         with replacing(self._file(number)) as file:
             file.write_bytes(state)
 

@@ -120,7 +120,8 @@ class ShowProgress:
         self.trials = trials
         self.show = show
         self.every = every
-        self._seen: set[int] = set()
+        self._read = 0
+        self._open: set[int] = set()
         self._done = 0
         self._failed = 0
         self._best: dict[str, float] = {}
@@ -129,9 +130,12 @@ class ShowProgress:
         self._began: tuple[float, int] | None = None
 
     def __call__(self, study: optuna.Study, trial: FrozenTrial) -> None:
-        for each in study.get_trials(deepcopy=False):
-            if each.number not in self._seen and each.state.is_finished():
-                self._seen.add(each.number)
+        trials = study.get_trials(deepcopy=False)
+        self._open.update(range(self._read, len(trials)))
+        self._read = len(trials)
+        for each in [trials[place] for place in sorted(self._open)]:
+            if each.state.is_finished():
+                self._open.discard(each.number)
                 self._add(study, each)
         now = time.monotonic()
         if self._began is None:

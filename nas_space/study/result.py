@@ -24,7 +24,17 @@ from ..mutable import Sample
 from ..mutable.node import key_of
 from ..strategy import Evaluated
 from .fingerprint import unrestricted
-from .ledger import ARCHITECTURE, COST, ERROR, FAILURE, METRICS, REPAIRED, counts, number_of
+from .ledger import (
+    ARCHITECTURE,
+    COST,
+    ERROR,
+    FAILURE,
+    METRICS,
+    REPAIRED,
+    counts,
+    number_of,
+    valid_values,
+)
 from .networks import KeptNetworks
 from .objectives import Objective, ranking
 from .storage import quiet, unwarned
@@ -121,8 +131,9 @@ class SearchResult:
             TrialState.PRUNED: "pruned",
         }
         values: dict[str, float] = {}
-        if trial.state == TrialState.COMPLETE and trial.values is not None:
-            values = {o.name: v for o, v in zip(self.objectives, trial.values, strict=True)}
+        if trial.state == TrialState.COMPLETE:
+            given = valid_values(trial.number, trial.values, len(self.objectives))
+            values = {o.name: v for o, v in zip(self.objectives, given, strict=True)}
         return Outcome(
             number=number_of(trial),
             arch=self._arch(trial),

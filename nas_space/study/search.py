@@ -33,7 +33,7 @@ from .networks import KeptNetworks, folder_of
 from .objectives import Objectives, objectives_of
 from .oneshot import OneShotResult, search_oneshot
 from .result import SearchResult
-from .storage import Storage, open_storage, open_study, unreachable
+from .storage import Storage, open_storage, open_study, reading, unreachable
 from .zero_cost import Filtered
 
 if TYPE_CHECKING:
@@ -265,12 +265,16 @@ def search(
     known = {"strategy": type(settings.strategy).__name__, "trials": trials, "seed": seed}
     _tell(watching, "on_begin", space, known)
 
-    try:
+    definition = SearchDefinition.of(space, settings.objectives)
+    with reading(storage):
         study = open_study(open_storage(storage), name, settings.objectives, pruner)
-        definition = SearchDefinition.of(space, settings.objectives)
         definition.claim(study, storage, resume=resume)
         study.set_user_attr(WEIGHTS, settings.weights)
-        Driver(study, settings, callbacks, timeout, *_engine(executor, workers)).run()
+    engine = _engine(executor, workers)
+    with reading(storage):
+        driver = Driver(study, settings, callbacks, timeout, *engine)
+    try:
+        driver.run()
     except optuna.exceptions.StorageInternalError as error:
         raise unreachable(storage, error) from error
     result = SearchResult(study, space, settings.objectives, settings.weights, settings.networks)

@@ -51,8 +51,8 @@ def snapshot(file: Path) -> InMemoryStorage | None:
                 return None
             with quiet():
                 return _copied(tables)
-    except (sqlite3.DatabaseError, ValueError, KeyError):
-        return None
+    except (sqlite3.DatabaseError, LookupError, TypeError, ValueError):
+        return None  # or it is damaged: Optuna will say how
 
 
 def _copied(tables: sqlite3.Connection) -> InMemoryStorage:

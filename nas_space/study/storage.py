@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import shutil
 import sqlite3
-import tempfile
 import time
 import warnings
 from collections.abc import Iterator
@@ -15,9 +16,11 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import optuna
 from optuna.exceptions import StorageInternalError
 from optuna.storages import BaseStorage, InMemoryStorage, JournalStorage, RDBStorage
-from optuna.storages.journal import JournalFileBackend, JournalRedisBackend
+from optuna.storages.journal import JournalRedisBackend
 
-from ..errors import StorageError, UsageError
+from ..errors import NasSpaceError, StorageError, UsageError
+from ..files import beside, unwritable, writing
+from .journal import MendingJournal
 
 if TYPE_CHECKING:
     from .objectives import Objective
@@ -29,6 +32,7 @@ __all__ = [
     "open_storage",
     "open_study",
     "quiet",
+    "reading",
     "unreachable",
     "unwarned",
 ]
@@ -81,8 +85,8 @@ def open_storage(storage: Storage) -> BaseStorage:
             return _file(Path(address))
         if address.startswith("sqlite:///"):
             return _file(Path(address.removeprefix("sqlite:///")), sqlite=True)
-        return _database(address)
-    except UsageError:
+        return _server(address)
+    except NasSpaceError:
         raise
     except Exception as error:  # of whichever database's driver
         raise unreachable(address, error) from error
@@ -97,24 +101,51 @@ def is_file(storage: Storage) -> bool:
 
 def unreachable(storage: Storage, error: Exception) -> StorageError:
     """The error for a storage that does not answer as it should."""
-    reason = str(error.__cause__ or error).strip().splitlines()
+    reason = (str(error.__cause__ or error).strip() or repr(error)).splitlines()[0]
+    if is_file(storage):
+        path = Path(str(storage).removeprefix("sqlite:///"))
+        # As SQLite says it; a disk that fills while it writes its log is an I/O error to it.
+        said = {"is full": errno.ENOSPC, "a readonly database": errno.EACCES, "disk I/O": None}
+        for words, number in said.items():
+            if words in reason:
+                return unwritable(path, OSError(number, reason) if number else error)
     return StorageError(
-        f"the trials cannot be kept in {str(storage)!r}: {reason[0] if reason else repr(error)}; "
-        "check that the address is right, that the database runs, and that this may write there"
+        f"the trials cannot be kept in {str(storage)!r}: {reason}; check that the address is "
+        "right, that the database runs or its file is whole, and that this may write there"
     )
 
 
-def _database(address: str, options: dict[str, Any] | None = None) -> RDBStorage:
+@contextmanager
+def reading(storage: Storage) -> Iterator[None]:
+    """A context that reads trials; what it runs into where they are damaged is a StorageError."""
+    try:
+        yield
+    except NasSpaceError:
+        raise
+    except Exception as error:  # damaged rows look like anything
+        raise unreachable(storage, error) from error
+
+
+def _server(address: str) -> RDBStorage:
+    """The storage in the database of a server, which may be restarted."""
+    from .reconnecting import ReconnectingStorage
+
+    return _database(address, {"pool_pre_ping": True}, ReconnectingStorage)
+
+
+def _database(
+    address: str, options: dict[str, Any], kind: type[RDBStorage] = RDBStorage
+) -> RDBStorage:
     """The storage in a database, its tables made if there are none."""
     from sqlalchemy.exc import IntegrityError, OperationalError, ProgrammingError
 
     for pause in _PAUSES:
         try:
-            return RDBStorage(address, engine_kwargs=options)
+            return kind(address, engine_kwargs=options)
         except (IntegrityError, OperationalError, ProgrammingError, StorageInternalError):
             # Several that begin at once may all try to make the tables; one of them does.
             time.sleep(pause)
-    return RDBStorage(address, engine_kwargs=options)
+    return kind(address, engine_kwargs=options)
 
 
 def _make(path: Path, options: dict[str, Any]) -> None:
@@ -122,14 +153,18 @@ def _make(path: Path, options: dict[str, Any]) -> None:
 
     Nobody ever sees a file in which tables are still being made.
     """
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
-        beside = Path(folder, path.name)
-        made = _database(f"sqlite:///{beside}", options)
+    with writing(path):
+        folder = beside(path)
+        folder.mkdir()
+    try:
+        made = _database(f"sqlite:///{folder / path.name}", options)
         made.remove_session()
         made.engine.dispose()
         # Somebody has been faster; or there are no links here, and it is made in its place.
         with suppress(OSError):
-            os.link(beside, path)
+            os.link(folder / path.name, path)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 class _Connection(sqlite3.Connection):
@@ -154,7 +189,7 @@ def _file(path: Path, *, sqlite: bool = False) -> BaseStorage:
             _make(path, options)
         return _database(f"sqlite:///{path}", options)
     if path.suffix in _JOURNAL:
-        return JournalStorage(JournalFileBackend(str(path)))
+        return JournalStorage(MendingJournal(str(path)))
     raise UsageError(
         f"trials are kept in a file that ends in {', '.join(_SQLITE)} (SQLite) or "
         f"{', '.join(_JOURNAL)} (a journal), or in a database such as postgresql://..., "

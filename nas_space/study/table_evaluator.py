@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import DataError, NasSpaceError, UsageError, suggest
+from ..files import replacing
 from ..mutable import MutableSymbol, Sample
 from .fingerprint import unrestricted
 from .objectives import Objective, Objectives, objectives_of
@@ -138,7 +139,8 @@ class TableEvaluator:
             {ARCH: arch, **{name: cells[row] for name, cells in self.columns.items()}}
             for row, arch in enumerate(self._archs)
         ]
-        Path(path).write_text(json.dumps(records, indent=0) + "\n", encoding="utf-8")
+        with replacing(path) as file:
+            file.write_text(json.dumps(records, indent=0) + "\n", encoding="utf-8")
 
     def __len__(self) -> int:
         return self._rows

@@ -9,11 +9,8 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
 import re
-import secrets
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +21,9 @@ from safetensors.torch import load, save, save_file
 from torch import Tensor
 
 from ..errors import CheckpointError
+from ..files import replacing
 
-__all__ = ["dump_state", "load_state", "replacing", "save_state", "stored_tensors"]
+__all__ = ["dump_state", "load_state", "save_state", "stored_tensors"]
 
 _FORMAT = "nas_space.state/1"
 _ARRAY_KINDS = "biufcSUMm"
@@ -162,35 +160,6 @@ def _parsed(content: bytes) -> tuple[dict[str, str], dict[str, Tensor]]:
         raise CheckpointError(f"the state that was sent is damaged: {error}") from error
 
 
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """Give the name of a new file beside ``path`` which replaces it, once written and on disk."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
-    temporary.touch()
-    mode = temporary.stat().st_mode
-    try:
-        yield temporary
-        # The library that wrote it lets nobody else read it; a file of ours is like any other.
-        temporary.chmod(mode)
-        _flush(temporary)
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    # The new name is in the folder, which has a place on disk of its own; not on every system.
-    with suppress(OSError):
-        _flush(path.parent)
-
-
-def _flush(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 def stored_tensors(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Make tensors ready for a safetensors file: on the CPU, contiguous, sharing no memory."""
     stored: dict[str, Tensor] = {}
@@ -203,6 +172,11 @@ def stored_tensors(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         memory.add(plain.untyped_storage().data_ptr())
         stored[name] = plain
     return stored
+
+
+def digest_of(metadata: Mapping[str, str], tensors: Mapping[str, Tensor]) -> str:
+    """Return a checksum of what a safetensors file holds."""
+    return _digest(json.dumps(metadata, sort_keys=True), tensors)
 
 
 def _digest(structure: str, tensors: Mapping[str, Tensor]) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import pickle
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,11 +14,13 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from ..errors import CheckpointError, UsageError
-from .checkpoint import read_safetensors, replacing, stored_tensors
+from ..files import replacing
+from .checkpoint import digest_of, read_safetensors, stored_tensors
 
 __all__ = ["check_fit", "load_weights", "read_weights", "save_weights"]
 
 _PICKLED = (".pth", ".pt")
+_CHECKSUM = "nas_space.sha256"
 
 
 def save_weights(network: nn.Module, path: str | Path) -> None:
@@ -59,10 +63,14 @@ def save_weights(network: nn.Module, path: str | Path) -> None:
             )
     with replacing(path) as temporary:
         if pickled:
-            torch.save({name: value.detach().cpu() for name, value in state.items()}, temporary)
+            # torch's own writer may abort the process where the disk is full.
+            content = io.BytesIO()
+            torch.save({name: value.detach().cpu() for name, value in state.items()}, content)
+            temporary.write_bytes(content.getbuffer())
         else:
             kept, aliases = _without_ties(state)
-            save_file(stored_tensors(kept), temporary, {"format": "pt", **aliases})
+            tensors, metadata = stored_tensors(kept), {"format": "pt", **aliases}
+            save_file(tensors, temporary, {**metadata, _CHECKSUM: digest_of(metadata, tensors)})
 
 
 def load_weights(network: nn.Module, path: str | Path, strict: bool = True) -> None:
@@ -114,6 +122,9 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
     if _is_pickled(path):
         return _read_pickled(path)
     metadata, tensors = read_safetensors(path)
+    checksum = metadata.pop(_CHECKSUM, None)  # a file of somebody else's has none
+    if checksum is not None and checksum != digest_of(metadata, tensors):
+        raise CheckpointError(f"{path} is damaged: its contents do not match their checksum")
     aliases = {
         alias: tensors[kept]
         for alias, kept in metadata.items()
@@ -171,6 +182,7 @@ def _is_pickled(path: Path) -> bool:
 
 def _read_pickled(path: Path) -> dict[str, Tensor]:
     try:
+        _check_archive(path)
         state = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
         raise CheckpointError(f"there is no file {path}") from error
@@ -188,6 +200,7 @@ def _read_pickled(path: Path) -> dict[str, Tensor]:
         RuntimeError,
         TypeError,
         ValueError,
+        zipfile.BadZipFile,
     ) as error:
         raise CheckpointError(
             f"{path} is damaged, cut short, or no file of torch: {error}"
@@ -199,6 +212,16 @@ def _read_pickled(path: Path) -> dict[str, Tensor]:
             f"{path} holds a {type(state).__name__}, not a dict of tensors by name"
         )
     return state
+
+
+def _check_archive(path: Path) -> None:
+    """Compare a file of ``torch.save`` with the checksums in it, at which torch does not look."""
+    if not zipfile.is_zipfile(path):
+        return  # the format of earlier versions, which has none
+    with zipfile.ZipFile(path) as archive:
+        damaged = archive.testzip()
+    if damaged is not None:
+        raise ValueError(f"{damaged} does not match its checksum")
 
 
 def _without_ties(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, str]]:

@@ -3,51 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Iterable
 from typing import Any
 
-import numpy as np
-
 from ..errors import DomainError
-from .columns import Columns, Source, python_values
-from .factors import Array
+from .columns import all_combinations, python_values
+from .factors import combinations_of
 from .intervals import EVERYTHING, Interval, hull
 from .node import Node, key_of, leaves, postorder
 from .operators import CASE, CONDITION, LOOKUP, SWITCH
 
-__all__ = ["all_combinations", "bounds", "combinations_of", "distinct_values"]
+__all__ = ["bounds", "distinct_values"]
 
 _ENUMERATED = 2**16
 """Up to how many combinations of labels are enumerated."""
-
-
-def combinations_of(symbols: Sequence[Any]) -> int | None:
-    """Return how many combinations of values there are; ``None`` if infinitely many."""
-    sizes = [symbol.size for symbol in symbols]
-    return None if None in sizes else math.prod(sizes)
-
-
-def all_combinations(symbols: Sequence[Any]) -> Columns:
-    """Return every combination of values of some symbols, one a row, the last changing fastest.
-
-    Raises
-    ------
-    DomainError
-        If there are infinitely many.
-    """
-    total = combinations_of(symbols)
-    if total is None:
-        continuous = [symbol.name for symbol in symbols if symbol.size is None]
-        raise DomainError(
-            f"there are infinitely many combinations: {continuous} are continuous; "
-            "give them a step (quantize=...) and finite bounds"
-        )
-    codes: dict[Any, Array] = {}
-    stride = total
-    for symbol in symbols:
-        stride //= symbol.size
-        codes[symbol] = np.arange(total) // stride % symbol.size
-    return Columns(Source(codes), total)
 
 
 def distinct_values(expressions: Iterable[Any], limit: int = 1024) -> list[tuple[Any, ...]]:

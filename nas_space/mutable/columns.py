@@ -6,14 +6,15 @@ that take it, and no others.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import SampleMissingError
+from ..errors import DomainError, SampleMissingError
 from .factor_sum import FactorSum, is_covered, looked_up
+from .factors import combinations_of
 from .labels import listed
 from .lazy import Branch, Condition, SwitchBranch, way
 from .node import Leaf, Node
@@ -26,6 +27,7 @@ __all__ = [
     "Routes",
     "Source",
     "activity",
+    "all_combinations",
     "as_column",
     "partition",
     "python_values",
@@ -234,6 +236,29 @@ class Columns:
         if found is None:
             found = self._routes[node] = Routes(self, node)
         return found
+
+
+def all_combinations(symbols: Sequence[Any]) -> Columns:
+    """Return every combination of values of some symbols, one a row, the last changing fastest.
+
+    Raises
+    ------
+    DomainError
+        If there are infinitely many.
+    """
+    total = combinations_of(symbols)
+    if total is None:
+        continuous = [symbol.name for symbol in symbols if symbol.size is None]
+        raise DomainError(
+            f"there are infinitely many combinations: {continuous} are continuous; "
+            "give them a step (quantize=...) and finite bounds"
+        )
+    codes: dict[Any, Column] = {}
+    stride = total
+    for symbol in symbols:
+        stride //= symbol.size
+        codes[symbol] = np.arange(total) // stride % symbol.size
+    return Columns(Source(codes), total)
 
 
 class Routes:

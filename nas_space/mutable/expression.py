@@ -17,7 +17,7 @@ from .mutable import Mutable, Values
 from .node import Node, fresh, key_of, leaves, postorder
 from .operators import ATOM, LOOKUP, OPERATORS, Operator
 from .pickling import flatten, rebuild
-from .printing import show
+from .printing import abbreviation, show
 
 __all__ = ["PLAIN_NUMBERS", "Batch", "MutableExpression", "apply", "refuse_hidden"]
 
@@ -25,12 +25,6 @@ T_co = TypeVar("T_co", covariant=True)
 
 PLAIN_NUMBERS: Entered[Callable[[Any], float]] = Entered("plain_numbers")
 """What gives the plain number that an expression stands for, where there is one."""
-
-_LONGEST = 2000
-"""Sub-expressions that print longer than this are abbreviated, to their title if they have one."""
-
-_ARRAYS = "FactorSum("
-"""What stands in a text for arrays that are too long to print; a title says more."""
 
 
 @runtime_checkable
@@ -141,10 +135,8 @@ class MutableExpression(Node, Mutable, Generic[T_co]):
     def text(self, texts: Mapping[Node, tuple[str, int]]) -> tuple[str, int]:
         operator = cast(Operator, self.operator)
         text = show(self, operator, texts)
-        title = self.__dict__.get("_title")
-        if not text or len(text) > _LONGEST or (title and _ARRAYS in text):
-            return title or ("..." if text else repr(self.arguments[0])), ATOM
-        return text, operator.precedence
+        short = abbreviation(self, text)
+        return (text, operator.precedence) if short is None else (short, ATOM)
 
     # -- what cannot be done with an expression -------------------------------------------
 

@@ -30,6 +30,7 @@ __all__ = [
     "Scope",
     "TooLargeError",
     "absorbed",
+    "combinations_of",
     "joint_scope",
     "labels_of",
     "merged_scope",
@@ -290,6 +291,12 @@ class Factor:
 
 TRUE = Factor.constant(True)
 FALSE = Factor.constant(False)
+
+
+def combinations_of(symbols: Sequence[Any]) -> int | None:
+    """Return how many combinations of values there are; ``None`` if infinitely many."""
+    sizes = [symbol.size for symbol in symbols]
+    return None if None in sizes else math.prod(sizes)
 
 
 def joint_scope(*scopes: Sequence[Any]) -> Scope:

@@ -15,8 +15,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import DecompositionError, NasSpaceError
-from .bounds import all_combinations, combinations_of
-from .columns import Columns, python_values
+from .columns import Columns, all_combinations, python_values
 from .factors import (
     EXACT,
     TRUE,
@@ -25,6 +24,7 @@ from .factors import (
     Factor,
     Scope,
     TooLargeError,
+    combinations_of,
     joint_scope,
     merged_scope,
     whole,

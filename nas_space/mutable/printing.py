@@ -8,7 +8,13 @@ from typing import Any
 from .node import Node
 from .operators import ATOM, COMPARISON, Operator
 
-__all__ = ["brief", "show"]
+__all__ = ["abbreviation", "brief", "show"]
+
+_LONGEST = 2000
+"""Sub-expressions that print longer than this are abbreviated, to their title if they have one."""
+
+_ARRAYS = "FactorSum("
+"""What stands in a text for arrays that are too long to print; a title says more."""
 
 _UNARY = 13
 """The precedence of a minus sign, which negative constants carry."""
@@ -26,6 +32,22 @@ def show(node: Node, operator: Operator, texts: Mapping[Node, tuple[str, int]]) 
         for place, (text, precedence) in enumerate(shown)
     ]
     return operator.template.format(*parts)
+
+
+def abbreviation(node: Node, text: str) -> str | None:
+    """Return what a node prints as instead of a text of it, if that is long or says too little.
+
+    Parameters
+    ----------
+    node
+        The node; it may have a title.
+    text
+        How it would print; empty if nobody would read that.
+    """
+    title: str | None = node.__dict__.get("_title")
+    if not text or len(text) > _LONGEST or (title and _ARRAYS in text):
+        return title or ("..." if text else repr(node.arguments[0]))
+    return None
 
 
 def brief(node: Any) -> str:

@@ -12,7 +12,7 @@ from torch import nn
 from ..errors import DecompositionError, DomainError, SampleValidationError, SpaceError, UsageError
 from ..extensions import call as call_registered
 from ..mutable import Sample, SampleBatch, Values
-from ..mutable.bounds import combinations_of
+from ..mutable.factors import combinations_of
 from ..mutable.random_words import RandomState
 from ..tables import Over, grid, sample
 from ..tables.queryable import Queryable

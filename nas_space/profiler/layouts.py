@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..nn.decisions.misread import misread_as_far_as_it_runs
 from ..nn.elastic import ElasticModule
 from ..nn.root import RootModule
 from .execution import name_of
@@ -52,6 +51,8 @@ def read_otherwise(
         return []
     if not any(map(_moves_what_differs, calls)):
         return []
+    from ..nn.decisions.misread import misread_as_far_as_it_runs  # loads all of mixtures
+
     try:
         twin = _on_meta(space)
         return misread_as_far_as_it_runs(twin, args, kwargs)

@@ -7,8 +7,7 @@ from collections.abc import Iterator
 from torch import nn
 
 from ..errors import DecompositionError
-from ..mutable.bounds import combinations_of
-from ..mutable.factors import Auxiliary, Factor
+from ..mutable.factors import Auxiliary, Factor, combinations_of
 from ..mutable.node import Node, leaves, postorder
 from ..mutable.operators import CASE, CONDITION
 from ..mutable.piecewise import Piecewise

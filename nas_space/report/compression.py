@@ -49,6 +49,8 @@ def write_compression_report(
         html.figure(_front(original, rest, metric), f"{metric} against multiply-adds."),
         "<h2>What each stage gave</h2>",
         _stages(rest, metric),
+        "<h2>Exported</h2>",
+        _exports(rest),
         "<h2>Which layers gave what</h2>",
         _choices(run, original, rest),
         "<h2>What varies, and what is fixed</h2>",
@@ -76,7 +78,7 @@ def _costs(original: Compressed, rest: Sequence[Compressed]) -> str:
 
 
 def _stages(rest: Sequence[Compressed], metric: str) -> str:
-    names = ["shared weights", "refitted", "tuned"]
+    names = ["cut", "refitted", "tuned"]
     rows = [
         [one.name, *(f"{one.steps[name]:.4f}" if name in one.steps else "" for name in names)]
         for one in rest
@@ -86,14 +88,30 @@ def _stages(rest: Sequence[Compressed], metric: str) -> str:
     )
 
 
-def _choices(run: CompressionRun, original: Compressed, rest: Sequence[Compressed]) -> str:
-    """For each label its value in the original, and in each network that was found."""
+def _exports(rest: Sequence[Compressed]) -> str:
+    files = list(dict.fromkeys(file for one in rest for file in one.exports))
     rows = []
-    for label in run.space.symbols():
-        before = original.arch.get(label)
-        cells = [str(one.arch.get(label, "-")) for one in rest]
-        rows.append([label, str(before), *cells])
-    return html.table(["choice", "original", *(one.name for one in rest)], rows)
+    for one in rest:
+        shown = (one.exports.get(file, "") for file in files)
+        rows.append([one.name, *(v if isinstance(v, str) else f"{v:.2g}" for v in shown)])
+    return (
+        "<p>The largest difference of an output from the network's in torch, or why there is no "
+        "such file.</p>" + html.table(["network", *files], rows)
+    )
+
+
+def _choices(run: CompressionRun, original: Compressed, rest: Sequence[Compressed]) -> str:
+    """For each label what it loses alone, and its values in the original and what was found."""
+    rows = []
+    for label, symbol in run.space.symbols().items():
+        lost = [(v, run.losses.get(f"{label}={v}")) for v in getattr(symbol, "values", ())]
+        shown = ", ".join(f"{value}: {loss:.3f}" for value, loss in lost if loss is not None)
+        cells = [str(one.arch.get(label, "-")) for one in (original, *rest)]
+        rows.append([label, *cells, shown])
+    return (
+        f"<p>And how much {escape(run.task.main_metric)} each value loses by itself.</p>"
+        + html.table(["choice", "original", *(one.name for one in rest), "loses"], rows)
+    )
 
 
 def _front(original: Compressed, rest: Sequence[Compressed], metric: str) -> Figure:

@@ -35,6 +35,7 @@ from ..training import (
 from ..training.batches import training_batches
 from ..training.forward import inputs_of
 from .costs import Costs
+from .exporting import export_checked
 from .files import write_json
 from .folder import COMPRESSED, COMPRESSION, RunFolder
 from .record import Record
@@ -57,7 +58,7 @@ class CompressionPlan:
     Attributes
     ----------
     steps
-        Of training the shared weights.
+        Of training the shared weights; 0 leaves them as they are.
     trials
         Architectures to try for each budget.
     fine_tuning
@@ -96,10 +97,13 @@ class Compressed:
     scores
         Metric to value on the test split, or on the validation split where there is no other.
     steps
-        The main metric on the validation split after each stage: with the shared weights, refitted,
-        and tuned.
+        The main metric on the validation split after each stage: with the weights that it begins
+        with, refitted, and tuned.
     folder
         Where it was written.
+    exports
+        File beside that to the largest difference of its outputs from the network's, or why there
+        is none; see :func:`~nas_space.runs.exporting.export_checked`.
     """
 
     name: str
@@ -108,6 +112,7 @@ class Compressed:
     scores: Mapping[str, float]
     steps: Mapping[str, float] = field(default_factory=dict)
     folder: str | None = None
+    exports: Mapping[str, float | str] = field(default_factory=dict)
 
 
 class CompressionRun:
@@ -200,7 +205,8 @@ class CompressionRun:
         }
         self.folder.claim(settings, describe(self.space), {"device"})
         self.record = Record(self.folder.path / "metrics.jsonl")
-        self.stages = [self._sorting(), self._shared_weights(), self._sensitivity()]
+        training = [self._shared_weights()] if self.plan.steps else []
+        self.stages = [self._sorting(), *training, self._sensitivity()]
         for name in self.budgets:
             self.stages += [self._search(name), self._tuning(name)]
 
@@ -243,6 +249,9 @@ class CompressionRun:
             # Done anew when a run goes on: the space keeps the order for what is fitted later, and
             # the same batches give the same order.
             self.space.sort_channels(self._batches("sort"))
+            # A short training of all sizes moves the weights of the largest further than it brings
+            # the small ones, so that each network may begin from either.
+            self._spaces = [self.space, *([copy.deepcopy(self.space)] if self.plan.steps else [])]
             on_progress("sorting", 1, 1, "channels by importance")
 
         return Stage("sorting", 1, 2.0 * self.plan.calibration, do)
@@ -264,7 +273,7 @@ class CompressionRun:
                 steps=steps,
                 seed=self.seed,
                 storage=self.folder.work / "shared-weights.safetensors",
-                every=max(1, steps // 20),
+                every=max(10, steps // 20),  # it is twice the size of the network
                 resume=True,
                 callbacks=[show],
                 fabric=self.fabric,
@@ -274,6 +283,7 @@ class CompressionRun:
         return Stage("shared weights", steps, 3.0, do)
 
     trained: OneShotResult | None = None
+    _spaces: list[Any]
     losses: Mapping[str, float]
 
     def _sensitivity(self) -> Stage:
@@ -301,12 +311,11 @@ class CompressionRun:
             scores = _read(file)
             tried = loses_least(self._within[name], self.losses, trials)
             for number, arch in enumerate(tried):
-                if str(number) not in scores:
+                if len(tried) > 1 and str(number) not in scores:
                     scores[str(number)] = self._inherited(arch)
                     write_json(file, scores)
-                best = max(scores.values())
-                on_progress(f"search {name}", number + 1, len(tried), f"best {best:.4g}")
-            self._found[name] = tried[max(range(len(tried)), key=lambda n: scores[str(n)])]
+                on_progress(f"search {name}", number + 1, len(tried), _best_of(scores))
+            self._found[name] = max(enumerate(tried), key=lambda one: scores.get(str(one[0]), 0))[1]
 
         return Stage(f"search {name}", trials, 15.0, do)
 
@@ -328,12 +337,8 @@ class CompressionRun:
             if (self._place(name) / COMPRESSED).exists():
                 on_progress(f"fine-tuning {name}", steps, steps, "done")
                 return
-            network = self.space.freeze(self._found[name])
-            before = self._validation(network)
-            self.space.refit(network, self._batches("refit"), teacher=self.original)
-            refitted = self._validation(network)
-            if refitted < before:  # fitted to too few examples: the weights as trained are better
-                network, refitted = self.space.freeze(self._found[name]), before
+            starts = [self._start(space, self._found[name]) for space in self._spaces]
+            network, before, refitted = max(starts, key=lambda start: start[2])
             kept = copy.deepcopy(network.state_dict())
 
             def show(progress: Progress) -> None:
@@ -349,7 +354,7 @@ class CompressionRun:
                 fabric=self.fabric,
                 seed=self.seed,
                 checkpoint=self.folder.checkpoint(f"fine-tuning {name}"),
-                every=max(1, steps // 10),
+                every=max(10, steps // 10),
                 resume=True,
                 on_step=show,
             )
@@ -357,10 +362,21 @@ class CompressionRun:
             if tuned < refitted:
                 network.load_state_dict(kept)
                 tuned = refitted
-            after = {"shared weights": before, "refitted": refitted, "tuned": tuned}
+            after = {"cut": before, "refitted": refitted, "tuned": tuned}
             self._write(name, network, after)
 
         return Stage(f"fine-tuning {name}", steps, 1.0, do)
+
+    def _start(self, space: Any, arch: Sample) -> tuple[nn.Module, float, float]:
+        """Cut out a network and fit it to its teacher; return the main metric before and after."""
+        network = space.freeze(arch)
+        before = self._validation(network)
+        space.refit(network, self._batches("refit"), teacher=self.original)
+        refitted = self._validation(network)
+        if refitted >= before:
+            return network, before, refitted
+        # Fitted to too few examples: the weights as they were are better.
+        return space.freeze(arch), before, before
 
     # -- what was found --------------------------------------------------------------------------
 
@@ -373,7 +389,8 @@ class CompressionRun:
         place.mkdir(parents=True, exist_ok=True)
         save_network(network.to("cpu"), place / "network")
         one = self._score(name, network, self._found[name])
-        one = replace(one, steps=dict(steps), folder=str(place / "network"))
+        exports = export_checked(network, self.inputs, place)
+        one = replace(one, steps=dict(steps), folder=str(place / "network"), exports=exports)
         write_json(place / COMPRESSED, asdict(one))
 
     def _conclude(self, name: str) -> Compressed:
@@ -413,6 +430,10 @@ class CompressionRun:
         )  # fmt: skip
         parts = [self.fabric.to_device(inputs_of(batch)) for batch in stream]
         return [keywords or arguments for arguments, keywords in parts]
+
+
+def _best_of(scores: Mapping[str, float]) -> str:
+    return f"best {max(scores.values()):.4g}" if scores else "what loses least"
 
 
 def _read(file: Path) -> dict[str, float]:

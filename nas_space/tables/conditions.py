@@ -10,9 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..errors import DecompositionError
-from ..mutable.bounds import combinations_of
 from ..mutable.expression import apply
-from ..mutable.factors import LIMIT, TRUE, Factor, TooLargeError
+from ..mutable.factors import LIMIT, TRUE, Factor, TooLargeError, combinations_of
 from ..mutable.node import Node, leaves
 from ..mutable.operators import LOOKUP
 from ..mutable.piecewise import Piecewise

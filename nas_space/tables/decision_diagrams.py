@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 import numpy as np
 
 from ..mutable.factors import Array, Auxiliary, Factor
 
-__all__ = ["defining", "definitions"]
+__all__ = ["defining"]
 
 _EASY = 2**8
 """Conditions with this many entries or fewer are one factor."""
@@ -31,28 +31,6 @@ class _Level:
 
     def __repr__(self) -> str:
         return f"<{self.name}>"
-
-
-def definitions(factors: Iterable[Factor], known: Iterable[Factor] = ()) -> list[Factor]:
-    """Return factors that determine the auxiliary variables of some factors.
-
-    Parameters
-    ----------
-    factors
-        What the variables occur in.
-    known
-        Definitions of others, each over its variable last.
-    """
-    seen = {variable for factor in known for variable in factor.scope[-1:]}
-    found: list[Factor] = []
-    open_ = [variable for factor in factors for variable in factor.scope]
-    while open_:
-        variable = open_.pop()
-        if isinstance(variable, Auxiliary) and variable not in seen:
-            seen.add(variable)
-            found += defining(variable)
-            open_ += variable.condition.scope
-    return found
 
 
 def defining(variable: Auxiliary) -> Iterator[Factor]:

@@ -10,15 +10,14 @@ import numpy as np
 
 from ..errors import DecompositionError, DomainError
 from ..mutable import Mutable, MutableExpression
-from ..mutable.bounds import combinations_of
 from ..mutable.constraints import Constraint, ExpressionConstraint, Marker
-from ..mutable.factors import Array, Factor
+from ..mutable.factors import Array, Auxiliary, Factor, combinations_of
 from ..mutable.node import Leaf, Node, leaves
 from ..mutable.operators import OPERATORS
 from .activity import Activity
 from .conditions import Conditions, Window
 from .coverage import check_covered
-from .decision_diagrams import definitions
+from .decision_diagrams import defining
 from .factor_graph import FactorGraph, partition_key
 from .join_tree import CliqueVertex, JoinTree
 from .quantisation import Quantisation, exact_keys
@@ -151,7 +150,7 @@ class CompiledModel:
         self.model = model
         windows = model.windows
         values = [*(term for window in windows for term in window.table.terms), *terms]
-        own = definitions(values, model.activity.definitions)
+        own = _definitions(values, model.activity.definitions)
         reach = {label: model.activity.reach[label] for label in model.labels}
         alike = [factor for factor in reach.values() if not factor.always]
         factors = (*model.allowed, *own, *alike, *values)
@@ -258,6 +257,20 @@ def root_of(space: Mutable) -> Node:
 _NOTHING: Node = MutableExpression(OPERATORS["tuple"], ())
 
 Over = Literal["labels", "architectures"]
+
+
+def _definitions(factors: Iterable[Factor], known: Iterable[Factor]) -> list[Factor]:
+    """What determines auxiliary variables of some factors, beside those of known definitions."""
+    seen = {variable for factor in known for variable in factor.scope[-1:]}
+    found: list[Factor] = []
+    open_ = [variable for factor in factors for variable in factor.scope]
+    while open_:
+        variable = open_.pop()
+        if isinstance(variable, Auxiliary) and variable not in seen:
+            seen.add(variable)
+            found += defining(variable)
+            open_ += variable.condition.scope
+    return found
 
 
 def _only_first(label: Any) -> Factor:

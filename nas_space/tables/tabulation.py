@@ -14,9 +14,16 @@ from typing import Any
 import numpy as np
 
 from ..errors import DecompositionError, ExpressionError, UsageError
-from ..mutable.bounds import combinations_of
 from ..mutable.factor_sum import FactorSum
-from ..mutable.factors import LIMIT, Auxiliary, Factor, TooLargeError, absorbed, whole
+from ..mutable.factors import (
+    LIMIT,
+    Auxiliary,
+    Factor,
+    TooLargeError,
+    absorbed,
+    combinations_of,
+    whole,
+)
 from ..mutable.node import Leaf, Node, leaves, postorder
 from ..mutable.operators import LOOKUP
 from ..mutable.piecewise import Piecewise

@@ -17,7 +17,7 @@ from torch.optim import Optimizer
 from ..errors import DataError, UsageError, suggest
 from .batches import Source, check_source, length_of
 from .data import Splits
-from .metric import Metric
+from .metric import Metric, accuracy, mean_of_column, rmse, squared_error
 from .optimization import Schedule, cosine, parameter_groups
 
 if TYPE_CHECKING:
@@ -216,7 +216,7 @@ class Task:
         defaults = {
             "loss": partial(F.cross_entropy, label_smoothing=label_smoothing),
             "metrics": {
-                "accuracy": Metric(_accuracy),
+                "accuracy": Metric(accuracy),
                 "loss": Metric(F.cross_entropy, maximize=False),
             },
         }
@@ -247,8 +247,11 @@ class Task:
         ['rmse', 'mae']
         """
         defaults = {
-            "loss": _squared_error,
-            "metrics": {"rmse": Metric(_rmse, maximize=False), "mae": Metric(_mae, maximize=False)},
+            "loss": squared_error,
+            "metrics": {
+                "rmse": Metric(rmse, maximize=False),
+                "mae": Metric(F.l1_loss, maximize=False),
+            },
         }
         return cls._of({**_sources(train, validation, test), **defaults, **options})
 
@@ -306,7 +309,7 @@ class Task:
             raise UsageError(f"metrics are to be 'max' or 'min', but there is {wrong}")
         defaults = {
             "metrics": {
-                name: Metric(partial(_mean_of_column, column), maximize=way == "max")
+                name: Metric(partial(mean_of_column, column), maximize=way == "max")
                 for column, (name, way) in enumerate(metrics.items())
             },
             "step": steps.loss,
@@ -506,29 +509,3 @@ def _pair(batch: Any) -> Any:
             "pairs, or a step= and a predict= that take the batches as they are"
         )
     return batch
-
-
-def _mean_of_column(column: int, output: Tensor, _: Tensor) -> Tensor:
-    return output[:, column].mean()
-
-
-def _accuracy(output: Tensor, target: Tensor) -> Tensor:
-    return (output.argmax(1) == target).float().mean()
-
-
-def _squared_error(output: Tensor, target: Tensor) -> Tensor:
-    # Broadcasting (n, 1) with (n,) gives a loss over all pairs, which trains and is meaningless.
-    if output.shape != target.shape:
-        raise DataError(
-            f"outputs have the shape {tuple(output.shape)} and targets {tuple(target.shape)}; "
-            "regression needs the same"
-        )
-    return F.mse_loss(output, target)
-
-
-def _rmse(output: Tensor, target: Tensor) -> Tensor:
-    return _squared_error(output, target).sqrt()
-
-
-def _mae(output: Tensor, target: Tensor) -> Tensor:
-    return F.l1_loss(output, target)

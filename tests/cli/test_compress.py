@@ -8,12 +8,14 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
 from typer.testing import CliRunner
 
 import nas_space as ns
 from nas_space.cli.app import app
 from nas_space.errors import InfeasibleError, NasSpaceError, UsageError
 from nas_space.runs.compression import CompressionPlan, CompressionRun
+from nas_space.runs.exporting import export_checked
 
 from . import small_models
 
@@ -53,8 +55,10 @@ def test_a_network_is_made_smaller_to_each_budget(tmp_path):
         assert type(net) is type(run.original)
         wanted = run.space.freeze(one.arch).state_dict()
         assert all(value.shape == wanted[name].shape for name, value in net.state_dict().items())
+        assert set(one.exports) == {"network.pt2", "network.onnx"}
+        assert all(isinstance(d, float) and d < 1e-4 for d in one.exports.values()), one.exports
         steps = one.steps
-        assert steps["tuned"] >= steps["refitted"] >= steps["shared weights"]
+        assert steps["tuned"] >= steps["refitted"] >= steps["cut"]
 
 
 def test_a_compression_that_is_cut_off_anywhere_goes_on_to_the_same_networks(tmp_path):
@@ -85,6 +89,37 @@ def test_batches_of_texts_with_masks_are_compressed_without_labels(tmp_path):
     )
     original, small = run.run()
     assert small.costs["params"] <= 0.8 * original.costs["params"]
+
+
+def test_a_budget_of_latency_is_one_of_the_times_of_torch_here(tmp_path):
+    space: Any = ns.elastic(
+        small_models.net(), torch.zeros(1, 3, 8, 8), widths=FEW.elastic["widths"]
+    )
+    table = ns.profiler.measure_latency(
+        space, inputs=torch.zeros(1, 3, 8, 8), warmup=1, repeats=3, progress=False
+    )
+    table.write(tmp_path / "table.yaml")
+    ours = ns.profiler.latency(space, table, inputs=torch.zeros(1, 3, 8, 8))
+    ends = [space.best(ours, maximize=high)[0].arch for high in (False, True)]
+    middle = sum(map(ours.evaluate, ends)) / 2
+    _, small = run_of(
+        tmp_path / "out",
+        budgets=[{"latency": middle}],
+        latency_table=str(tmp_path / "table.yaml"),
+    ).run()
+    assert ours.evaluate(small.arch) <= middle
+    with pytest.raises(NasSpaceError, match="--latency-table"):
+        run_of(tmp_path / "none", budgets=[{"latency": middle}])
+
+
+def test_what_an_exporter_cannot_do_is_told_and_the_network_written_all_the_same(tmp_path):
+    class Deciding(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x if x.sum().item() > 0 else -x
+
+    found = export_checked(Deciding().eval(), ((torch.ones(1, 3),), {}), tmp_path)
+    assert all(isinstance(value, str) and value for value in found.values())
+    assert not list(tmp_path.iterdir())
 
 
 def test_the_shell_compresses_shows_and_resumes(tmp_path):

@@ -17,7 +17,7 @@ import nas_space as ns
 from nas_space import nn as mnn
 from nas_space.errors import DataError, UsageError
 from nas_space.strategy.oneshot import RandomOneShot, Run
-from nas_space.training import Task, evaluate, fit, recalibrate
+from nas_space.training import Task, evaluate, fit, make_fabric, recalibrate
 from nas_space.training.distillation import Distillation, relative_error
 
 
@@ -308,3 +308,62 @@ def test_a_step_that_calls_no_network_is_refused():
     ).distilled(teacher())
     with pytest.raises(UsageError, match="did not call the network"):
         task.training_loss(Space(), images().tensors)
+
+
+def test_mixed_precision_trains_a_student_of_a_teacher_with_hidden_states_of_other_widths():
+    data: Any = Texts(64)
+    task = Task.distillation(
+        Encoder(12),
+        data,
+        hidden=["hidden"],
+        batch_size=64,
+        optimizer=lambda p: torch.optim.Adam(p, lr=1e-2),
+    )
+    torch.manual_seed(0)
+    student = Encoder(6)
+    seen: list[torch.dtype] = []
+    student.out.register_forward_hook(lambda _, __, out: seen.append(out.dtype))
+    losses: list[float] = []
+    fit(
+        student,
+        task,
+        steps=40,
+        fabric=make_fabric("cpu", precision="bf16-mixed"),
+        on_step=lambda progress: losses.append(progress.loss),
+    )
+    assert set(seen) == {torch.bfloat16}
+    assert student.out.weight.dtype == torch.float32
+    assert losses[-1] < 0.5 * losses[0]
+
+
+def test_batches_of_transformers_teach_logits_hidden_states_and_attention_at_once():
+    transformers = pytest.importorskip("transformers")
+    torch.manual_seed(0)
+
+    def bert(width: int) -> Any:
+        config = transformers.BertConfig(
+            vocab_size=40, hidden_size=width, num_hidden_layers=2, num_attention_heads=4,
+            intermediate_size=32, attn_implementation="eager", output_attentions=True,
+            num_labels=3,
+        )  # fmt: skip
+        return transformers.BertForSequenceClassification(config).eval()
+
+    data = [
+        {"input_ids": torch.randint(0, 40, (8,)), "attention_mask": torch.ones(8).long()}
+        for _ in range(32)
+    ]
+    blocks = ["bert.encoder.layer.0", "bert.encoder.layer.1"]
+    whole = bert(32)
+    parts = {
+        "logits": Distillation(whole, loss="kl"),
+        "hidden": Distillation(whole, loss="kl", hidden=blocks),
+        "all": Distillation(
+            whole, loss="kl", hidden=blocks, attention=[f"{b}.attention.self" for b in blocks]
+        ),
+    }
+    student, batch = bert(16), torch.utils.data.default_collate(data)
+    with torch.no_grad():
+        losses = {name: float(part.loss(student, batch)) for name, part in parts.items()}
+        same = [float(part.loss(copy.deepcopy(whole), batch)) for part in parts.values()]
+    assert 0 < losses["logits"] < losses["hidden"] < losses["all"]
+    assert max(same) < 1e-5

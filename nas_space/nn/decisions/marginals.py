@@ -13,8 +13,7 @@ import torch
 from torch import Tensor
 
 from ...errors import UsageError
-from ...mutable.bounds import combinations_of
-from ...mutable.factors import Factor, Scope
+from ...mutable.factors import Factor, Scope, combinations_of
 from ...mutable.node import Node, key_of, leaves
 from ...mutable.piecewise import NOWHERE, Piecewise, joint
 

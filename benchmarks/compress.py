@@ -1,0 +1,282 @@
+"""A network made smaller, by this library and by others, with as many passes of training for all.
+
+A residual network is trained on digits for each seed, then made smaller to shares of its
+multiply-adds, and trained further with labels and the uncut network as its teacher.  Contestants:
+the steps of ``nas-space compress``; one width for all layers, its leading channels; the
+architecture that ours found, from scratch; Torch-Pruning's magnitude pruning, and Model
+Optimizer's FastNAS, where these are installed (``pip install torch-pruning nvidia-modelopt``).
+What ours spends on shared weights and on trials, the others spend on longer training.  Run with
+``python -m benchmarks.compress``; ``--table`` makes the table of what was measured.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import json
+import math
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+import nas_space as ns
+from nas_space.runs.sensitivity import changes, loses_least
+from nas_space.training import Task, evaluate, fit, load_data, recalibrate
+
+SHARES = (0.5, 0.25)
+STEPS, TUNING, PATHS = 15, 30, 4
+TRIALS, HELD = 3, 256
+EXAMPLE = torch.zeros(1, 3, 32, 32)
+
+
+class Residual(nn.Module):
+    def __init__(self, width: int, hidden: int) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(width, hidden, 3, padding=1, bias=False)
+        self.norm = nn.BatchNorm2d(hidden)
+        self.second = nn.Conv2d(hidden, width, 3, padding=1, bias=False)
+        self.last = nn.BatchNorm2d(width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = self.last(self.second(torch.relu(self.norm(self.first(x)))))
+        return torch.relu(x + out)
+
+
+def network() -> nn.Module:
+    """Return a residual network of 0.75 million multiply-adds for an image."""
+    layers: list[nn.Module] = []
+    before = 3
+    for width in (8, 16, 32):
+        layers += [
+            nn.Conv2d(before, width, 3, 2, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU(),
+        ]  # fmt: skip
+        if before > 3:
+            layers.append(Residual(width, width))
+        before = width
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(32, 10))
+
+
+def macs(net: nn.Module) -> int:
+    """Return the multiply-adds of a network for one image."""
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        copy.deepcopy(net).eval()(EXAMPLE)
+    return int(counter.get_total_flops() // 2)
+
+
+def optimizer(rate: float) -> Any:
+    return partial(torch.optim.AdamW, lr=rate, weight_decay=0.01)
+
+
+def batches_in(data: Any, number: int) -> list[Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    order = torch.randperm(len(data), generator=generator)[: 64 * number].tolist()
+    return list(torch.split(torch.stack([data[place][0] for place in order]), 64))
+
+
+class Contest:
+    """What all contestants start from, for one seed."""
+
+    def __init__(self, seed: int, rate: float) -> None:
+        self.seed = seed
+        self.splits = load_data("digits", seed)
+        torch.manual_seed(seed)
+        self.net = network()
+        own = Task.classification(self.splits, batch_size=64, optimizer=optimizer(3e-3))
+        fit(self.net, own, steps=400, seed=seed)
+        self.net.eval()
+        task = Task.classification(self.splits, batch_size=64, optimizer=optimizer(rate))
+        self.task = task.distilled(self.net)
+        self.calibration = batches_in(self.splits.train, 8)
+        held: Any = self.splits.validation
+        self.held = [held[place] for place in range(HELD)]
+        self.whole = macs(self.net)
+        self.trials = 0  # forwards of the held images that ours makes
+        self.space: Any = None
+
+    def prepare(self) -> None:
+        """Train shared weights once for all budgets, and find what each choice loses."""
+        space: Any = ns.elastic(
+            self.net, EXAMPLE, widths=(0.25, 0.375, 0.5, 0.625, 0.75, 1.0), divisor=2
+        )
+        space.sort_channels(self.calibration)
+        ns.search(space, self.task, strategy="sandwich", steps=STEPS, seed=self.seed)
+        space.eval()
+        self.space = space
+        whole = self.inherited(space.original)
+        self.losses = {name: whole - self.inherited(arch) for name, arch in changes(space)}
+
+    def inherited(self, arch: Any) -> float:
+        small = self.space.freeze(arch)
+        self.space.refit(small, self.calibration[:4], teacher=self.net)
+        recalibrate(small, self.task, batches=4)
+        self.trials += 1
+        x = torch.stack([image for image, _ in self.held])
+        with torch.no_grad():
+            divergence = nn.functional.kl_div(
+                small.eval()(x).log_softmax(1), self.net(x).log_softmax(1),
+                log_target=True, reduction="batchmean",
+            )  # fmt: skip
+        return -float(divergence)
+
+    def ours(self, share: float) -> nn.Module:
+        cost = ns.profiler.macs(self.space, inputs=EXAMPLE)
+        within = self.space.where(cost <= share * cost.evaluate(self.space.original))
+        self.arch = max(loses_least(within, self.losses, TRIALS), key=self.inherited)
+        small: nn.Module = self.space.freeze(self.arch)
+        self.space.refit(small, self.calibration, teacher=self.net)
+        recalibrate(small, self.task, batches=8)
+        return small
+
+    def passes(self) -> int:
+        """Steps of training that the others have in the place of ours shared training and trials.
+
+        A forward is taken for a third of a step; the shared training is for all budgets.
+        """
+        trials = self.trials * (HELD + 8 * 64) / 64 / 3
+        return TUNING + math.ceil((STEPS * PATHS + trials) / len(SHARES))
+
+    def uniform(self, share: float) -> nn.Module:
+        space: Any = ns.elastic(
+            self.net, EXAMPLE, widths=np.linspace(0.1, 1, 37).tolist(), divisor=1, depth=False
+        )
+        cost = ns.profiler.macs(space, inputs=EXAMPLE)
+        archs = [
+            {name: max(v for v in s.values if v <= max(1, part * max(s.values)) or v == s.values[0])
+             for name, s in space.symbols().items()}
+            for part in np.linspace(0.1, 1, 91)
+        ]  # fmt: skip
+        most = share * cost.evaluate(space.original)
+        arch = max((a for a in archs if cost.evaluate(a) <= most), key=cost.evaluate)
+        small: nn.Module = space.freeze(arch)
+        recalibrate(small, self.task, batches=8)
+        return small
+
+    def scratch(self, share: float) -> nn.Module:
+        del share
+        small: nn.Module = self.space.freeze(self.arch)
+        torch.manual_seed(self.seed)
+        for module in small.modules():
+            if hasattr(module, "reset_parameters"):
+                cast("Any", module).reset_parameters()
+        return small
+
+    def pruned(self, share: float) -> nn.Module:
+        import torch_pruning as tp
+
+        for ratio in np.linspace(0.05, 0.95, 91):
+            small = copy.deepcopy(self.net)
+            last = next(m for m in small.modules() if isinstance(m, nn.Linear))
+            tp.pruner.MagnitudePruner(
+                small, EXAMPLE, importance=tp.importance.MagnitudeImportance(p=2),
+                pruning_ratio=float(ratio), ignored_layers=[last],
+            ).step()  # fmt: skip
+            if macs(small) <= share * self.whole:
+                recalibrate(small, self.task, batches=8)
+                return small
+        raise RuntimeError("nothing is as small as that")
+
+    def fastnas(self, share: float) -> nn.Module:
+        import modelopt.torch.prune as mtp
+
+        images = torch.stack([image for image, _ in self.held])
+        labels = torch.tensor([int(label) for _, label in self.held])
+        loader = [(x, torch.zeros(len(x))) for x in self.calibration]
+
+        def score(net: nn.Module) -> float:
+            with torch.no_grad():
+                return float((net.eval()(images).argmax(1) == labels).float().mean())
+
+        small, _ = mtp.prune(
+            copy.deepcopy(self.net), mode="fastnas", dummy_input=EXAMPLE,
+            constraints={"flops": f"{share:.0%}"},
+            config={"data_loader": loader, "score_func": score, "collect_func": lambda b: b[0],
+                    "checkpoint": None, "verbose": False},
+        )  # fmt: skip
+        plain: nn.Module = small
+        return plain
+
+    def contestants(self) -> dict[str, Callable[[float], nn.Module]]:
+        return {
+            "ours": self.ours, "uniform width": self.uniform, "from scratch": self.scratch,
+            "Torch-Pruning": self.pruned, "FastNAS": self.fastnas,
+        }  # fmt: skip
+
+
+def run(seed: int, rate: float, out: Path) -> None:
+    """Measure all contestants with one seed, and add a line for each to a file."""
+    contest = Contest(seed, rate)
+    contest.prepare()
+    uncut = evaluate(contest.net, contest.task, "test")["accuracy"]
+    found: list[tuple[float, str, nn.Module | None, str]] = []
+    for share in SHARES:
+        for name, make in contest.contestants().items():
+            try:
+                found.append((share, name, make(share), ""))
+            except Exception as error:  # noqa: BLE001 - another library may fail, and it is told
+                found.append((share, name, None, f"{type(error).__name__}: {error}"[:200]))
+    for share, name, small, why in found:
+        line: dict[str, Any] = {
+            "seed": seed,
+            "share": share,
+            "name": name,
+            "uncut": uncut,
+            "why": why,
+        }
+        if small is not None:
+            steps = TUNING if name == "ours" else contest.passes()
+            line |= {"macs": macs(small) / contest.whole, "steps": steps}
+            line["before"] = evaluate(small, contest.task, "test")["accuracy"]
+            fit(small, contest.task, steps=steps, seed=seed)
+            small.eval()
+            line["accuracy"] = evaluate(small, contest.task, "test")["accuracy"]
+        with out.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+        print(line, flush=True)
+
+
+def table(file: Path) -> str:
+    """Return the table of what was measured, with paired differences and their standard errors."""
+    lines = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+    rows = [
+        "| multiply-adds | | before training | after | ours better by |",
+        "|---|---|---|---|---|",
+    ]
+    for share in SHARES:
+        scores: dict[str, dict[int, Any]] = {}
+        for line in lines:
+            if line["share"] == share and "accuracy" in line:
+                scores.setdefault(line["name"], {})[line["seed"]] = line
+        for name, found in scores.items():
+            seeds = sorted(found.keys() & scores["ours"].keys())
+            gaps = np.array([scores["ours"][s]["accuracy"] - found[s]["accuracy"] for s in seeds])
+            error = gaps.std(ddof=1) / np.sqrt(len(gaps)) if len(gaps) > 1 else float("nan")
+            shown = "" if name == "ours" else f"{100 * gaps.mean():+.2f} ± {100 * error:.2f}"
+            before, after, size = (
+                np.mean([found[s][key] for s in seeds]) for key in ("before", "accuracy", "macs")
+            )
+            rows.append(f"| {size:.1%} | {name} | {before:.1%} | {after:.2%} | {shown} |")
+    return "\n".join(rows)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seeds", default="0,1,2,3,4")
+    parser.add_argument("--rate", type=float, default=2e-3, help="the largest, for all")
+    parser.add_argument("--out", type=Path, default=Path("build/compress.jsonl"))
+    parser.add_argument("--table", action="store_true", help="only of what was measured")
+    options = parser.parse_args()
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    if not options.table:
+        for seed in options.seeds.split(","):
+            run(int(seed), options.rate, options.out)
+    print(table(options.out))
+
+
+if __name__ == "__main__":
+    main()

@@ -14,7 +14,7 @@ from .categorical import Categorical
 from .constraints import Constraint, ExpressionConstraint, MutableAnnotation
 from .containers import MutableDict, MutableList
 from .expression import MutableExpression
-from .frozen import ensure_frozen, frozen_context, frozen_factory
+from .frozen_contexts import ensure_frozen, frozen_context, frozen_factory
 from .labels import auto_label, label, label_scope
 from .multiple import CategoricalMultiple
 from .mutable import LabeledMutable, Mutable, Sample, Values

@@ -22,7 +22,7 @@ from ..mutable import (
     label_scope,
 )
 from ..mutable.expression import apply
-from ..mutable.frozen import dry_run
+from ..mutable.frozen_contexts import dry_run
 from ..mutable.labels import strict_label_scope
 from ..mutable.node import Leaf, Node, leaves
 from ..tables.coverage import check_constraint

@@ -16,7 +16,7 @@ from ..mutable import Mutable
 from ..mutable.piecewise import Piecewise
 from ..tables import Restricted
 from .failures import check
-from .layouts import read_otherwise
+from .misread import read_otherwise
 from .recorder import Recorder
 from .trace import FunctionCall, ModuleCall
 

@@ -15,7 +15,7 @@ import torch
 
 from nas_space.interop.nni_compat import current_model, model_context
 from nas_space.mutable import Categorical, frozen_context, label_scope
-from nas_space.mutable.frozen import _DEFAULTING, dry_run
+from nas_space.mutable.frozen_contexts import _DEFAULTING, dry_run
 from nas_space.mutable.labels import strict_label_scope
 from nas_space.nn import LayerChoice, ModelSpace, MutableLinear
 from nas_space.nn.activation import current

@@ -16,7 +16,7 @@ from nas_space.mutable import (
     frozen_context,
     frozen_factory,
 )
-from nas_space.mutable.frozen import dry_run
+from nas_space.mutable.frozen_contexts import dry_run
 
 a = Categorical([1, 2, 3], label="a")
 b = Categorical([4, 5], label="b")

@@ -24,6 +24,7 @@ def test_every_script_of_the_manual_is_run() -> None:
     assert {file.stem for file in FOLDER.glob("*.py")} == set(SMALL) | ELSEWHERE
 
 
+@pytest.mark.slow  # they train networks
 @pytest.mark.parametrize("name", SMALL)
 def test_a_script_runs(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     spec = importlib.util.spec_from_file_location(name, FOLDER / f"{name}.py")

@@ -168,7 +168,11 @@ def row(
 
 
 def ratio_row(
-    what: str, times: Mapping[str, list[float]], other: str, aim: Aim, ours: str = "ours"
+    what: str,
+    times: Mapping[str, list[float]],
+    other: str,
+    aim: Aim | None = None,
+    ours: str = "ours",
 ) -> Row:
     """A line for two contestants that took turns: see :func:`take_turns`."""
     one, two = times[ours], times[other]

@@ -246,6 +246,28 @@ def darts_largest() -> Iterator[Row]:
     )
 
 
+def steps(kind: Callable[..., Any], strategy: str) -> Iterator[Row]:
+    """A whole step of a strategy, against one of the largest network alone.
+
+    Nothing is concatenated in these spaces, so what a mixture keeps of its tensors is to cost
+    nothing: the same ratio as in the commit before is what counts, and there is no aim.
+    """
+    space = space_of(kind).train()
+    run = Run(STRATEGIES[strategy](), space, the_task(), steps=STEPS)
+    alone = Trainer(space.freeze(largest(space)), the_task(), steps=STEPS)
+    run.advance()
+    alone.advance()
+    times = take_turns(
+        {"ours": lambda _: run.advance, "plain": lambda _: alone.advance}, range(4), rounds=1
+    )
+    space.zero_grad()
+    yield ratio_row(
+        f"{strategy} on {kind.__name__}, a whole step / of the largest network alone",
+        times,
+        "plain",
+    )
+
+
 STRATEGIES: dict[str, Callable[[], OneShot]] = {
     "RandomOneShot": RandomOneShot,
     "DARTS": DARTS,
@@ -327,6 +349,11 @@ FIGURES: dict[str, Callable[[], Iterator[Row]]] = {
     "elastic-proxyless": partial(proxyless, MobileNetV3Space),
     "darts": darts_candidates,
     "elastic-darts": darts_largest,
+    **{
+        f"steps-{space}-{strategy}": partial(steps, kind, strategy)
+        for space, kind in SPACES.items()
+        for strategy in STRATEGIES
+    },
     "nni-darts": partial(against_nni, "MobileNetV3Space", "DARTS", 10),
     "nni-proxyless": partial(against_nni, "ProxylessNAS", "Proxyless", None),
     "nni-random": partial(against_nni, "ProxylessNAS", "RandomOneShot", None),

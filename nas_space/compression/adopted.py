@@ -7,6 +7,8 @@ architecture, and its tensors are cut when they are read.  Frozen, it has its ow
 
 from __future__ import annotations
 
+import functools
+import inspect
 import types
 from collections.abc import Iterator, Mapping
 from functools import cache, partial
@@ -34,6 +36,7 @@ __all__ = [
     "AdoptedLayer",
     "SizeBlueprint",
     "adopted_class",
+    "takes_cache",
 ]
 
 _CUTS, _KEEP, _RETURNS = "_axis_layouts", "_keep", "_returns"
@@ -290,6 +293,30 @@ def _listed(*blocks: nn.Module) -> nn.ModuleList:
     return nn.ModuleList(blocks)
 
 
+def takes_cache(original: type[nn.Module]) -> bool:
+    """Return whether the forward of a class keeps keys and values, unless it is told not to."""
+    return "use_cache" in inspect.signature(original.forward).parameters
+
+
+def _without_cache(original: Any) -> Any:
+    """A forward that keeps no keys and values where several architectures run as one.
+
+    A cache is an object that the forward fills.  What runs once for each architecture would find
+    there what another one has left.
+    """
+    own = original.forward
+    place = list(inspect.signature(own).parameters).index("use_cache")
+
+    @functools.wraps(own)
+    def forward(self: Any, *args: Any, **kwargs: Any) -> Any:
+        activation = current()
+        if activation is not None and not activation.is_single and len(args) < place:
+            kwargs.setdefault("use_cache", False)
+        return own(self, *args, **kwargs)
+
+    return forward
+
+
 @cache
 def _made_class(bases: Any, original: Any) -> Any:
     metas = {type(cls) for cls in (*bases, original)}
@@ -303,6 +330,8 @@ def _made_class(bases: Any, original: Any) -> Any:
         # Before those of ours, which are those of torch's modules.
         **{name: getattr(original, name) for name in ("extra_repr", "__repr__")},
     }
+    if takes_cache(original) and AdoptedBlock not in bases:  # which is told by who calls it
+        contents["forward"] = _without_cache(original)
     made = types.new_class(
         original.__name__, (*bases, original), {"metaclass": meta}, lambda ns: ns.update(contents)
     )

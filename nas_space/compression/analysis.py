@@ -7,8 +7,9 @@ import math
 import random
 import re
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice, product
 from typing import Any
 
@@ -21,11 +22,12 @@ from .depth import OptionalBlocks, runs_of
 from .equations import Solution, solve
 from .groups import Group, Groups
 from .identity import Misplaced
+from .kernels import Kernel, kernels_of
 from .layouts import Layout, layouts_of
 from .parts import follow_parts, said
 from .polynomials import Polynomial
 from .symbolic import Origin, Trace, follow
-from .trial import Trial
+from .trial import BY_PLACE, Trial
 
 TAKEN = frozenset(
     name for name in set(dir(Adopted)) - set(dir(nn.Module())) if not name.startswith("__")
@@ -40,7 +42,8 @@ class Options:
     """What a user has asked for; see :func:`nas_space.elastic`."""
 
     widths: tuple[float, ...] = (0.5, 0.75, 1.0)
-    depth: bool = True
+    depth: bool | str = True
+    kernels: bool | tuple[int, ...] = False
     divisor: int = 8
     fixed: tuple[str, ...] = ()
     only: tuple[str, ...] = ("*",)
@@ -59,6 +62,12 @@ class Options:
             raise UsageError(f"widths are parts of a width, above 0 and up to 1, not {self.widths}")
         if self.divisor < 1:
             raise UsageError(f"divisor is a whole number from 1 on, not {self.divisor}")
+        if self.depth not in (True, False, "any"):
+            raise UsageError(f"depth is True, False or 'any', not {self.depth!r}")
+        if not isinstance(self.kernels, bool) and not all(
+            type(size) is int and size % 2 and size > 0 for size in self.kernels
+        ):
+            raise UsageError(f"kernels is True, False or odd sizes, not {self.kernels}")
         for name, value, known in (
             ("outputs", self.outputs, ("fixed", "free")),
             ("share", self.share, ("layer", "kind")),
@@ -124,6 +133,8 @@ class Analysis:
     notes: list[str] = field(default_factory=list)
     sortable: set[str] = field(default_factory=set)
     reasons_of_blocks: dict[str, str] = field(default_factory=dict)
+    kernels: list[Kernel] = field(default_factory=list)
+    reasons_of_kernels: dict[str, str] = field(default_factory=dict)
 
 
 def analyse(net: nn.Module, args: Any, kwargs: Any, options: Options) -> Analysis:
@@ -148,6 +159,8 @@ def analyse(net: nn.Module, args: Any, kwargs: Any, options: Options) -> Analysi
         _try_runs(found, runs_of(net, trace, solution), options)
     _try_together(found)
     _try_orders(found)
+    if options.kernels:
+        _try_kernels(found, options)
     return found
 
 
@@ -253,17 +266,12 @@ def _values(
     for _, total in dims:
         for monomial, c in total.terms.items():
             if name in monomial:
-                others = [n for n in monomial if n != name]
-                known = math.prod(_SIZES.get(n, 1) for n in others)
-                cofactor = math.gcd(cofactor, c * known)
+                cofactor = math.gcd(cofactor, c)
     step = options.divisor // math.gcd(options.divisor, cofactor or 1)
     while step > 1 and step > size * min(options.widths):
         step = (step + 1) // 2
     values = {max(step, round(size * width / step) * step) for width in options.widths}
     return step, tuple(sorted({value for value in values if 1 <= value < size} | {size}))
-
-
-_SIZES: dict[str, int] = {}
 
 
 def _make_unique(found: Analysis) -> None:
@@ -289,26 +297,42 @@ def _hold(found: Analysis, name: str, reason: str) -> None:
 
 
 def _try_widths(found: Analysis, candidates: Mapping[Polynomial, list[Layout]]) -> None:
+    """Cut each width at its smallest; where that does not run, at the next that does."""
+    first = dict(found.layouts)
     for width in list(found.widths.values()):
-        error = _attempt(found, {width.name: width.values[0]})
-        if error is None:
-            continue
-        involved = [
-            size for size in candidates if width.name in size.names and len(candidates[size]) > 1
-        ]
-        before = dict(found.layouts)
-        for choice in islice(product(*(candidates[size] for size in involved)), 1, 48):
-            found.layouts.update(zip(involved, choice, strict=True))
-            if _attempt(found, {width.name: width.values[0]}) is None:
+        error = _try_layouts(found, width, candidates)
+        while error is not None and len(width.values) > 2:  # such as a head that is no head then
+            width.values = width.values[1:]
+            if _try_layouts(found, width, candidates) is None:
                 break
         else:
-            found.layouts = before
-            _hold(found, width.name, f"the smaller network does not run: {error}")
+            if error is not None:
+                _hold(found, width.name, f"the smaller network does not run: {error}")
     # An order that was found for one variable must be right for those before it, too.
-    for width in list(found.widths.values()):
+    for width in list(found.widths.values()) if found.layouts != first else ():
         error = _attempt(found, {width.name: width.values[0]})
         if error is not None:
             _hold(found, width.name, f"the smaller network does not run: {error}")
+
+
+def _try_layouts(
+    found: Analysis, width: Width, candidates: Mapping[Polynomial, list[Layout]]
+) -> str | None:
+    """Cut a width at its smallest, in each order that its elements may have; keep one that runs."""
+    values = {width.name: width.values[0]}
+    error = _attempt(found, values)
+    if error is None:
+        return None
+    involved = [
+        size for size in candidates if width.name in size.names and len(candidates[size]) > 1
+    ]
+    before = dict(found.layouts)
+    for choice in islice(product(*(candidates[size] for size in involved)), 1, 48):
+        found.layouts.update(zip(involved, choice, strict=True))
+        if _attempt(found, values) is None:
+            return None
+    found.layouts = before
+    return error
 
 
 def _attempt(
@@ -318,8 +342,13 @@ def _attempt(
     runs: Sequence[OptionalBlocks] = (),
     orders: Mapping[str, Any] | None = None,
 ) -> str | None:
+    return _error_of(lambda: found.trial.attempt(values, found.layouts, without, runs, orders))
+
+
+def _error_of(attempt: Callable[[], None]) -> str | None:
+    """What an attempt raises, in words."""
     try:
-        found.trial.attempt(values, found.layouts, without, runs, orders)
+        attempt()
     except Misplaced as error:
         return str(error)
     except Exception as error:  # noqa: BLE001 - whatever the code of a network raises is a reason
@@ -352,6 +381,23 @@ def _try_runs(found: Analysis, runs: Sequence[OptionalBlocks], options: Options)
                 found.reasons_of_blocks[run.label] = f"without all of them: {error}"
 
 
+def _try_kernels(found: Analysis, options: Options) -> None:
+    """All kernels at their smallest at once; where that does not run, one by one."""
+    kernels, found.reasons_of_kernels = kernels_of(found.trial.net, options.kernels)
+    for kernel in list(kernels):
+        if options.excludes(kernel.label):
+            found.reasons_of_kernels[kernel.label] = "the caller wants it so"
+            kernels.remove(kernel)
+    if kernels and _error_of(lambda: found.trial.attempt_kernels(kernels)) is not None:
+        for kernel in list(kernels):
+            error = _error_of(partial(found.trial.attempt_kernels, [kernel]))
+            if error is not None:
+                reason = f"the smaller network does not run: {error}"
+                found.reasons_of_kernels[kernel.label] = reason
+                kernels.remove(kernel)
+    found.kernels = kernels
+
+
 def _try_together(found: Analysis) -> None:
     """All at their smallest, and at random; what breaks it is held, one by one."""
     rng = random.Random(0)
@@ -372,15 +418,20 @@ def _try_together(found: Analysis) -> None:
 
 
 def _try_orders(found: Analysis) -> None:
-    """Which channels may come in another order: one in which all that meets has met."""
-    for width in found.widths.values():
-        if width.outer:
-            continue  # who reads the output knows its channels by their places
+    """Which channels may come in another order: one in which all that meets has met.
+
+    Where all that meets has met, and yet something else comes out, the code knows channels by
+    their places in a way that was not followed.
+    """
+    for width in list(found.widths.values()):
         # The others the other way round.  The first stays, for it stands for all where channels
         # are summed; so nothing is known of two.
         order = np.roll(np.arange(width.values[-1])[::-1], 1)
-        if len(order) > 2 and _attempt(found, {}, orders={width.name: order}) is None:
-            found.sortable.add(width.name)
+        error = _attempt(found, {}, orders={width.name: order}) if len(order) > 2 else None
+        if error == BY_PLACE:
+            _hold(found, width.name, f"the smaller network is another one: {error}")
+        elif error is None and len(order) > 2 and not width.outer:
+            found.sortable.add(width.name)  # of an output, who reads it knows channels by places
 
 
 # -- reporting --------------------------------------------------------------------------------
@@ -394,7 +445,7 @@ def report(found: Analysis, labels: Mapping[str, str], depths: Sequence[Group]) 
     labels
         By name of a variable, the label of its choice.
     depths
-        The groups of optional blocks.
+        The groups of optional blocks, and of kernels.
     """
     solution = found.solution
     varying: dict[str, list[Width]] = {}
@@ -420,6 +471,10 @@ def _fixed(found: Analysis) -> Iterator[Group]:
     solution = found.solution
     for label, reason in found.reasons_of_blocks.items():
         yield Group(label, "depth", 1, (1,), reason=reason)
+    for label, reason in found.reasons_of_kernels.items():
+        module: Any = found.trial.modules[label.rpartition(".")[0]]
+        size = max(module.kernel_size)
+        yield Group(label, "kernel", size, (size,), reason=reason)
     for name, reason in found.reasons.items():
         size = solution.sizes[name]
         places = tuple(

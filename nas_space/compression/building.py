@@ -9,7 +9,7 @@ from typing import Any, cast
 from torch import Tensor, nn
 
 from .. import nn as layers
-from ..mutable import Categorical, MutableExpression
+from ..mutable import Categorical
 from ..mutable.expression import apply
 from ..mutable.node import Node
 from ..nn.blueprint import Blueprint, Template, defaults_of
@@ -23,13 +23,16 @@ from .adopted import (
     AdoptedLayer,
     SizeBlueprint,
     adopted_class,
+    takes_cache,
 )
 from .analysis import Analysis, Options, kind_of
+from .blocks import BlockRun, below, numbers
 from .depth import OptionalBlocks
 from .groups import Group
 from .layouts import expression_of
 from .polynomials import Polynomial
 from .sorting import Axis, TensorLayout, names_in
+from .symbolic import Origin
 
 __all__ = ["Building"]
 
@@ -65,10 +68,13 @@ class Building:
         self.depths: list[Group] = []
         self.tensors: dict[str, dict[str, dict[int, Any]]] = {}
         self.attributes: dict[str, dict[str, Any]] = {}
-        self.keeps: dict[str, list[Any]] = {}
         self.optional: dict[str, Any] = {}
+        self.runs: list[BlockRun] = []
+        self.kernels: dict[str, Any] = {}
+        self.sized: dict[tuple[str, tuple[int, ...]], list[str]] = {}
         self._sizes()
         self._blocks()
+        self._kernels()
 
     # -- what is decided ------------------------------------------------------------------------
 
@@ -115,7 +121,10 @@ class Building:
         for name, origin in solution.origins.items():
             if origin.dim is not None:
                 continue
-            made = solution.resolve(Polynomial.name(name)).evaluate(self.values)
+            size = solution.resolve(Polynomial.name(name))
+            if size == Polynomial.name(name):
+                size = self._of_dimensions(origin) or size
+            made = size.evaluate(self.values)
             if not isinstance(made, Node):
                 continue
             into = self.attributes.setdefault(origin.path, {})
@@ -126,44 +135,75 @@ class Building:
                 items[origin.place] = made
                 into[origin.name] = tuple(items)
 
+    def _of_dimensions(self, origin: Origin) -> Polynomial | None:
+        """The size that an attribute has in common with all dimensions below of the same extent.
+
+        An attribute that the forward does not read is for people, and for what libraries save.
+        """
+        prefix = f"{origin.path}." if origin.path else ""
+        found = {
+            size
+            for key, axes in self.found.trial.axes.items()
+            for path, _ in self.found.trial.tensors[key][1]
+            if f"{path}.".startswith(prefix)
+            for size in axes.values()
+            if self.found.solution.value(size) == origin.size
+        }
+        return found.pop() if len(found) == 1 else None
+
     def _blocks(self) -> None:
         """By container, which of its blocks are there, and what numbers these."""
         for path in dict.fromkeys(run.path for run in self.found.runs):
             here = [run for run in self.found.runs if run.path == path]
-            keeps: list[Any] = [True] * here[0].total
-            depths: list[Any] = []
+            names = list(self.modules[path]._modules)
+            # Something must be left of a container: of the first kind of its blocks.
             all_optional = sum(len(run.optional) for run in here) == here[0].total
             for run in here:
-                # Something must be left of a container: of the first kind of its blocks.
                 least = 1 if all_optional and run is here[0] else 0
-                most = len(run.optional)
-                values = tuple(range(least, most + 1))
-                if len(values) == 1:
-                    continue
-                depth = Categorical(list(values), label=run.label)
-                depths.append(depth)
-                for rank, place in enumerate(run.optional):
-                    keeps[place] = True if rank < least else depth > rank
-                self.original[run.label] = most
-                places = tuple(f"{path}.{place}" for place in run.optional)
-                self.depths.append(Group(run.label, "depth", most, values, places))
-            if depths:
-                self.keeps[path] = depths
-                for (name, _), keep in zip(self.modules[path]._modules.items(), keeps, strict=True):
-                    if isinstance(keep, Node):
-                        self.optional[f"{path}.{name}" if path else name] = keep
-                self._number(here[0], keeps)
+                paths = [below(path, names[place]) for place in run.optional]
+                if len(paths) > least:
+                    self._run_of_blocks(run, paths, least)
+            there = {p: keep for p, keep in self.optional.items() if p.rpartition(".")[0] == path}
+            for run_of_blocks in self.runs:
+                if run_of_blocks.container == path:
+                    for inner, name, number in numbers(names, run_of_blocks, there):
+                        self.attributes.setdefault(inner, {})[name] = number
+                    break
 
-    def _number(self, run: OptionalBlocks, keeps: list[Any]) -> None:
-        """Attributes that number the blocks count those that are there."""
-        for place, name in enumerate(self.modules[run.path]._modules):
-            before = [keep for keep in keeps[:place] if isinstance(keep, Node)]
-            if not before:
-                continue
-            number = apply("sum", place - len(before), *map(MutableExpression.to_int, before))
-            for inner, attribute in run.counters:
-                path = ".".join(part for part in (run.path, name, inner) if part)
-                self.attributes.setdefault(path, {})[attribute] = number
+    def _run_of_blocks(self, run: OptionalBlocks, paths: list[str], least: int) -> None:
+        is_counted = self.options.depth is True
+        values = tuple(range(least, len(paths) + 1)) if is_counted else (0, 1)
+        labels = {run.label: tuple(paths)} if is_counted else {f"{p}.depth": (p,) for p in paths}
+        for label, places in labels.items():
+            self.original[label] = values[-1]
+            self.depths.append(Group(label, "depth", values[-1], values, places))
+        choices = [Categorical(list(values), label=label) for label in labels]
+        made = BlockRun(run.path, choices, paths, is_counted, run.counters)
+        self.runs.append(made)
+        self.optional |= made.conditions(least)
+
+    def _kernels(self) -> None:
+        """By convolution, the size of its kernel: one label for each, or for all of a kind."""
+        known: dict[Any, Any] = {}
+        for kernel in self.found.kernels:
+            is_shared = self.options.share == "kind"
+            label = kind_of(kernel.label) if is_shared else kernel.label
+            if label in self.original and (label, kernel.values) not in known:
+                label = kernel.label  # as of a kind with other sizes
+            if (label, kernel.values) not in known:
+                known[label, kernel.values] = Categorical(list(kernel.values), label=label)
+                self.original[label] = kernel.size
+            size = known[label, kernel.values]
+            self.kernels[kernel.path] = kernel.arguments(self.modules[kernel.path], size)
+            place = f"{below(kernel.path, 'kernel_size')}"
+            self.sized.setdefault((label, kernel.values), []).append(place)
+
+    def kernel_groups(self) -> list[Group]:
+        """The groups of kernels."""
+        return [
+            Group(label, "kernel", values[-1], values, tuple(places))
+            for (label, values), places in self.sized.items()
+        ]
 
     def plan(self) -> TensorLayout:
         """How the tensors of the space are laid out."""
@@ -198,28 +238,32 @@ class Building:
         root
             What the network itself becomes.
         """
+        containers = {run.container for run in self.runs}
         for path, module in self.modules.items():
             tensors, attributes = self.tensors.get(path, {}), self.attributes.get(path, {})
-            if path and tensors and type(module) in _KNOWN and self._layer(path, module):
+            varies = tensors or path in self.kernels
+            if path and varies and type(module) in _KNOWN and self._layer(path, module):
                 continue
             is_layer = path not in self.optional and not any(True for _ in module.children())
             if path and tensors and is_layer:
                 self._foreign_layer(module, tensors, attributes)
                 continue
             bases: list[type[nn.Module]] = [] if path else [root]
-            if path in self.keeps:
+            if path in containers:
                 bases.append(AdoptedBlocks)
             if path in self.optional:
                 bases.append(AdoptedBlock)
-            if not bases and (tensors or attributes):
+            if not bases and (tensors or attributes or takes_cache(type(module))):
                 bases.append(Adopted)
             if bases:
                 self._adopt(module, tuple(bases), tensors, attributes)
             if path in self.optional:
                 call = self.found.trace.calls[path]
                 module.__dict__.update(_keep=self.optional[path], _returns=call.length)
-            for depth in self.keeps.get(path, ()):
-                cast(Adopted, module).add_mutable(depth)
+            for run in self.runs:
+                if run.container == path:
+                    for choice in run.choices:
+                        cast(Adopted, module).add_mutable(choice)
 
     def _adopt(
         self,
@@ -281,7 +325,9 @@ class Building:
         vars(module)["args"] = arguments
         vars(module)["_blueprint"] = Blueprint(elastic, arguments, reference, layouts)
         for name, value in arguments.items():
-            if isinstance(value, Node) and name in vars(module):
+            if name in self.kernels.get(path, ()):
+                setattr(module, name, apply("tuple", *value))
+            elif isinstance(value, Node) and name in vars(module):
                 setattr(module, name, value)
         return True
 
@@ -303,6 +349,7 @@ class Building:
             if name in found:
                 found[name] = made
         found |= {n: v for n, v in self.attributes.get(path, {}).items() if n in found}
+        found |= self.kernels.get(path, {})
         return found
 
     def _size_arguments(self, path: str, module: nn.Module) -> dict[str, Any]:
@@ -328,6 +375,9 @@ class Building:
             if isinstance(groups, Node) or groups != 1:
                 inner = size("weight", 1)
                 depthwise = isinstance(inner, int) and inner == 1
+                if depthwise and type(groups) is int and groups == module.out_channels:
+                    # Whoever calls the function with the weight never reads this attribute.
+                    found["groups"] = groups = size("weight", 0)
                 found[argument] = groups if depthwise else flattened(groups, inner)
         return found
 

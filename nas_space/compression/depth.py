@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from torch import nn
@@ -30,8 +30,6 @@ class OptionalBlocks:
         How many blocks there are.
     counters
         Attributes that number the blocks, with the path of their module within a block.
-    reasons
-        Why other blocks are not optional, by place.
     """
 
     path: str
@@ -39,16 +37,16 @@ class OptionalBlocks:
     optional: list[int]
     total: int
     counters: list[tuple[str, str]]
-    reasons: dict[int, str] = field(default_factory=dict)
 
 
 def runs_of(net: nn.Module, trace: Trace, solution: Solution) -> list[OptionalBlocks]:
     """The runs of optional blocks, outermost first; none within another."""
     found: list[OptionalBlocks] = []
+    paths = {id(module): path for path, module in net.named_modules()}
     for path, module in net.named_modules():
         inside = any(path == run.path or path.startswith(f"{run.path}.") for run in found)
         if not inside and _is_run(module):
-            found += _runs(path, module, trace, solution)
+            found += _runs(path, module, trace, solution, paths)
     return found
 
 
@@ -67,8 +65,21 @@ def _has_blocks(module: nn.Module) -> bool:
     return len(kinds) > len(set(kinds))
 
 
+def _is_stage(module: nn.Module, trace: Trace, paths: Mapping[int, str]) -> bool:
+    """Whether a module does no more than run blocks one after the other.
+
+    A block may hold layers of one class as well, but adds something to what these give.
+    """
+    returned = trace.calls[paths[id(module)]].returned
+    for run in filter(_has_blocks, module.modules()):
+        last = trace.calls.get(paths[id(list(run.children())[-1])])
+        if last is not None and last.returned is returned:
+            return True
+    return False
+
+
 def _runs(
-    path: str, module: nn.Module, trace: Trace, solution: Solution
+    path: str, module: nn.Module, trace: Trace, solution: Solution, paths: Mapping[int, str]
 ) -> Iterator[OptionalBlocks]:
     children = list(module._modules.items())
     alike: dict[Any, list[int]] = {}
@@ -80,8 +91,8 @@ def _runs(
             continue
         if call.count != 1 or call.inputs is None or call.outputs is None:
             continue
-        if any(map(_has_blocks, child.modules())):
-            continue  # a stage: its blocks are optional, not all of it
+        if _is_stage(child, trace, paths):
+            continue  # its blocks are optional, not all of it
         if _resolved(call.inputs, solution) == _resolved(call.outputs, solution):
             # A block that has more than the others, such as the table of positions that all of
             # them use, is not one that can be left out.

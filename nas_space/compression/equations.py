@@ -91,7 +91,7 @@ class Solution:
                 return quotient if kind in _QUOTIENTS else Polynomial({})
         for symbol in expression.free_symbols:
             for name in self.resolve(Polynomial.name(symbol.name)).names:
-                self.hold(name, f"rounded or compared at {where}")
+                self.hold(name, f"rounded or compared {where}")
         values = {symbol: self.sizes[symbol.name] for symbol in expression.free_symbols}
         return Polynomial.constant(int(expression.xreplace(values)))
 
@@ -147,12 +147,12 @@ class Solution:
         if len(names) == 1 or (len(zero.terms) == 2 and constant):
             # A product that is a number, or a name that is.
             for name in names:
-                self.hold(name, f"must be {self.sizes[name]} at {where}")
+                self.hold(name, f"must be {self.sizes[name]} {where}")
             return True
         if len(signs) == 1 and constant:
             # A sum that is a number.
             for name in names:
-                self.hold(name, f"the sum is fixed at {where}")
+                self.hold(name, f"the sum is fixed {where}")
             return True
         options = sorted(self._solutions(zero), key=lambda option: option[0])
         if options:

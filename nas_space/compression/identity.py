@@ -46,6 +46,9 @@ class Identities(TorchDispatchMode):  # type: ignore[no-untyped-call]
         For each dimension that is followed, the number of its first element.
     lost
         Functions whose effect on channels is not known, with the numbers of those.
+    normalised
+        Numbers of elements whose sums are more than products with weights: if one of these is
+        zero, the others are not what they were without it.
     """
 
     def __init__(self, tensors: Mapping[Tensor, Sequence[int]]) -> None:
@@ -54,6 +57,9 @@ class Identities(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._of_parameters: Any = WeakTensorKeyDictionary()
         self.starts: dict[tuple[int, int], int] = {}
         self.lost: dict[str, set[int]] = {}
+        self.normalised: set[int] = set()
+        self._losing: set[tuple[str, int]] = set()
+        self._weights: Any = WeakTensorKeyDictionary()  # parameters that were moved only
         self._recorded: list[tuple[str, list[npt.NDArray[np.int64]]]] = []
         self._final: list[tuple[str, npt.NDArray[np.int64]]] | None = None
         self._step = 0
@@ -108,6 +114,7 @@ class Identities(TorchDispatchMode):  # type: ignore[no-untyped-call]
         finally:
             torch.backends.mha.set_fastpath_enabled(fast)
             self._known.clear()
+            self._weights.clear()
 
     @property
     def _base(self) -> int:
@@ -130,6 +137,10 @@ class Identities(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if found is None:
             found = self._of_parameters.get(tensor)
         return found or []
+
+    def is_weight(self, *tensors: Tensor) -> bool:
+        """Whether one of some tensors is a parameter, or a view of one."""
+        return any(t in self._of_parameters or t in self._weights for t in tensors)
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -155,17 +166,18 @@ class Identities(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._step += 1
 
     def _follow(self, func: Any, name: str, moves: bool, out: Any, args: Any, kwargs: Any) -> None:
-        if name in MEETS:
-            found = MEETS[name](self, out, *args, **kwargs)
-        elif moves:
-            found = self._moved(func, name, out, args, kwargs)
-        elif torch.Tag.pointwise in func.tags or name in _POINTWISE:
-            found = self._pointwise(out, args, kwargs)
-        else:
+        try:
+            found = self._found(func, name, moves, out, args, kwargs)
+        except Misplaced:
+            raise
+        except Exception:  # noqa: BLE001 - what a rule cannot take is what none is known of
             found = None
         if found is None:
             self._lose(name, args, kwargs)
             return
+        if moves and isinstance(args[0], Tensor) and self.is_weight(args[0]):
+            for part in out if isinstance(out, (tuple, list)) else [out]:
+                self._weights[part] = True
         first = out[0] if isinstance(out, (tuple, list)) and out else out
         if isinstance(found, dict):
             for place, components in found.items():
@@ -173,9 +185,24 @@ class Identities(TorchDispatchMode):  # type: ignore[no-untyped-call]
         elif isinstance(first, Tensor):
             self._known[first] = found
 
+    def _found(self, func: Any, name: str, moves: bool, out: Any, args: Any, kwargs: Any) -> Any:
+        """The numbers of what a function returns; ``None`` where they are not known."""
+        if name in _CONSTANT:
+            return []
+        if name in MEETS:
+            return MEETS[name](self, out, *args, **kwargs)
+        if moves:
+            return self._moved(func, name, out, args, kwargs)
+        if torch.Tag.pointwise in func.tags or name in _POINTWISE:
+            return self._pointwise(out, args, kwargs)
+        return None
+
     def _lose(self, name: str, args: Any, kwargs: Any) -> None:
         if self._final is not None:
-            return
+            if (name, self._step) in self._losing:
+                return  # it was so in the original: what it takes is held
+            raise Misplaced(f"what {name} does to the order of channels is not known")
+        self._losing.add((name, self._step))
         into = self.lost.setdefault(name, set())
         for leaf in torch.utils._pytree.tree_leaves((args, kwargs)):
             if isinstance(leaf, Tensor):
@@ -231,14 +258,21 @@ class Identities(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 found.append(named)
         return found
 
-    def grouped(self, component: Tensor, dims: Sequence[int]) -> Tensor:
+    def grouped(self, component: Tensor, dims: Sequence[int], *, are_sums: bool = False) -> Tensor:
         """Return what stands for a component after dimensions are summed over: its first element.
 
         Elements that are summed together meet in it.
+
+        Parameters
+        ----------
+        are_sums
+            Whether an element that is zero is one that is not there.
         """
         dims = [d for d in dims if component.shape[d] > 1]
         if not dims:
             return component
+        if not are_sums and self._final is None:
+            self.normalised.update(np.unique(component.numpy()).tolist())
         first = component
         for dim in dims:
             first = first.narrow(dim, 0, 1)
@@ -272,10 +306,10 @@ class Identities(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if name in ("cat", "stack"):
             return self._concatenated(func, args, kwargs)
         source = args[0]
-        if name in ("copy_", "slice_scatter", "select_scatter"):
+        if name in ("slice_scatter", "select_scatter", "as_strided", "set_"):
+            return None
+        if name == "copy_":
             source = args[1]
-            if name != "copy_":
-                return None
             lead = args[0].dim() - source.dim()
             return [c.reshape((1,) * lead + tuple(c.shape)) for c in self.components(source)]
         if any(
@@ -284,6 +318,9 @@ class Identities(TorchDispatchMode):  # type: ignore[no-untyped-call]
             if isinstance(t, Tensor)
         ):
             return None
+        if name in _IN_PLACE:  # the tensor has its new shape already, its numbers have not
+            made = [_IN_PLACE[name](c, *args[1:]) for c in self.components(source)]
+            return made if all(c.dim() == out.dim() for c in made) else None
         if name in _VIEWS:
             func = _reshaped
         elif name == "constant_pad_nd":
@@ -322,12 +359,23 @@ class Identities(TorchDispatchMode):  # type: ignore[no-untyped-call]
             made.append(compressed(func(row, *args[1:], **kwargs)))
         return self.apart(made)
 
-    def contract(self, sides: Sequence[Sequence[Tensor]], dim: int) -> list[Tensor]:
-        """Components of a product of two sides in one space of dimensions, summed over one."""
+    def contract(
+        self, sides: Sequence[Sequence[Tensor]], dim: int, *, has_weight: bool
+    ) -> list[Tensor]:
+        """Components of a product of two sides in one space of dimensions, summed over one.
+
+        Parameters
+        ----------
+        has_weight
+            Whether a side is a weight.  What two activations make together is often scaled by
+            how many elements there are.
+        """
         for a in sides[0]:
             for b in sides[1]:
                 self.meet(a, b)
-        return self.apart([self.grouped(c, [dim]) for side in sides for c in side])
+        return self.apart(
+            [self.grouped(c, [dim], are_sums=has_weight) for side in sides for c in side]
+        )
 
 
 def _reshaped(tensor: Tensor, shape: Any) -> Tensor:
@@ -343,23 +391,34 @@ def _outside() -> Iterator[None]:
 
 
 _VIEWS = frozenset({"view", "_unsafe_view", "reshape", "_reshape_alias", "_reshape_copy"})
+_IN_PLACE: dict[str, Any] = {
+    "t_": torch.t,
+    "transpose_": torch.transpose,
+    "squeeze_": torch.squeeze,
+    "unsqueeze_": torch.unsqueeze,
+}
 _MOVES = frozenset(
     {
         *("cat", "stack", "clone", "contiguous", "_to_copy", "to", "detach", "lift_fresh", "alias"),
         *("repeat", "roll", "flip", "index", "index_select", "gather", "constant_pad_nd", "expand"),
-        *("_unsafe_view", "_reshape_copy", "permute_copy", "copy_", "pixel_shuffle", "copy"),
-        *(
-            "pixel_unshuffle",
-            "channel_shuffle",
-            "native_channel_shuffle",
-            "im2col",
-            "take_along_dim",
-        ),
-        *("_unsafe_index", "slice_scatter", "select_scatter", "tril", "triu", "_conj", "set_"),
-        *("unsafe_split", "unsafe_chunk", "unsafe_split_with_sizes"),
-        *("reflection_pad1d", "reflection_pad2d", "replication_pad1d", "replication_pad2d"),
+        *("_unsafe_view", "_reshape_copy", "permute_copy", "copy_", "copy", "take_along_dim"),
+        *("pixel_shuffle", "pixel_unshuffle", "channel_shuffle", "native_channel_shuffle"),
+        *("im2col", "_unsafe_index", "slice_scatter", "select_scatter", "tril", "triu", "set_"),
+        *("unsafe_split", "unsafe_chunk", "unsafe_split_with_sizes", "_conj"),
+        *_IN_PLACE,
     }
 )
 _POINTWISE = frozenset(
-    {"dropout", "native_dropout", "masked_fill", "masked_fill_", "where", "rrelu"}
+    {
+        *("dropout", "native_dropout", "masked_fill", "masked_fill_", "where", "rrelu"),
+        *("hardswish", "hardswish_", "_prelu_kernel", "log_sigmoid_forward", "rsub"),
+        *("rrelu_with_noise", "floor_divide", "polar", "complex"),
+    }
 )
+_CONSTANT = frozenset(
+    {
+        *("zeros_like", "ones_like", "full_like", "empty_like", "rand_like", "randn_like"),
+        *("new_zeros", "new_ones", "new_full", "new_empty", "fill", "fill_", "zero_"),
+    }
+)
+"""Functions whose result does not depend on which elements there are."""

@@ -24,13 +24,18 @@ class Numbering(Protocol):
     def apart(self, components: Sequence[Tensor]) -> list[Tensor]:
         """Return components without those that say the same, and those that say nothing."""
 
-    def grouped(self, component: Tensor, dims: Sequence[int]) -> Tensor:
+    def grouped(self, component: Tensor, dims: Sequence[int], *, are_sums: bool = False) -> Tensor:
         """Return the first element of each sum along some dimensions, in which the others meet."""
+
+    def is_weight(self, *tensors: Tensor) -> bool:
+        """Return whether one of some tensors is a parameter, or a view of one."""
 
     def join(self, operands: Sequence[Sequence[Tensor]]) -> list[Tensor]:
         """Return the components of several operands together, whose elements meet."""
 
-    def contract(self, sides: Sequence[Sequence[Tensor]], dim: int) -> list[Tensor]:
+    def contract(
+        self, sides: Sequence[Sequence[Tensor]], dim: int, *, has_weight: bool
+    ) -> list[Tensor]:
         """Return the components of a product of two sides, summed along a dimension."""
 
 
@@ -67,6 +72,7 @@ def _mm(ids: Numbering, out: Tensor, a: Tensor, b: Tensor) -> list[Tensor]:
                     [c.unsqueeze(0) for c in ids.components(b)],
                 ),
                 1,
+                has_weight=ids.is_weight(a, b),
             )
         ]
     )
@@ -84,6 +90,7 @@ def _bmm(ids: Numbering, out: Tensor, a: Tensor, b: Tensor, **_: Any) -> list[Te
     made = ids.contract(
         ([c.unsqueeze(3) for c in ids.components(a)], [c.unsqueeze(1) for c in ids.components(b)]),
         2,
+        has_weight=ids.is_weight(a, b),
     )
     return ids.apart([c.squeeze(2) for c in made])
 
@@ -102,7 +109,7 @@ def _mv(ids: Numbering, out: Tensor, a: Tensor, b: Tensor) -> list[Tensor]:
         ids.components(a),
         [c.reshape((1,) * lead + tuple(c.shape)) for c in ids.components(b)],
     )
-    made = ids.contract(sides, a.dim() - 1)
+    made = ids.contract(sides, a.dim() - 1, has_weight=ids.is_weight(a, b))
     return ids.apart([c.squeeze(-1) for c in made])
 
 
@@ -120,10 +127,9 @@ def _convolution(
     output_padding: Any,
     groups: int,
 ) -> list[Tensor] | None:
-    inner = [c for c in ids.components(x) if math.prod(c.shape[2:]) == 1]
     channels = x.shape[1]
-    if len(inner) < len(ids.components(x)):
-        return None
+    # What differs from place to place, as after a pixel shuffle, meets in what reads it.
+    inner = [ids.grouped(c, range(2, c.dim()), are_sums=True) for c in ids.components(x)]
     # One space: samples, groups, inputs of a group, outputs of a group.
     left = [
         c.reshape(c.shape[0], -1).expand(-1, channels).reshape(c.shape[0], groups, -1, 1)
@@ -143,7 +149,7 @@ def _convolution(
     sides = ([compressed(c) for c in left], [compressed(c) for c in right])
     made = [
         c.squeeze(2).expand(c.shape[0], groups, outs).reshape(c.shape[0], -1)
-        for c in ids.contract(sides, 2)
+        for c in ids.contract(sides, 2, has_weight=ids.is_weight(weight))
     ]
     tail = (1,) * (out.dim() - 2)
     made = [compressed(c.reshape(*c.shape, *tail)) for c in made]
@@ -151,9 +157,10 @@ def _convolution(
     return ids.join([made, own])
 
 
-@_rule("embedding")
-def _embedding(ids: Numbering, out: Tensor, weight: Tensor, index: Tensor, *_: Any) -> Any:
-    lead = (1,) * (out.dim() - 1)
+@_rule("embedding", "_embedding_bag", "_embedding_bag_forward_only")
+def _embedding(ids: Numbering, out: Any, weight: Tensor, index: Tensor, *_: Any) -> Any:
+    shaped = out[0] if isinstance(out, (tuple, list)) else out
+    lead = (1,) * (shaped.dim() - 1)
     return [c.reshape(*lead, -1) for c in ids.components(weight) if c.shape[0] == 1]
 
 
@@ -256,38 +263,81 @@ def _reduced(ids: Numbering, out: Any, x: Tensor, *args: Any, **kwargs: Any) -> 
     return ids.apart(firsts)
 
 
-@_rule("_softmax", "_log_softmax", "_safe_softmax", "cumsum", "cumprod")
+@_rule("_softmax", "_log_softmax", "_safe_softmax", "cumsum", "cumprod", "logcumsumexp")
 def _softmax(ids: Numbering, out: Any, x: Tensor, dim: int, *_: Any, **__: Any) -> Any:
     for c in ids.components(x):
         ids.grouped(c, _dims(x, dim))
     return ids.components(x)
 
 
-@_rule(
-    "max_pool2d_with_indices",
-    "avg_pool2d",
-    "_adaptive_avg_pool2d",
-    "adaptive_max_pool2d",
-    "upsample_nearest2d",
-    "upsample_bilinear2d",
-    "upsample_bicubic2d",
-    "_upsample_bilinear2d_aa",
-    "upsample_nearest1d",
-    "upsample_linear1d",
-    "avg_pool1d",
-    "max_pool3d_with_indices",
-    "avg_pool3d",
-    "_adaptive_avg_pool3d",
-    "upsample_trilinear3d",
-    "grid_sampler_2d",
-    "_upsample_nearest_exact2d",
-    "mkldnn_max_pool2d",
-    "_upsample_bicubic2d_aa",
-)
-def _spatial(ids: Numbering, out: Any, x: Tensor, *_: Any, **__: Any) -> Any:
-    channels = 2 if x.dim() in (4, 5) else 1
-    found = ids.components(x)
-    return found if all(math.prod(c.shape[channels:]) == 1 for c in found) else None
+def _spatial(dims: int, *names: str) -> None:
+    """Register functions that work on each channel by itself, along the last so many dimensions."""
+
+    @_rule(*names)
+    def rule(ids: Numbering, out: Any, x: Tensor, *_: Any, **__: Any) -> Any:
+        own = range(x.dim() - dims, x.dim())
+        return ids.apart([ids.grouped(c, own) for c in ids.components(x)])
+
+
+_spatial(1, "reflection_pad1d", "replication_pad1d", "upsample_nearest1d", "upsample_linear1d")
+_spatial(1, "avg_pool1d", "_upsample_nearest_exact1d")
+_spatial(2, "max_pool2d_with_indices", "mkldnn_max_pool2d", "avg_pool2d", "_adaptive_avg_pool2d")
+_spatial(2, "adaptive_max_pool2d", "fractional_max_pool2d", "grid_sampler_2d")
+_spatial(2, "upsample_nearest2d", "upsample_bilinear2d", "upsample_bicubic2d")
+_spatial(2, "_upsample_nearest_exact2d", "_upsample_bilinear2d_aa", "_upsample_bicubic2d_aa")
+_spatial(2, "reflection_pad2d", "replication_pad2d")
+_spatial(3, "max_pool3d_with_indices", "avg_pool3d", "_adaptive_avg_pool3d", "adaptive_max_pool3d")
+_spatial(3, "upsample_nearest3d", "upsample_trilinear3d", "_upsample_nearest_exact3d")
+_spatial(3, "reflection_pad3d", "replication_pad3d", "grid_sampler_3d")
+
+
+@_rule("glu")
+def _glu(ids: Numbering, out: Any, x: Tensor, dim: int = -1) -> Any:
+    halves = [c.expand(x.shape).chunk(2, dim) for c in ids.components(x)]
+    return ids.join([[compressed(half[part]) for half in halves] for part in (0, 1)])
+
+
+@_rule("_weight_norm_interface")
+def _weight_norm(ids: Numbering, out: Any, v: Tensor, g: Tensor, dim: int = 0) -> Any:
+    for c in ids.components(v):
+        ids.grouped(c, [d for d in range(v.dim()) if d != dim])
+    return ids.join([ids.components(v), ids.components(g)])
+
+
+@_rule("_trilinear")
+def _trilinear(
+    ids: Numbering,
+    out: Any,
+    a: Tensor,
+    b: Tensor,
+    c: Tensor,
+    expand1: Any,
+    expand2: Any,
+    expand3: Any,
+    sumdim: Any,
+    *_: Any,
+) -> Any:
+    sides = []
+    for tensor, dims in ((a, expand1), (b, expand2), (c, expand3)):
+        found = ids.components(tensor)
+        for dim in sorted(dims):
+            found = [component.unsqueeze(dim) for component in found]
+        sides.append(found)
+    dims = out.dim() + len(sumdim)
+    summed = [dim % dims for dim in sumdim]
+    made = [ids.grouped(component, summed, are_sums=True) for component in ids.join(sides)]
+    kept = [dim for dim in range(dims) if dim not in summed]
+    return ids.apart([component.permute(*kept, *summed).flatten(len(kept)) for component in made])
+
+
+@_rule("view_as_complex")
+def _view_as_complex(ids: Numbering, out: Any, x: Tensor) -> Any:
+    return ids.apart([ids.grouped(c, [x.dim() - 1])[..., 0] for c in ids.components(x)])
+
+
+@_rule("view_as_real")
+def _view_as_real(ids: Numbering, out: Any, x: Tensor) -> Any:
+    return [c.unsqueeze(-1) for c in ids.components(x)]
 
 
 @_rule("native_dropout")

@@ -378,6 +378,15 @@ def _interpolate(
     return _new(input, (*input.shape[:2], *extents))
 
 
+@rule(F.bilinear, torch.bilinear)
+def _bilinear(input1: Tensor, input2: Tensor, weight: Tensor, bias: Any = None) -> Tensor:
+    same(input1.shape[-1], weight.shape[1])
+    same(input2.shape[-1], weight.shape[2])
+    if bias is not None:
+        same(bias.shape[0], weight.shape[0])
+    return _new(input1, (*input1.shape[:-1], weight.shape[0]))
+
+
 @rule(F.embedding)
 def _embedding(input: Tensor, weight: Tensor, *_: Any, **__: Any) -> Tensor:
     fixed(weight.shape[0])

@@ -15,7 +15,7 @@ import itertools
 import json
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -38,7 +38,7 @@ _MOST_CONFIGS = 64
 # -- a network by itself -------------------------------------------------------------------------
 
 
-def save_network(network: nn.Module, folder: str | Path) -> None:
+def save_network(network: nn.Module, folder: str | Path, *, maker: str | None = None) -> None:
     """Save a network that was made small, so that :func:`load_network` gives it back.
 
     Parameters
@@ -47,6 +47,14 @@ def save_network(network: nn.Module, folder: str | Path) -> None:
         Any network: its tensors, and numbers and names that its modules hold, are saved.
     folder
         Where to; it is made.
+    maker
+        ``"module:function"``, what makes the original when it is called: its name is saved, so
+        that who trusts it need not give the original to :func:`load_network`.
+
+    Raises
+    ------
+    UsageError
+        If there is no such function.
 
     Examples
     --------
@@ -62,11 +70,14 @@ def save_network(network: nn.Module, folder: str | Path) -> None:
     >>> torch.equal(again(x), small(x))
     True
     """
+    if maker is not None:
+        _function(maker)
     folder = Path(folder)
     config: Any = getattr(network, "config", None)
     described: dict[str, Any] = {
         "format": _FORMAT,
         "class": _name_of(type(network)),
+        "maker": maker,
         "config": config.to_dict() if hasattr(config, "to_dict") else None,
         "architecture": network.__dict__.get("_architecture"),
         "training": network.training,
@@ -117,7 +128,7 @@ def _name_of(cls: type) -> str:
     return f"{cls.__module__}:{cls.__qualname__}"
 
 
-def load_network(folder: str | Path, original: Any = None) -> nn.Module:
+def load_network(folder: str | Path, original: Any = None, *, trust: bool = False) -> nn.Module:
     """Load a network that :func:`save_network` has saved.
 
     Parameters
@@ -127,6 +138,10 @@ def load_network(folder: str | Path, original: Any = None) -> nn.Module:
     original
         The network that it was made of, or a function that makes one: code is not saved.  It is
         copied.  Networks of ``transformers`` are made of the configuration that was saved.
+    trust
+        Whether to import and call what the files name: the maker that was saved, or else the class
+        of the network, without arguments.  Else nothing that a file says is imported, but classes
+        of ``transformers``; nothing is unpickled in any case.
 
     Returns
     -------
@@ -138,6 +153,15 @@ def load_network(folder: str | Path, original: Any = None) -> nn.Module:
         If the files are none of a network, or of another one.
     UsageError
         If the original is needed, and was not given.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from nas_space import load_network, save_network
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     save_network(nn.Linear(4, 2), folder)
+    ...     load_network(folder, nn.Linear(4, 2))
+    Linear(in_features=4, out_features=2, bias=True)
     """
     folder = Path(folder)
     try:
@@ -148,7 +172,7 @@ def load_network(folder: str | Path, original: Any = None) -> nn.Module:
         raise CheckpointError(f"{folder} holds no network that can be read: {error}") from error
     if described.get("format") != _FORMAT:
         raise CheckpointError(f"{folder} was saved in another format: {described.get('format')}")
-    net = _original(described, original)
+    net = _original(described, original, trust)
     if _name_of(type(net)) != described["class"]:
         raise CheckpointError(
             f"{folder} holds a {described['class']}, but the original is a {_name_of(type(net))}"
@@ -162,21 +186,45 @@ def load_network(folder: str | Path, original: Any = None) -> nn.Module:
     return net.train(described["training"])
 
 
-def _original(described: Mapping[str, Any], original: Any) -> nn.Module:
+def _original(described: Mapping[str, Any], original: Any, trust: bool) -> nn.Module:
     if isinstance(original, nn.Module):
         return copy.deepcopy(original)
-    if original is not None:
-        made = original()
-        assert isinstance(made, nn.Module)
-        return made
     module, _, name = described["class"].partition(":")
-    if described.get("config") is None or not module.startswith("transformers."):
+    if original is None and described.get("config") and module.startswith("transformers."):
+        cls = getattr(importlib.import_module(module), name)
+        return cls(cls.config_class.from_dict(described["config"]))  # type: ignore[no-any-return]
+    if original is None:
+        maker = described.get("maker") or described["class"]
+        if not trust:
+            raise UsageError(
+                f"a {name} is made by code of its own: give the network that it was made of, or a "
+                "function that makes one, load_network(folder, make); or with trust=True have "
+                f"{maker} imported and called"
+            )
+        original = _function(maker)
+    try:
+        made = original()
+    except Exception as error:
         raise UsageError(
-            f"a {name} is made by code of its own: give the network that it was made of, or a "
-            "function that makes one, load_network(folder, make)"
-        )
-    cls = getattr(importlib.import_module(module), name)
-    return cls(cls.config_class.from_dict(described["config"]))  # type: ignore[no-any-return]
+            f"{getattr(original, '__name__', original)}() does not make the original: {error}"
+        ) from error
+    if not isinstance(made, nn.Module):
+        raise UsageError(f"the function returned a {type(made).__name__}, not a network")
+    return made
+
+
+def _function(spec: str) -> Callable[[], Any]:
+    """What ``module:function`` names."""
+    module, _, name = spec.partition(":")
+    try:
+        found = importlib.import_module(module)
+        for part in name.split("."):
+            found = getattr(found, part)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise UsageError(f"there is no function {spec!r}, as module:function: {error}") from error
+    if not callable(found):
+        raise UsageError(f"{spec} is a {type(found).__name__}, no function")
+    return cast("Callable[[], Any]", found)
 
 
 def _rebuild(
@@ -259,6 +307,8 @@ def became(space: nn.Module, plan: TensorLayout, values: Any) -> dict[int, set[i
                 for dim, size in enumerate(() if tensor is None else tensor.shape):
                     layout = varying.get(((path, name), dim), size)
                     for part in _parts_of(layout):
+                        if part is not layout and isinstance(part, int):
+                            continue  # as of how many matrices are packed in one
                         kept, whole = indices(part, known, plan.sizes)
                         found.setdefault(whole, set()).add(len(kept))
         if isinstance(module, AdoptedBlocks):

@@ -174,20 +174,44 @@ def _taylor(
     loss: Loss,
 ) -> dict[str, np.ndarray[Any, Any]]:
     """The square of the first-order change of the loss, if the channel were zero."""
-    parameters = list({id(p): p for p in space.parameters() if p.requires_grad}.values())
+    axes: dict[int, list[Axis]] = {}
+    for axis in plan.axes:
+        if names_in(axis.layout) & plan.sortable:
+            axes.setdefault(id(held(modules, axis)), []).append(axis)
+    changes: dict[str, np.ndarray[Any, Any]] = {}
+
+    def note(parameter: nn.Parameter) -> None:
+        """Take what a gradient tells, and let it go: all together are as large as the network."""
+        gradient, parameter.grad = parameter.grad, None
+        for axis in axes.get(id(parameter), ()):
+            assert gradient is not None
+            others = [dim for dim in range(parameter.dim()) if dim != axis.dim]
+            change = parameter.detach() * gradient
+            flat = change.sum(others) if others else change
+            for name in names_in(axis.layout) & plan.sortable:
+                changes[name] = changes.get(name, 0) + _along(flat, axis, plan, name)
+
+    parameters = [p for p in space.parameters() if p.requires_grad]
+    gradients = [p.grad for p in parameters]
+    handles = [
+        p.register_post_accumulate_grad_hook(note)  # type: ignore[no-untyped-call]
+        for p in parameters
+    ]
     totals: dict[str, np.ndarray[Any, Any]] = {}
-    for batch in batches:
-        with torch.enable_grad(), space.activate(space.original):  # type: ignore[operator]
-            value = loss(call(space, batch))
-        found = torch.autograd.grad(value, parameters, allow_unused=True)
-        gradients = {id(p): g for p, g in zip(parameters, found, strict=True)}
-
-        def change(_: str, __: str, tensor: Tensor, known: Any = gradients) -> Tensor:
-            gradient = known.get(id(tensor))
-            return torch.zeros_like(tensor) if gradient is None else tensor * gradient
-
-        for name, score in _summed(plan, modules, change).items():
-            totals[name] = totals.get(name, 0) + score**2
+    try:
+        for parameter in parameters:
+            parameter.grad = None
+        for batch in batches:
+            changes.clear()
+            with torch.enable_grad(), space.activate(space.original):  # type: ignore[operator]
+                loss(call(space, batch)).backward()  # type: ignore[no-untyped-call]
+            for name, change in changes.items():
+                totals[name] = totals.get(name, 0) + change**2
+    finally:
+        for handle in handles:
+            handle.remove()
+        for parameter, gradient in zip(parameters, gradients, strict=True):
+            parameter.grad = gradient
     return totals
 
 
@@ -246,7 +270,8 @@ def _activation(
 def input_dim(module: nn.Module) -> int | None:
     """Return the dimension of a layer's weight that its input is contracted with."""
     if isinstance(module, (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)):
-        return 1 if getattr(module, "groups", 1) == 1 else None
+        groups = getattr(module, "groups", 1)  # which may vary
+        return 1 if type(groups) is int and groups == 1 else None
     if type(module).__name__ == "Conv1D":  # of transformers: a linear layer the other way round
         return 0
     return None

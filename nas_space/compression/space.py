@@ -17,6 +17,7 @@ from ..nn import ModelSpace
 from ..nn.freezing import Freezer
 from .adopted import Adopted
 from .analysis import Options, analyse, report
+from .blocks import sort_runs
 from .building import Building
 from .calling import arguments_of
 from .checks import check_inputs, check_network
@@ -25,7 +26,7 @@ from .parts import said
 from .refitting import refit
 from .saving import became, guard_saving, sizes_in_config
 from .sorting import Loss, TensorLayout, sort
-from .symbolic import forgetting_caches
+from .symbolic import forgetting_caches, keeping
 
 __all__ = ["ElasticSpace", "elastic"]
 
@@ -93,6 +94,55 @@ class ElasticSpace(ModelSpace, Adopted):
         True
         """
         sort(self, self._layout_plan, data, by, loss)
+        return self
+
+    def sort_blocks(
+        self,
+        data: Iterable[Any] | None = None,
+        *,
+        by: Literal["end", "influence", "output"] | Callable[[str, nn.Module], float] | None = None,
+    ) -> Self:
+        """Have depths keep the most important blocks, in their order; nothing is moved.
+
+        Parameters
+        ----------
+        data
+            Batches of inputs of the network.
+        by
+            ``'output'``: by how much the output of the network changes without the block, in the
+            mean square.  ``'influence'``: one less the cosine between what goes into a block and
+            what comes out (Men et al., ShortGPT: Layers in Large Language Models are More
+            Redundant Than You Expect, 2024).  ``'end'``: the last ones are left out first, as
+            before any sorting.  Or a function of the path of a block and the block.  By default
+            the output where there are data, and else the end.
+
+        Returns
+        -------
+        ElasticSpace
+            The space itself.
+
+        Raises
+        ------
+        UsageError
+            If the order is not known, or needs data.
+
+        Examples
+        --------
+        >>> class Block(nn.Module):
+        ...     def __init__(self, scale):
+        ...         super().__init__()
+        ...         self.scale, self.layer = scale, nn.Linear(4, 4)
+        ...
+        ...     def forward(self, x):
+        ...         return x + self.scale * self.layer(x)
+        >>> net = nn.Sequential(Block(0.0), Block(1.0), Block(2.0)).eval()
+        >>> x = torch.randn(8, 4)
+        >>> space = elastic(net, x).sort_blocks([x])
+        >>> small = space.freeze(space.original | {"depth": 2})
+        >>> torch.equal(small(x), net(x))
+        True
+        """
+        sort_runs(self, [run for run in self.__dict__["_runs"] if run.is_counted], data, by)
         return self
 
     def refit(
@@ -163,7 +213,7 @@ class ElasticSpace(ModelSpace, Adopted):
 
     def freeze_module(self, freezer: Freezer) -> nn.Module:
         network = super().freeze_module(freezer)
-        for name in ("_original", "_groups", "_plan", "_orders"):
+        for name in ("_original", "_groups", "_plan", "_orders", "_runs"):
             vars(network).pop(name, None)
         if hasattr(network, "save_pretrained") and hasattr(network, "config"):
             changed = became(self, self._layout_plan, freezer.values)
@@ -189,7 +239,8 @@ def elastic(
     inputs: Any,
     *,
     widths: Sequence[float] = (0.5, 0.75, 1.0),
-    depth: bool = True,
+    depth: bool | Literal["any"] = True,
+    kernels: bool | Sequence[int] = False,
     divisor: int = 8,
     fixed: Sequence[str] = (),
     only: Sequence[str] = ("*",),
@@ -213,7 +264,12 @@ def elastic(
     widths
         Which parts of a width are offered; 1.0 always is.
     depth
-        Whether blocks whose output is shaped like their input may be left out.
+        Whether blocks whose output is shaped like their input may be left out: so many of each
+        run of blocks, of which :meth:`ElasticSpace.sort_blocks` says which, or with ``'any'``
+        each by a label of its own.
+    kernels
+        Whether kernels of convolutions may be smaller, around the same middle: all odd sizes from
+        3 on, or which.
     divisor
         Widths are multiples of it, where they are large enough.
     fixed, only
@@ -252,22 +308,30 @@ def elastic(
       (2): Linear(in_features=8, out_features=2, bias=True)
     )
     """
-    options = Options(tuple(widths), depth, divisor, tuple(fixed), tuple(only), outputs, share)
+    sizes = kernels if isinstance(kernels, bool) else tuple(kernels)
+    options = Options(
+        tuple(widths), depth, sizes, divisor, tuple(fixed), tuple(only), outputs, share
+    )
     options.check()
     check_network(net, ElasticSpace)
     check_inputs(net, inputs)
     args, kwargs = arguments_of(inputs)
+    # On the network itself, so that no copy is held beside what is cut while it is tried.
+    with keeping(net), _evaluating(net):
+        _check_runs(net, args, kwargs)
+        found = analyse(net, args, kwargs, options)
     work = net if in_place else _copied(net)
-    with _evaluating(work):
-        _check_runs(work, args, kwargs)
-        found = analyse(work, args, kwargs, options)
     building = Building(work, found, options)
-    groups = report(found, building.labels, building.depths)
+    groups = report(found, building.labels, [*building.depths, *building.kernel_groups()])
     _check_patterns(options, groups)
     building.run(ElasticSpace)
     space = cast(ElasticSpace, work)
     space.__dict__.update(
-        _arguments=((), {}), _original=building.original, _groups=groups, _plan=building.plan()
+        _arguments=((), {}),
+        _original=building.original,
+        _groups=groups,
+        _plan=building.plan(),
+        _runs=building.runs,
     )
     space.refresh()
     return space

@@ -20,6 +20,7 @@ import sympy  # type: ignore[import-untyped]
 import torch
 from torch import Tensor, nn
 from torch._dynamo.source import ConstantSource
+from torch._subclasses import fake_tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx.experimental.symbolic_shapes import DimDynamic, ShapeEnv
 from torch.utils._sympy.functions import FloorDiv, Mod, PythonMod
@@ -35,13 +36,14 @@ __all__ = [
     "follow",
     "forgetting_caches",
     "is_own_code",
+    "keeping",
     "leaves_of",
     "tensors_of",
 ]
 
 Symbol: TypeAlias = Any
 
-_OURS = str(Path(__file__).parent)
+_OURS = str(Path(__file__).parents[1])
 _TORCH = str(Path(torch.__file__).parent)
 
 
@@ -82,7 +84,8 @@ class Where:
     line: str = ""
 
     def __str__(self) -> str:
-        return f"{self.line} in {self.path or 'the network'}" if self.line else self.path
+        module = f"in {self.path or 'the network'}"
+        return f"at {self.line} {module}" if self.line else module
 
 
 @dataclass(frozen=True)
@@ -103,12 +106,15 @@ class Call:
         Of the tuple that it returns, if it does.
     count
         How often it was called.
+    returned
+        The first tensor that it returned last.
     """
 
     inputs: tuple[Any, ...] | None
     outputs: tuple[Any, ...] | None
     length: int | None
     count: int = 1
+    returned: Tensor | None = None
 
 
 @dataclass
@@ -240,10 +246,16 @@ def is_own_code(file: str) -> bool:
 
 
 def where(paths: Mapping[int, str]) -> Where:
-    """The innermost line that is neither torch's nor ours, and the module that runs it."""
+    """The innermost line that is neither torch's nor ours, and the module that runs it.
+
+    There is none where layers of torch are called by others of torch: who called us is no part of
+    the network.
+    """
     frame: Any = sys._getframe(1)
     line = path = None
-    while frame is not None and (line is None or path is None):
+    while (
+        frame is not None and frame.f_code is not follow.__code__ and (line is None or path is None)
+    ):
         file = frame.f_code.co_filename
         if not file.startswith((_OURS, "<")):
             if line is None and is_own_code(file):
@@ -285,17 +297,13 @@ def follow(
     sizes = _Sizes(trace, paths)
     mode = FakeTensorMode(shape_env=sizes, allow_non_fake_inputs=True)
     mode.cache_enabled = False  # to look for what was seen already takes longer with symbols
-    fakes: dict[str, Tensor] = {}
-    for tensor, places in tensors_of(net).values():
-        is_convolution = isinstance(net.get_submodule(places[0][0]), nn.modules.conv._ConvNd)
-        fake = _fake(mode, sizes, tensor, places[0], is_convolution)
-        for path, name in places:
-            fakes[f"{path}.{name}" if path else name] = fake
+    with _quiet():
+        fakes = _fakes(net, mode, sizes)
     given = torch.utils._pytree.tree_map_only(
         Tensor, lambda t: mode.from_tensor(t.detach(), static_shapes=True), (args, dict(kwargs))
     )
     handles: list[Any] = []
-    with _kept(net), forgetting_caches(net), _hashable(), _quiet(), warnings.catch_warnings():
+    with keeping(net), forgetting_caches(net), _hashable(), _quiet(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         for path, module in net.named_modules():
             for name, value in candidates(module):
@@ -319,13 +327,27 @@ def follow(
     return trace
 
 
+def _fakes(net: nn.Module, mode: Any, sizes: _Sizes) -> dict[str, Tensor]:
+    """Return by path what stands for each tensor of a network."""
+    fakes: dict[str, Tensor] = {}
+    for tensor, places in tensors_of(net).values():
+        owner = places[0][0].removesuffix(".parametrizations.weight")
+        is_convolution = isinstance(net.get_submodule(owner), nn.modules.conv._ConvNd)
+        fake = _fake(mode, sizes, tensor, places[0], is_convolution)
+        for path, name in places:
+            fakes[f"{path}.{name}" if path else name] = fake
+    return fakes
+
+
 def _fake(
     mode: Any, sizes: _Sizes, tensor: Tensor, place: tuple[str, str], is_convolution: bool
 ) -> Tensor:
     if not tensor.is_floating_point():
         return mode.from_tensor(tensor.detach(), static_shapes=True)  # type: ignore[no-any-return]
     # Kernels stay numbers: they are varied from the middle, not by what the code asks of sizes.
-    dims = 2 if is_convolution and place[1] == "weight" else tensor.dim()
+    # Norms of weights and the like put other tensors in the place of the weight.
+    is_kernel = is_convolution and place[1].startswith(("weight", "original"))
+    dims = 2 if is_kernel else tensor.dim()
     extents = [
         size if size <= 1 or dim >= dims else sizes.symbol(Origin(*place, dim, size))
         for dim, size in enumerate(tensor.shape)
@@ -336,16 +358,18 @@ def _fake(
 
 def _noting(trace: Trace, path: str) -> Callable[..., None]:
     def hook(_: nn.Module, args: Any, kwargs: Any, result: Any) -> None:
+        out = result[0] if isinstance(result, (tuple, list)) and result else result
         known = trace.calls.get(path)
         if known is not None:
             known.count += 1
+            known.returned = out if isinstance(out, Tensor) else None
             return
         first = next((a for a in (*args, *kwargs.values()) if isinstance(a, Tensor)), None)
-        out = result[0] if isinstance(result, (tuple, list)) and result else result
         trace.calls[path] = Call(
             None if first is None else (*expressions(first.shape), first.dtype),
             (*expressions(out.shape), out.dtype) if isinstance(out, Tensor) else None,
             len(result) if isinstance(result, (tuple, list)) else None,
+            returned=out if isinstance(out, Tensor) else None,
         )
 
     return hook
@@ -369,14 +393,18 @@ _REGISTERED = tuple(name for name, value in vars(nn.Module()).items() if isinsta
 
 
 @contextmanager
-def _kept(net: nn.Module) -> Iterator[None]:
-    """A context after which all modules hold what they held before."""
+def keeping(net: nn.Module) -> Iterator[None]:
+    """A context after which all modules hold what they held before, with the same values.
+
+    Of parameters no forward changes any, of buffers some do.
+    """
     held = [
         # With what torch keeps in dictionaries: tensors, modules, and hooks, which libraries add
         # when a network first runs.
         (m, dict(vars(m)), {k: dict(vars(m)[k]) for k in _REGISTERED if k in vars(m)})
         for m in net.modules()
     ]
+    values = [(b, b.detach().clone(), b._version) for b in net.buffers()]
     try:
         yield
     finally:
@@ -386,6 +414,10 @@ def _kept(net: nn.Module) -> Iterator[None]:
                 state[kind].update(tensors)
             vars(module).clear()
             vars(module).update(state)
+        for buffer, value, version in values:
+            if buffer._version != version:
+                with torch.no_grad():
+                    buffer.copy_(value)
 
 
 @contextmanager
@@ -423,13 +455,16 @@ def _caches(kind: type) -> Iterator[Any]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """A context without what torch tells of every symbol, with the stack, to whoever listens."""
-    logger = logging.getLogger("torch.__trace")
-    was, logger.disabled = logger.disabled, True
+    """A context without what torch tells of every symbol, and of kernels that take none."""
+    loggers = [logging.getLogger(name) for name in ("torch.__trace", fake_tensor.__name__)]
+    were = [logger.disabled for logger in loggers]
     try:
+        for logger in loggers:
+            logger.disabled = True
         yield
     finally:
-        logger.disabled = was
+        for logger, was in zip(loggers, were, strict=True):
+            logger.disabled = was
 
 
 @contextmanager

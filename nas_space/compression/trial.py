@@ -1,8 +1,14 @@
-"""Cut the network for real, run it, and hold what meets in it to what met in the original."""
+"""Cut the network for real, run it, and hold it to the original: in what meets, and in numbers.
+
+What meets says nothing of code that treats channels by their places, such as a constant that is
+made of ``torch.arange``.  So channels are also put in another order, which must change nothing,
+and where no normalisation stands between, a cut must give what silencing the same channels does.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
@@ -13,11 +19,14 @@ from torch import Tensor, nn
 from .depth import OptionalBlocks
 from .equations import Solution
 from .identity import Identities, Misplaced
+from .kernels import Kernel, shrunk, silent
 from .layouts import Layout, indices
 from .polynomials import Polynomial
 from .symbolic import Trace, forgetting_caches, leaves_of, tensors_of
 
-__all__ = ["Trial"]
+__all__ = ["BY_PLACE", "Trial"]
+
+BY_PLACE = "what the code does to channels depends on their places"
 
 
 class Trial:
@@ -56,19 +65,35 @@ class Trial:
             else:
                 self.axes.setdefault(ids[origin.path, origin.name], {})[origin.dim] = size
         self.identities: Identities | None = None
+        self.returned: list[Tensor] = []
+        self.is_random = False
+        self.normalised: set[str] = set()
+        """Variables whose elements are more than added up: to silence one is not to cut it."""
 
-    def record(self) -> list[tuple[int, ...]]:
-        """Run the original; return the shapes of what it returns."""
+    def record(self) -> None:
+        """Run the original, and keep what it returns."""
         followed = {self.tensors[key][0]: list(axes) for key, axes in self.axes.items()}
         self.identities = Identities(followed)
         with self.identities.recording():
-            shapes = self._run({})
+            self.returned = self._run({})
+        self.is_random = not _alike(self._run({}, seed=1), self.returned)
+        self.normalised = self._owners(self.identities.normalised)
         if self.is_partial:  # whose parts keep the sizes that they return
-            self.outputs = [list(map(Polynomial.constant, shape)) for shape in shapes]
-        return shapes
+            self.outputs = [list(map(Polynomial.constant, leaf.shape)) for leaf in self.returned]
 
     def lost(self) -> dict[str, set[str]]:
         """For functions whose effect on channels is not known, the variables of these."""
+        assert self.identities is not None
+        return {name: self._owners(numbers) for name, numbers in self.identities.lost.items()}
+
+    def _owners(self, numbers: Iterable[int]) -> set[str]:
+        assert self.identities is not None
+        roots = self.identities.roots()
+        members = self._members()
+        return set().union(*(members.get(int(roots[n]), set()) for n in numbers if n >= 0))
+
+    def _members(self) -> dict[int, set[str]]:
+        """By class of elements, the variables that they are of."""
         assert self.identities is not None
         owners: dict[int, frozenset[str]] = {}
         for (key, dim), start in self.identities.starts.items():
@@ -79,10 +104,7 @@ class Trial:
         members: dict[int, set[str]] = {}
         for number, names in owners.items():
             members.setdefault(int(roots[number]), set()).update(names)
-        return {
-            function: set().union(*(members.get(int(roots[n]), set()) for n in numbers if n >= 0))
-            for function, numbers in self.identities.lost.items()
-        }
+        return members
 
     def attempt(
         self,
@@ -110,7 +132,7 @@ class Trial:
         Raises
         ------
         Misplaced
-            If channels meet that never met before.
+            If channels meet that never met before, or numbers come out as they should not.
         Exception
             Whatever the code of the network raises.
         """
@@ -119,10 +141,74 @@ class Trial:
         blocks = without or {}
         check: Any = nullcontext() if blocks else self.identities.checking()
         with self._attributes(full), self._without(blocks, runs), check:
-            shapes = self._run(self._cut(values, layouts, orders or {}))
+            returned = self._run(self._cut(values, layouts, orders or {}))
+        shapes = [tuple(leaf.shape) for leaf in returned]
         expected = [tuple(size.evaluate(full) for size in shape) for shape in self.outputs]
         if shapes != expected:
             raise Misplaced(f"returns {shapes} instead of {expected}")
+        if blocks or self.is_random:
+            return
+        if not all(
+            size in layouts or size.names.isdisjoint({*values, *(orders or {})})
+            for shape in self.outputs
+            for size in shape
+        ):
+            return  # an output is laid out in a way that no tensor is
+        if orders and not _alike(returned, self._taken(self.returned, {}, layouts, orders)):
+            raise Misplaced(BY_PLACE)
+        if values and self.normalised.isdisjoint(values):
+            silent = self._taken(self._run(self._silenced(values, layouts)), values, layouts, {})
+            if not _alike(returned, silent):
+                raise Misplaced("it is not the network in which the same channels are silent")
+
+    def attempt_kernels(self, kernels: Sequence[Kernel]) -> None:
+        """Run the network with smaller kernels; as :meth:`attempt`."""
+        with shrunk(self.net, kernels) as weights:
+            returned = self._run(weights)
+        silenced = self._run(silent(self.net, kernels))
+        if [leaf.shape for leaf in returned] != [leaf.shape for leaf in silenced]:
+            raise Misplaced("it returns tensors of other sizes")
+        if not self.is_random and not _alike(returned, silenced):
+            raise Misplaced("it is not the network in which the outer taps are zero")
+
+    def _silenced(
+        self, values: Mapping[str, int], layouts: Mapping[Polynomial, Layout]
+    ) -> dict[str, Tensor]:
+        """Parameters in which what would be cut away is zero."""
+        found: dict[str, Tensor] = {}
+        for key, axes in self.axes.items():
+            tensor, places = self.tensors[key]
+            if not isinstance(tensor, nn.Parameter):
+                continue
+            silent = tensor.detach()
+            for dim, size in axes.items():
+                if size.names.isdisjoint(values):
+                    continue
+                kept, whole = indices(layouts[size], values, self.sizes)
+                mask = torch.zeros(whole, dtype=tensor.dtype, device=tensor.device)
+                mask[torch.from_numpy(kept).to(tensor.device)] = 1
+                silent = silent * mask.view(-1, *(1,) * (tensor.dim() - dim - 1))
+            if silent is not tensor:
+                found |= {(f"{path}.{name}" if path else name): silent for path, name in places}
+        return found
+
+    def _taken(
+        self,
+        leaves: Sequence[Tensor],
+        values: Mapping[str, int],
+        layouts: Mapping[Polynomial, Layout],
+        orders: Mapping[str, Any],
+    ) -> list[Tensor]:
+        """What a network returns, with the same elements that a cut would leave, in its order."""
+        found = []
+        for leaf, shape in zip(leaves, self.outputs, strict=True):
+            part = leaf
+            for dim, size in enumerate(shape):
+                if not size.names.isdisjoint({*values, *orders}):
+                    kept, _ = indices(layouts[size], values, self.sizes, orders)
+                    part = _taken(part, dim, kept)
+            found.append(part)
+        return found
 
     def _cut(
         self,
@@ -145,13 +231,14 @@ class Trial:
                     found[f"{path}.{name}" if path else name] = cut
         return found
 
-    def _run(self, tensors: Mapping[str, Tensor]) -> list[tuple[int, ...]]:
+    def _run(self, tensors: Mapping[str, Tensor], seed: int = 0) -> list[Tensor]:
         with torch.no_grad(), forgetting_caches(self.net), torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(seed)
             if tensors:
                 result = torch.func.functional_call(self.net, dict(tensors), self.args, self.kwargs)
             else:
                 result = self.net(*self.args, **self.kwargs)
-        return [tuple(leaf.shape) for leaf in leaves_of(result)]
+        return leaves_of(result)
 
     @contextmanager
     def _attributes(self, values: Mapping[str, int]) -> Iterator[None]:
@@ -197,6 +284,22 @@ class Trial:
             for container, children in held:
                 container._modules.clear()
                 container._modules.update(children)
+
+
+def _alike(ours: Sequence[Tensor], theirs: Sequence[Tensor]) -> bool:
+    """Whether two lists of tensors differ by rounding only, as far as they are finite."""
+    for one, other in zip(ours, theirs, strict=True):
+        if one.shape != other.shape:
+            return False
+        if not one.is_floating_point() or not one.numel():
+            continue
+        largest = float(other.abs().max())
+        if not math.isfinite(largest):
+            continue  # such as a weight that is divided by its norm, which silence makes zero
+        error = float((one - other).abs().max())
+        if not error <= torch.finfo(one.dtype).eps ** 0.4 * largest:
+            return False
+    return True
 
 
 def _taken(tensor: Tensor, dim: int, kept: Any) -> Tensor:

@@ -90,7 +90,7 @@ class label_scope:  # noqa: N801 - called like a function
             raise LabelError(
                 f"the label scope {self._name!r} has no full name before it is entered"
             )
-        return "/".join(self._path)
+        return label(self._path)
 
     def __enter__(self) -> label_scope:
         if self._path is None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext
 from itertools import islice
 from typing import Any, ClassVar, TypeVar
 
@@ -92,6 +93,11 @@ class Activation:
     def whole(self, run: Callable[..., Any], args: Any, kwargs: Any) -> Any:
         """Return the output of a whole space, or of one that is a part of another."""
         return run(*args, **kwargs)
+
+    def given(self, condition: Any) -> AbstractContextManager[None]:
+        """Enter a context in which a condition holds, as it does in every architecture."""
+        del condition  # where there is one architecture, nothing follows
+        return nullcontext()
 
     def for_recomputation(self, *, reentrant: bool) -> Activation:
         """Return what is entered to run a part of the forward again, for its gradients.

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import nn
 from torch.nn.utils import parametrize
 
-from ..errors import ExpressionError
+from ..errors import ExpressionError, SpaceError
 from ..mutable import Constraint, Mutable, Values
 from ..mutable.containers import frozen
 from ..mutable.node import Node
@@ -198,6 +198,16 @@ class MutableModule(Mutable, nn.Module, metaclass=Constructing):
         state: Any = kind.__getstate__(self)
         new.__setstate__(copy.deepcopy(state, memo))  # type: ignore[no-untyped-call]
         return new
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        if parametrize.is_parametrized(self):
+            plain, added = type(self).__bases__[0].__name__, cast(Any, self).parametrizations
+            raise SpaceError(
+                f"a {plain} with parametrizations of {', '.join(added)} cannot be pickled, as "
+                "torch has it; keep state_dict() and build the space anew, or take them off first: "
+                "torch.nn.utils.parametrize.remove_parametrizations(layer, name)"
+            )
+        return super().__reduce_ex__(protocol)
 
     # Mutable comes first among the bases, but a module prints as torch's modules do.
     extra_repr = nn.Module.extra_repr

@@ -6,7 +6,9 @@ general mechanism here holds one instance for each distinct tuple of arguments.
 
 from __future__ import annotations
 
+import functools
 import inspect
+import operator
 from collections.abc import Iterable, Mapping
 from functools import cache
 from types import MappingProxyType
@@ -186,18 +188,16 @@ class ParametrizedModule(MutableModule):
         wanted = [e for value in arguments.values() for e in expressions_in(value)]
         combinations = []
         instances = nn.ModuleList()
-        for combination in self._combinations_of(wanted):
+        found = self._combinations_of(wanted)
+        for combination in found:
             values = dict(zip(wanted, combination, strict=True)).__getitem__
-            plain = {name: evaluated(value, values) for name, value in arguments.items()}
-            try:
+            if is_allowed(wanted, values):
+                plain = {name: evaluated(value, values) for name, value in arguments.items()}
                 instances.append((self.wraps or type(self))(**plain))
-            except Exception:
-                if is_allowed(wanted, values):
-                    raise
-            else:
                 combinations.append(combination)
         self._modules["instances"] = instances
-        self.__dict__["_instances"] = _Instances(wanted, combinations)
+        whole = len(combinations) == len(found)
+        self.__dict__["_instances"] = _Instances(wanted, combinations, whole)
         # An attribute of the object: torch calls it instead of the forward of the class,
         # which is written for an instance.
         self.__dict__["forward"] = _Dispatch(self)
@@ -261,10 +261,7 @@ class ParametrizedModule(MutableModule):
         for combination, instance in zip(known.combinations, self.instances, strict=True):
             inner = survey(instance)
             if inner is not None:
-                pairs = list(zip(known.wanted, combination, strict=True))
-                here = pairs[0][0] == pairs[0][1]
-                for expression, value in pairs[1:]:
-                    here = here & (expression == value)
+                here = _all_equal(known.wanted, combination)
                 parts.append(MutableExpression.condition(here, inner, None))
         return side_by_side(parts)
 
@@ -281,10 +278,27 @@ class ParametrizedModule(MutableModule):
 
 
 class _Instances:
-    """For which values of which expressions there are instances, and where."""
+    """For which values of which expressions there are instances, and where.
 
-    def __init__(self, wanted: list[Any], combinations: list[tuple[Any, ...]]) -> None:
+    Parameters
+    ----------
+    wanted
+        The expressions.
+    combinations
+        Their values.
+    whole
+        Whether they have no others, which constraints forbid.
+    """
+
+    def __init__(self, wanted: list[Any], combinations: list[tuple[Any, ...]], whole: bool) -> None:
         self.wanted = wanted
+        self.exists = (
+            True
+            if whole
+            else functools.reduce(
+                operator.or_, [_all_equal(wanted, c) for c in combinations], False
+            )
+        )
         self.choice = apply("tuple", *wanted)
         self.combinations = combinations
         self.places = {key_of(combination): i for i, combination in enumerate(combinations)}
@@ -297,11 +311,19 @@ class _Dispatch:
         self.owner = owner
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        owner = self.owner
-        return required(owner).mix(
-            owner.__dict__["_instances"].choice,
-            lambda combination: owner.instance_for(combination)(*args, **kwargs),
-        )
+        owner, activation = self.owner, required(self.owner)
+        instances: _Instances = owner.__dict__["_instances"]
+        with activation.given(instances.exists):
+            return activation.mix(
+                instances.choice,
+                lambda combination: owner.instance_for(combination)(*args, **kwargs),
+            )
+
+
+def _all_equal(expressions: list[Any], values: tuple[Any, ...]) -> Any:
+    """Return whether some expressions have some values."""
+    pairs = zip(expressions, values, strict=True)
+    return functools.reduce(operator.and_, [expression == value for expression, value in pairs])
 
 
 def _refuse_hidden(cls: type, value: Any) -> None:

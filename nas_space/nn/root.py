@@ -28,6 +28,7 @@ from ..mutable.node import Leaf, Node, leaves
 from ..tables.coverage import check_constraint
 from ..tables.feasibility import check_feasible
 from ..tables.model import root_of
+from .blueprint import defaults_of
 from .construction import inside_space, slim
 from .freezing import freezes_itself
 from .initial_weights import built
@@ -233,7 +234,7 @@ for {'first': 16, 'second': 8}
         # What nothing else has set: a user's own ``args`` comes first.
         if name == "args" and "_arguments" in self.__dict__:
             args, kwargs = self.__dict__["_arguments"]
-            return bound_arguments(type(self), args, kwargs)
+            return {**defaults_of(type(self)), **bound_arguments(type(self), args, kwargs)}
         return super().__getattr__(name)
 
     def _locate(self, error: SampleValidationError, sample: Mapping[str, Any]) -> None:

@@ -14,6 +14,7 @@ from ..errors import SpaceError
 from ..mutable.node import key_of
 from ..nn.reparametrized import Computing
 from ..nn.structure import ATOMS
+from .known_values import KnownValues, RealResult
 from .operator_calls import OperatorCall, OperatorRecorder
 from .plain_layers import forward_with, plain_forward
 from .tensors import flatten, unflatten
@@ -45,6 +46,8 @@ class Execution:
     moved
         Arguments that lie in other memory after the call: in that of another argument, or, where
         it is ``None``, in memory of their own.
+    written
+        Arguments whose values the call has changed.
     operators, peak
         As of :class:`~.operator_calls.OperatorRecorder`.
     kept_arguments, kept_leaves, extra
@@ -56,7 +59,7 @@ class Execution:
 
     __slots__ = (
         "call", "changed", "error", "extra", "kept_arguments", "kept_leaves", "leaves", "moved",
-        "operators", "origins", "peak", "same", "spec", "tracked", "views",
+        "operators", "origins", "peak", "same", "spec", "tracked", "views", "written",
     )  # fmt: skip
 
     def __init__(self, call: tuple[Callable[..., Any], Any, list[Any]]) -> None:
@@ -69,6 +72,7 @@ class Execution:
         self.changed: dict[int, torch.Tensor] = {}
         self.tracked: frozenset[int] = frozenset()
         self.moved: dict[int, int | None] = {}
+        self.written: frozenset[int] = frozenset()
         self.operators: tuple[OperatorCall, ...] = ()
         self.peak = 0
         self.kept_arguments: frozenset[int] = frozenset()
@@ -104,17 +108,19 @@ class Executor:
         self._known: dict[int, tuple[Any, torch.Tensor]] = {}
         self._executions: dict[Any, Execution] = {}
         self._forms: dict[Any, torch.Tensor] = {}
+        self.values = KnownValues()
 
     # -- tensors --------------------------------------------------------------------------------
 
-    def interned(self, tensor: torch.Tensor) -> torch.Tensor:
-        """Return the one meta tensor like this one."""
-        found = self._known.get(id(tensor))
+    def interned(self, tensor: torch.Tensor, value: Any = None) -> torch.Tensor:
+        """Return the one meta tensor like this one, with the same values where these are known."""
+        known = self.values.key(value)
+        found = self._known.get(id(tensor)) if known is None else None
         if found is not None:
             return found[1]
         parameter = isinstance(tensor, nn.Parameter)
         grad = tensor.requires_grad and (parameter or self.training)
-        key = (tensor.shape, _strides(tensor), tensor.dtype, grad, parameter)
+        key = (tensor.shape, _strides(tensor), tensor.dtype, grad, parameter, known)
         made = self._interned.get(key)
         if made is None:
             made = torch.empty_strided(
@@ -126,7 +132,13 @@ class Executor:
                 made.requires_grad_()
             self._interned[key] = made
             self._known[id(made)] = (made, made)
+            if known is not None:
+                self.values.add(made, value.detach().cpu())
         return made
+
+    def forgotten(self, tensor: torch.Tensor) -> torch.Tensor:
+        """Return the one meta tensor like this one of which no values are known."""
+        return tensor if self.values.of(tensor) is None else self.interned(self._fresh(tensor))
 
     def tracked(self, tensor: torch.Tensor) -> torch.Tensor:
         """Return the one meta tensor like this one that autograd follows."""
@@ -223,8 +235,13 @@ class Executor:
                 found: list[Any] = []
                 execution.spec = flatten(result, found, use_up=True)
         except Exception as error:  # noqa: BLE001 - whatever torch or an operator raises
-            execution.error = error.with_traceback(None)
+            real = self.values.call(function, spec, leaves)
+            if real is None:
+                execution.error = error.with_traceback(None)
+            else:
+                self._take(real, execution)
             return execution
+        real = self.values.call(function, spec, leaves)
         execution.operators, execution.peak = tuple(recorder.calls), recorder.peak
         places = {id(value): place for place, value in enumerate(given) if _tensor(value)}
         execution.same = [places.get(id(leaf)) if _tensor(leaf) else None for leaf in found]
@@ -233,11 +250,15 @@ class Executor:
         ]
         if self.training:
             self._sort_out(saved, owners, own, found, execution)
-        execution.leaves = [self.interned(leaf) if _tensor(leaf) else leaf for leaf in found]
+        values = real.leaves if real and len(real.leaves) == len(found) else [None] * len(found)
+        execution.leaves = [
+            self.interned(leaf, value) if _tensor(leaf) else leaf
+            for leaf, value in zip(found, values, strict=True)
+        ]
         execution.views = frozenset(
             place for place, leaf in enumerate(found) if _tensor(leaf) and leaf._is_view()
         )
-        self._compare(given, before, owners, execution)
+        self._compare(given, before, owners, execution, real)
         del storages
         again: list[Any] = []
         flatten((args, kwargs), again)
@@ -254,21 +275,43 @@ class Executor:
         before: list[_State | None],
         owners: dict[int, int],
         execution: Execution,
+        real: RealResult | None,
     ) -> None:
         """What the call has changed in its arguments."""
         tracked = []
+        written = []
         for place, (tensor, old) in enumerate(zip(given, before, strict=True)):
             if old is None or (new := _state(tensor)) == old:
                 continue
-            if new.form != old.form or (self.training and new.grad != old.grad):
-                execution.changed[place] = self.interned(tensor)
+            if new.version != old.version:
+                written.append(place)
+            value = real.arguments[place] if real else None
+            knew = self.values.of(execution.call[2][place]) is not None
+            if (
+                new.form != old.form
+                or (self.training and new.grad != old.grad)
+                or (new.version != old.version and (knew or value is not None))
+            ):
+                execution.changed[place] = self.interned(tensor, value)
                 if new.grad and not old.grad and new.version != old.version:
                     tracked.append(place)
             if new.storage != old.storage:
                 execution.moved[place] = owners.get(new.storage)
             elif new.size != old.size:
                 execution.moved[place] = None
-        execution.tracked = frozenset(tracked)
+        execution.tracked, execution.written = frozenset(tracked), frozenset(written)
+
+    def _take(self, real: RealResult, execution: Execution) -> None:
+        """Take over what only values tell, such as a number, or how many elements are chosen."""
+        execution.spec = real.spec
+        execution.leaves = [
+            self.interned(leaf.to("meta"), leaf) if _tensor(leaf) else leaf for leaf in real.leaves
+        ]
+        execution.same = execution.origins = [None] * len(real.leaves)
+        for place, value in enumerate(real.arguments):
+            if _tensor(value) and value._version:
+                execution.changed[place] = self.interned(value.to("meta"), value)
+                execution.written |= {place}
 
     def _without_data(self, tensor: torch.Tensor) -> torch.Tensor:
         """A tensor of the same form for costs to look at, whatever it is one of."""

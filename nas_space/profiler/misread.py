@@ -41,7 +41,7 @@ def read_otherwise(
     space
         The space.
     calls
-        The calls of functions in its forward.
+        The calls of functions in its forward, as far as they are given what differs.
     args, kwargs
         What it was followed on: meta tensors.
     """
@@ -49,7 +49,7 @@ def read_otherwise(
         isinstance(module, ElasticModule) for module in space.modules()
     ):
         return []
-    if not any(map(_moves_what_differs, calls)):
+    if not any(map(_moves, calls)):
         return []
     from ..nn.decisions.misread import misread_as_far_as_it_runs  # loads all of mixtures
 
@@ -60,11 +60,11 @@ def read_otherwise(
         return []
 
 
-def _moves_what_differs(call: FunctionCall) -> bool:
-    executions = call.executions.values
-    if len(executions) < 2:
-        return False
-    return not _MOVING.isdisjoint(name_of(executions[0].call[0]).split("."))
+def _moves(call: FunctionCall) -> bool:
+    return any(
+        not _MOVING.isdisjoint(name_of(execution.call[0]).split("."))
+        for execution in call.executions.values[:1]
+    )
 
 
 def _on_meta(space: nn.Module) -> nn.Module:

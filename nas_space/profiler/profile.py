@@ -16,6 +16,7 @@ from ..mutable import Mutable
 from ..mutable.piecewise import Piecewise
 from ..tables import Restricted
 from .failures import check
+from .known_values import is_constant
 from .misread import read_otherwise
 from .recorder import Recorder
 from .trace import FunctionCall, ModuleCall
@@ -36,9 +37,10 @@ class Inputs:
     input_shape
         The shape of one sample, without the batch: ``(3, 224, 224)``.
     inputs
-        Instead: tensors, with the batch, of which only shape and type count.  A tensor; a
-        dictionary of named arguments; a tuple of arguments, or one that ends with a dictionary of
-        named ones.  (An argument that is a dictionary is given in a tuple of its own.)
+        Instead: tensors, with the batch, of which shape and type count; of whole numbers and
+        truth values also the values, where the forward looks at them.  A tensor; a dictionary of
+        named arguments; a tuple of arguments, or one that ends with a dictionary of named ones.
+        (An argument that is a dictionary is given in a tuple of its own.)
     dtype
         The type of a sample given by its shape.
     batch_size
@@ -59,8 +61,20 @@ class Inputs:
             arguments, self.kwargs = (), dict(inputs)
         elif len(arguments) > 1 and isinstance(arguments[-1], dict):
             arguments, self.kwargs = arguments[:-1], arguments[-1]
-        self.args = torch.utils._pytree.tree_map_only(torch.Tensor, _meta, arguments)
-        self.kwargs = torch.utils._pytree.tree_map_only(torch.Tensor, _meta, self.kwargs)
+        self.values: dict[int, torch.Tensor] = {}
+        self.args = torch.utils._pytree.tree_map_only(torch.Tensor, self._meta, arguments)
+        self.kwargs = torch.utils._pytree.tree_map_only(torch.Tensor, self._meta, self.kwargs)
+
+    def _meta(self, tensor: torch.Tensor) -> torch.Tensor:
+        made = torch.empty_like(tensor, device="meta")
+        if is_constant(tensor):
+            self.values[id(made)] = tensor.detach().cpu().clone()
+        return made
+
+    @property
+    def key(self) -> Any:
+        """What tells inputs apart on which a space may do something else."""
+        return str(self), tuple(value.numpy().tobytes() for value in self.values.values())
 
     def __str__(self) -> str:
         """In words, for error messages."""
@@ -70,10 +84,6 @@ class Inputs:
             for item in given
         ]
         return f"inputs {', '.join(shapes)}"
-
-
-def _meta(tensor: torch.Tensor) -> torch.Tensor:
-    return torch.empty_like(tensor, device="meta")
 
 
 def _checked_shape(input_shape: Any, batch_size: int) -> tuple[int, ...]:
@@ -130,14 +140,14 @@ class Profile:
 
     def __init__(self, space: nn.Module, inputs: Inputs, training: bool = False) -> None:
         recorder = Recorder(space, training)
-        recorder.record(inputs.args, inputs.kwargs)
+        recorder.record(inputs.args, inputs.kwargs, inputs.values)
         if recorder.failures:
             check(space, recorder.failures, str(inputs), recorder.dead)
         self.root: ModuleCall = recorder.root
         self.live = recorder.inputs
         self.inputs = inputs
-        calls = (call for _, call in self.function_calls())
-        self.misread = read_otherwise(space, calls, inputs.args, inputs.kwargs)
+        differing = (call for _, call in self.function_calls() if len(call.executions.values) > 1)
+        self.misread = read_otherwise(space, differing, inputs.args, inputs.kwargs)
         self._space = weakref.ref(space)
         self._modules = [(weakref.ref(m), _shapes(m)) for m in space.modules()]
 
@@ -271,7 +281,7 @@ def profile(
     """
     space = module_of(space)
     given = Inputs(input_shape, inputs, dtype, batch_size)
-    key = (str(given), training)
+    key = (given.key, training)
     known = _PROFILES.setdefault(space, {})
     found = known.get(key)
     if found is None or not found.is_of(space):

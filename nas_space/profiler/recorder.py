@@ -9,7 +9,8 @@ ours.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Sequence
+import weakref
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, NoReturn
 
@@ -23,7 +24,7 @@ from ..mutable.factors import Factor
 from ..mutable.node import key_of
 from ..mutable.piecewise import NOWHERE, Piecewise, joint, merged
 from ..nn.structure import Survey
-from .claims import Claim, Memory, MemoryUse
+from .claims import Claim, Memory, MemoryUse, Share
 from .execution import Execution, Executor
 from .explore import Dead, Explorer, Refusal
 from .plain_layers import PlainLayers, computed_tensors, forward_with, plain_forward
@@ -66,11 +67,23 @@ class Recorder(Explorer):
         self.mode = _Mode(self)
         self._plain_layers = PlainLayers()
         self._opaque: dict[int, Any] = {}
+        self._with_values: list[weakref.ref[VaryingTensor]] = []
         self.dead = False
         self._finished = False
 
-    def record(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        """Run the space on tensors of which only shape and type are looked at."""
+    def record(
+        self,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        values: Mapping[int, torch.Tensor] | None = None,
+    ) -> None:
+        """Run the space on tensors of which only shape and type are looked at.
+
+        Parameters
+        ----------
+        values
+            By identity of a tensor among the arguments, the values that code may look at.
+        """
         twin = Twins(self, self.space)[id(self.space)]
         twin.train(self.training)
         leaves: list[Any] = []
@@ -81,7 +94,11 @@ class Recorder(Explorer):
                     f"a {type(leaf).__name__} can be gone through once, but the forward runs again "
                     "where architectures differ; give a list of what it gives"
                 )
-        given = [self._input(leaf) if isinstance(leaf, torch.Tensor) else leaf for leaf in leaves]
+        known = values or {}
+        given = [
+            self._input(leaf, known.get(id(leaf))) if isinstance(leaf, torch.Tensor) else leaf
+            for leaf in leaves
+        ]
         self.inputs = self.memory.claims()
 
         def run() -> None:
@@ -99,12 +116,22 @@ class Recorder(Explorer):
         calls = [call for call in self.root.calls if isinstance(call, ModuleCall)]
         self.root = calls[0] if len(calls) == 1 else self.root
 
-    def _input(self, tensor: torch.Tensor) -> VaryingTensor:
-        meta = self.executor.interned(tensor.detach())
+    def _input(self, tensor: torch.Tensor, value: torch.Tensor | None) -> VaryingTensor:
+        meta = self.executor.interned(tensor.detach(), value)
         size = Factor.constant(meta.untyped_storage().nbytes())
-        return VaryingTensor.make(
-            self, Piecewise.constant(meta), (self.memory.hold(self.context, size),)
-        )
+        return self._made(Piecewise.constant(meta), (self.memory.hold(self.context, size),))
+
+    def _made(
+        self, pieces: Piecewise, shares: tuple[Share, ...], views: Any = None
+    ) -> VaryingTensor:
+        tensor = VaryingTensor.make(self, pieces, shares, views)
+        self._watch(tensor)
+        return tensor
+
+    def _watch(self, tensor: VaryingTensor) -> None:
+        """Remember a tensor of which values are known: what lies in its memory may be written."""
+        if any(self.executor.values.of(value) is not None for value in tensor.pieces.values):
+            self._with_values.append(weakref.ref(tensor))
 
     def shadow(self, tensor: torch.Tensor) -> torch.Tensor:
         """Return the meta tensor for one that lives on, such as a parameter."""
@@ -311,7 +338,7 @@ class Recorder(Explorer):
             origins = [execution.origins[place] for execution in executions.values]
             shares = self.memory.shares(self.context, executions, values, origins, leaves)
             views = self._views(place, executions, leaves)
-            return VaryingTensor.make(self, pieces.map(_itself), shares, views)
+            return self._made(pieces.map(_itself), shares, views)
         if any(tensors):
             self._check_same(pieces, tensors)
         return self._plain_or_number(pieces)
@@ -381,6 +408,9 @@ class Recorder(Explorer):
         """Take over what calls have changed in their arguments, such as a shape."""
         executions = call.executions
         all_of_it = [place for e in executions.values for place in (*e.changed, *e.moved)]
+        for place in dict.fromkeys(p for e in executions.values for p in e.written):
+            if type(leaves[place]) is VaryingTensor:
+                self._forget(leaves[place])
         for place in dict.fromkeys(all_of_it):
             tensor = leaves[place]
             if type(tensor) is not VaryingTensor:
@@ -390,6 +420,7 @@ class Recorder(Explorer):
                 )
             values = [e.changed.get(place, e.call[2][place]) for e in executions.values]
             self._update(tensor, Piecewise(executions.places, values).map(_itself))
+            self._watch(tensor)
             if any(place in execution.moved for execution in executions.values):
                 self._move(tensor, place, executions, leaves)
             tracked = [place in execution.tracked for execution in executions.values]
@@ -398,6 +429,15 @@ class Recorder(Explorer):
                 for view in [view() for view in tensor.views]:
                     if view is not None and view is not tensor:
                         self._update(view, view.pieces.map(self.executor.tracked), here)
+
+    def _forget(self, tensor: VaryingTensor) -> None:
+        """Forget the values of what lies in the memory of a tensor that was written to."""
+        memory = {id(share.claim[0]) for share in tensor.shares}
+        for other in [reference() for reference in self._with_values]:
+            if other is None or other is tensor:
+                continue
+            if any(id(share.claim[0]) in memory for share in other.shares):
+                other.pieces = other.pieces.map(self.executor.forgotten)
 
     def _update(self, tensor: VaryingTensor, new: Piecewise, *conditions: Factor) -> None:
         """Make a tensor something else, for the architectures of the context, or some of them."""
@@ -444,7 +484,7 @@ class Recorder(Explorer):
                 if type(leaf) is VaryingTensor
                 for share in leaf.shares
             ]
-            return VaryingTensor.make(self, merged(list(parts)), tuple(shares))
+            return self._made(merged(list(parts)), tuple(shares))
         if type(first) is VaryingNumber or type(first) in (int, float):
             parts = zip(conditions, map(self._inner, column), strict=True)
             return self._number(merged(list(parts), key_of))

@@ -15,6 +15,8 @@ from ..mutable import Mutable, Sample
 from ..mutable.node import Node, leaves
 from ..nn import LayerChoice, MutableModule, Repeat
 from ..profiler import ModuleCost, profile
+from ..profiler.misread import read_otherwise
+from ..profiler.profile import Profile
 from ..tables import Restricted
 
 if TYPE_CHECKING:
@@ -76,6 +78,10 @@ class Explanation:
         The labels that it does not need.
     parts
         The network itself and the modules in it, each before those in it.
+    misread
+        A sentence for layers of the space that read a concatenation in another order than their
+        width says, so that architectures share weights of channels that have nothing to do with
+        each other; see :func:`nas_space.nn.decisions.misread`.
     """
 
     space: str
@@ -83,6 +89,7 @@ class Explanation:
     arch: Sample
     inactive: list[str]
     parts: list[ExplainedModule]
+    misread: list[str]
 
     @property
     def macs(self) -> int:
@@ -122,7 +129,7 @@ class Explanation:
         """Return the same as a table of Rich."""
         from rich.table import Table
 
-        left = f"not used: {', '.join(self.inactive)}" if self.inactive else None
+        left = "\n".join(self._notes()) or None
         table = Table(title=f"{self.space} {self.arch_id}", caption=left, box=None)
         for name in ("module", "class", "decided by", "shapes"):
             table.add_column(name, overflow="fold")
@@ -148,8 +155,11 @@ class Explanation:
             ).rstrip()
             for row in rows
         ]
-        left = [f"not used: {', '.join(self.inactive)}"] if self.inactive else []
-        return "\n".join([f"{self.space} {self.arch_id}", *lines, *left])
+        return "\n".join([f"{self.space} {self.arch_id}", *lines, *self._notes()])
+
+    def _notes(self) -> list[str]:
+        unused = [f"not used: {', '.join(self.inactive)}"] if self.inactive else []
+        return unused + self.misread
 
     def picture(self, path: str | os.PathLike[str], depth: int = 2) -> None:
         """Draw the modules that cost something: a bar for each, as long as its multiply-adds.
@@ -234,7 +244,8 @@ def explain(
     shape = space.example_shape if input_shape is None else input_shape
     active = space.canonical(arch)
     network = space.freeze(active, device="meta").eval()
-    ran = {} if shape is None else _followed(network, shape)
+    followed = None if shape is None else _followed(network, shape)
+    ran = {} if followed is None else _by_path(followed)
     unknown = ModuleCost("", "", 0, [], [], 0)
     parts = []
     for path, module, decided in _decided(space, network, active):
@@ -251,17 +262,29 @@ def explain(
             )
         )
     inactive = [label for label in space.symbols() if label not in active]
-    return Explanation(type(space).__name__, space.arch_id(active), active, inactive, parts)
+    misread = [] if followed is None else _misread(space, followed)
+    return Explanation(
+        type(space).__name__, space.arch_id(active), active, inactive, parts, misread
+    )
 
 
-def _followed(network: nn.Module, input_shape: tuple[int, ...]) -> dict[str, ModuleCost]:
+def _followed(network: nn.Module, input_shape: tuple[int, ...]) -> Profile:
+    dtype = next((parameter.dtype for parameter in network.parameters()), None)
+    return profile(network, input_shape, dtype=dtype)
+
+
+def _by_path(followed: Profile) -> dict[str, ModuleCost]:
     """What the modules of a network are given, give and cost, by path; of several runs, in all."""
     found: dict[str, ModuleCost] = {}
-    dtype = next((parameter.dtype for parameter in network.parameters()), None)
-    for row in profile(network, input_shape, dtype=dtype).modules({}):
+    for row in followed.modules({}):
         before = found.get(row.path)
         found[row.path] = row if before is None else replace(row, macs=row.macs + before.macs)
     return found
+
+
+def _misread(space: nn.Module, followed: Profile) -> list[str]:
+    calls = (call for _, call in followed.function_calls())
+    return read_otherwise(space, calls, followed.inputs.args, followed.inputs.kwargs)
 
 
 def _decided(

@@ -231,6 +231,11 @@ def _image(size: int = 32) -> Tensor:
     return torch.randn(1, 3, size, size)
 
 
+def _two() -> Tensor:
+    """Images for networks that end in one place, of which batch norms in training want two."""
+    return torch.randn(2, 3, 32, 32)
+
+
 def _ids(length: int = 8) -> Tensor:
     return torch.arange(length)[None] * 7 % 90 + 3
 
@@ -418,10 +423,10 @@ TRANSFORMERS: dict[str, Callable[[], Made]] = {
         depths=[2, 2],
         groups_width=8,
     ),
-    "MobileNetV1": _hf("MobileNetV1Model", "MobileNetV1Config", _image, depth_multiplier=0.25),
-    "MobileNetV2": _hf("MobileNetV2Model", "MobileNetV2Config", _image, depth_multiplier=0.35),
+    "MobileNetV1": _hf("MobileNetV1Model", "MobileNetV1Config", _two, depth_multiplier=0.25),
+    "MobileNetV2": _hf("MobileNetV2Model", "MobileNetV2Config", _two, depth_multiplier=0.35),
     "EfficientNet": _hf(
-        *("EfficientNetModel", "EfficientNetConfig", _image),
+        *("EfficientNetModel", "EfficientNetConfig", _two),
         width_coefficient=0.5,
         depth_coefficient=0.5,
         hidden_dim=640,

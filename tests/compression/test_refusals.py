@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
@@ -188,3 +190,114 @@ def test_patterns_choose_and_exclude_and_one_that_fits_nothing_is_refused():
     assert set(ns.elastic(net, x, only=["0.*"]).symbols()) == {"0.width"}
     with pytest.raises(UsageError, match=r"'nothing'.*0\.width"):
         ns.elastic(net, x, fixed=["nothing"])
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_each_bad_input_leaves_the_network_as_it_was():
+    lazy = nn.Sequential(nn.Linear(4, 16), nn.LazyLinear(4))
+    cases: list[Any] = [
+        (plain(), torch.ones(1, 5), {}),
+        (plain(), torch.ones(1, 4, device="meta"), {}),
+        (plain(), X, {"fixed": ["nothing"]}),
+        (lazy, X, {}),
+        (nn.Sequential(nn.Linear(4, 16), nn.DataParallel(nn.Linear(16, 2))), X, {}),
+    ]
+    for net, inputs, options in cases:
+        before = [(type(m), list(vars(m)), m.training) for m in net.modules()]
+        with pytest.raises(UsageError):
+            ns.elastic(net, inputs, in_place=True, **options)
+        assert [(type(m), list(vars(m)), m.training) for m in net.modules()] == before
+
+
+class Sharded(torch.Tensor):
+    """As a tensor that several devices hold parts of."""
+
+    placements = ("shard",)
+
+
+def test_a_sharded_network_is_refused_with_what_to_do():
+    net = plain()
+    part = nn.Parameter(torch.ones(16).as_subclass(Sharded))
+    net[0].bias = part
+    with pytest.raises(UsageError, match=r"0\.bias is sharded.*gather"):
+        ns.elastic(net, X)
+
+
+class Attention(nn.Module):
+    """Whose kernel takes no head that is smaller than 8."""
+
+    def __init__(self):
+        super().__init__()
+        self.heads = 4
+        self.qkv, self.out = nn.Linear(32, 96), nn.Linear(32, 32)
+
+    def forward(self, x):
+        q, k, v = self.qkv(x).chunk(3, -1)
+        q, k, v = (t.unflatten(-1, (self.heads, -1)).transpose(1, 2) for t in (q, k, v))
+        if q.shape[-1] < 8:
+            raise RuntimeError("heads are multiples of 8")
+        y = nn.functional.scaled_dot_product_attention(q, k, v)
+        return self.out(y.transpose(1, 2).flatten(2))
+
+
+def test_a_step_that_breaks_a_kernel_is_left_out_and_its_reason_said():
+    x = torch.randn(2, 5, 32)
+    space = ns.elastic(Attention().eval(), x)
+    (group,) = [g for g in space.groups().fixed if "multiples of 8" in str(g.reason)]
+    assert "does not run" in str(group.reason)
+    assert {g.label for g in space.groups()} == {"heads"}
+
+
+class Stepped(nn.Module):
+    """Runs with widths from 12 on only."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.last = nn.Linear(4, 16), nn.Linear(16, 2)
+
+    def forward(self, x):
+        y = self.first(x)
+        if y.shape[-1] < 12:
+            raise RuntimeError("too narrow")
+        return self.last(y)
+
+
+def test_where_the_smallest_value_does_not_run_the_next_that_does_is_offered():
+    space = ns.elastic(Stepped().eval(), X, divisor=4)
+    assert space.symbols()["first.width"].values == (12, 16)
+
+
+class Shifting(nn.Module):
+    """Treats quarters of its channels each in another way."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.last = nn.Conv2d(3, 16, 1), nn.Conv2d(16, 2, 1)
+
+    def forward(self, x):
+        y = self.first(x)
+        n = y.shape[1] // 4
+        parts = y[:, :n].roll(1, 2), y[:, n : 2 * n].roll(-1, 2), y[:, 2 * n :]
+        return self.last(torch.cat(parts, 1))
+
+
+class Positioned(nn.Module):
+    """Adds a constant to each channel that follows from its place."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.last = nn.Linear(4, 16), nn.Linear(16, 2)
+
+    def forward(self, x):
+        y = self.first(x)
+        return self.last(y + torch.arange(y.shape[-1]) / y.shape[-1])
+
+
+@pytest.mark.parametrize(
+    ("net", "x"), [(Shifting, torch.randn(2, 3, 8, 8)), (Positioned, torch.randn(3, 4))]
+)
+def test_channels_that_code_knows_by_their_places_are_neither_cut_nor_sorted(net, x):
+    space = ns.elastic(net().eval(), x)
+    assert not space.groups()
+    reasons = " ".join(str(group.reason) for group in space.groups().fixed)
+    assert "same channels are silent" in reasons or "depends on their places" in reasons

@@ -112,6 +112,33 @@ def test_files_of_something_else_are_refused(tmp_path):
         ns.load_network(tmp_path, make)
 
 
+def made_here():
+    return nn.Sequential(nn.Linear(4, 16), nn.ReLU(), nn.Linear(16, 2)).eval()
+
+
+def makes_nothing():
+    return 3
+
+
+def test_a_maker_that_was_saved_is_called_only_by_who_trusts_it(tmp_path):
+    small = ns.elastic(made_here(), torch.ones(1, 4)).freeze({"0.width": 8})
+    maker = f"{__name__}:made_here"
+    ns.save_network(small, tmp_path, maker=maker)
+    with pytest.raises(UsageError, match=f"trust=True have {maker}"):
+        ns.load_network(tmp_path)
+    again = ns.load_network(tmp_path, trust=True)
+    assert_equal(run(again, torch.ones(1, 4)), run(small, torch.ones(1, 4)))
+    ns.save_network(small, tmp_path)  # whose class, without arguments, has no layers
+    with pytest.raises(CheckpointError, match="lacks"):
+        ns.load_network(tmp_path, trust=True)
+    ns.save_network(small, tmp_path, maker=f"{__name__}:makes_nothing")
+    with pytest.raises(UsageError, match="returned a int"):
+        ns.load_network(tmp_path, trust=True)
+    for wrong in (f"{__name__}:nothing", "nowhere:f", "f", f"{__name__}:ns.__name__"):
+        with pytest.raises(UsageError, match=r"module:function|no function"):
+            ns.save_network(small, tmp_path, maker=wrong)
+
+
 @pytest.mark.slow
 def test_generation_with_a_cache_gives_what_a_forward_without_one_does():
     for name in ("GPT-2", "Llama"):

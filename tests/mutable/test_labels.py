@@ -161,3 +161,10 @@ def test_tasks_count_for_themselves() -> None:
         return list(await asyncio.gather(build("one"), build("two")))
 
     assert asyncio.run(both()) == [["one/1", "one/2", "one/3"], ["two/1", "two/2", "two/3"]]
+
+
+def test_the_name_of_a_scope_is_a_label_which_no_other_scope_changes() -> None:
+    with label_scope("outer") as scope:
+        pass
+    with label_scope("inner"):
+        assert auto_label(scope.name) == "outer"

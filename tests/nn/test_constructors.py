@@ -19,8 +19,9 @@ from nas_space.errors import (
 )
 from nas_space.mutable import Categorical, Constraint, ExpressionConstraint, ensure_frozen
 from nas_space.nn import Cell, LayerChoice, ModelSpace, MutableModule, ParametrizedModule, Repeat
+from nas_space.nn.decisions import Gated, Weighted
 from nas_space.profiler import macs, params
-from nas_space.strategy.oneshot import DARTS, RandomOneShot, Run
+from nas_space.strategy.oneshot import DARTS, Proxyless, RandomOneShot, Run
 from tests.oneshot.planted import task
 
 
@@ -235,7 +236,7 @@ def test_a_space_tells_its_arguments_unless_it_has_something_of_that_name():
             super().__init__(1)
             self.args = args
 
-    assert Net(1, c=5).args == {"a": 1, "c": 5}
+    assert Net(1, c=5).args == {"a": 1, "b": 2, "c": 5}
     assert Own("mine").args == "mine"
     assert not hasattr(Net(1).freeze({}), "args")
 
@@ -390,10 +391,62 @@ def test_layers_are_tried_with_values_that_the_constraints_so_far_allow(layer, w
         space.freeze({"a": 1, "b": 3})
 
 
-def test_mixtures_of_what_constraints_forbid_are_refused_where_it_cannot_be_built():
-    for layer in (MutableTold, InstancesTold):
-        with pytest.raises((SpaceError, DomainError), match=r"refuses Told|not built for"):
-            Run(DARTS(), Summed(layer, "added"), task(), steps=1).advance()
+def one_hot(arch: dict[str, int]) -> dict[str, torch.Tensor]:
+    return {label: torch.eye(3)[value - 1] for label, value in arch.items()}
+
+
+def test_a_layer_keeps_no_instances_of_what_constraints_forbid_and_mixtures_ask_for_none():
+    space, x = Summed(InstancesTold, "added"), torch.randn(2, 4)
+    layer: Any = space.layer
+    assert len(layer.instances) == 2
+    for arch in ({"a": 2, "b": 3}, {"a": 3, "b": 2}):
+        with space.activate(arch):
+            expected = space(x)
+        with Weighted(one_hot(arch)):
+            torch.testing.assert_close(space(x), expected)
+    Run(DARTS(), space, task(), steps=1).advance()
+    Run(Proxyless(), Summed(InstancesTold, "added"), task(), steps=1).advance()
+
+
+def test_a_mixture_counts_instances_by_their_probability_among_those_there_are():
+    class Net(ModelSpace):
+        def __init__(self) -> None:
+            super().__init__()
+            a, b = Categorical([1, 2, 3], label="a"), Categorical([1, 2, 3], label="b")
+            self.require(a + b == 5)
+            self.layer = Powers(a, b)
+
+        def forward(self, x: Any) -> Any:
+            return self.layer(x)
+
+    with Weighted({"a": torch.tensor([0.5, 0.3, 0.2]), "b": torch.tensor([0.2, 0.3, 0.5])}):
+        found = Net()(torch.tensor([2.0]))
+    # (2, 3) with 0.3 * 0.5 and (3, 2) with 0.2 * 0.3
+    torch.testing.assert_close(found.item(), (0.15 * 2**23 + 0.06 * 2**32) / 0.21)
+
+
+class Powers(ParametrizedModule):
+    def __init__(self, a: Any, b: Any) -> None:
+        super().__init__()
+        self.exponent = 10 * a + b
+
+    def forward(self, x: Any) -> Any:
+        return x**self.exponent
+
+
+def test_a_path_of_gates_that_constraints_forbid_is_refused():
+    half = {label: torch.zeros(3) for label in "ab"}
+    space = Summed(InstancesTold, "added")
+    with (
+        pytest.raises(SpaceError, match="the active path is none that the constraints"),
+        Gated(half, {"a": (0, 1), "b": (0, 1)}),
+    ):
+        space(torch.randn(2, 4))
+
+
+def test_mixtures_of_slices_that_constraints_forbid_are_refused_where_these_cannot_be_built():
+    with pytest.raises((SpaceError, DomainError), match=r"refuses Told"):
+        Run(DARTS(), Summed(MutableTold, "added"), task(), steps=1).advance()
     run = Run(RandomOneShot(candidates=2, calibration_batches=1), Summed(MutableTold, "added"),
               task(), steps=2)  # fmt: skip
     run.advance()

@@ -244,3 +244,44 @@ def test_an_exit_stack_may_hand_over_what_it_entered():
     with SPACE.activate({"op": 1}):
         later.close()
         assert torch.equal(SPACE(torch.ones(1)), torch.ones(1).sigmoid())
+
+
+def test_threads_may_run_one_mixture_at_once():
+    """What is known in a branch of one is not known in the other."""
+    inside, other_is_done = threading.Event(), threading.Event()
+
+    class Waits(torch.nn.Module):
+        def forward(self, x: Any) -> Any:
+            if threading.current_thread() is not threading.main_thread():
+                inside.set()
+                assert other_is_done.wait(20)
+            return x
+
+    class Branches(ModelSpace):
+        def __init__(self) -> None:
+            super().__init__()
+            self.op = LayerChoice([Waits(), torch.nn.Tanh()], label="op")
+            self.linear = MutableLinear(2, 2, bias=self.op.choice == 1)
+
+        def forward(self, x: Any) -> Any:
+            return self.linear(self.op(x))
+
+    space, x = Branches(), torch.randn(3, 2)
+    mixture = Weighted({"op": torch.tensor([0.5, 0.5])})
+    found: list[torch.Tensor] = []
+
+    def run() -> None:
+        with mixture:
+            found.append(space(x))
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    assert inside.wait(20)
+    assert mixture.known == ()
+    run()
+    other_is_done.set()
+    thread.join()
+    with Weighted({"op": torch.tensor([0.5, 0.5])}):
+        expected = space(x)
+    for output in found:
+        assert torch.equal(output, expected)

@@ -244,11 +244,38 @@ def test_it_can_be_copied_and_stored(how):
     assert torch.equal(pickle.loads(pickle.dumps(loaded.freeze(arch)))(x), expected)
 
 
+class Rotated(mnn.ModelSpace):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = householder(mnn.MutableLinear(6, Categorical([2, 4], label="w")))
+
+    def forward(self, x: Any) -> Any:
+        return self.layer(x)
+
+
 def test_householder_parametrizations_stay_orthogonal():
-    layer = householder(mnn.MutableLinear(6, Categorical([2, 4], label="w")))
+    space, x = Rotated(), torch.randn(3, 6)
     for width in (2, 4):
-        weight = layer.freeze({"w": width}).weight
+        network: Any = space.freeze({"w": width})
+        weight = network.layer.weight
         assert torch.allclose(weight @ weight.T, torch.eye(width), atol=1e-5)
+        with space.activate({"w": width}):
+            found = space(x)
+        assert torch.equal(found, network(x))
+        found.sum().backward()
+        assert params(space).evaluate({"w": width}) == 6 * width + width
+    with pytest.raises(SpaceError, match="nobody knows what aten::linalg_householder"):
+        flops(space, (6,))
+
+
+def test_what_torch_does_not_pickle_is_refused_with_what_to_do():
+    with pytest.raises(SpaceError, match=r"MutableLinear with .* weight cannot be pickled.*state_"):
+        pickle.dumps(Rotated())
+    space = Rotated()
+    other = Rotated()
+    other.load_state_dict(space.state_dict())
+    x = torch.randn(3, 6)
+    assert torch.equal(other.freeze({"w": 2})(x), space.freeze({"w": 2})(x))
 
 
 def test_what_is_taken_off_again_leaves_the_layer_as_it_was():

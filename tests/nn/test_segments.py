@@ -380,7 +380,7 @@ class Read(mnn.ModelSpace):
         w, v, _ = widths().values()
         self.a = mnn.MutableConv2d(3, w, 1, stride=stride)
         self.b = mnn.MutableConv2d(3, v, 1, stride=stride)
-        self.last = mnn.MutableConv2d(size, 2, 1)
+        self.last: torch.nn.Module = mnn.MutableConv2d(size, 2, 1)
         self.join = join
 
     def forward(self, x: Tensor) -> Tensor:
@@ -402,6 +402,21 @@ def test_a_space_that_no_mixture_runs_is_looked_at_too():
         macs(Read(size, join, stride=C([1, 2], label="stride")), (3, 2, 2))
 
 
+def test_candidates_have_their_turns_and_layers_of_one_fault_are_told_together():
+    """No mixture runs it: the candidates give different shapes."""
+    size, join, _ = otherwise()["order"]
+
+    class Chosen(Read):
+        def __init__(self) -> None:
+            super().__init__(size, join)
+            reads = [mnn.MutableConv2d(size, 2, 1, padding=p) for p in (0, 1)]
+            self.last = mnn.LayerChoice([*reads, torch.nn.Identity()], label="op")
+
+    with pytest.warns(UserWarning, match="write v [+] w"):
+        (told,) = profile(Chosen(), (3, 2, 2)).misread
+    assert told.startswith("last.1 (and 1 more), of in_channels=w + v, reads elements")
+
+
 @pytest.mark.parametrize("case", alike())
 def test_nothing_is_said_of_what_lies_as_the_size_says(case):
     with warnings.catch_warnings():
@@ -410,6 +425,6 @@ def test_nothing_is_said_of_what_lies_as_the_size_says(case):
 
 
 def test_following_costs_no_more_where_nothing_is_put_together(monkeypatch):
-    monkeypatch.setattr("nas_space.profiler.layouts.misread_as_far_as_it_runs", None)
+    monkeypatch.setattr("nas_space.profiler.misread.misread_as_far_as_it_runs", None)
     w = widths()["w"]
     assert profile(Read(w, lambda a, _: a.relu()), (3, 2, 2)).misread == []

@@ -190,3 +190,26 @@ def test_ids_are_the_same_in_every_process() -> None:
     command = [sys.executable, "-c", code]
     found = subprocess.run(command, capture_output=True, text=True, check=True)
     assert found.stdout.strip() == space.network_id(space.sample(seed=3))
+
+
+class Crossed(ModelSpace):
+    """Reads a concatenation in another order than its sum of widths says."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        w, v = (Categorical([1, 3], label=label) for label in "wv")
+        self.a, self.b, self.last = (
+            MutableLinear(*sizes) for sizes in ((2, w), (2, v), (w + v, 1))
+        )
+
+    def forward(self, x: Any) -> Any:
+        return self.last(torch.cat([self.b(x), self.a(x)], -1))
+
+
+def test_layers_that_read_a_concatenation_in_another_order_are_told():
+    told = Crossed().explain({"w": 1, "v": 3}, (2,))
+    (said,) = told.misread
+    assert said.startswith("last, of in_features=w + v")
+    assert str(told).endswith(said)
+    assert told.to_dict()["misread"] == [said]
+    assert Small().explain({"width": 4, "op": "one", "depth": 0}).misread == []

@@ -65,7 +65,7 @@ def blend(mixer: Mixer, layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any
     stand_in = layer.shaped(plan.widest)
     if plan.columns is not None:
         plan.columns.apply(stand_in)
-    if plan.mask is not None:
+    if plan.mask is not None and mixer.misread is None:  # who looks asks for no numbers
         plan.mask.apply(stand_in, mixer.marginals.of(plan.atoms, mixer.known)[1])
     if isinstance(x, MixedTensor):
         args = (x.wide, *args[1:]) if args else args

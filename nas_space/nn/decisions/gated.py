@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ...errors import SpaceError
 from .marginals import Outcomes
 from .weighted import Weighted
 
@@ -78,6 +79,11 @@ class Gated(Weighted):
 
     def _active(self, outcomes: Outcomes) -> int:
         here = (outcomes.codes == self._codes(outcomes)).all(1)
+        if not here.any():
+            raise SpaceError(
+                "the active path is none that the constraints of the space allow; take a strategy "
+                "that draws whole architectures, such as RandomOneShot"
+            )
         return int(outcomes.places[here.argmax()])
 
 

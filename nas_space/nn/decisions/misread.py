@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from itertools import permutations
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 
@@ -17,6 +18,12 @@ from .mixed_axis import MixedAxis, axis_of
 from .weighted import Weighted
 
 __all__ = ["misread", "misread_as_far_as_it_runs"]
+
+Found: TypeAlias = dict[str, dict[str, None]]
+"""What is said of layers, and the paths of those it is said of."""
+
+_MOST_TURNS = 8
+"""How often a space is followed at most, each time with other values of what is no width."""
 
 _MOST_ADDENDS = 4
 """Up to how many addends all orders are tried, to say which one is right."""
@@ -41,7 +48,8 @@ def misread(space: Any, *inputs: Any, **keywords: Any) -> list[str]:
     Returns
     -------
     list of str
-        A sentence for each such layer, with its path; none if all is well.
+        A sentence for such layers, with the path of the first that it is true of; none if all is
+        well.
 
     Raises
     ------
@@ -64,33 +72,35 @@ def misread(space: Any, *inputs: Any, **keywords: Any) -> list[str]:
     >>> print(*misread(Net(), torch.zeros(1, 2)))
     last, of in_features=w + v, reads elements that lie otherwise than w + v says: write v + w
     """
-    found: dict[str, None] = {}
+    found: Found = {}
     _follow(found, space, {}, inputs, keywords)
-    return list(found)
+    return _sentences(found)
 
 
 def misread_as_far_as_it_runs(
     space: Any, inputs: tuple[Any, ...], keywords: Mapping[str, Any]
 ) -> list[str]:
-    """As :func:`misread`, for spaces that no mixture can run too.
+    """As :func:`misread`, for spaces that no mixture can run too, and in less time.
 
-    There, one value is taken of each label that no width of an input depends on, such as a
-    stride, and what is found before something is refused counts.
+    What layers read differs by the labels of their widths.  Of every other label, such as a
+    candidate or a stride, one value is taken at a time, and each has its turn, up to a limit; so
+    what is followed is as long as one architecture, and what is found before something is refused
+    counts.
     """
-    found: dict[str, None] = {}
-    support: dict[str, tuple[int, ...]] = {}
-    for _ in range(2):
-        try:
+    found: Found = {}
+    widths = _labels_of_inputs(space)
+    others = {
+        label: symbol.size
+        for label, symbol in space.symbols().items()
+        if symbol.size is not None and label not in widths
+    }
+    for turn in range(min(max(others.values(), default=1), _MOST_TURNS)):
+        support: dict[str, tuple[int, ...]] = {
+            label: ((size - 1 - turn) % size,) for label, size in others.items()
+        }
+        with suppress(NasSpaceError):
             _follow(found, space, support, inputs, keywords)
-            break
-        except NasSpaceError:
-            widths = _labels_of_inputs(space)
-            support = {
-                label: (symbol.size - 1,)
-                for label, symbol in space.symbols().items()
-                if symbol.size is not None and label not in widths
-            }
-    return list(found)
+    return _sentences(found)
 
 
 def _labels_of_inputs(space: Any) -> set[str]:
@@ -100,7 +110,7 @@ def _labels_of_inputs(space: Any) -> set[str]:
 
 
 def _follow(
-    found: dict[str, None],
+    found: Found,
     space: Any,
     support: dict[str, tuple[int, ...]],
     inputs: tuple[Any, ...],
@@ -127,7 +137,8 @@ def _follow(
         paths = {id(module): path for path, module in space.named_modules()}
         for layer, name, axis in mixture.misread:
             path = paths.get(id(layer), type(layer).__name__)
-            found.setdefault(_sentence(path, name, layer.args[name], axis, mixture))
+            said = _said(name, layer.args[name], axis, mixture)
+            found.setdefault(said, {}).setdefault(path)
 
 
 def _even(size: int, codes: Any) -> torch.Tensor:
@@ -136,7 +147,14 @@ def _even(size: int, codes: Any) -> torch.Tensor:
     return vector
 
 
-def _sentence(path: str, name: str, size: Any, axis: MixedAxis, mixture: Weighted) -> str:
+def _sentences(found: Found) -> list[str]:
+    return [
+        next(iter(paths)) + (f" (and {len(paths) - 1} more)" if len(paths) > 1 else "") + said
+        for said, paths in found.items()
+    ]
+
+
+def _said(name: str, size: Any, axis: MixedAxis, mixture: Weighted) -> str:
     width = size[-1] if isinstance(size, (tuple, list)) else size
     support = mixture.marginals.support
     for other in _written_otherwise(width):
@@ -149,9 +167,7 @@ def _sentence(path: str, name: str, size: Any, axis: MixedAxis, mixture: Weighte
             "write the addends in the order in which they are concatenated, or flattened(...) for "
             "axes made one"
         )
-    return (
-        f"{path}, of {name}={size}, reads elements that lie otherwise than {width} says: {advice}"
-    )
+    return f", of {name}={size}, reads elements that lie otherwise than {width} says: {advice}"
 
 
 def _written_otherwise(width: Any) -> Iterator[Any]:

@@ -23,8 +23,11 @@ class Mixer(Protocol):
     """What tensors and layers have to know of the mixture that they are in."""
 
     marginals: Marginals
-    known: Known
     misread: list[tuple[Any, str, Any]] | None
+
+    @property
+    def known(self) -> Known:
+        """What is known where the forward is."""
 
     def possible(self, atoms: Atoms) -> list[Values]:
         """Return what reads some expressions, for each combination of values they have here."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
@@ -64,20 +65,28 @@ class Weighted(Activation):
     ) -> None:
         super().__init__(_Only(self))  # type: ignore[arg-type]
         self.marginals = Marginals(probabilities, support)
-        self.known: Known = ()
-        self._depth = 0
+        self._here = _Here(())
         self.misread: list[tuple[Any, str, Any]] | None = None
+
+    @property
+    def known(self) -> Known:
+        """What is known where the forward is."""
+        return self._here.known
+
+    def given(self, condition: Any) -> AbstractContextManager[None]:
+        return self.knowing(condition, True)
 
     @contextmanager
     def knowing(self, expression: Any, value: Any) -> Iterator[None]:
         """Enter a context in which an expression is known to have a value."""
-        before = self.known
+        here = self._here
+        before = here.known
         if isinstance(expression, Node):
-            self.known = (*before, (expression, key_of(value)))
+            here.known = (*before, (expression, key_of(value)))
         try:
             yield
         finally:
-            self.known = before
+            here.known = before
 
     def for_recomputation(self, *, reentrant: bool) -> Weighted:
         if reentrant and self.marginals.need_gradients:
@@ -86,7 +95,11 @@ class Weighted(Activation):
                 "probabilities of a mixture, which are no inputs of what it runs; write "
                 "use_reentrant=False, or take a strategy that samples, such as RandomOneShot"
             )
-        return copy.copy(self)
+        # Gradients are another thread's work, which begins with what is known now.
+        copied = copy.copy(self)
+        copied.values = _Only(copied)  # type: ignore[assignment]
+        copied._here = _Here(self.known)
+        return copied
 
     # -- tensors that differ --------------------------------------------------------------------
 
@@ -115,12 +128,13 @@ class Weighted(Activation):
 
     def whole(self, run: Callable[..., Any], args: Any, kwargs: Any) -> Any:
         # What cases there are is summed at the very end, so nothing is approximated before.
-        self._depth += 1
+        here = self._here
+        here.depth += 1
         try:
             output = run(*args, **kwargs)
         finally:
-            self._depth -= 1
-        if self._depth:
+            here.depth -= 1
+        if here.depth:
             return output
         return tree_map(
             lambda item: total_of(item) if isinstance(item, MixedTensor) else item, output
@@ -194,6 +208,20 @@ class Weighted(Activation):
                 "elastic layer there, or take one that samples, such as RandomOneShot"
             )
         return outcomes.values[0][0]
+
+
+class _Here(threading.local):
+    """Where a thread is in the forward, of which several may run one mixture.
+
+    Parameters
+    ----------
+    known
+        What is known at the beginning, in each of them.
+    """
+
+    def __init__(self, known: Known) -> None:
+        self.known = known
+        self.depth = 0
 
 
 class _Only:

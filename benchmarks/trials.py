@@ -2,11 +2,13 @@
 
 ::
 
-    python -m benchmarks.trials [--parts overhead resume nni regret] [--seeds 20] [--out runs/bench]
+    python -m benchmarks.trials [--parts overhead proposals resume nni regret] [--seeds 20]
 
 The *overhead* is what a trial takes beyond ``evaluate``, which does nothing here: in processor
 time, as another program on the machine would count otherwise. *Resume* is a
-thousand trials read from SQLite, until the next one begins. *Regret* is how far the best so far
+thousand trials read from SQLite, until the next one begins. *Proposals* are what strategies with a
+model take for one, on ProxylessNAS, given so many trials before it; the first proposal, which
+decides about the model, is told beside it. *Regret* is how far the best so far
 is from the known optimum of a problem. One is synthetic, over the labels of ProxylessNAS: every
 value of a label is worth a normal number, and an architecture the sum over its active labels. A
 depth that opens further labels is worth trying only if these are well chosen. The other is a
@@ -44,11 +46,13 @@ from benchmarks._nni import ROOT, NniMissingError, nni_python
 from benchmarks.oneshot_problems import PROBLEMS as ONE_SHOT
 from nas_space.hub import ProxylessNAS
 from nas_space.mutable import Sample
+from nas_space.profiler import macs
 from nas_space.strategy import (
     GP,
     NSGAII,
     NSGAIII,
     TPE,
+    Evaluated,
     GridSearch,
     LinearThompson,
     LocalSearch,
@@ -57,12 +61,13 @@ from nas_space.strategy import (
     Predictor,
     Random,
     RegularizedEvolution,
+    SearchState,
     Strategy,
 )
 from nas_space.study import Outcome
 from nas_space.study.storage import quiet
 
-PARTS = ("overhead", "resume", "nni", "regret")
+PARTS = ("overhead", "proposals", "resume", "nni", "regret")
 TRIALS = 100
 
 STRATEGIES: dict[str, Callable[[], Strategy]] = {
@@ -153,6 +158,50 @@ def overhead() -> list[Row]:
                     note=f"{show_seconds(wall)} on the wall",
                 )
             )
+    return rows
+
+
+def proposals() -> list[Row]:
+    """How long strategies with a model take for a proposal, whose history is there."""
+    space = cast("Any", ProxylessNAS(num_labels=10, width_mult=0.25))
+    cost = macs(space, (3, 32, 32))
+    archs = list(space.sample(2000, seed=0))
+    budget = float(np.median([cost.freeze(arch) for arch in archs]))
+    within = space.where(cost <= budget)
+    problem = Additive(0)
+    rows = []
+    cases: list[tuple[str, Any, Callable[[], Strategy], int, float | None]] = [
+        ("LinearThompson, within a budget", within, LinearThompson, 1000, 0.030),
+        ("LinearThompson, within a budget", within, LinearThompson, 200, None),
+        ("LinearThompson", space, LinearThompson, 1000, None),
+        ("GP", space, GP, 200, 0.020),
+        ("GP, within a budget", within, GP, 200, None),
+    ]
+    for name, where, make, number, limit in cases:
+        tried = {space.arch_id(arch): arch for arch in where.sample(number + 100, seed=1)}
+        history = [
+            Evaluated(place, arch, (problem.truth(arch),))
+            for place, arch in enumerate(list(tried.values())[:number])
+        ]
+        strategy, taken = make(), frozenset(tried)
+        times = []
+        for place in range(21):
+            state = SearchState(where, history, taken, number + place, seed=0)
+            start = time.process_time()
+            strategy.propose(state)
+            times.append(time.process_time() - start)
+        middle = float(np.median(times[1:]))
+        aim = None if limit is None else Aim("≤", limit)
+        rows.append(
+            Row(
+                f"a proposal of {name}, after {number} trials",
+                ours=show_seconds(middle),
+                value=middle * 1e3,
+                aim="" if limit is None else f"≤ {limit * 1e3:g} ms",
+                met=None if aim is None else aim.met(middle),
+                note=f"the first, which fits: {show_seconds(times[0])}",
+            )
+        )
     return rows
 
 
@@ -363,6 +412,8 @@ def main() -> None:
     rows: list[Row] = []
     if "overhead" in options.parts:
         rows += overhead()
+    if "proposals" in options.parts:
+        rows += proposals()
     if "resume" in options.parts:
         rows += resume()
     if "nni" in options.parts:

@@ -31,6 +31,9 @@ _STEPS = 30
 _NOISE = 0.05
 """The noise that is expected, relative to the variance of the scores."""
 
+_NONE = -2.0
+"""Stands for a label that is not active; values are codes, or from 0 to 1 if they have an order."""
+
 _JITTER = 1e-8
 """Keeps the kernel of architectures that are alike invertible."""
 
@@ -119,17 +122,14 @@ class Codes:
         self.symbols: list[tuple[str, MutableSymbol[Any]]] = [
             (name, symbol) for name, symbol in symbols_of(space).items() if symbol.size != 1
         ]
-        ordered: list[bool] = []
-        for _, symbol in self.symbols:
-            if isinstance(symbol, CategoricalMultiple):
-                ordered += [True] * len(symbol.values)
-            else:
-                ordered.append(quantile_of(symbol) is not None)
-        self.ordered = np.array(ordered, dtype=np.bool_)
+        self.width = sum(
+            len(symbol.values) if isinstance(symbol, CategoricalMultiple) else 1
+            for _, symbol in self.symbols
+        )
 
     def of(self, archs: Sequence[Sample]) -> Array:
-        """Return an array ``(architectures, columns)``, where inactive labels are NaN."""
-        found = np.full((len(archs), len(self.ordered)), np.nan)
+        """Return an array ``(architectures, columns)``; inactive labels are far from all values."""
+        found = np.full((len(archs), self.width), _NONE)
         place = 0
         for name, symbol in self.symbols:
             if isinstance(symbol, CategoricalMultiple):
@@ -142,18 +142,15 @@ class Codes:
                 place += width
                 continue
             number = quantile_of(symbol) or symbol.code
-            found[:, place] = [number(arch[name]) if name in arch else np.nan for arch in archs]
+            found[:, place] = [number(arch[name]) if name in arch else _NONE for arch in archs]
             place += 1
         return found
 
     def distances(self, one: Array, other: Array) -> Array:
         """Return how far apart architectures are in each column, ``(columns, one, other)``."""
-        first, second = one.T[:, :, None], other.T[:, None, :]
-        apart = np.abs(first - second)
-        there, where = np.isnan(first), np.isnan(second)
-        apart = np.where(self.ordered[:, None, None], apart, (first != second).astype(np.float64))
-        apart = np.where(there ^ where, 1.0, apart)
-        found: Array = np.where(there & where, 0.0, apart)
+        # At least 1 between two values without an order, as between one that is there and none.
+        apart = np.abs(one.T[:, :, None] - other.T[:, None, :])
+        found: Array = np.minimum(apart, 1.0, out=apart)
         return found
 
 
@@ -211,11 +208,12 @@ class GaussianProcess:
 
     def __init__(self, codes: Codes, rows: Array, scores: Array, parameters: Array) -> None:
         self.codes, self.rows, self.inverse = codes, rows, np.exp(parameters[:-1])
-        kernel = self._kernel(rows) + (np.exp(parameters[-1]) + _JITTER) * np.eye(len(scores))
-        self.root = cholesky(kernel, lower=True)
+        kernel = self._kernel(rows)
+        noise = np.exp(parameters[-1]) + _JITTER
+        self.root = cholesky(kernel + noise * np.eye(len(scores)), lower=True)
         self.solved = cho_solve((self.root, True), scores)
         self.variance = max(float(scores @ self.solved) / len(scores), 1e-12)
-        self.best = float(self._kernel(rows).dot(self.solved).max())
+        self.best = float(kernel.dot(self.solved).max())
 
     def _kernel(self, rows: Array) -> Array:
         found: Array = np.exp(-np.tensordot(self.inverse, self.codes.distances(rows, self.rows), 1))

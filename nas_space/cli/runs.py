@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from ..errors import UsageError
-from .options import RunArgument, TrustOption
+from .options import RunArgument
 
 __all__ = ["report", "runs", "show"]
 
@@ -144,7 +144,6 @@ def report(
         Path | None,
         typer.Option(help="The file to write.", show_default="report.html in the run's folder"),
     ] = None,
-    trust: TrustOption = False,
 ) -> None:
     """Write one HTML file with pictures, the table of trials, and the winner explained."""
     from ..report.page import write_report
@@ -152,5 +151,5 @@ def report(
 
     found = open_run(run)
     file = out or (found.folder or Path()) / "report.html"
-    write_report(found, file, trust=trust)
+    write_report(found, file)
     typer.echo(file)

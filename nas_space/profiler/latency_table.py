@@ -13,6 +13,7 @@ from typing import Any, Self
 import yaml
 
 from ..errors import DataError, UsageError
+from ..extensions import call
 from ..files import replacing
 
 __all__ = ["LatencyTable"]
@@ -89,6 +90,9 @@ class LatencyTable:
     def __repr__(self) -> str:
         about = ", ".join(f"{name}={value!r}" for name, value in self.about.items())
         return f"LatencyTable({len(self)} blocks{', ' + about if about else ''})"
+
+    def _repr_html_(self) -> str:
+        return str(call("html", self))
 
     # -- files ----------------------------------------------------------------------------------
 

@@ -16,6 +16,7 @@ from .files import write_json
 __all__ = [
     "COMPRESSED",
     "COMPRESSION",
+    "DECISIONS",
     "ONE_SHOT_STATE",
     "STUDY",
     "UNFINISHED",
@@ -35,6 +36,9 @@ COMPRESSION = "compress"
 
 COMPRESSED = "compressed.json"
 """The file with what a compression has found."""
+
+DECISIONS = "decisions.json"
+"""The file with what was decided where in the winner: the rows of its picture."""
 
 WORKER_FILE = "work/worker"
 """The file that names the process which works at the run, or did last."""

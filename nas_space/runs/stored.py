@@ -21,6 +21,7 @@ from ..study.storage import is_file
 from .folder import (
     COMPRESSED,
     COMPRESSION,
+    DECISIONS,
     ONE_SHOT_STATE,
     STUDY,
     UNFINISHED,
@@ -106,6 +107,26 @@ class StoredRun:
 
         state: Any = load_state(file)
         return over_time(state["run"]["history"])
+
+    @cached_property
+    def described(self) -> Mapping[str, Any]:
+        """The space as :func:`~nas_space.study.describe` gives it, as far as it is known."""
+        if "described" in self.settings:
+            described: Mapping[str, Any] = self.settings["described"]
+            return described
+        definition = (
+            SearchDefinition.in_study(self.result.study) if self.result is not None else None
+        )
+        return {} if definition is None else definition.space
+
+    @property
+    def decisions(self) -> list[dict[str, Any]]:
+        """What was decided where in the winner, as its picture shows it; empty before its end."""
+        file = None if self.folder is None else self.folder / DECISIONS
+        if file is None or not file.exists():
+            return []
+        found: list[dict[str, Any]] = json.loads(file.read_text(encoding="utf-8"))
+        return found
 
     @property
     def space_name(self) -> str:

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from nas_space.report.pictures import front_picture
 
 import nas_space as ns
 from nas_space.report import page
-from nas_space.report.pictures import front_picture
 from nas_space.runs import open_run
 from nas_space.study import maximize, minimize
 from tests.problems import Tiny, Various

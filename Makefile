@@ -8,7 +8,7 @@ BIN       := $(VENV)/bin
 READY     := $(VENV)/.ready
 NNI_READY := .venv-nni/.ready
 
-.PHONY: demo test test-slow check bench bench-nni docs clean
+.PHONY: demo test test-slow test-engines services check bench bench-nni docs clean
 
 demo: $(READY)  ## search, train and save a network for handwritten digits
 	$(BIN)/nas-space search --out runs/demo $(ARGS)
@@ -19,6 +19,14 @@ test: $(READY) $(NNI_READY)  ## all tests but the slow ones
 
 test-slow: $(READY) $(NNI_READY)  ## the slow ones
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) -m slow $(ARGS)
+
+test-engines: $(READY)  ## Dask, Ray, loky, submitit and PostgreSQL, those that are here
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow tests/study/test_engines.py tests/study/test_database.py
+
+# What is no Python package: a database to restart. Where it may not be installed, its tests are skipped.
+services:
+	@command -v pg_ctl >/dev/null || ls /usr/lib/postgresql/*/bin/pg_ctl >/dev/null 2>&1 || \
+		apt-get install --yes --quiet postgresql >/dev/null 2>&1 || echo "No PostgreSQL: its tests are skipped."
 
 check: $(READY)  ## style, types, layers
 	$(BIN)/ruff check

@@ -30,8 +30,8 @@ from nas_space.runs.sensitivity import changes, loses_least
 from nas_space.training import Task, evaluate, fit, load_data, recalibrate
 
 SHARES = (0.5, 0.25)
-STEPS, TUNING, PATHS = 15, 30, 4
-TRIALS, HELD = 3, 256
+STEPS, TUNING, PATHS = 0, 80, 4
+TRIALS, HELD, FITTED = 3, 128, 2
 EXAMPLE = torch.zeros(1, 3, 32, 32)
 
 
@@ -102,10 +102,11 @@ class Contest:
     def prepare(self) -> None:
         """Train shared weights once for all budgets, and find what each choice loses."""
         space: Any = ns.elastic(
-            self.net, EXAMPLE, widths=(0.25, 0.375, 0.5, 0.625, 0.75, 1.0), divisor=2
+            self.net, EXAMPLE, widths=np.linspace(0.25, 1, 7).tolist(), divisor=1
         )
         space.sort_channels(self.calibration)
-        ns.search(space, self.task, strategy="sandwich", steps=STEPS, seed=self.seed)
+        if STEPS:
+            ns.search(space, self.task, strategy="sandwich", steps=STEPS, seed=self.seed)
         space.eval()
         self.space = space
         whole = self.inherited(space.original)
@@ -113,8 +114,8 @@ class Contest:
 
     def inherited(self, arch: Any) -> float:
         small = self.space.freeze(arch)
-        self.space.refit(small, self.calibration[:4], teacher=self.net)
-        recalibrate(small, self.task, batches=4)
+        self.space.refit(small, self.calibration[:FITTED], teacher=self.net)
+        recalibrate(small, self.task, batches=FITTED)
         self.trials += 1
         x = torch.stack([image for image, _ in self.held])
         with torch.no_grad():
@@ -138,7 +139,7 @@ class Contest:
 
         A forward is taken for a third of a step; the shared training is for all budgets.
         """
-        trials = self.trials * (HELD + 8 * 64) / 64 / 3
+        trials = self.trials * (HELD + 2 * 64 * FITTED) / 64 / 3
         return TUNING + math.ceil((STEPS * PATHS + trials) / len(SHARES))
 
     def uniform(self, share: float) -> nn.Module:
@@ -193,7 +194,7 @@ class Contest:
                 return float((net.eval()(images).argmax(1) == labels).float().mean())
 
         small, _ = mtp.prune(
-            copy.deepcopy(self.net), mode="fastnas", dummy_input=EXAMPLE,
+            copy.deepcopy(self.net), mode=[("fastnas", _fastnas())], dummy_input=EXAMPLE,
             constraints={"flops": f"{share:.0%}"},
             config={"data_loader": loader, "score_func": score, "collect_func": lambda b: b[0],
                     "checkpoint": None, "verbose": False},
@@ -206,6 +207,15 @@ class Contest:
             "ours": self.ours, "uniform width": self.uniform, "from scratch": self.scratch,
             "Torch-Pruning": self.pruned, "FastNAS": self.fastnas,
         }  # fmt: skip
+
+
+def _fastnas() -> dict[str, Any]:
+    """FastNAS's rules for narrow networks: its widths are multiples of 32 by default."""
+    ratios = tuple(np.linspace(0.25, 1, 7).tolist())
+    channels = {"channels_ratio": ratios, "kernel_size": (), "channel_divisor": 1}
+    features = {"features_ratio": ratios, "feature_divisor": 1}
+    rules = {"nn.Conv2d": channels, "nn.BatchNorm2d": features, "nn.Linear": features}
+    return {name: {"*": rule} for name, rule in rules.items()}
 
 
 def run(seed: int, rate: float, out: Path) -> None:

@@ -141,6 +141,8 @@ __all__ = [
 
 # Spaces are explained above the layer that defines them.
 extensions.register("explain", "nas_space.report.explanation:explain")
+extensions.register("architecture_picture", "nas_space.report.architecture:architecture_picture")
+extensions.register("html", "nas_space.report.notebooks:html_of")
 extensions.register("bounds", "nas_space.tables.queries:bounds")
 
 

@@ -46,8 +46,21 @@ __all__ = [
 ]
 
 
+_LONGEST = 10_000
+"""Characters of a message, at most: what is wrong may be a value of any length."""
+
+
 class NasSpaceError(Exception):
     """The root of the tree: anything this library refuses to do."""
+
+    def __str__(self) -> str:
+        return _shortened(super().__str__())
+
+
+def _shortened(message: str) -> str:
+    if len(message) <= _LONGEST:
+        return message
+    return f"{message[: _LONGEST * 3 // 4]} [...] {message[-_LONGEST // 5 :]}"
 
 
 class SampleValidationError(NasSpaceError, ValueError):
@@ -89,9 +102,8 @@ class SampleValidationError(NasSpaceError, ValueError):
         self.label = label
 
     def __str__(self) -> str:
-        if not self.paths:
-            return self.msg
-        return f"{self.msg} (path: {' -> '.join(map(str, self.paths))})"
+        where = f" (path: {' -> '.join(map(str, self.paths))})" if self.paths else ""
+        return _shortened(self.msg) + where
 
 
 class SampleMissingError(SampleValidationError):

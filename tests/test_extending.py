@@ -34,7 +34,7 @@ def test_every_page_is_listed() -> None:
         assert page.stem == "index" or f"({page.name})" in index
 
 
-@pytest.mark.parametrize("page", ["layer", "space", "strategy"])
+@pytest.mark.parametrize("page", ["layer", "space", "storage", "strategy"])
 def test_a_page_runs_and_prints_what_it_says(page: str, capsys: pytest.CaptureFixture[str]) -> None:
     try:
         executed(page)

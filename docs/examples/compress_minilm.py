@@ -81,7 +81,7 @@ def compress(
         net,
         *data[:2],
         batch_size=32,
-        optimizer=lambda parameters: torch.optim.AdamW(parameters, lr=5e-4),
+        optimizer=lambda parameters: torch.optim.AdamW(parameters, lr=2e-4),
     )
     texts = [_batch(data[0][place : place + 32]) for place in range(0, min(256, len(data[0])), 32)]
     example = {name: value[:1] for name, value in texts[0].items()}

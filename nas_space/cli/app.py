@@ -12,7 +12,15 @@ import typer
 from ..errors import UsageError
 from .begin import resume, search
 from .compress import compress
-from .options import ArgumentOption, MacsOption, MaxOption, SeedOption, SpaceOption, TableOption
+from .options import (
+    ArgumentOption,
+    MacsOption,
+    MaxOption,
+    SeedOption,
+    SpaceOption,
+    TableOption,
+    TrustOption,
+)
 from .profiling import latency, profile
 from .runs import report, runs, show
 from .values import architecture, arguments_of, budgets_of, build, shape_of, shown
@@ -95,14 +103,18 @@ def freeze(
     ] = None,
     seed: SeedOption = 0,
     arg: ArgumentOption = None,
+    trust: TrustOption = False,
 ) -> None:
     """Write the network of an architecture: its weights, and a program that needs no library."""
     import torch
 
+    from ..hub.registry import check_trusted
     from ..runs.files import load_either, write_network
 
     facts = architecture(arch)
     name = space or facts.get("space", "proxylessnas")
+    if space is None:
+        check_trusted(name, arch, trust=trust)
     arguments = facts.get("arguments", {}) if space is None else {}
     shape = facts.get("input_shape") if input_shape is None else shape_of(input_shape)
     torch.manual_seed(seed)

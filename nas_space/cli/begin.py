@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -320,6 +321,9 @@ def _pictures(run: Any, findings: Any) -> list[Path]:
 def _draw(run: Any, findings: Any) -> None:
     """Draw what was found."""
     from ..report import architecture_picture
+    from ..report.decisions import decisions_of
+    from ..runs.files import write_json
+    from ..runs.folder import DECISIONS
 
     work, winner = run.workspace, findings.winner
     title = (
@@ -327,6 +331,8 @@ def _draw(run: Any, findings: Any) -> None:
         f"{shown(winner.costs['params'])} parameters, test accuracy {winner.test:.1%}"
     )
     *search, picture = _pictures(run, findings)
+    rows = decisions_of(work.space, winner.arch, work.splits.input_shape)
+    write_json(work.folder.path / DECISIONS, [asdict(row) for row in rows])
     architecture_picture(work.space, winner.arch, work.splits.input_shape, picture, title)
     for file in search:
         _draw_search(work, findings, file)

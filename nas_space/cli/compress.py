@@ -67,8 +67,12 @@ def compress(
         bool, typer.Option("--resume", help="Go on with the run in --out.")
     ] = False,
     widths: Annotated[
-        str, typer.Option(help="Which parts of a width are tried.")
-    ] = "0.25,0.5,0.75,1",
+        str | None,
+        typer.Option(
+            help="Which parts of a width are tried.",
+            show_default="0.25,0.5,0.75,1, and 0.125 by default",
+        ),
+    ] = None,
     share: Annotated[
         str, typer.Option(help="One choice for each 'layer', or for all layers of a 'kind'.")
     ] = "layer",
@@ -117,7 +121,8 @@ def compress(
         "device": device,
         "seed": seed,
     }
-    options: dict[str, Any] = {"widths": _numbers(widths), "share": share, "outputs": outputs}
+    parts = widths or ("0.125,0.25,0.5,0.75,1" if model is None else "0.25,0.5,0.75,1")
+    options: dict[str, Any] = {"widths": _numbers(parts), "share": share, "outputs": outputs}
     if model is None:
         # Eighteen more to try, which cost more than they give: what is left of a head attends by
         # other products than it was trained for, and no fit of what follows undoes that.

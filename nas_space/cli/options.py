@@ -28,6 +28,10 @@ ArgumentOption = Annotated[
     list[str] | None,
     typer.Option("--arg", help="An argument of the space, as name=value; may be given repeatedly."),
 ]
+TrustOption = Annotated[
+    bool,
+    typer.Option("--trust", help="Import the module that the file names, which runs its code."),
+]
 SeedOption = Annotated[int, typer.Option(help="Of everything random.")]
 MaxOption = Annotated[
     list[str] | None,

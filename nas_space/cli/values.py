@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from pathlib import Path
 from typing import Any
@@ -44,7 +45,7 @@ def amount(text: str | None) -> float | None:
         value = float(found[1]) * _UNITS[found[2].upper()] if found else 0.0
     except ValueError:
         value = 0.0
-    if value <= 0:
+    if not 0 < value < math.inf:
         raise UsageError(
             f"{text!r} is no amount; write a positive number, with K, M or G if you like: 320M"
         )
@@ -68,7 +69,7 @@ def duration(text: str | None) -> float | None:
         return None
     found = re.fullmatch(r"\s*([0-9]*\.?[0-9]+)\s*(us|µs|ms|s)\s*", text)
     value = float(found[1]) * {"s": 1e6, "ms": 1e3}.get(found[2], 1.0) if found else 0.0
-    if value <= 0:
+    if not 0 < value < math.inf:
         raise UsageError(f"{text!r} is no time; write a positive number with us, ms or s: 60ms")
     return value
 
@@ -161,7 +162,7 @@ def architecture(file: Path) -> dict[str, Any]:
         content = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UsageError(f"there is no file {file}") from None
-    except (OSError, ValueError) as error:
+    except (OSError, RecursionError, ValueError) as error:
         raise UsageError(f"{file} cannot be read as JSON: {error}") from error
     if not isinstance(content, dict):
         raise UsageError(f"{file} holds no architecture: a JSON object from label to value")
@@ -179,6 +180,10 @@ def arguments_of(pairs: list[str] | None, option: str = "--arg") -> dict[str, An
             found[name] = json.loads(value)
         except json.JSONDecodeError:
             found[name] = value
+        except (RecursionError, ValueError) as error:
+            raise UsageError(
+                f"{option} {name} is nested too deeply, or a number of too many digits"
+            ) from error
     return found
 
 

@@ -5,6 +5,7 @@ What a list of them says stands here, so that listing them loads none.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import import_module
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from ..nn import ModelSpace
     from .published import Published
 
-__all__ = ["SPACES", "Entry", "find_space"]
+__all__ = ["SPACES", "Entry", "check_trusted", "find_space"]
 
 
 @dataclass(frozen=True)
@@ -145,6 +146,31 @@ SPACES: dict[str, Entry] = {
 }
 
 
+def check_trusted(name: Any, source: object, *, trust: bool) -> None:
+    """Refuse to import a module because a file names it.
+
+    Parameters
+    ----------
+    name
+        Of a space, as the file has it.
+    source
+        The file, for the message.
+    trust
+        Whether the user vouches for the file.
+
+    Raises
+    ------
+    UsageError
+        It is a class of a module that this process has not imported already.
+    """
+    module, colon, _ = str(name).partition(":")
+    if colon and name not in SPACES and not trust and module not in sys.modules:
+        raise UsageError(
+            f"{source} names the space {name!r}; to make it, the module {module!r} is imported, "
+            "and its code runs. Say --trust if you know where the file and the module come from"
+        )
+
+
 def find_space(name: str) -> Entry:
     """A space of the hub by its name, or a class of one's own as ``module:Class``.
 
@@ -170,8 +196,10 @@ def find_space(name: str) -> Entry:
         )
     try:
         found = getattr(import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
-        raise UsageError(f"cannot import the space {name!r}: {error}") from error
+    except Exception as error:  # whatever a module does when it is imported
+        raise UsageError(
+            f"cannot import the space {name!r}: {type(error).__name__}: {error}"
+        ) from error
     if not (isinstance(found, type) and issubclass(found, ModelSpace)):
         raise UsageError(f"{name!r} is no space: {found!r} does not derive from ModelSpace")
     return Entry(name, {})

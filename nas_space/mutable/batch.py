@@ -8,6 +8,7 @@ from typing import Any, overload
 import numpy as np
 
 from ..errors import UsageError
+from ..extensions import call
 from .columns import Column, Columns, Mask, Source, activity
 from .mutable import Mutable, Sample, Values
 from .node import Node
@@ -172,6 +173,9 @@ class SampleBatch(Sequence[Sample]):
         )
 
     __hash__ = None  # type: ignore[assignment]
+
+    def _repr_html_(self) -> str:
+        return str(call("html", self))
 
     def __repr__(self) -> str:
         return f"SampleBatch({self.size} architectures over {len(self.codes)} labels)"

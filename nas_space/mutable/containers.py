@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, MutableMapping, MutableSequence
 from typing import Any, overload
 
-from ..errors import UsageError
+from ..errors import ExpressionError, UsageError
 from .expression import apply, refuse_hidden
 from .mutable import Mutable, Values
 from .node import Node
@@ -25,11 +25,22 @@ def joint_structure(items: Iterable[Any]) -> Node | None:
     return apply("tuple", *parts)
 
 
+_DEEPEST = 150
+"""Containers in containers: what follows them calls itself so often."""
+
+
 def _held(item: Any, where: str) -> Any:
     """Return what a container may hold: a mutable, or a plain value without mutables inside."""
     if not isinstance(item, Mutable):
         refuse_hidden(item, f"{where}; wrap it in MutableList or MutableDict")
+    if depth_of(item) >= _DEEPEST:
+        raise ExpressionError(f"{where} is nested {_DEEPEST} deep, which is as deep as it may be")
     return item
+
+
+def depth_of(item: Any) -> int:
+    """Return how deep a container is nested: 0 for what is none."""
+    return int(getattr(item, "_depth", 0))
 
 
 def frozen(item: Any, values: Values) -> Any:
@@ -62,6 +73,7 @@ class MutableList(Mutable, MutableSequence[Any]):
 
     def __init__(self, mutables: Iterable[Any] | None = None) -> None:
         self.mutables: list[Any] = [_held(item, "a MutableList") for item in mutables or ()]
+        self._depth = 1 + max(map(depth_of, self.mutables), default=0)
 
     def structure(self) -> Node | None:
         return joint_structure(self.mutables)
@@ -104,6 +116,7 @@ class MutableList(Mutable, MutableSequence[Any]):
     def insert(self, index: int, value: Any) -> None:
         """Insert a mutable before an index."""
         self.mutables.insert(index, _held(value, "a MutableList"))
+        self._depth = max(self._depth, 1 + depth_of(value))
 
     # Identity, not ==, which would build expressions.
 
@@ -157,6 +170,7 @@ class MutableDict(Mutable, MutableMapping[str, Any]):
         **mutable_kwargs: Any,
     ) -> None:
         self.mutables: dict[str, Any] = {}
+        self._depth = 1
         self.update(mutables or {})
         for key, mutable in mutable_kwargs.items():
             if key in self.mutables:
@@ -182,6 +196,7 @@ class MutableDict(Mutable, MutableMapping[str, Any]):
 
     def __setitem__(self, key: str, mutable: Any) -> None:
         self.mutables[key] = _held(mutable, "a MutableDict")
+        self._depth = max(self._depth, 1 + depth_of(mutable))
 
     def __delitem__(self, key: str) -> None:
         del self.mutables[key]

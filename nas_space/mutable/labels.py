@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Sequence
 
-from ..errors import LabelError
+from ..errors import LabelError, SampleValidationError
 from .context_stack import Entered
 
 __all__ = ["auto_label", "label", "label_scope", "strict_label_scope"]
@@ -189,6 +189,15 @@ def _checked(name: str) -> str:
 
 
 _GLOBAL = label_scope(label("global"))
+
+
+def incomparable(name: str, value: object, error: Exception) -> SampleValidationError:
+    """Return the error for a value that cannot be compared with those of its label."""
+    return SampleValidationError(
+        f"the value of the label {name!r} is a {type(value).__name__} that cannot be compared with "
+        f"what the label takes ({type(error).__name__}); give plain values, as sample() does",
+        label=name,
+    )
 
 
 def listed(names: Iterable[str], most: int = 20) -> str:

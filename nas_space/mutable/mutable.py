@@ -20,7 +20,7 @@ from ..errors import (
     UsageError,
     suggest,
 )
-from .labels import label, listed
+from .labels import incomparable, label, listed
 from .lazy import Walk
 from .node import Leaf, Node, leaves
 from .random_words import RandomState, words
@@ -116,11 +116,22 @@ class Mutable:
             raise SampleValidationError(
                 f"an architecture is a dict from label to value, but got {sample!r}"
             )
+        for name in sample:
+            if not isinstance(name, str):
+                raise SampleValidationError(
+                    f"labels are strings, but the architecture has a {type(name).__name__}"
+                )
         values = Values()
         known = values.known
         try:
             for leaf in Layout.of(self.structure()).needed(known):
-                known[leaf] = leaf.visit(sample, values)
+                try:
+                    known[leaf] = leaf.visit(sample, values)
+                except NasSpaceError:
+                    raise
+                except Exception as error:
+                    # A tensor, an array, a list that holds itself: no value is compared with it.
+                    raise incomparable(leaf.name, sample.get(leaf.name), error) from error
             values.check_constraints(sample)
         except SampleValidationError as error:
             if isinstance(error, SampleMissingError):

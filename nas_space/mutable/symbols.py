@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import DomainError, SampleMissingError, SampleValidationError
+from ..extensions import call
 from .columns import Column, as_column
 from .expression import MutableExpression
 from .intervals import EVERYTHING, Interval
@@ -177,6 +178,9 @@ class MutableSymbol(Leaf, LabeledMutable, MutableExpression[T_co], Generic[T_co]
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.extra_repr()})"
+
+    def _repr_html_(self) -> str:
+        return str(call("html", self))
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _make, (type(self), *self.arguments_of_call())

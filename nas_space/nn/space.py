@@ -98,6 +98,9 @@ class ModelSpace(SharedWeights, Queryable, RootModule):
 
     # -- naming architectures ------------------------------------------------------------------
 
+    def _repr_html_(self) -> str:
+        return str(call_registered("html", self))
+
     def canonical(self, arch: Mapping[str, Any]) -> Sample:
         """Return an architecture with its active labels only, in the space's order.
 

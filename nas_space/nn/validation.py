@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ..errors import SampleValidationError, suggest
+from ..errors import NasSpaceError, SampleValidationError, suggest
 from ..mutable import CategoricalMultiple, MutableSymbol
-from ..mutable.labels import listed
+from ..mutable.labels import incomparable, listed
 
 __all__ = ["Symbols", "check_inactive", "is_retired"]
 
@@ -32,7 +32,12 @@ def check_inactive(name: str, value: Any, known: Symbols, space: str) -> None:
         If there is no such label, or it does not take the value.
     """
     if name in known:
-        known[name].coerce(value)
+        try:
+            known[name].coerce(value)
+        except NasSpaceError:
+            raise
+        except Exception as error:
+            raise incomparable(name, value, error) from error
     elif not _is_flag(name, known):
         raise SampleValidationError(
             f"{space} has no label {name!r}{suggest(name, known)}; it has {listed(known)}",

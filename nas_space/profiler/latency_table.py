@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import csv
-import math
 import os
 import re
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
@@ -13,6 +13,7 @@ from typing import Any, Self
 import yaml
 
 from ..errors import DataError, UsageError
+from ..extensions import call
 from ..files import replacing
 
 __all__ = ["LatencyTable"]
@@ -23,6 +24,18 @@ _UNITS = {"s": 1e3, "ms": 1.0, "us": 1e-3}
 
 _MOST = 1e7
 """Milliseconds above which a time is taken for one in another unit."""
+
+
+class _Distinct(yaml.SafeLoader):
+    """Reads YAML in which no key occurs twice; the safe loader takes the last one, in silence."""
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+        keys = Counter(key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode))
+        twice = next((key for key, count in keys.items() if count > 1), None)
+        if twice is not None:
+            raise DataError(f"the key {twice!r} occurs twice")
+        found: dict[Any, Any] = super().construct_mapping(node, deep)
+        return found
 
 
 class LatencyTable:
@@ -78,6 +91,9 @@ class LatencyTable:
         about = ", ".join(f"{name}={value!r}" for name, value in self.about.items())
         return f"LatencyTable({len(self)} blocks{', ' + about if about else ''})"
 
+    def _repr_html_(self) -> str:
+        return str(call("html", self))
+
     # -- files ----------------------------------------------------------------------------------
 
     @classmethod
@@ -107,7 +123,7 @@ class LatencyTable:
             raise DataError(f"the latency table {file} cannot be read: {error}") from error
         try:
             return cls._of_csv(text) if file.suffix.lower() == ".csv" else cls._of_yaml(text)
-        except DataError as error:
+        except (DataError, ArithmeticError, LookupError, TypeError, ValueError, csv.Error) as error:
             raise DataError(f"{file}: {error}") from error
 
     @classmethod
@@ -134,9 +150,9 @@ class LatencyTable:
     @classmethod
     def _of_yaml(cls, text: str) -> Self:
         try:
-            content = yaml.safe_load(text)
-        except yaml.YAMLError as error:
-            raise DataError(f"this is no YAML: {error}") from error
+            content = yaml.load(text, _Distinct)  # noqa: S506 - a safe loader
+        except (yaml.YAMLError, RecursionError, ValueError) as error:
+            raise DataError(f"this is no YAML of plain values: {error}") from error
         if not isinstance(content, dict) or not content:
             raise DataError("a latency table is a mapping from blocks to times, but this is none")
         if "blocks" not in content:
@@ -153,7 +169,8 @@ class LatencyTable:
         if not isinstance(blocks, dict):
             raise DataError("blocks must be a mapping from keys to times")
         scaled = {
-            key: time * _UNITS[unit] if isinstance(time, (int, float)) else time
+            # true is a number to Python, and no time.
+            key: time * _UNITS[unit] if type(time) in (int, float) else time
             for key, time in blocks.items()
         }
         about = {k: v for k, v in content.items() if k not in ("format", "unit", "blocks")}
@@ -247,7 +264,7 @@ def _checked(milliseconds: Mapping[str, Any]) -> dict[str, float]:
     for key, time in milliseconds.items():
         if isinstance(time, bool) or not isinstance(time, (int, float)):
             raise DataError(f"the time of {key!r} must be a number, but is {time!r}")
-        if math.isnan(time) or not 0 <= time <= _MOST:
+        if not 0 <= time <= _MOST:  # nor NaN
             raise DataError(
                 f"the time of {key!r} must be between 0 and {_MOST:.0f} milliseconds, but is "
                 f"{time!r}"

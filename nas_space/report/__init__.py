@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from ..lazy import lazily
 
 if TYPE_CHECKING:
-    from .architecture import architecture_picture
+    from .architecture import architecture_picture, space_picture
     from .explanation import ExplainedModule, Explanation, explain
     from .scatter import SearchPoint, search_picture
 
@@ -18,6 +18,7 @@ __all__ = [
     "architecture_picture",
     "explain",
     "search_picture",
+    "space_picture",
 ]
 
 __getattr__, __dir__ = lazily(__name__)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..files import replacing
 from . import html
-from .architecture import COLOURS
+from .colours import COLOURS
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 from .html import plain
+from .notebooks import html_of
 
 __all__ = ["ExplainedModule", "Explanation", "explain"]
 
@@ -137,6 +138,9 @@ class Explanation:
         for row in self.rows(depth):
             table.add_row(*row)
         return table
+
+    def _repr_html_(self) -> str:
+        return html_of(self)
 
     def __rich__(self) -> Table:
         return self.table()

@@ -10,10 +10,16 @@ import numpy as np
 
 from ..files import replacing
 from ..runs.costs import title_of
-from .architecture import COLOURS
+from .colours import COLOURS, FAINT, INK
 from .html import plain
+from .numbers import readable
 
 __all__ = ["costs_picture"]
+
+_BEYOND = "#E6E8EB"
+"""Of what no budget allows."""
+
+_MARKERS = "oDs^v"
 
 
 def costs_picture(
@@ -38,27 +44,41 @@ def costs_picture(
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(8, 2.6 * len(values)), layout="constrained")
+    figure = Figure(figsize=(8, 2.9 * len(values)), layout="constrained")
     FigureCanvasAgg(figure)
-    for axes, (name, found) in zip(
-        figure.subplots(len(values), 1, squeeze=False)[:, 0], values.items(), strict=True
-    ):
-        axes.hist(np.asarray(found), bins=60, color="#C8C8C8")
-        for place, (network, costs) in enumerate(named.items()):
-            if name in costs:
-                axes.axvline(
-                    costs[name],
-                    color=COLOURS[place % len(COLOURS)],
-                    linewidth=1.2,
-                    label=plain(network),
-                )
+    panels = figure.subplots(len(values), 1, squeeze=False)[:, 0]
+    for axes, (name, found) in zip(panels, values.items(), strict=True):
+        scale, unit = (1e-3, "latency (ms)") if name == "latency" else (1.0, title_of(name))
+        drawn = scale * np.asarray(found, dtype=float)
         limit = limits.get(name)
+        known = {network: scale * costs[name] for network, costs in named.items() if name in costs}
+        counts, edges, bars = axes.hist(drawn, bins=60, color=FAINT)
         if limit is not None:
-            axes.axvline(limit, color="black", linestyle="--", linewidth=1.2, label="budget")
-        axes.set_xlabel("latency in µs" if name == "latency" else plain(title_of(name)))
-        axes.set_yticks([])
-        axes.spines[["top", "right", "left"]].set_visible(False)
-        if axes.get_legend_handles_labels()[0]:
+            limit *= scale
+            for bar, left in zip(bars.patches, edges, strict=False):
+                if left >= limit:
+                    bar.set_facecolor(_BEYOND)
+            axes.axvline(limit, color=INK, linestyle="--", linewidth=1.2, zorder=1)
+            axes.annotate(
+                f"budget {readable(limit)}", (limit, 1), xycoords=axes.get_xaxis_transform(),
+                xytext=(3, -2), textcoords="offset points", fontsize=7.5, color=INK, va="top",
+            )  # fmt: skip
+        top = float(np.max(counts))
+        for place, (network, cost) in enumerate(sorted(known.items(), key=lambda one: one[1])):
+            colour = COLOURS[place % len(COLOURS)]
+            marker = _MARKERS[place // len(COLOURS) % len(_MARKERS)]
+            # Each stands a little higher than the one before: equal ones do not hide each other.
+            axes.plot(
+                [cost], [top * (0.08 + 0.8 * place / max(1, len(known)))], marker, color=colour,
+                markeredgecolor="white", markersize=8, zorder=3, clip_on=False,
+                label=f"{plain(network)}: {readable(cost)}",
+            )  # fmt: skip
+        axes.xaxis.set_major_formatter(lambda value, _: readable(value))
+        axes.set_xlabel(plain(unit), fontsize=8)
+        axes.set_ylabel("random architectures", fontsize=8)
+        axes.tick_params(labelsize=7.5)
+        axes.spines[["top", "right"]].set_visible(False)
+        if known:
             axes.legend(fontsize=7, frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
     with replacing(path) as file:
         figure.savefig(file, dpi=120)

@@ -16,6 +16,7 @@ from .files import write_json
 __all__ = [
     "COMPRESSED",
     "COMPRESSION",
+    "DECISIONS",
     "ONE_SHOT_STATE",
     "STUDY",
     "UNFINISHED",
@@ -35,6 +36,9 @@ COMPRESSION = "compress"
 
 COMPRESSED = "compressed.json"
 """The file with what a compression has found."""
+
+DECISIONS = "decisions.json"
+"""The file with what was decided where in the winner: the rows of its picture."""
 
 WORKER_FILE = "work/worker"
 """The file that names the process which works at the run, or did last."""
@@ -125,6 +129,20 @@ class RunFolder:
         return self.work / f"{training.replace(' ', '-')}.safetensors"
 
 
+class RunSettings(dict[str, Any]):
+    """The settings in a file; one that is missing means that the file is damaged."""
+
+    def __missing__(self, key: str) -> Any:
+        raise UsageError(f"run.json is damaged: it has no {key!r}; restore a copy")
+
+
+_KINDS: dict[str, type] = {
+    "arguments": dict, "budgets": dict, "described": dict, "fingerprint": str, "name": str,
+    "recipe": dict, "seed": int, "space": str, "steps": int, "strategy": str, "trials": int,
+}  # fmt: skip
+"""What some settings are."""
+
+
 def settings_of(folder: Path) -> dict[str, Any] | None:
     """Return the settings of the run in a folder; ``None`` if there is no run.
 
@@ -143,11 +161,14 @@ def settings_of(folder: Path) -> dict[str, Any] | None:
         return None
     except NotADirectoryError:
         raise UsageError(f"{folder} is a file; choose another --out") from None
-    except (OSError, ValueError) as error:
+    except (OSError, RecursionError, ValueError) as error:
         raise UsageError(f"{file} is damaged: {error}; choose another --out") from error
     if not isinstance(found, dict):
         raise UsageError(f"{file} describes no run; choose another --out")
-    found |= found.pop("recipe", {})
+    for name, kind in _KINDS.items():
+        if name in found and not isinstance(found[name], kind):
+            raise UsageError(f"{file} is damaged: {name} is {found[name]!r:.80}; restore a copy")
+    found = RunSettings({**found, **found.pop("recipe", {})})
     limits = {name: found.pop(f"max_{name}", None) for name in ("macs", "latency")}
     found.setdefault("budgets", {k: limit for k, limit in limits.items() if limit is not None})
     return found

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from ..errors import StorageError
 from ..files import replacing, writing
 
 __all__ = ["Record", "rows_of"]
@@ -84,6 +85,16 @@ def rows_of(path: Path, stage: str | None = None) -> list[dict[str, Any]]:
     stage
         As of :meth:`Record.rows`.
     """
-    text = path.read_text(encoding="utf-8") if path.exists() else ""
-    rows = map(json.loads, text[: text.rfind("\n") + 1].splitlines())
-    return [row for row in rows if stage in (None, row["stage"])]
+    text = path.read_bytes() if path.exists() else b""
+    rows = []
+    for number, line in enumerate(text[: text.rfind(b"\n") + 1].split(b"\n")[:-1], start=1):
+        try:
+            row = json.loads(line)
+            if stage in (None, row["stage"]):
+                hash(row["at"])
+                rows.append(row)
+        except (LookupError, RecursionError, TypeError, ValueError) as error:
+            raise StorageError(
+                f"line {number} of {path} is damaged: {line[:80]!r}; take it out, or restore a copy"
+            ) from error
+    return rows

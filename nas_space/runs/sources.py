@@ -149,8 +149,8 @@ def _function(option: str, spec: str) -> Callable[..., Any]:
         raise UsageError(f"{option} {spec}: there is no such folder; or give module:function")
     try:
         found = getattr(import_module(module), name)
-    except (ImportError, AttributeError) as error:
-        raise UsageError(f"{option} {spec}: {error}") from error
+    except Exception as error:  # whatever a module does when it is imported
+        raise UsageError(f"{option} {spec}: {type(error).__name__}: {error}") from error
     if not callable(found):
         raise UsageError(f"{option} {spec}: that is a {type(found).__name__}, not a function")
     return found  # type: ignore[no-any-return]

@@ -21,6 +21,7 @@ from ..study.storage import is_file
 from .folder import (
     COMPRESSED,
     COMPRESSION,
+    DECISIONS,
     ONE_SHOT_STATE,
     STUDY,
     UNFINISHED,
@@ -107,6 +108,26 @@ class StoredRun:
         state: Any = load_state(file)
         return over_time(state["run"]["history"])
 
+    @cached_property
+    def described(self) -> Mapping[str, Any]:
+        """The space as :func:`~nas_space.study.describe` gives it, as far as it is known."""
+        if "described" in self.settings:
+            described: Mapping[str, Any] = self.settings["described"]
+            return described
+        definition = (
+            SearchDefinition.in_study(self.result.study) if self.result is not None else None
+        )
+        return {} if definition is None else definition.space
+
+    @property
+    def decisions(self) -> list[dict[str, Any]]:
+        """What was decided where in the winner, as its picture shows it; empty before its end."""
+        file = None if self.folder is None else self.folder / DECISIONS
+        if file is None or not file.exists():
+            return []
+        found: list[dict[str, Any]] = json.loads(file.read_text(encoding="utf-8"))
+        return found
+
     @property
     def space_name(self) -> str:
         """The class of the space."""
@@ -158,15 +179,20 @@ class StoredRun:
         found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
         return found
 
-    def make_space(self) -> Any:
+    def make_space(self, *, trust: bool = False) -> Any:
         """The space, with fresh weights; ``None`` for a storage, which has its description only.
+
+        Parameters
+        ----------
+        trust
+            Whether a module that the run's folder names may be imported, and so run.
 
         Raises
         ------
         UsageError
             If it is another one by now.
         """
-        from ..hub.registry import find_space
+        from ..hub.registry import check_trusted, find_space
 
         if not self.settings:
             return None
@@ -175,6 +201,7 @@ class StoredRun:
                 f"the space of {self.place} was made of a network: `nas-space resume "
                 f"{self.place}` makes it again, and writes the report"
             )
+        check_trusted(self.settings["space"], self.place, trust=trust)
         space = find_space(self.settings["space"]).space(**self.settings["arguments"])
         what = differences(self.settings["described"], describe(unrestricted(space)))
         if what:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from ..lazy import lazily
 
 if TYPE_CHECKING:
+    from .callbacks import SearchCallback
     from .evaluators import from_scratch, inherited
     from .fingerprint import describe, fingerprint
     from .intermediate import report
@@ -34,6 +35,7 @@ __all__ = [
     "Objective",
     "OneShotResult",
     "Outcome",
+    "SearchCallback",
     "SearchProgress",
     "SearchResult",
     "ShowProgress",

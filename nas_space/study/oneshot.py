@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 from torch import Tensor
 
 from ..errors import DivergenceError, NasSpaceError, StorageError, UsageError
+from ..extensions import call
 from ..mutable import Sample
 from ..profiler import macs
 from ..strategy.oneshot import OneShot, OneShotProgress, Run
@@ -76,6 +77,9 @@ class OneShotResult:
     def probabilities(self) -> dict[str, list[tuple[int, list[float]]]]:
         """The policy over time: for each label, steps and the probability of each value then."""
         return self.run.probabilities()
+
+    def _repr_html_(self) -> str:
+        return str(call("html", self))
 
     def __repr__(self) -> str:
         name = type(self.run.strategy).__name__

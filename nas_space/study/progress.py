@@ -13,7 +13,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from .ledger import counts
 
-__all__ = ["SearchProgress", "ShowProgress"]
+__all__ = ["SearchProgress", "ShowProgress", "clock"]
 
 
 @dataclass(frozen=True)
@@ -61,11 +61,21 @@ class SearchProgress:
     def __str__(self) -> str:
         words = [f"{self.done} of {self.trials} trials", self.findings]
         if self.seconds_left is not None:
-            minutes, seconds = divmod(round(self.seconds_left), 60)
-            hours, minutes = divmod(minutes, 60)
-            clock = f"{hours}:{minutes:02d}" if hours else f"{minutes}"
-            words.append(f"{clock}:{seconds:02d} left")
+            words.append(f"{clock(self.seconds_left)} left")
         return ", ".join(word for word in words if word)
+
+
+def clock(seconds: float) -> str:
+    """Return a time as a clock shows it.
+
+    Examples
+    --------
+    >>> clock(131.0), clock(3725)
+    ('2:11', '1:02:05')
+    """
+    minutes, left = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{left:02d}" if hours else f"{minutes}:{left:02d}"
 
 
 def _print(progress: SearchProgress) -> None:

@@ -19,6 +19,7 @@ from optuna.distributions import (
 from optuna.trial import FrozenTrial, TrialState
 
 from ..errors import TrialError, UsageError
+from ..extensions import call
 from ..mutable import Sample
 from ..mutable.node import key_of
 from ..strategy import Evaluated
@@ -403,6 +404,9 @@ class SearchResult:
                 return objective
         names = [objective.name for objective in self.objectives]
         raise UsageError(f"there is no objective {name!r}; there are {names}")
+
+    def _repr_html_(self) -> str:
+        return str(call("html", self))
 
     def __repr__(self) -> str:
         found = f"{len(self.complete)} of {len(self.outcomes)} trials complete"

@@ -20,6 +20,7 @@ from ..strategy import LinearThompson, Strategy, get_strategy
 from ..strategy.oneshot import OneShot, OneShotName, OneShotProgress
 from ..tables import Restricted
 from ..training import Task
+from .callbacks import SearchCallback, Tracked
 from .definition import SearchDefinition
 from .driver import Callback, Driver, Evaluate, MakeExecutor, Settings
 from .evaluators import FromScratch, Inherited, from_scratch
@@ -27,6 +28,7 @@ from .failures import FailureWarnings, failure_error
 from .fingerprint import unrestricted
 from .intermediate import check_pruner
 from .ledger import FAILURE, WEIGHTS, storable
+from .live import shape_of, shown
 from .networks import KeptNetworks, folder_of
 from .objectives import Objectives, objectives_of
 from .oneshot import OneShotResult, search_oneshot
@@ -54,6 +56,8 @@ def search(
     resume: bool = False,
     callbacks: Sequence[Callable[[OneShotProgress], object]] = (),
     fabric: Fabric | None = None,
+    progress: bool | None = None,
+    loggers: Sequence[Any] = (),
 ) -> OneShotResult: ...
 @overload
 def search(
@@ -75,6 +79,8 @@ def search(
     pruner: optuna.pruners.BasePruner | None = None,
     keep_networks: int = 1,
     resume: bool = False,
+    progress: bool | None = None,
+    loggers: Sequence[Any] = (),
 ) -> SearchResult: ...
 def search(
     space: Any,
@@ -99,6 +105,8 @@ def search(
     epochs: float | None = None,
     every: int = 100,
     fabric: Fabric | None = None,
+    progress: bool | None = None,
+    loggers: Sequence[Any] = (),
 ) -> Any:
     """Search a space for its best architectures.
 
@@ -158,6 +166,13 @@ def search(
         other machines, too.  If there is none, one is begun.
     steps, epochs, every, fabric
         Of a one-shot strategy.
+    progress
+        Whether to show how far the search is, the best so far and the time left: one line that is
+        written anew on a terminal and in a notebook, elsewhere a line every 30 seconds. By default
+        so too, but nothing of a search that is over sooner than 30 seconds in a plain log.
+    loggers
+        Of Lightning, to be told of every trial or step, of the architecture and its picture; see
+        :class:`~nas_space.study.callbacks.Tracked`.
 
     Returns
     -------
@@ -191,13 +206,16 @@ def search(
     _check_forms(seed=seed, name=name, resume=resume, callbacks=callbacks, pruner=pruner)
     if isinstance(strategy, str):
         strategy = cast("Strategy | OneShot", get_strategy(strategy))
+    watching = [*callbacks, *([Tracked(loggers, shape_of(target))] if loggers else ())]
     if isinstance(strategy, OneShot):
         _refuse_trials(
             strategy, objectives=objectives is None, trials=trials == 100, workers=workers is None,
             executor=executor is None, timeout=timeout is None, failures=failures is None,
             weights=weights is None, pruner=pruner is None, keep_networks=keep_networks == 1,
         )  # fmt: skip
-        return search_oneshot(
+        watching += shown(progress)
+        _tell(watching, "on_begin", space, {"strategy": type(strategy).__name__, "seed": seed})
+        found = search_oneshot(
             space,
             cast("Task", target),
             strategy,
@@ -207,9 +225,11 @@ def search(
             storage=cast("str | Path | None", storage),
             every=every,
             resume=resume,
-            callbacks=callbacks,
+            callbacks=watching,
             fabric=fabric,
         )
+        _tell(watching, "on_end", found)
+        return found
     if steps is not None or epochs is not None or fabric is not None:
         raise UsageError("steps, epochs and fabric are of one-shot strategies; see trials=")
     _check_numbers(
@@ -241,7 +261,9 @@ def search(
         storable(unrestricted(space))
     if isinstance(evaluate, FromScratch | Inherited | Filtered):
         evaluate.check(space)
-    callbacks = [FailureWarnings(), *callbacks]
+    callbacks = [FailureWarnings(), *watching, *shown(progress, trials)]
+    known = {"strategy": type(settings.strategy).__name__, "trials": trials, "seed": seed}
+    _tell(watching, "on_begin", space, known)
 
     definition = SearchDefinition.of(space, settings.objectives)
     with reading(storage):
@@ -257,7 +279,15 @@ def search(
         raise unreachable(storage, error) from error
     result = SearchResult(study, space, settings.objectives, settings.weights, settings.networks)
     _check_found(result)
+    _tell(watching, "on_end", result)
     return result
+
+
+def _tell(callbacks: Sequence[Any], what: str, *told: Any) -> None:
+    """Tell those callbacks that are more than functions."""
+    for callback in callbacks:
+        if isinstance(callback, SearchCallback):
+            getattr(callback, what)(*told)
 
 
 _NO_STRATEGY = (

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Generic, Self, TypeVar, overload
 
 from ..errors import ExpressionError, UsageError
+from ..extensions import call
 from ..mutable import (
     Constraint,
     ExpressionConstraint,
@@ -58,6 +59,9 @@ class Restricted(Queryable, Generic[S]):
         whole = root_of(space)
         self._structure: Node = apply("tuple", whole, *markers)
         Activity.of(whole).share(self._structure, markers)
+
+    def _repr_html_(self) -> str:
+        return str(call("html", self))
 
     def structure(self) -> Node:
         return self._structure

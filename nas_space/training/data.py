@@ -32,6 +32,12 @@ _COPIES = 4
 _SPECS = "'digits', a file that ends in .npz (with arrays x and y), or 'module:function'"
 _SPLITS = ("train", "validation", "test")
 
+_INFLATED = 2_000_000_000
+"""Bytes that an archive may hold, however it is packed."""
+
+_RATIO = 100
+"""How many times its size a larger one may hold; images are packed two times or three."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Splits:
@@ -197,6 +203,7 @@ def _read_archive(path: Path) -> dict[str, npt.NDArray[Any]]:
                     f"{path}: there is no array {' and no array '.join(sorted(missing))}, only "
                     f"{there}; save it by numpy.savez(path, x=images, y=labels)"
                 )
+            _check_size(path)
             return {"x": archive["x"], "y": archive["y"]}
     except FileNotFoundError as error:
         raise DataError(f"there is no file {path}") from error
@@ -205,7 +212,13 @@ def _read_archive(path: Path) -> dict[str, npt.NDArray[Any]]:
     except (
         AttributeError,  # a single array, saved by numpy.save, is no context
         EOFError,
+        LookupError,
+        MemoryError,
+        NotImplementedError,  # a kind of compression that is not known
         OSError,
+        OverflowError,
+        RuntimeError,
+        SyntaxError,  # a header that is no Python literal
         TypeError,
         ValueError,
         zipfile.BadZipFile,
@@ -214,6 +227,18 @@ def _read_archive(path: Path) -> dict[str, npt.NDArray[Any]]:
         raise DataError(
             f"{path} is damaged, or no archive of plain arrays as numpy.savez writes it: {error}"
         ) from error
+
+
+def _check_size(path: Path) -> None:
+    """Refuse an archive of which little becomes very much."""
+    with zipfile.ZipFile(path) as archive:
+        size = sum(part.file_size for part in archive.infolist())
+    if size > max(_INFLATED, _RATIO * path.stat().st_size):
+        raise DataError(
+            f"{path} would take {size / 1e9:.1f} GB of memory, {size / path.stat().st_size:,.0f} "
+            f"times its size: more than {_INFLATED / 1e9:g} GB must not be packed more than "
+            f"{_RATIO} times; save it by numpy.savez, without compression"
+        )
 
 
 def _images(x: npt.NDArray[Any], source: str) -> Tensor:
@@ -329,10 +354,10 @@ def _find(module: str, name: str) -> Callable[..., Any]:
         sys.path.insert(0, "")
     try:
         found = importlib.import_module(module)
-    except ImportError as error:
+    except Exception as error:  # whatever a module does when it is imported
         raise DataError(
-            f"module {module!r} cannot be imported ({error}); 'module:function' is looked up in "
-            "the current folder and among what is installed"
+            f"module {module!r} cannot be imported ({type(error).__name__}: {error}); "
+            "'module:function' is looked up in the current folder and among what is installed"
         ) from error
     function = getattr(found, name, None)
     if not callable(function):

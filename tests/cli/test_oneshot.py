@@ -16,6 +16,7 @@ from nas_space.cli import main
 from nas_space.runs import open_run
 from nas_space.strategy import ONE_SHOT
 from nas_space.strategy.oneshot import OneShotProgress
+from tests.report.pages import data_of
 
 SPACE = "tests.test_main_job:Small"
 SHORT = ["--steps", "12", "--fine-tuning", "2", "--option", "warmup_epochs=1"]
@@ -121,8 +122,9 @@ def test_the_report_draws_the_policy_over_time(reported: Path, tmp_path: Path) -
     stored = open_run(reported)
     assert stored.steps == (12, 12)
     assert {step for over_time in stored.policy.values() for step, _ in over_time} == {0, 4, 8, 12}
-    # The blocks that it runs, and a picture at least of the policy.
-    assert page.count("<img") >= 2
+    data = data_of(file)
+    assert {label for label, _, _ in data["policy"]} == set(stored.policy)
+    assert [row["name"] for row in data["labels"] if row.get("share")]  # the picture's
 
 
 def test_the_report_before_the_end(

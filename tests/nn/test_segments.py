@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import importlib
 import pickle
 import warnings
 from itertools import product
@@ -425,6 +426,16 @@ def test_nothing_is_said_of_what_lies_as_the_size_says(case):
 
 
 def test_following_costs_no_more_where_nothing_is_put_together(monkeypatch):
-    monkeypatch.setattr("nas_space.profiler.misread.misread_as_far_as_it_runs", None)
+    looked: list[Any] = []
+    look = importlib.import_module("nas_space.nn.decisions.misread")  # a function has its name
+
+    def note(*args: Any) -> list[str]:
+        looked.append(args)
+        return []
+
+    monkeypatch.setattr(look, "misread_as_far_as_it_runs", note)
     w = widths()["w"]
-    assert profile(Read(w, lambda a, _: a.relu()), (3, 2, 2)).misread == []
+    profile(Read(w, lambda a, _: a.relu()), (3, 2, 2))
+    assert looked == []
+    profile(Read(w, lambda a, _: a.roll(1, 1)), (3, 2, 2))
+    assert len(looked) == 1

@@ -14,10 +14,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import kendalltau
 
-from nas_space.errors import UsageError
-from nas_space.mutable import Categorical, MutableExpression, MutableList, Sample
-from nas_space.strategy.oneshot import ENAS, Penalty, Proxyless, RandomOneShot, Run
-from nas_space.strategy.oneshot.ranking import MainEffects, Ranking
+from nas_space.errors import DecompositionError, UsageError
+from nas_space.mutable import Categorical, MutableExpression, MutableList, Numerical, Sample
+from nas_space.strategy.oneshot import (
+    ENAS,
+    MainEffects,
+    Penalty,
+    Proxyless,
+    RandomOneShot,
+    Ranking,
+    Run,
+    ranking,
+)
 from nas_space.tables import restrict
 from tests.oneshot.planted import BEST, Planted, task
 
@@ -108,7 +116,6 @@ def test_the_best_by_main_effects_is_the_best_of_all_that_are_left(seed):
         repr(arch): float(effects.encoding.row(arch) @ effects.weights[:-1]) for arch in inside
     }
     found = effects.best(3)
-    assert found is not None
     others = sorted((fitted[repr(arch)] for arch in inside if arch not in known), reverse=True)
     assert [fitted[repr(arch)] for arch in found] == pytest.approx(others[:3])
     assert not any(arch in known for arch in found)
@@ -177,3 +184,28 @@ def test_what_a_policy_has_not_learned_evaluations_tell():
 def test_arguments_out_of_range_are_refused_by_name(make, argument, value):
     with pytest.raises(UsageError, match=argument):
         make(**{argument: value})
+
+
+def test_where_tables_give_up_all_candidates_are_proposed(monkeypatch):
+    def refused(*_: Any, **__: Any) -> None:
+        raise DecompositionError("too many sums to tell apart")
+
+    monkeypatch.setattr(ranking, "best", refused)
+    space, archs = listed(4)
+    run = fake_run(space, lambda arch: additive(worths(5, 4), arch))
+    found = Ranking(20, 1, 0.3).rank(run, 1, lambda _: iter(archs))
+    assert run.seen == archs[:20]
+    assert found[0] == max(archs[:20], key=lambda arch: additive(worths(5, 4), arch))
+
+
+def test_a_continuous_label_gets_its_best_value_too():
+    space: Any = MutableList(
+        [Numerical(0.0, 1.0, label="rate"), Categorical([0, 1, 2], label="op")]
+    )
+    run = fake_run(space, lambda arch: arch["op"] - 4 * (arch["rate"] - 0.9) ** 2)
+    draws = np.random.default_rng(0).random((99, 2))
+    proposals = [{"rate": float(rate), "op": int(3 * op)} for rate, op in draws]
+    best = Ranking(24, 1, 0.3).rank(run, 1, lambda _: iter(proposals))[0]
+    assert best["op"] == 2
+    assert best["rate"] == pytest.approx(0.9, abs=0.15)
+    assert len(run.seen) == 24

@@ -13,7 +13,6 @@ from nas_space import nn as mnn
 from nas_space.cli import main
 from nas_space.report import SearchPoint, architecture_picture, explain, search_picture
 from nas_space.report.histograms import costs_picture
-from nas_space.report.pictures import policy_pictures
 
 ODD = ["[bold]", "[red]x", "$x^", r"$\frac$", "<b>&"]
 
@@ -67,7 +66,6 @@ def test_names_and_failures_of_users_are_shown_and_reported_as_they_are(
     assert run("report", store, "--out", str(tmp_path / "report.html")) == 0
     page = (tmp_path / "report.html").read_text()
     assert "no [/bold] luck with $x$ in [red]" in page
-    assert page.count("<img") > 5
 
 
 def test_pictures_of_odd_names_are_drawn(tmp_path: Path) -> None:
@@ -79,8 +77,4 @@ def test_pictures_of_odd_names_are_drawn(tmp_path: Path) -> None:
     search_picture([point], point, [point], tmp_path / "s.png", cost_name="$c", score_name="$s_$")
     values = {"macs": [1.0, 2.0], "params": [3.0, 4.0]}
     costs_picture(values, {"$net_$": {"macs": 1.5}}, {"macs": 1.7}, tmp_path / "c.png")
-    for figure in policy_pictures(
-        {"$l_$": [(0, [0.5, 0.5]), (4, [0.9, 0.1])]}, {"$l_$": ["$a^$", "b"]}
-    ):
-        figure.savefig(tmp_path / "p.png")
-    assert all((tmp_path / f"{name}.png").stat().st_size > 3000 for name in "aescp")
+    assert all((tmp_path / f"{name}.png").stat().st_size > 3000 for name in "aesc")

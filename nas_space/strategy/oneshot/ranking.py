@@ -108,8 +108,9 @@ class Ranking:
         values = [run.fitness(arch, self.calibration_batches) for arch in archs]
         effects = MainEffects(run.space, archs, values)
         if len(archs) < wanted:
-            more = effects.best(wanted - len(archs), allowed)
-            _add(run, known, propose(wanted) if more is None else more, wanted)
+            _add(run, known, effects.best(wanted - len(archs), allowed), wanted)
+            if len(known) < wanted:
+                _add(run, known, propose(wanted), wanted)
             archs = list(known.values())
             values += [run.fitness(arch, self.calibration_batches) for arch in archs[len(values) :]]
             effects = MainEffects(run.space, archs, values)
@@ -169,18 +170,18 @@ class MainEffects:
         mixed[valid] = (1 - share) * self.fitted[valid] + share * self.values[valid]
         return [float(value) for value in mixed]
 
-    def best(self, k: int, allowed: Callable[[Sample], bool] | None = None) -> list[Sample] | None:
+    def best(self, k: int, allowed: Callable[[Sample], bool] | None = None) -> list[Sample]:
         """Return up to ``k`` other architectures, those with the best main effects first.
 
-        ``None`` if there are no main effects, or constraints are no matter of tables.
+        None, if there are no main effects, or constraints are no matter of tables.
         """
         if self.encoding is None:
-            return None
+            return []
         table = self.encoding.table(self.weights)
         try:
             found = best(self.space, table, k, maximize=True, exclude=self.archs)
         except DecompositionError:
-            return None
+            return []
         archs = [self.encoding.completed(scored.arch, self.weights) for scored in found]
         return [
             arch

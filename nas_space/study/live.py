@@ -1,0 +1,98 @@
+"""Progress of a search where a script or a notebook runs it."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+from .progress import SearchProgress, ShowProgress, clock
+
+__all__ = ["shape_of", "shown"]
+
+_PAUSE = 30.0
+"""Seconds between two lines in a plain log."""
+
+_LIVE = 0.5
+"""Seconds between two times that a line is written anew."""
+
+
+def shown(progress: bool | None, trials: int | None = None) -> list[Callable[..., object]]:
+    """Return the callbacks that show how far a search is.
+
+    Parameters
+    ----------
+    progress
+        As of :func:`~nas_space.search`.
+    trials
+        How many there shall be; ``None`` for a one-shot search.
+    """
+    if progress is False:
+        return []
+    line = _Line(eager=bool(progress))
+    if trials is None:
+        return [_Steps(line)]
+    return [ShowProgress(trials, lambda now: line.write(str(now), end=_over(now)), every=0.0)]
+
+
+def _over(now: SearchProgress) -> bool:
+    return now.done >= now.trials
+
+
+class _Line:
+    """One line, written anew where that can be, and a line now and then where it cannot."""
+
+    def __init__(self, *, eager: bool) -> None:
+        self.live = sys.stderr.isatty() or _in_notebook()
+        self.pause = _LIVE if self.live else _PAUSE
+        self.last = -self.pause if eager or self.live else time.monotonic()
+        self.written = eager
+        self.width = 0
+
+    def write(self, text: str, *, end: bool) -> None:
+        """Show a text, unless the last one was shown just now."""
+        now = time.monotonic()
+        if now - self.last < self.pause and not (end and (self.live or self.written)):
+            return
+        self.last, self.written = now, True
+        if self.live:
+            sys.stderr.write("\r" + text.ljust(self.width) + ("\n" if end else ""))
+            self.width = len(text)
+        else:
+            sys.stderr.write(text + "\n")
+        sys.stderr.flush()
+
+
+class _Steps:
+    """What a one-shot search tells, in a line with the time left."""
+
+    def __init__(self, line: _Line) -> None:
+        self.line = line
+        self.began: tuple[float, int] | None = None
+
+    def __call__(self, progress: Any) -> None:
+        now = time.monotonic()
+        began, before = self.began = self.began or (now, progress.step)
+        words = [f"step {progress.step} of {progress.total}", str(progress)]
+        if progress.step > before:
+            pace = (now - began) / (progress.step - before)
+            words.append(f"{clock(pace * (progress.total - progress.step))} left")
+        self.line.write(", ".join(words), end=progress.step >= progress.total)
+
+
+def _in_notebook() -> bool:
+    """Whether this is a kernel of Jupyter's, whose cells show what stderr is written."""
+    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+    return type(shell).__name__ == "ZMQInteractiveShell"
+
+
+def shape_of(target: Any) -> tuple[int, ...] | None:
+    """Return the shape of one sample of a task's data, if that is a tensor."""
+    data = getattr(target, "train", None)
+    try:
+        sample = data[0] if data is not None else None
+    except (TypeError, LookupError):
+        return None
+    first: Any = sample[0] if isinstance(sample, (tuple, list)) and sample else None
+    return tuple(first.shape) if hasattr(first, "shape") else None

@@ -110,13 +110,17 @@ class Solver:
             return []
         keys = self.compiled.keys
         estimate = keys.estimate() if keys.fits and self._is_small() else None
+        ways = [self._by_dominance]
         if estimate and estimate.total <= _ROWS and estimate.work <= _WORK:
-            return self._enough(k, self._by_messages(), excluded)
-        try:
-            return self._enough(k, self._by_dominance(), excluded)
-        except TooMuchWorkError:
-            if estimate and estimate.total <= _MOST_ROWS and estimate.work <= allowed():
-                return self._enough(k, self._by_messages(), excluded)
+            ways = [self._by_messages]
+        elif estimate and estimate.total <= _MOST_ROWS and estimate.work <= allowed():
+            ways.append(self._by_messages)
+        for way in ways:
+            self.meter = Meter()
+            try:
+                return self._enough(k, way(), excluded)
+            except TooMuchWorkError:
+                continue
         raise self._refusal("finding the best")
 
     def _is_small(self) -> bool:

@@ -194,6 +194,16 @@ def test_two_budgets_on_a_space_of_networks_return_or_are_refused() -> None:
         small.pareto(score, costs[1], maximize=(True, False))
 
 
+@pytest.mark.parametrize("bounded", [False, True])
+def test_the_best_is_refused_by_name_whatever_way_it_is_looked_for(bounded: bool) -> None:
+    width, depth = Categorical([1, 2, 3], label="width"), Categorical([1, 2], label="depth")
+    space = MutableList([width, depth])
+    found = restrict(space, width * 3 + depth <= 9) if bounded else space
+    assert best(found, width + depth)[0].value == 2
+    with effort(1e-12), pytest.raises(DecompositionError, match="finding the best"):
+        best(found, width + depth)
+
+
 def test_an_effort_is_that_of_its_context_and_positive() -> None:
     with effort(3):
         with effort(1e-9), pytest.raises(TooMuchWorkError):

@@ -56,7 +56,7 @@ def _conv(inputs: Any, outputs: Any, kernel_size: int) -> nn.Sequential:
     )
 
 
-class Vertex(MutableModule):
+class CellVertex(MutableModule):
     """Does an operation on the sum of what a vertex reads."""
 
     def __init__(self, graph: _Graph, place: int, inputs: int, outputs: int) -> None:
@@ -97,7 +97,7 @@ class NasBench101Cell(MutableModule):
         super().__init__()
         most = max(map(len, graph.matrices)) - 2
         self.vertices = Repeat(
-            lambda index: Vertex(graph, index + 1, inputs, outputs),
+            lambda index: CellVertex(graph, index + 1, inputs, outputs),
             graph.value(lambda matrix: len(matrix) - 2) if most else 0,
         )
         self.concatenated: Any = graph.value(lambda matrix: _bits(matrix, len(matrix) - 1) >> 1)

@@ -76,6 +76,7 @@ class OFAMobileNetV3Space(_ElasticResolution, MobileNetV3Space):
 
     Examples
     --------
+    >>> import torch
     >>> space = OFAMobileNetV3Space(num_labels=10, width_mult=0.25, resolutions=(32, 48))
     >>> space.count() == 2 * (9**2 + 9**3 + 9**4) ** 5
     True
@@ -165,6 +166,7 @@ class BottleneckD(MutableModule):
 
     Examples
     --------
+    >>> import torch
     >>> BottleneckD(64, 256, 0.25, stride=2, projects=True)(torch.zeros(1, 64, 8, 8)).shape
     torch.Size([1, 256, 4, 4])
     """
@@ -226,6 +228,7 @@ class OFAResNetSpace(_ElasticResolution, SearchedSpace):
 
     Examples
     --------
+    >>> import torch
     >>> space = OFAResNetSpace(num_labels=10, width_mults=(0.0625,), depths=(0, 1))
     >>> space.random(seed=0).eval()(torch.zeros(1, 3, 64, 64)).shape
     torch.Size([1, 10])

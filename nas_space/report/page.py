@@ -10,6 +10,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..errors import UsageError
 from ..files import replacing
 from ..mutable.node import key_of
 from ..runs.costs import title_of
@@ -45,7 +46,14 @@ def write_report(run: StoredRun, file: Path | str) -> None:
     ------
     StorageError
         If the trials are out of reach.
+    UsageError
+        If the run compresses a network, whose report is of another kind; nothing is written.
     """
+    if run.compressed is not None:
+        raise UsageError(
+            f"{run.place} compresses a network: its report is written when it ends; "
+            f"nas-space resume {run.place} writes it again"
+        )
     title = f"Search of {run.space_name.rpartition(':')[2]}"
     if "data" in run.settings:
         title += f" on {Path(str(run.settings['data'])).name}"

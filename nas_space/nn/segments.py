@@ -49,13 +49,13 @@ def flattened(*sizes: Any) -> Any:
     Its value is the product; as the size of an elastic layer it says where the elements are:
     those of ``view(*largest)[:size, :size, ...]``, in this order.
 
-    ============================================  ==========================================
-    ``flattened(3, width)``                       queries, keys and values in one matrix
-    ``flattened(2, width)``, or ``width + width`` two halves, as of ``cat([x, x])`` or ``glu``
-    ``flattened(width, 2)``, or ``width * 2``     interleaved, as of ``repeat_interleave(2)``
-    ``flattened(heads, size)``                    heads, each with its first so many channels
-    ``flattened(height, width, channels)``        a flattened image, channels last
-    ============================================  ==========================================
+    =============================================  ==========================================
+    ``flattened(3, width)``                        queries, keys and values in one matrix
+    ``flattened(2, width)``, or ``width + width``  two halves, as of ``cat([x, x])`` or ``glu``
+    ``flattened(width, 2)``, or ``width * 2``      interleaved, as of ``repeat_interleave(2)``
+    ``flattened(heads, size)``                     heads, each with its first so many channels
+    ``flattened(height, width, channels)``         a flattened image, channels last
+    =============================================  ==========================================
 
     Parameters
     ----------

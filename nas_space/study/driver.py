@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -441,7 +443,9 @@ class Driver:
         processes = list((getattr(self.executor, "_processes", None) or {}).values())
         self.executor.shutdown(wait=wait)
         for process in [] if wait else processes:
-            process.kill()
+            # By its number: not every pool's processes have a way to be killed.
+            with suppress(OSError):
+                os.kill(process.pid, getattr(signal, "SIGKILL", signal.SIGTERM))
             process.join()
 
 

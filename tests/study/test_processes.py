@@ -183,9 +183,16 @@ def test_ten_workers_killed_at_random_moments(seed, tmp_path, monkeypatch):
     draw = random.Random(seed)
     killed: list[int] = []
 
+    def evaluations() -> int:
+        return len(log.read_text().splitlines()) if log.exists() else 0
+
     def kill():
         while len(killed) < 10:
-            time.sleep(draw.uniform(0.1, 0.8))
+            # Something is under way again: five deaths of one trial alone would fail it.
+            before = evaluations()
+            while evaluations() == before:
+                time.sleep(0.01)
+            time.sleep(draw.uniform(0.0, 0.5))
             team = multiprocessing.active_children()
             victims = [process.pid for process in team if process.pid is not None]
             if victims:

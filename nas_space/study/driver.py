@@ -11,7 +11,7 @@ from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property, partial
-from typing import Any
+from typing import Any, cast
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
@@ -35,6 +35,9 @@ from .objectives import Objective
 from .storage import quiet
 
 __all__ = ["Callback", "Driver", "Evaluate", "MakeExecutor", "Settings"]
+
+_PATIENCE = 2.0
+"""Seconds after which a pool is made to look whether its processes live."""
 
 Evaluate = Callable[[Any, Sample], Any]
 """Takes a network and its architecture, and says how good they are."""
@@ -149,6 +152,7 @@ class Driver:
         self.before = frozenset(t.number for t in self.ledger.trials() if t.state.is_finished())
         self.exhausted = False
         self.suspects: set[int] = set()
+        self.unwatched = 0
         self.running: dict[Future[Measurement | None], Job] = {}
         self.recipe = settings.recipe
         self.sent: SentRecipe | None = None
@@ -190,7 +194,7 @@ class Driver:
             if not ending and len(self.running) < slots and self._is_left():
                 self._begin()
             elif self.running:
-                done, _ = wait(self.running, return_when=FIRST_COMPLETED)
+                done = self._wait()
                 for future in sorted(done, key=lambda each: self.running[each].number):
                     self._ended(future)
                     if stopped.is_set():
@@ -201,6 +205,22 @@ class Driver:
                 # Others are at the last ones; should one of them die, somebody must take over.
                 time.sleep(next(pause))
                 self.ledger.look()
+
+    def _wait(self) -> set[Future[Measurement | None]]:
+        """Return the jobs that have ended, after waiting for one.
+
+        The standard library's pool does not watch a process that it began for the last job given
+        to it, until it is given another: one that dies early would never be missed.  So it is
+        given something to do that takes no time, as often as it may begin a process by that.
+        """
+        while True:
+            patience = _PATIENCE if self.unwatched else None
+            done, _ = wait(self.running, timeout=patience, return_when=FIRST_COMPLETED)
+            if done:
+                return done
+            self.unwatched -= 1
+            with suppress(BrokenExecutor, RuntimeError):  # which the jobs under way tell as well
+                cast(Executor, self.executor).submit(int)
 
     def _leave(self, reason: str) -> None:
         """Leave what is under way to whoever resumes the search."""
@@ -310,10 +330,15 @@ class Driver:
             try:
                 future = self.executor.submit(*self.sent.job(job, whole=whole))
             except (BrokenExecutor, RuntimeError, OSError) as error:
-                # It broke between two trials: that is no trial's fault.
-                self._renew(error)
+                # What is under way was lost with it; if nothing is, that is no trial's fault.
+                if self.running:
+                    self._broken(error)
+                else:
+                    self._renew(error)
             else:
                 self.running[future] = job
+                if isinstance(self.executor, Processes):
+                    self.unwatched = self.slots + 1
                 return
 
     # -- end a trial ----------------------------------------------------------------------------
@@ -343,16 +368,16 @@ class Driver:
             self.suspects.discard(job.number)
             self._tell(attempt, found)
 
-    def _broken(self, error: BrokenExecutor) -> None:
+    def _broken(self, error: BaseException) -> None:
         """Make the executor anew, and find out which trial broke it.
 
         Of a pool all trials are lost when one process dies.  So those that were under way are
         tried again one at a time; the one that breaks the pool alone is the culprit, and the
         others are cleared.
         """
-        ended = {future: job for future, job in self.running.items() if future.done()}
-        alive = {f: job for f, job in ended.items() if f.exception() is None}
-        for future in alive:
+        ended = [future for future in self.running if future.done()]
+        # One that only asked for the recipe is under way like the others.
+        for future in [f for f in ended if f.exception() is None and f.result() is not None]:
             self._ended(future)
         jobs, self.running = list(self.running.values()), {}
         self.suspects = {job.number for job in jobs}

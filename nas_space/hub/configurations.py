@@ -344,29 +344,30 @@ def _inverted(block: nn.Sequential) -> dict[str, Any]:
     }
 
 
+def _inverted_blocks(network: nn.Module) -> list[dict[str, Any]]:
+    kinds = (DepthwiseSeparableConv, InvertedResidual)
+    return [_inverted(module) for module in network.modules() if isinstance(module, kinds)]
+
+
 def _write_proxyless(network: Any) -> dict[str, Any]:
-    mobile = (DepthwiseSeparableConv, InvertedResidual)
-    blocks = [module for module in network.modules() if isinstance(module, mobile)]
     return {
         "name": "ProxylessNASNets",
         "bn": _norm_of(network),
         "first_conv": _layer(*network.stem),
-        "blocks": [_inverted(block) for block in blocks],
+        "blocks": _inverted_blocks(network),
         "feature_mix_layer": _layer(*network.feature_mix_layer),
         "classifier": _linear(network.classifier, network.dropout_rate),
     }
 
 
 def _write_mobilenet(network: Any) -> dict[str, Any]:
-    mobile = (DepthwiseSeparableConv, InvertedResidual)
-    blocks = [module for module in network.modules() if isinstance(module, mobile)]
     *_, expand, _, mix = network.blocks
     dropout, last = network.classifier
     return {
         "name": "MobileNetV3",
         "bn": _norm_of(network),
         "first_conv": _layer(*network.stem),
-        "blocks": [_inverted(block) for block in blocks],
+        "blocks": _inverted_blocks(network),
         "final_expand_layer": _layer(*expand),
         "feature_mix_layer": _layer(*mix),
         "classifier": _linear(last, dropout.p),

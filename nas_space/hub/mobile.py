@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from ..errors import UsageError
-from ..mutable import MutableExpression, make_divisible
+from ..mutable import Categorical, MutableExpression, make_divisible
 from ..mutable.node import Node
 from ..nn import LayerChoice, MaybeIntChoice, MutableBatchNorm2d, MutableConv2d, MutableModule
 from ..nn.construction import extent
@@ -29,6 +29,7 @@ __all__ = [
     "NormLayer",
     "SqueezeExcite",
     "inverted_residual_choice_builder",
+    "one_of",
     "reset_parameters",
     "same_width",
     "simplify_sequential",
@@ -284,6 +285,11 @@ class InvertedResidual(_Residual):
             *_conv_norm_activation(hidden, out_channels, 1, 1, 1, norm_layer, nn.Identity),
         ]
         super().__init__(layers, in_channels, out_channels, stride)
+
+
+def one_of(values: Sequence[Any], label: str) -> Any:
+    """Return a choice between values, or the value itself where there is one only."""
+    return values[0] if len(values) == 1 else Categorical(list(values), label=label)
 
 
 def inverted_residual_choice_builder(

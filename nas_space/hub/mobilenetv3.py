@@ -27,6 +27,7 @@ from .mobile import (
     ConvBNReLU,
     DepthwiseSeparableConv,
     InvertedResidual,
+    one_of,
     reset_parameters,
 )
 from .published import Published
@@ -273,8 +274,8 @@ class MobileNetV3Space(SearchedSpace):
             for index, width in enumerate(base_widths)
         ]
         with blank_layers():
-            stem = _one_of(stem_kernel_sizes, "stem_ks")
-            first = _one_of(first_kernel_sizes, "s0_i0_ks")
+            stem = one_of(stem_kernel_sizes, "stem_ks")
+            first = one_of(first_kernel_sizes, "s0_i0_ks")
             acts = [_ACTIVATIONS[name] for name in activation]
             self._build(squeeze_excite, stride, acts, stem, first, head_bias)
             head = MutableLinear(self.widths[-1], num_labels)
@@ -329,7 +330,7 @@ class MobileNetV3Space(SearchedSpace):
             self.widths[stage if index == 0 else stage + 1],
             self.widths[stage + 1],
             Categorical(self.expand_ratios, label=f"{label}_exp"),
-            _one_of(self.kernel_sizes, f"{label}_ks"),
+            one_of(self.kernel_sizes, f"{label}_ks"),
             stride if index == 0 else 1,
             squeeze_excite=self._excitation(excitation, f"{label}_se"),
             activation_layer=activation,
@@ -365,10 +366,6 @@ def _multiplier(width_multipliers: Sequence[float] | float, stage: int) -> Any:
     if isinstance(width_multipliers, (int, float)):
         return width_multipliers
     return Categorical(width_multipliers, label=f"s{stage}_width_mult")
-
-
-def _one_of(values: Sequence[int], label: str) -> Any:
-    return values[0] if len(values) == 1 else Categorical(list(values), label=label)
 
 
 def _depths(depth_range: Any, stages: int) -> list[tuple[int, int]]:

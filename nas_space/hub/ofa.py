@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from ..errors import UsageError
 from ..mutable import Categorical, make_divisible
 from ..nn import ModelSpace, MutableBatchNorm2d, MutableConv2d, MutableLinear, MutableModule, Repeat
+from .mobile import one_of
 from .mobilenetv3 import MobileNetV3Space
 from .published import Published
 from .searched import SearchedSpace
@@ -260,10 +261,7 @@ class OFAResNetSpace(_ElasticResolution, SearchedSpace):
         self._set_resolutions(resolutions)
 
         def scaled(width: int, label: str) -> Any:
-            factor: Any = width_mults[0]
-            if len(width_mults) > 1:
-                factor = Categorical(list(width_mults), label=label)
-            return make_divisible(width * factor, 8)
+            return make_divisible(width * one_of(width_mults, label), 8)
 
         stem, *stages = base_widths
         # Half of the stem's width, but scaled by itself.
@@ -280,10 +278,7 @@ class OFAResNetSpace(_ElasticResolution, SearchedSpace):
             wider = scaled(base, f"s{stage}_width")
             build = partial(self._block, stage, width, wider, list(expand_ratios))
             numbers = [fewest + more for more in depths]
-            depth: Any = numbers[0]
-            if len(numbers) > 1:
-                depth = Categorical(numbers, label=f"s{stage}_depth")
-            blocks.append(Repeat(build, depth))
+            blocks.append(Repeat(build, one_of(numbers, f"s{stage}_depth")))
             width = wider
         self.blocks = nn.Sequential(*blocks)
         self.dropout = nn.Dropout(dropout_rate)
@@ -294,9 +289,7 @@ class OFAResNetSpace(_ElasticResolution, SearchedSpace):
 
     @staticmethod
     def _block(stage: int, before: Any, width: Any, ratios: list[float], index: int) -> nn.Module:
-        ratio: Any = ratios[0]
-        if len(ratios) > 1:
-            ratio = Categorical(ratios, label=f"s{stage}_i{index}_exp")
+        ratio = one_of(ratios, f"s{stage}_i{index}_exp")
         first = index == 0
         return BottleneckD(
             before if first else width, width, ratio, 2 if first and stage > 1 else 1, first

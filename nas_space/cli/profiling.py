@@ -95,6 +95,9 @@ def _misread(space: Any, shape: tuple[int, ...]) -> list[str]:
 
 def _check_picture(file: Path) -> None:
     """Refuse what no picture can be drawn into, before all the work for it is done."""
+    from ..lazy import installed
+
+    installed("matplotlib", "plots")
     from matplotlib.backend_bases import FigureCanvasBase
 
     known = FigureCanvasBase.get_supported_filetypes()

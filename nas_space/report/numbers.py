@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-__all__ = ["percent", "readable", "settings_in_words"]
+__all__ = ["counted", "percent", "readable", "settings_in_words"]
 
 _UNITS = ((1e9, "G"), (1e6, "M"), (1e3, "k"))
 _RAISED = str.maketrans("0123456789-", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻")
@@ -22,12 +22,22 @@ def readable(value: float) -> str:
         return str(float(value))
     size = abs(value)
     if size >= 1e12:
-        digits, _, power = f"{value:.1e}".partition("e")
-        return f"{digits.removesuffix('.0')}·10{str(int(power)).translate(_RAISED)}"
+        return _scientific(value)
     for unit, name in _UNITS:
         if size >= unit * 0.9995:
             return f"{value / unit:.3g} {name}"
     return f"{value:.4g}"
+
+
+def counted(number: int) -> str:
+    """Return how many there are: exactly, or as a power of ten where nobody reads the digits.
+
+    Examples
+    --------
+    >>> counted(15_625), counted(54_375_883_032_510_144)
+    ('15,625', '5.4·10¹⁶')
+    """
+    return f"{number:,}" if number < 10_000_000 else _scientific(number)
 
 
 def percent(share: float) -> str:
@@ -41,6 +51,11 @@ def percent(share: float) -> str:
     if 0 < share < 0.001:
         return "<0.1%"
     return f"{share:.1%}" if 0 < share < 0.0995 else f"{share:.0%}"
+
+
+def _scientific(value: float) -> str:
+    digits, _, power = f"{value:.1e}".partition("e")
+    return f"{digits.removesuffix('.0')}·10{str(int(power)).translate(_RAISED)}"
 
 
 def settings_in_words(value: Any) -> str:

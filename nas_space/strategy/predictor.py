@@ -7,10 +7,9 @@ from typing import Any
 
 import numpy as np
 from scipy.special import ndtri
-from sklearn.base import clone
-from sklearn.neural_network import MLPRegressor
 
 from ..errors import UsageError
+from ..lazy import installed
 from ..mutable import Sample
 from ..mutable.random_words import below, unit
 from .base import SearchState, Strategy
@@ -43,7 +42,7 @@ class Predictor(Strategy):
     Raises
     ------
     UsageError
-        If ``estimator`` is no regressor, or a number is too small.
+        If ``estimator`` is no regressor, a number is too small, or scikit-learn is not installed.
 
     References
     ----------
@@ -64,7 +63,7 @@ class Predictor(Strategy):
                 f"members and initial must be at least 2, but got {members} and {initial}"
             )
         if estimator is None:
-            estimator = MLPRegressor(
+            estimator = installed("sklearn.neural_network", "sklearn").MLPRegressor(
                 hidden_layer_sizes=(32, 32), solver="lbfgs", alpha=0.01, max_iter=200
             )
         if not (hasattr(estimator, "fit") and hasattr(estimator, "predict")):
@@ -91,7 +90,7 @@ class Predictor(Strategy):
 
     def _fitted(self, state: SearchState, rows: Any, scores: Any) -> list[Any]:
         """Return the members, each trained on another part of the history."""
-        members = []
+        clone, members = installed("sklearn.base", "sklearn").clone, []
         for _ in range(self.members):
             member = clone(self.estimator)
             if "random_state" in member.get_params():

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from ..errors import NasSpaceError
+from ..errors import NasSpaceError, UsageError
 from ..extensions import call
+from ..lazy import installed
 from .ledger import ARCHITECTURE, METRICS, counts, number_of
 
 if TYPE_CHECKING:
@@ -160,6 +162,11 @@ class Tracked(SearchCallback):
         """Give the picture of the best architecture to those loggers that have a way to take it."""
         takers = [logger for logger in self.loggers if _taker(logger) is not None]
         if not takers:
+            return
+        try:
+            installed("matplotlib", "plots")
+        except UsageError as error:
+            warnings.warn(f"loggers get no picture of the architecture: {error}", stacklevel=2)
             return
         with TemporaryDirectory() as folder:
             file = Path(folder, "architecture.png")

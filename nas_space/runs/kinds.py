@@ -103,7 +103,9 @@ _SHARED_WEIGHTS = Kind(
         "fine_tuning": 120,
         "rivals": 5,
         "learning_rate": 0.1,
-        "calibration": 8,
+        "batch_size": 128,
+        "epochs": None,
+        "calibration": 2,
     },
     limits=frozenset({"workers", "executor"}),
     compared=True,
@@ -111,7 +113,15 @@ _SHARED_WEIGHTS = Kind(
 
 _ONE_SHOT = Kind(
     _one_shot,
-    {"options": {}, "minimize": (), "steps": 600, "fine_tuning": 150, "learning_rate": 0.1},
+    {
+        "options": {},
+        "minimize": (),
+        "steps": 600,
+        "fine_tuning": 150,
+        "learning_rate": 0.1,
+        "batch_size": 64,
+        "epochs": None,
+    },
 )
 
 _TRAINED = Kind(
@@ -123,6 +133,7 @@ _TRAINED = Kind(
         "epochs": 5,
         "final_epochs": 15,
         "learning_rate": 0.1,
+        "batch_size": 64,
         "pruner": "none",
         "storage": None,
         "name": "search",

@@ -141,7 +141,7 @@ from nas_space.training import load_data
 
 for call in (
     lambda: load_data("digits"),
-    lambda: Predictor(),
+    lambda: Predictor().check(NasBench201(num_labels=10)),
     lambda: space_picture(NasBench201(num_labels=10), (3, 32, 32), "a.png"),
     lambda: main(["profile", "--plot", "a.png", "--traceback"]),
 ):

@@ -45,7 +45,7 @@ ExecutorOption = Annotated[
 TrialsOption = Annotated[
     int | None,
     typer.Option(
-        min=1, help="Architectures to try.", show_default="100 with shared weights, otherwise 30"
+        min=1, help="Architectures to try.", show_default="80 with shared weights, otherwise 30"
     ),
 ]
 TimeoutOption = Annotated[
@@ -117,33 +117,34 @@ def search(
     first_steps: Annotated[
         int | None,
         typer.Option(
-            min=1, help="Of training one path.", show_default="150", rich_help_panel=_SHARED
+            min=1, help="Of training one path.", show_default="60", rich_help_panel=_SHARED
         ),
     ] = None,
     steps: Annotated[
         int | None,
         typer.Option(
             min=1, help="Of training the weights.", rich_help_panel=_SHARED,
-            show_default="1200, or 600 where that is the search",
+            show_default="400, or 600 where that is the search",
         ),
     ] = None,
     finalists: Annotated[
         int | None,
         typer.Option(
-            min=1, help="Of those found, how many are fine-tuned.", show_default="5",
+            min=1, help="Of those found, how many are fine-tuned.", show_default="3",
             rich_help_panel=_SHARED,
         ),
     ] = None,
     fine_tuning: Annotated[
         int | None,
         typer.Option(
-            min=1, help="Steps for each finalist.", show_default="120", rich_help_panel=_SHARED
+            min=1, help="Steps for each finalist.", show_default="50 with spos, else 150",
+            rich_help_panel=_SHARED,
         ),
     ] = None,
     rivals: Annotated[
         int | None,
         typer.Option(
-            min=0, help="Random architectures to compare with.", show_default="5",
+            min=0, help="Random architectures to compare with.", show_default="3",
             rich_help_panel=_SHARED,
         ),
     ] = None,

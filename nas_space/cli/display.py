@@ -9,6 +9,7 @@ from statistics import median
 from time import monotonic
 from typing import Any
 
+import typer
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -62,7 +63,11 @@ def print_whole(table: Table) -> None:
     needed = console.measure(table, options=free)
     least, most = needed.minimum, needed.maximum
     width = max(least, min(most, console.width)) if console.is_terminal else most
-    plain_console(width=width).print(table, soft_wrap=False)
+    wide = plain_console(width=width)
+    with wide.capture() as drawn:
+        wide.print(table, soft_wrap=False)
+    for line in drawn.get().splitlines():
+        typer.echo(line.rstrip())
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import UsageError
@@ -12,7 +13,7 @@ from ..lazy import installed
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["missing", "new_figure", "save"]
+__all__ = ["check_format", "missing", "new_figure", "save"]
 
 
 def new_figure(width: float, height: float, *, constrained: bool = True) -> Figure:
@@ -40,9 +41,32 @@ def new_figure(width: float, height: float, *, constrained: bool = True) -> Figu
 
 
 def save(figure: Figure, path: str | os.PathLike[str], dpi: int = 120) -> None:
-    """Write a figure into a file, whose ending says the format."""
+    """Write a figure into a file, whose ending says the format.
+
+    Raises
+    ------
+    UsageError
+        No picture ends so.
+    """
+    check_format(path)
     with replacing(path) as file:
         figure.savefig(file, dpi=dpi)
+
+
+def check_format(path: str | os.PathLike[str]) -> None:
+    """Refuse a file whose ending is of no picture.
+
+    Raises
+    ------
+    UsageError
+        As said, or matplotlib is not installed.
+    """
+    installed("matplotlib", "plots")
+    from matplotlib.backend_bases import FigureCanvasBase
+
+    known = FigureCanvasBase.get_supported_filetypes()
+    if Path(path).suffix.lower().removeprefix(".") not in known:
+        raise UsageError(f"a picture's file ends in one of {sorted(known)}, unlike {path}")
 
 
 def missing() -> str | None:

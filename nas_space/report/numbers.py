@@ -64,12 +64,14 @@ def settings_in_words(value: Any) -> str:
     Examples
     --------
     >>> settings_in_words({"width_mult": 0.25, "sizes": [8, 16]}), settings_in_words(1200)
-    ('width_mult 0.25, sizes 8 · 16', '1.2 k')
+    ('width_mult 0.25, sizes 8 · 16', '1,200')
     """
     if isinstance(value, dict):
         return ", ".join(f"{name} {settings_in_words(each)}" for name, each in value.items())
     if isinstance(value, (list, tuple)):
         return " · ".join(map(settings_in_words, value))
-    if isinstance(value, (int, float)) and not isinstance(value, bool):
+    if isinstance(value, int) and not isinstance(value, bool):
+        return counted(value)
+    if isinstance(value, float):
         return readable(value)
     return str(value)

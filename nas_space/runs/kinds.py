@@ -95,13 +95,13 @@ _SHARED_WEIGHTS = Kind(
     _shared_weights,
     {
         "minimize": (),
-        "first_steps": 150,
-        "steps": 1200,
-        "trials": 100,
+        "first_steps": 60,
+        "steps": 400,
+        "trials": 80,
         "population": 30,
-        "finalists": 5,
-        "fine_tuning": 120,
-        "rivals": 5,
+        "finalists": 3,
+        "fine_tuning": 50,
+        "rivals": 3,
         "learning_rate": 0.1,
         "batch_size": 128,
         "epochs": None,
@@ -181,7 +181,7 @@ def plan_of(strategy: str = "spos", **given: Any) -> Plan:
     Examples
     --------
     >>> plan_of("spos").trials, plan_of("tpe").trials
-    (100, 30)
+    (80, 30)
     """
     defaults = kind_of(strategy).defaults
     foreign = sorted(given.keys() - defaults.keys())

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from ..strategy.oneshot import OneShotProgress
 
-__all__ = ["SearchCallback", "Tracked"]
+__all__ = ["SearchCallback", "Tracked", "check_watchers"]
 
 
 class SearchCallback:
@@ -175,6 +175,27 @@ class Tracked(SearchCallback):
                 take = _taker(logger)
                 assert take is not None
                 take(file)
+
+
+def check_watchers(progress: Any, loggers: Any) -> None:
+    """Refuse what shows no progress, and what is no list of loggers.
+
+    Raises
+    ------
+    UsageError
+        As said.
+    """
+    if progress is not None and not isinstance(progress, bool):
+        raise UsageError(
+            f"progress is True, False, or None for wherever people look on, but got {progress!r}"
+        )
+    needed = ("log_metrics", "log_hyperparams", "finalize")
+    listed = isinstance(loggers, Sequence) and not isinstance(loggers, str)
+    if not listed or not all(hasattr(one, name) for one in loggers for name in needed):
+        raise UsageError(
+            "loggers is a list of Lightning's, such as "
+            f"[lightning.fabric.loggers.CSVLogger('logs')], but got {loggers!r}"
+        )
 
 
 def _taker(logger: Any) -> Any:

@@ -15,6 +15,7 @@ from ..errors import DataError, DivergenceError, UsageError
 from ..mutable import Sample
 from ..training import EarlyStopping, Progress, Task, evaluate, fit, make_fabric, recalibrate
 from ..training.batches import is_dataset, length_of
+from ..training.early_stopping import check_rules
 from ..training.fabric import device_of
 from ..training.randomness import preserved_randomness
 from ..training.scoring import evaluate_with_error
@@ -288,7 +289,7 @@ def from_scratch(
     if not isinstance(epochs, Integral) or isinstance(epochs, bool) or epochs < 1:
         raise UsageError(f"epochs is a whole number, at least 1, but got {epochs!r}")
     if early_stopping is not None:
-        early_stopping.check(task)
+        check_rules(early_stopping, task)
     return FromScratch(task, epochs, split, device, precision, seed, early_stopping)
 
 

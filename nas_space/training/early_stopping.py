@@ -16,7 +16,7 @@ from .task import Task
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
-__all__ = ["EarlyStopping", "Watch"]
+__all__ = ["EarlyStopping", "Watch", "check_rules"]
 
 
 @dataclass(frozen=True)
@@ -80,23 +80,30 @@ class EarlyStopping:
         if not 0 <= self.min_delta < math.inf:
             raise UsageError(f"min_delta must not be negative, but is {self.min_delta}")
 
-    def check(self, task: Task) -> None:
-        """Raise if a task has no such split or metric, or its epochs have no known length.
 
-        Raises
-        ------
-        UsageError
-            As said.
-        """
-        task.split(self.split)
-        if self.every is None:
-            task.steps(1)
-        if self.metric is not None and self.metric not in task.metrics:
-            known = list(task.metrics)
-            raise UsageError(
-                f"the task has no metric {self.metric!r}{suggest(self.metric, known)}; it has "
-                f"{', '.join(known)}"
-            )
+def check_rules(rules: EarlyStopping, task: Task) -> None:
+    """Refuse rules that say nothing about a task.
+
+    Raises
+    ------
+    UsageError
+        They are no :class:`EarlyStopping`, or the task has no such split or metric, or its epochs
+        have no known length.
+    """
+    if not isinstance(cast("object", rules), EarlyStopping):
+        raise UsageError(
+            "early_stopping is an EarlyStopping, such as EarlyStopping(patience=5), but got "
+            f"{rules!r}"
+        )
+    task.split(rules.split)
+    if rules.every is None:
+        task.steps(1)
+    if rules.metric is not None and rules.metric not in task.metrics:
+        known = list(task.metrics)
+        raise UsageError(
+            f"the task has no metric {rules.metric!r}{suggest(rules.metric, known)}; it has "
+            f"{', '.join(known)}"
+        )
 
 
 class Watch:
@@ -122,7 +129,7 @@ class Watch:
     def __init__(
         self, rules: EarlyStopping, network: nn.Module, task: Task, total: int, fabric: Fabric
     ) -> None:
-        rules.check(task)
+        check_rules(rules, task)
         self.rules, self.network, self.task, self.fabric = rules, network, task, fabric
         self.total = total
         self.every = task.steps(1) if rules.every is None else rules.every

@@ -12,6 +12,7 @@ from lightning_fabric.loggers.csv_logs import CSVLogger
 from torch.utils.data import TensorDataset
 
 import nas_space as ns
+from nas_space.errors import UsageError
 from nas_space.study import SearchCallback, live
 from nas_space.training import Task
 from tests.problems import Various, worth
@@ -94,6 +95,17 @@ def test_wandb_has_the_metrics_and_the_picture_offline(
     assert "architecture" in summary
     [folder] = tmp_path.glob("wandb/offline-run-*")
     assert list(folder.glob("files/media/images/architecture*.png"))
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"loggers": "logs"}, {"loggers": ["logs"]}, {"loggers": object()}, {"progress": "yes"}],
+    ids=str,
+)
+@pytest.mark.parametrize("kind", ["trials", "one-shot"])
+def test_what_is_no_logger_and_no_progress_is_refused(kind: str, wrong: dict[str, Any]) -> None:
+    with pytest.raises(UsageError, match=next(iter(wrong))):
+        search(kind, **wrong)
 
 
 @pytest.mark.parametrize("kind", ["trials", "one-shot"])

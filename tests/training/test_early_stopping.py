@@ -132,6 +132,9 @@ def test_what_cannot_be_is_refused_before_the_first_step() -> None:
             small.network(), both, epochs=1, early_stopping=EarlyStopping(),
             path=lambda _: nullcontext(),
         )  # fmt: skip
+    wrong_kind: Any = 3
+    with pytest.raises(UsageError, match="is an EarlyStopping"):
+        fit(small.network(), both, epochs=1, early_stopping=wrong_kind)
     refused: list[dict[str, Any]] = [{"patience": 0}, {"every": 1.5}, {"min_delta": -1.0}]
     for wrong in refused:
         with pytest.raises(UsageError):

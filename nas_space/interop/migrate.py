@@ -11,11 +11,10 @@ import re
 import tokenize
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from importlib import import_module
 from pathlib import Path
 
 from ..errors import UsageError
-from .names import Target, advice, find, homes, is_module, is_nni
+from .names import Target, advice, find, homes, is_module, is_nni, offers
 from .star_imports import StarImports
 
 __all__ = ["Finding", "Migration", "migrate", "migrate_file", "package_of"]
@@ -319,7 +318,7 @@ def _plain_alias(
         found = find(inner, name)
         if found is None or found.name != name:
             return False
-        return _same_chain(chain) if bound == "nni" else hasattr(import_module(home), name)
+        return _same_chain(chain) if bound == "nni" else offers(home, name)
 
     # One module takes the place of the alias: the one that has most of what is read through it.
     candidates = ("nas_space",) if bound == "nni" else homes(alias.name)

@@ -16,6 +16,7 @@ __all__ = [
     "homes",
     "is_module",
     "is_nni",
+    "offers",
 ]
 
 HOMES: dict[str, tuple[str, ...]] = {
@@ -144,11 +145,17 @@ def find(module: str, name: str) -> Target | None:
     if renamed is not None:
         return Target(*renamed)
     for candidate in homes(module):
-        if name == "*" or hasattr(import_module(candidate), name):
+        if name == "*" or offers(candidate, name):
             return Target(candidate, name)
-    if home == "nni.nas.nn.pytorch" and hasattr(import_module("nas_space.nn"), f"Mutable{name}"):
+    if home == "nni.nas.nn.pytorch" and offers("nas_space.nn", f"Mutable{name}"):
         return Target("nas_space.nn", f"Mutable{name}")  # NNI 2's layers took choices themselves
     return None
+
+
+def offers(module: str, name: str) -> bool:
+    """Return whether a module here has a name, without importing what only that name needs."""
+    found = import_module(module)
+    return name in dir(found) or hasattr(found, name)
 
 
 def advice(module: str, name: str = "") -> str:

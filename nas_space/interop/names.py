@@ -33,6 +33,8 @@ HOMES: dict[str, tuple[str, ...]] = {
 
 RENAMED: dict[tuple[str, str], tuple[str, str]] = {
     ("nni.nas.strategy", "TPEStrategy"): ("nas_space.strategy", "TPE"),
+    # Its own hub, and so who copied that, compares with it.
+    ("nni.mutable", "_mutable_equal"): ("nas_space.interop.nni_compat", "mutable_equal"),
     # A block that may choose an identity has the tensors of one that was built without.
     ("nni.nas.hub.pytorch", "InvertedResidual"): ("nas_space.hub", "CompactInvertedResidual"),
     ("nni.nas.hub.pytorch", "DepthwiseSeparableConv"): (

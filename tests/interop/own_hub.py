@@ -6,17 +6,25 @@ import ast
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from nas_space.interop.migrate import OVERRIDDEN, migrate
 
-__all__ = ["SPACES", "write_own_hub"]
+__all__ = ["CASES", "SPACES", "write_own_hub"]
 
 PACKAGE = "own_hub"
+
+
+COMPACT = ("InvertedResidual", "DepthwiseSeparableConv")
+"""Blocks from which a choice that became an identity is left out."""
 
 
 class Done(ast.NodeTransformer):
     """Does to a file what the report on it says: leaves out, or writes ``same_width``."""
 
     def __init__(self, tree: ast.Module) -> None:
+        called = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+        self.left_out = OVERRIDDEN.keys() - called
         self.gone = {
             alias.asname or alias.name
             for node in ast.walk(tree)
@@ -30,6 +38,8 @@ class Done(ast.NodeTransformer):
     def visit_ClassDef(self, node: ast.ClassDef) -> Any:
         if any(isinstance(base, ast.Name) and base.id in self.gone for base in node.bases):
             return None
+        if node.name in COMPACT:
+            node.bases.insert(0, ast.Name("Compact", ast.Load()))
         node.decorator_list = [
             each
             for each in node.decorator_list
@@ -38,7 +48,7 @@ class Done(ast.NodeTransformer):
         return self.generic_visit(node)
 
     def visit_FunctionDef(self, node: ast.FunctionDef) -> Any:
-        return None if node.name in OVERRIDDEN else self.generic_visit(node)
+        return None if node.name in self.left_out else self.generic_visit(node)
 
     def visit_Compare(self, node: ast.Compare) -> Any:
         sides = [node.left, *node.comparators]
@@ -63,7 +73,7 @@ def as_reported(source: str) -> str:
         ),
         default=-1,
     )
-    tree.body.insert(after, ast.parse("from nas_space.hub import same_width").body[0])
+    tree.body.insert(after, ast.parse("from nas_space.hub import Compact, same_width").body[0])
     return ast.unparse(ast.fix_missing_locations(tree))
 
 
@@ -113,3 +123,5 @@ SPACES: dict[str, tuple[str, str, dict[str, Any]]] = {
     "AutoFormer": ("autoformer", "AutoFormer", SMALL),
     **{name: ("nasnet", name, CELLS) for name in ("NASNet", "ENAS", "AmoebaNet", "PNAS", "DARTS")},
 }
+QUICK = ("ShuffleNetSpace", "NasBench101", "AutoFormer", "DARTS")
+CASES = [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in SPACES]

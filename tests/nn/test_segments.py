@@ -438,9 +438,8 @@ class Sequences(mnn.ModelSpace):
     def forward(self, x: Tensor) -> Tensor:
         a, b = self.between(self.a(x)), self.between(self.b(x))
         both = torch.cat([b, a] if self.swapped else [a, b], -1)
-        if isinstance(self.last, torch.nn.MultiheadAttention):
-            return self.last(both, both, both)[0]
-        found = self.last(both)
+        times = 3 if isinstance(self.last, torch.nn.MultiheadAttention) else 1
+        found = self.last(*[both] * times)
         return found[0] if isinstance(found, tuple) else found  # type: ignore[no-any-return]
 
 

@@ -128,7 +128,11 @@ class BlendPlan:
                 axis_of(_width(layer.args[inputs]), support) if inputs in layer.args else None
             )
             self.needs_width = inputs if self.own is not None and inputs in self.varying else ""
-        self.together = self._reads_together(layer) and (not self.varying or self._together(layer))
+        self.together = (
+            self._is_one_shape(layer)
+            and self._reads_together(layer)
+            and (not self.varying or self._together(layer))
+        )
         if not self.together:
             self._check(layer)
 
@@ -145,6 +149,20 @@ class BlendPlan:
             axes = [None] * (x.dim() + (self.widths.inputs is None))
         axes[self.widths.axis] = self.output
         return tuple(axes)
+
+    def _is_one_shape(self, layer: ElasticModule) -> bool:
+        """Whether all elements that there may be are as many as the largest layer has.
+
+        Not so where a width has several forms, such as ``condition(wide, w + 8, w)``, of which
+        the second has elements beside the first.
+        """
+        shapes = layer.blueprint.layer.shapes(self.full)
+        return all(
+            len(self.region(axis)) == shapes[name][dim]
+            for name, axes in layer.blueprint.segmented.items()
+            if name in shapes
+            for dim, axis in axes.items()
+        )
 
     def _reads_together(self, layer: ElasticModule) -> bool:
         """Whether an input can be read as it lies, the weights put where its elements are."""

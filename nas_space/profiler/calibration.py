@@ -127,7 +127,7 @@ def calibrate_latency(
         archs = [*chosen, *kept]
         found = target.time(
             (
-                (usage.name(arch), space.freeze(arch).eval(), call)
+                (usage.name(arch), space.freeze(arch, device="cpu").eval(), call)
                 for arch in reported(archs, progress, usage.name, "networks")
             ),
             turns=repeats,

@@ -42,6 +42,17 @@ class Correction:
         typical = 1000 * float(self.about.get("typical", 0.0)) or 1.0
         return float(2.0 ** min(0, math.floor(math.log2(typical / 4096))))
 
+    def __str__(self) -> str:
+        """How well it predicts, in words."""
+        held_out, about = self.about.get("held_out"), self.about
+        if not {"networks", "spearman", "median_error"} <= about.keys():
+            return f"a correction of {len(self.milliseconds)} blocks"
+        which = f"{held_out} others" if held_out else "each of them, left out"
+        return (
+            f"corrected by {about['networks']} networks, which predict {which}: Spearman "
+            f"{about['spearman']:.3f}, median error {about['median_error']:.1%}"
+        )
+
     def to_dict(self) -> dict[str, Any]:
         """Return plain values, as they are written to a file."""
         return {

@@ -127,7 +127,7 @@ def measure_latency(
 
 def _alone(block: Block) -> tuple[str, nn.Module, Call]:
     name = f"{block.path or 'the space'} ({block.key})"
-    return name, block.of_tensors(), (block.example(), {})
+    return name, block.of_tensors("cpu"), (block.example(), {})
 
 
 def reported(

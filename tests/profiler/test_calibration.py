@@ -23,7 +23,6 @@ from nas_space.profiler import (
     latency,
     measure_latency,
 )
-from nas_space.profiler import turns as turns_module
 from nas_space.profiler.share_model import fitted
 from nas_space.runtimes import RUNTIMES, Runtime, register_runtime
 
@@ -94,7 +93,7 @@ class Made(Runtime):
 @pytest.fixture
 def made(monkeypatch):
     runtime = Made()
-    monkeypatch.setattr(turns_module.time, "perf_counter", lambda: runtime.now)
+    monkeypatch.setattr("nas_space.profiler.turns.time.perf_counter", lambda: runtime.now)
     register_runtime("made", runtime)
     yield runtime
     del RUNTIMES["made"]

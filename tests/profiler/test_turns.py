@@ -11,7 +11,7 @@ import pytest
 
 from nas_space.errors import UsageError
 from nas_space.profiler import time_in_turns
-from nas_space.profiler.turns import rank_correlation
+from nas_space.profiler.turns import on_cpu, rank_correlation
 
 
 class Clock:
@@ -104,10 +104,8 @@ def test_the_fastest_run_of_a_turn_counts(monkeypatch):
     def run() -> None:
         now[0] += next(steps)
 
-    from nas_space.profiler import turns
-
-    monkeypatch.setattr(turns.time, "perf_counter", lambda: now[0])
-    assert turns.on_cpu(run, 5) == 1.0
+    monkeypatch.setattr("nas_space.profiler.turns.time.perf_counter", lambda: now[0])
+    assert on_cpu(run, 5) == 1.0
 
 
 @pytest.mark.parametrize(

@@ -32,7 +32,7 @@ from benchmarks._measure import Aim, Row, print_table, use_one_thread, write_jso
 from nas_space.hub import ProxylessNAS
 from nas_space.profiler import (
     LatencyTable,
-    Target,
+    TimingTarget,
     blocks,
     calibrate_latency,
     latency,
@@ -70,7 +70,7 @@ def measured(space: Any, archs: list[Any], runtime: str, file: Path) -> tuple[Ar
     """Milliseconds of networks by each load, and whether they are steady."""
     if not file.exists():
         image = torch.randn(1, *IMAGE, generator=torch.Generator().manual_seed(0))
-        found = Target(runtime, 1).time(
+        found = TimingTarget(runtime, 1).time(
             (str(place), space.freeze(arch).eval(), ((image,), {}))
             for _ in range(LOADS)
             for place, arch in enumerate(archs)

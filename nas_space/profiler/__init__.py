@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from .parameters import params
     from .profile import ModuleCost, Profile, profile
     from .registry import COSTS, RegisteredCost, find_cost, register_cost
-    from .target import Target
+    from .target import TimingTarget
     from .turns import Turns, time_in_turns
 
 __all__ = [
@@ -48,7 +48,7 @@ __all__ = [
     "OperatorCall",
     "Profile",
     "RegisteredCost",
-    "Target",
+    "TimingTarget",
     "Turns",
     "UnknownOperatorError",
     "blocks",

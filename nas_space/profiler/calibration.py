@@ -23,7 +23,7 @@ from .latency_table import LatencyTable
 from .measuring import Progress, reported
 from .profile import Profile, called_with
 from .share_model import Shares, fitted, quantities
-from .target import TORCH, Call, Target
+from .target import TORCH, Call, TimingTarget
 from .turns import rank_correlation
 
 __all__ = ["calibrate_latency"]
@@ -204,12 +204,12 @@ class _Usage:
         return found
 
 
-def _target(table: LatencyTable) -> Target:
+def _target(table: LatencyTable) -> TimingTarget:
     """Return where a table was measured, if that is here."""
     about = table.about
     device = str(about.get("device", "cpu")).partition(":")[0]
     dtype = getattr(torch, about["dtype"]) if "dtype" in about else None
-    target = Target(about.get("runtime", TORCH), about.get("threads"), device, dtype)
+    target = TimingTarget(about.get("runtime", TORCH), about.get("threads"), device, dtype)
     table.require(**target.about)
     return target
 

@@ -13,7 +13,7 @@ from .blocks import Block
 from .latency import blocks
 from .latency_table import LatencyTable
 from .profile import Space
-from .target import TORCH, Call, Target
+from .target import TORCH, Call, TimingTarget
 
 __all__ = ["Progress", "measure_latency", "reported"]
 
@@ -104,7 +104,7 @@ def measure_latency(
         raise UsageError(
             f"warmup must be 0 or more and repeats 1 or more, but got {warmup} and {repeats}"
         )
-    target = Target(runtime, threads, device, dtype)
+    target = TimingTarget(runtime, threads, device, dtype)
     about = {**target.about, "batch_size": batch_size}
     if input_shape is not None:
         about["input_shape"] = list(input_shape)

@@ -1,4 +1,4 @@
-"""``Target``: where networks are timed: a runtime, on so many threads of a device."""
+"""``TimingTarget``: where networks are timed: a runtime, on so many threads of a device."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ..errors import SpaceError, UsageError
 from ..runtimes import Exportable, find_runtime
 from .turns import time_in_turns
 
-__all__ = ["TORCH", "Call", "Target"]
+__all__ = ["TORCH", "Call", "TimingTarget"]
 
 TORCH = "torch"
 """The name of torch's eager execution beside those of the runtimes."""
@@ -30,7 +30,7 @@ Loaded = Callable[[], Any]
 """Runs a network that is loaded, on inputs that it was given."""
 
 
-class Target:
+class TimingTarget:
     """Where networks are timed.
 
     Parameters
@@ -131,7 +131,7 @@ class Target:
         Returns
         -------
         list of (float, bool)
-            The milliseconds of each, the median over turns, and whether that is steady.
+            The milliseconds of each, and whether they are steady.
         """
         found: list[tuple[float, bool]] = []
         held: list[Loaded] = []
@@ -148,7 +148,7 @@ class Target:
         read = _on_gpu if self.device.type == "cuda" else None
         with torch.no_grad(), self._threads():
             turns = time_in_turns(runs, read=read, pinned=self.threads == 1, **options)
-        return [(float(time), turns.agrees) for time in turns.median]
+        return [(float(time), turns.agrees) for time in turns.milliseconds]
 
     @contextmanager
     def _threads(self) -> Iterator[None]:

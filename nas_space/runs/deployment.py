@@ -10,7 +10,7 @@ from typing import Any
 from torch import nn
 
 from ..errors import UsageError
-from ..profiler import LatencyTable, Target, calibrate_latency, measure_latency, time_in_turns
+from ..profiler import LatencyTable, TimingTarget, calibrate_latency, measure_latency, time_in_turns
 from ..profiler.target import TORCH, Call
 from ..runtimes import Exportable, export, find_runtime
 from .folder import RunFolder
@@ -32,7 +32,7 @@ class Deployed:
     promised
         Microseconds by the table that the search went by; ``None`` if there is none.
     measured
-        Microseconds of the network itself, the median over turns.
+        Microseconds of the network itself.
     steady
         Whether two halves of the readings agreed.
     file, difference
@@ -99,7 +99,7 @@ class Deployment:
     """
 
     def __init__(self, runtime: str, threads: int | None = None) -> None:
-        self.target = Target(runtime, threads)
+        self.target = TimingTarget(runtime, threads)
 
     def table(
         self, folder: RunFolder, space: Any, *, progress: bool, **inputs: Any
@@ -161,5 +161,5 @@ class Deployment:
         program = find_runtime(target.runtime).load(made.file, threads=target.threads)
         run = program.prepare(*Exportable(network, inputs).tensors)
         turns = time_in_turns([run], pinned=target.threads == 1)
-        measured = 1000 * float(turns.median[0])
+        measured = 1000 * float(turns.milliseconds[0])
         return Deployed(*given, measured, turns.agrees, str(made.file), made.difference)

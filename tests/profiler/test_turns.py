@@ -40,20 +40,32 @@ def test_callables_are_read_in_turns():
     assert "".join(clock.read) == "abcdef" * 4  # once before, to see how long they take
 
 
+def test_all_run_equally_often_in_a_turn():
+    asked = set[int]()
+
+    def read(run: Any, times: int) -> float:
+        asked.add(times)
+        return float(run())
+
+    time_in_turns([lambda: 1e-4, lambda: 1e-3, lambda: 5e-4], turns=2, read=read)
+    assert asked == {1, 4}
+
+
 def test_readings_end_once_both_halves_agree():
     found = time_in_turns(Clock(**STEADY).runs, turns=4, read=Clock(**STEADY))
     assert found.agrees
     assert found.readings.shape == (4, 6)
     assert found.agreement == 1.0
     assert np.allclose(found.median, [10, 20, 30, 40, 50, 60])
-    assert np.allclose(found.minimum, found.median)
+    assert np.allclose(found.minimum, found.milliseconds)
+    assert np.allclose(found.median, found.milliseconds)
 
 
 def test_a_slow_stretch_hits_all_alike_and_changes_no_order():
     slow = {name: [t[0], t[0], 9 * t[0], 9 * t[0]] for name, t in STEADY.items()}
     found = time_in_turns(Clock(**slow).runs, turns=8, warmup=0, read=Clock(**slow))
     assert found.agrees
-    assert list(np.argsort(found.median)) == list(range(6))
+    assert list(np.argsort(found.milliseconds)) == list(range(6))
     assert np.allclose(found.minimum, [10, 20, 30, 40, 50, 60])
 
 

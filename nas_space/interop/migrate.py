@@ -133,8 +133,8 @@ def migrate(source: str, package: str = "") -> Migration:
             after = lines[end - 1].encode()[node.end_col_offset :].decode()
             lines[start:end] = [_laid_out(written, before, after)]
     done.text = "".join(lines)
-    lines = experiment_lines(tree)
-    done.findings = [_with_lines(finding, lines) for finding in done.findings]
+    written_out = experiment_lines(tree)
+    done.findings = [_with_lines(finding, written_out) for finding in done.findings]
     done.findings += _questionable(tree)
     done.findings = sorted(dict.fromkeys(done.findings), key=lambda finding: finding.line)
     return done

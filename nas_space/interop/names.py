@@ -54,7 +54,8 @@ RENAMED: dict[tuple[str, str], tuple[str, str]] = {
 
 _SEARCH = (
     "call nas_space.search(space, evaluate, strategy=..., trials=...): it takes the function of "
-    "NNI's FunctionalEvaluator, with the architecture as its second argument, and returns the result"
+    "NNI's FunctionalEvaluator, with the architecture as its second argument, and returns the "
+    "result"
 )
 _METRIC = "return the metric from the function given to nas_space.search"
 _RELAXED = (

@@ -70,7 +70,7 @@ def run(line: str, **names: Any) -> dict[str, Any]:
 
 
 def evaluate(network: Any, arch: Any, shift: float = 0.0) -> float:
-    return float(arch["op"]) * network.training + shift
+    return float(arch["op"]) * float(network.training) + shift
 
 
 FUNCTIONAL = """

@@ -289,7 +289,7 @@ def show_compressed(console: Console, found: Sequence[Mapping[str, Any]]) -> Non
 
 
 def show_support(tried: Mapping[str, Mapping[str, Any]], *, why: bool) -> None:
-    """Primitives against strategies, those that share weights and those that do not."""
+    """Show primitives against strategies, those that share weights and those that do not."""
     from ..strategy import ONE_SHOT
 
     console = plain_console()

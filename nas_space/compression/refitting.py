@@ -309,7 +309,7 @@ class _Rows:
     by_direction: bool | None = None
 
     def of(self, batch: Any) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
-        """What the layer is given, what it is to return, what it returns, what a row counts."""
+        """Return what the layer is given, is to return and returns, and what a row counts."""
         mine = _followed(self.network, self.layer, batch, self.calls)
         theirs = _followed(self.teacher, self.model, batch, self.calls)
         for ours, wanted in zip(mine, theirs, strict=False):

@@ -15,14 +15,14 @@ from ..profiler.target import TORCH, Call
 from ..runtimes import Exportable, export, find_runtime
 from .folder import RunFolder
 
-__all__ = ["Deployed", "Deployment", "deployment_of"]
+__all__ = ["Deployment", "TimedNetwork", "deployment_of"]
 
 _TABLE = "latency.yaml"
 """The file of a run's folder with the table that was measured for it."""
 
 
 @dataclass(frozen=True)
-class Deployed:
+class TimedNetwork:
     """A network on the runtime that it was searched for.
 
     Attributes
@@ -136,7 +136,7 @@ class Deployment:
 
     def deploy(
         self, network: nn.Module, inputs: Call, promised: float | None, folder: Path
-    ) -> Deployed:
+    ) -> TimedNetwork:
         """Write a network for the runtime, and time what was written.
 
         Parameters
@@ -156,10 +156,10 @@ class Deployment:
             [(milliseconds, steady)] = target.time(
                 [("the network", copy.deepcopy(network), inputs)]
             )
-            return Deployed(*given, 1000 * milliseconds, steady)
+            return TimedNetwork(*given, 1000 * milliseconds, steady)
         made = export(network, target.runtime, inputs, folder, name="deployed", dynamic_batch=False)
         program = find_runtime(target.runtime).load(made.file, threads=target.threads)
         run = program.prepare(*Exportable(network, inputs).tensors)
         turns = time_in_turns([run], pinned=target.threads == 1)
         measured = 1000 * float(turns.milliseconds[0])
-        return Deployed(*given, measured, turns.agrees, str(made.file), made.difference)
+        return TimedNetwork(*given, measured, turns.agrees, str(made.file), made.difference)

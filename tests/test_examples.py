@@ -14,6 +14,7 @@ SMALL: dict[str, dict[str, int]] = {
     "first_space": {"trials": 1, "epochs": 1},
     "own_data": {"rows": 100, "trials": 4, "epochs": 1},
     "one_shot_or_trials": {"steps": 2, "trials": 1, "epochs": 1},
+    "milliseconds": {"networks": 6, "trials": 1, "epochs": 1, "repeats": 2},
 }
 
 

@@ -266,7 +266,7 @@ def _show_policy(console: Console, space: Any, findings: Any) -> None:
 
 def show_compressed(console: Console, found: Sequence[Mapping[str, Any]]) -> None:
     """Show what a network was, and what it was made by a compression."""
-    from ..runs.deployment import TimedNetwork
+    from ..runs.deployment import Promise
 
     costs = [name for name in found[0]["costs"] if name != "latency"]
     metrics = list(found[0]["scores"])
@@ -285,11 +285,11 @@ def show_compressed(console: Console, found: Sequence[Mapping[str, Any]]) -> Non
     console.print(table, highlight=False)
     for one in found:
         if one.get("deployed"):
-            console.print(f"{one['name']} {TimedNetwork(**one['deployed'])}", highlight=False)
+            console.print(f"{one['name']} {Promise(**one['deployed'])}", highlight=False)
 
 
 def show_support(tried: Mapping[str, Mapping[str, Any]], *, why: bool) -> None:
-    """Show primitives against strategies, those that share weights and those that do not."""
+    """Primitives against strategies, those that share weights and those that do not."""
     from ..strategy import ONE_SHOT
 
     console = plain_console()

@@ -9,11 +9,13 @@ fitted to what its teacher computes, trained further, scored, written and export
 from __future__ import annotations
 
 import copy
+import functools
 import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +34,8 @@ from ..training import (
     make_fabric,
     recalibrate,
 )
-from ..training.batches import training_batches
+from ..training.batches import is_dataset, one_pass, training_batches
+from ..training.distillation import divergence_of
 from ..training.forward import inputs_of
 from .costs import Costs
 from .exporting import export_checked
@@ -40,13 +43,16 @@ from .files import write_json
 from .folder import COMPRESSED, COMPRESSION, RunFolder
 from .record import Record
 from .sensitivity import changes, loses_least
-from .sources import example_of, load_model, load_task, without_masks
+from .sources import example_of, load_model, load_task
 from .stage import OnProgress, Stage
 
 __all__ = ["Compressed", "CompressionPlan", "CompressionRun"]
 
 _FEW = 4
 """Batches that layers are fitted to while architectures are compared."""
+
+_HELD = 128
+"""Examples on which they are compared with their teacher."""
 
 _SETTINGS = ("model", "data", "latency_table", "device", "seed")
 
@@ -150,8 +156,8 @@ class CompressionRun:
     stages
         In their order.
     losses
-        By the name of a change of one label, how much of the main metric it loses by itself; known
-        after the stage that finds it.
+        By the name of a change of one label, how much further from the teacher it is by itself;
+        known after the stage that finds it.
 
     Raises
     ------
@@ -186,7 +192,7 @@ class CompressionRun:
         )
         self.inputs = example_of(self.task)
         arguments, keywords = self.inputs
-        followed: Any = without_masks(self.original, keywords) or arguments
+        followed: Any = keywords or arguments
         self.space: Any = elastic(self.original, followed, **self.plan.elastic)
         self.costs = Costs(self.space, None, latency_table, inputs=followed)
         self.budgets = self._amounts(budgets)
@@ -320,10 +326,28 @@ class CompressionRun:
         return Stage(f"search {name}", trials, 15.0, do)
 
     def _inherited(self, arch: Sample) -> float:
-        """Score an architecture with the weights of the space, fitted to those of its teacher."""
+        """Score an architecture with the weights of the space, fitted to those of its teacher.
+
+        By its distance from the teacher, which tells small differences apart on few examples,
+        where a metric such as accuracy needs many.
+        """
         network = self.space.freeze(arch)
         self.space.refit(network, self._batches("refit")[:_FEW], teacher=self.original)
-        return self._validation(network)
+        recalibrate(network, self.task, batches=_FEW, fabric=self.fabric, seed=self.seed)
+        network.eval()
+        with torch.no_grad(), self.fabric.autocast():
+            apart = [divergence_of(self.task, network, batch) for batch in self._held]
+        return -float(torch.stack(apart).mean())
+
+    @functools.cached_property
+    def _held(self) -> list[Any]:
+        """Some validation data: one batch, where that can be as long as is wanted.
+
+        The teacher remembers what it was asked last, so it runs once for all architectures.
+        """
+        source = self.task.split("validation")
+        batches = islice(one_pass(source, _HELD), 1 if is_dataset(source) else _FEW)
+        return [self.fabric.to_device(batch) for batch in batches]
 
     @property
     def _found(self) -> dict[str, Sample]:

@@ -107,6 +107,8 @@ def test_every_architecture_runs_frozen_as_it_runs_active_and_is_plain(name):
 @every_network
 def test_a_space_goes_through_pickle_where_the_network_does(name):
     net, inputs, space = made(name)
+    with torch.no_grad():
+        run(net, inputs)  # as the space has: some libraries leave hooks where a forward was run
     try:
         pickle.dumps(net)
     except Exception:  # noqa: BLE001 - hooks of libraries, parametrised tensors
@@ -223,6 +225,39 @@ def test_costs_are_exact_where_all_of_the_forward_runs_once_for_each_size():
         network = space.freeze({"first.width": value} | _others(space, "first.width"))
         arch = {"first.width": value} | _others(space, "first.width")
         assert cost.evaluate(arch) == ns.profiler.macs(network, inputs=x)
+
+
+class Centred(nn.LayerNorm):
+    """A layer of torch's with a flag that its own forward looks at."""
+
+    def __init__(self, width: int, *, first: bool) -> None:
+        super().__init__(width)
+        self.first = first
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.mT).mT if self.first else super().forward(x)
+
+
+def test_costs_tell_layers_of_equal_sizes_apart_by_what_else_they_hold():
+    first, last = Centred(16, first=True), Centred(16, first=False)
+    net = nn.Sequential(nn.Conv1d(3, 16, 1), first, nn.Flatten(2), nn.Conv1d(16, 16, 1)).eval()
+    turned = nn.Sequential(nn.Linear(4, 16), last, nn.Linear(16, 2)).eval()
+    both = nn.ModuleDict({"a": net, "b": turned})
+
+    class Both(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.both = both
+
+        def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+            return self.both["a"](x), self.both["b"](x)
+
+    x = torch.randn(2, 3, 4)
+    space = ns.elastic(Both().eval(), x)
+    cost = ns.profiler.macs(space, inputs=x)
+    smallest = {label: symbol.values[0] for label, symbol in space.symbols().items()}
+    assert len(smallest) == 2
+    assert cost.evaluate(smallest) == ns.profiler.macs(space.freeze(smallest), inputs=x)
 
 
 def _others(space: Any, label: str) -> dict[str, Any]:

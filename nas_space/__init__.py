@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     )
     from .nn import ModelSpace, active, choice
     from .report.explanation import explain
+    from .runtimes import export
     from .study import search
 
 __version__ = "0.1.0"
@@ -81,6 +82,7 @@ _HOME = {
         "choice",
     ),
     "report": ("explain",),
+    "runtimes": ("export",),
     "study": ("search",),
 }
 _ORIGIN = {name: home for home, names in _HOME.items() for name in names}
@@ -98,6 +100,7 @@ _PARTS = frozenset(
         "profiler",
         "report",
         "runs",
+        "runtimes",
         "strategy",
         "study",
         "tables",
@@ -122,6 +125,7 @@ __all__ = [
     "elastic",
     "ensure_frozen",
     "explain",
+    "export",
     "frozen_context",
     "label_scope",
     "load_network",

@@ -1,0 +1,277 @@
+"""A network written for a runtime, compared there with itself, and timed."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import NasSpaceError, SpaceError, StorageError, UsageError
+from ..files import beside, writing
+from .base import Program, Runtime
+from .exportable import Exportable
+from .failures import explained, first_line
+from .registry import find_runtime
+from .timing import Latency, time_program
+
+__all__ = ["Export", "difference", "export", "largest_of"]
+
+
+_APART = float("inf")
+"""How far a value is from one that is no number."""
+
+
+@dataclass(frozen=True)
+class Export:
+    """A network in a file that a runtime reads.
+
+    Attributes
+    ----------
+    runtime, version
+        Which one, and its version here.
+    files
+        What it reads, the file to be named first.
+    size
+        Bytes of all of them.
+    difference
+        The largest absolute difference of an output from what torch computes on the same inputs;
+        ``None`` where the runtime does not run here.
+    largest
+        The largest absolute output of torch, to hold the difference against.
+    latency
+        Of the inputs that were given; ``None`` where the runtime does not run here.
+    dynamic_batch
+        Whether it takes batches of any size.
+    notes
+        What else there is to know.
+    """
+
+    runtime: str
+    version: str
+    files: tuple[Path, ...]
+    size: int
+    difference: float | None
+    largest: float
+    latency: Latency | None
+    dynamic_batch: bool
+    notes: tuple[str, ...] = field(default=())
+
+    @property
+    def file(self) -> Path:
+        """The file that the runtime is given."""
+        return self.files[0]
+
+    def __str__(self) -> str:
+        differs = "not run here" if self.difference is None else f"differs by {self.difference:.1e}"
+        batch = "batches of any size" if self.dynamic_batch else "batches of one size"
+        parts = [
+            f"{self.size / 1e6:.2f} MB",
+            differs,
+            batch,
+            *([str(self.latency)] * bool(self.latency)),
+        ]
+        return f"{self.file} ({self.runtime} {self.version}): {', '.join([*parts, *self.notes])}"
+
+
+def export(
+    network: nn.Module,
+    runtime: str,
+    inputs: Any,
+    folder: str | os.PathLike[str] = ".",
+    *,
+    name: str = "network",
+    dynamic_batch: bool | None = None,
+    threads: int = 1,
+    tolerance: float = 1e-3,
+    seconds: float = 0.5,
+) -> Export:
+    """Write a network for a runtime, run it there on the inputs, and compare it with torch.
+
+    Parameters
+    ----------
+    network
+        A plain network in evaluation mode, on the CPU.
+    runtime
+        ``'onnxruntime'``, ``'openvino'``, ``'torch-export'``, or another of
+        :data:`~nas_space.runtimes.RUNTIMES`.
+    inputs
+        Real inputs: a tensor; a tuple of arguments; a mapping of arguments by name, as a tokenizer
+        gives it; or a pair of a tuple and a mapping. Whatever is no tensor becomes a constant.
+    folder
+        Where the file goes; made if it does not exist. A file of the same name is replaced once the
+        new one has been compared; a failure leaves all as it was.
+    name
+        Of the file, without its suffix.
+    dynamic_batch
+        Whether the first axis of the inputs is free: ``None`` for where the network and the runtime
+        allow it, ``True`` if it must be, ``False`` if it is that of the inputs. A file of one size
+        can be faster.
+    threads
+        On how many it is timed.
+    tolerance
+        From which difference on there is a warning, as a share of the largest output, or of one if
+        all are less.
+    seconds
+        About how long it is timed.
+
+    Returns
+    -------
+    Export
+        The file, its size, the difference and the times.
+
+    Raises
+    ------
+    UsageError
+        If there is no such runtime, or it is not installed; if the network is in training mode or
+        not on the CPU, or does not run on the inputs; or if the batch must be free and cannot be.
+    SpaceError
+        If the network has something that the runtime lacks; the error names the operator and the
+        module, as far as they are known.
+    StorageError
+        If the file cannot be written.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> network = nn.Sequential(nn.Linear(4, 8), nn.ReLU()).eval()
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     made = export(network, "torch-export", torch.randn(2, 4), folder)
+    ...     made.file.name, made.dynamic_batch, made.difference < 1e-6
+    ('network.pt2', True, True)
+    """
+    adapter = find_runtime(runtime)
+    adapter.require()
+    if threads < 1:
+        raise UsageError(f"a program runs on 1 thread or more, but got {threads}")
+    if not name or Path(name).name != name:
+        raise UsageError(f"the name of a file, without folder and suffix, is needed, got {name!r}")
+    if dynamic_batch and not adapter.dynamic:
+        raise UsageError(f"{runtime} has no batches of any size: leave out dynamic_batch=True")
+    source = Exportable(network, inputs)
+    whole = Path(folder)
+    with writing(whole):
+        whole.mkdir(parents=True, exist_ok=True)
+        aside = beside(whole / name)
+        aside.mkdir()
+    latency = apart = None
+    expected = list(source.outputs.values())
+    try:
+        path = aside / f"{name}{adapter.suffix}"
+        program, dynamic, notes = _written(adapter, source, path, dynamic_batch, threads)
+        if program is None:
+            notes.append(f"not compared: {runtime} does not run here")
+        else:
+            apart = difference(program(*source.tensors), expected)
+            latency = time_program(program, source.tensors, threads=threads, seconds=seconds)
+        del program  # some runtimes read the file as long as they live
+        with writing(whole):
+            files = _moved(aside, path, whole)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+    size, largest = sum(map(_size, files)), largest_of(expected)
+    if apart is not None and not apart <= tolerance * max(1.0, largest):
+        warnings.warn(
+            f"{files[0]} gives other outputs than torch: they differ by {apart:.3g}, where the "
+            f"largest is {largest:.3g}",
+            stacklevel=2,
+        )
+    return Export(
+        runtime, adapter.version(), files, size, apart, largest, latency, dynamic, tuple(notes)
+    )
+
+
+def _written(
+    adapter: Runtime, source: Exportable, path: Path, dynamic: bool | None, threads: int
+) -> tuple[Program | None, bool, list[str]]:
+    """Write a network, for batches of any size if that is wanted and works; say why if not."""
+    notes: list[str] = []
+    if dynamic is not False and adapter.dynamic:
+        try:
+            return _attempt(adapter, source, path, True, threads), True, notes
+        except StorageError:
+            raise
+        except Exception as error:
+            if dynamic:
+                raise UsageError(
+                    f"{adapter.name} cannot have batches of any size: {error}"
+                ) from error
+            notes.append(f"not for other batches: {first_line(error)}")
+        for left in path.parent.iterdir():
+            shutil.rmtree(left) if left.is_dir() else left.unlink()
+    return _attempt(adapter, source, path, False, threads), False, notes
+
+
+def _attempt(
+    adapter: Runtime, source: Exportable, path: Path, dynamic: bool, threads: int
+) -> Program | None:
+    """Write a network and load it; where batches are free, see whether it runs on another one."""
+    with writing(path):
+        try:
+            adapter.export(source, path, dynamic=dynamic)
+        except (NasSpaceError, OSError):
+            raise
+        except Exception as error:
+            raise explained(error, adapter.name, source) from error
+    if not adapter.runs_here:
+        return None
+    program = adapter.load(path, threads=threads)
+    if dynamic:
+        other = source.of_batch(source.batch_size + 1)
+        with torch.no_grad():
+            expected = list(source.module(*other))
+        found, scale = difference(program(*other), expected), largest_of(expected)
+        if not found <= 1e-3 * max(1.0, scale):
+            raise SpaceError(
+                f"with {source.batch_size + 1} samples its outputs differ by {found:.2g}"
+            )
+    return program
+
+
+def largest_of(tensors: Sequence[Tensor]) -> float:
+    """Return the largest absolute value among tensors, 0 if there is none."""
+    return max((float(tensor.abs().max()) for tensor in tensors if tensor.numel()), default=0.0)
+
+
+def difference(given: Sequence[Tensor], expected: Sequence[Tensor]) -> float:
+    """Return the largest absolute difference of outputs; infinite where only one is finite.
+
+    Raises
+    ------
+    SpaceError
+        If they are not as many, or of other shapes.
+    """
+    shapes = [[tuple(tensor.shape) for tensor in tensors] for tensors in (given, expected)]
+    if shapes[0] != shapes[1]:
+        raise SpaceError(f"its outputs are of the shapes {shapes[0]}, the network's {shapes[1]}")
+    most = 0.0
+    for one, other in zip(given, expected, strict=True):
+        here, there = one.to(torch.float64), other.to(torch.float64)
+        apart = torch.where(
+            (here == there) | (here.isnan() & there.isnan()), 0.0, (here - there).abs()
+        )
+        if apart.numel():
+            most = max(most, float(apart.nan_to_num(nan=_APART, posinf=_APART).max()))
+    return most
+
+
+def _moved(aside: Path, path: Path, folder: Path) -> tuple[Path, ...]:
+    """Put what was written in its place; return the paths, the main one first."""
+    found = sorted(aside.iterdir(), key=lambda file: file.name != path.name)
+    for file in found:
+        target = folder / file.name
+        if target.is_dir():
+            shutil.rmtree(target)
+        file.replace(target)
+    return tuple(folder / file.name for file in found)
+
+
+def _size(path: Path) -> int:
+    files = path.rglob("*") if path.is_dir() else [path]
+    return sum(file.stat().st_size for file in files if file.is_file())

@@ -55,7 +55,7 @@ class Constants(TorchFunctionMode):
         known = [tensor for tensor in tensors if self._values.of(tensor) is not None]
         real = None
         if (known or (func in _MADE and not tensors)) and not any(map(_is_symbolic, leaves)):
-            with unset_fake_temporarily():  # type: ignore[no-untyped-call]
+            with unset_fake_temporarily():
                 real = self._values.call(func, spec, leaves)
         if real is not None and known and not any(isinstance(r, Tensor) for r in real.leaves):
             return unflatten(real.spec, iter(real.leaves))

@@ -52,7 +52,7 @@ def refit(
     ridge: float,
     orders: Mapping[str, Any],
 ) -> list[str]:
-    """Fit the layers of a network that read fewer channels than those of the teacher.
+    """Fit the layers of a network that read less than those of the teacher: channels, or places.
 
     Parameters
     ----------
@@ -75,7 +75,8 @@ def refit(
         dim = None if large not in theirs else input_dim(theirs[large])
         if dim is None or small not in ours:
             continue
-        if _weight(ours[small]).shape[dim] < _weight(theirs[large]).shape[dim]:
+        less = zip(_weight(ours[small]).shape, _weight(theirs[large]).shape, strict=True)
+        if any(a < b for place, (a, b) in enumerate(less) if place != 1 - dim):
             layers[small] = large
     training = [(module, module.training) for net in (network, teacher) for module in net.modules()]
     fitted = []

@@ -133,7 +133,7 @@ def test_strategies_that_mix_train_an_elastic_space(strategy):
     before = space.state_dict()["enter.weight"].clone()
     found = ns.search(space, labelled(), strategy=strategy, steps=3, seed=0)
     arch = found.best()
-    small = space.freeze(arch)
+    small: Any = space.freeze(arch)
     assert type(small) is Perceptron
     assert not torch.equal(space.state_dict()["enter.weight"], before)
     x = torch.randn(4, 6)

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         simplify_sequential,
     )
     from .mobilenetv3 import (
+        Compact,
         CompactDepthwiseSeparableConv,
         CompactInvertedResidual,
         MobileNetV3Space,
@@ -51,6 +52,7 @@ __all__ = [
     "AutoformerSpace",
     "BottleneckD",
     "CellSpace",
+    "Compact",
     "CompactDepthwiseSeparableConv",
     "CompactInvertedResidual",
     "Configuration",

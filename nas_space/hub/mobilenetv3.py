@@ -35,6 +35,7 @@ from .published_mobilenetv3 import MOBILENETV3
 from .searched import SearchedSpace
 
 __all__ = [
+    "Compact",
     "CompactDepthwiseSeparableConv",
     "CompactInvertedResidual",
     "MobileNetV3Space",
@@ -93,15 +94,32 @@ class SqueezeExcite(nn.Module):
         return x * self.gate(scores)  # type: ignore[no-any-return]
 
 
-class _Compact(MutableModule):
-    """A block that may choose an identity, and freezes as if it had been built without.
+class Compact(MutableModule):
+    """Base class of a ``Sequential`` that may choose an identity, and freezes without.
 
     So the layers of a network have the same numbers, hence names, as in one written by hand.
+
+    Attributes
+    ----------
+    kind
+        The class of the frozen block; its own by default.
+
+    Examples
+    --------
+    >>> from nas_space.nn import LayerChoice
+    >>> class Block(Compact, nn.Sequential):
+    ...     pass
+    >>> block = Block(LayerChoice([nn.Identity(), nn.ReLU()], label="act"), nn.Linear(2, 2))
+    >>> block.freeze({"act": 0})
+    Block(
+      (0): Linear(in_features=2, out_features=2, bias=True)
+    )
     """
 
-    kind: ClassVar[type[nn.Sequential]]
+    kind: ClassVar[type[nn.Sequential] | None] = None
 
     def freeze_module(self, freezer: Freezer) -> nn.Module:
+        """Clone what is no identity, numbered anew."""
         block = freezer.clone(self, self.kind)
         kept = []
         for layer in block.children():
@@ -113,7 +131,7 @@ class _Compact(MutableModule):
         return block
 
 
-class CompactDepthwiseSeparableConv(_Compact, DepthwiseSeparableConv):
+class CompactDepthwiseSeparableConv(Compact, DepthwiseSeparableConv):
     """A :class:`DepthwiseSeparableConv` that may choose an identity for its ``squeeze_excite``.
 
     It freezes to the layers that are left, numbered as if it had been built without.
@@ -122,7 +140,7 @@ class CompactDepthwiseSeparableConv(_Compact, DepthwiseSeparableConv):
     kind = DepthwiseSeparableConv
 
 
-class CompactInvertedResidual(_Compact, InvertedResidual):
+class CompactInvertedResidual(Compact, InvertedResidual):
     """An :class:`InvertedResidual` that may choose an identity for its ``squeeze_excite``.
 
     It freezes to the layers that are left, numbered as if it had been built without.

@@ -108,7 +108,9 @@ class CellSpace(SearchedSpace):
         reduced: Any = self.dataset == "imagenet"
         self.stages = nn.ModuleList()
         for stage in range(_STAGES):
-            width = first * 2**stage
+            # Half of a width each, since what halves images concatenates two convolutions, and what
+            # is summed with that, or reads it, is to keep the same channels.
+            width = flattened(2, first * 2**stage // 2)
             cells = _Cells(self, width, halves=stage > 0, inputs=(before_last, last, reduced))
             count = (stage + 1) * depth // _STAGES - stage * depth // _STAGES
             self.stages.append(Repeat(cells, count))

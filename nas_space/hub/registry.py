@@ -127,6 +127,21 @@ SPACES: dict[str, Entry] = {
         29,
         2_458_914_796_962,
     ),
+    "nasnet": Entry(
+        ".nasnet:NASNetSpace",
+        _CELLS,
+        42,
+        76_610_498_965_704_453_192_482_832_998_400_000,
+        ("nasnet-a",),
+    ),
+    "enas": Entry(".nasnet:ENASSpace", _CELLS, 42, 384_433_593_750_000_000_000_000_000),
+    "amoebanet": Entry(
+        ".nasnet:AmoebaNetSpace",
+        _CELLS,
+        42,
+        4_647_516_974_116_161_337_058_918_400_000,
+        ("amoebanet-a",),
+    ),
     "pnas": Entry(".nasnet:PNASSpace", _CELLS, 42, 4_647_516_974_116_161_337_058_918_400_000),
     "nas-bench-101": Entry(
         ".nas_bench_101:NasBench101",

@@ -11,11 +11,10 @@ import re
 import tokenize
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from importlib import import_module
 from pathlib import Path
 
 from ..errors import UsageError
-from .names import Target, advice, find, homes, is_module, is_nni
+from .names import Target, advice, find, homes, is_module, is_nni, offers
 from .star_imports import StarImports
 
 __all__ = ["Finding", "Migration", "migrate", "migrate_file", "package_of"]
@@ -319,7 +318,7 @@ def _plain_alias(
         found = find(inner, name)
         if found is None or found.name != name:
             return False
-        return _same_chain(chain) if bound == "nni" else hasattr(import_module(home), name)
+        return _same_chain(chain) if bound == "nni" else offers(home, name)
 
     # One module takes the place of the alias: the one that has most of what is read through it.
     candidates = ("nas_space",) if bound == "nni" else homes(alias.name)
@@ -371,6 +370,7 @@ def _uses(tree: ast.AST) -> Iterator[tuple[int, str]]:
 
 def _questionable(tree: ast.AST) -> Iterator[Finding]:
     """Yield what runs, but does not mean what it says, or is never asked for."""
+    called = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
     for node in ast.walk(tree):
         if isinstance(node, ast.Compare) and isinstance(node.ops[0], (ast.Is, ast.IsNot)):
             left, right = node.left, node.comparators[0]
@@ -381,8 +381,10 @@ def _questionable(tree: ast.AST) -> Iterator[Finding]:
                     "above 256 are two",
                     f"write nas_space.hub.same_width({ast.unparse(left)}, {ast.unparse(right)})",
                 )
-        elif isinstance(node, ast.For) and _goes_through_modules(node):
-            yield from _numbers_of_layers(node)
+        elif isinstance(node, ast.For):
+            if _goes_through_modules(node):
+                yield from _numbers_of_layers(node)
+            yield from _identities_left_out(node)
         elif isinstance(node, ast.Attribute) and node.attr == "as_legacy_dict":
             yield Finding(
                 node.lineno,
@@ -391,7 +393,10 @@ def _questionable(tree: ast.AST) -> Iterator[Finding]:
             )
         elif isinstance(node, ast.ClassDef):
             for item in node.body:
-                if isinstance(item, ast.FunctionDef) and item.name in OVERRIDDEN:
+                if (
+                    isinstance(item, ast.FunctionDef)
+                    and item.name in OVERRIDDEN.keys() - called  # but by the file itself
+                ):
                     yield Finding(
                         item.lineno,
                         f"{node.name}.{item.name} is not called here",
@@ -407,6 +412,24 @@ def _questionable(tree: ast.AST) -> Iterator[Finding]:
                         f"{node.name}.{item.name} does not decide here what the space is",
                         DERIVED[item.name],
                     )
+
+
+def _identities_left_out(loop: ast.For) -> Iterator[Finding]:
+    """Yield where a constructor leaves identities out of what it is made of."""
+    for node in ast.walk(loop):
+        if (
+            isinstance(node, ast.Call)
+            and ast.unparse(node.func) == "isinstance"
+            and len(node.args) == 2
+            and ast.unparse(node.args[1]).endswith("Identity")
+        ):
+            yield Finding(
+                node.lineno,
+                f"'{ast.unparse(node)}' sees no choice that may become an identity: networks keep "
+                "it, where NNI's frozen_factory has left it out",
+                "for tensors of the same names derive the block that is made of them from Compact "
+                "as well: class Block(nas_space.hub.Compact, nn.Sequential)",
+            )
 
 
 def _goes_through_modules(node: ast.For) -> bool:

@@ -16,6 +16,7 @@ __all__ = [
     "homes",
     "is_module",
     "is_nni",
+    "offers",
 ]
 
 HOMES: dict[str, tuple[str, ...]] = {
@@ -32,6 +33,8 @@ HOMES: dict[str, tuple[str, ...]] = {
 
 RENAMED: dict[tuple[str, str], tuple[str, str]] = {
     ("nni.nas.strategy", "TPEStrategy"): ("nas_space.strategy", "TPE"),
+    # Its own hub, and so who copied that, compares with it.
+    ("nni.mutable", "_mutable_equal"): ("nas_space.interop.nni_compat", "mutable_equal"),
     # A block that may choose an identity has the tensors of one that was built without.
     ("nni.nas.hub.pytorch", "InvertedResidual"): ("nas_space.hub", "CompactInvertedResidual"),
     ("nni.nas.hub.pytorch", "DepthwiseSeparableConv"): (
@@ -144,11 +147,17 @@ def find(module: str, name: str) -> Target | None:
     if renamed is not None:
         return Target(*renamed)
     for candidate in homes(module):
-        if name == "*" or hasattr(import_module(candidate), name):
+        if name == "*" or offers(candidate, name):
             return Target(candidate, name)
-    if home == "nni.nas.nn.pytorch" and hasattr(import_module("nas_space.nn"), f"Mutable{name}"):
+    if home == "nni.nas.nn.pytorch" and offers("nas_space.nn", f"Mutable{name}"):
         return Target("nas_space.nn", f"Mutable{name}")  # NNI 2's layers took choices themselves
     return None
+
+
+def offers(module: str, name: str) -> bool:
+    """Return whether a module here has a name, without importing what only that name needs."""
+    found = import_module(module)
+    return name in dir(found) or hasattr(found, name)
 
 
 def advice(module: str, name: str = "") -> str:

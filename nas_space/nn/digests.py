@@ -16,7 +16,7 @@ from ..mutable import MutableSymbol, Sample
 from .structure import ATOMS
 from .validation import Symbols
 
-__all__ = ["architecture_digest", "network_digest"]
+__all__ = ["architecture_digest", "described", "network_digest"]
 
 _LEFT_OUT = frozenset({"_architecture", "training", "_parameters", "_buffers", "_modules"})
 """What is no part of the structure, or is described apart from the other attributes."""
@@ -33,8 +33,13 @@ def network_digest(network: nn.Module) -> str:
     network
         A plain network.
     """
-    text = "\n".join(_described(network, "", {}))
+    text = "\n".join(described(network))
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def described(network: nn.Module) -> list[str]:
+    """Return what a digest is of, line by line: attributes are those with ``=``."""
+    return list(_described(network, "", {}))
 
 
 def _described(module: nn.Module, path: str, seen: dict[int, str]) -> Iterator[str]:

@@ -474,9 +474,9 @@ def _examples(arguments: Mapping[str, Any]) -> Iterator[Any]:
 def put_back(stand_in: Any) -> None:
     """Write what a forward has made of copied parts of buffers to where these came from."""
     for buffer, cut, taken in stand_in.__dict__.get("_copied", ()):
-        with torch.no_grad():
-            places = cut(torch.arange(buffer.numel(), device=buffer.device).view(buffer.shape))
-            buffer.view(-1).index_copy_(0, places.flatten(), taken.flatten().to(buffer))
+        places = cut(torch.arange(buffer.numel(), device=buffer.device).view(buffer.shape))
+        # As torch's kernels write statistics: a backward pass that has kept these is not told.
+        buffer.data.view(-1).index_copy_(0, places.flatten(), taken.flatten().to(buffer))
 
 
 def _device(device: Any) -> torch.device:

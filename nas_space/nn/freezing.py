@@ -402,11 +402,12 @@ def rebuilds_itself(cls: Any) -> bool:
     Then what it gives has fresh weights, for all that is known of it.
     """
     own = [vars(base)["freeze"] for base in cls.__mro__ if "freeze" in vars(base)]
+    bases = {"super", *(base.__name__ for base in cls.__mro__)}
     for freeze in own:
         if getattr(freeze, "__module__", "").partition(".")[0] == __name__.partition(".")[0]:
             return False
         code = getattr(freeze, "__code__", None)
-        if code is None or "freeze" not in code.co_names:
+        if code is None or "freeze" not in code.co_names or bases.isdisjoint(code.co_names):
             return True
     return False
 

@@ -113,7 +113,7 @@ class RootModule(MutableModule):
         known: dict[str, Leaf] = {}
         for leaf in leaves(self.structure()):
             first = known.setdefault(leaf.name, leaf)
-            if first is not leaf:
+            if first is not leaf and not _say_the_same(first, leaf):
                 raise LabelError(
                     f"two different choices carry the label {leaf.name!r}: {first!r} and {leaf!r} "
                     f"(path: {modules_using(self, leaf.name)}); give one of them another label, or "
@@ -240,6 +240,12 @@ for {'first': 16, 'second': 8}
     def _locate(self, error: SampleValidationError, sample: Mapping[str, Any]) -> None:
         if error.label is not None and error.label in self.symbols():
             error.paths.insert(0, modules_using(self, error.label))
+
+
+def _say_the_same(one: Leaf, other: Leaf) -> bool:
+    """Return whether two leaves are constraints of which their class says that they are equal."""
+    found: tuple[Any, ...] = tuple(getattr(leaf, "annotation", None) for leaf in (one, other))
+    return None not in found and bool(found[0].equals(found[1]))
 
 
 @contextmanager

@@ -21,8 +21,8 @@ from .compilation import compile_regions
 from .copy_on_write import SharedWeights
 from .digests import architecture_digest, network_digest
 from .factory import build_network
-from .freezing import Freezer, freezes_itself, rebuilds_itself
-from .module import MutableModule
+from .freezing import Freezer
+from .own_freeze import parts_apart
 from .restricted import RestrictedSpace, random_network
 from .root import RootModule, refuse_frozen
 
@@ -276,12 +276,7 @@ class ModelSpace(SharedWeights, Queryable, RootModule):
         """
         state = self.__dict__
         if "_apart" not in state:  # looked for once, as the structure is
-            state["_apart"] = [
-                (path, type(module).__name__)
-                for path, module in self.named_modules()
-                if isinstance(module, MutableModule) and (module.mutables or not path)
-                if (freezes_itself if path else rebuilds_itself)(type(module))
-            ]
+            state["_apart"] = list(parts_apart(self))
         for path, kind in state["_apart"]:
             raise SpaceError(
                 f"{path or 'the space'!r}, a {kind}, says by its own freeze(...) what it becomes, "

@@ -51,11 +51,11 @@ def read_otherwise(
         return []
     if not any(map(_moves, calls)):
         return []
-    from ..nn.decisions.misread import misread_as_far_as_it_runs  # loads all of mixtures
+    from ..nn.decisions import misread  # loads all of mixtures
 
     try:
         twin = _on_meta(space)
-        return misread_as_far_as_it_runs(twin, args, kwargs)
+        return misread(twin, *args, **kwargs)
     except Exception:  # noqa: BLE001 - the forward is not ours; costs are not to fail of advice
         return []
 

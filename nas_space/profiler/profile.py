@@ -14,6 +14,7 @@ from torch import nn
 from ..errors import SpaceError, UsageError
 from ..mutable import Mutable
 from ..mutable.piecewise import Piecewise
+from ..nn.own_freeze import parts_apart
 from ..tables import Restricted
 from .failures import check
 from .known_values import is_constant
@@ -240,6 +241,13 @@ def module_of(space: Any) -> nn.Module:
         name = getattr(space, "__name__", None) if callable(space) else None
         got = f"{name}, which is to be called first" if name else type(space).__name__
         raise UsageError(f"a cost is that of a space or a module, but got {got}")
+    for path, kind in parts_apart(space):
+        raise SpaceError(
+            f"{path or 'the space'!r}, a {kind}, says by its own freeze(...) what it becomes, so "
+            "the modules of the space do not tell what an architecture costs; ask of "
+            "space.freeze(arch), one by one, or leave that freeze out if it only does what is done "
+            "without"
+        )
     return space
 
 

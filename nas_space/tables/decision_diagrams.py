@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from ..mutable.factors import Array, Auxiliary, Factor
+from ..mutable.factors import Array, Auxiliary, Factor, distinct_rows
 
 __all__ = ["defining"]
 
@@ -58,7 +58,7 @@ def _chain(variable: Auxiliary) -> Iterator[Factor]:
     for place, own in enumerate(scope[:-1]):
         states, codes, *rest = left.shape
         rows = left.reshape(states * codes, -1)
-        kept, case = np.unique(rows, axis=0, return_inverse=True)
+        kept, case = distinct_rows(rows)
         left = kept.reshape(len(kept), *rest)
         after = _Level(f"{variable.name}, after {place + 1}", len(kept))
         follows = case.reshape(states, codes, 1) == np.arange(len(kept))

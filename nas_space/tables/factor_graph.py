@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from ..mutable.factors import Array, Factor
+from ..mutable.factors import Array, Factor, distinct_rows
 
 __all__ = ["Clique", "FactorGraph", "partition", "partition_key"]
 
@@ -183,7 +183,7 @@ def partition(variable: Any, factors: Iterable[Factor]) -> Array:
         if axis is None:
             continue
         rows = np.moveaxis(factor.values, axis, 0).reshape(variable.size, -1)
-        _, kinds = np.unique(rows, axis=0 if rows.shape[1] > 1 else None, return_inverse=True)
+        _, kinds = distinct_rows(rows)
         if classes.any():
             kinds = classes * (int(kinds.max()) + 1) + kinds.reshape(-1)
             _, kinds = np.unique(kinds, return_inverse=True)

@@ -48,6 +48,8 @@ class Model:
         When labels are active.
     labels
         Its symbols, in order.
+    auxiliaries
+        The auxiliary variables that tell when its labels are active.
     allowed
         Factors that must all hold, beside those on activity.
     windows
@@ -60,7 +62,6 @@ class Model:
         self.root = root
         self.activity = Activity.of(root)
         self.labels: list[Any] = [leaf for leaf in self.activity.reach if leaf.words]
-        self.allowed = [*self.activity.definitions, *(~lost for lost in self.activity.lost)]
         self.others: dict[Constraint, DecompositionError] = {}
         conditions = Conditions()
         if constraints is None:
@@ -68,7 +69,11 @@ class Model:
         for constraint in constraints:
             reach = self.activity.reach[cast(Leaf, constraint.marker)]
             self._require(constraint, reach, conditions)
-        self.allowed += conditions.factors
+        reached = [self.activity.reach[label] for label in self.labels]
+        held = [*(~lost for lost in self.activity.lost), *conditions.factors]
+        self.auxiliaries = _auxiliaries((*reached, *held))
+        known = self.activity.definitions
+        self.allowed = [*(f for f in known if f.scope[-1] in self.auxiliaries), *held]
         self.windows: list[Window] = list(conditions.windows.values())
         self._compiled: dict[Hashable, CompiledModel] = {}
 
@@ -150,7 +155,7 @@ class CompiledModel:
         self.model = model
         windows = model.windows
         values = [*(term for window in windows for term in window.table.terms), *terms]
-        own = _definitions(values, model.activity.definitions)
+        own = self._definitions(values)
         reach = {label: model.activity.reach[label] for label in model.labels}
         alike = [factor for factor in reach.values() if not factor.always]
         factors = (*model.allowed, *own, *alike, *values)
@@ -176,6 +181,12 @@ class CompiledModel:
             if isinstance(vertex, CliqueVertex)
         ]
         self.loose = [label for label in model.labels if label not in graph.place]
+
+    def _definitions(self, values: Sequence[Factor]) -> list[Factor]:
+        """What determines the auxiliary variables of some factors, beside those of the model."""
+        known = {factor.scope[-1]: factor for factor in self.model.activity.definitions}
+        new = (v for v in _auxiliaries(values) if v not in self.model.auxiliaries)
+        return [f for v in new for f in ((known[v],) if v in known else defining(v))]
 
     @cached_property
     def keys(self) -> Quantisation:
@@ -259,16 +270,14 @@ _NOTHING: Node = MutableExpression(OPERATORS["tuple"], ())
 Over = Literal["labels", "architectures"]
 
 
-def _definitions(factors: Iterable[Factor], known: Iterable[Factor]) -> list[Factor]:
-    """What determines auxiliary variables of some factors, beside those of known definitions."""
-    seen = {variable for factor in known for variable in factor.scope[-1:]}
-    found: list[Factor] = []
+def _auxiliaries(factors: Iterable[Factor]) -> dict[Auxiliary, None]:
+    """Return the auxiliary variables of some factors, and those of their conditions, in order."""
+    found: dict[Auxiliary, None] = {}
     open_ = [variable for factor in factors for variable in factor.scope]
     while open_:
         variable = open_.pop()
-        if isinstance(variable, Auxiliary) and variable not in seen:
-            seen.add(variable)
-            found += defining(variable)
+        if isinstance(variable, Auxiliary) and variable not in found:
+            found[variable] = None
             open_ += variable.condition.scope
     return found
 

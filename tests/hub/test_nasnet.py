@@ -14,6 +14,7 @@ import nas_space as ns
 from nas_space.errors import CheckpointError, SpaceError, UsageError
 from nas_space.hub import AmoebaNetSpace, DARTSSpace, ENASSpace, NASNetSpace, PNASSpace
 from nas_space.hub.cells import OPERATIONS, DropPath, FactorizedReduce
+from nas_space.nn.decisions import misread
 from nas_space.profiler import macs, params
 from nas_space.strategy.oneshot import DARTS, RandomOneShot
 from nas_space.tables import tabulate
@@ -119,6 +120,13 @@ class Deep(ENASSpace):
 
     operations = ("skip_connect", "conv_1x1")
     num_nodes = 4
+
+
+@pytest.mark.parametrize("dataset", ["cifar", "imagenet"])
+def test_narrower_cells_keep_the_channels_that_they_share_with_others(dataset):
+    # The halves of a factorized reduction would otherwise be read as if they were one width.
+    space = DARTSSpace(width=(8, 12), num_cells=(3, 4), dataset=dataset)
+    assert misread(space, torch.zeros(1, 3, 64, 64)) == []
 
 
 def test_costs_of_loose_ends_are_sums_over_nodes():

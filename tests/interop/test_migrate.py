@@ -428,7 +428,7 @@ def test_a_file_keeps_its_encoding_and_its_ends_of_lines(tmp_path: Path) -> None
 # -- NNI's own files, as installed ----------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["nasnet", "autoformer", "modules/nasbench101"])
+@pytest.mark.parametrize("name", ["nasnet", "autoformer", "utils/pretrained"])
 def test_internals_of_nni_are_reported_by_name(name: str) -> None:
     found = list(ENVIRONMENT.glob(f"lib/*/site-packages/nni/nas/hub/pytorch/{name}.py"))
     if not found:

@@ -19,9 +19,19 @@ FILES = sorted((Path(__file__).parent / "under_nni").glob("test_*.py"))
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_passes_under_nni(path: Path, tmp_path: Path) -> None:
+    run_under_nni(path, "not slow", tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["test_hub_modules"])
+def test_slow_ones_pass_under_nni(name: str, tmp_path: Path) -> None:
+    run_under_nni(Path(__file__).parent / "under_nni" / f"{name}.py", "slow", tmp_path)
+
+
+def run_under_nni(path: Path, marked: str, tmp_path: Path) -> None:
     if not (ENVIRONMENT / ".ready").exists():
         pytest.skip("NNI is not installed: `make test` does that where it reaches a registry")
-    command = ["-m", "pytest", "-q", "-p", "no:cacheprovider", str(path)]
+    command = ["-m", "pytest", "-q", "-p", "no:cacheprovider", "-m", marked, str(path)]
     done = subprocess.run(
         [ENVIRONMENT / "bin" / "python", *command],
         cwd=ROOT,

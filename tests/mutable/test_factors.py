@@ -12,7 +12,14 @@ from hypothesis.extra import numpy as hnp
 
 from nas_space.errors import DecompositionError
 from nas_space.mutable import Categorical, MutableExpression
-from nas_space.mutable.factors import Factor, TooLargeError, absorbed, joint_scope, merged_scope
+from nas_space.mutable.factors import (
+    Factor,
+    TooLargeError,
+    absorbed,
+    distinct_rows,
+    joint_scope,
+    merged_scope,
+)
 from nas_space.mutable.piecewise import NOWHERE, Piecewise, joint, merged
 
 A, B, C = SYMBOLS = [
@@ -206,3 +213,17 @@ def test_what_is_no_number_is_refused():
     for wrong, message in (("a", "no number"), (float("nan"), "no number"), (2**62, "too large")):
         with pytest.raises(DecompositionError, match=message):
             Piecewise.constant(wrong).numbers("x")
+
+
+@given(
+    hnp.arrays(
+        st.sampled_from([np.bool_, np.int64, np.float64]),
+        hnp.array_shapes(min_dims=2, max_dims=2, max_side=6),
+        elements=st.sampled_from([0, 1, -0.0]),
+    )
+)
+def test_different_rows_are_those_that_numpy_finds_in_the_same_order(rows):
+    kept, case = distinct_rows(rows)
+    expected, expected_case = np.unique(rows, axis=0, return_inverse=True)
+    assert np.array_equal(kept, expected)
+    assert np.array_equal(case, expected_case.reshape(-1))

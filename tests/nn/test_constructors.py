@@ -168,6 +168,81 @@ def test_a_space_whose_own_freeze_adds_to_ours_shares_weights(kind):
     Run(RandomOneShot(candidates=2, calibration_batches=1), space, task(), steps=1).advance()
 
 
+class Changed(Elastic):
+    def freeze(self, sample: Any, **more: Any) -> Any:
+        network = super().freeze(sample, **more)
+        network.down.bias.data.zero_()
+        return network
+
+
+class Chosen(Elastic):
+    """Calls a freeze, but no network's."""
+
+    def freeze(self, sample: Any, **_: Any) -> Any:
+        return OfSize(self.up.expression("out_features").freeze(sample))
+
+
+class OfSize(nn.Module):
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.up, self.down = nn.Linear(4, size), nn.Linear(size, 3)
+
+
+class Other(Elastic):
+    def freeze(self, sample: Any, **more: Any) -> Any:
+        return nn.Sequential(super().freeze(sample, **more), nn.Linear(3, 3))
+
+
+class Inner(ModelSpace):
+    """Somebody's own freeze far below."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.parts = nn.ModuleList([nn.ReLU(), Rebuilt(width())])
+
+
+@pytest.mark.parametrize("kind", [Fresh, Changed, Chosen, Other, Inner])
+def test_what_becomes_something_else_by_its_own_freeze_has_no_costs_and_shares_no_weights(kind):
+    space = kind()
+    with pytest.raises(SpaceError, match=r"says by its own freeze.*shares no weights"):
+        space.activate({"width": 2})
+    for cost in (params, lambda it: macs(it, (1, 4))):
+        with pytest.raises(SpaceError, match=r"own freeze.*do not tell what an architecture costs"):
+            cost(space)
+    assert params(space.freeze({"width": 2})) >= 5
+
+
+def test_an_own_freeze_that_puts_values_in_the_place_of_expressions_adds_nothing():
+    class Attention(MutableModule):
+        def __init__(self) -> None:
+            super().__init__()
+            self.heads = width()
+            self.layer = mnn.MutableLinear(4, self.expression("heads"))
+
+        def freeze(self, sample: Any) -> Any:
+            made = super().freeze(sample)
+            made.heads = self.expression("heads").freeze(sample)
+            return made
+
+        def forward(self, x: Any) -> Any:
+            return self.layer(x) * self.heads
+
+    class Net(ModelSpace):
+        def __init__(self) -> None:
+            super().__init__()
+            self.part = Attention()
+
+        def forward(self, x: Any) -> Any:
+            return self.part(x)
+
+    space, x = Net(), torch.randn(1, 4)
+    state = torch.get_rng_state()
+    with space.activate({"width": 2}):
+        assert torch.equal(space(x), space.freeze({"width": 2})(x))
+    assert params(space).evaluate({"width": 2}) == 10
+    assert torch.equal(state, torch.get_rng_state())
+
+
 # -- frozen_factory -------------------------------------------------------------------------------
 
 

@@ -425,15 +425,100 @@ def test_nothing_is_said_of_what_lies_as_the_size_says(case):
         macs(Read(*alike()[case]), (3, 2, 2))
 
 
+class Sequences(mnn.ModelSpace):
+    """Two elastic embeddings, put together, and read by a layer without one width."""
+
+    def __init__(self, last: Any, between: Any, swapped: bool) -> None:
+        super().__init__()
+        w, v, _ = widths().values()
+        self.a, self.b = mnn.MutableLinear(3, w), mnn.MutableLinear(3, v)
+        self.last = last(w, v)
+        self.between, self.swapped = between, swapped
+
+    def forward(self, x: Tensor) -> Tensor:
+        a, b = self.between(self.a(x)), self.between(self.b(x))
+        both = torch.cat([b, a] if self.swapped else [a, b], -1)
+        times = 3 if isinstance(self.last, torch.nn.MultiheadAttention) else 1
+        found = self.last(*[both] * times)
+        return found[0] if isinstance(found, tuple) else found  # type: ignore[no-any-return]
+
+
+LASTS = {
+    "linear": lambda w, v: mnn.MutableLinear(w + v, 2),
+    "recurrent": lambda w, v: mnn.MutableLSTM(w + v, 4),
+    "recurrent of elastic size": lambda w, v: mnn.MutableGRU(w + v, w),
+    "attention": lambda w, v: mnn.MutableMultiheadAttention(w + v, 1),
+    "a norm": lambda w, v: mnn.MutableLayerNorm(w + v),
+    "bilinear": lambda w, v: Doubled(w + v),
+}
+
+
+class Doubled(torch.nn.Module):
+    def __init__(self, size: Any) -> None:
+        super().__init__()
+        self.inner = mnn.MutableBilinear(size, 3, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.inner(x, x.new_ones(*x.shape[:-1], 3))  # type: ignore[no-any-return]
+
+
+BETWEEN = {
+    "nothing": lambda x: x,
+    "a softmax": lambda x: x.softmax(-1),
+    "a mean subtracted": lambda x: x - x.mean(-1, keepdim=True),
+    "a function nobody knows": lambda x: torch.special.log_ndtr(x.cumsum(-1)),
+}
+
+
+@pytest.mark.parametrize("between", BETWEEN)
+@pytest.mark.parametrize("last", LASTS)
+def test_layers_of_every_kind_and_what_is_run_case_by_case_are_looked_at(last, between):
+    x = torch.zeros(2, 5, 3)
+    assert misread(Sequences(LASTS[last], BETWEEN[between], False), x) == []
+    (said,) = misread(Sequences(LASTS[last], BETWEEN[between], True), x)
+    assert said.startswith("last")
+    assert said.endswith("write v + w")
+
+
+def test_a_number_that_the_forward_needs_plain_takes_one_value_at_a_time():
+    class Branching(Sequences):
+        def forward(self, x: Tensor) -> Tensor:
+            a, b = self.a(x), self.b(x)
+            if a.shape[-1] > 1:
+                b = b + 1
+            return self.last(torch.cat([b, a], -1))  # type: ignore[no-any-return]
+
+    space = Branching(LASTS["linear"], None, False)
+    (said,) = misread(space, torch.zeros(2, 3))
+    assert said.startswith("last, of in_features=w + v")
+
+
+def test_loose_ends_do_not_hide_what_is_behind_them():
+    class Behind(mnn.ModelSpace):
+        def __init__(self) -> None:
+            super().__init__()
+            w, v, _ = widths().values()
+            self.cell = mnn.Cell([torch.nn.Identity()], 2, merge_op="loose_end", label="cell")
+            self.a, self.b = mnn.MutableLinear(1, w), mnn.MutableLinear(1, v)
+            self.last = mnn.MutableLinear(w + v, 1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.cell(x).sum(1, keepdim=True)
+            return self.last(torch.cat([self.b(x), self.a(x)], -1))  # type: ignore[no-any-return]
+
+    (said,) = misread(Behind(), torch.zeros(1, 2))
+    assert said.startswith("last, of in_features=w + v")
+
+
 def test_following_costs_no_more_where_nothing_is_put_together(monkeypatch):
     looked: list[Any] = []
-    look = importlib.import_module("nas_space.nn.decisions.misread")  # a function has its name
+    look = importlib.import_module("nas_space.nn.decisions")
 
     def note(*args: Any) -> list[str]:
         looked.append(args)
         return []
 
-    monkeypatch.setattr(look, "misread_as_far_as_it_runs", note)
+    monkeypatch.setattr(look, "misread", note)
     w = widths()["w"]
     profile(Read(w, lambda a, _: a.relu()), (3, 2, 2))
     assert looked == []

@@ -10,6 +10,8 @@ import torch
 from hypothesis import given, settings
 from torch import Tensor
 
+import nas_space as ns
+import nas_space.nn as mnn
 from nas_space.nn.decisions import Gated, Weighted
 from tests.oneshot.mixtures import SIZE, Net, networks
 
@@ -82,3 +84,34 @@ def test_random_networks_are_of_all_kinds() -> None:
     look()
     assert sum(found) / len(found) > 0.2
     assert {"glu", "attention", "flipped", "shuffled", "LayerChoice"} <= seen
+
+
+def test_a_width_of_several_forms_is_mixed_in_all_of_its_parts() -> None:
+    """As when a width is rounded and then made larger: its largest layer has no place for all."""
+
+    class Rounded(ns.ModelSpace):
+        def __init__(self) -> None:
+            super().__init__()
+            share = ns.Categorical([1, 2, 4], label="share")
+            width = ns.MutableExpression.condition(share == 2, 2 * share + 2, 2 * share)
+            self.first = mnn.MutableConv2d(3, width, 1)
+            self.depthwise = mnn.MutableConv2d(width, width, 3, padding=1, groups=width)
+            self.norm = mnn.MutableBatchNorm2d(width)
+            self.last = mnn.MutableConv2d(width, 2, 1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.last(self.norm(self.depthwise(self.first(x))))  # type: ignore[no-any-return]
+
+    space, x = Rounded().double(), torch.randn(2, 3, 4, 4, dtype=torch.double)
+    outputs = []
+    for codes, arch in architectures(space):
+        with space.activate(arch):
+            outputs.append(space(x))
+        with Weighted(certain(space, codes)):
+            torch.testing.assert_close(space(x), outputs[-1])
+    with Weighted(uniform(space)):
+        mixed = space(x)
+    torch.testing.assert_close(mixed, torch.stack(outputs).mean(0))
+    # Statistics of parts are written while the backward passes of others still need them.
+    torch.autograd.backward(mixed.square().sum())
+    assert all(parameter.grad is not None for parameter in space.parameters())

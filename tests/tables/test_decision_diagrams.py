@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from nas_space.mutable import Categorical, MutableExpression, MutableList
 from nas_space.mutable.factors import Auxiliary, Factor
-from nas_space.tables import restrict, sample, tabulate
+from nas_space.tables import count, restrict, sample, tabulate
 from nas_space.tables.decision_diagrams import defining
+from nas_space.tables.model import Model, root_of
 from tests.tables.limits import limits
 
 ME = MutableExpression
@@ -93,3 +94,14 @@ def test_a_cost_under_conditions_on_many_labels_is_exact_and_small() -> None:
     assert few.count() == number
     even = {s.name: np.full(size := len(s.values), 1 / size) for s in (*inputs, *widths)}
     assert abs(float(table.expected(even)) - mean) < 1e-9
+
+
+def test_conditions_on_which_no_label_depends_are_not_in_the_model():
+    one, two, three = (Categorical([0, 1], label=name) for name in ("one", "two", "three"))
+    inner = ME.condition(one + two > 1, ME.condition(three + one > 1, two, 1), 0)
+    space = MutableList([one, two, three, inner])
+    with limits("named"):
+        model = Model.of(root_of(space))
+        assert model.activity.definitions
+        assert not model.allowed
+        assert count(space) == 8

@@ -8,7 +8,7 @@ is not here but in its own layer, as :mod:`nas_space.interop.names` tells.
 [1, 2]
 """
 
-from .choices import ValueChoice, legacy_description
+from .choices import ValueChoice, legacy_description, mutable_equal
 from .contexts import current_model, model_context, recursive_freeze
 from .profilers import (
     ExpressionProfiler,
@@ -30,5 +30,6 @@ __all__ = [
     "current_model",
     "legacy_description",
     "model_context",
+    "mutable_equal",
     "recursive_freeze",
 ]

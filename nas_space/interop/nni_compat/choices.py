@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from ...errors import UsageError
-from ...mutable import Categorical, MutableSymbol, Numerical
+from ...mutable import Categorical, Mutable, MutableSymbol, Numerical
 
-__all__ = ["ValueChoice", "legacy_description"]
+__all__ = ["ValueChoice", "legacy_description", "mutable_equal"]
 
 
 class ValueChoice(Categorical[Any]):
@@ -53,3 +53,27 @@ def legacy_description(symbol: MutableSymbol[Any]) -> dict[str, Any]:
     if symbol.quantize is not None:
         kind, given = f"q{kind}", [*given, symbol.quantize]
     return {"_type": kind, "_value": given}
+
+
+def mutable_equal(one: Any, other: Any) -> bool:
+    """Return whether two things are the same, whose parts may be mutable.
+
+    Parameters
+    ----------
+    one, other
+        Mutables, plain values, or lists, tuples and dicts of them.
+
+    Examples
+    --------
+    >>> mutable_equal([Categorical([1, 2], label="x"), 3], [Categorical([1, 2], label="x"), 3])
+    True
+    """
+    if isinstance(one, Mutable):
+        return one.equals(other)
+    if type(one) is not type(other):
+        return False
+    if isinstance(one, (list, tuple)):
+        return len(one) == len(other) and all(map(mutable_equal, one, other))
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(mutable_equal(one[k], other[k]) for k in one)
+    return bool(one == other)

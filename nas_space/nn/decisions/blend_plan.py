@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 from weakref import WeakKeyDictionary
 
 import numpy as np
 import numpy.typing as npt
 
-from ...errors import SpaceError
-from ...mutable.node import leaves
+from ...mutable import bounds
+from ...mutable.node import Node
 from ..elastic import ElasticModule
 from ..parametrized import evaluated, expressions_in
 from ..segments import AxisLayout, Indices, Places, layout_of
@@ -18,6 +18,7 @@ from .marginals import Known, Marginals, Outcomes, Support
 from .mixed_axis import Axes, MixedAxis, axis_of
 from .mixed_tensor import MixedTensor
 from .mixer import Atoms, reader_of, union
+from .refusals import CannotMixError, labels_in
 from .weight_masks import InputOrder, Mask, kernel_places, spread
 
 __all__ = ["BlendPlan", "not_mixable", "plan_of"]
@@ -127,7 +128,11 @@ class BlendPlan:
                 axis_of(_width(layer.args[inputs]), support) if inputs in layer.args else None
             )
             self.needs_width = inputs if self.own is not None and inputs in self.varying else ""
-        self.together = self._reads_together(layer) and (not self.varying or self._together(layer))
+        self.together = (
+            self._is_one_shape(layer)
+            and self._reads_together(layer)
+            and (not self.varying or self._together(layer))
+        )
         if not self.together:
             self._check(layer)
 
@@ -144,6 +149,20 @@ class BlendPlan:
             axes = [None] * (x.dim() + (self.widths.inputs is None))
         axes[self.widths.axis] = self.output
         return tuple(axes)
+
+    def _is_one_shape(self, layer: ElasticModule) -> bool:
+        """Whether all elements that there may be are as many as the largest layer has.
+
+        Not so where a width has several forms, such as ``condition(wide, w + 8, w)``, of which
+        the second has elements beside the first.
+        """
+        shapes = layer.blueprint.layer.shapes(self.full)
+        return all(
+            len(self.region(axis)) == shapes[name][dim]
+            for name, axes in layer.blueprint.segmented.items()
+            if name in shapes
+            for dim, axis in axes.items()
+        )
 
     def _reads_together(self, layer: ElasticModule) -> bool:
         """Whether an input can be read as it lies, the weights put where its elements are."""
@@ -170,12 +189,10 @@ class BlendPlan:
         self.columns = self._order_of(mine, its)
         return self.columns is not None
 
-    def misread(self) -> MixedAxis | None:
-        """Return how the input lies, if weights are not always for the same of its elements."""
-        if self.widths is None or self.widths.inputs is None or not self.axes or self.own is None:
-            return None
-        its = self.axes[self.widths.axis % len(self.axes)]
-        return None if its is None or self.own.always_meets(its) else its
+    def own_axes(self, layer: ElasticModule, support: Support) -> dict[str, MixedAxis]:
+        """Return the axes of the arguments that are sizes, by name."""
+        found = {name: axis_of(_width(size), support) for name, size in _sizes(layer)}
+        return {name: axis for name, axis in found.items() if axis is not None}
 
     def _grouped(self) -> bool:
         return any(row.get("groups", 1) != 1 for row in self.rows)
@@ -268,13 +285,14 @@ class BlendPlan:
         return len({_overhang(row) for row in self.rows}) == 1
 
 
-def not_mixable(what: str, thing: str, expressions: list[Any]) -> SpaceError:
+def not_mixable(what: str, thing: str, expressions: list[Any]) -> CannotMixError:
     """Return the error for a layer that cannot be mixed over some of its arguments."""
-    labels = [symbol.name for symbol in leaves(*expressions)]
-    return SpaceError(
+    labels = labels_in(expressions)
+    return CannotMixError(
         f"{what} cannot be mixed over {thing}, which depends on the label"
         f"{'s' if len(labels) > 1 else ''} {', '.join(map(repr, labels))}; choose between layers "
-        "(LayerChoice) instead, or take a strategy that samples, such as RandomOneShot"
+        "(LayerChoice) instead, or take a strategy that samples, such as RandomOneShot",
+        labels,
     )
 
 
@@ -293,6 +311,14 @@ def _overhang(row: Mapping[str, Any]) -> Any:
     padding = (0,) * n if row["padding"] == "valid" else spread(row["padding"], n)
     kernel, dilation = spread(row["kernel_size"], n), spread(row["dilation"], n)
     return tuple(d * (k - 1) - 2 * p for k, d, p in zip(kernel, dilation, padding, strict=True))
+
+
+def _sizes(layer: ElasticModule) -> Iterator[tuple[str, Any]]:
+    """Yield the arguments that are numbers of elements, and differ."""
+    for name, size in layer.args.items():
+        width = _width(size)
+        if isinstance(width, Node) and all(isinstance(bound, int) for bound in bounds(width)):
+            yield name, size
 
 
 def _width(size: Any) -> Any:

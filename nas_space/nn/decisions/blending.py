@@ -14,6 +14,7 @@ shape after another, and the outputs are weighted alike.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from torch import Tensor
@@ -23,7 +24,7 @@ from ...errors import SpaceError
 from ..elastic import ElasticModule
 from .blend_plan import BlendPlan, not_mixable, plan_of
 from .cases import by_cases, gathered
-from .marginals import Marginals
+from .marginals import Marginals, Support
 from .mixed_axis import Axes, MixedAxis
 from .mixed_tensor import MixedTensor, mixed_in, narrowed
 from .mixer import Mixer, Values, union
@@ -58,8 +59,8 @@ def blend(mixer: Mixer, layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any
             f"its {plan.needs_width} where the input has the same width in all architectures",
             plan.varying[plan.needs_width],
         )
-    if mixer.misread is not None and (axis := plan.misread()) is not None:
-        mixer.misread.append((layer, str(plan.widths and plan.widths.inputs), axis))
+    if mixer.misread is not None:
+        mixer.misread += misread_inputs(plan, layer, mixer.marginals.support, mixed)
     if not plan.together or len(mixed) > 1 or (mixed and mixed[0] is not x):
         return _one_by_one(plan, mixer, layer, args, kwargs)
     stand_in = layer.shaped(plan.widest)
@@ -112,9 +113,12 @@ def _one_by_one(
 
     cases = list(by_cases(what, mixer, atoms, run))
     outputs = [(values, output) for values, _, output in cases]
+    own_axes = (
+        () if mixer.misread is None else [*plan.own_axes(layer, mixer.marginals.support).values()]
+    )
     if not all(isinstance(output, Tensor) for _, output in outputs):
-        found = gathered(what, mixer, atoms, outputs)
-        return found if mixed else tree_map(_total, found)
+        found = gathered(what, mixer, atoms, outputs, mixed, own_axes)
+        return found if mixed or mixer.misread is not None else tree_map(_total, found)
     x = args[0] if args else kwargs.get("input")
     dims = outputs[0][1].dim()
     axes: Axes | None = None
@@ -134,12 +138,31 @@ def _one_by_one(
         }
         if len(apart) == 1:
             return summed(mixer, axes, cases)
-    if mixed:
-        return gathered(what, mixer, atoms, outputs)
+    if mixed or mixer.misread is not None:
+        return gathered(what, mixer, atoms, outputs, mixed, own_axes)
     if len({output.shape for _, output in outputs}) > 1:
         expressions = [e for found in plan.varying.values() for e in found]
         raise not_mixable(what, "what changes its shape", expressions)
     return summed(mixer, (None,) * dims, cases)
+
+
+def misread_inputs(
+    plan: BlendPlan, layer: ElasticModule, support: Support, inputs: list[Any]
+) -> Iterator[tuple[ElasticModule, str, MixedAxis]]:
+    """Yield which arguments say other elements than an input has where it is read."""
+    own = plan.own_axes(layer, support)
+    for tensor in inputs:
+        for dim, its in enumerate(getattr(tensor, "axes", ())):
+            if its is None or not its.is_known:
+                continue
+            if plan.widths is not None:
+                inputs_name = str(plan.widths.inputs)
+                right_place = dim == plan.widths.axis % len(tensor.axes)
+                names = [inputs_name] if right_place and inputs_name in own else []
+            else:  # what says how wide it is has the same values
+                names = [name for name, axis in own.items() if axis.is_as_long_as(its)]
+            if names and not any(own[name].always_meets(its) for name in names):
+                yield layer, names[0], its
 
 
 def _total(item: Any) -> Any:

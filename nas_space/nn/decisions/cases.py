@@ -10,7 +10,7 @@ from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from ...errors import NasSpaceError, SpaceError
 from ...mutable.node import Node, key_of
-from .mixed_tensor import MixedTensor, mixed_in, mixer_of, narrowed
+from .mixed_tensor import mixed_in, mixer_of, narrowed
 from .mixer import Atoms, Mixer, Values, union
 from .refusals import Absent, refused
 
@@ -54,11 +54,30 @@ def run_by_cases(name: str, function: Callable[..., Any], args: Any, kwargs: Any
         return function(*narrow_args, **narrow_kwargs)
 
     outputs = [(v, out) for v, _, out in by_cases(name, mixer, atoms, run)]
-    return gathered(name, mixer, atoms, outputs)
+    return gathered(name, mixer, atoms, outputs, mixed)
 
 
-def gathered(name: str, mixer: Mixer, atoms: Atoms, outputs: Sequence[tuple[Values, Any]]) -> Any:
-    """Return one structure of tensors of cases, of a structure for each case."""
+def gathered(
+    name: str,
+    mixer: Mixer,
+    atoms: Atoms,
+    outputs: Sequence[tuple[Values, Any]],
+    inputs: Sequence[Any],
+    own: Sequence[Any] = (),
+) -> Any:
+    """Return one structure of tensors of cases, of a structure for each case.
+
+    Parameters
+    ----------
+    name
+        Of what gave them, for messages.
+    mixer, atoms
+        The mixture, and the expressions that tell the cases apart.
+    outputs
+        What reads these, and what there is.
+    inputs, own
+        What it was made of: tensors of the mixture, and axes that are a layer's own.
+    """
     flat, form = tree_flatten(outputs[0][1])
     each = [(values, *tree_flatten(output)) for values, output in outputs]
     if any(other != form for _, _, other in each):
@@ -67,7 +86,7 @@ def gathered(name: str, mixer: Mixer, atoms: Atoms, outputs: Sequence[tuple[Valu
     for place, first in enumerate(flat):
         items = {key_of(tuple(map(values, atoms))): found[place] for values, found, _ in each}
         if isinstance(first, Tensor):
-            made.append(MixedTensor.of_cases(mixer, atoms, items))
+            made.append(mixer.gathered(atoms, items, inputs, own))
         elif len({key_of(item) for item in items.values()}) == 1:
             made.append(first)
         else:

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from itertools import permutations
 from typing import Any, TypeAlias
 
+import numpy as np
 import torch
 
 from ...errors import NasSpaceError
-from ...mutable.node import Node, leaves
+from ...mutable.node import Node, key_of, leaves
 from ..elastic import ElasticModule
-from ..segments import addends, flattened
+from ..segments import Indices, addends, flattened
 from .mixed_axis import MixedAxis, axis_of
+from .mixed_tensor import MixedTensor
+from .mixer import Atoms, Values, readers_of
+from .refusals import CannotMixError
 from .weighted import Weighted
 
-__all__ = ["misread", "misread_as_far_as_it_runs"]
+__all__ = ["misread"]
 
 Found: TypeAlias = dict[str, dict[str, None]]
 """What is said of layers, and the paths of those it is said of."""
@@ -35,8 +38,11 @@ def misread(space: Any, *inputs: Any, **keywords: Any) -> list[str]:
     A layer of ``w + v`` inputs keeps its columns for ``w`` and for ``v`` apart.  Where the
     forward concatenates the other way round, or a product stands for a concatenation, each
     architecture is still exactly what it is, but columns are shared by channels that have
-    nothing to do with each other.  This follows the forward, for all architectures at once.
+    nothing to do with each other.  This follows the forward, for all widths at once.
     :func:`nas_space.profiler.profile`, and so every count of multiply-adds, warns of the same.
+
+    Of every label that is not of a width, such as a candidate or a stride, one value is taken at
+    a time, and each has its turn, up to a limit; and so of what cannot be mixed.
 
     Parameters
     ----------
@@ -49,12 +55,7 @@ def misread(space: Any, *inputs: Any, **keywords: Any) -> list[str]:
     -------
     list of str
         A sentence for such layers, with the path of the first that it is true of; none if all is
-        well.
-
-    Raises
-    ------
-    SpaceError
-        If the space cannot run as a mixture.
+        well, as far as the space runs.
 
     Examples
     --------
@@ -73,72 +74,144 @@ def misread(space: Any, *inputs: Any, **keywords: Any) -> list[str]:
     last, of in_features=w + v, reads elements that lie otherwise than w + v says: write v + w
     """
     found: Found = {}
-    _follow(found, space, {}, inputs, keywords)
-    return _sentences(found)
-
-
-def misread_as_far_as_it_runs(
-    space: Any, inputs: tuple[Any, ...], keywords: Mapping[str, Any]
-) -> list[str]:
-    """As :func:`misread`, for spaces that no mixture can run too, and in less time.
-
-    What layers read differs by the labels of their widths.  Of every other label, such as a
-    candidate or a stride, one value is taken at a time, and each has its turn, up to a limit; so
-    what is followed is as long as one architecture, and what is found before something is refused
-    counts.
-    """
-    found: Found = {}
     widths = _labels_of_inputs(space)
-    others = {
-        label: symbol.size
-        for label, symbol in space.symbols().items()
-        if symbol.size is not None and label not in widths
+    sizes = {
+        label: symbol.size for label, symbol in space.symbols().items() if symbol.size is not None
     }
-    for turn in range(min(max(others.values(), default=1), _MOST_TURNS)):
-        support: dict[str, tuple[int, ...]] = {
-            label: ((size - 1 - turn) % size,) for label, size in others.items()
-        }
-        with suppress(NasSpaceError):
-            _follow(found, space, support, inputs, keywords)
+    single = set(sizes) - widths
+    turn = 0
+    while turn == 0 or turn < min(max(sizes[label] for label in single), _MOST_TURNS):
+        while (more := _turn(found, space, sizes, turn, single, inputs, keywords)) - single:
+            single |= more
+        turn += 1
+        if not single:
+            break
     return _sentences(found)
 
 
 def _labels_of_inputs(space: Any) -> set[str]:
     layers = [module for module in space.modules() if isinstance(module, ElasticModule)]
-    sizes = [layer.args.get(str(layer.widths.inputs)) for layer in layers if layer.widths]
+    sizes = [
+        value
+        for layer in layers
+        for name, value in layer.args.items()
+        if layer.widths is None or name == layer.widths.inputs
+    ]
     return {leaf.name for leaf in leaves(*[size for size in sizes if isinstance(size, Node)])}
 
 
-def _follow(
+def _turn(
     found: Found,
     space: Any,
-    support: dict[str, tuple[int, ...]],
+    sizes: Mapping[str, int],
+    turn: int,
+    single: Set[str],
     inputs: tuple[Any, ...],
     keywords: Mapping[str, Any],
-) -> None:
-    """Run a space as a mixture, and note each layer that reads what lies otherwise."""
-    mixture = Weighted(
-        {
-            label: _even(symbol.size, support.get(label, range(symbol.size)))
-            for label, symbol in space.symbols().items()
-            if symbol.size is not None
-        },
+) -> Set[str]:
+    """Run a space as a mixture, and note each layer that reads what lies otherwise.
+
+    Returns
+    -------
+    set of str
+        The labels of what could not be mixed, because of which it has ended early.
+    """
+    support = {label: ((sizes[label] - 1 - turn) % sizes[label],) for label in sorted(single)}
+    mixture = _Look(
+        {label: _even(size, support.get(label, range(size))) for label, size in sizes.items()},
         support,
     )
-    mixture.misread = []
     training = {module: module.training for module in space.modules()}
     try:
         space.eval()
         with torch.no_grad(), mixture:
             space(*inputs, **keywords)
+    except CannotMixError as error:
+        return sizes.keys() & set(error.labels)
+    except NasSpaceError:
+        pass
     finally:
         for module, mode in training.items():
             module.training = mode
         paths = {id(module): path for path, module in space.named_modules()}
-        for layer, name, axis in mixture.misread:
+        for layer, name, axis in mixture.misread or ():
             path = paths.get(id(layer), type(layer).__name__)
             said = _said(name, layer.args[name], axis, mixture)
             found.setdefault(said, {}).setdefault(path)
+    return frozenset()
+
+
+class _Look(Weighted):
+    """A mixture that is asked how elements lie, and not for any number.
+
+    So what is run case by case is not kept apart: it has the axes of what it was made of, where
+    these are as long.
+    """
+
+    def __init__(
+        self, probabilities: Mapping[str, torch.Tensor], support: Mapping[str, tuple[int, ...]]
+    ) -> None:
+        super().__init__(probabilities, support)
+        self.misread = []
+
+    def whole(self, run: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+        return run(*args, **kwargs)
+
+    def gathered(
+        self,
+        atoms: Atoms,
+        cases: dict[Any, torch.Tensor],
+        inputs: Sequence[Any],
+        own: Sequence[MixedAxis],
+    ) -> Any:
+        first = next(iter(cases.values()))
+        if len({case.dim() for case in cases.values()}) > 1:
+            return super().gathered(atoms, cases, inputs, own)
+        axes = [self._axis(atoms, cases, dim, inputs, own) for dim in range(first.dim())]
+        sizes = [
+            n if axis is None else axis.size for n, axis in zip(first.shape, axes, strict=True)
+        ]
+        return MixedTensor.of(self, first.new_zeros(sizes), axes)
+
+    def _axis(
+        self,
+        atoms: Atoms,
+        cases: dict[Any, torch.Tensor],
+        dim: int,
+        inputs: Sequence[Any],
+        own: Sequence[MixedAxis],
+    ) -> MixedAxis | None:
+        sizes = {key: case.shape[dim] for key, case in cases.items()}
+        if len(set(sizes.values())) == 1:
+            return None
+        readers = {
+            key: values
+            for values in readers_of(atoms, self.marginals.support)
+            if (key := key_of(tuple(map(values, atoms)))) in sizes
+        }
+        known = set(map(id, atoms))
+        back = dim - next(iter(cases.values())).dim()
+        for axis in (*_candidates(inputs, dim, back), *own):
+            if known.issuperset(map(id, axis.atoms)) and all(
+                len(axis.indices(values)) == sizes[key] for key, values in readers.items()
+            ):
+                return axis
+
+        def first_ones(values: Values) -> Indices:
+            return np.arange(sizes.get(key_of(tuple(map(values, atoms))), 0))
+
+        longest = max(sizes.values())
+        return MixedAxis(atoms, longest, first_ones, self.marginals.support, is_known=False)
+
+
+def _candidates(inputs: Sequence[Any], dim: int, back: int) -> Iterator[MixedAxis]:
+    """Yield the axes of inputs, those of the same dimension first, counted from the end."""
+    every = [item.axes for item in inputs if isinstance(item, MixedTensor) and item.axes]
+    same = [axes[back] for axes in every if len(axes) >= -back]
+    same += [axes[dim] for axes in every if len(axes) > dim]
+    for axis in (*same, *(axis for axes in every for axis in axes)):
+        if axis is not None:
+            yield axis
 
 
 def _even(size: int, codes: Any) -> torch.Tensor:

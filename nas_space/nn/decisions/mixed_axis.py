@@ -28,14 +28,23 @@ class MixedAxis:
         Gives the places of the elements under some values, in order.
     support
         The codes that labels may have.
+    is_known
+        Whether it is known where the elements are; otherwise they are taken to be the first ones.
     """
 
-    __slots__ = ("_memo", "_readers", "atoms", "indices", "size", "support")
+    __slots__ = ("_memo", "_readers", "atoms", "indices", "is_known", "size", "support")
 
     def __init__(
-        self, atoms: Atoms, size: int, indices: Callable[[Values], Indices], support: Support
+        self,
+        atoms: Atoms,
+        size: int,
+        indices: Callable[[Values], Indices],
+        support: Support,
+        *,
+        is_known: bool = True,
     ) -> None:
         self.atoms = atoms
+        self.is_known = is_known
         self.size = size
         self.indices = indices
         names = frozenset().union(*map(labels_of, atoms))
@@ -66,6 +75,13 @@ class MixedAxis:
             return True
         found: bool = self.remember(("like", id(other)), lambda: (other, self._compared(other)))[1]
         return found
+
+    def is_as_long_as(self, other: MixedAxis) -> bool:
+        """Whether there are as many elements under all values."""
+        return all(
+            len(self.indices(values)) == len(other.indices(values))
+            for values in readers_of(union(self.atoms, other.atoms), self.support + other.support)
+        )
 
     def always_meets(self, other: MixedAxis) -> bool:
         """Whether each element, where it is there, is beside the same element of another axis."""

@@ -8,10 +8,9 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
-from ...errors import SpaceError
 from ...mutable.node import key_of
 from .mixer import Atoms, Mixer, Values, union
-from .refusals import Absent, here, named
+from .refusals import Absent, CannotMixError, here, labels_in, named
 
 __all__ = ["MixedNumber", "MixedShape", "Overriding", "number", "values_of"]
 
@@ -58,11 +57,12 @@ class MixedNumber(Overriding):
         """
         found = values_of(self.mixer, self.atoms, self.at)
         if len(found) > 1:
-            raise SpaceError(
+            raise CannotMixError(
                 f"the forward pass{here()} needs a plain number where a size has the values "
                 f"{sorted(found)} at once ({named(self.atoms)}); compute with it as a "
                 "number (size // 2, size ** -0.5), or take a strategy that samples, such as "
-                "RandomOneShot"
+                "RandomOneShot",
+                labels_in(self.atoms),
             )
         return found[0]
 

@@ -24,6 +24,8 @@ class Mixer(Protocol):
 
     marginals: Marginals
     misread: list[tuple[Any, str, Any]] | None
+    """Layers, the arguments that say how wide their inputs are, and how these lie instead, where
+    somebody asks; ``None`` where outputs are asked for."""
 
     @property
     def known(self) -> Known:
@@ -31,6 +33,11 @@ class Mixer(Protocol):
 
     def possible(self, atoms: Atoms) -> list[Values]:
         """Return what reads some expressions, for each combination of values they have here."""
+
+    def gathered(
+        self, atoms: Atoms, cases: dict[Any, Tensor], inputs: Sequence[Any], own: Sequence[Any]
+    ) -> Any:
+        """Return one tensor of cases, of a function of some inputs and axes of its own."""
 
     def outcomes_of(
         self, atoms: Atoms, too_many: Callable[[int], Exception]

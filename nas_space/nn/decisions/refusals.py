@@ -8,16 +8,37 @@ from ...errors import SpaceError
 from ...mutable.node import Node, leaves
 from ..module_path import running_module
 
-__all__ = ["Absent", "here", "named", "refused"]
+__all__ = ["Absent", "CannotMixError", "here", "labels_in", "named", "refused"]
 
 
 class Absent(Exception):  # noqa: N818 - not an error: what has no probability is left out
     """A tensor is not there under some values."""
 
 
+class CannotMixError(SpaceError):
+    """Something cannot be mixed over all values of some labels.
+
+    Parameters
+    ----------
+    message
+        What, and what to do.
+    labels
+        Of which there would have to be one value each.
+    """
+
+    def __init__(self, message: str, labels: Sequence[str]) -> None:
+        super().__init__(message)
+        self.labels = tuple(labels)
+
+
+def labels_in(atoms: Sequence[Node]) -> list[str]:
+    """Return the labels that some expressions depend on."""
+    return [str(symbol.name) for symbol in leaves(*atoms)]
+
+
 def named(atoms: Sequence[Node]) -> str:
     """Return the labels that some expressions depend on, for messages."""
-    labels = [repr(str(symbol.name)) for symbol in leaves(*atoms)]
+    labels = [repr(label) for label in labels_in(atoms)]
     return f"label{'s' if len(labels) > 1 else ''} {', '.join(labels)}"
 
 
@@ -27,11 +48,12 @@ def here() -> str:
     return f" of {path!r}" if path else ""
 
 
-def refused(name: str, atoms: Sequence[Node], why: str) -> SpaceError:
+def refused(name: str, atoms: Sequence[Node], why: str) -> CannotMixError:
     """Return the error for a function that cannot be mixed."""
     path = running_module()
-    return SpaceError(
+    return CannotMixError(
         f"{name!r} cannot be mixed over sizes that depend on the {named(atoms)}: {why}"
         f"{f' (path: {path})' if path else ''}; take a strategy that samples, such as "
-        "RandomOneShot, or a layer of nas_space.nn that does the same"
+        "RandomOneShot, or a layer of nas_space.nn that does the same",
+        labels_in(atoms),
     )

@@ -124,9 +124,8 @@ def sum_of_branches(mixer: Mixer, choice: Any, branches: Sequence[tuple[Tensor, 
     found = list(by_cases(str(choice), mixer, both, run))
     if axes is not None:
         return summed(mixer, axes, found)
-    return MixedTensor.of_cases(
-        mixer, both, {key_of(tuple(map(values, both))): output for values, _, output in found}
-    )
+    cases = {key_of(tuple(map(values, both))): output for values, _, output in found}
+    return mixer.gathered(both, cases, plain, ())
 
 
 def _shared(choice: Any, atoms: Atoms) -> bool:

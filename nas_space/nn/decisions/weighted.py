@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
@@ -20,6 +20,7 @@ from .marginals import Known, Marginals, Outcomes
 from .mixed_number import MixedNumber
 from .mixed_tensor import MixedTensor, mixed_in
 from .mixer import Atoms, Mixer, Values, reader_of
+from .refusals import CannotMixError
 from .summing import sum_of_branches, total_of
 
 __all__ = ["Mixture", "Weighted"]
@@ -103,6 +104,13 @@ class Weighted(Activation):
         return copied
 
     # -- tensors that differ --------------------------------------------------------------------
+
+    def gathered(
+        self, atoms: Atoms, cases: dict[Any, Tensor], inputs: Sequence[Any], own: Sequence[Any]
+    ) -> Any:
+        """Return one tensor of cases, of a function of some inputs and axes of its own."""
+        del inputs, own  # only who wants to know how elements lie has to guess
+        return MixedTensor.of_cases(self, atoms, cases)
 
     def possible(self, atoms: Atoms) -> list[Values]:
         """Return what reads some expressions, for each combination of values they have here."""
@@ -211,11 +219,12 @@ class Weighted(Activation):
         """
         outcomes = self.marginals.outcomes((expression,), self.known)
         if len(outcomes.values) > 1:
-            raise SpaceError(
+            raise CannotMixError(
                 f"the forward pass reads {expression} as a number, but it has the values "
                 f"{[value for (value,) in outcomes.values]} at once (labels {outcomes.labels}); "
                 "a strategy that mixes them needs a LayerChoice, an InputChoice, a Repeat or an "
-                "elastic layer there, or take one that samples, such as RandomOneShot"
+                "elastic layer there, or take one that samples, such as RandomOneShot",
+                outcomes.labels,
             )
         return outcomes.values[0][0]
 

@@ -68,7 +68,8 @@ class CompressionPlan:
     trials
         Architectures to try for each budget.
     fine_tuning
-        Steps of training each network that was found.
+        Steps of training the smallest network that was found; the others take as many as are their
+        share of what is cut away.
     learning_rate
         The largest, of AdamW.
     batch_size
@@ -82,9 +83,9 @@ class CompressionPlan:
     steps: int = 200
     trials: int = 30
     fine_tuning: int = 100
-    learning_rate: float = 3e-4
+    learning_rate: float = 1e-3
     batch_size: int = 32
-    calibration: int = 8
+    calibration: int = 16
     elastic: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -194,6 +195,10 @@ class CompressionRun:
         arguments, keywords = self.inputs
         followed: Any = keywords or arguments
         self.space: Any = elastic(self.original, followed, **self.plan.elastic)
+        for network in (self.original, self.space):
+            self.fabric.to_device(network)
+        # Which blocks are there decides what an architecture costs, so this comes before costs.
+        self.space.sort_blocks(self._batches("sort")[:_FEW])
         self.costs = Costs(self.space, None, latency_table, inputs=followed)
         self.budgets = self._amounts(budgets)
         self._within = {name: self.costs.within(most) for name, most in self.budgets.items()}
@@ -355,7 +360,7 @@ class CompressionRun:
 
     def _tuning(self, name: str) -> Stage:
         """Cut the network of a budget out, fit it to its teacher, and train it further."""
-        steps = self.plan.fine_tuning
+        steps = self._steps(name)
 
         def do(on_progress: OnProgress) -> None:
             if (self._place(name) / COMPRESSED).exists():
@@ -390,6 +395,19 @@ class CompressionRun:
             self._write(name, network, after)
 
         return Stage(f"fine-tuning {name}", steps, 1.0, do)
+
+    def _steps(self, name: str) -> int:
+        """How long the network of a budget is trained: the longer, the more is cut away.
+
+        The smallest has all of the steps.  What a fit leaves to be learnt grows with the cut: of a
+        network at three quarters nearly nothing.
+        """
+        whole = {cost: self.costs.values(cost, self.space.original) for cost in self.costs.shown}
+        cut = {
+            budget: max(1 - amount / whole[cost] for cost, amount in most.items())
+            for budget, most in self.budgets.items()
+        }
+        return max(1, round(self.plan.fine_tuning * cut[name] / max(*cut.values(), 1e-9)))
 
     def _start(self, space: Any, arch: Sample) -> tuple[nn.Module, float, float]:
         """Cut out a network and fit it to its teacher; return the main metric before and after."""

@@ -407,7 +407,8 @@ class CompressionRun:
             budget: max(1 - amount / whole[cost] for cost, amount in most.items())
             for budget, most in self.budgets.items()
         }
-        return max(1, round(self.plan.fine_tuning * cut[name] / max(*cut.values(), 1e-9)))
+        part = cut[name] / max(1e-9, *cut.values())
+        return max(1, round(self.plan.fine_tuning * float(part)))
 
     def _start(self, space: Any, arch: Sample) -> tuple[nn.Module, float, float]:
         """Cut out a network and fit it to its teacher; return the main metric before and after."""

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     )
     from .nn import ModelSpace, active, choice
     from .report.explanation import explain
-    from .runtimes import export
+    from .runtimes import export, quantize
     from .study import search
 
 __version__ = "0.1.0"
@@ -82,7 +82,7 @@ _HOME = {
         "choice",
     ),
     "report": ("explain",),
-    "runtimes": ("export",),
+    "runtimes": ("export", "quantize"),
     "study": ("search",),
 }
 _ORIGIN = {name: home for home, names in _HOME.items() for name in names}
@@ -136,6 +136,7 @@ __all__ = [
     "qlognormal",
     "qloguniform",
     "qnormal",
+    "quantize",
     "quniform",
     "randint",
     "save_network",

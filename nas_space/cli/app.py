@@ -12,6 +12,7 @@ import typer
 from ..errors import UsageError
 from .begin import resume, search
 from .compress import compress
+from .export import export
 from .options import (
     ArgumentOption,
     MacsOption,
@@ -51,7 +52,7 @@ def options(
     """Take the options that stand before a command."""
 
 
-for command in (search, compress, resume, runs, show, report, profile):
+for command in (search, compress, resume, export, runs, show, report, profile):
     app.command()(command)
 app.add_typer(latency, name="latency")
 

@@ -16,13 +16,18 @@ from .options import (
     LatencyOption,
     MaxOption,
     ParamsOption,
+    RuntimeOption,
     TableOption,
+    ThreadsOption,
 )
 from .values import arguments_of, budgets_of, shown
 
 __all__ = ["resume", "search"]
 
-SETTINGS = ("space", "arguments", "data", "budgets", "costs", "latency_table", "device", "seed")
+SETTINGS = (
+    "space", "arguments", "data", "budgets", "costs", "latency_table", "runtime", "threads",
+    "device", "seed",
+)  # fmt: skip
 """What a run keeps of the command line that began it, beside its plan."""
 
 _SHARED, _SINGLY = "With shared weights", "With each candidate trained by itself"
@@ -86,6 +91,8 @@ def search(
     max_params: ParamsOption = None,
     max_latency: LatencyOption = None,
     latency_table: TableOption = None,
+    runtime: RuntimeOption = None,
+    threads: ThreadsOption = None,
     cost: CostOption = None,
     strategy: Annotated[
         str | None,
@@ -206,6 +213,8 @@ def search(
         "budgets": budgets_of(most, macs=max_macs, params=max_params, latency=max_latency),
         "costs": tuple(cost or ()) or None,
         "latency_table": None if latency_table is None else str(latency_table),
+        "runtime": runtime,
+        "threads": threads,
         "device": device,
         "seed": seed,
     }
@@ -302,6 +311,7 @@ def _go(
     plan = {key: there[key] for key in kind.defaults if key in there} | plan
     plan["minimize"] = tuple(plan.get("minimize", ()))
     given["costs"] = tuple(given.get("costs", ()))
+    given["progress"] = not quiet
     try:
         run = StagedRun(out, plan=plan_of(**plan), limits=Limits(**limits), resume=resume, **given)
         with show_progress(run.stages, quiet=quiet) as on_progress:

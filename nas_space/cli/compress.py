@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from ..errors import UsageError
-from .options import TableOption
+from .options import RuntimeOption, TableOption, ThreadsOption
 from .values import amount, duration
 
 __all__ = ["compress", "go"]
@@ -50,7 +50,7 @@ def compress(
     ] = None,
     max_latency: Annotated[
         str | None,
-        typer.Option(help="As --max-macs, of time; needs --latency-table. It is that of torch."),
+        typer.Option(help="As --max-macs, of time; needs --runtime or --latency-table."),
     ] = None,
     most: Annotated[
         list[str] | None,
@@ -60,6 +60,8 @@ def compress(
         ),
     ] = None,
     latency_table: TableOption = None,
+    runtime: RuntimeOption = None,
+    threads: ThreadsOption = None,
     out: Annotated[Path, typer.Option(help="The folder for all that is written.")] = Path(
         "runs/small"
     ),
@@ -119,6 +121,9 @@ def compress(
         "data": data or _DEMO[1],
         "budgets": budgets_of(most, macs=max_macs, params=max_params, latency=max_latency),
         "latency_table": None if latency_table is None else str(latency_table),
+        "runtime": runtime,
+        "threads": threads,
+        "progress": not quiet,
         "device": device,
         "seed": seed,
     }

@@ -161,6 +161,8 @@ def show_findings(run: Any, findings: Any, pictures: Sequence[Path]) -> None:
             f"\naccuracy: validation {inherited}{winner.validation:.1%} after training; "
             f"test {winner.test:.1%}; {costs}",
         )
+    if findings.deployed is not None:
+        console.print(f"\n{findings.deployed}")
     console.print(f"\n{on_one_line(winner.arch)}")
     names = ", ".join(path.name for path in (*findings.files, *pictures))
     console.print(f"\nin {work.folder.path}: {names}")
@@ -209,9 +211,13 @@ def _show_policy(console: Console, space: Any, findings: Any) -> None:
 
 def show_compressed(console: Console, found: Sequence[Mapping[str, Any]]) -> None:
     """Show what a network was, and what it was made by a compression."""
+    from ..runs.deployment import Deployed
+
     costs = [name for name in found[0]["costs"] if name != "latency"]
     metrics = list(found[0]["scores"])
-    table = Table("network", *map(title_of, costs), "ms in torch, here", *metrics, box=None)
+    deployed = next((one["deployed"] for one in found if one.get("deployed")), None)
+    where = deployed["runtime"] if deployed else "torch"
+    table = Table("network", *map(title_of, costs), f"ms in {where}, here", *metrics, box=None)
     for column in table.columns[1:]:
         column.justify = "right"
     for one in found:
@@ -222,6 +228,9 @@ def show_compressed(console: Console, found: Sequence[Mapping[str, Any]]) -> Non
             *(f"{one['scores'][metric]:.4g}" for metric in metrics),
         )
     console.print(table, highlight=False)
+    for one in found:
+        if one.get("deployed"):
+            console.print(f"{one['name']} {Deployed(**one['deployed'])}", highlight=False)
 
 
 def show_support(tried: Mapping[str, Mapping[str, Any]], *, why: bool) -> None:

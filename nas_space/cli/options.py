@@ -15,10 +15,12 @@ __all__ = [
     "MaxOption",
     "ParamsOption",
     "RunArgument",
+    "RuntimeOption",
     "SeedOption",
     "ShapeOption",
     "SpaceOption",
     "TableOption",
+    "ThreadsOption",
 ]
 
 SpaceOption = Annotated[
@@ -56,6 +58,19 @@ TableOption = Annotated[
     typer.Option(
         "--latency-table", help="Times of blocks: what `nas-space latency` writes, or a CSV."
     ),
+]
+RuntimeOption = Annotated[
+    str | None,
+    typer.Option(
+        help="What networks are to run on: onnxruntime, openvino, ... or torch. Without a table, "
+        "times of blocks are measured there and corrected by whole networks, and what is found is "
+        "written for it and timed.",
+        show_default="nothing in particular",
+    ),
+]
+ThreadsOption = Annotated[
+    int | None,
+    typer.Option(min=1, help="How many the runtime has.", show_default="1, or as torch has them"),
 ]
 ShapeOption = Annotated[
     str | None, typer.Option(help="Of one image.", show_default="that of the space, or 3,224,224")

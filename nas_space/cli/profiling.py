@@ -18,6 +18,7 @@ from .options import (
     ShapeOption,
     SpaceOption,
     TableOption,
+    ThreadsOption,
 )
 from .values import arguments_of, budgets_of, build, shape_of, written
 
@@ -187,9 +188,20 @@ def _beside(named: dict[str, dict[str, Any]], costs: Costs, limits: dict[str, fl
 def measure(
     context: typer.Context,
     space: SpaceOption = "proxylessnas",
-    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:0, ...")] = "cpu",
+    runtime: Annotated[
+        str, typer.Option(help="What networks are to run on: onnxruntime, openvino, ... or torch.")
+    ] = "torch",
+    threads: ThreadsOption = None,
+    device: Annotated[str, typer.Option(help="Of torch: cpu, cuda, cuda:0, ...")] = "cpu",
     input_shape: ShapeOption = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Images at a time.")] = 1,
+    calibrate: Annotated[
+        int | None,
+        typer.Option(
+            help="Correct the table by so many whole networks, and 20 more that tell its error.",
+            show_default="none",
+        ),
+    ] = None,
     repeats: Annotated[int, typer.Option(min=1, help="Readings of each block.")] = 30,
     out: Annotated[Path, typer.Option(help="The table; blocks in it are kept.")] = Path(
         "latency.yaml"
@@ -197,20 +209,27 @@ def measure(
     arg: ArgumentOption = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
 ) -> None:
-    """Measure each different block once, and write a table of the times."""
+    """Measure each different block, correct that by whole networks, and write a table."""
     if context.invoked_subcommand is not None:
         return
-    from ..profiler import LatencyTable, measure_latency
+    from ..profiler import LatencyTable, calibrate_latency, measure_latency
 
     built = build(space, arguments_of(arg))
     shape = shape_of(input_shape) if input_shape else built.example_shape or (3, 224, 224)
     known = LatencyTable.read(out) if out.exists() else None
     table = measure_latency(
-        built, device, shape, batch_size=batch_size, repeats=repeats, known=known,
-        progress=not quiet,
+        built, device, shape, runtime=runtime, threads=threads, batch_size=batch_size,
+        repeats=repeats, known=known, progress=not quiet,
     )  # fmt: skip
     table.write(out)
     typer.echo(f"{len(table)} blocks in {out}")
+    if calibrate is None:
+        return
+    table = calibrate_latency(
+        built, table, calibrate, input_shape=shape, repeats=repeats, progress=not quiet
+    )
+    table.write(out)
+    typer.echo(str(table.correction))
 
 
 @latency.command()

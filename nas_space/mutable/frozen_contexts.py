@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from types import NoneType
 from typing import Any, Generic, TypeVar
 
-from ..errors import SampleMissingError, SpaceError
+from ..errors import ExpressionError, SampleMissingError, SpaceError
 from .context_stack import Entered
 from .mutable import Mutable, Sample
 
@@ -34,6 +35,11 @@ class frozen_context:  # noqa: N801 - called like a function
     """
 
     def __init__(self, sample: Mapping[str, Any] | None = None) -> None:
+        if not isinstance(sample, (Mapping, NoneType)):
+            raise ExpressionError(
+                f"what is chosen is a dict from label to value, but got {sample!r} of type "
+                f"{type(sample).__name__}"
+            )
         self.value: Sample = dict(sample or {})
 
     def __enter__(self) -> Sample:

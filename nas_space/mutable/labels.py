@@ -168,6 +168,11 @@ def auto_label(name: str | label | None = None, scope: label_scope | None = None
     if name is not None:
         _checked(name)
     around = scope if scope is not None else label_scope.current()
+    if scope is not None and not isinstance(scope, label_scope):
+        raise LabelError(
+            f"a scope is a label_scope, but got {scope!r} of type {type(scope).__name__}; enter "
+            "one, as in: with label_scope('foo') as scope"
+        )
     if around is None:
         return label([name]) if name is not None else label(["global", _GLOBAL.next_label()])
     if around.path is None:

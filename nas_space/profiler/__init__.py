@@ -20,6 +20,8 @@ from ..lazy import lazily
 
 if TYPE_CHECKING:
     from .blocks import Block
+    from .calibration import calibrate_latency
+    from .correction import Correction
     from .cost import Cost, LayerCall, UnknownOperatorError
     from .costs import flops, macs, memory
     from .formulas import FlopsResult, register_flops_formula
@@ -31,10 +33,13 @@ if TYPE_CHECKING:
     from .parameters import params
     from .profile import ModuleCost, Profile, profile
     from .registry import COSTS, RegisteredCost, find_cost, register_cost
+    from .target import TimingTarget
+    from .turns import Turns, time_in_turns
 
 __all__ = [
     "COSTS",
     "Block",
+    "Correction",
     "Cost",
     "FlopsResult",
     "LatencyTable",
@@ -43,8 +48,11 @@ __all__ = [
     "OperatorCall",
     "Profile",
     "RegisteredCost",
+    "TimingTarget",
+    "Turns",
     "UnknownOperatorError",
     "blocks",
+    "calibrate_latency",
     "export_blocks",
     "find_cost",
     "flops",
@@ -56,6 +64,7 @@ __all__ = [
     "profile",
     "register_cost",
     "register_flops_formula",
+    "time_in_turns",
 ]
 
 __getattr__, __dir__ = lazily(__name__)

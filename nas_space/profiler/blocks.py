@@ -26,6 +26,7 @@ from ..nn.freezing import Freezer
 from .contexts import Context
 from .execution import Execution, name_of
 from .failures import architecture
+from .operator_calls import OperatorCall
 from .profile import Profile
 from .tensors import unflatten
 from .trace import FunctionCall, ModuleCall
@@ -74,6 +75,12 @@ class Block:
     def sample(self) -> dict[str, Any] | None:
         """An architecture that has the block; ``None`` if constraints leave none."""
         return self._source.sample(self._code)
+
+    @property
+    def operators(self) -> list[OperatorCall]:
+        """The operators of torch that it runs, in order."""
+        executions = self._source.executions(self._code)
+        return [operator for execution in executions for operator in execution.operators]
 
     def frozen(
         self, device: torch.device | str | None = None, dtype: torch.dtype | None = None

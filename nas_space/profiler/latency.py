@@ -10,12 +10,13 @@ import torch
 from torch import nn
 
 from ..errors import DataError, UsageError
+from ..mutable.factors import Factor
 from .accumulation import Accumulator, titled
 from .blocks import Block, timed
 from .latency_table import LatencyTable
-from .profile import Space, module_of, profile
+from .profile import Profile, Space, module_of, profile
 
-__all__ = ["blocks", "latency"]
+__all__ = ["blocks", "followed", "latency", "namer"]
 
 
 def latency(
@@ -25,8 +26,14 @@ def latency(
     *,
     inputs: Any = None,
     dtype: torch.dtype | None = None,
+    runtime: str | None = None,
+    threads: int | None = None,
 ) -> Any:
-    """Return the time of each architecture: the sum over its blocks, in whole microseconds.
+    """Return the time of each architecture: the sum over its blocks.
+
+    Where the table knows what blocks take within a network (see
+    :func:`~nas_space.profiler.calibrate_latency`), these are summed, and what every network takes
+    besides; else what each block takes alone.
 
     Parameters
     ----------
@@ -40,16 +47,20 @@ def latency(
         The shape of one sample, without the batch; by default what the table was measured on.
     inputs, dtype
         As of :func:`~nas_space.profiler.macs`.
+    runtime, threads
+        What the table has to be measured with; whatever it says by default.
 
     Returns
     -------
-    MutableExpression[int]
-        In microseconds.
+    MutableExpression
+        In whole microseconds; of a corrected table in fractions of them, if networks take few.
 
     Raises
     ------
     UsageError
-        If the input shape is not known, or the space has no names for the blocks of the table.
+        If the input shape is not known, the space has no names for the blocks of the table, or
+        the table was measured with another runtime or number of threads, or corrected for inputs
+        of another shape.
     DataError
         If blocks are missing in the table; the error lists them.
     SpaceError, DecompositionError
@@ -57,38 +68,76 @@ def latency(
     """
     space = module_of(space)
     times = table if isinstance(table, LatencyTable) else LatencyTable.read(table)
-    if input_shape is None and inputs is None:
-        if "input_shape" not in times.about:
-            raise UsageError(
-                "the table does not say for what inputs its times are; give input_shape"
-            )
-        input_shape = tuple(times.about["input_shape"])
-    if dtype is None and inputs is None and "inputs_dtype" in times.about:
-        dtype = getattr(torch, times.about["inputs_dtype"])
-    batch_size = times.about.get("batch_size", 1) if inputs is None else 1
-    of = profile(space, input_shape, inputs=inputs, dtype=dtype, batch_size=batch_size)
-    name = _namer(space, times)
+    wanted = {"runtime": runtime, "threads": threads}
+    times.require(**{name: value for name, value in wanted.items() if value is not None})
+    of = followed(space, times, input_shape, inputs, dtype)
+    correction = times.correction
+    if correction is not None and input_shape is not None and "input_shape" in times.about:
+        # A key has the block's own shapes; what a network takes besides goes by those of its input.
+        times.require(input_shape=list(input_shape))
+    shares = times.milliseconds if correction is None else correction.milliseconds
+    unit = 1.0 if correction is None else correction.unit
+    name = namer(space, times)
     total = Accumulator(space)
     missing: dict[str, Block] = {}
 
     def time(block: Block) -> int:
         key = name(block)
-        if key is not None and key not in times:
+        if key is not None and key not in shares:
             missing.setdefault(key, block)
-        return times.microseconds(key) if key is not None and key in times else 0
+        return round(shares[key] * 1000 / unit) if key is not None and key in shares else 0
 
     for place in timed(of):
         total.add(place.blocks.quantity(time), place.context)
     lacking = [key for key, block in missing.items() if block.sample is not None]
     if lacking:
+        kind = "latency table" if correction is None else "correction of the latency table"
         raise DataError(
-            f"the latency table lacks {len(lacking)} blocks of {type(space).__name__} on inputs "
-            f"{tuple(of.inputs.args[0].shape)}: {', '.join(lacking)}"
+            f"the {kind} lacks {len(lacking)} blocks of {type(space).__name__} on {of.inputs}: "
+            f"{', '.join(lacking)}"
         )
-    return titled(total.sum(), "latency_us")
+    if correction is not None:
+        total.add(Factor.constant(round(correction.constant * 1000 / unit)))
+    found = total.sum()
+    return titled(found if unit == 1 else found * unit, "latency_us")
 
 
-def _namer(space: nn.Module, times: LatencyTable) -> Callable[[Block], str | None]:
+def followed(
+    space: Space,
+    times: LatencyTable,
+    input_shape: tuple[int, ...] | None,
+    inputs: Any,
+    dtype: torch.dtype | None = None,
+) -> Profile:
+    """Return a space as it was followed on inputs, by default on those that a table is of.
+
+    Raises
+    ------
+    UsageError
+        If the input shape is not known.
+    """
+    about = times.about
+    if inputs is not None:
+        return profile(space, inputs=inputs, dtype=dtype)
+    if input_shape is None:
+        if "input_shape" not in about:
+            raise UsageError(
+                "the table does not say for what inputs its times are; give input_shape"
+            )
+        input_shape = tuple(about["input_shape"])
+    if dtype is None and "inputs_dtype" in about:
+        dtype = getattr(torch, about["inputs_dtype"])
+    return profile(space, input_shape, dtype=dtype, batch_size=about.get("batch_size", 1))
+
+
+def namer(space: nn.Module, times: LatencyTable) -> Callable[[Block], str | None]:
+    """Return what tells the key of a block in a table; ``None`` for what is part of another one.
+
+    Raises
+    ------
+    UsageError
+        If the table is a published one, for whose keys the space has no names.
+    """
     if not times.published:
         return lambda block: block.key
     found = getattr(space, "latency_key", None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import os
 import re
+import warnings
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,6 +16,7 @@ import yaml
 from ..errors import DataError, UsageError
 from ..extensions import call
 from ..files import replacing
+from .correction import Correction
 
 __all__ = ["LatencyTable"]
 
@@ -46,11 +48,14 @@ class LatencyTable:
     milliseconds
         Key of a block to its time, in milliseconds.
     about
-        How it was measured: ``device``, ``input_shape`` (of one sample), ``batch_size``,
-        ``dtype`` and whatever else is worth knowing.
+        How it was measured: ``runtime``, ``version``, ``threads``, ``device``, ``input_shape`` (of
+        one sample), ``batch_size``, ``dtype`` and whatever else is worth knowing.
     published
         Whether keys are those of a published table, which a space translates to by its method
         ``latency_key``.
+    correction
+        What blocks take within a network, if that is known; see
+        :func:`~nas_space.profiler.calibrate_latency`.
 
     Raises
     ------
@@ -72,14 +77,57 @@ class LatencyTable:
         about: Mapping[str, Any] | None = None,
         *,
         published: bool = False,
+        correction: Correction | None = None,
     ) -> None:
         self.milliseconds = _checked(milliseconds)
         self.about = dict(about or {})
         self.published = published
+        self.correction = correction
 
     def microseconds(self, key: str) -> int:
         """Return the time of a block in whole microseconds, rounded."""
         return round(self.milliseconds[key] * 1000)
+
+    def require(self, **wanted: Any) -> None:
+        """Refuse the table if it was measured otherwise than is wanted.
+
+        Parameters
+        ----------
+        wanted
+            Names in :attr:`about` with what they are to be. A table that says nothing of some of
+            them, or was measured with another ``version``, is warned of.
+
+        Raises
+        ------
+        UsageError
+            If the table says otherwise; the error says what.
+
+        Examples
+        --------
+        >>> LatencyTable({"a": 1.0}, {"runtime": "openvino"}).require(runtime="torch")
+        Traceback (most recent call last):
+          ...
+        nas_space.errors.UsageError: the latency table is of another runtime: it was measured with \
+'openvino', and 'torch' is asked for; measure another table
+        """
+        for name, value in wanted.items():
+            known = self.about.get(name, value)
+            if known == value:
+                continue
+            told = (
+                f"the latency table is of another {name}: it was measured with {known!r}, and "
+                f"{value!r} is asked for"
+            )
+            if name != "version":
+                raise UsageError(f"{told}; measure another table")
+            warnings.warn(told, stacklevel=3)
+        silent = [name for name in wanted if name not in self.about]
+        if silent:
+            warnings.warn(
+                f"the latency table does not say with which {', '.join(silent)} it was measured; "
+                f"it is taken for one with {', '.join(repr(wanted[name]) for name in silent)}",
+                stacklevel=3,
+            )
 
     def __len__(self) -> int:
         return len(self.milliseconds)
@@ -89,6 +137,7 @@ class LatencyTable:
 
     def __repr__(self) -> str:
         about = ", ".join(f"{name}={value!r}" for name, value in self.about.items())
+        about += ", corrected" if self.correction is not None else ""
         return f"LatencyTable({len(self)} blocks{', ' + about if about else ''})"
 
     def _repr_html_(self) -> str:
@@ -173,8 +222,9 @@ class LatencyTable:
             key: time * _UNITS[unit] if type(time) in (int, float) else time
             for key, time in blocks.items()
         }
-        about = {k: v for k, v in content.items() if k not in ("format", "unit", "blocks")}
-        return cls(scaled, about)
+        told = {k: v for k, v in content.items() if k not in ("format", "unit", "blocks")}
+        found = told.pop("correction", None)
+        return cls(scaled, told, correction=None if found is None else Correction.of_dict(found))
 
     @classmethod
     def _of_published(cls, content: dict[Any, Any]) -> Self:
@@ -201,11 +251,14 @@ class LatencyTable:
         Raises
         ------
         UsageError
-            If it is in a published format: what it was made of is better kept.
+            If it is in a published format: what it was made of is better kept; or if it is
+            corrected, and a CSV, which holds times of blocks alone, would lose that.
         """
         if self.published:
             raise UsageError("a table in a published format is only read; keep its file")
         file = Path(path)
+        if self.correction is not None and file.suffix.lower() == ".csv":
+            raise UsageError(f"{file} would lose the correction of this table: write a .yaml")
         with replacing(file) as part, part.open("w", encoding="utf-8", newline="") as stream:
             if file.suffix.lower() == ".csv":
                 writer = csv.writer(stream)
@@ -213,9 +266,10 @@ class LatencyTable:
                 writer.writerows(self.milliseconds.items())
             else:
                 content = {"format": _FORMAT, "unit": "ms", **self.about}
-                yaml.safe_dump(
-                    {**content, "blocks": self.milliseconds}, stream, sort_keys=False, width=1000
-                )
+                content["blocks"] = self.milliseconds
+                if self.correction is not None:
+                    content["correction"] = self.correction.to_dict()
+                yaml.safe_dump(content, stream, sort_keys=False, width=1000)
 
     # -- two tables -----------------------------------------------------------------------------
 
@@ -234,14 +288,22 @@ class LatencyTable:
     def merge(self, other: LatencyTable) -> LatencyTable:
         """Return a table of the blocks of both; where both have one, the time of the other counts.
 
+        If both know the same blocks' times within networks, or one of them does, so does the
+        result.
+
         Raises
         ------
         UsageError
-            If they were not measured alike: on another device, or with another batch or type.
+            If they were not measured alike: on another runtime or device, or with another batch or
+            type; or if they are corrected in different ways.
         """
         if self.published != other.published:
             raise UsageError("a table in a published format has other keys than one that is not")
-        for name in ("device", "batch_size", "dtype", "threads"):
+        if None not in (self.correction, other.correction) and self.correction != other.correction:
+            raise UsageError(
+                "both tables are corrected, each by networks of its own; merge those before"
+            )
+        for name in ("runtime", "device", "batch_size", "dtype", "threads"):
             mine, theirs = self.about.get(name), other.about.get(name)
             if None not in (mine, theirs) and mine != theirs:
                 raise UsageError(
@@ -252,6 +314,7 @@ class LatencyTable:
             {**self.milliseconds, **other.milliseconds},
             {**other.about, **self.about},
             published=self.published,
+            correction=self.correction or other.correction,
         )
 
 

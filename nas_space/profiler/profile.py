@@ -22,7 +22,16 @@ from .misread import read_otherwise
 from .recorder import Recorder
 from .trace import FunctionCall, ModuleCall
 
-__all__ = ["InputShape", "Inputs", "ModuleCost", "Profile", "Space", "module_of", "profile"]
+__all__ = [
+    "InputShape",
+    "Inputs",
+    "ModuleCost",
+    "Profile",
+    "Space",
+    "called_with",
+    "module_of",
+    "profile",
+]
 
 InputShape = tuple[int, ...]
 
@@ -56,12 +65,7 @@ class Inputs:
         if inputs is None:
             shape = _checked_shape(input_shape, batch_size)
             inputs = torch.empty(shape, dtype=dtype or torch.get_default_dtype(), device="meta")
-        arguments: tuple[Any, ...] = inputs if isinstance(inputs, tuple) else (inputs,)
-        self.kwargs: dict[str, Any] = {}
-        if isinstance(inputs, Mapping):
-            arguments, self.kwargs = (), dict(inputs)
-        elif len(arguments) > 1 and isinstance(arguments[-1], dict):
-            arguments, self.kwargs = arguments[:-1], arguments[-1]
+        arguments, self.kwargs = called_with(inputs)
         self.values: dict[int, torch.Tensor] = {}
         self.args = torch.utils._pytree.tree_map_only(torch.Tensor, self._meta, arguments)
         self.kwargs = torch.utils._pytree.tree_map_only(torch.Tensor, self._meta, self.kwargs)
@@ -85,6 +89,16 @@ class Inputs:
             for item in given
         ]
         return f"inputs {', '.join(shapes)}"
+
+
+def called_with(inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Return the arguments of a forward, and those by name, as :class:`Inputs` is given them."""
+    arguments: tuple[Any, ...] = inputs if isinstance(inputs, tuple) else (inputs,)
+    if isinstance(inputs, Mapping):
+        return (), dict(inputs)
+    if len(arguments) > 1 and isinstance(arguments[-1], dict):
+        return arguments[:-1], arguments[-1]
+    return arguments, {}
 
 
 def _checked_shape(input_shape: Any, batch_size: int) -> tuple[int, ...]:

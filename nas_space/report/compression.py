@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..files import replacing
+from ..runs.deployment import Deployed
 from . import html
 from .colours import COLOURS
 
@@ -20,7 +21,7 @@ __all__ = ["write_compression_report"]
 
 _TIMES = (
     "Times are those of torch on this machine, for one example; other runtimes rank networks "
-    "differently."
+    "differently: see --runtime."
 )
 
 
@@ -45,7 +46,7 @@ def write_compression_report(
         f"<h1>{escape(name)}, compressed</h1>",
         "<h2>Before and after</h2>",
         _costs(original, rest),
-        f"<p>{_TIMES}</p>",
+        _times(rest),
         html.figure(_front(original, rest, metric), f"{metric} against multiply-adds."),
         "<h2>What each stage gave</h2>",
         _stages(rest, metric),
@@ -75,6 +76,15 @@ def _costs(original: Compressed, rest: Sequence[Compressed]) -> str:
         rows.append([*cells, *(f"{one.scores[metric]:.4f}" for metric in metrics)])
     heads = ["ms" if cost == "latency" else cost for cost in costs]
     return html.table(["network", *heads, *metrics], rows, numbers=slice(1, None))
+
+
+def _times(rest: Sequence[Compressed]) -> str:
+    """Where times were measured, and what was promised there."""
+    told = [f"{one.name}: {Deployed(**one.deployed)}" for one in rest if one.deployed]
+    if not told:
+        return f"<p>{_TIMES}</p>"
+    lines = "".join(f"<li>{escape(line)}</li>" for line in told)
+    return f"<p>Times are those of one example on this machine.</p><ul>{lines}</ul>"
 
 
 def _stages(rest: Sequence[Compressed], metric: str) -> str:

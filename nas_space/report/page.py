@@ -14,6 +14,7 @@ from ..errors import UsageError
 from ..files import replacing
 from ..mutable.node import key_of
 from ..runs.costs import title_of
+from ..runs.deployment import Deployed
 from .frequencies import importances, series_of, usage
 from .numbers import percent, readable, settings_in_words
 
@@ -324,6 +325,8 @@ def _concluded(conclusion: Mapping[str, Any]) -> str:
             f" Trained by itself it reached {conclusion['validation']:.1%} on the validation split "
             f"and {conclusion['test']:.1%} on the test split."
         )
+    if "deployed" in conclusion:
+        words += f" It takes, {Deployed(**conclusion['deployed'])}."
     return words
 
 

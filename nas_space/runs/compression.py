@@ -11,7 +11,6 @@ from __future__ import annotations
 import copy
 import functools
 import json
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
@@ -25,6 +24,7 @@ from torch import nn
 from ..compression import elastic, save_network
 from ..errors import UsageError
 from ..mutable import Sample
+from ..profiler.target import TORCH
 from ..strategy.oneshot import Sandwich
 from ..study import OneShotResult, describe, fingerprint, search
 from ..training import (
@@ -38,6 +38,7 @@ from ..training.batches import is_dataset, one_pass, training_batches
 from ..training.distillation import divergence_of
 from ..training.forward import inputs_of
 from .costs import Costs
+from .deployment import Deployment, deployment_of
 from .exporting import export_checked
 from .files import write_json
 from .folder import COMPRESSED, COMPRESSION, RunFolder
@@ -54,7 +55,7 @@ _FEW = 4
 _HELD = 128
 """Examples on which they are compared with their teacher."""
 
-_SETTINGS = ("model", "data", "latency_table", "device", "seed")
+_SETTINGS = ("model", "data", "latency_table", "runtime", "threads", "device", "seed")
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,8 @@ class Compressed:
     arch
         The architecture.
     costs
-        Name to value, ``'latency'`` in microseconds for one example as torch runs it here.
+        Name to value, ``'latency'`` in microseconds for one example as it was measured here: on
+        the runtime of the run, or in torch.
     scores
         Metric to value on the test split, or on the validation split where there is no other.
     steps
@@ -111,6 +113,9 @@ class Compressed:
     exports
         File beside that to the largest difference of its outputs from the network's, or why there
         is none; see :func:`~nas_space.runs.exporting.export_checked`.
+    deployed
+        The network on the runtime of the run, if there is one: the fields of
+        :class:`~nas_space.runs.deployment.Deployed`.
     """
 
     name: str
@@ -120,6 +125,7 @@ class Compressed:
     steps: Mapping[str, float] = field(default_factory=dict)
     folder: str | None = None
     exports: Mapping[str, float | str] = field(default_factory=dict)
+    deployed: Mapping[str, Any] | None = None
 
 
 class CompressionRun:
@@ -141,12 +147,17 @@ class CompressionRun:
         How long each stage takes.
     latency_table
         Times of blocks, for budgets of latency.
+    runtime, threads
+        What the networks are to run on, as of :func:`~nas_space.profiler.measure_latency`: without
+        a table, one is measured and calibrated, and what was found is written and timed there.
     device
         As for :func:`~nas_space.training.make_fabric`.
     seed
         Of everything random.
     resume
         Whether to go on with a run in the folder; if there is none, one begins.
+    progress
+        Whether to show how far measuring is.
 
     Attributes
     ----------
@@ -179,9 +190,12 @@ class CompressionRun:
         budgets: Sequence[Mapping[str, float | str]],
         plan: CompressionPlan | None = None,
         latency_table: str | None = None,
+        runtime: str | None = None,
+        threads: int | None = None,
         device: str = "auto",
         seed: int = 0,
         resume: bool = False,
+        progress: bool = False,
     ) -> None:
         self.plan, self.seed = plan or CompressionPlan(), seed
         self.folder = RunFolder(out, resume=resume)
@@ -199,7 +213,15 @@ class CompressionRun:
             self.fabric.to_device(network)
         # Which blocks are there decides what an architecture costs, so this comes before costs.
         self.space.sort_blocks(self._batches("sort")[:_FEW])
-        self.costs = Costs(self.space, None, latency_table, inputs=followed)
+        self.deployment, table = deployment_of(runtime, threads), None
+        if self.deployment is not None and latency_table is None:
+            table = self.deployment.table(
+                self.folder, self.space, progress=progress, inputs=followed
+            )
+        self.costs = Costs(
+            self.space, None, latency_table or table, inputs=followed, runtime=runtime,
+            threads=threads,
+        )  # fmt: skip
         self.budgets = self._amounts(budgets)
         self._within = {name: self.costs.within(most) for name, most in self.budgets.items()}
         settings = {
@@ -210,11 +232,14 @@ class CompressionRun:
             "wanted": [dict(budget) for budget in budgets],
             "plan": asdict(self.plan),
             "latency_table": latency_table,
+            "runtime": runtime,
+            "threads": threads,
             "device": device,
             "seed": seed,
             "fingerprint": fingerprint(self.space),
         }
         self.folder.claim(settings, describe(self.space), {"device"})
+        Deployment.keep(table, self.folder)
         self.record = Record(self.folder.path / "metrics.jsonl")
         training = [self._shared_weights()] if self.plan.steps else []
         self.stages = [self._sorting(), *training, self._sensitivity()]
@@ -224,7 +249,8 @@ class CompressionRun:
     @classmethod
     def stored(cls, out: Path | str, settings: Mapping[str, Any], **given: Any) -> CompressionRun:
         """Go on with the compression in a folder by its own settings, but for what is given."""
-        kept = {name: settings[name] for name in _SETTINGS}
+        # A run of an earlier version has not all of them.
+        kept = {name: settings[name] for name in _SETTINGS if name in settings}
         plan = CompressionPlan(**settings["plan"])
         return cls(out, budgets=settings["wanted"], plan=plan, resume=True, **{**kept, **given})
 
@@ -434,6 +460,10 @@ class CompressionRun:
         one = self._score(name, network, self._found[name])
         exports = export_checked(network, self.inputs, place)
         one = replace(one, steps=dict(steps), folder=str(place / "network"), exports=exports)
+        if self.deployment is not None:
+            promised = self.costs.of(one.arch).get("latency")
+            deployed = self.deployment.deploy(network, self.inputs, promised, place)
+            one = replace(one, deployed=asdict(deployed))
         write_json(place / COMPRESSED, asdict(one))
 
     def _conclude(self, name: str) -> Compressed:
@@ -454,16 +484,8 @@ class CompressionRun:
         return self.task.fitness(evaluate(network, self.task, fabric=self.fabric))
 
     def _latency(self, network: nn.Module) -> float:
-        """Return the median time of one example in torch, in microseconds."""
-        arguments, keywords = self.inputs
-        network = network.to("cpu").eval()
-        times = []
-        with torch.inference_mode():
-            for _ in range(25):
-                start = time.perf_counter()
-                network(*arguments, **keywords)
-                times.append(time.perf_counter() - start)
-        return 1e6 * sorted(times)[len(times) // 2]
+        """Return the microseconds of one example on the runtime of the run, or in torch."""
+        return (self.deployment or Deployment(TORCH)).time(network.to("cpu"), self.inputs)
 
     def _batches(self, purpose: str) -> list[Any]:
         """Return some batches of inputs, in the form of those that the space was made with."""

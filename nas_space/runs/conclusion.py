@@ -14,7 +14,9 @@ from ..mutable import Sample
 from ..study import OneShotResult, SearchResult
 from ..training import Splits, evaluate
 from ..training.randomness import generator_of
+from .deployment import Deployed
 from .files import write_json, write_network
+from .sources import example_of
 from .weight_stages import SHARED_WEIGHTS
 from .workspace import Candidate, Workspace
 
@@ -74,6 +76,8 @@ class Findings:
         Of the search.
     files
         What was written.
+    deployed
+        The winner on the runtime that it was searched for, if there is one.
     """
 
     winner: Finalist
@@ -81,6 +85,7 @@ class Findings:
     neighbour: float | None
     result: SearchResult | OneShotResult
     files: list[Path]
+    deployed: Deployed | None = None
 
 
 def conclude(run: Workspace, settings: Mapping[str, Any], *, compared: bool) -> Findings:
@@ -111,10 +116,21 @@ def conclude(run: Workspace, settings: Mapping[str, Any], *, compared: bool) -> 
     network, shape = run.candidates[best].network, run.splits.input_shape
     assert network is not None
     assert run.result is not None
-    files = write_network(run.folder.path, network, shape, {**settings, **winner.to_dict()})
+    facts, deployed = {**settings, **winner.to_dict()}, None
+    if run.deployment is not None:
+        deployed = run.deployment.deploy(
+            network.to("cpu"),
+            example_of(run.task(0.0)),
+            winner.costs.get("latency"),
+            run.folder.path,
+        )
+        facts["deployed"] = asdict(deployed)
+    files = write_network(run.folder.path, network, shape, facts)
+    if deployed is not None and deployed.file is not None:
+        files.append(Path(deployed.file))
     shared = run.folder.path / SHARED_WEIGHTS
     files += [*([shared] if shared.exists() else []), run.record.path]
-    return Findings(winner, rivals, neighbour, run.result, files)
+    return Findings(winner, rivals, neighbour, run.result, files, deployed)
 
 
 def _scored(run: Workspace, candidates: Mapping[str, Candidate]) -> list[Finalist]:

@@ -10,7 +10,7 @@ import numpy as np
 
 from ..errors import InfeasibleError, UsageError
 from ..mutable import MutableExpression
-from ..profiler import COSTS, find_cost
+from ..profiler import COSTS, LatencyTable, find_cost
 
 __all__ = ["Costs", "title_of"]
 
@@ -41,11 +41,13 @@ class Costs:
     shape
         Of one sample, without the batch; ``None`` where ``inputs`` are given.
     table
-        The file with the times of blocks that ``latency`` needs.
+        The times of blocks that ``latency`` needs, or the file with them.
     more
         The names of costs to show beside the usual ones, and beside those that are asked for.
     inputs
         What the space is called with for one sample, where that is more than a tensor.
+    runtime, threads
+        What the table has to be measured with; whatever it says by default.
 
     Raises
     ------
@@ -57,11 +59,14 @@ class Costs:
         self,
         space: Any,
         shape: tuple[int, ...] | None,
-        table: Path | str | None = None,
+        table: LatencyTable | Path | str | None = None,
         more: Sequence[str] = (),
         inputs: Any = None,
+        runtime: str | None = None,
+        threads: int | None = None,
     ) -> None:
         self._space, self._shape, self._table, self._inputs = space, shape, table, inputs
+        self._measured = {"runtime": runtime, "threads": threads}
         self._known: dict[str, Any] = {}
         for name in (*_USUAL, *(["latency"] if table is not None else []), *more):
             self[name]
@@ -80,9 +85,12 @@ class Costs:
                 given["inputs"] = self._inputs
             if "table" in found.needs:
                 if self._table is None:
-                    raise UsageError(f"the cost {name!r} needs the times of blocks: give "
-                                     "--latency-table FILE")  # fmt: skip
+                    raise UsageError(
+                        f"the cost {name!r} needs the times of blocks: give --latency-table FILE; "
+                        "search and compress measure them with --runtime"
+                    )
                 given["table"] = self._table
+                given |= {key: value for key, value in self._measured.items() if value is not None}
             self._known[name] = found(self._space, self._shape, **given)
         return self._known[name]
 

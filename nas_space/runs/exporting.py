@@ -1,157 +1,171 @@
-"""A network as programs that run without its code, each compared with the network itself."""
+"""Networks of a run, written for the runtimes that they are deployed on."""
 
 from __future__ import annotations
 
-import inspect
-import logging
+import json
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, redirect_stdout
-from importlib.util import find_spec
-from io import StringIO
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from ..errors import UsageError
-from ..training.forward import tensors_of
+from ..compression import load_network
+from ..errors import NasSpaceError, UsageError
+from ..hub.registry import check_trusted, find_space
+from ..runtimes import Export, Quantized, export, find_runtime, quantize
+from ..training import Task, evaluate, load_data, make_fabric
+from ..training.batches import one_pass
+from ..training.forward import inputs_of
+from .files import load_either
+from .folder import COMPRESSED, COMPRESSION, settings_of
+from .sources import example_of, load_model, load_task
 
-__all__ = ["export_checked", "run_onnx"]
+__all__ = ["StoredNetwork", "export_checked", "export_network", "networks_of"]
 
-_OFFICIAL, _ONNX = "network.pt2", "network.onnx"
+_CALIBRATION = 8
+"""Batches that show which ranges 8 bits are to cover."""
 
 
-def export_checked(
-    network: nn.Module, inputs: tuple[tuple[Any, ...], Mapping[str, Any]], folder: Path
-) -> dict[str, float | str]:
-    """Export a network by ``torch.export`` and to ONNX, for batches of any size where it allows.
+@dataclass(frozen=True)
+class StoredNetwork:
+    """A network that a run has found.
+
+    Attributes
+    ----------
+    name
+        ``'network'``, or the budget that a compression kept to.
+    network
+        In evaluation mode, on the CPU.
+    task
+        What it was trained for, with the data of the run.
+    """
+
+    name: str
+    network: nn.Module
+    task: Task
+
+
+def networks_of(place: Path | str, *, trust: bool = False) -> list[StoredNetwork]:
+    """Return the networks in the folder of a run, with the data of the run.
 
     Parameters
     ----------
-    network
-        In evaluation mode, on the CPU.
-    inputs
-        Arguments, and arguments by name, of a forward for one example.
-    folder
-        Where ``network.pt2`` and ``network.onnx`` are written.
+    place
+        The folder of a search or of a compression, finished.
+    trust
+        Whether a module that the folder names may be imported.
+
+    Raises
+    ------
+    UsageError
+        There is no run, it has not finished, or its space is of a module that is not trusted.
+    """
+    folder = Path(place)
+    settings = settings_of(folder)
+    if settings is None:
+        raise UsageError(
+            f"{place} is not the folder of a run; nas-space runs lists those there are"
+        )
+    if settings.get("strategy") == COMPRESSION:
+        return _of_compression(folder, settings)
+    file = folder / "architecture.json"
+    if not file.exists():
+        raise UsageError(f"{place} has not finished: nas-space resume {place} goes on with it")
+    facts = json.loads(file.read_text(encoding="utf-8"))
+    check_trusted(settings["space"], file, trust=trust)
+    space: Any = find_space(settings["space"]).space(**settings["arguments"])
+    network = load_either(space, space.freeze(facts["arch"]), folder / "weights.safetensors")
+    task = Task.classification(load_data(settings["data"], settings["seed"]), optimizer=_SGD)
+    return [StoredNetwork("network", network.eval(), task)]
+
+
+_SGD = partial(torch.optim.SGD, lr=0.1)
+"""A task has an optimizer; nothing is trained here."""
+
+
+def _of_compression(folder: Path, settings: Mapping[str, Any]) -> list[StoredNetwork]:
+    file = folder / COMPRESSED
+    if not file.exists():
+        raise UsageError(f"{folder} has not finished: nas-space resume {folder} goes on with it")
+    original = load_model(settings["model"])
+    size = settings["plan"]["batch_size"]
+    task = load_task(settings["data"], original, settings["seed"], batch_size=size, optimizer=_SGD)
+    found = json.loads(file.read_text(encoding="utf-8"))
+    return [
+        StoredNetwork(one["name"], load_network(folder / one["name"] / "network", original), task)
+        for one in found
+        if one["folder"] is not None
+    ]
+
+
+def export_network(
+    stored: StoredNetwork, runtime: str, folder: Path, *, int8: bool = False, **options: Any
+) -> Export | Quantized:
+    """Write a network of a run for a runtime, on the first example of its training data.
+
+    Parameters
+    ----------
+    stored, runtime, folder
+        What, for which, and where.
+    int8
+        Whether to quantise it as well, calibrated on training data, and scored on those to test.
+    **options
+        Of :func:`~nas_space.runtimes.export`.
+
+    Raises
+    ------
+    UsageError, SpaceError, StorageError
+        As of :func:`~nas_space.runtimes.export` and :func:`~nas_space.runtimes.quantize`.
+    """
+    task, network = stored.task, stored.network
+    if not int8:
+        return export(network, runtime, example_of(task), folder, **options)
+    split = "validation" if task.test is None else "test"
+
+    def score(module: nn.Module) -> float:
+        return evaluate(module, task, split, fabric=make_fabric("cpu"))[task.main_metric]
+
+    batches = islice(one_pass(task.train, task.batch_size), _CALIBRATION)
+    calibration = [inputs_of(batch) for batch in batches]
+    return quantize(
+        network, runtime, example_of(task), folder, calibration=calibration, score=score, **options
+    )
+
+
+def export_checked(
+    network: nn.Module,
+    inputs: tuple[tuple[Any, ...], Mapping[str, Any]],
+    folder: Path,
+    runtimes: Sequence[str] = ("torch-export", "onnxruntime"),
+) -> dict[str, float | str]:
+    """Write a network for some runtimes; what one of them cannot do hinders no other.
+
+    Parameters
+    ----------
+    network, inputs, folder
+        As of :func:`~nas_space.runtimes.export`.
+    runtimes
+        Which.
 
     Returns
     -------
     dict
         By the name of the file, the largest difference of an output from what the network itself
-        gives; or why there is no such file, or it could not be compared.
+        gives; or why there is no such file.
     """
-    arguments = tuple(map(_twice, inputs[0]))
-    keywords = {name: _twice(value) for name, value in inputs[1].items()}
     found: dict[str, float | str] = {}
-    with torch.no_grad(), _silence():
-        wanted = list(tensors_of(network(*arguments, **keywords)).values())
-        bound = inspect.signature(network.forward).bind(*arguments, **keywords).arguments
+    for runtime in runtimes:
+        file = f"network{find_runtime(runtime).suffix}"
         try:
-            program = torch.export.export(
-                network,
-                arguments,
-                keywords,
-                dynamic_shapes={k: _any_batch(v) for k, v in bound.items()},
-            )
-            torch.export.save(program, folder / _OFFICIAL)
-            again: Any = torch.export.load(folder / _OFFICIAL).module()
-            given = list(tensors_of(again(*arguments, **keywords)).values())
-            found[_OFFICIAL] = _difference(given, wanted)
-        except Exception as error:  # noqa: BLE001 - exporters raise anything; the report says it
-            return {_OFFICIAL: _told(error), _ONNX: f"is made of {_OFFICIAL}"}
-        try:
-            missing = [name for name in ("onnx", "onnxscript") if find_spec(name) is None]
-            if missing:
-                raise UsageError(f"{missing[0]} is not installed: pip install 'nas-space[onnx]'")
-            torch.onnx.export(program, arguments, folder / _ONNX, kwargs=keywords, verbose=False)
-            flat = [leaf for leaf in (*arguments, *keywords.values()) if isinstance(leaf, Tensor)]
-            found[_ONNX] = _difference(run_onnx(folder / _ONNX, flat), wanted)
-        except Exception as error:  # noqa: BLE001 - as above
-            found[_ONNX] = _told(error)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # the difference is told
+                made = export(network, runtime, inputs, folder, seconds=0)
+            found[file] = made.notes[-1] if made.difference is None else made.difference
+        except NasSpaceError as error:
+            found[file] = f"{type(error).__name__}: {error}"
     return found
-
-
-def _twice(value: Any) -> Any:
-    """A batch of two: what is exported at one is held to be one for ever."""
-    return torch.cat([value, value]) if isinstance(value, Tensor) and value.ndim else value
-
-
-def _any_batch(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {name: _any_batch(item) for name, item in value.items()}
-    if isinstance(value, tuple):
-        return tuple(map(_any_batch, value))
-    return {0: torch.export.Dim.AUTO} if isinstance(value, Tensor) and value.ndim else None
-
-
-def run_onnx(file: Path, inputs: Sequence[Tensor]) -> list[Tensor]:
-    """Run a model of ONNX by its runtime, where that is installed, and else by its definition.
-
-    Parameters
-    ----------
-    file
-        The model.
-    inputs
-        In its order.
-    """
-    import onnx
-
-    model = onnx.load(file)
-    onnx.checker.check_model(model)
-    arrays = [value.numpy() for value in inputs]
-    feeds = dict(zip((entry.name for entry in model.graph.input), arrays, strict=True))
-    if find_spec("onnxruntime") is not None:
-        import onnxruntime
-
-        session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
-        return [torch.as_tensor(value) for value in session.run(None, feeds)]
-    from onnx.reference import ReferenceEvaluator
-
-    evaluator = ReferenceEvaluator(model, new_ops=[_gather_elements()])
-    return [torch.as_tensor(value) for value in evaluator.run(None, feeds)]
-
-
-def _gather_elements() -> Any:
-    """ONNX's own reference for this operator cannot take from more than 64 elements."""
-    import numpy as np
-    from onnx.reference.op_run import OpRun
-
-    class GatherElements(OpRun):
-        op_domain = ""
-
-        def _run(self, data: Any, places: Any, axis: int = 0) -> tuple[Any]:
-            kept = [slice(size) for size in places.shape]
-            kept[axis] = slice(None)
-            return (np.take_along_axis(data[tuple(kept)], places, axis),)
-
-    return GatherElements
-
-
-def _difference(given: Sequence[Tensor], wanted: Sequence[Tensor]) -> float:
-    pairs = list(zip(given, wanted, strict=False))
-    if not pairs or any(one.shape != other.shape for one, other in pairs):
-        raise UsageError("its outputs are not those of the network")
-    return max(float((one - other).abs().max()) for one, other in pairs)
-
-
-def _told(error: Exception) -> str:
-    return f"{type(error).__name__}: {(str(error).strip() or 'no reason given').splitlines()[0]}"
-
-
-@contextmanager
-def _silence() -> Iterator[None]:
-    """Exporters tell much that is of no use to who compresses a network."""
-    loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch.export", "onnxscript")]
-    levels = [logger.level for logger in loggers]
-    try:
-        for logger in loggers:
-            logger.setLevel(logging.ERROR)
-        with warnings.catch_warnings(), redirect_stdout(StringIO()):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)

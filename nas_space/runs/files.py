@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,7 +12,7 @@ from ..files import replacing, writing
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["export_network", "load_either", "write_json", "write_network"]
+__all__ = ["load_either", "write_json", "write_network"]
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -23,40 +22,13 @@ def write_json(path: Path, content: Any) -> None:
         file.write_text(text, encoding="utf-8")
 
 
-def export_network(network: nn.Module, input_shape: tuple[int, ...], path: Path) -> None:
-    """Write a network as a program of ``torch.export``, for batches of any size.
-
-    Parameters
-    ----------
-    network
-        A plain network; exported in evaluation mode, on the CPU.
-    input_shape
-        Of one sample, without the batch.
-    path
-        Ends in ``.pt2``.
-    """
-    import torch
-
-    training = network.training
-    network.eval()
-    example = torch.zeros(2, *input_shape)
-    batch = torch.export.Dim("batch", min=1)
-    try:
-        program = torch.export.export(network, (example,), dynamic_shapes=({0: batch},))
-    finally:
-        network.train(training)
-    content = io.BytesIO()  # torch's own writer may abort the process where the disk is full
-    torch.export.save(program, content)
-    with replacing(path) as file:
-        file.write_bytes(content.getbuffer())
-
-
 def write_network(
     folder: Path, network: nn.Module, input_shape: tuple[int, ...], facts: Mapping[str, Any]
 ) -> list[Path]:
     """Write an architecture's facts, its weights and its program; give the paths."""
     import torch
 
+    from ..runtimes import export
     from ..training import save_weights
 
     with writing(folder):
@@ -66,7 +38,11 @@ def write_network(
     plain: Any = network.to("cpu")
     plain = plain.to(memory_format=torch.contiguous_format)
     save_weights(plain, paths[1])
-    export_network(plain, input_shape, paths[2])
+    training = plain.training
+    try:
+        export(plain.eval(), "torch-export", torch.zeros(1, *input_shape), folder, seconds=0)
+    finally:
+        plain.train(training)
     write_json(paths[0], facts)  # the last: where it is, the others are
     return paths
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from ..study import describe
 from .conclusion import Findings, conclude
+from .deployment import Deployment
 from .folder import RunFolder
 from .kinds import Limits, kind_of, plan_of
 from .plan import Plan
@@ -67,6 +68,7 @@ class StagedRun:
         heeded = {k: v for k, v in asdict(self.plan).items() if k in self.kind.defaults}
         self.settings = {**self.workspace.settings, "strategy": self.plan.strategy, **heeded}
         folder.claim(self.settings, describe(self.workspace.space), {"device", *self.kind.flexible})
+        Deployment.keep(self.workspace.table, folder)
 
     def run(
         self,

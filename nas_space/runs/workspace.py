@@ -20,6 +20,7 @@ from ..study.evaluators import main_objective
 from ..training import Progress, Splits, Task, fit, load_data, make_fabric
 from ..training.randomness import preserved_randomness, seed_globally
 from .costs import Costs
+from .deployment import deployment_of
 from .folder import RunFolder
 from .plan import Plan
 from .record import Record
@@ -74,10 +75,15 @@ class Workspace:
         The names of further costs, which are only reported.
     latency_table
         The file with the times of blocks; see :func:`nas_space.profiler.latency`.
+    runtime, threads
+        What the network is to run on, as of :func:`~nas_space.profiler.measure_latency`: without a
+        table, one is measured and calibrated, and the network found is written and timed there.
     device
         As for :func:`~nas_space.training.make_fabric`.
     seed
         Of everything random.
+    progress
+        Whether to show how far measuring is.
 
     Attributes
     ----------
@@ -109,8 +115,11 @@ class Workspace:
         budgets: Mapping[str, float] | Literal["median"] = "median",
         costs: tuple[str, ...] = (),
         latency_table: str | None = None,
+        runtime: str | None = None,
+        threads: int | None = None,
         device: str = "auto",
         seed: int = 0,
+        progress: bool = False,
     ) -> None:
         self.folder, self.plan, self.seed = folder, plan, seed
         entry = find_space(space)
@@ -127,7 +136,15 @@ class Workspace:
         if all(weight.dim() != 5 for weight in self.space.parameters()):  # those of volumes
             cast(Any, self.space).to(memory_format=torch.channels_last)
         self.fabric.to_device(self.space)
-        self.costs = Costs(self.space, self.splits.input_shape, latency_table, costs)
+        self.deployment = deployment_of(runtime, threads)
+        shape, self.table = self.splits.input_shape, None
+        if self.deployment is not None and latency_table is None:
+            self.table = self.deployment.table(
+                folder, self.space, progress=progress, input_shape=shape
+            )
+        self.costs = Costs(
+            self.space, shape, latency_table or self.table, costs, runtime=runtime, threads=threads
+        )
         if budgets == "median":
             budgets = {"macs": self._median("macs")}
         self.budgets = dict(budgets)
@@ -143,6 +160,8 @@ class Workspace:
             "budgets": self.budgets,
             "costs": list(costs),
             "latency_table": latency_table,
+            "runtime": runtime,
+            "threads": threads,
             "device": device,
             "seed": seed,
         }

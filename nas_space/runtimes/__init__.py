@@ -15,22 +15,27 @@ from ..lazy import lazily
 
 if TYPE_CHECKING:
     from .base import Program, Runtime
+    from .deployed import Deployed
     from .exportable import Exportable
     from .exporting import Export, export
+    from .quantization import Quantized, quantize
     from .registry import RUNTIMES, find_runtime, register_runtime
-    from .timing import Latency, time_program
+    from .timing import Latency, time_programs
 
 __all__ = [
     "RUNTIMES",
+    "Deployed",
     "Export",
     "Exportable",
     "Latency",
     "Program",
+    "Quantized",
     "Runtime",
     "export",
     "find_runtime",
+    "quantize",
     "register_runtime",
-    "time_program",
+    "time_programs",
 ]
 
 __getattr__, __dir__ = lazily(__name__)

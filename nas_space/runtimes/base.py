@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
@@ -56,6 +56,8 @@ class Runtime(ABC):
         Whether it can take batches of any size.
     runs_here
         Whether what was written can be run where it is written.
+    quantizes
+        Whether :meth:`quantize` does something.
     """
 
     name: ClassVar[str]
@@ -64,6 +66,7 @@ class Runtime(ABC):
     suffix: ClassVar[str]
     dynamic: ClassVar[bool] = True
     runs_here: ClassVar[bool] = True
+    quantizes: ClassVar[bool] = False
 
     def require(self) -> None:
         """Raise an error that names the extra if the runtime is not installed.
@@ -119,6 +122,28 @@ class Runtime(ABC):
         UsageError
             If it does not run here.
         """
+
+    def quantize(
+        self, path: Path, target: Path, *, method: str, batches: Iterable[Sequence[Tensor]]
+    ) -> None:
+        """Write a file that :meth:`export` wrote once more, with weights of 8 bits.
+
+        Parameters
+        ----------
+        path, target
+            The file that is there, and the one to write.
+        method
+            ``'static'`` for ranges of activations that are known from the batches, ``'dynamic'``
+            for ranges that are found anew in each run.
+        batches
+            What to run on to know the ranges.
+
+        Raises
+        ------
+        Exception
+            Anything, if the runtime cannot.
+        """
+        raise NotImplementedError
 
     def compile(self, network: nn.Module, inputs: Any, *, threads: int = 1) -> Program:
         """Return a network as the runtime runs it, for inputs of these shapes, to be timed.

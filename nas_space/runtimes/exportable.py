@@ -60,13 +60,7 @@ class Exportable:
     def __init__(self, network: nn.Module, inputs: Any) -> None:
         self.network = network
         _check_state(network)
-        args, kwargs = _call(inputs)
-        try:
-            bound = inspect.signature(network.forward).bind(*args, **kwargs)
-        except TypeError as error:
-            raise UsageError(
-                f"{type(network).__name__} does not take these inputs: {error}"
-            ) from error
+        bound = self._bound(inputs)
         # As the signature has them, whatever the order of a mapping: so are inputs of the file.
         self.args, self.kwargs = bound.args, bound.kwargs
         leaves, spec = pytree.tree_flatten((self.args, self.kwargs))
@@ -78,6 +72,33 @@ class Exportable:
         constants = {k: leaf for k, leaf in enumerate(leaves) if not isinstance(leaf, Tensor)}
         self.module = _Flat(network, spec, constants, len(leaves)).eval()
         self.outputs = self._run()
+
+    def _bound(self, inputs: Any) -> inspect.BoundArguments:
+        args, kwargs = _call(inputs)
+        try:
+            return inspect.signature(self.network.forward).bind(*args, **kwargs)
+        except TypeError as error:
+            name = type(self.network).__name__
+            raise UsageError(f"{name} does not take these inputs: {error}") from error
+
+    def tensors_of(self, inputs: Any) -> list[Tensor]:
+        """Return the tensors of other inputs in the order of :attr:`tensors`.
+
+        Raises
+        ------
+        UsageError
+            If they are not as many, or of other types.
+        """
+        bound = self._bound(inputs)
+        leaves = pytree.tree_leaves((bound.args, bound.kwargs))
+        found = [leaf for leaf in leaves if isinstance(leaf, Tensor)]
+        here, there = ([(t.ndim, t.dtype) for t in some] for some in (found, self.tensors))
+        if here != there:
+            raise UsageError(
+                f"these inputs have tensors of (axes, type) {here}, but those that the network was "
+                f"exported with are {there}"
+            )
+        return found
 
     def _run(self) -> dict[str, Tensor]:
         name = type(self.network).__name__

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,9 +20,9 @@ from .base import Program, Runtime
 from .exportable import Exportable
 from .failures import explained, first_line
 from .registry import find_runtime
-from .timing import Latency, time_program
+from .timing import Latency, time_programs
 
-__all__ = ["Export", "difference", "export", "largest_of"]
+__all__ = ["Export", "difference", "export", "folder_beside", "settled"]
 
 
 _APART = float("inf")
@@ -155,35 +156,65 @@ def export(
     if dynamic_batch and not adapter.dynamic:
         raise UsageError(f"{runtime} has no batches of any size: leave out dynamic_batch=True")
     source = Exportable(network, inputs)
+    with folder_beside(folder, name) as beside_it:
+        path = beside_it / f"{name}{adapter.suffix}"
+        program, dynamic, notes = _written(adapter, source, path, dynamic_batch, threads)
+        made = settled(
+            adapter, source, program, path, folder, dynamic, notes, threads=threads, seconds=seconds
+        )
+    if made.difference is not None and not made.difference <= tolerance * max(1.0, made.largest):
+        warnings.warn(
+            f"{made.file} gives other outputs than torch: they differ by {made.difference:.3g}, "
+            f"where the largest is {made.largest:.3g}",
+            stacklevel=2,
+        )
+    return made
+
+
+@contextmanager
+def folder_beside(folder: str | os.PathLike[str], name: str) -> Iterator[Path]:
+    """Give a folder within a folder, in which files are made before they are moved there."""
     whole = Path(folder)
-    with writing(whole):
+    with writing(whole / name):
         whole.mkdir(parents=True, exist_ok=True)
         aside = beside(whole / name)
         aside.mkdir()
-    latency = apart = None
-    expected = list(source.outputs.values())
     try:
-        path = aside / f"{name}{adapter.suffix}"
-        program, dynamic, notes = _written(adapter, source, path, dynamic_batch, threads)
-        if program is None:
-            notes.append(f"not compared: {runtime} does not run here")
-        else:
-            apart = difference(program(*source.tensors), expected)
-            latency = time_program(program, source.tensors, threads=threads, seconds=seconds)
-        del program  # some runtimes read the file as long as they live
-        with writing(whole):
-            files = _moved(aside, path, whole)
+        yield aside
     finally:
         shutil.rmtree(aside, ignore_errors=True)
-    size, largest = sum(map(_size, files)), largest_of(expected)
-    if apart is not None and not apart <= tolerance * max(1.0, largest):
-        warnings.warn(
-            f"{files[0]} gives other outputs than torch: they differ by {apart:.3g}, where the "
-            f"largest is {largest:.3g}",
-            stacklevel=2,
-        )
+
+
+def settled(
+    adapter: Runtime,
+    source: Exportable,
+    program: Program | None,
+    path: Path,
+    folder: str | os.PathLike[str],
+    dynamic: bool,
+    notes: Sequence[str],
+    *,
+    threads: int,
+    seconds: float,
+) -> Export:
+    """Compare and time what was written, and move it to where it belongs."""
+    expected = list(source.outputs.values())
+    latency = apart = None
+    if program is not None:
+        apart = difference(program(*source.tensors), expected)
+        (latency,) = time_programs([(program, source.tensors)], threads=threads, seconds=seconds)
+    with writing(Path(folder, path.name)):
+        files = _moved(path, Path(folder))
     return Export(
-        runtime, adapter.version(), files, size, apart, largest, latency, dynamic, tuple(notes)
+        runtime=adapter.name,
+        version=adapter.version(),
+        files=files,
+        size=sum(map(_size, files)),
+        difference=apart,
+        largest=_largest(expected),
+        latency=latency,
+        dynamic_batch=dynamic,
+        notes=(*notes, *([] if program else [f"not compared: {adapter.name} does not run here"])),
     )
 
 
@@ -212,7 +243,7 @@ def _attempt(
     adapter: Runtime, source: Exportable, path: Path, dynamic: bool, threads: int
 ) -> Program | None:
     """Write a network and load it; where batches are free, see whether it runs on another one."""
-    with writing(path):
+    with writing(path.parent.parent / path.name):  # where it will be, for whoever is told
         try:
             adapter.export(source, path, dynamic=dynamic)
         except (NasSpaceError, OSError):
@@ -226,7 +257,7 @@ def _attempt(
         other = source.of_batch(source.batch_size + 1)
         with torch.no_grad():
             expected = list(source.module(*other))
-        found, scale = difference(program(*other), expected), largest_of(expected)
+        found, scale = difference(program(*other), expected), _largest(expected)
         if not found <= 1e-3 * max(1.0, scale):
             raise SpaceError(
                 f"with {source.batch_size + 1} samples its outputs differ by {found:.2g}"
@@ -234,7 +265,7 @@ def _attempt(
     return program
 
 
-def largest_of(tensors: Sequence[Tensor]) -> float:
+def _largest(tensors: Sequence[Tensor]) -> float:
     """Return the largest absolute value among tensors, 0 if there is none."""
     return max((float(tensor.abs().max()) for tensor in tensors if tensor.numel()), default=0.0)
 
@@ -261,9 +292,9 @@ def difference(given: Sequence[Tensor], expected: Sequence[Tensor]) -> float:
     return most
 
 
-def _moved(aside: Path, path: Path, folder: Path) -> tuple[Path, ...]:
+def _moved(path: Path, folder: Path) -> tuple[Path, ...]:
     """Put what was written in its place; return the paths, the main one first."""
-    found = sorted(aside.iterdir(), key=lambda file: file.name != path.name)
+    found = sorted(path.parent.iterdir(), key=lambda file: file.name != path.name)
     for file in found:
         target = folder / file.name
         if target.is_dir():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,9 @@ from .tracing import write_traced
 
 __all__ = ["OnnxRuntime"]
 
+_LINEAR = ["MatMul", "Gemm", "Attention"]
+"""Operators whose weights become 8 bits where ranges are found in each run."""
+
 _LARGEST = 1 << 30
 """Bytes of weights that a file holds; more lie beside it, for a file of ONNX ends at 2 GB."""
 
@@ -27,6 +30,7 @@ class OnnxRuntime(Runtime):
     extra = "onnxruntime"
     packages = ("onnxruntime", "onnx", "onnxscript")
     suffix = ".onnx"
+    quantizes = True
 
     def export(
         self, source: Exportable, path: Path, *, dynamic: bool = False, fast: bool = False
@@ -48,8 +52,45 @@ class OnnxRuntime(Runtime):
             weights = sum(tensor.nbytes for tensor in source.network.state_dict().values())
             made.save(path, external_data=weights > _LARGEST)
 
+    def quantize(
+        self, path: Path, target: Path, *, method: str, batches: Iterable[Sequence[Tensor]]
+    ) -> None:
+        from onnxruntime import quantization
+
+        kinds = quantization.QuantType
+        prepared = target.with_name(f"prepared-{target.name}")
+        with quietly():
+            # Shapes of what is inside, and norms folded into what is before them.
+            quantization.quant_pre_process(path, prepared, skip_symbolic_shape=True)
+            if method == "dynamic":
+                quantization.quantize_dynamic(
+                    prepared, target, weight_type=kinds.QInt8, op_types_to_quantize=_LINEAR
+                )
+            else:
+                quantization.quantize_static(
+                    prepared,
+                    target,
+                    _Batches(_Session(path, 1).names, batches),
+                    activation_type=kinds.QUInt8,
+                    weight_type=kinds.QInt8,
+                    per_channel=True,
+                )
+        prepared.unlink()
+
     def load(self, path: str | os.PathLike[str], *, threads: int = 1) -> Program:
         return _Session(path, threads)
+
+
+class _Batches:
+    """Batches as ONNX Runtime asks for them: one by one, ``None`` after the last."""
+
+    def __init__(self, names: Sequence[str], batches: Iterable[Sequence[Tensor]]) -> None:
+        self.feeds = (
+            {k: tensor.numpy() for k, tensor in zip(names, batch, strict=True)} for batch in batches
+        )
+
+    def get_next(self) -> dict[str, Any] | None:
+        return next(self.feeds, None)
 
 
 class _Session(Program):

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import statistics
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
 
 from .base import Program
 
-__all__ = ["Latency", "time_program"]
+__all__ = ["Latency", "time_programs"]
 
 
 @dataclass(frozen=True)
@@ -38,29 +39,31 @@ class Latency:
         return f"{self.minimum:.3g} ms at least, {self.median:.3g} ms at the median, on {on}"
 
 
-def time_program(
-    program: Program, inputs: list[Tensor], *, threads: int = 1, seconds: float = 0.5
-) -> Latency:
-    """Time single runs of a program, one after the other.
+def time_programs(
+    programs: Sequence[tuple[Program, Sequence[Tensor]]], *, threads: int = 1, seconds: float = 0.5
+) -> list[Latency]:
+    """Time single runs of programs, in turns: what disturbs one for a while disturbs all.
 
     Parameters
     ----------
-    program
-        As :meth:`Runtime.load` gives it.
-    inputs
-        Its tensors.
+    programs
+        As :meth:`Runtime.load` gives them, each with its inputs.
     threads
-        What it was loaded with, to be told.
+        What they were loaded with, to be told.
     seconds
-        About how long it may take; it runs 5 times at least, and 1000 times at most.
+        About how long it may take for each; one runs 5 times at least, and 1000 times at most.
     """
-    run = program.prepare(*inputs)
-    for _ in range(3):
-        run()
-    times: list[float] = []
-    end = time.perf_counter() + seconds
-    while len(times) < 5 or (time.perf_counter() < end and len(times) < 1000):
-        start = time.perf_counter()
-        run()
-        times.append(1000 * (time.perf_counter() - start))
-    return Latency(min(times), statistics.median(times), len(times), threads)
+    runs = [program.prepare(*inputs) for program, inputs in programs]
+    for run in runs:
+        for _ in range(3):
+            run()
+    times: list[list[float]] = [[] for _ in runs]
+    end = time.perf_counter() + seconds * len(runs)
+    for turn in range(1000):
+        if turn >= 5 and time.perf_counter() > end:
+            break
+        for run, taken in zip(runs, times, strict=True):
+            start = time.perf_counter()
+            run()
+            taken.append(1000 * (time.perf_counter() - start))
+    return [Latency(min(t), statistics.median(t), len(t), threads) for t in times]

@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from ..files import replacing
 from .base import Program, Runtime
 from .exportable import Exportable, quietly, tensors_in
 
@@ -46,8 +45,7 @@ class TorchExport(Runtime):
                 io.BytesIO()
             )  # torch's own writer may abort the process where the disk is full
             torch.export.save(program, content)
-        with replacing(path) as file:
-            file.write_bytes(content.getbuffer())
+        path.write_bytes(content.getbuffer())
 
     def load(self, path: str | os.PathLike[str], *, threads: int = 1) -> Program:
         return _Loaded(path, threads)

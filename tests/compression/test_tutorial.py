@@ -10,12 +10,13 @@ from typing import Any
 import pytest
 import torch
 
-from nas_space.runs.exporting import run_onnx
 from nas_space.runs.sources import load_model
+from nas_space.runtimes import find_runtime
 
 FILE = Path(__file__).parents[2] / "docs" / "examples" / "compress_minilm.py"
 pytest.importorskip("transformers")
 pytest.importorskip("onnxscript")
+pytest.importorskip("onnxruntime")
 TUTORIAL = runpy.run_path(str(FILE))
 
 
@@ -25,7 +26,8 @@ def check(small: Any, net: Any, folder: Path, inputs: dict[str, torch.Tensor]) -
     with torch.no_grad():
         wanted = small(**inputs).last_hidden_state
         again = load_model(str(folder / "network"))(**inputs).last_hidden_state
-        (exported, *_) = run_onnx(folder / "network.onnx", list(inputs.values()))
+        program = find_runtime("onnxruntime").load(folder / "network.onnx")
+        exported, *_ = program(*inputs.values())
     assert torch.equal(again, wanted)
     torch.testing.assert_close(exported, wanted, rtol=1e-3, atol=1e-4)
 

@@ -20,7 +20,7 @@ import nas_space as ns
 from nas_space.errors import CheckpointError, NasSpaceError, StorageError
 from nas_space.files import replacing
 from nas_space.profiler import LatencyTable
-from nas_space.runs.files import export_network, write_json
+from nas_space.runs.files import write_json
 from nas_space.runs.record import Record
 from nas_space.study import load_search
 from nas_space.training import load_state, load_weights, save_state, save_weights
@@ -56,7 +56,9 @@ WRITERS = {
     "weights.safetensors": lambda path: save_weights(network(), path),
     "weights.pth": lambda path: save_weights(network(), path),
     "facts.json": lambda path: write_json(path, list(range(5000))),
-    "network.pt2": lambda path: export_network(network(), (64,), path),
+    "network.pt2": lambda path: ns.export(
+        network().eval(), "torch-export", torch.zeros(1, 64), path.parent, seconds=0
+    ),
     "latency.yaml": lambda path: LatencyTable({f"b{i}": 1.0 for i in range(900)}).write(path),
 }
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from ...errors import UsageError
 from ...mutable import Categorical, Mutable, MutableSymbol, Numerical
 
@@ -76,4 +78,6 @@ def mutable_equal(one: Any, other: Any) -> bool:
         return len(one) == len(other) and all(map(mutable_equal, one, other))
     if isinstance(one, dict):
         return one.keys() == other.keys() and all(mutable_equal(one[k], other[k]) for k in one)
+    if isinstance(one, np.ndarray):
+        return np.array_equal(one, other)
     return bool(one == other)

@@ -14,7 +14,7 @@ from ...nn.construction import Slim, building_for, constructing_by, constructor,
 from ...nn.freezing import Freezer
 from ...nn.structure import Survey
 
-__all__ = ["current_model", "model_context", "recursive_freeze"]
+__all__ = ["StructureReader", "current_model", "model_context", "recursive_freeze"]
 
 
 @contextmanager
@@ -109,12 +109,12 @@ def recursive_freeze(
     structure = survey.contents(module)
     if structure is None:
         return module, False
-    freezer = Freezer(_StructureReader(structure).read(sample))
+    freezer = Freezer(StructureReader(structure).read(sample))
     freezer.root = module
     return freezer.clone(module), True
 
 
-class _StructureReader(Mutable):
+class StructureReader(Mutable):
     """Reads the labels that a structure needs."""
 
     def __init__(self, structure: Any) -> None:

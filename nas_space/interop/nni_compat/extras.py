@@ -29,6 +29,29 @@ class Operations(Macs):
 
     name, unit = "operations", "operations"
 
+    def rule_for(self, module: nn.Module) -> Callable[[LayerCall], float] | None:
+        found = super().rule_for(module)
+        if found is None and isinstance(module, nn.MultiheadAttention):
+            return self._of_attention
+        return found
+
+    def _of_attention(self, call: LayerCall) -> float:
+        """Return what NNI counts for attention, by formula: scaling and softmax, too."""
+        layer: Any = call.layer
+        query, key, value = call.inputs[:3]
+        if len(query) < 3:
+            samples, (length, source) = 1, (query[0], key[0])
+        elif layer.batch_first:
+            samples, (length, source) = query[0], (query[1], key[1])
+        else:
+            samples, (length, source) = query[1], (query[0], key[0])
+        width, bias = layer.embed_dim, self.config.count_bias and layer.in_proj_bias is not None
+        projected = length * (query[-1] + bias) + source * (key[-1] + value[-1] + 2 * bias)
+        attended = length * source * (2 * width + layer.num_heads)
+        scaled = length * query[-1]
+        total: int = scaled + width * projected + attended + length * width * (width + bias)
+        return samples * total
+
     def of_operator(self, call: OperatorCall) -> float:
         total = super().of_operator(call)
         packet = call.operator._overloadpacket

@@ -8,13 +8,14 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.utils._pytree import tree_leaves, tree_map_only
+from torch.utils._pytree import tree_leaves
 
 from ...errors import SpaceError, UsageError, suggest
 from ...mutable import MutableExpression
 from ...profiler import Cost, FlopsResult
 from ...profiler.formulas import formula_for
 from ...profiler.parameters import count_parameters
+from .batch_dimension import batch_dimension, cut
 from .extras import FormulaParameters, Operations
 
 __all__ = [
@@ -95,8 +96,8 @@ class FlopsParamsProfiler(Profiler):
         arguments, or one that ends with a dictionary of named arguments.  One sample of the
         batch is counted: along ``batch_dim``, or all if the space only runs without cutting.
     batch_dim
-        The dimension of the batch, if it is not the first: 1 for attention that takes the
-        sequence first, which is known of a space that is such a layer itself.
+        The dimension of the batch. By default the first, but where attention or recurrent layers
+        take the sequence first; inputs may also have none.
     config
         Fields of :class:`FlopsParamsCounterConfig`.
 
@@ -108,8 +109,7 @@ class FlopsParamsProfiler(Profiler):
     Raises
     ------
     UsageError
-        If a field of the configuration does not exist, or if some layer takes the sequence first
-        and nothing says which dimension is the batch.
+        If a field of the configuration does not exist.
 
     Examples
     --------
@@ -190,40 +190,16 @@ def _params(
 
 def _of_one(cost: Cost, space: nn.Module, args: Any, batch_dim: int | None) -> Any:
     """Return the cost of one sample of a batch."""
-    tensors = [leaf for leaf in tree_leaves(args) if isinstance(leaf, torch.Tensor)]
     if batch_dim is None:
-        batch_dim = _batch_dim(space, tensors)
-    if any(tensor.dim() <= batch_dim for tensor in tensors if tensor.dim()):
+        batch_dim = batch_dimension(space, args)
+    tensors = [leaf for leaf in tree_leaves(args) if isinstance(leaf, torch.Tensor)]
+    if batch_dim is None or any(x.dim() <= batch_dim for x in tensors if x.dim()):
         return cost(space, inputs=args)
-    one = tree_map_only(
-        torch.Tensor,
-        lambda tensor: tensor.narrow(batch_dim, 0, 1) if tensor.dim() else tensor,
-        args,
-    )
     try:
-        return cost(space, inputs=one)
+        return cost(space, inputs=cut(args, batch_dim))
     except SpaceError:
         # What had no batch was cut along its channels; if it does not run whole, that is told.
         return cost(space, inputs=args)
-
-
-def _batch_dim(space: nn.Module, tensors: list[torch.Tensor]) -> int:
-    """Return which dimension is the batch: the first, but where the sequence is."""
-    if _is_sequence_first(space):
-        return 1 if all(tensor.dim() == 3 for tensor in tensors) else 2  # 2: there is none
-    if any(tensor.dim() >= 2 and tensor.shape[0] > 1 for tensor in tensors):
-        for path, module in space.named_modules():
-            if _is_sequence_first(module):
-                raise UsageError(
-                    f"{path!r}, a {type(module).__name__}, takes the sequence first, so the first "
-                    "dimension of the inputs may be no batch; give batch_dim=..., or inputs of "
-                    "which the first dimension is 1"
-                )
-    return 0
-
-
-def _is_sequence_first(module: nn.Module) -> bool:
-    return isinstance(module, nn.MultiheadAttention) and not module.batch_first
 
 
 _NORMALIZATIONS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)

@@ -20,7 +20,7 @@ from nas_space.interop.nni_compat import (
     Profiler,
 )
 from nas_space.mutable import Categorical, MutableExpression
-from nas_space.nn import ElasticModule, MutableLinear
+from nas_space.nn import ElasticModule, ModelSpace, MutableLinear, MutableMultiheadAttention
 from nas_space.profiler import FlopsResult, macs, register_flops_formula
 from nas_space.profiler import formulas as formulas_module
 
@@ -181,14 +181,65 @@ def test_attention_that_takes_the_sequence_first_counts_all_of_it():
     assert FlopsProfiler(first, (x[:, 0],) * 3).expression == wanted
     assert FlopsProfiler(second, (x[:, 0],) * 3, batch_dim=2).expression == wanted
 
-    class Net(nn.Module):
-        def __init__(self):
+
+def by_hand(length: int, source: int, width: int, heads: int, bias: int = 1) -> int:
+    """Scaling, projections, products with their softmax, and the last projection."""
+    products = length * source * (2 * width + heads)
+    projections = length * (width + bias) + 2 * source * (width + bias) + length * (width + bias)
+    return length * width + width * projections + products
+
+
+class Attending(nn.Module):
+    """Attention somewhere inside, after and before layers that know of no sequence."""
+
+    def __init__(self, layer: nn.Module, transposed: bool = False) -> None:
+        super().__init__()
+        self.first, self.layer, self.transposed = nn.Linear(8, 8), layer, transposed
+
+    def forward(self, x):
+        x = self.first(x)
+        x = x.transpose(0, 1) if self.transposed else x
+        inputs = [x] * (3 if isinstance(self.layer, nn.MultiheadAttention) else 1)
+        return self.layer(*inputs)[0]
+
+
+LAYERS = {
+    "attention": (nn.MultiheadAttention, (8, 2)),
+    "lstm": (nn.LSTM, (8, 4)),
+    "gru of two layers": (nn.GRU, (8, 4, 2)),
+}
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_one_sample_of_a_sequence_is_counted_wherever_its_batch_is(name):
+    kind, sizes = LAYERS[name]
+    batch_first = Attending(kind(*sizes, batch_first=True))
+    x = torch.zeros(3, 5, 8)  # three sequences of five
+    wanted = FlopsProfiler(batch_first, x[:1], batch_dim=0).expression
+    assert FlopsProfiler(batch_first, x).expression == wanted
+    for length_first in (Attending(kind(*sizes)), Attending(kind(*sizes, batch_first=True), True)):
+        assert FlopsProfiler(length_first, x.transpose(0, 1)).expression == wanted
+        assert FlopsProfiler(length_first, torch.zeros(5, 5, 8)).expression == wanted
+    for unbatched in (Attending(kind(*sizes)), batch_first):
+        assert FlopsProfiler(unbatched, x[0]).expression == wanted
+    if name == "attention":
+        assert wanted == 5 * 8 * 9 + by_hand(5, 5, 8, 2)
+
+
+def test_a_space_with_attention_of_elastic_width_needs_no_word_on_its_batch():
+    width = Categorical([4, 8], label="width")
+
+    class Net(ModelSpace):
+        def __init__(self) -> None:
             super().__init__()
-            self.attention = first
+            self.first = MutableLinear(8, width)
+            self.attention = MutableMultiheadAttention(width, 2)
 
         def forward(self, x):
-            return self.attention(x, x, x)[0]
+            x = self.first(x)
+            return self.attention(x, x, x, need_weights=False)[0]
 
-    with pytest.raises(UsageError, match="'attention', a MultiheadAttention, takes the sequence"):
-        FlopsProfiler(Net(), x)
-    assert FlopsProfiler(Net(), x, batch_dim=1).expression == wanted
+    profiler = FlopsProfiler(Net(), torch.zeros(5, 3, 8))
+    for number in (4, 8):
+        expected = 5 * number * 9 + by_hand(5, 5, number, 2)
+        assert profiler.profile({"width": number}) == expected

@@ -1,0 +1,165 @@
+"""``Deployment``: the runtime that a run searches for, and what its networks take there."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from ..errors import UsageError
+from ..profiler import LatencyTable, TimingTarget, calibrate_latency, measure_latency, time_in_turns
+from ..profiler.target import TORCH, Call
+from ..runtimes import Exportable, export, find_runtime
+from .folder import RunFolder
+
+__all__ = ["Deployed", "Deployment", "deployment_of"]
+
+_TABLE = "latency.yaml"
+"""The file of a run's folder with the table that was measured for it."""
+
+
+@dataclass(frozen=True)
+class Deployed:
+    """A network on the runtime that it was searched for.
+
+    Attributes
+    ----------
+    runtime, version, threads
+        Where it was timed.
+    promised
+        Microseconds by the table that the search went by; ``None`` if there is none.
+    measured
+        Microseconds of the network itself.
+    steady
+        Whether two halves of the readings agreed.
+    file, difference
+        What the runtime was given, and by how much its outputs differ from those in torch at most;
+        ``None`` for torch itself.
+    """
+
+    runtime: str
+    version: str
+    threads: int
+    promised: float | None
+    measured: float
+    steady: bool
+    file: str | None = None
+    difference: float | None = None
+
+    def __str__(self) -> str:
+        """In words, as reports say it."""
+        on = "one thread" if self.threads == 1 else f"{self.threads} threads"
+        promised = "" if self.promised is None else f"{self.promised / 1000:.3g} ms promised, "
+        noisy = "" if self.steady else " (on a machine too noisy to be sure)"
+        written = ""
+        if self.file is not None:
+            name = Path(self.file).name
+            written = f"; in {name}, which differs by {self.difference:.1e} from torch at most"
+        return (
+            f"on {self.runtime} {self.version}, {on}: {promised}{self.measured / 1000:.3g} ms "
+            f"measured{noisy}{written}"
+        )
+
+
+def deployment_of(runtime: str | None, threads: int | None) -> Deployment | None:
+    """Return the deployment on a runtime; ``None`` where none is named.
+
+    Raises
+    ------
+    UsageError
+        If there is no such runtime here, or threads are given without one.
+    """
+    if runtime is not None:
+        return Deployment(runtime, threads)
+    if threads is not None:
+        raise UsageError("--threads are those of a --runtime, which is not given")
+    return None
+
+
+class Deployment:
+    """The runtime that a run searches for.
+
+    Parameters
+    ----------
+    runtime, threads
+        As of :func:`~nas_space.profiler.measure_latency`.
+
+    Attributes
+    ----------
+    target
+        Where networks are timed.
+
+    Raises
+    ------
+    UsageError
+        If there is no such runtime here.
+    """
+
+    def __init__(self, runtime: str, threads: int | None = None) -> None:
+        self.target = TimingTarget(runtime, threads)
+
+    def table(
+        self, folder: RunFolder, space: Any, *, progress: bool, **inputs: Any
+    ) -> LatencyTable:
+        """Return the corrected table of a space: that in the folder, or else one measured now.
+
+        Parameters
+        ----------
+        folder
+            Of the run; :meth:`keep` writes the table there.
+        space, inputs
+            As of :func:`~nas_space.profiler.measure_latency`.
+        progress
+            Whether to show it.
+        """
+        if (folder.path / _TABLE).exists():
+            return LatencyTable.read(folder.path / _TABLE)
+        given = {"progress": progress, **inputs}
+        found = measure_latency(
+            space, runtime=self.target.runtime, threads=self.target.threads, **given
+        )
+        return calibrate_latency(space, found, **given)
+
+    @staticmethod
+    def keep(table: LatencyTable | None, folder: RunFolder) -> None:
+        """Write the table that was measured for a run into its folder, for when it goes on."""
+        if table is not None and not (folder.path / _TABLE).exists():
+            table.write(folder.path / _TABLE)
+
+    def time(self, network: nn.Module, inputs: Call) -> float:
+        """Return the microseconds of a network on the runtime; it stays as it is."""
+        [(milliseconds, _)] = self.target.time([(type(network).__name__, network.eval(), inputs)])
+        return 1000 * milliseconds
+
+    def deploy(
+        self, network: nn.Module, inputs: Call, promised: float | None, folder: Path
+    ) -> Deployed:
+        """Write a network for the runtime, and time what was written.
+
+        Parameters
+        ----------
+        network
+            On the CPU.
+        inputs
+            Real ones, of as many samples as the table was measured for.
+        promised
+            Microseconds by the table.
+        folder
+            Where the file goes.
+        """
+        target, network = self.target, network.eval()
+        given = (target.runtime, target.about["version"], target.threads, promised)
+        if target.runtime == TORCH:
+            [(milliseconds, steady)] = target.time(
+                [("the network", copy.deepcopy(network), inputs)]
+            )
+            return Deployed(*given, 1000 * milliseconds, steady)
+        made = export(network, target.runtime, inputs, folder, name="deployed", dynamic_batch=False)
+        program = find_runtime(target.runtime).load(made.file, threads=target.threads)
+        run = program.prepare(*Exportable(network, inputs).tensors)
+        turns = time_in_turns([run], pinned=target.threads == 1)
+        measured = 1000 * float(turns.milliseconds[0])
+        return Deployed(*given, measured, turns.agrees, str(made.file), made.difference)

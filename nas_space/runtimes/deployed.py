@@ -1,0 +1,43 @@
+"""A program of a runtime in the place of the network that it was made of."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils import _pytree as pytree
+
+from ..errors import UsageError
+from .base import Program
+from .exportable import Exportable
+
+__all__ = ["Deployed"]
+
+
+class Deployed(nn.Module):
+    """A program that is called as its network is and returns what that does, to be scored.
+
+    Parameters
+    ----------
+    program
+        Of a runtime.
+    source
+        What it was made of.
+    """
+
+    def __init__(self, program: Program, source: Exportable) -> None:
+        super().__init__()
+        self.program, self.source = program, source
+        with torch.no_grad():
+            self.leaves, self.spec = pytree.tree_flatten(
+                source.network(*source.args, **source.kwargs)
+            )
+        if sum(isinstance(leaf, Tensor) for leaf in self.leaves) != len(source.outputs):
+            kind = type(source.network).__name__
+            raise UsageError(f"{kind} returns what torch.utils._pytree cannot take apart")
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        found = iter(self.program(*self.source.tensors_of((args, kwargs))))
+        leaves = [next(found) if isinstance(leaf, Tensor) else leaf for leaf in self.leaves]
+        return pytree.tree_unflatten(leaves, self.spec)

@@ -10,10 +10,11 @@ import difflib
 import re
 import tokenize
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ..errors import UsageError
+from .experiments import experiment_lines
 from .names import Target, advice, find, homes, is_module, is_nni, offers
 from .star_imports import StarImports
 
@@ -132,9 +133,17 @@ def migrate(source: str, package: str = "") -> Migration:
             after = lines[end - 1].encode()[node.end_col_offset :].decode()
             lines[start:end] = [_laid_out(written, before, after)]
     done.text = "".join(lines)
+    written_out = experiment_lines(tree)
+    done.findings = [_with_lines(finding, written_out) for finding in done.findings]
     done.findings += _questionable(tree)
     done.findings = sorted(dict.fromkeys(done.findings), key=lambda finding: finding.line)
     return done
+
+
+def _with_lines(finding: Finding, lines: dict[str, str]) -> Finding:
+    """Return a finding about one of NNI's names with the lines to write, if there are such."""
+    name = finding.what.split()[0].rpartition(".")[2]
+    return replace(finding, instead=lines.get(name, finding.instead))
 
 
 def migrate_file(path: Path) -> Migration:

@@ -28,6 +28,7 @@ HOMES: dict[str, tuple[str, ...]] = {
     "nni.nas.hub.pytorch.utils.pretrained": ("nas_space.hub.pretrained",),
     "nni.nas.strategy": ("nas_space.strategy",),
     "nni.nas.profiler": ("nas_space.profiler", "nas_space.interop.nni_compat"),
+    "nni.nas.evaluator.pytorch": (),
 }
 """Where the names of a module, and of those below it, are looked for."""
 
@@ -47,12 +48,14 @@ RENAMED: dict[tuple[str, str], tuple[str, str]] = {
         for name in ("NASNet", "ENAS", "AmoebaNet", "PNAS", "DARTS")
     },
     ("nni.nas.hub.pytorch", "NDS"): ("nas_space.hub", "CellSpace"),
+    ("nni.nas.evaluator.pytorch", "DataLoader"): ("torch.utils.data", "DataLoader"),
 }
 """Names that are not the same, by the module of :data:`HOMES` and the name."""
 
 _SEARCH = (
-    "call nas_space.search(space, evaluate, strategy=..., trials=...): it takes the function that "
-    "NNI's FunctionalEvaluator takes, and returns the result"
+    "call nas_space.search(space, evaluate, strategy=..., trials=...): it takes the function of "
+    "NNI's FunctionalEvaluator, with the architecture as its second argument, and returns the "
+    "result"
 )
 _METRIC = "return the metric from the function given to nas_space.search"
 _RELAXED = (
@@ -61,11 +64,31 @@ _RELAXED = (
 )
 _FORMATS = "leave it out: a space runs as it is, and has no other formats"
 
+_BENCHMARK = (
+    "keep NNI's query beside nas_space, or search the table itself: records = [...] of its rows, "
+    "nas_space.search(space, nas_space.study.TableEvaluator(space, records, {own})) with space = "
+    "nas_space.hub.{space}()"
+)
+_NB101 = "key=space.hash_of"
+_NB201 = "key=space.string_of"
+
 ADVICE: dict[str, str] = {
     "nni.nas.experiment": _SEARCH,
     "nni.nas.evaluator": _SEARCH
     + "; for training with Lightning Fabric, give it a nas_space.training.Task",
     "nni.nas.evaluator.FunctionalEvaluator": _SEARCH,
+    "nni.nas.evaluator.pytorch.Trainer": "how long to train is said to the search: "
+    "nas_space.search(space, task, epochs=...)",
+    "nni.nas.evaluator.pytorch.LightningModule": "derive it from torch.nn.Module, or from "
+    "lightning.LightningModule, with the network as an attribute model; see Task.from_lightning",
+    "nni.nas.evaluator.pytorch.ClassificationModule": "derive it from torch.nn.Module with the "
+    "network as an attribute model, and its own criterion; or write nas_space.training.Task("
+    "train=..., step=..., predict=..., metrics=...), whose step(network, batch) is training_step",
+    "nni.nas.evaluator.pytorch.RegressionModule": "derive it from torch.nn.Module with the network "
+    "as an attribute model, and its own criterion; or write nas_space.training.Task(train=..., "
+    "step=..., predict=..., metrics=...), whose step(network, batch) is training_step",
+    "nni.nas.strategy.middleware": "there is none between a strategy and a search: see the "
+    "arguments of nas_space.search",
     "nni.nas.execution": "leave it out: nas_space.search(..., workers=...) says how trials run",
     "nni.report_final_result": _METRIC,
     "nni.report_intermediate_result": "call nas_space.study.report(value, step)",
@@ -86,7 +109,10 @@ ADVICE: dict[str, str] = {
     "nni.nas.serializer": "leave it out: a space knows the arguments that it was made with",
     "nni.nas.fixed_arch": "call space.freeze(arch), or build with ModelSpace.frozen_factory(arch)",
     "nni.nas.utils": "leave it out: nas_space needs no registration of classes",
-    "nni.nas.benchmark": "it has no counterpart; keep NNI's, beside nas_space",
+    "nni.nas.benchmark.nasbench101": _BENCHMARK.format(space="NasBench101", own=_NB101),
+    "nni.nas.benchmark.nasbench201": _BENCHMARK.format(space="NasBench201", own=_NB201),
+    "nni.nas.benchmark": "keep NNI's query beside nas_space; of other tables search by "
+    "nas_space.search(space, nas_space.study.TableEvaluator(space, records))",
     "nni.nas.hub.pytorch": "migrate the file that it is defined in as well, and import that",
     "nni.mutable": "see the table 'What is gone' in docs/migrating-from-nni.md",
     "nni.common": "it is internal to NNI; copy what you need of it",

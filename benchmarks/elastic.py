@@ -92,8 +92,9 @@ def pruning(net: nn.Module, inputs: Any) -> str:
     except ImportError:
         return "not installed"
     cut = copy.deepcopy(net)
-    if hasattr(cut, "config"):
-        cut.config.use_cache = False  # it follows what is returned, and a cache is no tensor
+    config: Any = getattr(cut, "config", None)
+    if config is not None:
+        config.use_cache = False  # it follows what is returned, and a cache is no tensor
     args, kwargs = arguments_of(inputs)
     example = kwargs or (args if len(args) > 1 else args[0])
     try:

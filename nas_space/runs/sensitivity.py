@@ -72,8 +72,8 @@ def _lost(label: str, values: list[Any], losses: Mapping[str, float]) -> npt.NDA
         if loss is not None:
             known[value] = max(0.0, loss)
     tried = sorted(known)
-    roots = np.interp(values, tried, [known[value] ** 0.5 for value in tried])
-    return roots**2
+    roots: npt.NDArray[np.float64] = np.interp(values, tried, [known[v] ** 0.5 for v in tried])
+    return roots * roots
 
 
 def loses_least(within: Any, losses: Mapping[str, float], number: int) -> list[Sample]:

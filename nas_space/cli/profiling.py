@@ -96,11 +96,9 @@ def _misread(space: Any, shape: tuple[int, ...]) -> list[str]:
 
 def _check_picture(file: Path) -> None:
     """Refuse what no picture can be drawn into, before all the work for it is done."""
-    from matplotlib.backend_bases import FigureCanvasBase
+    from ..report.figures import check_format
 
-    known = FigureCanvasBase.get_supported_filetypes()
-    if file.suffix.lower().removeprefix(".") not in known:
-        raise UsageError(f"--plot needs a file that ends in one of {sorted(known)}, not {file}")
+    check_format(file)
     if not file.parent.is_dir():
         raise UsageError(f"there is no folder {file.parent} to draw {file.name} into")
 

@@ -109,7 +109,7 @@ class Compressed:
         is none; see :func:`~nas_space.runs.exporting.export_checked`.
     deployed
         The network on the runtime of the run, if there is one: the fields of
-        :class:`~nas_space.runs.deployment.Deployed`.
+        :class:`~nas_space.runs.deployment.Promise`.
     quantised
         What 8 bits change, before and after: ``size`` in bytes, ``milliseconds``, ``score`` by the
         main metric, beside the ``method`` and whether the processor has instructions for

@@ -50,7 +50,7 @@ def write_configuration(network: nn.Module) -> dict[str, Any]:
     )
 
 
-# -- inverted residuals: ProxylessNAS and MobileNetV3 -----------------------------------------------
+# -- inverted residuals: ProxylessNAS and MobileNetV3 ----------------------------------------------
 
 _ACTS: dict[type[nn.Module], str] = {
     nn.ReLU6: "relu6",
@@ -115,7 +115,7 @@ def _write_mobilenet(network: Any) -> dict[str, Any]:
     }
 
 
-# -- bottlenecks: ResNet-50 D -----------------------------------------------------------------------
+# -- bottlenecks: ResNet-50 D ----------------------------------------------------------------------
 
 
 def _write_resnet(network: Any) -> dict[str, Any]:
@@ -151,7 +151,7 @@ def _bottleneck(block: Any) -> dict[str, Any]:
     }
 
 
-# -- what all have --------------------------------------------------------------------------------
+# -- what all have -------------------------------------------------------------------------------
 
 
 def _layer(conv: Any, *others: nn.Module) -> dict[str, Any]:

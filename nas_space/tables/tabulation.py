@@ -98,14 +98,49 @@ def tabulate(expression: Any, *, unit: float | None = None) -> Table:
 
 
 def _tabulate(root: Node, unit: float | None = None) -> Table:
-    return table_of_terms(root, split(root, Factor.constant(1)), unit)
+    splitting = _Splitting(root)
+    table = table_of_terms(root, _terms_of(splitting, Factor.constant(1)), unit)
+    if unit is None and any(map(_is_of_floats, splitting.nodes)) and _depends_on_order(table):
+        raise DecompositionError(
+            f"{brief(root)} is a sum of floats that may reach 2**53, from where on they do not "
+            "tell whole numbers apart, so that it depends on the order of its terms; compute it "
+            "with integers, or give unit=... to count in",
+            term=root,
+        )
+    return table
+
+
+def _is_of_floats(node: Node) -> bool:
+    """Whether a node gives floats, or computes with a plain one."""
+    if isinstance(node, Leaf):
+        values = getattr(node, "values", None)
+        return values is None or any(isinstance(value, float) for value in values)
+    assert node.operator is not None
+    floats = node.operator.name in {"float", "truediv"}
+    return floats or any(isinstance(argument, float) for argument in node.arguments)
+
+
+def _depends_on_order(table: Table) -> bool:
+    """Whether whole numbers are added as floats beyond where these tell whole numbers apart."""
+    parts = [np.asarray(table.constant), *(term.values for term in table.terms)]
+    added = [values for values in parts if values.any()]
+    return (
+        len(added) > 1
+        and all((np.rint(values) == values).all() for values in added)
+        and sum(float(np.abs(values).max()) for values in added) >= 2.0**53
+    )
 
 
 def split(root: Node, coefficient: Factor) -> list[Factor]:
     """Return the terms of an expression times a coefficient, over different groups of labels."""
+    return _terms_of(_Splitting(root), coefficient)
+
+
+def _terms_of(splitting: _Splitting, coefficient: Factor) -> list[Factor]:
     try:
-        return _Splitting(root).run(coefficient)
+        return splitting.run(coefficient)
     except OverflowError as error:
+        root = splitting.root
         raise DecompositionError(f"{brief(root)} has no tables: {error}", term=root) from None
 
 

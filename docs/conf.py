@@ -1,6 +1,13 @@
 """How Sphinx builds the manual: pages in Markdown, and the reference from the docstrings."""
 
+import importlib.util
+import json
+import os
+import sys
+from contextlib import chdir, redirect_stdout
 from importlib.metadata import version as installed
+from pathlib import Path
+from typing import Any
 
 project = "nas_space"
 author = "The nas_space authors"
@@ -31,3 +38,38 @@ napoleon_use_rtype = False
 napoleon_use_ivar = True
 # A few exceptions can be imported from where NNI has them, too; a link may lead to either place.
 suppress_warnings = ["ref.python"]
+
+
+# ------------------------------------------------------------------- what the tutorials print
+
+HERE = Path(__file__).parent
+OUTPUT = HERE / "examples" / "output"
+
+
+def run_examples(_: Any) -> None:
+    """Run the scripts of the tutorials, at a small size: their pages show what they print.
+
+    What the script of the gallery draws is on its page. A script that ran since it was changed is
+    not run again: remove ``docs/examples/output`` to run them all.
+    """
+    OUTPUT.mkdir(exist_ok=True)
+    sizes = json.loads((HERE / "examples" / "sizes.json").read_text(encoding="utf-8"))
+    for name, size in sizes.items():
+        script, printed = HERE / "examples" / f"{name}.py", OUTPUT / f"{name}.txt"
+        if printed.exists() and printed.stat().st_mtime > script.stat().st_mtime:
+            continue
+        spec = importlib.util.spec_from_file_location(name, script)
+        assert spec is not None
+        assert spec.loader is not None
+        module = sys.modules[name] = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        beside = printed.with_suffix(".part")
+        with chdir(OUTPUT), beside.open("w", encoding="utf-8") as file, redirect_stdout(file):
+            module.main(**size)
+        beside.replace(printed)
+
+
+def setup(app: Any) -> None:
+    """Have the scripts run before pages are read."""
+    os.environ.setdefault("COLUMNS", "100")
+    app.connect("builder-inited", run_examples)

@@ -1,4 +1,4 @@
-"""Packages whose names are imported when they are first used."""
+"""What is imported when it is first used: names of our packages, and packages of extras."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from importlib import import_module
 from types import ModuleType
 from typing import Any
 
-__all__ = ["lazily"]
+from .errors import UsageError
+
+__all__ = ["installed", "lazily"]
 
 
 class LazyPackage(ModuleType):
@@ -69,3 +71,34 @@ def lazily(package: str) -> tuple[Callable[[str], Any], Callable[[], list[str]]]
         return sorted({*module.__dict__, *homes})
 
     return get, names
+
+
+def installed(module: str, extra: str) -> Any:
+    """Return a module that an extra of this library brings.
+
+    Parameters
+    ----------
+    module
+        Its name, such as ``'sklearn.datasets'``.
+    extra
+        The name in ``pip install 'nas-space[...]'``.
+
+    Raises
+    ------
+    UsageError
+        If its package is not installed; the message says which extra has it.
+
+    Examples
+    --------
+    >>> installed("no_such_package.part", "plots")
+    Traceback (most recent call last):
+    ...
+    nas_space.errors.UsageError: no_such_package is not installed here: pip install ...
+    """
+    try:
+        return import_module(module)
+    except ModuleNotFoundError as error:
+        missing = (error.name or module).partition(".")[0]
+        raise UsageError(
+            f"{missing} is not installed here: pip install 'nas-space[{extra}]'"
+        ) from error

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import importlib.util
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -69,3 +70,87 @@ def test_imports_within_the_package_are_relative() -> None:
 
 def test_the_check_sees_what_is_loaded() -> None:
     assert {"numpy", "scipy"} <= loaded_by("import scipy")
+
+
+BLOCKED = """
+import sys
+for name in ("sklearn", "matplotlib"):
+    sys.modules[name] = None  # as if it were not installed: importing it fails
+"""
+
+
+def printed_without_extras(script: str, cwd: Path) -> str:
+    """What a script prints where neither scikit-learn nor matplotlib is installed."""
+    command = [sys.executable, "-c", BLOCKED + script]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=cwd)
+    assert done.returncode == 0, done.stderr
+    return done.stdout + done.stderr
+
+
+def test_searches_need_neither_pictures_nor_scikit_learn(tmp_path: Path) -> None:
+    """From the shell and from a script, to files, a report and an explanation."""
+    told = printed_without_extras(
+        """
+import numpy as np
+import torch
+from torch.utils.data import TensorDataset
+import nas_space as ns
+from nas_space.cli import main
+from nas_space.report import explain
+from nas_space.training import Task
+from tests.test_main_job import Small
+
+def run(*arguments):
+    try:
+        main(list(arguments))
+    except SystemExit as ended:
+        assert not ended.code, ended.code
+
+rng = np.random.default_rng(0)
+np.savez("images.npz", x=rng.random((60, 3, 8, 8), dtype=np.float32), y=np.arange(60) % 3)
+few = ["--first-steps", "1", "--steps", "2", "--trials", "2", "--finalists", "1", "--rivals", "1"]
+few += ["--fine-tuning", "1", "--quiet"]
+run("search", "--space", "tests.test_main_job:Small", "--data", "images.npz", "--out", "run", *few)
+run("show", "run")
+run("report", "run")
+
+space = Small(3)
+data = TensorDataset(torch.rand(8, 3, 8, 8), torch.arange(8) % 3)
+evaluate = ns.study.from_scratch(Task.classification(data, data), epochs=1)
+result = ns.search(space, evaluate, strategy="random", trials=2, progress=False)
+explain(space, result.best(), (3, 8, 8))._repr_html_()
+print(sorted(name for name in sys.modules if name.startswith(("sklearn.", "matplotlib."))))
+""",
+        tmp_path,
+    )
+    assert "no pictures: matplotlib is not installed here: pip install 'nas-space[plots]'" in told
+    assert "\n[]\n" in told
+    assert {"report.html", "decisions.json", "network.pt2"} <= {
+        file.name for file in (tmp_path / "run").iterdir()
+    }
+
+
+def test_what_needs_an_extra_says_which(tmp_path: Path) -> None:
+    told = printed_without_extras(
+        """
+from nas_space.cli import main
+from nas_space.hub import NasBench201
+from nas_space.report import space_picture
+from nas_space.strategy import Predictor
+from nas_space.training import load_data
+
+for call in (
+    lambda: load_data("digits"),
+    lambda: Predictor().check(NasBench201(num_labels=10)),
+    lambda: space_picture(NasBench201(num_labels=10), (3, 32, 32), "a.png"),
+    lambda: main(["profile", "--plot", "a.png", "--traceback"]),
+):
+    try:
+        call()
+    except Exception as error:
+        print(error)
+""",
+        tmp_path,
+    )
+    extras = re.findall(r"pip install 'nas-space\[(.*)\]'", told)
+    assert extras == ["demo", "sklearn", "plots", "plots"]

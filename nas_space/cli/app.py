@@ -24,7 +24,7 @@ from .options import (
 )
 from .profiling import latency, profile
 from .runs import report, runs, show
-from .values import architecture, arguments_of, budgets_of, build, shape_of, shown
+from .values import architecture, arguments_of, budgets_of, build, shape_of
 
 __all__ = ["app"]
 
@@ -151,6 +151,7 @@ def spaces() -> None:
     from rich.table import Table
 
     from ..hub.registry import SPACES
+    from ..report.numbers import counted
     from .display import print_whole
 
     table = Table(box=None, padding=(0, 1, 0, 0))
@@ -161,7 +162,7 @@ def spaces() -> None:
     table.add_column("published")
     for name, entry in SPACES.items():
         table.add_row(
-            name, entry.address.rpartition(":")[2], str(entry.labels), shown(entry.architectures),
+            name, entry.address.rpartition(":")[2], str(entry.labels), counted(entry.architectures),
             ", ".join(entry.networks),
         )  # fmt: skip
     print_whole(table)

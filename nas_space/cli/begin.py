@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -49,7 +50,7 @@ ExecutorOption = Annotated[
 TrialsOption = Annotated[
     int | None,
     typer.Option(
-        min=1, help="Architectures to try.", show_default="100 with shared weights, otherwise 30"
+        min=1, help="Architectures to try.", show_default="80 with shared weights, otherwise 30"
     ),
 ]
 TimeoutOption = Annotated[
@@ -123,41 +124,50 @@ def search(
     first_steps: Annotated[
         int | None,
         typer.Option(
-            min=1, help="Of training one path.", show_default="150", rich_help_panel=_SHARED
+            min=1, help="Of training one path.", show_default="60", rich_help_panel=_SHARED
         ),
     ] = None,
     steps: Annotated[
         int | None,
         typer.Option(
             min=1, help="Of training the weights.", rich_help_panel=_SHARED,
-            show_default="1200, or 600 where that is the search",
+            show_default="400, or 600 where that is the search",
         ),
     ] = None,
     finalists: Annotated[
         int | None,
         typer.Option(
-            min=1, help="Of those found, how many are fine-tuned.", show_default="5",
+            min=1, help="Of those found, how many are fine-tuned.", show_default="3",
             rich_help_panel=_SHARED,
         ),
     ] = None,
     fine_tuning: Annotated[
         int | None,
         typer.Option(
-            min=1, help="Steps for each finalist.", show_default="120", rich_help_panel=_SHARED
+            min=1, help="Steps for each finalist.", show_default="50 with spos, else 150",
+            rich_help_panel=_SHARED,
         ),
     ] = None,
     rivals: Annotated[
         int | None,
         typer.Option(
-            min=0, help="Random architectures to compare with.", show_default="5",
+            min=0, help="Random architectures to compare with.", show_default="3",
             rich_help_panel=_SHARED,
         ),
     ] = None,
     epochs: Annotated[
         int | None,
         typer.Option(
-            min=1, help="Of training each candidate.", show_default="5", rich_help_panel=_SINGLY
+            min=1, help="Passes over the data: of training each candidate, or the shared weights.",
+            show_default="5, or as --steps says",
         ),
+    ] = None,
+    batch_size: Annotated[
+        int | None,
+        typer.Option(min=1, help="Examples in a batch.", show_default="128 with spos, else 64"),
+    ] = None,
+    learning_rate: Annotated[
+        float | None, typer.Option(help="The largest, at the beginning.", show_default="0.1")
     ] = None,
     final_epochs: Annotated[
         int | None,
@@ -227,6 +237,8 @@ def search(
         "fine_tuning": fine_tuning,
         "rivals": rivals,
         "epochs": epochs,
+        "batch_size": batch_size,
+        "learning_rate": learning_rate,
         "final_epochs": final_epochs,
         "minimize": None if minimize is None else tuple(minimize),
         "options": arguments_of(option, "--option") or None,
@@ -234,6 +246,10 @@ def search(
         "storage": storage,
         "name": name,
     }
+    if steps is not None and epochs is not None:
+        raise UsageError("--steps and --epochs both say how long weights are trained; give one")
+    if learning_rate is not None and not 0 < learning_rate < math.inf:
+        raise UsageError(f"--learning-rate must be positive, but is {learning_rate}")
     given, plan = ({k: v for k, v in d.items() if v is not None} for d in (given, plan))
     limits = {
         "workers": workers, "executor": executor, "timeout": timeout, "failures": failures,
@@ -294,6 +310,7 @@ def _go(
     from ..runs import Limits, StagedRun, plan_of
     from ..runs.folder import settings_of
     from ..runs.kinds import kind_of
+    from ..runs.plan import Plan
     from .display import show_findings, show_progress
 
     there = (settings_of(out) or {}) if resume else {}
@@ -308,7 +325,9 @@ def _go(
         raise UsageError(
             f"{names.replace('--options', '--option')}: the strategy {strategy!r} has no use for it"
         )
-    plan = {key: there[key] for key in kind.defaults if key in there} | plan
+    older = vars(Plan())  # what runs of earlier versions do not say
+    before = {key: there.get(key, older[key]) for key in kind.defaults if there}
+    plan = before | plan
     plan["minimize"] = tuple(plan.get("minimize", ()))
     given["costs"] = tuple(given.get("costs", ()))
     given["progress"] = not quiet
@@ -316,7 +335,7 @@ def _go(
         run = StagedRun(out, plan=plan_of(**plan), limits=Limits(**limits), resume=resume, **given)
         with show_progress(run.stages, quiet=quiet) as on_progress:
             findings = run.run(on_progress, partial(_draw, run))
-        show_findings(run, findings, _pictures(run, findings))
+        show_findings(run, findings, [file for file in _pictures(run, findings) if file.exists()])
     except KeyboardInterrupt:
         typer.echo(f"interrupted; nas-space search --resume --out {out} goes on", err=True)
         raise typer.Exit(130) from None
@@ -332,6 +351,7 @@ def _draw(run: Any, findings: Any) -> None:
     """Draw what was found."""
     from ..report import architecture_picture
     from ..report.decisions import decisions_of
+    from ..report.figures import missing
     from ..runs.files import write_json
     from ..runs.folder import DECISIONS
 
@@ -343,6 +363,10 @@ def _draw(run: Any, findings: Any) -> None:
     *search, picture = _pictures(run, findings)
     rows = decisions_of(work.space, winner.arch, work.splits.input_shape)
     write_json(work.folder.path / DECISIONS, [asdict(row) for row in rows])
+    why = missing()
+    if why is not None:
+        typer.echo(f"no pictures: {why}", err=True)
+        return
     architecture_picture(work.space, winner.arch, work.splits.input_shape, picture, title)
     for file in search:
         _draw_search(work, findings, file)

@@ -9,6 +9,7 @@ from statistics import median
 from time import monotonic
 from typing import Any
 
+import typer
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -37,6 +38,9 @@ __all__ = [
     "value_of",
 ]
 
+_WATCHED = 1.0
+"""Seconds of steps that say how long the others take."""
+
 
 def plain_console(
     *, stderr: bool = False, quiet: bool = False, width: int | None = None
@@ -59,7 +63,11 @@ def print_whole(table: Table) -> None:
     needed = console.measure(table, options=free)
     least, most = needed.minimum, needed.maximum
     width = max(least, min(most, console.width)) if console.is_terminal else most
-    plain_console(width=width).print(table, soft_wrap=False)
+    wide = plain_console(width=width)
+    with wide.capture() as drawn:
+        wide.print(table, soft_wrap=False)
+    for line in drawn.get().splitlines():
+        typer.echo(line.rstrip())
 
 
 @contextmanager
@@ -68,7 +76,8 @@ def show_progress(
 ) -> Iterator[Callable[[str, int, int, str], None]]:
     """Return a bar for each stage and one for all, with the time that they will still take.
 
-    Where there is no terminal, a line for every tenth of a stage instead.
+    Where there is no terminal, a line for every tenth of a stage instead. The first line says how
+    long it will take in all.
 
     Parameters
     ----------
@@ -79,7 +88,7 @@ def show_progress(
     """
     console = plain_console(stderr=True, quiet=quiet)
     if not console.is_terminal:
-        yield _lines(console)
+        yield _lines(console, _Forecast(stages))
         return
     lengths = {stage.name: stage.length for stage in stages}
     work = {stage.name: stage.length * stage.work for stage in stages}
@@ -99,6 +108,7 @@ def show_progress(
         }
         whole = progress.add_task("in all", total=sum(work.values()), word="")
         begun: set[str] = set()
+        forecast = _Forecast(stages)
 
         def move(bar: TaskID, done: float, *, jump: bool, word: str = "") -> None:
             # What an interrupted run had done says nothing about the speed of this one.
@@ -112,11 +122,54 @@ def show_progress(
             begun.add(stage)
             move(bars[stage], done, jump=jump, word=word)
             move(whole, before + done * work[stage] / lengths[stage], jump=jump)
+            if said := forecast(stage, done):
+                progress.console.print(said)
 
         yield show
 
 
-def _lines(console: Console) -> Callable[[str, int, int, str], None]:
+class _Forecast:
+    """Says once how long a run takes on this machine, by its first steps."""
+
+    def __init__(self, stages: Sequence[Stage]) -> None:
+        self.stages = stages
+        self.said = False
+        self._first: tuple[float, float] | None = None
+
+    def __call__(self, stage: str, done: int) -> str | None:
+        """Return the line, as soon as there is something to go by."""
+        if self.said:
+            return None
+        names = [one.name for one in self.stages]
+        place, now = names.index(stage), monotonic()
+        at = sum(one.length * one.work for one in self.stages[:place])
+        at += done * self.stages[place].work
+        if self._first is None:  # what was done before may be of another day
+            self._first = now, at
+        since, before = self._first
+        ended = done == self.stages[place].length
+        if at == before or (now - since < _WATCHED and not ended):
+            return None
+        self.said = True
+        whole = sum(one.length * one.work for one in self.stages)
+        left = (now - since) / (at - before) * (whole - at)
+        return f"this takes {_in_words(left)} more here, as its first steps go"
+
+
+def _in_words(seconds: float) -> str:
+    """Return a time as people say it.
+
+    >>> _in_words(48.0), _in_words(100.0), _in_words(9000.0)
+    ('about 50 seconds', 'about 1.7 minutes', 'about 2.5 hours')
+    """
+    if seconds < 60:
+        return f"about {max(10.0, round(seconds, -1)):.0f} seconds"
+    if seconds < 3600:
+        return f"about {seconds / 60:.2g} minutes"
+    return f"about {seconds / 3600:.2g} hours"
+
+
+def _lines(console: Console, forecast: _Forecast) -> Callable[[str, int, int, str], None]:
     began = monotonic()
     said: dict[str, int] = {}
     first: dict[str, tuple[float, int]] = {}
@@ -125,7 +178,9 @@ def _lines(console: Console) -> Callable[[str, int, int, str], None]:
         now = monotonic()
         since, before = first.setdefault(stage, (now, done))
         tenth = 10 * done // total
-        if said.get(stage) != tenth:
+        if told := forecast(stage, done):
+            console.print(told)
+        if (forecast.said or done == total) and said.get(stage) != tenth:
             said[stage] = tenth
             left = ""
             if before < done < total:

@@ -15,6 +15,7 @@ from .options import (
     MacsOption,
     MaxOption,
     ParamsOption,
+    SeedOption,
     ShapeOption,
     SpaceOption,
     TableOption,
@@ -96,11 +97,9 @@ def _misread(space: Any, shape: tuple[int, ...]) -> list[str]:
 
 def _check_picture(file: Path) -> None:
     """Refuse what no picture can be drawn into, before all the work for it is done."""
-    from matplotlib.backend_bases import FigureCanvasBase
+    from ..report.figures import check_format
 
-    known = FigureCanvasBase.get_supported_filetypes()
-    if file.suffix.lower().removeprefix(".") not in known:
-        raise UsageError(f"--plot needs a file that ends in one of {sorted(known)}, not {file}")
+    check_format(file)
     if not file.parent.is_dir():
         raise UsageError(f"there is no folder {file.parent} to draw {file.name} into")
 
@@ -236,16 +235,46 @@ def measure(
 def export(
     folder: Annotated[Path, typer.Argument(help="Where the files go.")],
     space: SpaceOption = "proxylessnas",
+    runtime: Annotated[str, typer.Option(help="Whose files they are.")] = "onnxruntime",
     input_shape: ShapeOption = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Images at a time.")] = 1,
     arg: ArgumentOption = None,
 ) -> None:
-    """Write each different block as ONNX, to be timed elsewhere, and a list to fill in."""
+    """Write each different block as a file, to be timed elsewhere, and a list to fill in."""
     from ..profiler import export_blocks
 
     built = build(space, arguments_of(arg))
     shape = shape_of(input_shape) if input_shape else built.example_shape or (3, 224, 224)
-    typer.echo(export_blocks(built, shape, folder, batch_size=batch_size))
+    typer.echo(export_blocks(built, shape, folder, runtime=runtime, batch_size=batch_size))
+
+
+@latency.command("device-kit")
+def kit(
+    folder: Annotated[Path, typer.Argument(help="Where the files go.")],
+    space: SpaceOption = "proxylessnas",
+    runtime: Annotated[str, typer.Option(help="onnxruntime, openvino or litert.")] = "onnxruntime",
+    networks: Annotated[
+        int, typer.Option(min=0, help="Random architectures to time whole, for calibration.")
+    ] = 0,
+    input_shape: ShapeOption = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Images at a time.")] = 1,
+    seed: SeedOption = 0,
+    arg: ArgumentOption = None,
+) -> None:
+    """Write a folder that measures the blocks on a device which has Python and the runtime only.
+
+    There, python measure.py writes the table latency.yaml, and fills in blocks.csv.
+    """
+    from ..profiler import device_kit
+
+    built = build(space, arguments_of(arg))
+    shape = shape_of(input_shape) if input_shape else built.example_shape or (3, 224, 224)
+    typer.echo(
+        device_kit(
+            built, shape, folder,
+            runtime=runtime, networks=networks, seed=seed, batch_size=batch_size,
+        )
+    )  # fmt: skip
 
 
 @latency.command()

@@ -127,11 +127,13 @@ def build(space: str, arguments: dict[str, Any]) -> Any:
 
 
 def shown(number: float) -> str:
-    """Return a large number with a unit.
+    """Return a number as people write it, a large one with a unit.
 
-    >>> shown(320_427_584), shown(54_375_883_032_510_144)
-    ('320.4M', '5.4e+16')
+    >>> shown(320_427_584), shown(9555), shown(54_375_883_032_510_144)
+    ('320.4M', '9,555', '5.4e+16')
     """
+    if 1000 <= number < 100_000:
+        return f"{number:,.0f}"
     for unit, size in (("G", 1e9), ("M", 1e6), ("K", 1e3)):
         if size <= number < 1000 * size:
             return f"{number / size:.4g}{unit}"

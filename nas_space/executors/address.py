@@ -6,7 +6,7 @@ from concurrent.futures import Executor
 from pathlib import Path
 
 from ..errors import UsageError
-from .base import installed
+from ..lazy import installed
 from .ray_tasks import Ray
 from .slurm_jobs import Slurm
 

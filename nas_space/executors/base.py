@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 from concurrent.futures import Executor
-from importlib import import_module
-from typing import Any
 
-from ..errors import UsageError
-
-__all__ = ["WorkerDiedError", "capacity_of", "installed"]
+__all__ = ["WorkerDiedError", "capacity_of"]
 
 
 class WorkerDiedError(Exception):
@@ -29,13 +25,3 @@ def capacity_of(executor: Executor) -> int | None:
     if workers is None and client is not None:
         workers = sum(client.nthreads().values()) or None
     return workers
-
-
-def installed(module: str, extra: str) -> Any:
-    """Return a module of another package, or say how to install it."""
-    try:
-        return import_module(module)
-    except ImportError as error:
-        raise UsageError(
-            f"{module} is not installed here: pip install 'nas-space[{extra}]'"
-        ) from error

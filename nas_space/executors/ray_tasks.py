@@ -6,7 +6,8 @@ from collections.abc import Callable
 from concurrent.futures import Executor, Future
 from typing import Any
 
-from .base import WorkerDiedError, installed
+from ..lazy import installed
+from .base import WorkerDiedError
 
 __all__ = ["Ray"]
 

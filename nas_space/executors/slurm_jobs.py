@@ -9,7 +9,8 @@ from concurrent.futures import Executor, Future
 from pathlib import Path
 from typing import Any
 
-from .base import WorkerDiedError, installed
+from ..lazy import installed
+from .base import WorkerDiedError
 
 __all__ = ["Slurm"]
 

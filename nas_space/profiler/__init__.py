@@ -24,11 +24,11 @@ if TYPE_CHECKING:
     from .correction import Correction
     from .cost import Cost, LayerCall, UnknownOperatorError
     from .costs import flops, macs, memory
+    from .device_kit import device_kit, export_blocks, read_device_kit
     from .formulas import FlopsResult, register_flops_formula
     from .latency import blocks, latency
     from .latency_table import LatencyTable
     from .measuring import measure_latency
-    from .onnx_blocks import export_blocks
     from .operator_calls import OperatorCall
     from .parameters import params
     from .profile import ModuleCost, Profile, profile
@@ -53,6 +53,7 @@ __all__ = [
     "UnknownOperatorError",
     "blocks",
     "calibrate_latency",
+    "device_kit",
     "export_blocks",
     "find_cost",
     "flops",
@@ -62,6 +63,7 @@ __all__ = [
     "memory",
     "params",
     "profile",
+    "read_device_kit",
     "register_cost",
     "register_flops_formula",
     "time_in_turns",

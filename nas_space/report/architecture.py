@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..files import replacing
 from . import html
 from .colours import CHOSEN, FAINT, FREE, INK, MUTED, SHARE
 from .decisions import Decision, decisions_of
-from .numbers import percent, readable
+from .figures import new_figure, save
+from .numbers import counted, percent
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -117,7 +117,7 @@ def space_picture(
         As of :func:`architecture_picture`.
     """
     rows = decisions_of(space, None, input_shape, inputs=inputs, cost=cost)
-    words = f"{_name_of(space)}: {readable(space.count())} architectures, "
+    words = f"{_name_of(space)}: {counted(space.count())} architectures, "
     words += f"{sum(bool(row.label) for row in rows)} labels"
     _draw(rows, title or words, path, cost, whole=True)
 
@@ -134,14 +134,10 @@ def _draw(
     *,
     whole: bool,
 ) -> None:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     lines = list(_lines(rows))
     columns = _Columns.of(rows, whole=whole)
     height = _ROW * (sum(lines_of for _, _, lines_of in lines) + 3.2)
-    figure = Figure(figsize=(columns.width + 0.3, height))
-    FigureCanvasAgg(figure)
+    figure = new_figure(columns.width + 0.3, height, constrained=False)
     axes = figure.add_axes((0.0, 0.0, 1.0, 1.0))
     axes.set_xlim(-0.15, columns.width + 0.15)
     axes.set_ylim(height / _ROW, 0)
@@ -167,8 +163,7 @@ def _draw(
                 axes.plot([-0.07, -0.07], [at + 0.05, at + high - 0.05], color=FAINT, lw=2)
             _line(axes, columns, row, at, most, whole=whole)
         at += high
-    with replacing(path) as file:
-        figure.savefig(file, dpi=130)
+    save(figure, path, dpi=130)
 
 
 def _lines(rows: Sequence[Decision]) -> list[tuple[Decision | None, str, float]]:

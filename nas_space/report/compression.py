@@ -11,6 +11,7 @@ from ..files import replacing
 from ..runs.deployment import Deployed
 from . import html
 from .colours import COLOURS
+from .figures import missing, new_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -47,7 +48,7 @@ def write_compression_report(
         "<h2>Before and after</h2>",
         _costs(original, rest),
         _times(rest),
-        html.figure(_front(original, rest, metric), f"{metric} against multiply-adds."),
+        _drawn(original, rest, metric),
         "<h2>What each stage gave</h2>",
         _stages(rest, metric),
         "<h2>Exported</h2>",
@@ -124,11 +125,18 @@ def _choices(run: CompressionRun, original: Compressed, rest: Sequence[Compresse
     )
 
 
+def _drawn(original: Compressed, rest: Sequence[Compressed], metric: str) -> str:
+    what = f"{metric} against multiply-adds."
+    why = missing()
+    if why is not None:
+        return f"<p>No picture of {escape(what)} {escape(why)}</p>"
+    return html.figure(_front(original, rest, metric), what)
+
+
 def _front(original: Compressed, rest: Sequence[Compressed], metric: str) -> Figure:
-    from matplotlib.figure import Figure
+    figure = new_figure(6.5, 3.8)
     from matplotlib.ticker import PercentFormatter
 
-    figure = Figure(figsize=(6.5, 3.8), layout="constrained")
     axes = figure.add_subplot()
     points: list[tuple[float, float, str]] = sorted(
         (one.costs["macs"] / original.costs["macs"], one.scores[metric], one.name)

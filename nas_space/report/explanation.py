@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
-from ..files import replacing
 from ..mutable import Mutable, Sample
 from ..mutable.node import Node, leaves
 from ..nn import LayerChoice, MutableModule, Repeat
@@ -22,6 +21,7 @@ from ..tables import Restricted
 if TYPE_CHECKING:
     from rich.table import Table
 
+from .figures import new_figure, save
 from .html import plain
 from .notebooks import html_of
 
@@ -171,14 +171,10 @@ class Explanation:
         depth
             How deep to look into modules.
         """
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-
         shown = [p for p in self.parts if p.path and p.path.count(".") < depth]
         inner = {p.path.rpartition(".")[0] for p in shown}
         shown = [p for p in shown if p.path not in inner and (p.macs or p.params)]
-        figure = Figure(figsize=(9, 1.5 + 0.24 * len(shown)), layout="constrained")
-        FigureCanvasAgg(figure)
+        figure = new_figure(9, 1.5 + 0.24 * len(shown))
         axes, second = figure.subplots(1, 2, sharey=True)
         kinds = list(dict.fromkeys(part.kind for part in shown))
         colours = [_PALETTE[kinds.index(part.kind) % len(_PALETTE)] for part in shown]
@@ -193,8 +189,7 @@ class Explanation:
         axes.set_yticks(range(len(shown)), [plain(_caption(part)) for part in shown])
         axes.invert_yaxis()
         figure.suptitle(plain(f"{self.space} {self.arch_id}"), x=0.01, ha="left")
-        with replacing(path) as file:
-            figure.savefig(file, dpi=120)
+        save(figure, path)
 
 
 def _caption(part: ExplainedModule) -> str:

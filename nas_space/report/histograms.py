@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from ..files import replacing
 from ..runs.costs import title_of
 from .colours import COLOURS, FAINT, INK
+from .figures import new_figure, save
 from .html import plain
 from .numbers import readable
 
@@ -41,12 +41,12 @@ def costs_picture(
     path
         The file; its ending says which format.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(8, 2.9 * len(values)), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(8, 2.9 * len(values))
     panels = figure.subplots(len(values), 1, squeeze=False)[:, 0]
+    looks = {
+        network: (COLOURS[place % len(COLOURS)], _MARKERS[place // len(COLOURS) % len(_MARKERS)])
+        for place, network in enumerate(named)
+    }
     for axes, (name, found) in zip(panels, values.items(), strict=True):
         scale, unit = (1e-3, "latency (ms)") if name == "latency" else (1.0, title_of(name))
         drawn = scale * np.asarray(found, dtype=float)
@@ -65,8 +65,7 @@ def costs_picture(
             )  # fmt: skip
         top = float(np.max(counts))
         for place, (network, cost) in enumerate(sorted(known.items(), key=lambda one: one[1])):
-            colour = COLOURS[place % len(COLOURS)]
-            marker = _MARKERS[place // len(COLOURS) % len(_MARKERS)]
+            colour, marker = looks[network]  # a network looks the same in all panels
             # Each stands a little higher than the one before: equal ones do not hide each other.
             axes.plot(
                 [cost], [top * (0.08 + 0.8 * place / max(1, len(known)))], marker, color=colour,
@@ -80,5 +79,4 @@ def costs_picture(
         axes.spines[["top", "right"]].set_visible(False)
         if known:
             axes.legend(fontsize=7, frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
-    with replacing(path) as file:
-        figure.savefig(file, dpi=120)
+    save(figure, path)

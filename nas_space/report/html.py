@@ -14,15 +14,22 @@ if TYPE_CHECKING:
 __all__ = ["figure", "image", "number", "page", "plain", "table"]
 
 _STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; color: #222; max-width: 1080px; margin: 2em auto;
-       padding: 0 1em; }
+:root { --ink: #222; --muted: #555; --line: #999; --back: #fff; --panel: #f4f4f4; }
+@media (prefers-color-scheme: dark) {
+  :root { --ink: #e6edf3; --muted: #9da7b1; --line: #555; --back: #0d1117; --panel: #161b22; }
+  img { background: #fff; }
+}
+body { font: 15px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--back);
+       max-width: 1080px; margin: 2em auto; padding: 0 1em; }
 h1 { font-size: 1.6em; } h2 { font-size: 1.2em; margin-top: 2em; }
-table { border-collapse: collapse; font-size: 13px; }
+table { border-collapse: collapse; font-size: 13px; width: max-content; }
+td { max-width: 28rem; }
 th, td { padding: .2em .8em .2em 0; text-align: left; vertical-align: top; }
-th { border-bottom: 1px solid #999; } td.n, th.n { text-align: right; }
-tr.best td { font-weight: bold; } tr.failed td { color: #999; }
-img { max-width: 100%; } figure { margin: 1em 0; } figcaption { color: #555; font-size: 13px; }
-pre { font-size: 12px; overflow-x: auto; background: #f4f4f4; padding: .6em; }
+th { border-bottom: 1px solid var(--line); } td.n, th.n { text-align: right; }
+tr.best td { font-weight: bold; } tr.failed td { color: var(--muted); }
+img { max-width: 100%; } figure { margin: 1em 0; }
+figcaption { color: var(--muted); font-size: 13px; }
+pre { font-size: 12px; overflow-x: auto; background: var(--panel); padding: .6em; }
 code { font-size: 12px; } .wide { overflow-x: auto; }
 """
 
@@ -31,6 +38,7 @@ def page(title: str, body: Iterable[str]) -> str:
     """Return the whole page."""
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f"<title>{escape(title)}</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n"
         + "\n".join(body)
         + "\n</body>\n</html>\n"
@@ -94,4 +102,4 @@ def plain(text: object) -> str:
 
 def number(value: float) -> str:
     """Return a number as people read it."""
-    return f"{value:,.0f}" if abs(value) >= 10_000 else f"{value:.4g}"
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-__all__ = ["percent", "readable", "settings_in_words"]
+__all__ = ["counted", "percent", "readable", "settings_in_words"]
 
 _UNITS = ((1e9, "G"), (1e6, "M"), (1e3, "k"))
 _RAISED = str.maketrans("0123456789-", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻")
@@ -22,12 +22,22 @@ def readable(value: float) -> str:
         return str(float(value))
     size = abs(value)
     if size >= 1e12:
-        digits, _, power = f"{value:.1e}".partition("e")
-        return f"{digits.removesuffix('.0')}·10{str(int(power)).translate(_RAISED)}"
+        return _scientific(value)
     for unit, name in _UNITS:
         if size >= unit * 0.9995:
             return f"{value / unit:.3g} {name}"
     return f"{value:.4g}"
+
+
+def counted(number: int) -> str:
+    """Return how many there are: exactly, or as a power of ten where nobody reads the digits.
+
+    Examples
+    --------
+    >>> counted(15_625), counted(54_375_883_032_510_144)
+    ('15,625', '5.4·10¹⁶')
+    """
+    return f"{number:,}" if number < 10_000_000 else _scientific(number)
 
 
 def percent(share: float) -> str:
@@ -43,18 +53,25 @@ def percent(share: float) -> str:
     return f"{share:.1%}" if 0 < share < 0.0995 else f"{share:.0%}"
 
 
+def _scientific(value: float) -> str:
+    digits, _, power = f"{value:.1e}".partition("e")
+    return f"{digits.removesuffix('.0')}·10{str(int(power)).translate(_RAISED)}"
+
+
 def settings_in_words(value: Any) -> str:
     """Return a setting of a run as a person would say it: no dict of Python's.
 
     Examples
     --------
     >>> settings_in_words({"width_mult": 0.25, "sizes": [8, 16]}), settings_in_words(1200)
-    ('width_mult 0.25, sizes 8 · 16', '1.2 k')
+    ('width_mult 0.25, sizes 8 · 16', '1,200')
     """
     if isinstance(value, dict):
         return ", ".join(f"{name} {settings_in_words(each)}" for name, each in value.items())
     if isinstance(value, (list, tuple)):
         return " · ".join(map(settings_in_words, value))
-    if isinstance(value, (int, float)) and not isinstance(value, bool):
+    if isinstance(value, int) and not isinstance(value, bool):
+        return counted(value)
+    if isinstance(value, float):
         return readable(value)
     return str(value)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
 
-from ..files import replacing
+from .figures import new_figure, save
 from .html import plain
 
 __all__ = ["SearchPoint", "search_picture"]
@@ -59,11 +59,7 @@ def search_picture(
     cost_name, score_name
         For the axes.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(11, 4.4), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(11, 4.4)
     left, right = figure.subplots(1, 2, sharey=True)
     left.scatter(
         [p.cost for p in trials], [p.score for p in trials], s=22, color=_TRIED, alpha=0.8,
@@ -94,5 +90,4 @@ def search_picture(
     for axes in (left, right):
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(alpha=0.25, linewidth=0.6)
-    with replacing(path) as file:
-        figure.savefig(file, dpi=120)
+    save(figure, path)

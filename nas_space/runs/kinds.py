@@ -95,15 +95,17 @@ _SHARED_WEIGHTS = Kind(
     _shared_weights,
     {
         "minimize": (),
-        "first_steps": 150,
-        "steps": 1200,
-        "trials": 100,
+        "first_steps": 60,
+        "steps": 400,
+        "trials": 80,
         "population": 30,
-        "finalists": 5,
-        "fine_tuning": 120,
-        "rivals": 5,
+        "finalists": 3,
+        "fine_tuning": 50,
+        "rivals": 3,
         "learning_rate": 0.1,
-        "calibration": 8,
+        "batch_size": 128,
+        "epochs": None,
+        "calibration": 2,
     },
     limits=frozenset({"workers", "executor"}),
     compared=True,
@@ -111,7 +113,15 @@ _SHARED_WEIGHTS = Kind(
 
 _ONE_SHOT = Kind(
     _one_shot,
-    {"options": {}, "minimize": (), "steps": 600, "fine_tuning": 150, "learning_rate": 0.1},
+    {
+        "options": {},
+        "minimize": (),
+        "steps": 600,
+        "fine_tuning": 150,
+        "learning_rate": 0.1,
+        "batch_size": 64,
+        "epochs": None,
+    },
 )
 
 _TRAINED = Kind(
@@ -123,6 +133,7 @@ _TRAINED = Kind(
         "epochs": 5,
         "final_epochs": 15,
         "learning_rate": 0.1,
+        "batch_size": 64,
         "pruner": "none",
         "storage": None,
         "name": "search",
@@ -170,7 +181,7 @@ def plan_of(strategy: str = "spos", **given: Any) -> Plan:
     Examples
     --------
     >>> plan_of("spos").trials, plan_of("tpe").trials
-    (100, 30)
+    (80, 30)
     """
     defaults = kind_of(strategy).defaults
     foreign = sorted(given.keys() - defaults.keys())

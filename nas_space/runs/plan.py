@@ -40,10 +40,13 @@ class Plan:
         Random architectures of the same budget that are treated like the finalists.
     learning_rate
         The largest learning rate.
+    batch_size
+        Examples in a batch.
     calibration
         Batches with which batch norms are recalibrated for each trial.
     epochs, final_epochs
-        Passes over the training data for each trial, and for the best.
+        Passes over the training data for each trial, and for the best. Where weights are shared,
+        ``epochs`` says instead of ``steps`` how long these are trained.
     pruner
         A name of :data:`nas_space.runs.PRUNERS`.
     storage, name
@@ -61,8 +64,9 @@ class Plan:
     fine_tuning: int = 120
     rivals: int = 5
     learning_rate: float = 0.1
+    batch_size: int = 64
     calibration: int = 8
-    epochs: int = 5
+    epochs: int | None = None
     final_epochs: int = 15
     pruner: str = "none"
     storage: str | None = None

@@ -108,6 +108,8 @@ def trained_search(
         The storage cannot be reached.
     """
     plan, objectives = run.plan, run.objectives
+    epochs = plan.epochs
+    assert epochs is not None  # the plan of a kind of run has what its stages heed
     strategy: Strategy = get_strategy(plan.strategy, **plan.options)
     if plan.pruner not in PRUNERS:
         near = suggest(plan.pruner, PRUNERS)
@@ -126,7 +128,7 @@ def trained_search(
     def do(on_progress: OnProgress) -> None:
         result = _over_trials(
             run,
-            from_scratch(task, plan.epochs, seed=run.seed),
+            from_scratch(task, epochs, seed=run.seed),
             strategy,
             on_progress,
             objectives=objectives,
@@ -142,7 +144,7 @@ def trained_search(
         facts = {"in_trial": {**best.values, **best.metrics}}
         run.candidates = {"found 1": Candidate(dict(best.arch), trained, facts=facts)}
 
-    return Stage("search", plan.trials, float(plan.epochs * task.steps(1)), do)
+    return Stage("search", plan.trials, float(epochs * task.steps(1)), do)
 
 
 def one_shot_search(run: Workspace) -> Stage:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -64,11 +64,18 @@ class StagedRun:
         self.kind = kind_of(self.plan.strategy)
         folder = RunFolder(out, resume=resume)
         self.workspace = Workspace(folder, self.plan, **arguments)
+        self._say_steps()
         self.stages = self.kind.stages(self.workspace, limits or Limits())
         heeded = {k: v for k, v in asdict(self.plan).items() if k in self.kind.defaults}
         self.settings = {**self.workspace.settings, "strategy": self.plan.strategy, **heeded}
         folder.claim(self.settings, describe(self.workspace.space), {"device", *self.kind.flexible})
         Deployment.keep(self.workspace.table, folder)
+
+    def _say_steps(self) -> None:
+        """Say in steps how long shared weights are trained, where the plan says epochs."""
+        if self.plan.epochs is not None and "steps" in self.kind.defaults:
+            steps = self.workspace.task(self.plan.learning_rate).steps(self.plan.epochs)
+            self.plan = self.workspace.plan = replace(self.plan, steps=steps, epochs=None)
 
     def run(
         self,

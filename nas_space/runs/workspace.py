@@ -217,7 +217,9 @@ class Workspace:
         optimizer = partial(
             torch.optim.SGD, lr=learning_rate, momentum=0.9, nesterov=True, weight_decay=4e-5
         )
-        return Task.classification(self.splits, optimizer=optimizer)
+        return Task.classification(
+            self.splits, optimizer=optimizer, batch_size=self.plan.batch_size
+        )
 
     def fit(
         self,

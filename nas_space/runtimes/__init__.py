@@ -15,20 +15,20 @@ from ..lazy import lazily
 
 if TYPE_CHECKING:
     from .base import Program, Runtime
-    from .deployed import Deployed
     from .exportable import Exportable
     from .exporting import Export, export
+    from .program_module import ProgramModule
     from .quantization import Quantized, quantize
     from .registry import RUNTIMES, find_runtime, register_runtime
     from .timing import Latency, time_programs
 
 __all__ = [
     "RUNTIMES",
-    "Deployed",
     "Export",
     "Exportable",
     "Latency",
     "Program",
+    "ProgramModule",
     "Quantized",
     "Runtime",
     "export",

@@ -6,7 +6,7 @@ import os
 import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
-from importlib import metadata
+from importlib import import_module, metadata
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, ClassVar
@@ -86,7 +86,12 @@ class Runtime(ABC):
     def version(self) -> str:
         """Return the version of the runtime that is installed."""
         self.require()
-        return metadata.version(self.packages[0]) if self.packages else str(torch.__version__)
+        if not self.packages:
+            return str(torch.__version__)
+        try:
+            return metadata.version(self.packages[0])
+        except metadata.PackageNotFoundError:  # another build of it, as onnxruntime-gpu
+            return str(import_module(self.packages[0]).__version__)
 
     @abstractmethod
     def export(

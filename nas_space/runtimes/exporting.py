@@ -100,8 +100,8 @@ def export(
     network
         A plain network in evaluation mode, on the CPU.
     runtime
-        ``'onnxruntime'``, ``'openvino'``, ``'torch-export'``, or another of
-        :data:`~nas_space.runtimes.RUNTIMES`.
+        ``'onnxruntime'``, ``'openvino'``, ``'executorch'``, ``'litert'``, ``'coreml'``,
+        ``'torch-export'``, or another of :data:`~nas_space.runtimes.RUNTIMES`.
     inputs
         Real inputs: a tensor; a tuple of arguments; a mapping of arguments by name, as a tokenizer
         gives it; or a pair of a tuple and a mapping. Whatever is no tensor becomes a constant.
@@ -254,14 +254,13 @@ def _attempt(
         return None
     program = adapter.load(path, threads=threads)
     if dynamic:
-        other = source.of_batch(source.batch_size + 1)
+        size = source.batch_size + 1
+        other = source.of_batch(size)
         with torch.no_grad():
             expected = list(source.module(*other))
         found, scale = difference(program(*other), expected), _largest(expected)
         if not found <= 1e-3 * max(1.0, scale):
-            raise SpaceError(
-                f"with {source.batch_size + 1} samples its outputs differ by {found:.2g}"
-            )
+            raise SpaceError(f"with {size} samples its outputs differ by {found:.2g}")
     return program
 
 

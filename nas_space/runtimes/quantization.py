@@ -10,10 +10,10 @@ from typing import Any, Literal
 from torch import nn
 
 from ..errors import NasSpaceError, UsageError
-from .deployed import Deployed
 from .exportable import Exportable
 from .exporting import Export, export, folder_beside, settled
 from .failures import explained
+from .program_module import ProgramModule
 from .registry import find_runtime
 from .timing import time_programs
 
@@ -151,7 +151,7 @@ def quantize(
     )
     scores = None
     if score is not None:
-        first, second = (score(Deployed(program, source).eval()) for program in programs)
+        first, second = (score(ProgramModule(program, source).eval()) for program in programs)
         scores = first, second
     return Quantized(chosen, before, after, scores)
 

@@ -17,6 +17,9 @@ RUNTIMES: dict[str, str | Runtime] = {
     for name, module, adapter in (
         ("onnxruntime", "onnx_runtime", "OnnxRuntime"),
         ("openvino", "open_vino", "OpenVino"),
+        ("executorch", "executorch", "ExecuTorch"),
+        ("litert", "litert", "LiteRt"),
+        ("coreml", "coreml", "CoreMl"),
         ("torch-export", "torch_export", "TorchExport"),
     )
 }

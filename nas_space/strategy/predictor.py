@@ -7,13 +7,12 @@ from typing import Any
 
 import numpy as np
 from scipy.special import ndtri
-from sklearn.base import clone
-from sklearn.neural_network import MLPRegressor
 
 from ..errors import UsageError
+from ..lazy import installed
 from ..mutable import Sample
 from ..mutable.random_words import below, unit
-from .base import SearchState, Strategy
+from .base import Searchable, SearchState, Strategy
 from .candidates import best_new, candidates, normal_scores, scalarised
 from .encoding import Encoding
 
@@ -43,7 +42,8 @@ class Predictor(Strategy):
     Raises
     ------
     UsageError
-        If ``estimator`` is no regressor, or a number is too small.
+        If ``estimator`` is no regressor, or a number is too small; in ``check``, if
+        scikit-learn is not installed.
 
     References
     ----------
@@ -63,11 +63,8 @@ class Predictor(Strategy):
             raise UsageError(
                 f"members and initial must be at least 2, but got {members} and {initial}"
             )
-        if estimator is None:
-            estimator = MLPRegressor(
-                hidden_layer_sizes=(32, 32), solver="lbfgs", alpha=0.01, max_iter=200
-            )
-        if not (hasattr(estimator, "fit") and hasattr(estimator, "predict")):
+        given = estimator is not None
+        if given and not (hasattr(estimator, "fit") and hasattr(estimator, "predict")):
             raise UsageError(
                 f"estimator must be a regressor of scikit-learn, with fit and predict, but got "
                 f"{estimator!r}"
@@ -76,6 +73,18 @@ class Predictor(Strategy):
         self.members = members
         self.initial = initial
         self.seed = seed
+
+    def check(self, space: Searchable) -> None:
+        super().check(space)
+        self._regressor()
+
+    def _regressor(self) -> Any:
+        """Return a new regressor, not trained."""
+        if self.estimator is not None:
+            return installed("sklearn.base", "sklearn").clone(self.estimator)
+        return installed("sklearn.neural_network", "sklearn").MLPRegressor(
+            hidden_layer_sizes=(32, 32), solver="lbfgs", alpha=0.01, max_iter=200
+        )
 
     def propose(self, state: SearchState) -> Sample:
         if len(state.history) < self.initial:
@@ -93,7 +102,7 @@ class Predictor(Strategy):
         """Return the members, each trained on another part of the history."""
         members = []
         for _ in range(self.members):
-            member = clone(self.estimator)
+            member = self._regressor()
             if "random_state" in member.get_params():
                 member.set_params(random_state=int(state.words(1)[0] >> np.uint64(32)))
             some = below(state.words(len(rows)), len(rows))

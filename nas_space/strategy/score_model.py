@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from ..errors import UsageError
 from ..files import replacing
+from ..lazy import installed
 from ..mutable import MutableExpression, Sample
 from ..mutable.factor_sum import FactorSum
 from ..mutable.node import Node
@@ -180,11 +181,13 @@ class ScoreModel(MutableExpression[float]):
         file
             Where to; its ending says in which format.
         """
-        import matplotlib.pyplot as plt
+        installed("matplotlib", "plots")
+        from matplotlib.figure import Figure
 
         effects = self.effects()
         height = 1.0 + 0.22 * len(effects)
-        figure, axes = plt.subplots(figsize=(6.0, height), layout="constrained")
+        figure = Figure(figsize=(6.0, height), layout="constrained")
+        axes = figure.add_subplot()
         places = np.arange(len(effects))[::-1]
         labels = list(dict.fromkeys(effect.label for effect in effects))
         colors = [f"C{labels.index(effect.label) % 10}" for effect in effects]
@@ -196,7 +199,6 @@ class ScoreModel(MutableExpression[float]):
         target = Path(file)
         with replacing(target) as beside:
             figure.savefig(beside, dpi=100)
-        plt.close(figure)
         return target
 
     def __repr__(self) -> str:

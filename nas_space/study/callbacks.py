@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from ..errors import NasSpaceError
+from ..errors import NasSpaceError, UsageError
 from ..extensions import call
+from ..lazy import installed
 from .ledger import ARCHITECTURE, METRICS, counts, number_of
 
 if TYPE_CHECKING:
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
 
     from ..strategy.oneshot import OneShotProgress
 
-__all__ = ["SearchCallback", "Tracked"]
+__all__ = ["SearchCallback", "Tracked", "check_watchers"]
 
 
 class SearchCallback:
@@ -161,6 +163,11 @@ class Tracked(SearchCallback):
         takers = [logger for logger in self.loggers if _taker(logger) is not None]
         if not takers:
             return
+        try:
+            installed("matplotlib", "plots")
+        except UsageError as error:
+            warnings.warn(f"loggers get no picture of the architecture: {error}", stacklevel=2)
+            return
         with TemporaryDirectory() as folder:
             file = Path(folder, "architecture.png")
             call("architecture_picture", self._space, arch, self.input_shape, file)
@@ -168,6 +175,27 @@ class Tracked(SearchCallback):
                 take = _taker(logger)
                 assert take is not None
                 take(file)
+
+
+def check_watchers(progress: Any, loggers: Any) -> None:
+    """Refuse what shows no progress, and what is no list of loggers.
+
+    Raises
+    ------
+    UsageError
+        As said.
+    """
+    if progress is not None and not isinstance(progress, bool):
+        raise UsageError(
+            f"progress is True, False, or None for wherever people look on, but got {progress!r}"
+        )
+    needed = ("log_metrics", "log_hyperparams", "finalize")
+    listed = isinstance(loggers, Sequence) and not isinstance(loggers, str)
+    if not listed or not all(hasattr(one, name) for one in loggers for name in needed):
+        raise UsageError(
+            "loggers is a list of Lightning's, such as "
+            f"[lightning.fabric.loggers.CSVLogger('logs')], but got {loggers!r}"
+        )
 
 
 def _taker(logger: Any) -> Any:

@@ -13,8 +13,9 @@ from torch.utils.data import Subset
 
 from ..errors import DataError, DivergenceError, UsageError
 from ..mutable import Sample
-from ..training import Progress, Task, evaluate, fit, make_fabric, recalibrate
+from ..training import EarlyStopping, Progress, Task, evaluate, fit, make_fabric, recalibrate
 from ..training.batches import is_dataset, length_of
+from ..training.early_stopping import check_rules
 from ..training.fabric import device_of
 from ..training.randomness import preserved_randomness
 from ..training.scoring import evaluate_with_error
@@ -71,6 +72,7 @@ class FromScratch:
     device: str | None = None
     precision: Any = None
     seed: int = 0
+    early_stopping: EarlyStopping | None = None
 
     weights = "fresh"
 
@@ -101,6 +103,7 @@ class FromScratch:
             fabric=fabric,
             seed=self.seed,
             on_step=after_step if pruning() else None,
+            early_stopping=self.early_stopping,
         )
         return _scored(network, self.task, self.split, fabric)
 
@@ -250,6 +253,7 @@ def from_scratch(
     device: str | None = None,
     precision: Any = None,
     seed: int = 0,
+    early_stopping: EarlyStopping | None = None,
 ) -> FromScratch:
     """Return an evaluator that trains each network from fresh weights, and scores it.
 
@@ -267,6 +271,9 @@ def from_scratch(
         Where, as for :func:`~nas_space.training.make_fabric`; by default where the network is.
     seed
         Of the training; the same for all, so that they see the same batches.
+    early_stopping
+        When to end a training before all epochs are done. The score is then the best of several
+        on the same examples, which flatters all candidates alike, a little.
 
     Returns
     -------
@@ -281,7 +288,9 @@ def from_scratch(
     _check_task(task, split)
     if not isinstance(epochs, Integral) or isinstance(epochs, bool) or epochs < 1:
         raise UsageError(f"epochs is a whole number, at least 1, but got {epochs!r}")
-    return FromScratch(task, epochs, split, device, precision, seed)
+    if early_stopping is not None:
+        check_rules(early_stopping, task)
+    return FromScratch(task, epochs, split, device, precision, seed, early_stopping)
 
 
 def _check_task(task: Any, split: str) -> None:

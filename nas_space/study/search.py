@@ -20,7 +20,7 @@ from ..strategy import LinearThompson, Strategy, get_strategy
 from ..strategy.oneshot import OneShot, OneShotName, OneShotProgress
 from ..tables import Restricted
 from ..training import Task
-from .callbacks import SearchCallback, Tracked
+from .callbacks import SearchCallback, Tracked, check_watchers
 from .definition import SearchDefinition
 from .driver import Callback, Driver, Evaluate, MakeExecutor, Settings
 from .evaluators import FromScratch, Inherited, from_scratch
@@ -204,6 +204,7 @@ def search(
     """
     _check_kinds(space, strategy)
     _check_forms(seed=seed, name=name, resume=resume, callbacks=callbacks, pruner=pruner)
+    check_watchers(progress, loggers)
     if isinstance(strategy, str):
         strategy = cast("Strategy | OneShot", get_strategy(strategy))
     watching = [*callbacks, *([Tracked(loggers, shape_of(target))] if loggers else ())]
@@ -343,7 +344,11 @@ def _refuse_trials(strategy: OneShot, **unset: bool) -> None:
     """Refuse arguments that are about trials, which a one-shot strategy does not make."""
     refused = [argument for argument, is_unset in unset.items() if not is_unset]
     if refused:
-        raise UsageError(f"{type(strategy).__name__} makes no trials, so {refused} have no meaning")
+        words = ", ".join(f"{argument}=" for argument in refused)
+        raise UsageError(
+            f"{type(strategy).__name__} makes no trials, so leave out {words}; how long it trains "
+            "is said by steps= or epochs="
+        )
 
 
 def _check_numbers(**numbers: tuple[Any, int]) -> None:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from .calibration import recalibrate
     from .checkpoint import dump_state, load_state, save_state
     from .data import Splits, load_data, split_by_class
+    from .early_stopping import EarlyStopping
     from .fabric import make_fabric
     from .loop import Progress, Trainer, fit
     from .optimization import Schedule, cosine, parameter_groups
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Batches",
+    "EarlyStopping",
     "Jitter",
     "Metric",
     "Progress",

@@ -20,6 +20,7 @@ from torch.nn import functional as F
 from torch.utils.data import TensorDataset
 
 from ..errors import DataError, suggest
+from ..lazy import installed
 from .augmentation import Jitter
 from .batches import Source, check_source
 from .randomness import generator_of, seed_of
@@ -153,9 +154,7 @@ def split_by_class(labels: npt.NDArray[Any], seed: int) -> tuple[npt.NDArray[np.
 
 
 def _digits(seed: int) -> Splits:
-    from sklearn.datasets import load_digits
-
-    bunch: Any = load_digits()
+    bunch = installed("sklearn.datasets", "demo").load_digits()
     images = torch.from_numpy(bunch.images).float()[:, None]
     images = F.interpolate(images, size=(32, 32), mode="bilinear", align_corners=False)
     parts = split_by_class(bunch.target, seed)

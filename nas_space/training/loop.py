@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from ..errors import CheckpointError, DivergenceError, UsageError
 from .batches import training_batches
 from .checkpoint import load_state, save_state
+from .early_stopping import EarlyStopping, Watch
 from .fabric import device_of, make_fabric
 from .randomness import generator_of, preserved_randomness, seed_globally
 from .task import Task
@@ -169,7 +170,7 @@ class Trainer:
                 self.schedule.step()
         self.step += 1
         if self.done:
-            self._finish()
+            self.finish()
         return Progress(self.step, self.total, lr, loss)
 
     def _check(self, loss: Tensor) -> None:
@@ -285,7 +286,8 @@ class Trainer:
             for parameter in group["params"]:
                 parameter.grad = None
 
-    def _finish(self) -> None:
+    def finish(self) -> None:
+        """Leave no gradients, and the same network in all processes, after the last step."""
         self._forget()
         self._batches = None
         if self.fabric.world_size > 1:
@@ -309,6 +311,7 @@ def fit(
     checkpoint: str | Path | None = None,
     every: int = 100,
     resume: bool = False,
+    early_stopping: EarlyStopping | None = None,
 ) -> nn.Module:
     """Train a network.
 
@@ -325,6 +328,9 @@ def fit(
     resume
         Continue from ``checkpoint`` if the file is there. On the CPU the result is, bit for bit,
         that of a run that was never interrupted. Otherwise the file is overwritten.
+    early_stopping
+        When to end before all steps are done. Only for a network: of a space, no one architecture
+        says whether its weights still get better.
 
     Returns
     -------
@@ -355,20 +361,55 @@ def fit(
         raise UsageError("resume=True needs checkpoint=, the file to resume from")
     if every < 1:
         raise UsageError(f"every must be at least 1, but is {every}")
+    if early_stopping is not None and path is not None:
+        raise UsageError("early_stopping scores one network, but path= trains a space; give one")
     trainer = Trainer(
         network, task, steps=steps, epochs=epochs, fabric=fabric, seed=seed, path=path
     )
+    watch = None
+    if early_stopping is not None:
+        watch = Watch(early_stopping, network, task, trainer.total, trainer.fabric)
     file = None if checkpoint is None else Path(checkpoint)
     if resume and file is not None and file.exists():
-        trainer.load_state_dict(load_state(file))
-    for _ in range(trainer.step, trainer.total):
+        _load(trainer, watch, load_state(file))
+    ended = trainer.done or (watch is not None and watch.stopped)
+    while not ended:
         progress = trainer.advance()
-        due = progress.step == progress.total or progress.step % every == 0
-        if file is not None and due and trainer.fabric.is_global_zero:
-            save_state(file, trainer.state_dict())
+        if watch is not None:
+            watch.after(progress.step)
+        ended = trainer.done or (watch is not None and watch.stopped)
+        if file is not None and (ended or progress.step % every == 0):
+            _save(file, trainer, watch)
         if on_step is not None:
             on_step(progress)
+    if watch is not None:
+        watch.restore()
+        trainer.finish()
     return network
+
+
+_STOPPING = "early_stopping"
+"""The key of early stopping in the state of a run."""
+
+
+def _save(file: Path, trainer: Trainer, watch: Watch | None) -> None:
+    """Write the state of a training, by one of its processes."""
+    if trainer.fabric.is_global_zero:
+        stopping = {} if watch is None else {_STOPPING: watch.state_dict()}
+        save_state(file, {**trainer.state_dict(), **stopping})
+
+
+def _load(trainer: Trainer, watch: Watch | None, state: Any) -> None:
+    """Go on from a state; if that is of another run, all is as it was."""
+    stopping = state.get(_STOPPING) if isinstance(state, dict) else None
+    if watch is not None:
+        watch.load_state_dict(stopping)
+    elif stopping is not None:
+        raise CheckpointError(
+            "the state is of a training with early_stopping=; use the same to resume, or start a "
+            "new run"
+        )
+    trainer.load_state_dict(state)
 
 
 def _total(task: Task, steps: int | None, epochs: float | None) -> int:

@@ -12,9 +12,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from nas_space.cli import main
+from nas_space.cli import display, main
 from nas_space.cli.values import amount, architecture
 from nas_space.errors import UsageError
+from nas_space.runs import Stage
 
 SPACE = "tests.test_main_job:Small"
 TINY = [
@@ -83,7 +84,7 @@ def test_spaces_are_listed_with_their_sizes(capsys: pytest.CaptureFixture[str]) 
     assert run("spaces") == 0
     printed = capsys.readouterr().out
     assert "proxylessnas" in printed
-    assert "5.4e+16" in printed
+    assert "5.4·10¹⁶" in printed
 
 
 @pytest.fixture(scope="module")
@@ -140,6 +141,52 @@ def test_progress_is_lines_where_there_is_no_terminal(
     told_of = ("one path: 1 of 1, loss", "search: 2 of 2, best", "fine-tuning: 2 of 2, random 1")
     for stage in told_of:
         assert stage in told
+
+
+def test_the_first_line_says_how_long_it_takes_by_the_first_steps(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr(display, "monotonic", lambda: now[0])
+    stages = [Stage("one path", 100, 1.0, print), Stage("search", 100, 4.0, print)]
+    with display.show_progress(stages, quiet=False) as on_progress:
+        for done in range(10, 101, 10):  # ten steps a second, 500 steps in all
+            now[0] += 1.0
+            on_progress("one path", done, 100, "")
+    first, second, *_ = capsys.readouterr().err.splitlines()
+    assert first == "this takes about 50 seconds more here, as its first steps go"
+    assert "one path: 20 of 100" in second
+
+
+def test_options_of_training_mean_something_in_every_kind_of_run(tmp_path: Path) -> None:
+    """Steps are epochs over batches, and what is given is in the settings of the run."""
+    images = tmp_path / "images.npz"
+    rng = np.random.default_rng(0)
+    np.savez(images, x=rng.random((60, 3, 8, 8), dtype=np.float32), y=np.arange(60) % 3)
+    common = ["--batch-size", "16", "--learning-rate", "0.03"]
+    few = ["--first-steps", "1", "--trials", "2", "--finalists", "1", "--rivals", "0"]
+    kinds = {
+        "spos": [*few, "--fine-tuning", "1", "--epochs", "1"],
+        "random-path": ["--fine-tuning", "1", "--epochs", "1"],
+        "random": ["--trials", "1", "--epochs", "1", "--final-epochs", "1"],
+    }
+    for strategy, given in kinds.items():
+        out = tmp_path / strategy
+        arguments = ["--out", str(out), "--space", SPACE, "--strategy", strategy, "--quiet"]
+        assert run("search", *arguments, "--data", str(images), *common, *given) == 0
+        settings = json.loads((out / "run.json").read_text())
+        assert (settings["batch_size"], settings["learning_rate"]) == (16, 0.03)
+        # 36 of 60 images are there to train on: three batches of 16 are more than one pass.
+        assert settings["epochs" if strategy == "random" else "steps"] == (
+            1 if strategy == "random" else 3
+        )
+
+
+def test_steps_and_epochs_together_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("search", "--steps", "5", "--epochs", "1") == 2
+    assert "give one" in capsys.readouterr().err
+    assert run("search", "--learning-rate", "-1") == 2
+    assert "must be positive" in capsys.readouterr().err
 
 
 def test_what_a_search_found_can_be_frozen_again(searched: Path, tmp_path: Path) -> None:

@@ -128,11 +128,10 @@ def test_measured_blocks_are_kept_compared_merged_and_used(
     assert f"of which {fitting:,}" in written(capsys.readouterr().out)
 
 
-@pytest.mark.slow
 def test_blocks_are_exported_for_other_devices(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    pytest.importorskip("onnxscript")
+    pytest.importorskip("onnxruntime")
     assert run("latency", "export", tmp_path, "--space", SPACE, "--input-shape", "3,8,8") == 0
     listed = Path(capsys.readouterr().out.strip())
     rows = list(csv.DictReader(listed.open(encoding="utf-8")))

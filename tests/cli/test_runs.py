@@ -250,7 +250,8 @@ def test_too_many_failures_end_a_run(
 
     monkeypatch.setattr(FromScratch, "__call__", broken)
     given = ["--strategy", "random", "--space", SPACE, "--data", images, "--failures", "2"]
-    assert run("search", *given, "--out", str(tmp_path / "run"), *SHORT) != 0
+    with pytest.warns(UserWarning, match="out of luck"):
+        assert run("search", *given, "--out", str(tmp_path / "run"), *SHORT) != 0
     assert "2 trials have failed" in capsys.readouterr().err
     assert run("show", str(tmp_path / "run")) == 0
     assert "out of luck" in capsys.readouterr().out
@@ -424,7 +425,8 @@ def test_the_report_of_a_storage(tmp_path: Path) -> None:
         report(worth(network, arch), 0)
         return failing(network, arch)
 
-    ns.search(Various(), evaluate, trials=30, storage=tmp_path / "search.db")
+    with pytest.warns(UserWarning, match="depth 2 does not train"):
+        ns.search(Various(), evaluate, trials=30, storage=tmp_path / "search.db")
     file = tmp_path / "report.html"
     assert run("report", str(tmp_path / "search.db"), "--out", str(file)) == 0
     failures = [trial["failure"] for trial in data_of(file)["trials"] if "failure" in trial]
@@ -444,7 +446,8 @@ def test_the_report_of_failures_only(tmp_path: Path) -> None:
     def broken(_network, _arch):
         raise ValueError("no & <luck>")
 
-    with pytest.raises(TrialError, match="no & <luck>"):
+    warned = pytest.warns(UserWarning, match="no & <luck>")
+    with warned, pytest.raises(TrialError, match="no & <luck>"):
         ns.search(Various(), broken, trials=3, storage=tmp_path / "search.db")
     file = tmp_path / "report.html"
     assert run("report", str(tmp_path / "search.db"), "--out", str(file)) == 0

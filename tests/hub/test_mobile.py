@@ -285,7 +285,7 @@ def test_it_is_lazy() -> None:
 
 def deviation(module: nn.Module) -> float:
     weight: Any = module.weight
-    return float(weight.std())
+    return float(weight.detach().std())
 
 
 @pytest.mark.parametrize("groups", [1, 4])

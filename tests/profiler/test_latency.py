@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import importlib.util
 import math
 from functools import cache
 from pathlib import Path
@@ -402,7 +401,7 @@ def test_a_published_table_needs_a_space_that_knows_its_names(tmp_path):
 
 def test_blocks_are_exported_with_their_keys(tmp_path):
     onnx = pytest.importorskip("onnx")
-    pytest.importorskip("onnxscript")
+    pytest.importorskip("onnxruntime")
     space = Small(1)
     listing = export_blocks(space, (4,), tmp_path / "blocks")
     with listing.open(newline="") as stream:
@@ -430,6 +429,6 @@ def test_blocks_are_exported_with_their_keys(tmp_path):
 
 
 def test_exporting_says_what_it_needs(tmp_path, monkeypatch):
-    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
-    with pytest.raises(UsageError, match=r"pip install 'nas-space\[onnx\]'"):
+    monkeypatch.setattr("nas_space.runtimes.base.find_spec", lambda _: None)
+    with pytest.raises(UsageError, match=r"pip install 'nas-space\[onnxruntime\]'"):
         export_blocks(Small(), (4,), tmp_path)

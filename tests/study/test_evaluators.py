@@ -83,7 +83,8 @@ def test_a_task_alone_trains_from_scratch(task):
 
 def test_poor_ones_are_stopped_after_an_epoch(task):
     pruner = optuna.pruners.ThresholdPruner(lower=2.0)  # an accuracy that nothing reaches
-    result = ns.search(Normed(), from_scratch(task, epochs=3), trials=2, pruner=pruner)
+    with pytest.warns(UserWarning, match="all 2 trials were stopped early"):
+        result = ns.search(Normed(), from_scratch(task, epochs=3), trials=2, pruner=pruner)
     assert [o.state for o in result.outcomes] == ["pruned"] * 2
     assert [list(t.intermediate_values) for t in result.study.trials] == [[0], [0]]
 

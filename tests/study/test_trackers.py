@@ -12,6 +12,7 @@ from lightning_fabric.loggers.csv_logs import CSVLogger
 from torch.utils.data import TensorDataset
 
 import nas_space as ns
+from nas_space.errors import UsageError
 from nas_space.study import SearchCallback, live
 from nas_space.training import Task
 from tests.problems import Various, worth
@@ -57,6 +58,54 @@ def test_tensorboard_has_the_metrics_and_the_picture(kind: str, tmp_path: Path) 
     events = EventAccumulator(str(folder), size_guidance={"images": 1}).Reload()
     assert ("value" if kind == "trials" else "loss") in events.Tags()["scalars"]
     assert events.Tags()["images"] == ["architecture"]
+
+
+@pytest.mark.parametrize("kind", ["trials", "one-shot"])
+def test_mlflow_has_the_metrics_the_settings_and_the_picture(kind: str, tmp_path: Path) -> None:
+    mlflow = pytest.importorskip("mlflow", reason="pip install lightning mlflow")
+    loggers = pytest.importorskip("lightning.pytorch.loggers")
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    place = str(tmp_path / "files")
+    logger = loggers.MLFlowLogger("search", tracking_uri=uri, artifact_location=place)
+    result = search(kind, loggers=[logger])
+    client = mlflow.MlflowClient(uri)
+    run = client.get_run(logger.run_id)
+    assert run.info.status == "FINISHED"
+    assert ("value" if kind == "trials" else "loss") in run.data.metrics
+    if kind == "trials":
+        told = [one.value for one in client.get_metric_history(logger.run_id, "value")]
+        assert told == pytest.approx([o.values["value"] for o in result.outcomes])
+    label, value = next(iter(result.best().items()))
+    assert run.data.params[f"best/{label}"] == str(value)
+    assert [file.path for file in client.list_artifacts(logger.run_id)] == ["architecture.png"]
+
+
+@pytest.mark.parametrize("kind", ["trials", "one-shot"])
+def test_wandb_has_the_metrics_and_the_picture_offline(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wandb = pytest.importorskip("wandb", reason="pip install lightning wandb")
+    loggers = pytest.importorskip("lightning.pytorch.loggers")
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    logger = loggers.WandbLogger("search", save_dir=str(tmp_path), offline=True)
+    search(kind, loggers=[logger])
+    summary = dict(logger.experiment.summary)
+    wandb.finish()
+    assert ("value" if kind == "trials" else "loss") in summary
+    assert "architecture" in summary
+    [folder] = tmp_path.glob("wandb/offline-run-*")
+    assert list(folder.glob("files/media/images/architecture*.png"))
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"loggers": "logs"}, {"loggers": ["logs"]}, {"loggers": object()}, {"progress": "yes"}],
+    ids=str,
+)
+@pytest.mark.parametrize("kind", ["trials", "one-shot"])
+def test_what_is_no_logger_and_no_progress_is_refused(kind: str, wrong: dict[str, Any]) -> None:
+    with pytest.raises(UsageError, match=next(iter(wrong))):
+        search(kind, **wrong)
 
 
 @pytest.mark.parametrize("kind", ["trials", "one-shot"])

@@ -241,8 +241,8 @@
       area.append(title); svg.append(area); below = above;
     });
     const key = make("div", { class: "key" });
-    values.forEach((value, code) => key.append(make("i",
-      { style: `background:${colours[code % colours.length]}` }), value));
+    values.forEach((value, code) => key.append(make("span", {}, make("i",
+      { style: `background:${colours[code % colours.length]}` }), value), " "));
     return make("div", {}, make("b", { text: name }), holder, key);
   }
 

@@ -12,10 +12,10 @@ from ..errors import UsageError
 from .base import Program
 from .exportable import Exportable
 
-__all__ = ["Deployed"]
+__all__ = ["ProgramModule"]
 
 
-class Deployed(nn.Module):
+class ProgramModule(nn.Module):
     """A program that is called as its network is and returns what that does, to be scored.
 
     Parameters

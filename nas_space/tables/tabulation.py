@@ -100,7 +100,7 @@ def tabulate(expression: Any, *, unit: float | None = None) -> Table:
 def _tabulate(root: Node, unit: float | None = None) -> Table:
     splitting = _Splitting(root)
     table = table_of_terms(root, _terms_of(splitting, Factor.constant(1)), unit)
-    if unit is None and any(map(_is_of_floats, splitting.nodes)) and _depends_on_order(table):
+    if unit is None and splitting.adds_floats and _depends_on_order(table):
         raise DecompositionError(
             f"{brief(root)} is a sum of floats that may reach 2**53, from where on they do not "
             "tell whole numbers apart, so that it depends on the order of its terms; compute it "
@@ -108,16 +108,6 @@ def _tabulate(root: Node, unit: float | None = None) -> Table:
             term=root,
         )
     return table
-
-
-def _is_of_floats(node: Node) -> bool:
-    """Whether a node gives floats, or computes with a plain one."""
-    if isinstance(node, Leaf):
-        values = getattr(node, "values", None)
-        return values is None or any(isinstance(value, float) for value in values)
-    assert node.operator is not None
-    floats = node.operator.name in {"float", "truediv"}
-    return floats or any(isinstance(argument, float) for argument in node.arguments)
 
 
 def _depends_on_order(table: Table) -> bool:
@@ -169,9 +159,12 @@ class _Splitting:
         self.nodes = list(postorder(root))
         self.divisible: set[Node] = set()
         self.whole: set[Node] = set()
+        self.floats: set[Node] = set()
         self.sole: dict[Node, Node | None] = {}
         for node in self.nodes:
             self._classify(node)
+            if self._gives_floats(node):
+                self.floats.add(node)
             below = {self.sole[child] for child in node.children} or {node}
             self.sole[node] = below.pop() if len(below) == 1 else None
         self.coefficients: dict[Node, dict[frozenset[Any], Factor]] = {}
@@ -209,6 +202,31 @@ class _Splitting:
             or (name == "truediv" and parts[0] in self.divisible and _is_divisor(parts[1]))
         ):
             self.divisible.add(node)
+
+    @property
+    def adds_floats(self) -> bool:
+        """Whether something that is taken apart is computed with floats."""
+        return not self.floats.isdisjoint(self.divisible)
+
+    def _gives_floats(self, node: Node) -> bool:
+        """Whether some value of a node is a float, whole or not."""
+        operator = node.operator
+        if isinstance(node, Leaf):
+            values = getattr(node, "values", None)
+            return values is None or any(isinstance(value, float) for value in values)
+        assert operator is not None
+        if operator is LOOKUP:
+            return not node.arguments[0].whole
+        if operator.name in _TRUTH or operator.name in _ROUNDING:
+            return False
+        if operator.name in {"float", "truediv"}:
+            return True
+        parts = _branches(node) if operator.lazy else node.arguments
+        return any(
+            isinstance(part, float) or part in self.floats
+            for part in parts
+            if isinstance(part, (Node, float))
+        )
 
     def _is_whole(self, part: Any) -> bool:
         return part in self.whole if isinstance(part, Node) else isinstance(part, int)

@@ -15,7 +15,7 @@ import torch
 DOCS = Path(__file__).parents[1] / "docs"
 FOLDER = DOCS / "examples"
 SIZES: dict[str, dict[str, int]] = json.loads((FOLDER / "sizes.json").read_text())
-SLOW = {"first_space", "gallery", "one_shot_or_trials"}
+SLOW = {"first_space", "gallery", "milliseconds", "one_shot_or_trials"}
 ELSEWHERE = {"compress_minilm"}  # in tests/compression/test_tutorial.py
 
 

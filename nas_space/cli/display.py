@@ -266,7 +266,7 @@ def _show_policy(console: Console, space: Any, findings: Any) -> None:
 
 def show_compressed(console: Console, found: Sequence[Mapping[str, Any]]) -> None:
     """Show what a network was, and what it was made by a compression."""
-    from ..runs.deployment import Deployed
+    from ..runs.deployment import Promise
 
     costs = [name for name in found[0]["costs"] if name != "latency"]
     metrics = list(found[0]["scores"])
@@ -285,7 +285,7 @@ def show_compressed(console: Console, found: Sequence[Mapping[str, Any]]) -> Non
     console.print(table, highlight=False)
     for one in found:
         if one.get("deployed"):
-            console.print(f"{one['name']} {Deployed(**one['deployed'])}", highlight=False)
+            console.print(f"{one['name']} {Promise(**one['deployed'])}", highlight=False)
 
 
 def show_support(tried: Mapping[str, Mapping[str, Any]], *, why: bool) -> None:

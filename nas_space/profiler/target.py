@@ -13,6 +13,7 @@ from torch.utils._pytree import tree_map_only
 
 from ..errors import SpaceError, UsageError
 from ..runtimes import Exportable, find_runtime
+from ..runtimes.failures import explained
 from .turns import time_in_turns
 
 __all__ = ["TORCH", "Call", "TimingTarget"]
@@ -110,7 +111,8 @@ class TimingTarget:
         except UsageError:
             raise
         except Exception as error:
-            raise SpaceError(f"{name} does not run on {self.runtime}: {error}") from error
+            told = explained(error, self.runtime, Exportable(network, inputs))
+            raise SpaceError(f"{name} does not run on {self.runtime}: {told}") from error
 
     def _moved(self, tensor: Tensor) -> Tensor:
         return tensor.to(self.device, self.dtype if tensor.is_floating_point() else None)

@@ -32,6 +32,9 @@ Reader = Callable[[Callable[[], Any], int], float]
 _LONG = 2e-3
 """Seconds that the runs of one turn take together at least."""
 
+_FIRST = 3
+"""Runs by which it is found how many there are in a turn."""
+
 _FEW = 5
 """Callables below which ranks say little: then only their times can agree."""
 
@@ -203,7 +206,7 @@ def _times(runs: Sequence[Callable[[], Any]], warmup: int, read: Reader) -> int:
     for run in runs:
         for _ in range(warmup):
             run()
-    taken = float(np.median([read(run, 1) for run in runs]))
+    taken = float(np.median([read(run, _FIRST) for run in runs]))
     return math.ceil(min(1000, max(1, _LONG / max(taken, 1e-9))))
 
 

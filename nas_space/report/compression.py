@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..files import replacing
-from ..runs.deployment import Deployed
+from ..runs.deployment import Promise
 from . import html
 from .colours import COLOURS
 from .figures import missing, new_figure
@@ -81,7 +81,7 @@ def _costs(original: Compressed, rest: Sequence[Compressed]) -> str:
 
 def _times(rest: Sequence[Compressed]) -> str:
     """Where times were measured, and what was promised there."""
-    told = [f"{one.name}: {Deployed(**one.deployed)}" for one in rest if one.deployed]
+    told = [f"{one.name}: {Promise(**one.deployed)}" for one in rest if one.deployed]
     if not told:
         return f"<p>{_TIMES}</p>"
     lines = "".join(f"<li>{escape(line)}</li>" for line in told)

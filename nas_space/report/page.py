@@ -14,7 +14,7 @@ from ..errors import UsageError
 from ..files import replacing
 from ..mutable.node import key_of
 from ..runs.costs import title_of
-from ..runs.deployment import Deployed
+from ..runs.deployment import Promise
 from .frequencies import importances, series_of, usage
 from .numbers import percent, readable, settings_in_words
 
@@ -326,7 +326,7 @@ def _concluded(conclusion: Mapping[str, Any]) -> str:
             f"and {conclusion['test']:.1%} on the test split."
         )
     if "deployed" in conclusion:
-        words += f" It takes, {Deployed(**conclusion['deployed'])}."
+        words += f" It takes, {Promise(**conclusion['deployed'])}."
     return words
 
 

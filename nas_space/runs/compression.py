@@ -108,7 +108,7 @@ class Compressed:
         is none; see :func:`~nas_space.runs.exporting.export_checked`.
     deployed
         The network on the runtime of the run, if there is one: the fields of
-        :class:`~nas_space.runs.deployment.Deployed`.
+        :class:`~nas_space.runs.deployment.Promise`.
     """
 
     name: str

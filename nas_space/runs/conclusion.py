@@ -14,7 +14,7 @@ from ..mutable import Sample
 from ..study import OneShotResult, SearchResult
 from ..training import Splits, evaluate
 from ..training.randomness import generator_of
-from .deployment import Deployed
+from .deployment import Promise
 from .files import write_json, write_network
 from .sources import example_of
 from .weight_stages import SHARED_WEIGHTS
@@ -85,7 +85,7 @@ class Findings:
     neighbour: float | None
     result: SearchResult | OneShotResult
     files: list[Path]
-    deployed: Deployed | None = None
+    deployed: Promise | None = None
 
 
 def conclude(run: Workspace, settings: Mapping[str, Any], *, compared: bool) -> Findings:

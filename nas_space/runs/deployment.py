@@ -15,15 +15,15 @@ from ..profiler.target import TORCH, Call
 from ..runtimes import Exportable, export, find_runtime
 from .folder import RunFolder
 
-__all__ = ["Deployed", "Deployment", "deployment_of"]
+__all__ = ["Deployment", "Promise", "deployment_of"]
 
 _TABLE = "latency.yaml"
 """The file of a run's folder with the table that was measured for it."""
 
 
 @dataclass(frozen=True)
-class Deployed:
-    """A network on the runtime that it was searched for.
+class Promise:
+    """What a network was promised to take on the runtime that it was searched for, and takes.
 
     Attributes
     ----------
@@ -136,7 +136,7 @@ class Deployment:
 
     def deploy(
         self, network: nn.Module, inputs: Call, promised: float | None, folder: Path
-    ) -> Deployed:
+    ) -> Promise:
         """Write a network for the runtime, and time what was written.
 
         Parameters
@@ -156,10 +156,10 @@ class Deployment:
             [(milliseconds, steady)] = target.time(
                 [("the network", copy.deepcopy(network), inputs)]
             )
-            return Deployed(*given, 1000 * milliseconds, steady)
+            return Promise(*given, 1000 * milliseconds, steady)
         made = export(network, target.runtime, inputs, folder, name="deployed", dynamic_batch=False)
         program = find_runtime(target.runtime).load(made.file, threads=target.threads)
         run = program.prepare(*Exportable(network, inputs).tensors)
         turns = time_in_turns([run], pinned=target.threads == 1)
         measured = 1000 * float(turns.milliseconds[0])
-        return Deployed(*given, measured, turns.agrees, str(made.file), made.difference)
+        return Promise(*given, measured, turns.agrees, str(made.file), made.difference)

@@ -9,10 +9,18 @@
 4
 """
 
-from .address import executor_at
+from .address import check_executor, executor_at
 from .base import WorkerDiedError, capacity_of
 from .processes import Processes
 from .ray_tasks import Ray
 from .slurm_jobs import Slurm
 
-__all__ = ["Processes", "Ray", "Slurm", "WorkerDiedError", "capacity_of", "executor_at"]
+__all__ = [
+    "Processes",
+    "Ray",
+    "Slurm",
+    "WorkerDiedError",
+    "capacity_of",
+    "check_executor",
+    "executor_at",
+]

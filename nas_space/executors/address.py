@@ -10,10 +10,38 @@ from ..lazy import installed
 from .ray_tasks import Ray
 from .slurm_jobs import Slurm
 
-__all__ = ["executor_at"]
+__all__ = ["check_executor", "executor_at"]
 
 _PATIENCE = 30.0
 """Seconds that a scheduler has to answer."""
+
+
+_PACKAGES = {"dask": "distributed", "ray": "ray", "slurm": "submitit"}
+"""The package behind each kind of address; the kind is the extra that brings it, too."""
+
+
+def check_executor(address: str) -> None:
+    """Refuse an address that means nothing, or whose package is not installed.
+
+    Raises
+    ------
+    UsageError
+        As said.
+
+    Examples
+    --------
+    >>> check_executor("dusk://host:8786")
+    Traceback (most recent call last):
+    ...
+    nas_space.errors.UsageError: an executor is dask://host:port, ... but got 'dusk://host:8786'
+    """
+    kind, _, where = address.partition("://")
+    means = {"dask": bool(where), "ray": True, "slurm": not where}
+    if not means.get(kind, False):
+        raise UsageError(
+            f"an executor is dask://host:port, ray://host:port, ray or slurm, but got {address!r}"
+        )
+    installed(_PACKAGES[kind], kind)
 
 
 def executor_at(address: str, folder: Path, workers: int | None = None) -> Executor:
@@ -34,18 +62,15 @@ def executor_at(address: str, folder: Path, workers: int | None = None) -> Execu
     UsageError
         The address means nothing, its package is not installed, or nobody answers there.
     """
+    check_executor(address)
     kind, _, where = address.partition("://")
     try:
-        if kind == "dask" and where:
+        if kind == "dask":
             client = installed("distributed", "dask").Client(f"tcp://{where}", timeout=_PATIENCE)
             executor: Executor = client.get_executor(pure=False)
             return executor
         if kind == "ray":
             return Ray(address if where else None, workers=workers)
-        if kind == "slurm" and not where:
-            return Slurm(folder, workers or 8)
+        return Slurm(folder, workers or 8)
     except (OSError, ConnectionError) as error:
         raise UsageError(f"nobody answers at {address}: {error}") from error
-    raise UsageError(
-        f"an executor is dask://host:port, ray://host:port, ray or slurm, but got {address!r}"
-    )

@@ -10,7 +10,7 @@ from typing import Any
 import optuna
 
 from ..errors import UsageError, suggest
-from ..executors import executor_at
+from ..executors import check_executor, executor_at
 from ..mutable import MutableExpression, Sample
 from ..strategy import ONE_SHOT, RegularizedEvolution, Strategy, get_strategy
 from ..strategy.oneshot import OneShot, OneShotProgress, Penalty
@@ -56,6 +56,8 @@ def inherited_search(
     loss, and as many random architectures as the plan wants rivals.
     """
     plan, objectives = run.plan, run.objectives
+    if executor is not None:
+        check_executor(executor)
     population = min(plan.population, max(1, plan.trials // 2))
     strategy = RegularizedEvolution(
         population_size=population, sample_size=max(1, population // 3), mutation_prob=0.1
@@ -103,7 +105,8 @@ def trained_search(
     Raises
     ------
     UsageError
-        There is no such strategy, option, pruner or objective, or they do not go together.
+        There is no such strategy, option, pruner, objective or executor, or they do not go
+        together.
     StorageError
         The storage cannot be reached.
     """
@@ -119,6 +122,8 @@ def trained_search(
     pruner = PRUNERS[plan.pruner]()
     if timeout is not None and timeout <= 0:
         raise UsageError(f"timeout must be positive, but got {timeout}")
+    if executor is not None:
+        check_executor(executor)
     check_pruner(pruner, [objective.name for objective in objectives])
     strategy.check(run.within)
     if plan.storage is not None:

@@ -182,6 +182,17 @@ def test_options_of_training_mean_something_in_every_kind_of_run(tmp_path: Path)
         )
 
 
+@pytest.mark.parametrize("strategy", ["spos", "random"])
+def test_an_executor_that_means_nothing_is_refused_before_anything_is_written(
+    strategy: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "run"
+    given = ["--space", SPACE, "--strategy", strategy, "--executor", "dusk://host:8786"]
+    assert run("search", "--out", str(out), *given) == 2
+    assert "an executor is dask://host:port" in capsys.readouterr().err
+    assert not out.exists()
+
+
 def test_steps_and_epochs_together_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert run("search", "--steps", "5", "--epochs", "1") == 2
     assert "give one" in capsys.readouterr().err

@@ -5,8 +5,9 @@ multiply-adds, and trained further with labels and the uncut network as its teac
 the steps of ``nas-space compress``; one width for all layers, its leading channels; the
 architecture that ours found, from scratch; Torch-Pruning's magnitude pruning, and Model
 Optimizer's FastNAS, where these are installed (``pip install torch-pruning nvidia-modelopt``).
-What ours spends on shared weights and on trials, the others spend on longer training.  Run with
-``python -m benchmarks.compress``; ``--table`` makes the table of what was measured.
+What ours spends on shared weights and on trials, the others spend on longer training.  The rate
+of each is the best on validation data of other seeds, of the same few.  Run with ``python -m
+benchmarks.compress --tune 10,11``; ``--table`` makes the table of what was measured.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from nas_space.runs.sensitivity import changes, loses_least
 from nas_space.training import Task, evaluate, fit, load_data, recalibrate
 
 SHARES = (0.5, 0.25)
+RATES = (1e-3, 2e-3, 4e-3)
 STEPS, TUNING, PATHS = 0, 80, 4
 TRIALS, HELD, FITTED = 3, 128, 2
 EXAMPLE = torch.zeros(1, 3, 32, 32)
@@ -82,7 +84,7 @@ def batches_in(data: Any, number: int) -> list[Tensor]:
 class Contest:
     """What all contestants start from, for one seed."""
 
-    def __init__(self, seed: int, rate: float) -> None:
+    def __init__(self, seed: int) -> None:
         self.seed = seed
         self.splits = load_data("digits", seed)
         torch.manual_seed(seed)
@@ -90,8 +92,7 @@ class Contest:
         own = Task.classification(self.splits, batch_size=64, optimizer=optimizer(3e-3))
         fit(self.net, own, steps=400, seed=seed)
         self.net.eval()
-        task = Task.classification(self.splits, batch_size=64, optimizer=optimizer(rate))
-        self.task = task.distilled(self.net)
+        self.task = self.at(RATES[0])
         self.calibration = batches_in(self.splits.train, 8)
         held: Any = self.splits.validation
         self.held = [held[place] for place in range(HELD)]
@@ -99,12 +100,19 @@ class Contest:
         self.trials = 0  # forwards of the held images that ours makes
         self.space: Any = None
 
+    def at(self, rate: float) -> Task:
+        """Return the task of all contestants, with a rate of learning."""
+        task = Task.classification(self.splits, batch_size=64, optimizer=optimizer(rate))
+        return task.distilled(self.net)
+
     def prepare(self) -> None:
         """Train shared weights once for all budgets, and find what each choice loses."""
         space: Any = ns.elastic(
             self.net, EXAMPLE, widths=np.linspace(0.25, 1, 7).tolist(), divisor=1
         )
         space.sort_channels(self.calibration)
+        space.sort_blocks(self.calibration[:FITTED])
+        self.trials += 1  # about as many forwards
         if STEPS:
             ns.search(space, self.task, strategy="sandwich", steps=STEPS, seed=self.seed)
         space.eval()
@@ -218,11 +226,15 @@ def _fastnas() -> dict[str, Any]:
     return {name: {"*": rule} for name, rule in rules.items()}
 
 
-def run(seed: int, rate: float, out: Path) -> None:
-    """Measure all contestants with one seed, and add a line for each to a file."""
-    contest = Contest(seed, rate)
+def run(seed: int, rates: dict[str, float] | None, out: Path) -> None:
+    """Measure all contestants with one seed, and add a line for each to a file.
+
+    With a rate for each, on test data; without, at all rates on validation data.
+    """
+    contest = Contest(seed)
     contest.prepare()
-    uncut = evaluate(contest.net, contest.task, "test")["accuracy"]
+    split = "validation" if rates is None else "test"
+    uncut = evaluate(contest.net, contest.task, split)["accuracy"]
     found: list[tuple[float, str, nn.Module | None, str]] = []
     for share in SHARES:
         for name, make in contest.contestants().items():
@@ -230,24 +242,33 @@ def run(seed: int, rate: float, out: Path) -> None:
                 found.append((share, name, make(share), ""))
             except Exception as error:  # noqa: BLE001 - another library may fail, and it is told
                 found.append((share, name, None, f"{type(error).__name__}: {error}"[:200]))
-    for share, name, small, why in found:
-        line: dict[str, Any] = {
-            "seed": seed,
-            "share": share,
-            "name": name,
-            "uncut": uncut,
-            "why": why,
-        }
-        if small is not None:
-            steps = TUNING if name == "ours" else contest.passes()
-            line |= {"macs": macs(small) / contest.whole, "steps": steps}
-            line["before"] = evaluate(small, contest.task, "test")["accuracy"]
-            fit(small, contest.task, steps=steps, seed=seed)
-            small.eval()
-            line["accuracy"] = evaluate(small, contest.task, "test")["accuracy"]
-        with out.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
-        print(line, flush=True)
+    for share, name, made, why in found:
+        for rate in RATES if rates is None else (rates.get(f"{name} {share}", RATES[0]),):
+            line = {"seed": seed, "share": share, "name": name, "uncut": uncut, "why": why}
+            if made is not None:
+                small = copy.deepcopy(made)
+                steps = TUNING if name == "ours" else contest.passes()
+                line |= {"macs": macs(small) / contest.whole, "steps": steps, "rate": rate}
+                line["before"] = evaluate(small, contest.task, split)["accuracy"]
+                fit(small, contest.at(rate), steps=steps, seed=seed)
+                small.eval()
+                line["accuracy"] = evaluate(small, contest.task, split)["accuracy"]
+            with out.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(line) + "\n")
+            print(line, flush=True)
+
+
+def best_rates(file: Path) -> dict[str, float]:
+    """Return for each contestant and share the rate that was best on average."""
+    scores: dict[str, dict[float, list[float]]] = {}
+    for line in map(json.loads, file.read_text(encoding="utf-8").splitlines()):
+        if "accuracy" in line:
+            known = scores.setdefault(f"{line['name']} {line['share']}", {})
+            known.setdefault(line["rate"], []).append(line["accuracy"])
+    return {
+        name: max(known, key=lambda rate: float(np.mean(known[rate])))
+        for name, known in scores.items()
+    }
 
 
 def table(file: Path) -> str:
@@ -276,16 +297,23 @@ def table(file: Path) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seeds", default="0,1,2,3,4")
-    parser.add_argument("--rate", type=float, default=2e-3, help="the largest, for all")
+    parser.add_argument("--seeds", default="0,1,2,3,4", help="of what is reported")
+    parser.add_argument("--tune", default="", help="seeds with which rates are chosen, first")
     parser.add_argument("--out", type=Path, default=Path("build/compress.jsonl"))
     parser.add_argument("--table", action="store_true", help="only of what was measured")
     options = parser.parse_args()
     options.out.parent.mkdir(parents=True, exist_ok=True)
+    rates = options.out.with_suffix(".rates.jsonl")
     if not options.table:
-        for seed in options.seeds.split(","):
-            run(int(seed), options.rate, options.out)
-    print(table(options.out))
+        for seed in filter(None, options.tune.split(",")):
+            run(int(seed), None, rates)
+        chosen = best_rates(rates) if rates.exists() else {}
+        for seed in filter(None, options.seeds.split(",")):
+            run(int(seed), chosen, options.out)
+    if rates.exists():
+        print(best_rates(rates))
+    if options.out.exists():
+        print(table(options.out))
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ def space_of(net: nn.Module, example: dict[str, Any]) -> Any:
     """Return the space of what MiniLM can be, with one width for the feed-forward of all layers."""
     return ns.elastic(
         net,
-        {"input_ids": example["input_ids"]},
+        example,
         only=("*intermediate*",),
         share="kind",  # the configuration of a BERT has one number for all layers
         widths=(0.25, 0.5, 0.75, 1.0),
@@ -38,7 +38,7 @@ def space_of(net: nn.Module, example: dict[str, Any]) -> Any:
 def cut(space: Any, net: nn.Module, texts: list[dict[str, Any]], share: float) -> Any:
     """Return the largest network within a share of the multiply-adds, fitted to the whole one."""
     space.sort_channels(texts)  # the most important first; the function stays the same
-    macs = ns.profiler.macs(space, inputs={"input_ids": texts[0]["input_ids"][:1]})
+    macs = ns.profiler.macs(space, inputs={name: value[:1] for name, value in texts[0].items()})
     within = space.where(macs <= share * macs.evaluate(space.original))
     best = within.best(macs, maximize=True)[0]
     small = space.freeze(best.arch)

@@ -17,7 +17,7 @@ __all__ = ["compress", "go"]
 _DEMO = ("nas_space.runs.demo:minilm", "nas_space.runs.demo:manual")
 
 _LENGTHS = {"steps": 200, "trials": 8, "fine_tuning": 200}
-_DEMO_LENGTHS = {"steps": 0, "trials": 1, "fine_tuning": 80}
+_DEMO_LENGTHS = {"steps": 0, "trials": 1, "fine_tuning": 150}
 _PANEL = "Lengths of the stages"
 
 
@@ -96,10 +96,11 @@ def compress(
     ] = None,
     fine_tuning: Annotated[
         int | None,
-        typer.Option(min=1, help="Steps for each network found.", rich_help_panel=_PANEL,
-                     show_default="80 by default, 200 for a network of your own"),
+        typer.Option(min=1, help="Steps for the smallest network; the less is cut, the fewer.",
+                     rich_help_panel=_PANEL,
+                     show_default="150 by default, 200 for a network of your own"),
     ] = None,
-    learning_rate: Annotated[float, typer.Option(help="The largest, of AdamW.")] = 5e-4,
+    learning_rate: Annotated[float, typer.Option(help="The largest, of AdamW.")] = 1e-3,
     batch_size: Annotated[int, typer.Option(min=1, help="Examples in a batch.")] = 32,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:0, ...")] = "auto",
     seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,

@@ -117,7 +117,10 @@ class AdoptedLayer(ElasticModule):
     own_class: ClassVar[type[nn.Module]]
 
     def shapes(self, arguments: Mapping[str, Any]) -> dict[str, Shape]:  # type: ignore[override]
-        return dict(cast(SizeBlueprint, self.blueprint).shapes)
+        return {
+            name: tuple(arguments.get(f"{name}[{dim}]", size) for dim, size in enumerate(shape))
+            for name, shape in cast(SizeBlueprint, self.blueprint).shapes.items()
+        }
 
     def extra_repr(self) -> str:
         return self.plain.extra_repr(self)

@@ -112,6 +112,9 @@ class Building:
     def _sizes(self) -> None:
         """By module, the sizes of its tensors and its attributes, where they vary."""
         solution, trial = self.found.solution, self.found.trial
+        owned = {
+            name for axes in trial.axes.values() for size in axes.values() for name in size.names
+        }
         for key, axes in trial.axes.items():
             for path, name in trial.tensors[key][1]:
                 for dim, size in axes.items():
@@ -122,7 +125,7 @@ class Building:
             if origin.dim is not None:
                 continue
             size = solution.resolve(Polynomial.name(name))
-            if size == Polynomial.name(name):
+            if size.as_name() == name and name not in owned:
                 size = self._of_dimensions(origin) or size
             made = size.evaluate(self.values)
             if not isinstance(made, Node):

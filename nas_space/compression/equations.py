@@ -30,6 +30,9 @@ class Solution:
         Why variables were held or made one, by name: the line of code that asked for it.
     restrictions
         What was left out, in words.
+    multiples
+        Names that are made a multiple of a new one, such as so many groups of channels: the new
+        name, and how many times it is there.
     """
 
     def __init__(self, trace: Trace) -> None:
@@ -38,6 +41,7 @@ class Solution:
         self.known: dict[str, Polynomial] = {}
         self.reasons: dict[str, str] = {}
         self.restrictions: list[str] = []
+        self.multiples: list[tuple[str, int]] = []
         self._pending: list[tuple[Polynomial, Where]] = []
         self._quotients: dict[tuple[Polynomial, Polynomial], Polynomial] = {}
         for equation in trace.equations:
@@ -206,6 +210,8 @@ class Solution:
                         f"{self.describe(a)} and {self.describe(b)} vary together ({where})"
                     )
                     return
+        if self._in_multiples(zero, where):
+            return
         linear = all(len(monomial) == 1 for monomial in zero.terms)
         common = math.gcd(*(self.sizes[name] for name in zero.names))
         if linear and common > 1:
@@ -219,6 +225,35 @@ class Solution:
         name = min(zero.names, key=lambda n: (self._is_dimension(n), self.sizes[n], n))
         self.hold(name, f"held so that the others of an equation may vary ({where})")
         self.restrictions.append(f"{self.describe(name)} is held ({where})")
+
+    def _in_multiples(self, zero: Polynomial, where: Where) -> bool:
+        """``c x = a y + b z + ...``: each of the others a multiple, so that they vary on their own.
+
+        As the widths that are concatenated before a norm of groups.
+        """
+        if any(len(monomial) != 1 for monomial in zero.terms) or len(zero.terms) < 3:
+            return False
+        for (x,), c in zero.terms.items():
+            others = {name: a for (name,), a in zero.terms.items() if name != x}
+            if any(a * c > 0 for a in others.values()):
+                continue
+            steps = {name: abs(c) // math.gcd(c, a) for name, a in others.items()}
+            if any(self.sizes[name] % step for name, step in steps.items()):
+                continue
+            total = Polynomial({})
+            for name, step in steps.items():
+                part = name
+                if step > 1:
+                    part = f"t{len(self.known)}"
+                    self.sizes[part] = self.sizes[name] // step
+                    self.known[name] = Polynomial.name(part) * step
+                    self.multiples.append((part, step))
+                total = total + Polynomial.name(part) * (step * abs(others[name]) // abs(c))
+            self.known[x] = total
+            shown = ", ".join(sorted(map(self.describe, steps)))
+            self.restrictions.append(f"{shown} are multiples of {max(steps.values())} ({where})")
+            return True
+        return False
 
     def _is_dimension(self, name: str) -> bool:
         origin = self.origins.get(name)

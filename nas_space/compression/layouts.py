@@ -43,6 +43,10 @@ _MOST = 24
 class _Compositions:
     def __init__(self, trace: Trace, solution: Solution) -> None:
         self.known: dict[Polynomial, list[tuple[str, tuple[Polynomial, ...]]]] = {}
+        for name, step in solution.multiples:
+            groups, size = Polynomial.name(name), Polynomial.constant(step)
+            orders = [("product", (groups, size)), ("product", (size, groups))]
+            self.known[groups * size] = list(orders)
         for kind, whole, parts in trace.compositions:
             of = tuple(map(solution.of, parts))
             total = solution.of(whole)

@@ -18,7 +18,7 @@ fitted.  Both are found by following the output through the forward.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -52,7 +52,7 @@ def refit(
     ridge: float,
     orders: Mapping[str, Any],
 ) -> list[str]:
-    """Fit the layers of a network that read fewer channels than those of the teacher.
+    """Fit the layers of a network that read less than those of the teacher: channels, or places.
 
     Parameters
     ----------
@@ -75,23 +75,45 @@ def refit(
         dim = None if large not in theirs else input_dim(theirs[large])
         if dim is None or small not in ours:
             continue
-        if _weight(ours[small]).shape[dim] < _weight(theirs[large]).shape[dim]:
+        less = zip(_weight(ours[small]).shape, _weight(theirs[large]).shape, strict=True)
+        if any(a < b for place, (a, b) in enumerate(less) if place != 1 - dim):
             layers[small] = large
     training = [(module, module.training) for net in (network, teacher) for module in net.modules()]
     fitted = []
     try:
         network.eval()
         teacher.eval()
-        for path, calls in _calls(network, batches[0], layers).items():
-            large = layers[path]
-            kept = _kept(plan, values, large, theirs[large], orders)
-            rows = _Rows(network, ours[path], teacher, theirs[large], kept, calls)
-            if _fit(ours[path], rows, batches, ridge):
-                fitted.append(path)
+        calls, sizes = _calls(network, batches[0], layers)
+        most = sum(p.numel() * p.element_size() for p in teacher.parameters())
+        for group in _groups(calls, {path: len(batches) * sizes[path] for path in calls}, most):
+            models = {theirs[layers[path]]: calls[path] for path in group}
+            wanted = [_followed(teacher, models, batch) for batch in batches]
+            for path in group:
+                model = theirs[layers[path]]
+                kept = _kept(plan, values, layers[path], model, orders)
+                targets = [passages.pop(model) for passages in wanted]
+                rows = _Rows(network, ours[path], model, kept, calls[path], batches, targets)
+                if _fit(ours[path], rows, ridge):
+                    fitted.append(path)
     finally:
         for module, mode in training:
             module.training = mode
     return fitted
+
+
+def _groups(paths: Iterable[str], sizes: Mapping[str, int], most: int) -> Iterator[list[str]]:
+    """Layers in their order, so many at once that what the teacher has there takes ``most`` bytes.
+
+    The forward of the teacher runs once for each of these groups.
+    """
+    group: list[str] = []
+    for path in paths:
+        if group and sum(map(sizes.__getitem__, [*group, path])) > most:
+            yield group
+            group = []
+        group.append(path)
+    if group:
+        yield group
 
 
 def _weight(module: nn.Module) -> Tensor:
@@ -115,29 +137,31 @@ def _kept(
     return None
 
 
-def _calls(network: nn.Module, batch: Any, layers: Mapping[str, str]) -> dict[str, int]:
-    """How often each layer runs, in the order in which they first do."""
-    found: dict[str, int] = {}
+def _calls(
+    network: nn.Module, batch: Any, layers: Mapping[str, str]
+) -> tuple[dict[str, int], dict[str, int]]:
+    """How often each layer runs, in the order in which they first do; how many bytes it returns."""
+    calls: dict[str, int] = {}
+    sizes: dict[str, int] = {}
 
     def count(path: str) -> Any:
-        def hook(*_: Any) -> None:
-            found[path] = found.get(path, 0) + 1
+        def hook(_: Any, __: Any, out: Tensor) -> None:
+            calls[path] = calls.get(path, 0) + 1
+            sizes[path] = sizes.get(path, 0) + out.numel() * out.element_size()
 
         return hook
 
-    handles = [
-        network.get_submodule(path).register_forward_pre_hook(count(path)) for path in layers
-    ]
+    handles = [network.get_submodule(path).register_forward_hook(count(path)) for path in layers]
     try:
         with torch.no_grad():
             call(network, batch)
     finally:
         for handle in handles:
             handle.remove()
-    return found
+    return calls, sizes
 
 
-def _fit(layer: nn.Module, rows: _Rows, batches: Sequence[Any], ridge: float) -> bool:
+def _fit(layer: nn.Module, rows: _Rows, ridge: float) -> bool:
     """Least squares by the normal equations, which are summed over batches, in float64."""
     weight = _weight(layer)
     flat = _flat(layer, weight.detach().double())
@@ -146,19 +170,18 @@ def _fit(layer: nn.Module, rows: _Rows, batches: Sequence[Any], ridge: float) ->
     gram = torch.zeros(len(prior), len(prior), dtype=prior.dtype, device=prior.device)
     cross = torch.zeros_like(prior)
     checked = False
-    for batch in batches:
-        for x, y, now, counted in rows.of(batch):
-            if len(x) != len(now):
+    for x, y, now, counted in rows:
+        if len(x) != len(now):
+            return False
+        for part in zip(*(torch.split(t, _ROWS) for t in (x, y, now, counted)), strict=True):
+            a, b, c, k = (tensor.double() for tensor in part)
+            if bias is not None:
+                a = torch.cat([a, torch.ones_like(a[:, :1])], 1)
+            if not checked and not _is_linear(a, prior, c):
                 return False
-            for part in zip(*(torch.split(t, _ROWS) for t in (x, y, now, counted)), strict=True):
-                a, b, c, k = (tensor.double() for tensor in part)
-                if bias is not None:
-                    a = torch.cat([a, torch.ones_like(a[:, :1])], 1)
-                if not checked and not _is_linear(a, prior, c):
-                    return False
-                checked = True
-                gram += a.T @ (k[:, None] * a)
-                cross += a.T @ (k[:, None] * b)
+            checked = True
+            gram += a.T @ (k[:, None] * a)
+            cross += a.T @ (k[:, None] * b)
     strength = ridge * gram.diagonal().mean()
     eye = torch.eye(len(gram), dtype=gram.dtype, device=gram.device)
     solved = prior + torch.linalg.lstsq(gram + strength * eye, cross - gram @ prior).solution
@@ -207,71 +230,84 @@ def _columns(layer: nn.Module, x: Tensor) -> Tensor:
 class _Passage:
     """What a layer was given and returned in one call, and what happened to that.
 
-    ``addends`` is what its output was added to, ``reader`` the module that takes the sum.
+    ``total`` is the sum that its output went into, of so many ``addends``; ``reader`` the module
+    that takes it, and ``followed`` the tensor that it is by now.
     """
 
     given: Tensor
     returned: Tensor
-    addends: list[Tensor] = field(default_factory=list)
+    total: Tensor
+    followed: Tensor
+    addends: int = 0
     reader: nn.Module | None = None
-
-    def total(self) -> Tensor:
-        return torch.stack([self.returned, *self.addends]).sum(0)
 
 
 class _Following(TorchFunctionMode):
-    """Follows what a layer returns to the sum that it goes into, and to what reads that."""
+    """Follows what layers return to the sums that they go into, and to what reads these."""
 
-    def __init__(self, calls: int) -> None:
+    def __init__(self, calls: Mapping[nn.Module, int]) -> None:
         super().__init__()
         self.calls = calls
-        self.passages: list[_Passage] = []
-        self.followed: Tensor | None = None
+        self.passages: dict[nn.Module, list[_Passage]] = {layer: [] for layer in calls}
+        self.open: list[_Passage] = []
 
-    def begin(self, _: nn.Module, args: Any, out: Any) -> None:
-        self.passages.append(_Passage(args[0].detach().clone(), out.detach().clone()))
-        self.followed = out
+    def begin(self, layer: nn.Module, args: Any, out: Any) -> None:
+        given, returned = args[0].detach().clone(), out.detach().clone()
+        self.open.append(_Passage(given, returned, returned, out))
+        self.passages[layer].append(self.open[-1])
 
     def read(self, module: nn.Module, args: Any) -> None:
-        if self.followed is not None and args and args[0] is self.followed:
-            if type(module).__name__.startswith("Dropout") or isinstance(module, nn.Identity):
-                return
-            self.passages[-1].reader = module
-            self.end()
+        read = [passage for passage in self.open if args and args[0] is passage.followed]
+        if not type(module).__name__.startswith("Dropout") and not isinstance(module, nn.Identity):
+            for passage in read:
+                passage.reader = module
+            self.close(read)
 
-    def end(self) -> None:
-        self.followed = None
-        if len(self.passages) == self.calls:
+    def close(self, passages: Sequence[_Passage]) -> None:
+        if not passages:
+            return
+        self.open = [passage for passage in self.open if all(passage is not p for p in passages)]
+        done = all(len(self.passages[layer]) == n for layer, n in self.calls.items())
+        if done and not self.open:
             raise _Reached
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         del types
         kwargs = kwargs or {}
-        at, name = self.followed, getattr(func, "__name__", "")
-        if at is None or not any(arg is at for arg in args):
+        used = [p for p in self.open if any(arg is p.followed for arg in args)]
+        if not used:
             return func(*args, **kwargs)
-        others = [arg for arg in args if arg is not at]
-        if name in _ADDITIONS and not kwargs and len(others) == 1 and _alike(others[0], at):
-            self.passages[-1].addends.append(others[0].detach().clone())  # it may be added into
-            self.followed = out = func(*args, **kwargs)
+        name = getattr(func, "__name__", "")
+        if name in _ADDITIONS and not kwargs and len(args) == 2 and _alike(*args):
+            sums = [
+                passage.total + (args[1] if args[0] is passage.followed else args[0]).detach()
+                for passage in used
+            ]  # before the call, which may add in place
+            out = func(*args, **kwargs)
+            for passage, total in zip(used, sums, strict=True):
+                passage.total, passage.followed = total, out
+                passage.addends += 1
             return out
         out = func(*args, **kwargs)
         if name in _DROPOUTS:
-            self.followed = out
+            for passage in used:
+                passage.followed = out
         elif isinstance(out, Tensor):
-            self.end()
+            self.close(used)
         return out
 
 
-def _alike(other: Any, tensor: Tensor) -> bool:
-    return isinstance(other, Tensor) and other.shape == tensor.shape
+def _alike(one: Any, other: Any) -> bool:
+    return isinstance(one, Tensor) and isinstance(other, Tensor) and one.shape == other.shape
 
 
-def _followed(net: nn.Module, layer: nn.Module, batch: Any, calls: int) -> list[_Passage]:
-    """What becomes of the output of a layer; the forward goes no further."""
+def _followed(
+    net: nn.Module, calls: Mapping[nn.Module, int], batch: Any
+) -> dict[nn.Module, list[_Passage]]:
+    """What becomes of the outputs of layers; the forward goes no further."""
     following = _Following(calls)
-    leaves = [module for module in net.modules() if not module._modules and module is not layer]
-    handles: list[Any] = [layer.register_forward_hook(following.begin)]
+    leaves = [module for module in net.modules() if not module._modules]
+    handles: list[Any] = [layer.register_forward_hook(following.begin) for layer in calls]
     handles += [leaf.register_forward_pre_hook(following.read) for leaf in leaves]
     try:
         with torch.no_grad(), following:
@@ -298,41 +334,49 @@ def _normalises(module: nn.Module | None, x: Tensor) -> bool:
 
 @dataclass
 class _Rows:
-    """The rows that a layer is fitted on."""
+    """The rows that a layer is fitted on.
+
+    ``targets`` is what became of the outputs of its ``model`` in the teacher, by batch and call.
+    """
 
     network: nn.Module
     layer: nn.Module
-    teacher: nn.Module
     model: nn.Module
     kept: Tensor | None
     calls: int
+    batches: Sequence[Any]
+    targets: Sequence[Sequence[_Passage]]
     by_direction: bool | None = None
 
-    def of(self, batch: Any) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
         """What the layer is given, what it is to return, what it returns, what a row counts."""
-        mine = _followed(self.network, self.layer, batch, self.calls)
-        theirs = _followed(self.teacher, self.model, batch, self.calls)
-        for ours, wanted in zip(mine, theirs, strict=False):
-            total = ours.total()
-            if self.by_direction is None:
-                self.by_direction = _normalises(ours.reader, total)
-            alike = len(ours.addends) == len(wanted.addends)
-            target = channels_last(self.model, wanted.total() if alike else wanted.returned)
-            if self.by_direction and alike:
-                size = target.double().square().mean(1)
-                counted = size.mean() / size.clamp_min(1e-6 * size.mean())
-            else:
-                counted = torch.ones(len(target), dtype=torch.float64, device=target.device)
-            if self.kept is not None:
-                target = target.index_select(1, self.kept.to(target.device))
-            now = channels_last(self.layer, ours.returned)
-            if alike:
-                target = target - (channels_last(self.layer, total) - now)
-            x = _columns(self.layer, ours.given)
-            filled = filled_rows(batch, ours.given)
-            if filled is not None:
-                x, target, now, counted = (t[filled] for t in (x, target, now, counted))
-            yield x, target, now, counted
+        for batch, theirs in zip(self.batches, self.targets, strict=True):
+            mine = _followed(self.network, {self.layer: self.calls}, batch)[self.layer]
+            for ours, wanted in zip(mine, theirs, strict=False):
+                yield self._of(batch, ours, wanted)
+
+    def _of(
+        self, batch: Any, ours: _Passage, wanted: _Passage
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        if self.by_direction is None:
+            self.by_direction = _normalises(ours.reader, ours.total)
+        alike = ours.addends == wanted.addends
+        target = channels_last(self.model, wanted.total if alike else wanted.returned)
+        if self.by_direction and alike:
+            size = target.double().square().mean(1)
+            counted = size.mean() / size.clamp_min(1e-6 * size.mean())
+        else:
+            counted = torch.ones(len(target), dtype=torch.float64, device=target.device)
+        if self.kept is not None:
+            target = target.index_select(1, self.kept.to(target.device))
+        now = channels_last(self.layer, ours.returned)
+        if alike:
+            target = target - (channels_last(self.layer, ours.total) - now)
+        x = _columns(self.layer, ours.given)
+        filled = filled_rows(batch, ours.given)
+        if filled is not None:
+            x, target, now, counted = (t[filled] for t in (x, target, now, counted))
+        return x, target, now, counted
 
 
 # -- the modules of two networks ---------------------------------------------------------------

@@ -26,6 +26,7 @@ from torch.fx.experimental.symbolic_shapes import DimDynamic, ShapeEnv
 from torch.utils._sympy.functions import FloorDiv, Mod, PythonMod
 
 from .attributes import candidates
+from .constants import Constants
 from .rules import Rules
 
 __all__ = [
@@ -302,6 +303,9 @@ def follow(
     given = torch.utils._pytree.tree_map_only(
         Tensor, lambda t: mode.from_tensor(t.detach(), static_shapes=True), (args, dict(kwargs))
     )
+    leaves = map(torch.utils._pytree.tree_leaves, ((args, dict(kwargs)), given))
+    pairs = [pair for pair in zip(*leaves, strict=True) if isinstance(pair[0], Tensor)]
+    constants = Constants(mode, pairs)
     handles: list[Any] = []
     with keeping(net), forgetting_caches(net), _hashable(), _quiet(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -318,7 +322,7 @@ def follow(
                     )
             handles.append(module.register_forward_hook(_noting(trace, path), with_kwargs=True))
         try:
-            with mode, torch.no_grad(), Rules(trace.compose):
+            with mode, torch.no_grad(), Rules(trace.compose), constants:
                 result = torch.func.functional_call(net, fakes, given[0], given[1])
         finally:
             for handle in handles:

@@ -9,7 +9,8 @@ import torch
 from torch import nn
 
 from ..mutable.node import key_of
-from ..nn.parametrized import evaluated
+from ..nn.parametrized import evaluated, expressions_in
+from ..nn.structure import BOOKKEEPING
 
 __all__ = ["PlainLayers", "computed_tensors", "forward_with", "plain_forward"]
 
@@ -43,7 +44,7 @@ class PlainLayers:
         plain = tuple(evaluated(argument, chosen) for argument in layer.args.values())
         tensors = tuple(name for name, _ in (*layer.named_parameters(), *layer.named_buffers()))
         alone = None if layer.reparametrization is None else id(layer)
-        key = (layer.plain, tuple(layer.args), key_of(plain), tensors, alone)
+        key = (layer.plain, tuple(layer.args), key_of(plain), tensors, _own_state(layer), alone)
         found: nn.Module | None = self._different.get(key)
         if found is None:
             with torch._C.DisableTorchFunction():  # its weights are there before the forward
@@ -56,6 +57,24 @@ class PlainLayers:
                 if isinstance(module, nn.Module):
                     vars(module).pop("forward", None)  # that of the twin, which is followed
         return found
+
+
+def _own_state(layer: nn.Module) -> tuple[Any, ...]:
+    """What a layer holds besides its arguments, such as a flag that its own class looks at.
+
+    What is an expression follows from the arguments.
+    """
+    return tuple(
+        (name, key_of(value))
+        for name, value in vars(layer).items()
+        if name not in _NOT_ITS_OWN and not expressions_in(value)
+    )
+
+
+_NOT_ITS_OWN = frozenset(
+    {*vars(nn.Module()), *BOOKKEEPING, "args", "forward", "_blueprint", "_expressions",
+     "_instances", "_mutables"}
+)  # fmt: skip
 
 
 def plain_forward(layer: nn.Module, *args: Any, **kwargs: Any) -> Any:

@@ -119,9 +119,8 @@ def _choices(run: CompressionRun, original: Compressed, rest: Sequence[Compresse
         shown = ", ".join(f"{value}: {loss:.3f}" for value, loss in lost if loss is not None)
         cells = [str(one.arch.get(label, "-")) for one in (original, *rest)]
         rows.append([label, *cells, shown])
-    return (
-        f"<p>And how much {escape(run.task.main_metric)} each value loses by itself.</p>"
-        + html.table(["choice", "original", *(one.name for one in rest), "loses"], rows)
+    return "<p>And how much further from the original each value is by itself.</p>" + html.table(
+        ["choice", "original", *(one.name for one in rest), "further"], rows
     )
 
 

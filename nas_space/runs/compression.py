@@ -9,10 +9,12 @@ fitted to what its teacher computes, trained further, scored, written and export
 from __future__ import annotations
 
 import copy
+import functools
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +34,8 @@ from ..training import (
     make_fabric,
     recalibrate,
 )
-from ..training.batches import training_batches
+from ..training.batches import is_dataset, one_pass, training_batches
+from ..training.distillation import divergence_of
 from ..training.forward import inputs_of
 from .costs import Costs
 from .deployment import Deployment, deployment_of
@@ -41,13 +44,16 @@ from .files import write_json
 from .folder import COMPRESSED, COMPRESSION, RunFolder
 from .record import Record
 from .sensitivity import changes, loses_least
-from .sources import example_of, load_model, load_task, without_masks
+from .sources import example_of, load_model, load_task
 from .stage import OnProgress, Stage
 
 __all__ = ["Compressed", "CompressionPlan", "CompressionRun"]
 
 _FEW = 4
 """Batches that layers are fitted to while architectures are compared."""
+
+_HELD = 128
+"""Examples on which they are compared with their teacher."""
 
 _SETTINGS = ("model", "data", "latency_table", "runtime", "threads", "device", "seed")
 
@@ -63,7 +69,8 @@ class CompressionPlan:
     trials
         Architectures to try for each budget.
     fine_tuning
-        Steps of training each network that was found.
+        Steps of training the smallest network that was found; the others take as many as are their
+        share of what is cut away.
     learning_rate
         The largest, of AdamW.
     batch_size
@@ -77,9 +84,9 @@ class CompressionPlan:
     steps: int = 200
     trials: int = 30
     fine_tuning: int = 100
-    learning_rate: float = 3e-4
+    learning_rate: float = 1e-3
     batch_size: int = 32
-    calibration: int = 8
+    calibration: int = 16
     elastic: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -161,8 +168,8 @@ class CompressionRun:
     stages
         In their order.
     losses
-        By the name of a change of one label, how much of the main metric it loses by itself; known
-        after the stage that finds it.
+        By the name of a change of one label, how much further from the teacher it is by itself;
+        known after the stage that finds it.
 
     Raises
     ------
@@ -200,8 +207,12 @@ class CompressionRun:
         )
         self.inputs = example_of(self.task)
         arguments, keywords = self.inputs
-        followed: Any = without_masks(self.original, keywords) or arguments
+        followed: Any = keywords or arguments
         self.space: Any = elastic(self.original, followed, **self.plan.elastic)
+        for network in (self.original, self.space):
+            self.fabric.to_device(network)
+        # Which blocks are there decides what an architecture costs, so this comes before costs.
+        self.space.sort_blocks(self._batches("sort")[:_FEW])
         self.deployment, table = deployment_of(runtime, threads), None
         if self.deployment is not None and latency_table is None:
             table = self.deployment.table(
@@ -346,10 +357,28 @@ class CompressionRun:
         return Stage(f"search {name}", trials, 15.0, do)
 
     def _inherited(self, arch: Sample) -> float:
-        """Score an architecture with the weights of the space, fitted to those of its teacher."""
+        """Score an architecture with the weights of the space, fitted to those of its teacher.
+
+        By its distance from the teacher, which tells small differences apart on few examples,
+        where a metric such as accuracy needs many.
+        """
         network = self.space.freeze(arch)
         self.space.refit(network, self._batches("refit")[:_FEW], teacher=self.original)
-        return self._validation(network)
+        recalibrate(network, self.task, batches=_FEW, fabric=self.fabric, seed=self.seed)
+        network.eval()
+        with torch.no_grad(), self.fabric.autocast():
+            apart = [divergence_of(self.task, network, batch) for batch in self._held]
+        return -float(torch.stack(apart).mean())
+
+    @functools.cached_property
+    def _held(self) -> list[Any]:
+        """Some validation data: one batch, where that can be as long as is wanted.
+
+        The teacher remembers what it was asked last, so it runs once for all architectures.
+        """
+        source = self.task.split("validation")
+        batches = islice(one_pass(source, _HELD), 1 if is_dataset(source) else _FEW)
+        return [self.fabric.to_device(batch) for batch in batches]
 
     @property
     def _found(self) -> dict[str, Sample]:
@@ -357,7 +386,7 @@ class CompressionRun:
 
     def _tuning(self, name: str) -> Stage:
         """Cut the network of a budget out, fit it to its teacher, and train it further."""
-        steps = self.plan.fine_tuning
+        steps = self._steps(name)
 
         def do(on_progress: OnProgress) -> None:
             if (self._place(name) / COMPRESSED).exists():
@@ -392,6 +421,20 @@ class CompressionRun:
             self._write(name, network, after)
 
         return Stage(f"fine-tuning {name}", steps, 1.0, do)
+
+    def _steps(self, name: str) -> int:
+        """How long the network of a budget is trained: the longer, the more is cut away.
+
+        The smallest has all of the steps.  What a fit leaves to be learnt grows with the cut: of a
+        network at three quarters nearly nothing.
+        """
+        whole = {cost: self.costs.values(cost, self.space.original) for cost in self.costs.shown}
+        cut = {
+            budget: max(1 - amount / whole[cost] for cost, amount in most.items())
+            for budget, most in self.budgets.items()
+        }
+        part = cut[name] / max(1e-9, *cut.values())
+        return max(1, round(self.plan.fine_tuning * float(part)))
 
     def _start(self, space: Any, arch: Sample) -> tuple[nn.Module, float, float]:
         """Cut out a network and fit it to its teacher; return the main metric before and after."""

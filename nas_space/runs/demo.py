@@ -16,8 +16,8 @@ from ..errors import UsageError
 
 __all__ = ["manual", "minilm"]
 
-_LENGTH = 32
-"""Tokens of a paragraph; what is longer is cut."""
+_LENGTH, _LEAST = 32, 8
+"""Tokens of a text: paragraphs that are longer become several, whose last may be too short."""
 
 
 def minilm() -> nn.Module:
@@ -61,20 +61,26 @@ def manual(seed: int = 0) -> list[Any]:
     return _shared_out(tokenizer.encode_batch(texts), generator_of(seed, "demo", 0))
 
 
-def _shared_out(encodings: list[Any], generator: Any) -> list[Any]:
+def _shared_out(paragraphs: list[Any], generator: Any) -> list[Any]:
     import torch
 
-    examples = [
-        {
-            "input_ids": torch.tensor(encoding.ids),
-            "attention_mask": torch.tensor(encoding.attention_mask),
-        }
-        for encoding in encodings
-    ]
-    order = torch.randperm(len(examples), generator=generator).tolist()
-    tenth = len(examples) // 10
+    order = torch.randperm(len(paragraphs), generator=generator).tolist()
+    tenth = len(paragraphs) // 10
     parts = order[2 * tenth :], order[:tenth], order[tenth : 2 * tenth]
-    return [[examples[place] for place in part] for part in parts]
+
+    def example(encoding: Any) -> dict[str, Any]:
+        names = {"input_ids": encoding.ids, "attention_mask": encoding.attention_mask}
+        return {name: torch.tensor(numbers) for name, numbers in names.items()}
+
+    return [
+        [
+            example(piece)
+            for place in part
+            for piece in (paragraphs[place], *paragraphs[place].overflowing)
+            if sum(piece.attention_mask) >= _LEAST
+        ]
+        for part in parts
+    ]
 
 
 def _folder() -> Path:

@@ -1,9 +1,11 @@
 """What each choice loses by itself, and the architectures that lose least within a budget.
 
 A space of widths and depths has far more architectures than can be tried, but what a network loses
-by several changes is about the sum of what it loses by each. So each value of each label is tried
-alone, the layers that read what it cuts fitted to the teacher, and the sum is minimised exactly
-within any number of budgets, without further trials.
+by several changes is about the sum of what it loses by each. So some values of each label are tried
+alone, the layers that read what they cut fitted to the teacher, and the sum is minimised exactly
+within any number of budgets, without further trials. What values between these lose follows from
+their neighbours: a squared error grows about as the square of what is missing, so its root is
+interpolated.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from ..mutable import Sample
 from ..mutable.factors import Factor
@@ -21,14 +24,23 @@ from ..tables.model import Model, root_of
 __all__ = ["changes", "loses_least", "summed"]
 
 
+_TRIED = 3
+"""How many values of a label are tried."""
+
+
 def changes(space: Any) -> Iterator[tuple[str, Sample]]:
-    """Yield each architecture that differs from the original in one label, with a name for it."""
+    """Yield architectures that differ from the original in one label, with a name for each.
+
+    Of a label with many values, those that are spread over all of them.
+    """
     original = space.original
     for label, symbol in space.symbols().items():
         if label in original:
-            for value in symbol.values:
-                if value != original[label]:
-                    yield _named(label, value), space.canonical(original | {label: value})
+            others = [value for value in symbol.values if value != original[label]]
+            places = np.linspace(0, len(others) - 1, min(_TRIED, len(others))).round()
+            for place in places.astype(int):
+                value = others[place]
+                yield _named(label, value), space.canonical(original | {label: value})
 
 
 def summed(space: Any, losses: Mapping[str, float]) -> Table:
@@ -40,19 +52,28 @@ def summed(space: Any, losses: Mapping[str, float]) -> Table:
         A space made by :func:`nas_space.elastic`, or a restriction of one.
     losses
         By the name of a change, as :func:`changes` has it, what it loses. What is below nothing is
-        noise, and counts as nothing; so does a change that is not named.
+        noise, and counts as nothing.
     """
     model = Model.of(root_of(space))
     terms = []
     for symbol in model.labels:
         if symbol.size is not None and symbol.size > 1:
-            lost = [
-                max(0.0, losses.get(_named(symbol.name, symbol.value(code)), 0.0))
-                for code in range(symbol.size)
-            ]
-            term = Factor((symbol,), np.array(lost))
+            values = [symbol.value(code) for code in range(symbol.size)]
+            term = Factor((symbol,), _lost(symbol.name, values, losses))
             terms.append(term.where(model.activity.reach[symbol]))
     return Table(None, terms)
+
+
+def _lost(label: str, values: list[Any], losses: Mapping[str, float]) -> npt.NDArray[np.float64]:
+    """What the values of a label lose; those that were not tried, by their neighbours."""
+    known = {max(values): 0.0}  # which the original has
+    for value in values:
+        loss = losses.get(_named(label, value))
+        if loss is not None:
+            known[value] = max(0.0, loss)
+    tried = sorted(known)
+    roots: npt.NDArray[np.float64] = np.interp(values, tried, [known[v] ** 0.5 for v in tried])
+    return roots * roots
 
 
 def loses_least(within: Any, losses: Mapping[str, float], number: int) -> list[Sample]:

@@ -17,7 +17,7 @@ from ..training import Splits, Task, load_data
 from ..training.batches import one_pass
 from ..training.forward import inputs_of
 
-__all__ = ["example_of", "load_model", "load_task", "without_masks"]
+__all__ = ["example_of", "load_model", "load_task"]
 
 
 def load_model(spec: str) -> nn.Module:
@@ -108,19 +108,6 @@ def example_of(task: Task) -> tuple[tuple[Any, ...], dict[str, Any]]:
             {name: _first(value) for name, value in keywords.items()},
         )
     raise DataError("there are no training data")
-
-
-def without_masks(network: nn.Module, keywords: Mapping[str, Any]) -> dict[str, Any]:
-    """Return named inputs without the masks that a forward can do without.
-
-    They change neither sizes nor costs, but forwards look at their values, which is not followed.
-    """
-    known = inspect.signature(network.forward).parameters
-    return {
-        name: value
-        for name, value in keywords.items()
-        if not (name.endswith("_mask") and name in known and known[name].default is None)
-    }
 
 
 def _split(parts: list[Any]) -> list[Any]:

@@ -49,7 +49,8 @@ def recalibrate(
         other branches, and of the channels beyond the active width, stay.
     data
         A task, whose training data are taken; or a data set, or an iterable of batches, which the
-        network is called on as :func:`~nas_space.training.forward.forward` does.
+        network is called on as :func:`~nas_space.training.forward.forward` does. Nothing is read
+        where there is no batch norm.
     batches
         How many batches of random examples. By default one pass over the data, but for a last
         batch that is not full.
@@ -102,6 +103,8 @@ def recalibrate(
     ]
     fabric = fabric or make_fabric(device_of(network))
     fabric.to_device(network)
+    if not norms:
+        return network
     convert = fabric.strategy.precision.convert_input
     with torch.no_grad(), preserved_modes(network), preserved_randomness(fabric.device):
         network.eval()

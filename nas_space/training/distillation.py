@@ -22,7 +22,7 @@ from .forward import RecordedCall, forward, recorded_calls, tensors_of
 from .metric import Metric
 from .modes import preserved_modes
 
-__all__ = ["Distillation", "Divergence", "relative_error", "soft_cross_entropy"]
+__all__ = ["Distillation", "Divergence", "divergence_of", "relative_error", "soft_cross_entropy"]
 
 Divergence: TypeAlias = "Literal['mse', 'kl'] | Callable[[Tensor, Tensor], Tensor]"
 """How far the student's output is from the teacher's: a name, or ``function(student, teacher)``."""
@@ -309,6 +309,26 @@ def distillation_of(task: Stepping) -> Distillation | None:
         return step.distillation
     owner = getattr(step, "__self__", None)
     return owner if isinstance(owner, Distillation) else None
+
+
+def divergence_of(task: Stepping, network: nn.Module, batch: Any) -> Tensor:
+    """Return how far a network is from the teacher of a task on a batch, whatever its step is.
+
+    Raises
+    ------
+    UsageError
+        The task has no teacher.
+    """
+    distillation = distillation_of(task)
+    if distillation is None:
+        raise UsageError("the task has no teacher; give it one by task.distilled(teacher)")
+    with distillation.recording(network) as record:
+        step: Any = task.step
+        if isinstance(step, DistilledStep):
+            step.task.training_loss(network, batch)
+        else:
+            forward(network, batch)
+    return record.divergence()
 
 
 def metrics_of(distillation: Distillation) -> dict[str, Metric]:

@@ -54,7 +54,10 @@ def encoder() -> nn.Module:
 def texts() -> list[dict[str, Tensor]]:
     draw = torch.Generator().manual_seed(0)
     return [
-        {"tokens": torch.randint(0, 30, (6,), generator=draw), "attention_mask": torch.ones(6)}
+        {
+            "tokens": torch.randint(0, 30, (6,), generator=draw),
+            "attention_mask": torch.ones(6, dtype=torch.int64),
+        }
         for _ in range(40)
     ]
 

@@ -107,6 +107,8 @@ def test_every_architecture_runs_frozen_as_it_runs_active_and_is_plain(name):
 @every_network
 def test_a_space_goes_through_pickle_where_the_network_does(name):
     net, inputs, space = made(name)
+    with torch.no_grad():
+        run(net, inputs)  # as the space has: some libraries leave hooks where a forward was run
     try:
         pickle.dumps(net)
     except Exception:  # noqa: BLE001 - hooks of libraries, parametrised tensors
@@ -223,6 +225,108 @@ def test_costs_are_exact_where_all_of_the_forward_runs_once_for_each_size():
         network = space.freeze({"first.width": value} | _others(space, "first.width"))
         arch = {"first.width": value} | _others(space, "first.width")
         assert cost.evaluate(arch) == ns.profiler.macs(network, inputs=x)
+
+
+class Centred(nn.LayerNorm):
+    """A layer of torch's with a flag that its own forward looks at."""
+
+    def __init__(self, width: int, *, first: bool) -> None:
+        super().__init__(width)
+        self.first = first
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.mT).mT if self.first else super().forward(x)
+
+
+def test_costs_tell_layers_of_equal_sizes_apart_by_what_else_they_hold():
+    first, last = Centred(16, first=True), Centred(16, first=False)
+    net = nn.Sequential(nn.Conv1d(3, 16, 1), first, nn.Flatten(2), nn.Conv1d(16, 16, 1)).eval()
+    turned = nn.Sequential(nn.Linear(4, 16), last, nn.Linear(16, 2)).eval()
+    both = nn.ModuleDict({"a": net, "b": turned})
+
+    class Both(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.both = both
+
+        def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+            return self.both["a"](x), self.both["b"](x)
+
+    x = torch.randn(2, 3, 4)
+    space = ns.elastic(Both().eval(), x)
+    cost = ns.profiler.macs(space, inputs=x)
+    smallest = {label: symbol.values[0] for label, symbol in space.symbols().items()}
+    assert len(smallest) == 2
+    assert cost.evaluate(smallest) == ns.profiler.macs(space.freeze(smallest), inputs=x)
+
+
+class Deciding(nn.Module):
+    """Goes one way or the other by a mask, and by positions that follow from it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tokens, self.positions = nn.Embedding(20, 16), nn.Embedding(8, 16)
+        self.up, self.down, self.other = nn.Linear(16, 32), nn.Linear(32, 16), nn.Linear(16, 16)
+        self.out = nn.Linear(16, 2)
+
+    def forward(self, tokens: Tensor, mask: Tensor) -> Tensor:
+        places = mask.cumsum(-1) - 1
+        places[mask == 0] = 0
+        x = self.tokens(tokens)
+        if int(places.max()) > 3:
+            x = x + self.positions(places)
+        if not mask.all():
+            x = x * mask[..., None]
+            x = x + self.other(x)
+        x = x + self.down(self.up(x).relu())
+        return self.out(x[:, : int(mask.sum(-1).max())].mean(1))  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("length", [3, 5, 6])
+@pytest.mark.parametrize("kind", [torch.int64, torch.bool])
+def test_decisions_on_values_that_are_given_are_followed_whichever_way_they_go(length, kind):
+    mask = (torch.arange(6) < length)[None].to(kind)
+    inputs = {"tokens": torch.arange(6)[None], "mask": mask}
+    net = Deciding().eval()
+    space = ns.elastic(net, inputs)
+    assert not space.groups().notes
+    assert set(space.symbols()) == {"tokens.width", "up.width"}
+    smallest = {label: symbol.values[0] for label, symbol in space.symbols().items()}
+    small = space.freeze(smallest)
+    with torch.no_grad(), space.activate(smallest):
+        assert_equal(run(space, inputs), run(small, inputs))
+    cost = ns.profiler.macs(space, inputs=inputs)
+    assert cost.evaluate(smallest) == ns.profiler.macs(small, inputs=inputs)
+
+
+class Joined(nn.Module):
+    """Branches of several widths, concatenated before a norm of groups."""
+
+    def __init__(self, widths: tuple[int, ...], groups: int) -> None:
+        super().__init__()
+        self.branches = nn.ModuleList(nn.Conv2d(3, width, 1) for width in widths)
+        self.norm = nn.GroupNorm(groups, sum(widths))
+        self.out = nn.Conv2d(sum(widths), 2, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        parts = torch.cat([branch(x) for branch in self.branches], 1)
+        return self.out(self.norm(parts).relu())  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize(("widths", "groups"), [((16, 24, 24), 8), ((8, 16), 12), ((12, 8), 5)])
+def test_branches_before_a_norm_of_groups_vary_by_whole_groups_each_on_its_own(widths, groups):
+    x = torch.randn(2, 3, 4, 4)
+    space = ns.elastic(Joined(widths, groups).eval(), x, divisor=1)
+    size = sum(widths) // groups
+    assert len(space.symbols()) == len(widths)
+    for seed in range(4):
+        arch = space.sample(seed=seed)
+        small: Any = space.freeze(arch)
+        kept = [branch.out_channels for branch in small.branches]
+        assert all(width % size == 0 for width in kept)
+        assert small.norm.num_groups * size == sum(kept)
+        with torch.no_grad(), space.activate(arch):
+            assert_equal(run(space, x), run(small, x))
 
 
 def _others(space: Any, label: str) -> dict[str, Any]:

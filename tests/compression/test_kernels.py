@@ -130,3 +130,41 @@ def test_sizes_labels_and_patterns_choose_kernels():
     assert [small[place].kernel_size for place in (0, 2)] == [(3, 3), (3, 3)]
     with pytest.raises(UsageError, match="odd"):
         ns.elastic(net, X, kernels=[2])
+
+
+@pytest.mark.parametrize("sizes", [[3, 7], [1, 3, 7]])
+def test_a_refit_makes_up_for_taps_and_channels_that_are_cut(sizes):
+    torch.manual_seed(0)
+    net = convolutional(
+        nn.Conv2d(3, 8, 1), nn.Conv2d(8, 8, 7, padding=3), nn.Conv2d(8, 8, 3, padding=1)
+    )
+    space = ns.elastic(net, X, kernels=sizes, divisor=1)
+    small: Any = space.freeze({n: symbol.values[0] for n, symbol in space.symbols().items()})
+    assert small[2].kernel_size == (sizes[0], sizes[0])
+    images, probe = (nn.functional.avg_pool2d(torch.randn(8, 3, 42, 42), 2) for _ in range(2))
+
+    def error() -> float:
+        with torch.no_grad():
+            return float((small(probe) - net(probe)).square().mean())
+
+    before = error()
+    kernels = [m.kernel_size for m in small.modules() if isinstance(m, nn.Conv2d)]
+    space.refit(small, images.split(4), teacher=net)
+    assert error() < 0.95 * before
+    assert kernels == [m.kernel_size for m in small.modules() if isinstance(m, nn.Conv2d)]
+
+
+def test_a_kernel_alone_is_refitted_where_all_channels_stay():
+    torch.manual_seed(0)
+    net = convolutional(nn.Conv2d(3, 8, 1), nn.Conv2d(8, 8, 5, padding=2))
+    space = ns.elastic(net, X, kernels=[1, 5], only=["*kernel"])
+    small: Any = space.freeze({"2.kernel": 1})
+    images = torch.nn.functional.avg_pool2d(torch.randn(8, 3, 42, 42), 2)
+
+    def error() -> float:
+        with torch.no_grad():
+            return float((small(images) - net(images)).square().mean())
+
+    before = error()
+    space.refit(small, [images], teacher=net)
+    assert error() < 0.8 * before

@@ -70,6 +70,25 @@ def test_a_space_and_its_sorting_hold_no_more_than_a_third_beyond_one_copy(by):
     assert all(torch.equal(net.state_dict()[key], value) for key, value in before.items())
 
 
+@pytest.mark.parametrize("smallest", [False, True])
+def test_freezing_holds_less_than_a_third_of_the_space_beyond_what_it_makes(smallest):
+    space = ns.elastic(wide(), X)
+    arch = {n: s.values[0] for n, s in space.symbols().items()} if smallest else space.original
+    with Held() as held:  # a parameter is seen until it is one: what is held on the way
+        small = space.freeze(arch)
+    assert bytes_of(small) <= bytes_of(space)
+    assert 0 < held.peak <= 0.3 * bytes_of(space)
+
+
+def test_a_refit_holds_no_more_than_the_network_where_its_data_are_small():
+    net = wide()
+    space = ns.elastic(net, X)
+    small = space.freeze({n: s.values[0] for n, s in space.symbols().items()})
+    with Held() as held:
+        space.refit(small, [X, X], teacher=net)
+    assert 0 < held.peak <= 1.3 * bytes_of(net)
+
+
 def test_in_place_nothing_is_copied():
     net = wide()
     with Held() as held:

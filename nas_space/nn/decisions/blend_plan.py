@@ -160,7 +160,7 @@ class BlendPlan:
         Not so where a width has several forms, such as ``condition(wide, w + 8, w)``, of which
         the second has elements beside the first.
         """
-        shapes = layer.blueprint.layer.shapes(self.full)
+        shapes = layer.shapes(self.full)
         return all(
             len(self.region(axis)) == shapes[name][dim]
             for name, axes in layer.blueprint.segmented.items()

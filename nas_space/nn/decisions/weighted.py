@@ -17,6 +17,7 @@ from ..activation import Activation
 from .blending import blend
 from .cases import MOST_CASES
 from .marginals import Known, Marginals, Outcomes
+from .mixed_number import MixedNumber
 from .mixed_tensor import MixedTensor, mixed_in
 from .mixer import Atoms, Mixer, Values, reader_of
 from .refusals import CannotMixError
@@ -140,6 +141,15 @@ class Weighted(Activation):
         here.depth += 1
         try:
             output = run(*args, **kwargs)
+        except TypeError as error:
+            if MixedNumber.__name__ not in str(error):
+                raise
+            # Such as a shape that is put together from sizes: torch takes plain numbers there.
+            raise SpaceError(
+                f"the forward pass gives torch a size that has several values at once where it "
+                f"takes plain numbers ({error}); take a strategy that samples, such as "
+                "RandomOneShot"
+            ) from error
         finally:
             here.depth -= 1
         if here.depth:

@@ -1,0 +1,44 @@
+"""What values of a label lose, where only some of them were tried."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+import nas_space as ns
+from nas_space.runs.sensitivity import changes, loses_least, summed
+
+
+def space_of(widths: tuple[float, ...]) -> Any:
+    layers = [nn.Linear(8, 64), nn.ReLU(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 2)]
+    return ns.elastic(nn.Sequential(*layers).eval(), torch.ones(1, 8), widths=widths)
+
+
+def test_at_most_three_values_of_a_label_are_tried_the_smallest_among_them():
+    space = space_of((0.125, 0.25, 0.375, 0.5, 0.625, 0.75, 0.875))
+    tried = dict(changes(space))
+    assert set(tried) == {f"{n}.width={value}" for n in (0, 2) for value in (8, 32, 56)}
+    for name, arch in tried.items():
+        label, _, value = name.partition("=")
+        assert arch == space.original | {label: int(value)}
+
+
+def test_what_is_between_loses_as_a_square_and_the_original_nothing():
+    space = space_of((0.25, 0.5, 0.75))
+    losses = {"0.width=16": 9.0, "0.width=32": 4.0, "2.width=16": 0.0, "2.width=32": -1.0}
+    first, second = summed(space, losses).terms
+    assert first.values.tolist() == pytest.approx([9.0, 4.0, 1.0, 0.0])
+    assert second.values.tolist() == [0.0, 0.0, 0.0, 0.0]
+
+
+def test_the_least_loss_within_a_budget_is_found_over_values_that_were_not_tried():
+    space = space_of((0.25, 0.5, 0.75))
+    cost = ns.profiler.params(space)
+    within = space.where(cost <= 0.6 * cost.evaluate(space.original))
+    losses = {"0.width=16": 90.0, "2.width=16": 0.9}
+    (found,) = loses_least(within, losses, 1)
+    assert found["2.width"] < found["0.width"]
+    assert cost.evaluate(found) <= 0.6 * cost.evaluate(space.original)

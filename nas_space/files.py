@@ -81,7 +81,7 @@ def beside(path: Path) -> Path:
 
 @contextmanager
 def writing(path: str | os.PathLike[str]) -> Iterator[None]:
-    """A context that writes a file; what hinders it becomes a StorageError."""
+    """Enter a context that writes a file; what hinders it becomes a StorageError."""
     try:
         yield
     except NasSpaceError:

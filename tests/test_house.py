@@ -77,16 +77,27 @@ def test_code_in_docstrings_has_double_backticks() -> None:
 
 
 def test_functions_are_described_in_the_imperative() -> None:
-    """Not in the third person: "Return ...", rather than "Returns ..."."""
+    """Not in the third person, nor by a noun: "Return the ...", not "Returns ..." or "The ..."."""
     third = re.compile(
         r"(Returns|Raises|Gives|Makes|Takes|Draws|Checks|Refuses|Runs|Writes|Reads|Adds|Puts|Notes|"
         r"Says|Copies|Counts|Builds|Loads|Sets|Keeps|Calls|Follows|Measures|Splits|Trains|Searches)\b"
+    )
+    noun = re.compile(
+        r"(The|A|An|All|Any|Arguments|As|Batches|Both|By|Called|Class|Codes|Components|Different|"
+        r"Expressions|For|Gradients|How|If|Images|In|It|Its|Names|Numbers|Of|One|Parameters|Path|"
+        r"Paths|Sizes|Those|To|Two|Up|Values|Weights|What|When|Where|Whether|Which|With)\b"
     )
     found = [
         (name, node.lineno, doc.splitlines()[0])
         for name, tree in TREES.items()
         for node in ast.walk(tree)
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))
-        if (doc := ast.get_docstring(node)) and third.match(doc)
+        if (doc := ast.get_docstring(node))
+        if third.match(doc) or (not _is_private_or_property(node) and noun.match(doc))
     ]
     assert found == []
+
+
+def _is_private_or_property(node: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
+    decorators = [ast.unparse(decorator) for decorator in node.decorator_list]
+    return node.name.startswith("_") or any("property" in name for name in decorators)

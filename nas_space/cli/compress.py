@@ -62,6 +62,9 @@ def compress(
     latency_table: TableOption = None,
     runtime: RuntimeOption = None,
     threads: ThreadsOption = None,
+    int8: Annotated[
+        bool, typer.Option("--int8", help="Each network with 8 bits, too, for ONNX Runtime.")
+    ] = False,
     out: Annotated[Path, typer.Option(help="The folder for all that is written.")] = Path(
         "runs/small"
     ),
@@ -123,6 +126,7 @@ def compress(
         "latency_table": None if latency_table is None else str(latency_table),
         "runtime": runtime,
         "threads": threads,
+        "int8": int8,
         "progress": not quiet,
         "device": device,
         "seed": seed,

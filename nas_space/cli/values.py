@@ -172,7 +172,7 @@ def architecture(file: Path) -> dict[str, Any]:
 
 
 def arguments_of(pairs: list[str] | None, option: str = "--arg") -> dict[str, Any]:
-    """Arguments given as ``name=value``; values are JSON, or else strings."""
+    """Return arguments given as ``name=value``; values are JSON, or else strings."""
     found: dict[str, Any] = {}
     for pair in pairs or ():
         name, equals, value = pair.partition("=")

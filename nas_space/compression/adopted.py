@@ -65,7 +65,7 @@ class Adopted(MutableModule):
         return super().__getattr__(name)
 
     def cuts(self, values: Any) -> dict[str, Any]:
-        """By tensor, what takes the part of it that is there under some values."""
+        """Return, by tensor, what takes the part of it that is there under some values."""
         layouts: dict[str, dict[int, AxisLayout]] = self.__dict__.get(_CUTS, {})
         return {name: partial(_cut, _places(axes, values)) for name, axes in layouts.items()}
 
@@ -245,7 +245,7 @@ class AdoptedBlocks(Adopted):
     """A list of blocks of which some are there under an architecture only."""
 
     def kept(self) -> list[nn.Module]:
-        """The blocks that are there; without an architecture, or under several, all."""
+        """Return the blocks that are there; without an architecture, or under several, all."""
         blocks = cast("list[nn.Module]", list(self._modules.values()))
         activation = current()
         if activation is None or not activation.is_single:
@@ -253,7 +253,7 @@ class AdoptedBlocks(Adopted):
         return self.there(activation.values)
 
     def there(self, values: Any) -> list[nn.Module]:
-        """The blocks that are there under some values."""
+        """Return the blocks that are there under some values."""
         blocks = cast("list[nn.Module]", list(self._modules.values()))
         return [
             block
@@ -344,7 +344,7 @@ def _made_class(bases: Any, original: Any) -> Any:
 
 
 def adopted_class(original: type[nn.Module], *bases: type[nn.Module]) -> type[nn.Module]:
-    """The class of instances of a class, in a space: always the same one.
+    """Return the class of instances of a class, in a space: always the same one.
 
     Parameters
     ----------

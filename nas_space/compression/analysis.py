@@ -76,7 +76,7 @@ class Options:
                 raise UsageError(f"{name} is {' or '.join(map(repr, known))}, not {value!r}")
 
     def excludes(self, label: str) -> bool:
-        """Whether the caller wants a label fixed."""
+        """Tell whether the caller wants a label fixed."""
         chosen = any(fnmatch.fnmatchcase(label, pattern) for pattern in self.only)
         return not chosen or any(fnmatch.fnmatchcase(label, pattern) for pattern in self.fixed)
 
@@ -138,7 +138,7 @@ class Analysis:
 
 
 def analyse(net: nn.Module, args: Any, kwargs: Any, options: Options) -> Analysis:
-    """Finds what may vary in a network, which is left as it was."""
+    """Find what may vary in a network, which is left as it was."""
     try:
         trace = _follow(net, args, kwargs)
     except Exception as error:  # noqa: BLE001 - the parts of the network may have sizes
@@ -284,7 +284,7 @@ def _make_unique(found: Analysis) -> None:
 
 
 def kind_of(label: str) -> str:
-    """The label with numbers of layers left out: what layers of a kind have in common."""
+    """Return the label with numbers of layers left out: what layers of a kind have in common."""
     return re.sub(r"(?<=\.)\d+(?=\.|$)|^\d+(?=\.)", "*", label)
 
 
@@ -438,7 +438,7 @@ def _try_orders(found: Analysis) -> None:
 
 
 def report(found: Analysis, labels: Mapping[str, str], depths: Sequence[Group]) -> Groups:
-    """The report of an analysis.
+    """Return the report of an analysis.
 
     Parameters
     ----------

@@ -20,7 +20,7 @@ _READ: dict[type[nn.Module], tuple[str, ...]] = {
 
 
 def candidates(module: nn.Module) -> Iterator[tuple[str, int | tuple[int, ...]]]:
-    """The attributes of a module that may say a size, with their values.
+    """Return the attributes of a module that may say a size, with their values.
 
     Those of torch's layers are known.  Of other modules, it is each whole number that equals or
     divides a dimension of a tensor below.

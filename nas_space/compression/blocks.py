@@ -45,7 +45,7 @@ class BlockRun:
     counters: list[tuple[str, str]] = field(default_factory=list)
 
     def conditions(self, least: int = 0) -> dict[str, Any]:
-        """By path, under which condition a block is there.
+        """Return, by path, the condition under which a block is there.
 
         Parameters
         ----------

@@ -202,14 +202,14 @@ class Building:
             self.sized.setdefault((label, kernel.values), []).append(place)
 
     def kernel_groups(self) -> list[Group]:
-        """The groups of kernels."""
+        """Return the groups of kernels."""
         return [
             Group(label, "kernel", values[-1], values, tuple(places))
             for (label, values), places in self.sized.items()
         ]
 
     def plan(self) -> TensorLayout:
-        """How the tensors of the space are laid out."""
+        """Return how the tensors of the space are laid out."""
         trial, found = self.found.trial, self.found
         axes = [
             Axis(tuple(trial.tensors[key][1]), dim, found.layouts[size])
@@ -234,7 +234,7 @@ class Building:
     # -- building -------------------------------------------------------------------------------
 
     def run(self, root: type[nn.Module]) -> None:
-        """Exchanges classes, tensors stay where they are.
+        """Exchange classes, tensors stay where they are.
 
         Parameters
         ----------

@@ -40,7 +40,7 @@ class OptionalBlocks:
 
 
 def runs_of(net: nn.Module, trace: Trace, solution: Solution) -> list[OptionalBlocks]:
-    """The runs of optional blocks, outermost first; none within another."""
+    """Return the runs of optional blocks, outermost first; none within another."""
     found: list[OptionalBlocks] = []
     paths = {id(module): path for path, module in net.named_modules()}
     for path, module in net.named_modules():

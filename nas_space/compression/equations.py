@@ -50,23 +50,23 @@ class Solution:
     # -- reading ------------------------------------------------------------------------------
 
     def value(self, polynomial: Polynomial) -> int:
-        """The value in the network as it is."""
+        """Return the value in the network as it is."""
         return int(polynomial.evaluate(self.sizes))
 
     def of(self, expression: Any, where: Where | None = None) -> Polynomial:
-        """An expression of sympy, in terms of what is free."""
+        """Return an expression of sympy, in terms of what is free."""
         place = where or Where()
         made = Polynomial.of(expression, lambda inner: self._special(inner, place))
         return self.resolve(made)
 
     def resolve(self, polynomial: Polynomial) -> Polynomial:
-        """A polynomial in terms of what is free."""
+        """Return a polynomial in terms of what is free."""
         while any(name in self.known for name in polynomial.names):
             polynomial = polynomial.substitute(self.known)
         return polynomial
 
     def hold(self, name: str, reason: str) -> None:
-        """Holds a variable at its present value; the reason is kept for all that it fixes."""
+        """Hold a variable at its present value; the reason is kept for all that it fixes."""
         if name not in self.known:
             self.known[name] = Polynomial.constant(self.sizes[name])
             self.reasons.setdefault(name, reason)
@@ -121,7 +121,7 @@ class Solution:
     # -- solving --------------------------------------------------------------------------------
 
     def run(self) -> None:
-        """Solves what is pending, restricting where there is no other way."""
+        """Solve what is pending, restricting where there is no other way."""
         while True:
             self._exactly()
             if not self._pending:
@@ -260,12 +260,12 @@ class Solution:
         return origin is not None and origin.dim is not None
 
     def describe(self, name: str) -> str:
-        """What a name stands for."""
+        """Return what a name stands for."""
         origin = self.origins.get(name)
         return str(origin) if origin is not None else f"a factor of size {self.sizes[name]}"
 
     def uses(self) -> Callable[[str], list[str]]:
-        """What gives, for a free variable, the names whose value depends on it."""
+        """Return what gives, for a free variable, the names whose value depends on it."""
         found: dict[str, list[str]] = {}
         for name in self.origins:
             for free in self.resolve(Polynomial.name(name)).names:
@@ -296,7 +296,7 @@ def _divided(a: Polynomial, b: Polynomial) -> Polynomial | None:
 
 
 def solve(trace: Trace) -> Solution:
-    """The sizes of a network in terms of what may vary."""
+    """Express the sizes of a network in terms of what may vary."""
     solution = Solution(trace)
     solution.run()
     return solution

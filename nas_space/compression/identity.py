@@ -81,7 +81,7 @@ class Identities(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     @contextmanager
     def recording(self) -> Iterator[None]:
-        """A context in which what meets is noted."""
+        """Enter a context in which what meets is noted."""
         with self._running():
             yield
         roots = self.roots()
@@ -94,7 +94,7 @@ class Identities(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     @contextmanager
     def checking(self) -> Iterator[None]:
-        """A context in which what meets must have met before; raises :class:`Misplaced`."""
+        """Enter a context in which what meets must have met before; raises :class:`Misplaced`."""
         with self._running():
             yield
 
@@ -121,7 +121,7 @@ class Identities(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return self.total + 1
 
     def roots(self) -> npt.NDArray[np.int64]:
-        """For each number, the number of its class: channels that are one channel."""
+        """Return for each number that of its class: channels that are one channel."""
         parent = self._parent
         while True:
             above = parent[parent]
@@ -132,14 +132,14 @@ class Identities(TorchDispatchMode):  # type: ignore[no-untyped-call]
     # -- tensors --------------------------------------------------------------------------------
 
     def components(self, tensor: Tensor) -> list[Tensor]:
-        """Numbers of elements: tensors of as many dimensions, of size 1 where they do not vary."""
+        """Return numbers of elements: as many dimensions, of size 1 where they do not vary."""
         found = self._known.get(tensor)
         if found is None:
             found = self._of_parameters.get(tensor)
         return found or []
 
     def is_weight(self, *tensors: Tensor) -> bool:
-        """Whether one of some tensors is a parameter, or a view of one."""
+        """Tell whether one of some tensors is a parameter, or a view of one."""
         return any(t in self._of_parameters or t in self._weights for t in tensors)
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -247,7 +247,7 @@ class Identities(TorchDispatchMode):  # type: ignore[no-untyped-call]
             a, b = roots[a], roots[b]
 
     def apart(self, components: Sequence[Tensor]) -> list[Tensor]:
-        """Components without those that say the same, and those that say nothing."""
+        """Return components without those that say the same, and those that say nothing."""
         roots = self.roots()
         found: list[Tensor] = []
         for component in components:
@@ -294,7 +294,7 @@ class Identities(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return self.join(operands)
 
     def join(self, operands: Sequence[Sequence[Tensor]]) -> list[Tensor]:
-        """Components of what is made of several operands, element by element."""
+        """Return components of what is made of several operands, element by element."""
         for place, one in enumerate(operands):
             for other in operands[place + 1 :]:
                 for a in one:
@@ -362,7 +362,7 @@ class Identities(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def contract(
         self, sides: Sequence[Sequence[Tensor]], dim: int, *, has_weight: bool
     ) -> list[Tensor]:
-        """Components of a product of two sides in one space of dimensions, summed over one.
+        """Return components of a product of two sides in one space of dimensions, summed over one.
 
         Parameters
         ----------

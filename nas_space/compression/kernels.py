@@ -98,7 +98,7 @@ def _is_padded(arguments: dict[str, Any]) -> bool:
 
 @contextmanager
 def shrunk(net: nn.Module, kernels: Sequence[Kernel]) -> Iterator[dict[str, Tensor]]:
-    """A context in which convolutions have their smallest kernels: yields the weights."""
+    """Enter a context in which convolutions have their smallest kernels: yields the weights."""
     held: list[tuple[nn.Module, dict[str, Any]]] = []
     weights: dict[str, Tensor] = {}
     try:

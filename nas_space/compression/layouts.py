@@ -56,7 +56,7 @@ class _Compositions:
                     entries.append((kind, of))
 
     def layouts(self, size: Polynomial, depth: int = 0) -> list[Layout]:
-        """The layouts that a size may have, the most likely first."""
+        """Return the layouts that a size may have, the most likely first."""
         constant, name = size.as_constant(), size.as_name()
         if constant is not None:
             return [constant]
@@ -129,7 +129,7 @@ def _made(kind: str, parts: Any) -> Layout:
 
 
 def layouts_of(trace: Trace, solution: Solution) -> dict[Polynomial, list[Layout]]:
-    """For each size that a dimension has, the layouts that it may have."""
+    """Return, for each size that a dimension has, the layouts that it may have."""
     compositions = _Compositions(trace, solution)
     found: dict[Polynomial, list[Layout]] = {}
     for name, origin in solution.origins.items():
@@ -145,7 +145,7 @@ def indices(
     sizes: Mapping[str, int],
     orders: Mapping[str, npt.NDArray[np.int64]] | None = None,
 ) -> tuple[npt.NDArray[np.int64], int]:
-    """The elements that are kept, in order, and how many there are in all.
+    """Return the elements that are kept, in order, and how many there are in all.
 
     Parameters
     ----------
@@ -178,7 +178,7 @@ def indices(
 
 
 def expression_of(layout: Layout, values: Mapping[str, Any]) -> Any:
-    """The size as an expression that says how it is laid out."""
+    """Return the size as an expression that says how it is laid out."""
     from ..nn.segments import flattened
 
     if isinstance(layout, int):

@@ -36,12 +36,12 @@ class Polynomial:
 
     @classmethod
     def name(cls, name: str) -> Polynomial:
-        """A single name."""
+        """Return a single name."""
         return cls({(name,): 1})
 
     @classmethod
     def constant(cls, value: int) -> Polynomial:
-        """A plain number."""
+        """Return a plain number."""
         return cls({(): value})
 
     @property
@@ -55,7 +55,7 @@ class Polynomial:
         return all(c > 0 for monomial, c in self.terms.items() if monomial)
 
     def as_name(self) -> str | None:
-        """The name that it is, if it is nothing but one."""
+        """Return the name that it is, if it is nothing but one."""
         if len(self.terms) == 1:
             ((monomial, c),) = self.terms.items()
             if len(monomial) == 1 and c == 1:
@@ -63,7 +63,7 @@ class Polynomial:
         return None
 
     def as_constant(self) -> int | None:
-        """The number that it is, if it is nothing but one."""
+        """Return the number that it is, if it is nothing but one."""
         return None if self.names else self.terms.get((), 0)
 
     def __add__(self, other: Polynomial | int) -> Polynomial:
@@ -84,7 +84,7 @@ class Polynomial:
         return Polynomial(terms)
 
     def substitute(self, known: Mapping[str, Polynomial]) -> Polynomial:
-        """The polynomial with some names replaced."""
+        """Return the polynomial with some names replaced."""
         if not any(name in known for name in self.names):
             return self
         total = Polynomial({})
@@ -97,7 +97,7 @@ class Polynomial:
         return total
 
     def evaluate(self, values: Mapping[str, Any]) -> Any:
-        """The value for values of the names, which may be expressions."""
+        """Return the value for values of the names, which may be expressions."""
         total: Any = 0
         for monomial, c in self.terms.items():
             product: Any = None
@@ -108,7 +108,7 @@ class Polynomial:
         return total
 
     def reduced(self) -> Polynomial:
-        """Divided by the factors that all terms have in common, which are never zero."""
+        """Divide by the factors that all terms have in common, which are never zero."""
         if not self.terms:
             return self
         divisor = math.gcd(*self.terms.values())
@@ -135,7 +135,7 @@ class Polynomial:
 
     @staticmethod
     def of(expression: Any, special: Callable[[Any], Polynomial]) -> Polynomial:
-        """The polynomial that an expression of sympy is.
+        """Return the polynomial that an expression of sympy is.
 
         Parameters
         ----------

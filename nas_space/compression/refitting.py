@@ -349,7 +349,7 @@ class _Rows:
     by_direction: bool | None = None
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
-        """What the layer is given, what it is to return, what it returns, what a row counts."""
+        """Yield what the layer is given, is to return and returns, and what a row counts."""
         for batch, theirs in zip(self.batches, self.targets, strict=True):
             mine = _followed(self.network, {self.layer: self.calls}, batch)[self.layer]
             for ours, wanted in zip(mine, theirs, strict=False):

@@ -89,13 +89,13 @@ def rule(*functions: Any) -> Callable[[Any], Any]:
 
 
 def same(a: Any, b: Any) -> None:
-    """Two sizes are equal: said to torch's shape environment by asking."""
+    """Tell torch's shape environment, by asking, that two sizes are equal."""
     if a is not b and not bool(a == b):
         raise RuntimeError(f"sizes {a} and {b} differ")
 
 
 def fixed(size: Any) -> int:
-    """A size as a number: it can no longer vary."""
+    """Return a size as a number: it can no longer vary."""
     return int(size)
 
 
@@ -349,7 +349,7 @@ def _narrow(tensor: Tensor, dim: int, size: Any) -> Tensor:
 
 
 def int_hint(size: Any) -> int:
-    """The present value of a size, which stays free."""
+    """Return the present value of a size, which stays free."""
     return int(size.node.hint) if isinstance(size, torch.SymInt) else int(size)
 
 

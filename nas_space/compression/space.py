@@ -43,7 +43,7 @@ class ElasticSpace(ModelSpace, Adopted):
         return self.canonical(self.__dict__["_original"])
 
     def groups(self) -> Groups:
-        """What varies together, where, in which steps; what is fixed, and why."""
+        """Return what varies together, where, in which steps; what is fixed, and why."""
         found: Groups = self.__dict__["_groups"]
         return found
 

@@ -247,7 +247,7 @@ def is_own_code(file: str) -> bool:
 
 
 def where(paths: Mapping[int, str]) -> Where:
-    """The innermost line that is neither torch's nor ours, and the module that runs it.
+    """Return the innermost line that is neither torch's nor ours, and the module that runs it.
 
     There is none where layers of torch are called by others of torch: who called us is no part of
     the network.
@@ -269,7 +269,7 @@ def where(paths: Mapping[int, str]) -> Where:
 
 
 def tensors_of(net: nn.Module) -> dict[int, tuple[Tensor, list[tuple[str, str]]]]:
-    """Parameters and buffers by identity, with the modules and names that they stand under."""
+    """Return parameters and buffers by identity, with the modules and names they stand under."""
     found: dict[int, tuple[Tensor, list[tuple[str, str]]]] = {}
     for path, module in net.named_modules():
         for kind in (module._parameters, module._buffers):
@@ -380,12 +380,12 @@ def _noting(trace: Trace, path: str) -> Callable[..., None]:
 
 
 def expressions(shape: Sequence[Any]) -> tuple[Any, ...]:
-    """Sizes as expressions of sympy, or numbers."""
+    """Return sizes as expressions of sympy, or numbers."""
     return tuple(size.node.expr if isinstance(size, torch.SymInt) else size for size in shape)
 
 
 def leaves_of(result: Any) -> list[Tensor]:
-    """The tensors in what a network returns, outputs of libraries included."""
+    """Return the tensors in what a network returns, outputs of libraries included."""
     if isinstance(result, Mapping):
         result = [leaves_of(value) for value in result.values()]
     elif isinstance(result, (tuple, list)):
@@ -398,7 +398,7 @@ _REGISTERED = tuple(name for name, value in vars(nn.Module()).items() if isinsta
 
 @contextmanager
 def keeping(net: nn.Module) -> Iterator[None]:
-    """A context after which all modules hold what they held before, with the same values.
+    """Enter a context after which all modules hold what they held before, with the same values.
 
     Of parameters no forward changes any, of buffers some do.
     """
@@ -426,7 +426,7 @@ def keeping(net: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def forgetting_caches(net: nn.Module) -> Iterator[None]:
-    """A context around which functions that remember results forget them.
+    """Enter a context around which functions that remember results forget them.
 
     Else a later run would be given tensors of this one.
     """

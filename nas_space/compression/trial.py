@@ -82,7 +82,7 @@ class Trial:
             self.outputs = [list(map(Polynomial.constant, leaf.shape)) for leaf in self.returned]
 
     def lost(self) -> dict[str, set[str]]:
-        """For functions whose effect on channels is not known, the variables of these."""
+        """Return the variables of channels on which the effect of a function is not known."""
         assert self.identities is not None
         return {name: self._owners(numbers) for name, numbers in self.identities.lost.items()}
 

@@ -112,7 +112,7 @@ class FactorizedReduce(nn.Module):
         self.pad = nn.ConstantPad2d((0, 1, 0, 1), 0.0)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Images of half the size."""
+        """Return images of half the size."""
         x = self.relu(x)
         odd = self.pad(x)[:, :, 1:, 1:]
         return self.bn(torch.cat([self.conv_1(x), self.conv_2(odd)], 1))  # type: ignore[no-any-return]
@@ -168,7 +168,7 @@ class CellInputs(nn.Module):
         self.pre1 = relu_conv(last, width)
 
     def forward(self, cells: list[Tensor]) -> list[Tensor]:
-        """Both, as the nodes of a cell read them."""
+        """Return both, as the nodes of a cell read them."""
         before_last, last = cells
         return [self.pre0(before_last), self.pre1(last)]
 
@@ -177,7 +177,7 @@ class CellOutputs(nn.Module):
     """Hands the last cell's output on beside this one's, so that cells follow each other."""
 
     def forward(self, output: Tensor, cells: list[Tensor]) -> list[Tensor]:
-        """What the next cell takes."""
+        """Return what the next cell takes."""
         return [cells[-1], output]
 
 
@@ -209,5 +209,5 @@ class AuxiliaryHead(nn.Module):
         self.classifier = MutableLinear(768, num_labels)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Class scores."""
+        """Return class scores."""
         return self.classifier(self.features(x).flatten(1))  # type: ignore[no-any-return]

@@ -41,7 +41,7 @@ SqueezeExcite = Callable[[Any, Any], nn.Module]
 
 
 def same_width(first: MaybeIntChoice, second: MaybeIntChoice) -> bool:
-    """Whether two widths are the same for every architecture, as a residual needs them.
+    """Tell whether two widths are the same for every architecture, as a residual needs them.
 
     Equal numbers, or the same expression; never decided by the identity of numbers.
 
@@ -54,7 +54,7 @@ def same_width(first: MaybeIntChoice, second: MaybeIntChoice) -> bool:
 
 
 def simplify_sequential(modules: Iterable[nn.Module]) -> Iterator[nn.Module]:
-    """The modules with those of a ``Sequential`` in its place, one level deep, without identities.
+    """Return modules, those of a ``Sequential`` in its place, one level deep, without identities.
 
     >>> list(simplify_sequential([nn.Sequential(nn.ReLU(), nn.Identity()), nn.Identity()]))
     [ReLU()]
@@ -300,7 +300,7 @@ def inverted_residual_choice_builder(
     stage_output_width: MaybeIntChoice,
     label: str,
 ) -> Callable[[int], LayerChoice]:
-    """A builder of the blocks of one stage, each a choice between inverted residuals.
+    """Return a builder of the blocks of one stage, each a choice between inverted residuals.
 
     Only the first block of the stage downsamples and changes the width.  Candidates are
     named ``k<kernel>e<ratio>``; the choice of block ``i`` is labelled ``<label>_i<i>``.

@@ -89,7 +89,7 @@ class SqueezeExcite(nn.Module):
         self.gate = (gate_layer or nn.Hardsigmoid)()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """The input, ``(batch, channels, height, width)``, with its channels scaled."""
+        """Return the input, ``(batch, channels, height, width)``, with its channels scaled."""
         scores = self.conv_expand(self.act1(self.conv_reduce(x.mean((2, 3), keepdim=True))))
         return x * self.gate(scores)  # type: ignore[no-any-return]
 
@@ -368,7 +368,7 @@ class MobileNetV3Space(SearchedSpace):
         return build
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Class scores, ``(batch, num_labels)``, of images ``(batch, 3, height, width)``."""
+        """Return class scores, ``(batch, num_labels)``, of images ``(batch, 3, height, width)``."""
         return self.classifier(self.blocks(self.stem(x)).flatten(1))  # type: ignore[no-any-return]
 
 

@@ -145,7 +145,7 @@ class CellSpace(SearchedSpace):
         return width, width
 
     def forward(self, x: Tensor) -> Any:
-        """Class scores of images; a pair of them in training, with an auxiliary loss."""
+        """Return class scores of images; a pair of them in training, with an auxiliary loss."""
         if self.dataset == "cifar":
             states = [self.stem(x)] * 2
         else:

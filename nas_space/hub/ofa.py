@@ -122,7 +122,7 @@ class OFAMobileNetV3Space(_ElasticResolution, MobileNetV3Space):
         self._set_resolutions(resolutions)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Class scores, ``(batch, num_labels)``, of images ``(batch, 3, height, width)``."""
+        """Return class scores, ``(batch, num_labels)``, of images ``(batch, 3, height, width)``."""
         return super().forward(self._scaled(x))
 
 
@@ -296,7 +296,7 @@ class OFAResNetSpace(_ElasticResolution, SearchedSpace):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """Class scores, ``(batch, num_labels)``, of images ``(batch, 3, height, width)``."""
+        """Return class scores, ``(batch, num_labels)``, of images ``(batch, 3, height, width)``."""
         x = self.blocks(self.max_pooling(self.input_stem(self._scaled(x))))
         x = x.mean(3).mean(2)  # one after the other, for the same bits as once-for-all's
         return self.classifier(self.dropout(x))  # type: ignore[no-any-return]

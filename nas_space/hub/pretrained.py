@@ -31,19 +31,19 @@ BASE_ADDRESS = "https://nni.blob.core.windows.net/nashub"
 
 
 def base_address() -> str:
-    """Where checkpoints are fetched from: ``NAS_SPACE_CHECKPOINTS``, if that is set."""
+    """Return where checkpoints are fetched from: ``NAS_SPACE_CHECKPOINTS``, if that is set."""
     return os.environ.get("NAS_SPACE_CHECKPOINTS", BASE_ADDRESS).rstrip("/")
 
 
 def cache_folder() -> Path:
-    """Where checkpoints are kept: ``NAS_SPACE_CACHE``, else the user's cache folder."""
+    """Return where checkpoints are kept: ``NAS_SPACE_CACHE``, else the user's cache folder."""
     if configured := os.environ.get("NAS_SPACE_CACHE"):
         return Path(configured)
     return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "nas_space"
 
 
 def checkpoint_file(name: str, *, download: bool = False, progress: bool = True) -> Path:
-    """A checkpoint in the local cache, fetched if it is not there.
+    """Return a checkpoint in the local cache, fetched if it is not there.
 
     Parameters
     ----------
@@ -93,7 +93,7 @@ def checkpoint_file(name: str, *, download: bool = False, progress: bool = True)
 
 
 def load_pretrained_weight(name: str, *, download: bool = False, progress: bool = True) -> str:
-    """The path of the published weights of an architecture, as NNI's function of this name.
+    """Return the path of the published weights of an architecture, as NNI's function of this name.
 
     Parameters
     ----------

@@ -111,17 +111,17 @@ class ProxylessNAS(SearchedSpace):
         self.classifier = MutableLinear(widths[8], self.num_labels)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Class scores, ``(batch, num_labels)``, of images ``(batch, 3, height, width)``."""
+        """Return class scores, ``(batch, num_labels)``, of images ``(batch, 3, height, width)``."""
         x = self.feature_mix_layer(self.blocks(self.stem(x)))
         x = self.global_avg_pooling(x).flatten(1)
         return self.classifier(self.dropout_layer(x))  # type: ignore[no-any-return]
 
     def no_weight_decay(self) -> set[str]:
-        """Names of the parameters that optimizers should not decay, as timm asks for them."""
+        """Return names of the parameters that are not to be decayed, as timm asks for them."""
         return {"classifier.weight", "classifier.bias"}
 
     def latency_key(self, block: Any) -> str | None:
-        """What the authors' tables of latencies call a piece of the network.
+        """Return what the authors' tables of latencies call a piece of the network.
 
         Parameters
         ----------

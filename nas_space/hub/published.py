@@ -32,7 +32,7 @@ class Published:
 
 
 def find(name: str, known: Mapping[str, Published], space: str) -> Published:
-    """The published architecture of a name.
+    """Return the published architecture of a name.
 
     Raises
     ------

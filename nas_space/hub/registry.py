@@ -187,7 +187,7 @@ def check_trusted(name: Any, source: object, *, trust: bool) -> None:
 
 
 def find_space(name: str) -> Entry:
-    """A space of the hub by its name, or a class of one's own as ``module:Class``.
+    """Return a space of the hub by its name, or a class of one's own as ``module:Class``.
 
     Raises
     ------

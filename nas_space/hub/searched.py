@@ -30,7 +30,7 @@ class SearchedSpace(ModelSpace):
         progress: bool = True,
         **kwargs: Any,
     ) -> Self:
-        """A network of a published architecture.
+        """Return a network of a published architecture.
 
         Parameters
         ----------

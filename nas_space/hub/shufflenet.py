@@ -109,7 +109,7 @@ class ShuffleNetBlock(nn.Module):
             )
 
     def forward(self, x: Tensor) -> Tensor:
-        """Images ``(batch, out_channels, height, width)``, these halved by a stride of 2."""
+        """Return images ``(batch, out_channels, height, width)``, these halved by a stride of 2."""
         if self.stride == 2:
             return torch.cat([self.branch_proj(x), self.branch_main(x)], 1)
         # The shuffle of channels: what is passed on and what is transformed alternate.
@@ -229,7 +229,7 @@ class ShuffleNetSpace(SearchedSpace):
                 nn.init.constant_(module.bias, 1e-4)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Class scores, ``(batch, num_labels)``, of images ``(batch, 3, height, width)``."""
+        """Return class scores, ``(batch, num_labels)``, of images ``(batch, 3, height, width)``."""
         x = self.globalpool(self.conv_last(self.features(self.first_conv(x)))).flatten(1)
         return self.classifier(self.dropout(x))  # type: ignore[no-any-return]
 

@@ -147,7 +147,7 @@ def _with_lines(finding: Finding, lines: dict[str, str]) -> Finding:
 
 
 def migrate_file(path: Path) -> Migration:
-    """:func:`migrate` for a file, which stays as it is.
+    """Apply :func:`migrate` to a file, which stays as it is.
 
     Raises
     ------

@@ -74,7 +74,7 @@ class Expressions:
 
 @cache
 def subsets_class() -> Any:
-    """NNI's choice of several values, which its TPE takes as one among all subsets."""
+    """Return NNI's choice of several values, which its TPE takes as one among all subsets."""
     from nni.mutable import CategoricalMultiple as Base
 
     class Subsets(Base):  # type: ignore[misc]

@@ -113,7 +113,7 @@ def total(*terms: Any) -> Any:
 
 
 def comparison(function: Function) -> Function:
-    """Python compares an integer with a float exactly; NumPy converts it first."""
+    """Compare as Python does, an integer with a float exactly; NumPy converts it first."""
 
     def columns(left: Any, right: Any) -> Any:
         arrays = _numbers(left, right)
@@ -138,7 +138,7 @@ def bitwise(function: Function) -> Function:
 
 
 def true_division(left: Any, right: Any) -> Any:
-    """Python divides large integers before it rounds; NumPy after."""
+    """Divide large integers before they are rounded, as Python does; NumPy rounds them first."""
     arrays = _numbers(left, right)
     if arrays is None or not _small(*arrays):
         return NotImplemented
@@ -149,7 +149,7 @@ def true_division(left: Any, right: Any) -> Any:
 
 
 def whole_division(function: Function) -> Function:
-    """For floats the last digit and the sign of zero differ between libraries."""
+    """Divide integers; of floats, the last digit and the sign of zero differ between libraries."""
 
     def columns(left: Any, right: Any) -> Any:
         arrays = _integers(left, right)
@@ -178,7 +178,7 @@ def shift(function: Function, interval: Callable[..., Interval]) -> Function:
 
 
 def power(left: Any, right: Any) -> Any:
-    """Whole powers of integers; those of floats differ between libraries in the last digit."""
+    """Raise integers to whole powers; those of floats differ between libraries."""
     arrays = _integers(left, right)
     if arrays is None:
         return NotImplemented
@@ -189,7 +189,7 @@ def power(left: Any, right: Any) -> Any:
 
 
 def whole(function: Function) -> Function:
-    """Rounding to an integer: exact where the result is within int64."""
+    """Round to an integer, exactly where the result is within int64."""
 
     def columns(value: Any) -> Any:
         arrays = _numbers(value)
@@ -212,7 +212,7 @@ def to_float(value: Any) -> Any:
 
 
 def extreme(function: Function) -> Function:
-    """The first of equal ones counts, with its type: ``max(2, 2.0)`` is 2, ``max(2.0, 2)`` 2.0."""
+    """Return the first of equal ones, with its type: ``max(2, 2.0)`` is 2, ``max(2.0, 2)`` 2.0."""
 
     def columns(*operands: Any) -> Any:
         arrays = [np.asarray(operand) for operand in operands]

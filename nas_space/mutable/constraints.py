@@ -52,7 +52,7 @@ class MutableAnnotation(LabeledMutable):
         yield self
 
     def equals(self, other: Any) -> bool:
-        """Annotations are equal if they are the same object."""
+        """Tell whether both are the same object, as annotations are equal only then."""
         return self is other
 
 

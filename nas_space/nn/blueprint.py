@@ -340,5 +340,5 @@ def _differs(a: Any, b: Any) -> bool:
 
 
 def as_call(arguments: Mapping[str, Any]) -> str:
-    """Arguments as they stand in a call."""
+    """Return arguments as they stand in a call."""
     return ", ".join(f"{name}={value}" for name, value in arguments.items())

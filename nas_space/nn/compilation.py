@@ -68,7 +68,7 @@ def compile_regions(space: nn.Module, **options: Any) -> list[str]:
 
 
 def regions_of(root: nn.Module, options: dict[str, Any]) -> Iterator[tuple[str, Found]]:
-    """The regions in a module, with their paths: the largest ones, and plain ones within these.
+    """Return the regions in a module by path: the largest ones, and plain ones within these.
 
     The latter are for strategies that run a mixture, for which elastic layers are not cut.
 

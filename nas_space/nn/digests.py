@@ -23,7 +23,7 @@ _LEFT_OUT = frozenset({"_architecture", "training", "_parameters", "_buffers", "
 
 
 def network_digest(network: nn.Module) -> str:
-    """A short digest that is equal for two networks exactly if they compute alike, given weights.
+    """Return a short digest, equal for two networks exactly if they compute alike, given weights.
 
     It covers, module by module and in order: the class, the plain attributes, the shapes and
     types of tensors, and which tensors and modules are the same one.

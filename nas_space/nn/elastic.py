@@ -239,7 +239,7 @@ class ElasticModule(ParametrizedModule):
         return self.blueprint.form(values)
 
     def extents(self, values: Any) -> dict[str, Shape | None]:
-        """The shapes that its tensors have under some values; ``None`` for those it lacks."""
+        """Return the shapes of its tensors under some values; ``None`` for those it lacks."""
         return self.blueprint.extents(values)
 
     @property
@@ -274,13 +274,13 @@ class ElasticModule(ParametrizedModule):
         return self.run_as(self.stand_in(values), *args, **kwargs)
 
     def run_as(self, stand_in: Any, *args: Any, **kwargs: Any) -> Any:
-        """The output of torch's ``forward`` on a stand-in; statistics that it changes are kept."""
+        """Return what torch's ``forward`` gives on a stand-in; statistics it changes are kept."""
         output = run(stand_in, *args, **kwargs)
         put_back(stand_in)
         return output
 
     def stand_in(self, values: Any, note: Note | None = None) -> Any:
-        """An object that torch's ``forward`` takes for the plain layer; as :meth:`shaped`."""
+        """Return what torch's ``forward`` takes for the plain layer; as :meth:`shaped`."""
         return self.shaped(self.form(values), note)
 
     def shaped(self, form: LayerForm, note: Note | None = None) -> Any:
@@ -447,7 +447,7 @@ def _examples(arguments: Mapping[str, Any]) -> Iterator[Any]:
     wanted = [e for value in arguments.values() for e in expressions_in(value)]
 
     def complete(values: Any) -> Any:
-        """What only some architectures have, such as a bias, must be there."""
+        """Require that what only some architectures have, such as a bias, is there."""
 
         def value_of(expression: Any) -> Any:
             value = values(expression)

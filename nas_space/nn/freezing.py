@@ -366,7 +366,7 @@ class FreezeMemo(dict[int, Any]):
         return super().get(id(value))
 
     def get(self, key: int, default: Any = None) -> Any:
-        """The frozen form of what has an identity, if it has been made or belongs to the space."""
+        """Return the frozen form of what has an identity, if it was made or is the space's."""
         found = super().get(key, default)
         if found is default and key in self._owned:
             return self.freezer.frozen(self._owned[key])

@@ -164,7 +164,7 @@ class MutableModule(Mutable, nn.Module, metaclass=Constructing):
         return Survey()(self)
 
     def describe(self, survey: Survey) -> Node | None:
-        """The structure, given what tells those of other modules: by default, of all inside."""
+        """Return the structure, given what tells those of other modules: by default, all inside."""
         return survey.contents(self)
 
     def freeze_values(self, values: Values) -> nn.Module:

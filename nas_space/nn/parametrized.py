@@ -63,7 +63,7 @@ def _signature_of(cls: Any) -> inspect.Signature:
 
 
 def bound_arguments(cls: type, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
-    """Arguments of a constructor by name, those of ``**kwargs`` included.
+    """Return arguments of a constructor by name, those of ``**kwargs`` included.
 
     Raises
     ------

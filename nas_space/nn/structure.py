@@ -179,7 +179,7 @@ def refuse_misplaced(root: nn.Module, survey: Survey) -> None:
 
 
 def explain_plain_layer(error: TypeError) -> ExpressionError | None:
-    """If an expression reached a kernel through a plain layer of torch, an error that says so."""
+    """Return an error that says so, if an expression reached a kernel through a plain layer."""
     traceback = error.__traceback__
     while traceback is not None:
         code, names = traceback.tb_frame.f_code, traceback.tb_frame.f_locals
@@ -193,7 +193,7 @@ def explain_plain_layer(error: TypeError) -> ExpressionError | None:
 
 
 def explain_number(error: TypeError) -> ExpressionError | None:
-    """If torch or NumPy was given an expression for a number, an error that says what to write."""
+    """Return an error that says what to write, if an expression was given for a number."""
     if isinstance(error, ExpressionError) or not _NAMES_OF_NODES.search(str(error)):
         return None
     return ExpressionError(

@@ -118,7 +118,7 @@ def _equal(expressions: Sequence[Any], values: Sequence[Any]) -> Iterator[Any]:
 
 
 def robust(mutable: Mutable, memo: Sample, retries: int) -> Any:
-    """:meth:`~nas_space.mutable.Mutable.robust_default` that meets the constraints."""
+    """Return :meth:`~nas_space.mutable.Mutable.robust_default`, made to meet the constraints."""
     constraints = [each for each in _declared() if _is_about(each, mutable)]
     if not constraints:
         return mutable.robust_default(memo, retries=retries)

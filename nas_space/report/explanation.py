@@ -108,7 +108,7 @@ class Explanation:
         return plain
 
     def rows(self, depth: int | None = None) -> Iterator[tuple[str, ...]]:
-        """Path, class, deciding labels, shapes, multiply-adds and parameters, in words.
+        """Return path, class, deciding labels, shapes, multiply-adds and parameters, in words.
 
         Parameters
         ----------

@@ -22,9 +22,10 @@ import torch
 from torch import nn
 
 from ..compression import elastic, save_network
-from ..errors import UsageError
+from ..errors import NasSpaceError, UsageError
 from ..mutable import Sample
 from ..profiler.target import TORCH
+from ..runtimes import find_runtime
 from ..strategy.oneshot import Sandwich
 from ..study import OneShotResult, describe, fingerprint, search
 from ..training import (
@@ -39,7 +40,7 @@ from ..training.distillation import divergence_of
 from ..training.forward import inputs_of
 from .costs import Costs
 from .deployment import Deployment, deployment_of
-from .exporting import export_checked
+from .exporting import StoredNetwork, export_checked, export_network
 from .files import write_json
 from .folder import COMPRESSED, COMPRESSION, RunFolder
 from .record import Record
@@ -55,7 +56,7 @@ _FEW = 4
 _HELD = 128
 """Examples on which they are compared with their teacher."""
 
-_SETTINGS = ("model", "data", "latency_table", "runtime", "threads", "device", "seed")
+_SETTINGS = ("model", "data", "latency_table", "runtime", "threads", "int8", "device", "seed")
 
 
 @dataclass(frozen=True)
@@ -116,6 +117,10 @@ class Compressed:
     deployed
         The network on the runtime of the run, if there is one: the fields of
         :class:`~nas_space.runs.deployment.Promise`.
+    quantised
+        What 8 bits change, before and after: ``size`` in bytes, ``milliseconds``, ``score`` by the
+        main metric, beside the ``method`` and whether the processor has instructions for
+        ``products`` of 8 bits; or why there is no such file, as ``failure``.
     """
 
     name: str
@@ -126,6 +131,7 @@ class Compressed:
     folder: str | None = None
     exports: Mapping[str, float | str] = field(default_factory=dict)
     deployed: Mapping[str, Any] | None = None
+    quantised: Mapping[str, Any] | None = None
 
 
 class CompressionRun:
@@ -150,6 +156,8 @@ class CompressionRun:
     runtime, threads
         What the networks are to run on, as of :func:`~nas_space.profiler.measure_latency`: without
         a table, one is measured and calibrated, and what was found is written and timed there.
+    int8
+        Whether to write each network for ONNX Runtime with 8 bits, too.
     device
         As for :func:`~nas_space.training.make_fabric`.
     seed
@@ -192,12 +200,15 @@ class CompressionRun:
         latency_table: str | None = None,
         runtime: str | None = None,
         threads: int | None = None,
+        int8: bool = False,
         device: str = "auto",
         seed: int = 0,
         resume: bool = False,
         progress: bool = False,
     ) -> None:
-        self.plan, self.seed = plan or CompressionPlan(), seed
+        self.plan, self.seed, self.int8 = plan or CompressionPlan(), seed, int8
+        if int8:
+            find_runtime("onnxruntime").require()
         self.folder = RunFolder(out, resume=resume)
         self.fabric = make_fabric(device)
         self.original = load_model(model)
@@ -234,6 +245,7 @@ class CompressionRun:
             "latency_table": latency_table,
             "runtime": runtime,
             "threads": threads,
+            "int8": int8,
             "device": device,
             "seed": seed,
             "fingerprint": fingerprint(self.space),
@@ -464,7 +476,26 @@ class CompressionRun:
             promised = self.costs.of(one.arch).get("latency")
             deployed = self.deployment.deploy(network, self.inputs, promised, place)
             one = replace(one, deployed=asdict(deployed))
+        if self.int8:
+            one = replace(one, quantised=self._quantised(StoredNetwork(name, network, self.task)))
         write_json(place / COMPRESSED, asdict(one))
+
+    def _quantised(self, stored: StoredNetwork) -> dict[str, Any]:
+        """Write a network with 8 bits; return what that changes, or why it cannot be."""
+        try:
+            made: Any = export_network(
+                stored, "onnxruntime", self._place(stored.name), int8=True, fabric=self.fabric
+            )
+        except NasSpaceError as error:
+            return {"failure": str(error)}
+        both = made.before, made.after
+        return {
+            "method": made.method,
+            "products": made.products,
+            "size": [each.size for each in both],
+            "milliseconds": [each.latency.median for each in both],
+            "score": list(made.scores),
+        }
 
     def _conclude(self, name: str) -> Compressed:
         known = json.loads((self._place(name) / COMPRESSED).read_text(encoding="utf-8"))

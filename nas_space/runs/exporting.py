@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -24,6 +24,9 @@ from ..training.forward import inputs_of
 from .files import load_either
 from .folder import COMPRESSED, COMPRESSION, settings_of
 from .sources import example_of, load_model, load_task
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 __all__ = ["StoredNetwork", "export_checked", "export_network", "networks_of"]
 
@@ -104,7 +107,13 @@ def _of_compression(folder: Path, settings: Mapping[str, Any]) -> list[StoredNet
 
 
 def export_network(
-    stored: StoredNetwork, runtime: str, folder: Path, *, int8: bool = False, **options: Any
+    stored: StoredNetwork,
+    runtime: str,
+    folder: Path,
+    *,
+    int8: bool = False,
+    fabric: Fabric | None = None,
+    **options: Any,
 ) -> Export | Quantized:
     """Write a network of a run for a runtime, on the first example of its training data.
 
@@ -114,6 +123,8 @@ def export_network(
         What, for which, and where.
     int8
         Whether to quantise it as well, calibrated on training data, and scored on those to test.
+    fabric
+        Where it is scored; by default on the CPU.
     **options
         Of :func:`~nas_space.runtimes.export`.
 
@@ -128,7 +139,7 @@ def export_network(
     split = "validation" if task.test is None else "test"
 
     def score(module: nn.Module) -> float:
-        return evaluate(module, task, split, fabric=make_fabric("cpu"))[task.main_metric]
+        return evaluate(module, task, split, fabric=fabric or make_fabric("cpu"))[task.main_metric]
 
     batches = islice(one_pass(task.train, task.batch_size), _CALIBRATION)
     calibration = [inputs_of(batch) for batch in batches]

@@ -48,7 +48,7 @@ def write_network(
 
 
 def load_either(space: Any, network: Any, path: Path) -> Any:
-    """A network with weights from a file, which holds those of the network or of its space.
+    """Return a network with weights from a file, which holds those of the network or of its space.
 
     Parameters
     ----------

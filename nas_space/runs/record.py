@@ -46,7 +46,7 @@ class Record:
         self._known = {(row["stage"], row["at"]) for row in self.rows()}
 
     def add(self, stage: str, at: int | str, **facts: Any) -> None:
-        """Records facts, unless there are some of this stage and place already.
+        """Record facts, unless there are some of this stage and place already.
 
         Parameters
         ----------
@@ -71,12 +71,12 @@ class Record:
         self._known.add((stage, at))
 
     def rows(self, stage: str | None = None) -> list[dict[str, Any]]:
-        """What is recorded of a stage, or in all, in the order in which it came."""
+        """Return what is recorded of a stage, or in all, in the order in which it came."""
         return rows_of(self.path, stage)
 
 
 def rows_of(path: Path, stage: str | None = None) -> list[dict[str, Any]]:
-    """What the record in a file says, which another process may be writing at the moment.
+    """Return what the record in a file says, which another process may be writing at the moment.
 
     Parameters
     ----------

@@ -180,7 +180,7 @@ class StoredRun:
         return found
 
     def make_space(self, *, trust: bool = False) -> Any:
-        """The space, with fresh weights; ``None`` for a storage, which has its description only.
+        """Return the space, with fresh weights; ``None`` for a storage, which only describes it.
 
         Parameters
         ----------
@@ -210,7 +210,7 @@ class StoredRun:
 
 
 def open_run(place: str | Path) -> StoredRun:
-    """The run in a folder, or the search in a storage.
+    """Return the run in a folder, or the search in a storage.
 
     Raises
     ------
@@ -232,7 +232,7 @@ def open_run(place: str | Path) -> StoredRun:
 
 
 def find_runs(root: Path) -> Iterator[StoredRun]:
-    """The runs in the folders of a folder, the latest first."""
+    """Return the runs in the folders of a folder, the latest first."""
     if not root.is_dir():
         return
     files = sorted(root.glob("*/run.json"), key=lambda file: -file.stat().st_mtime)

@@ -196,7 +196,7 @@ class _Probe(ModelSpace):
 
 
 def probe_of(primitive: str) -> Any:
-    """A small space of networks for 3×8×8 images and three classes, with one primitive.
+    """Return a small space of networks for 3×8×8 images and three classes, with one primitive.
 
     Parameters
     ----------
@@ -281,7 +281,7 @@ def _checked(space: Any, strategy: Strategy) -> Callable[[], Any]:
 
 
 def tries() -> Iterator[tuple[str, dict[str, Support]]]:
-    """For one primitive after another, how every strategy of a name got along with it."""
+    """Yield, for one primitive after another, how the strategies got along with it."""
     few: dict[str, dict[str, Any]] = {
         name: {"candidates": 2, "calibration_batches": 1}
         for name in ("enas", "proxyless", "random-path")

@@ -241,7 +241,7 @@ def _check_inputs(names: Sequence[str], tensors: Sequence[Tensor]) -> None:
 
 @contextmanager
 def quietly() -> Iterator[None]:
-    """Without what exporters print and log, which is of no use to who exports a network."""
+    """Silence what exporters print and log, which is of no use to who exports a network."""
     loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch.export", "onnxscript")]
     levels = [logger.level for logger in loggers]
     try:

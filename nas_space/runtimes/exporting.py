@@ -223,7 +223,9 @@ def _written(
 ) -> tuple[Program | None, bool, list[str]]:
     """Write a network, for batches of any size if that is wanted and works; say why if not."""
     notes: list[str] = []
-    if dynamic is not False and adapter.dynamic:
+    if dynamic and not source.batch_size:
+        raise UsageError("the first input has no axis, so there is no batch to be of any size")
+    if dynamic is not False and adapter.dynamic and source.batch_size:
         try:
             return _attempt(adapter, source, path, True, threads), True, notes
         except StorageError:
@@ -246,13 +248,14 @@ def _attempt(
     with writing(path.parent.parent / path.name):  # where it will be, for whoever is told
         try:
             adapter.export(source, path, dynamic=dynamic)
+            if not adapter.runs_here:
+                return None
+            program = adapter.load(path, threads=threads)
+            program(*source.tensors)  # some find only now that they lack an operator
         except (NasSpaceError, OSError):
             raise
         except Exception as error:
             raise explained(error, adapter.name, source) from error
-    if not adapter.runs_here:
-        return None
-    program = adapter.load(path, threads=threads)
     if dynamic:
         size = source.batch_size + 1
         other = source.of_batch(size)

@@ -28,10 +28,11 @@ def explained(error: Exception, runtime: str, source: Exportable) -> SpaceError:
         What was written.
     """
     kind = type(source.network).__name__
+    named = re.findall(r"\bnode_(\w+)", str(error))  # what ONNX's exporter calls them
     operators = list(
         dict.fromkeys(f"{space}.{name}" for space, name in _OPERATOR.findall(str(error)))
     )
-    where = [*_modules_of(operators, source), *_module_running(error, source.network)]
+    where = [*_modules_of(operators, named, source), *_module_running(error, source.network)]
     told = f"{kind} cannot be written for {runtime}"
     if operators:
         told += f", which lacks {', '.join(operators[:5])}"
@@ -48,18 +49,18 @@ def first_line(error: BaseException) -> str:
     return f"{type(error).__name__}: {lines[0][:300] if lines else 'no reason given'}"
 
 
-def _modules_of(operators: list[str], source: Exportable) -> list[str]:
-    """Return the innermost modules that run one of the operators, if they can be followed."""
+def _modules_of(operators: list[str], named: list[str], source: Exportable) -> list[str]:
+    """Return the innermost modules that run one of the operators or nodes, if one can follow."""
     found: list[str] = []
     for decomposed in (False, True):
-        if found or not operators:
+        if found or not (operators or named):
             break
         try:
             program = source.program.run_decompositions() if decomposed else source.program
         except Exception:  # noqa: BLE001 - that it cannot be followed was said already
             break
         for node in program.graph.nodes:
-            if _plain(str(node.target)) in map(_plain, operators):
+            if node.name in named or _plain(str(node.target)) in map(_plain, operators):
                 stack: dict[str, Any] = node.meta.get("nn_module_stack", {})
                 path = next((path for path, _ in reversed(stack.values())), "")
                 found.append(_named(path, source.network))

@@ -38,6 +38,10 @@ class ProgramModule(nn.Module):
             raise UsageError(f"{kind} returns what torch.utils._pytree cannot take apart")
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        found = iter(self.program(*self.source.tensors_of((args, kwargs))))
-        leaves = [next(found) if isinstance(leaf, Tensor) else leaf for leaf in self.leaves]
+        given = self.source.tensors_of((args, kwargs))
+        found = iter(self.program(*(tensor.cpu() for tensor in given)))
+        leaves = [
+            next(found).to(given[0].device) if isinstance(leaf, Tensor) else leaf
+            for leaf in self.leaves
+        ]
         return pytree.tree_unflatten(leaves, self.spec)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Literal
 
 from torch import nn
@@ -17,7 +18,7 @@ from .program_module import ProgramModule
 from .registry import find_runtime
 from .timing import time_programs
 
-__all__ = ["Quantized", "quantize"]
+__all__ = ["Quantized", "eight_bit_products", "quantize"]
 
 
 @dataclass(frozen=True)
@@ -32,12 +33,16 @@ class Quantized:
         The two files. ``after.difference`` is what eight bits cost on the inputs.
     scores
         What ``score`` says of both; ``None`` without it.
+    products
+        Whether the processor multiplies 8 bits by instructions of its own, without which nothing
+        gets faster; ``None`` if that is not known.
     """
 
     method: str
     before: Export
     after: Export
     scores: tuple[float, float] | None = None
+    products: bool | None = None
 
     def __str__(self) -> str:
         parts = [f"{self.before.size / 1e6:.2f} MB before, {self.after.size / 1e6:.2f} after"]
@@ -47,6 +52,8 @@ class Quantized:
             )
         if self.scores is not None:
             parts.append("score {:.4g} before, {:.4g} after".format(*self.scores))
+        if self.products is False:
+            parts.append("this processor has no instructions for 8 bits")
         return f"{self.after.file} ({self.method}): {'; '.join(parts)}"
 
 
@@ -153,7 +160,19 @@ def quantize(
     if score is not None:
         first, second = (score(ProgramModule(program, source).eval()) for program in programs)
         scores = first, second
-    return Quantized(chosen, before, after, scores)
+    return Quantized(chosen, before, after, scores, eight_bit_products())
+
+
+def eight_bit_products() -> bool | None:
+    """Whether this processor has instructions for products of 8 bits; ``None`` if it is not known.
+
+    Linux says what a processor can do; other systems are not asked.
+    """
+    try:
+        flags = Path("/proc/cpuinfo").read_text(encoding="utf-8").split()
+    except OSError:
+        return None
+    return not {"avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm"}.isdisjoint(flags)
 
 
 def _check_sizes(batches: list[list[Any]], source: Exportable) -> None:

@@ -38,7 +38,7 @@ class Searchable(Protocol):
         ...
 
     def simplify(self) -> dict[str, Any]:
-        """Its labelled dimensions."""
+        """Return its labelled dimensions."""
         ...
 
     def structure(self) -> Node | None:

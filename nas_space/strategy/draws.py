@@ -20,7 +20,7 @@ def chance(words: Words) -> float:
 
 
 def choose(words: Words, items: Sequence[T]) -> T:
-    """One of several, each as likely as any other."""
+    """Draw one of several, each as likely as any other."""
     return items[int(below(words(1), len(items))[0])]
 
 

@@ -65,7 +65,7 @@ def complete(space: Searchable, wishes: Mapping[str, Any], words: Words) -> Samp
 def decide(
     space: Searchable, wishes: Mapping[str, Any], choose: Callable[[MutableSymbol[Any]], Any]
 ) -> Sample:
-    """As :func:`complete`, with a function that chooses what is active and not among the wishes.
+    """Complete wishes as :func:`complete` does, with a function that chooses what they leave open.
 
     Parameters
     ----------
@@ -117,7 +117,7 @@ def mutate(
 def crossover(
     space: Searchable, one: Mapping[str, Any], other: Mapping[str, Any], words: Words
 ) -> Sample:
-    """An architecture whose labels come from either of two parents, where either has them."""
+    """Return an architecture whose labels come from either of two parents that have them."""
     taken = {
         label: value for label, value in other.items() if label not in one or chance(words) < 0.5
     }
@@ -125,7 +125,7 @@ def crossover(
 
 
 def distance(one: Mapping[str, Any], other: Mapping[str, Any]) -> int:
-    """In how many labels two architectures differ; one that only one of them has counts.
+    """Count the labels in which two architectures differ; one that only one of them has counts.
 
     Examples
     --------

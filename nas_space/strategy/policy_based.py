@@ -162,7 +162,7 @@ class PolicyBasedRL(Strategy):
 
 
 def reward(one: Evaluated, history: Sequence[Evaluated]) -> float:
-    """The share of a history that an architecture dominates, less the share that dominates it.
+    """Return the share of a history that an architecture dominates, less what dominates it.
 
     Examples
     --------

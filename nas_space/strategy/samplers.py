@@ -141,7 +141,7 @@ class _Memory:
         return params
 
     def distributions(self, arch: Sample, *, impute: bool) -> dict[str, BaseDistribution]:
-        """Those of the parameters."""
+        """Return those of the parameters."""
         return {
             name: distribution
             for label, dimension in self.dimensions.items()

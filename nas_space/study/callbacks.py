@@ -48,16 +48,16 @@ class SearchCallback:
     """
 
     def on_begin(self, space: Any, facts: dict[str, Any]) -> None:
-        """Called before the first trial or step, with the space and the settings."""
+        """React to the beginning, before the first trial or step."""
 
     def on_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
-        """Called after each trial."""
+        """React to a trial that has ended."""
 
     def on_step(self, progress: OneShotProgress) -> None:
-        """Called after each step of a one-shot search."""
+        """React to a step of a one-shot search."""
 
     def on_end(self, result: Any) -> None:
-        """Called with the result, when the search has come to its end."""
+        """React to the result, when the search has come to its end."""
 
     def __call__(self, *told: Any) -> None:
         """Tell of a trial or of a step, as functions are told."""

@@ -69,7 +69,7 @@ class NetworkSource:
 
 
 def make_network(space: Any, arch: Sample, weights: str) -> Any:
-    """The network of an architecture, with weights as they are asked for."""
+    """Return the network of an architecture, with weights as they are asked for."""
     return NetworkSource.of(space, weights).network(arch)
 
 

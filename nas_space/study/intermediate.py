@@ -34,13 +34,13 @@ _REPORTS: Entered[Reports] = Entered("reports")
 
 @contextmanager
 def reporting_to(reports: Reports) -> Iterator[None]:
-    """A context in which :func:`report` is about a trial."""
+    """Enter a context in which :func:`report` is about a trial."""
     with _REPORTS.entering(reports):
         yield
 
 
 def pruning() -> bool:
-    """Whether what is reported here may end the trial."""
+    """Tell whether what is reported here may end the trial."""
     reports = _REPORTS.last()
     return reports is not None and reports.ask is not None
 

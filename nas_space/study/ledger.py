@@ -184,7 +184,7 @@ class Ledger:
 
     @contextmanager
     def open(self) -> Iterator[None]:
-        """A context in which this driver is at trials of the study, and gives signs of life."""
+        """Enter a context in which this driver is at trials of the study, with signs of life."""
         with signs.living(self.me, self._give_sign):
             yield
 
@@ -208,15 +208,15 @@ class Ledger:
         return self._free
 
     def is_deadly(self, number: int) -> bool:
-        """Whether so many processes have died of a number that it is better left alone."""
+        """Tell whether so many processes have died of a number that it is better left alone."""
         return self.deaths[number] >= _DEATHS
 
     def to_repeat(self) -> list[int]:
-        """The numbers whose attempts were lost and that nobody has taken up again."""
+        """Return the numbers whose attempts were lost and that nobody has taken up again."""
         return sorted(number for number in self.lost if number not in self.held)
 
     def trials(self) -> list[FrozenTrial]:
-        """All attempts, as the storage has them now."""
+        """Return all attempts, as the storage has them now."""
         return self.study.get_trials(deepcopy=False)
 
     def look(self) -> None:
@@ -386,17 +386,17 @@ def valid_values(trial: int, values: Sequence[float] | None, objectives: int) ->
 
 
 def number_of(trial: FrozenTrial) -> int:
-    """The place of a trial in the search."""
+    """Return the place of a trial in the search."""
     return int(trial.user_attrs.get(NUMBER, trial.number))
 
 
 def counts(trial: FrozenTrial) -> bool:
-    """Whether a trial that has ended is one of the search: not an attempt that is abandoned."""
+    """Tell whether a trial that has ended is one of the search, not an abandoned attempt."""
     return trial.state != TrialState.FAIL or FAILURE in trial.user_attrs
 
 
 def pauses() -> Iterator[float]:
-    """How long to wait between looks, in seconds: longer and longer, without end."""
+    """Yield how long to wait between looks, in seconds: longer and longer, without end."""
     pause = 0.002
     while True:
         yield pause

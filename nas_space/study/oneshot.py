@@ -75,7 +75,7 @@ class OneShotResult:
         return known
 
     def probabilities(self) -> dict[str, list[tuple[int, list[float]]]]:
-        """The policy over time: for each label, steps and the probability of each value then."""
+        """Return the policy over time: for each label, steps and probabilities of its values."""
         return self.run.probabilities()
 
     def _repr_html_(self) -> str:

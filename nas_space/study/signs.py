@@ -31,13 +31,13 @@ _OPEN: set[str] = set()
 
 
 def new_name() -> str:
-    """A name for a worker of this process, unlike any other anywhere."""
+    """Return a name for a worker of this process, unlike any other anywhere."""
     return f"{_place()}:{os.getpid()}:{_started(os.getpid())}/{next(_SERIAL)}"
 
 
 @contextmanager
 def living(name: str, give_sign: Callable[[int], object]) -> Iterator[None]:
-    """A context in which the worker of a name lives.
+    """Enter a context in which the worker of a name lives.
 
     Parameters
     ----------
@@ -66,7 +66,7 @@ def living(name: str, give_sign: Callable[[int], object]) -> Iterator[None]:
 
 
 def lives(name: str) -> bool | None:
-    """Whether a worker lives; ``None`` if that cannot be known from here.
+    """Tell whether a worker lives; ``None`` if that cannot be known from here.
 
     Examples
     --------

@@ -51,7 +51,7 @@ _BUSY = 60
 
 
 def open_storage(storage: Storage) -> BaseStorage:
-    """The storage at an address; files and tables are made if there are none.
+    """Return the storage at an address; files and tables are made if there are none.
 
     Parameters
     ----------
@@ -93,14 +93,14 @@ def open_storage(storage: Storage) -> BaseStorage:
 
 
 def is_file(storage: Storage) -> bool:
-    """Whether trials are kept in a file."""
+    """Tell whether trials are kept in a file."""
     return isinstance(storage, (str, Path)) and (
         "://" not in str(storage) or str(storage).startswith("sqlite:///")
     )
 
 
 def unreachable(storage: Storage, error: Exception) -> StorageError:
-    """The error for a storage that does not answer as it should."""
+    """Return the error for a storage that does not answer as it should."""
     reason = (str(error.__cause__ or error).strip() or repr(error)).splitlines()[0]
     if is_file(storage):
         path = Path(str(storage).removeprefix("sqlite:///"))
@@ -117,7 +117,7 @@ def unreachable(storage: Storage, error: Exception) -> StorageError:
 
 @contextmanager
 def reading(storage: Storage) -> Iterator[None]:
-    """A context that reads trials; what it runs into where they are damaged is a StorageError."""
+    """Enter a context that reads trials; where they are damaged, it raises a StorageError."""
     try:
         yield
     except NasSpaceError:
@@ -203,7 +203,7 @@ def open_study(
     objectives: tuple[Objective, ...],
     pruner: optuna.pruners.BasePruner | None,
 ) -> optuna.Study:
-    """The study of a name, made if there is none."""
+    """Return the study of a name, made if there is none."""
     with quiet():
         return optuna.create_study(
             storage=storage,
@@ -235,7 +235,7 @@ class NoSampler(optuna.samplers.BaseSampler):
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Optuna logs every trial; a search shows its own progress."""
+    """Silence Optuna, which logs every trial; a search shows its own progress."""
     level = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(max(level, optuna.logging.ERROR))
     try:
@@ -246,7 +246,7 @@ def quiet() -> Iterator[None]:
 
 @contextmanager
 def unwarned() -> Iterator[None]:
-    """Optuna says of some functions that their interface may change; tests would notice."""
+    """Silence what Optuna says of interfaces that may change; tests would notice."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         yield

@@ -77,7 +77,7 @@ class Real:
         return product
 
     def reduced(self, sums: Array) -> Array:
-        """Sums need no reduction."""
+        """Leave sums as they are: they need no reduction."""
         return sums
 
     def occurs(self, sums: Array) -> Array:

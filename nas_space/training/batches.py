@@ -86,7 +86,7 @@ def check_source(source: object, name: str) -> None:
 
 
 def length_of(source: Source, batch_size: int) -> float | None:
-    """Batches in one pass over ``source``: a fraction for a data set, None if it is not known."""
+    """Return the batches of one pass: a fraction for a data set, ``None`` if not known."""
     if not isinstance(source, Sized):
         return None
     try:

@@ -78,7 +78,7 @@ class LightningSteps:
         return loss
 
     def logged(self, network: nn.Module, batch: Any) -> tuple[Tensor, Tensor]:
-        """What ``validation_step`` logs: a row for each example, a column for each metric."""
+        """Return what ``validation_step`` logs: a row an example, a column a metric."""
         with self._in_place(network) as module, _recorded_log(module) as log:
             _call(module, "validation_step", batch)
         missing = [name for name in self.metrics if name not in log]

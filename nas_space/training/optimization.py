@@ -71,7 +71,7 @@ def parameter_groups(network: nn.Module) -> list[dict[str, Any]]:
 
 
 def cosine(optimizer: Optimizer, total_steps: int, *, warmup: float = 0.05) -> LambdaLR:
-    """Half a cosine from the optimizer's learning rate to zero, after a linear warm-up.
+    """Follow half a cosine from the learning rate to zero, after a linear warm-up.
 
     Parameters
     ----------

@@ -21,7 +21,7 @@ _CPU = torch.device("cpu")
 
 
 def seed_of(seed: int, stream: str, step: int) -> int:
-    """Sixty-four bits that depend on the three arguments and on nothing else.
+    """Return sixty-four bits that depend on the three arguments and on nothing else.
 
     Parameters
     ----------

@@ -90,3 +90,24 @@ def test_what_is_no_finished_run_is_refused(tmp_path, compressed, monkeypatch):
     monkeypatch.setattr("nas_space.runtimes.base.find_spec", lambda _: None)
     with pytest.raises(UsageError, match=r"nas-space\[openvino\]"):
         shell("export", compressed, "--to", "openvino")
+
+
+def test_a_compression_says_in_its_report_what_eight_bits_change(tmp_path):
+    out = tmp_path / "run"
+    shell(
+        *("compress", "--model", f"{HERE}:net", "--data", f"{HERE}:data", "--out", out, "--int8"),
+        *("--max-macs", "60%", "--steps", "0", "--trials", "1", "--fine-tuning", "1", "--quiet"),
+    )
+    _, one = json.loads((out / "compressed.json").read_text())
+    made = one["quantised"]
+    before, after = (
+        (out / "macs-60" / name).stat().st_size for name in ("network.onnx", "network.int8.onnx")
+    )
+    assert made["size"] == [before, after]
+    assert made["score"][0] == pytest.approx(one["scores"]["fidelity"], abs=1e-3)
+    assert made["score"][1] == pytest.approx(made["score"][0], abs=0.1)
+    page = (out / "report.html").read_text()
+    assert "With 8 bits" in page
+    assert f"{made['score'][0]:.4f} to {made['score'][1]:.4f}" in page
+    shell("resume", out, "--quiet")
+    assert json.loads((out / "compressed.json").read_text())[1]["quantised"] == made

@@ -257,3 +257,31 @@ def test_other_batches_are_made_of_the_samples_there_are(two_inputs):
     source = Exportable(two_inputs, (query, key, scale))
     assert [tuple(tensor.shape) for tensor in source.of_batch(3)] == [(3, 2, 4), (3, 7, 5), (1,)]
     assert torch.equal(source.of_batch(3)[0][2], query[0])
+
+
+class Doubled(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.inner = nn.Conv2d(3, 4, 3).double()
+
+    def forward(self, x):
+        return self.inner(x.double())
+
+
+def test_what_a_runtime_finds_only_when_it_loads_a_file_is_named_as_well(images, tmp_path):
+    pytest.importorskip("onnxruntime")
+    network = nn.Sequential(nn.ReLU(), Doubled()).eval()
+    with pytest.raises(SpaceError, match=r"in 1\.inner \(Conv2d\): NotImplemented"):
+        ns.export(network, "onnxruntime", images, tmp_path)
+    assert files(tmp_path) == []
+
+
+def test_a_number_alone_is_no_batch(tmp_path):
+    class Squared(nn.Module):
+        def forward(self, x):
+            return x * x
+
+    made = ns.export(Squared().eval(), "torch-export", torch.tensor(3.0), tmp_path, seconds=0)
+    assert not made.dynamic_batch
+    with pytest.raises(UsageError, match="has no axis"):
+        ns.export(Squared().eval(), "torch-export", torch.tensor(3.0), tmp_path, dynamic_batch=True)

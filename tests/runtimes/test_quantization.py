@@ -7,6 +7,7 @@ from torch import nn
 import nas_space as ns
 from nas_space.errors import SpaceError, UsageError
 from nas_space.runtimes import find_runtime
+from nas_space.runtimes.quantization import eight_bit_products
 
 pytest.importorskip("onnxruntime")
 
@@ -111,3 +112,16 @@ def test_a_failure_of_the_runtime_leaves_no_half_file(wide, images, tmp_path, mo
     with pytest.raises(SpaceError, match="onnxruntime with 8 bits: RuntimeError: no such thing"):
         ns.quantize(wide, "onnxruntime", images, tmp_path, calibration=[images], seconds=0)
     assert [path.name for path in tmp_path.iterdir()] == ["network.onnx"]
+
+
+def test_processors_say_whether_they_multiply_eight_bits(monkeypatch):
+    for flags, products in (("fpu avx2", False), ("fpu avx512_vnni", True), ("asimddp", True)):
+        monkeypatch.setattr("pathlib.Path.read_text", lambda *_, flags=flags, **__: flags)
+        assert eight_bit_products() is products
+    monkeypatch.undo()
+    monkeypatch.setattr("pathlib.Path.read_text", missing)
+    assert eight_bit_products() is None
+
+
+def missing(*_, **__):
+    raise FileNotFoundError

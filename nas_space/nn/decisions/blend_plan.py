@@ -202,7 +202,7 @@ class BlendPlan:
         return any(row.get("groups", 1) != 1 for row in self.rows)
 
     def region(self, axis: AxisLayout) -> Indices:
-        """The places of all elements of an axis that there may be, whatever is known here."""
+        """Return the places of all elements that an axis may have, whatever is known here."""
         return np.unique(np.concatenate([axis.indices(v) for v in self.everything_values]))
 
     def there(self, size: Any) -> npt.NDArray[Any]:

@@ -236,7 +236,7 @@ class Marginals:
         )
 
     def of(self, expressions: tuple[Any, ...], known: Known = ()) -> tuple[Outcomes, Tensor]:
-        """As :meth:`outcomes`, with the probability of each combination of values.
+        """Return :meth:`outcomes` with the probability of each combination of values.
 
         Raises
         ------

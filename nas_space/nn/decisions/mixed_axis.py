@@ -70,21 +70,21 @@ class MixedAxis:
         return self._memo[key]
 
     def is_like(self, other: MixedAxis) -> bool:
-        """Whether the same elements are there under all values."""
+        """Tell whether the same elements are there under all values."""
         if self is other:
             return True
         found: bool = self.remember(("like", id(other)), lambda: (other, self._compared(other)))[1]
         return found
 
     def is_as_long_as(self, other: MixedAxis) -> bool:
-        """Whether there are as many elements under all values."""
+        """Tell whether there are as many elements under all values."""
         return all(
             len(self.indices(values)) == len(other.indices(values))
             for values in readers_of(union(self.atoms, other.atoms), self.support + other.support)
         )
 
     def always_meets(self, other: MixedAxis) -> bool:
-        """Whether each element, where it is there, is beside the same element of another axis."""
+        """Tell whether each element that is there is beside the same one of another axis."""
         if self is other:
             return True
         met: dict[int, int] = {}

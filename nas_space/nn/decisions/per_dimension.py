@@ -17,7 +17,7 @@ __all__ = ["along_given_dims", "normalized_dims", "of_last_dims", "padded_dims",
 
 
 def along_given_dims(names: Sequence[str], defaults: dict[str, Any]) -> Rule:
-    """A rule for functions along dimensions that they are given."""
+    """Make a rule for functions along dimensions that they are given."""
 
     def rule(_: str, function: Any, args: Any, kwargs: Any) -> Any:
         kwargs = {("dim" if k == "axis" else k): v for k, v in kwargs.items()}
@@ -48,7 +48,7 @@ def along_given_dims(names: Sequence[str], defaults: dict[str, Any]) -> Rule:
 
 
 def of_last_dims(number: int | Callable[[Any, Any], int]) -> Rule:
-    """A rule for functions of the last so many dimensions."""
+    """Return a rule for functions of the last so many dimensions."""
 
     def rule(name: str, function: Any, args: Any, kwargs: Any) -> Any:
         del name

@@ -145,7 +145,7 @@ def split(name: str, function: Any, args: Any, kwargs: Any) -> Any:
 
 
 def along_own_dims(*names: str) -> Rule:
-    """A rule for functions of a tensor that move elements along dimensions of their own."""
+    """Return a rule for functions of a tensor that move elements along dimensions of their own."""
 
     def rule(name: str, function: Any, args: Any, kwargs: Any) -> Any:
         given = arguments_of(("input", *names), dict.fromkeys(names), args, kwargs)

@@ -88,7 +88,7 @@ class OneShot:
         return None
 
     def rehearse(self, run: Run) -> None:
-        """Tries, before the first step, what might be refused when it runs."""
+        """Try, before the first step, what might be refused when it runs."""
 
     def path(self, run: Run) -> AbstractContextManager[Any]:
         """Return what the space runs as while its weights are trained at a step."""
@@ -107,5 +107,5 @@ class OneShot:
         return {}
 
     def rank(self, run: Run, k: int) -> list[Sample]:
-        """Up to ``k`` different architectures of the space, the best first."""
+        """Return up to ``k`` different architectures of the space, the best first."""
         raise NotImplementedError(f"{type(self).__name__} must implement rank()")

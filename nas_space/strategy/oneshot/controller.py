@@ -116,7 +116,7 @@ class Controller(nn.Module):
     def deciding(
         self, pick: Callable[[str, Tensor], int]
     ) -> tuple[Decisions, Callable[[MutableSymbol[Any]], Any]]:
-        """Decisions that are to be, and the function that takes them, one label after the other.
+        """Return decisions that are to be, and the function that takes them, label by label.
 
         Parameters
         ----------

@@ -265,7 +265,7 @@ class GumbelDARTS(DARTS):
 def gumbel_softmax(
     logits: Tensor, temperature: float, generator: torch.Generator, *, hard: bool = False
 ) -> Tensor:
-    """Weights near a corner of the simplex, each corner with its probability.
+    """Return weights near a corner of the simplex, each corner with its probability.
 
     Parameters
     ----------

@@ -125,7 +125,7 @@ class ENAS(OneShot):
         return {"reward": reward, "entropy": drawn.entropy.detach(), **numbers}
 
     def probabilities(self, run: Run) -> dict[str, Any]:
-        """Estimated from a few architectures: later decisions depend on earlier ones."""
+        """Estimate from a few architectures: later decisions depend on earlier ones."""
         generator = run.generator("shown")
         found: dict[str, list[Tensor]] = {}
         with torch.no_grad():

@@ -107,7 +107,7 @@ class Policy(nn.Module):
         }
 
     def arch(self, codes: Mapping[str, int]) -> Sample:
-        """Codes as values."""
+        """Return codes as values."""
         return {label: self.symbols[label].value(code) for label, code in codes.items()}
 
     def log_probability(self, codes: Mapping[str, int]) -> Tensor:
@@ -122,7 +122,7 @@ def excluded_codes(
     allowed: Mapping[str, tuple[int, ...]],
     device: torch.device | None = None,
 ) -> dict[str, Tensor]:
-    """Which codes are not allowed, as a mask over all codes of each label of which some are not."""
+    """Return, for labels of which some codes are not allowed, the mask of these codes."""
     masks = {}
     for label, codes in allowed.items():
         masks[label] = torch.ones(symbols[label].size or 0, dtype=torch.bool)
@@ -176,7 +176,7 @@ def _occurs(space: Any, symbol: Any, code: int) -> bool:
 def over_time(
     history: Iterable[tuple[int, Mapping[str, Sequence[float]]]],
 ) -> dict[str, list[tuple[int, list[float]]]]:
-    """For each label, steps and the probability of each value then.
+    """Return, for each label, steps and the probability of each value then.
 
     Parameters
     ----------

@@ -123,7 +123,7 @@ class Proxyless(Differentiable):
 def pairs_of(
     probabilities: Mapping[str, Tensor], generator: torch.Generator
 ) -> dict[str, tuple[int, int]]:
-    """Two different codes of each label, the active one first; the same where there is one."""
+    """Return two codes of each label, the active one first; the same where there is one."""
     pairs = {}
     for label, vector in probabilities.items():
         p = vector.detach().cpu().double()

@@ -231,7 +231,7 @@ def taught_losses(run: Run, batch: Any) -> Iterator[Tensor]:
 
 
 def fair_paths(run: Run) -> list[Sample]:
-    """Paths on which each value of each choice occurs equally often, up to one."""
+    """Return paths on which each value of each choice occurs equally often, up to one."""
     n = max((symbol.size for symbol in run.symbols.values()), default=1)
     generator = run.generator("fair")
     columns = {}

@@ -6,7 +6,7 @@ __all__ = ["advantage"]
 
 
 def advantage(memory: dict[str, float], reward: float, decay: float) -> float:
-    """By how much a reward exceeds the moving average of those before it, which it then joins.
+    """Return by how much a reward exceeds the moving average, which it then joins.
 
     The average does not know the reward that is compared with it, so the gradient stays
     unbiased.  The first reward has nothing to exceed.

@@ -247,7 +247,7 @@ class Run:
         return generator_of(self.seed, f"oneshot/{stream}", self.step)
 
     def seed_for(self, stream: str) -> int:
-        """As :meth:`generator`, a seed."""
+        """Return a seed, as :meth:`generator` returns a generator."""
         return seed_of(self.seed, f"oneshot/{stream}", self.step)
 
     def policy_batch(self) -> Any:
@@ -271,7 +271,7 @@ class Run:
         return self.task.training_loss(self.trainer.wrapped, batch)
 
     def policy_loss(self, batch: Any) -> Tensor:
-        """The loss of what is active, for a policy to go down: the weights get no gradient."""
+        """Return the loss of what is active, for a policy to go down: weights get no gradient."""
         with self.fabric.autocast():
             return self.task.training_loss(self.network, batch)
 
@@ -301,7 +301,7 @@ class Run:
         )
 
     def preferred(self, draw: Callable[[], Sample]) -> Sample:
-        """As :meth:`accepted`, but a random architecture of the space if that takes too long.
+        """Return :meth:`accepted`, or a random architecture of the space if it takes too long.
 
         For training weights: a policy that learns by gradients may well come to prefer what is
         outside of a restriction.
@@ -336,7 +336,7 @@ class Run:
 
     @contextmanager
     def weights_as_they_are(self) -> Iterator[None]:
-        """As :meth:`statistics_as_they_are`; weights get no gradient, which saves memory."""
+        """Enter :meth:`statistics_as_they_are`; weights get no gradient, which saves memory."""
         trained = [p for p in self.network.parameters() if p.requires_grad]
         for parameter in trained:
             parameter.requires_grad_(False)
@@ -380,7 +380,7 @@ class Run:
         return mean if self.task.metrics[name].maximize else -mean
 
     def averaged(self, gradients: Iterable[Tensor | None]) -> list[Tensor | None]:
-        """Gradients, each the mean over the processes."""
+        """Return gradients, each the mean over the processes."""
         if self.fabric.world_size == 1:
             return list(gradients)
         return [
@@ -391,7 +391,7 @@ class Run:
         ]
 
     def improve(self, gradients: Mapping[nn.Parameter, Tensor | None]) -> None:
-        """One step of the policy's optimizer; parameters without a gradient stay."""
+        """Take a step of the policy's optimizer; parameters without a gradient stay."""
         assert self.optimizer is not None
         averaged = self.averaged(gradients.values())
         if not all(one.isfinite().all() for one in averaged if one is not None):
@@ -426,7 +426,7 @@ class Run:
         return self.top(1)[0]
 
     def top(self, k: int) -> list[Sample]:
-        """Different architectures, the best first; fewer if the space has fewer.
+        """Return different architectures, the best first; fewer if the space has fewer.
 
         Of several processes, all must ask for more than were ranked before: they evaluate together.
 
@@ -469,7 +469,7 @@ class Run:
         return self.network.freeze(self.best() if arch is None else arch)
 
     def probabilities(self) -> dict[str, list[tuple[int, list[float]]]]:
-        """The policy over time: for each label, steps and the probability of each value then."""
+        """Return the policy over time: for each label, steps and probabilities of its values."""
         return over_time(self._history)
 
     # -- being put down ----------------------------------------------------------------------

@@ -31,7 +31,7 @@ from nas_space.runs.sensitivity import changes, loses_least
 from nas_space.training import Task, evaluate, fit, load_data, recalibrate
 
 SHARES = (0.5, 0.25)
-RATES = (1e-3, 2e-3, 4e-3)
+RATES = (1e-3, 2e-3, 4e-3, 8e-3)
 STEPS, TUNING, PATHS = 0, 80, 4
 TRIALS, HELD, FITTED = 3, 128, 2
 EXAMPLE = torch.zeros(1, 3, 32, 32)

@@ -8,9 +8,11 @@ installed (``pip install nvidia-modelopt torch-pruning``).
 from __future__ import annotations
 
 import argparse
+import contextlib
 import copy
 import signal
 import time
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +32,8 @@ smallest and together with the others at random. *Fixed at outputs* are those th
 order of channels, did not admit. Seconds are of one processor core, for the analysis and all
 trials. Model Optimizer: how many hyperparameters it finds, with the same parts and multiples of 8
 (by default, of 32). Torch-Pruning: how many groups it finds without hints, and whether the forward
-runs after half of each is cut; or what it raises.
+runs after half of each is cut; or what it raises. Without caches of keys and values, which it
+cannot follow, and for at most 20 seconds. {versions}.
 
 | network | widths | depths | fixed at outputs | held | s | Model Optimizer | Torch-Pruning |
 |---|---|---|---|---|---|---|---|
@@ -119,6 +122,15 @@ def pruning(net: nn.Module, inputs: Any) -> str:
     return f"{groups}, runs"
 
 
+def versions() -> str:
+    """Return the versions of what the table depends on."""
+    found = []
+    for name in ("torch", "transformers", "nvidia-modelopt", "torch-pruning"):
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            found.append(f"{name} {metadata.version(name)}")
+    return ", ".join(found)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("docs/compression-coverage.md"))
@@ -136,7 +148,8 @@ def main() -> None:
             rows.append(f"| {name} | {type(error).__name__}: {str(error)[:80]} | | | | | | |")
         print(rows[-1], flush=True)
     if not options.names:
-        options.out.write_text(HEAD + "\n".join(rows) + "\n", encoding="utf-8")
+        head = HEAD.replace("{versions}", versions())
+        options.out.write_text(head + "\n".join(rows) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

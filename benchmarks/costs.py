@@ -2,7 +2,7 @@
 
 ::
 
-    python -m benchmarks.costs [--rows proxylessnas mobilenetv3 latency] [--out costs.json]
+    python -m benchmarks.costs [--rows look proxylessnas mobilenetv3 latency] [--out costs.json]
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import torch
@@ -34,8 +35,15 @@ from benchmarks._measure import (
 )
 from benchmarks._nni import NniMissingError, measure_nni, spread
 from nas_space.errors import DecompositionError
-from nas_space.hub import MobileNetV3Space, ProxylessNAS
-from nas_space.profiler import latency, macs, measure_latency, params
+from nas_space.hub import (
+    AutoformerSpace,
+    DARTSSpace,
+    MobileNetV3Space,
+    ProxylessNAS,
+    ShuffleNetSpace,
+)
+from nas_space.profiler import latency, macs, measure_latency, params, profile
+from nas_space.profiler.misread import read_otherwise
 from nas_space.tables import grid, tabulate
 
 MILLION = 1_000_000
@@ -159,7 +167,36 @@ def spearman() -> Iterator[Row]:
     yield Row(what, f"{found:.3f}", aim=str(aim), met=aim.met(found))
 
 
+def look() -> Iterator[Row]:
+    """What looking for misread concatenations takes, beside following the space for its costs.
+
+    It is done once for a space and a shape, where something is put together; elsewhere it is not.
+    """
+    for name, space, shape in (
+        ("ProxylessNAS", ProxylessNAS(), IMAGE),
+        ("MobileNetV3Space", MobileNetV3Space(), IMAGE),
+        ("ShuffleNetSpace, channels searched", ShuffleNetSpace(channel_search=True), IMAGE),
+        ("DARTSSpace, widths and cells chosen", DARTSSpace(), (3, 32, 32)),
+        ("AutoformerSpace", AutoformerSpace(), IMAGE),
+    ):
+        spent: list[float] = []
+
+        def timed_look(*args: Any, spent: list[float] = spent) -> list[str]:
+            started = time.process_time()
+            found = read_otherwise(*args)
+            spent.append(time.process_time() - started)
+            return found
+
+        with mock.patch("nas_space.profiler.profile.read_otherwise", timed_look):
+            whole, followed = cold(partial(profile, space, shape))
+        what = (
+            f"{name}: the look for misread layers, of following it ({len(followed.misread)} told)"
+        )
+        yield Row(what, show_seconds(spent[0]), show_seconds(whole), spent[0] / whole)
+
+
 FIGURES: dict[str, Callable[[], Iterator[Row]]] = {
+    "look": look,
     "proxylessnas": proxyless,
     "mobilenetv3": mobilenetv3,
     "latency": spearman,

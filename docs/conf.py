@@ -4,6 +4,7 @@ import importlib.util
 import json
 import os
 import sys
+import warnings
 from contextlib import chdir, redirect_stdout
 from importlib.metadata import version as installed
 from pathlib import Path
@@ -36,6 +37,8 @@ autodoc_typehints_description_target = "documented_params"
 napoleon_google_docstring = False
 napoleon_use_rtype = False
 napoleon_use_ivar = True
+# The reference lists a form of each layer of torch, of one that torch has deprecated, too.
+warnings.filterwarnings("ignore", "`NLLLoss2d` has been deprecated", FutureWarning)
 # A few exceptions can be imported from where NNI has them, too; a link may lead to either place.
 suppress_warnings = ["ref.python"]
 

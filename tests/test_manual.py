@@ -64,13 +64,15 @@ def test_the_check_sees_what_is_missing() -> None:
         assert not there(page, wrong)
 
 
-def test_every_page_is_in_the_contents() -> None:
+def test_the_contents_are_the_pages_that_there_are() -> None:
     listed = {DOCS / "index.md"}
     for page in DOCS.rglob("*.md"):
         for tree in re.findall(r"```\{toctree\}\n(.*?)```", page.read_text("utf-8"), re.DOTALL):
             names = [line for line in tree.splitlines() if line and not line.startswith(":")]
             listed |= {(page.parent / f"{name}.md").resolve() for name in names}
-    assert {page for page in DOCS.rglob("*.md") if "api" not in page.parts} <= listed
+    # What is in docs/api is written when the manual is built.
+    written = {page for page in DOCS.rglob("*.md") if (DOCS / "api") not in page.parents}
+    assert listed == written
 
 
 def test_code_of_the_readme_fits_a_page() -> None:

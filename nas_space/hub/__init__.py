@@ -13,7 +13,8 @@ if TYPE_CHECKING:
         RelativePosition2D,
         RelativePositionSelfAttention,
     )
-    from .configurations import Configuration, read_configuration, write_configuration
+    from .configuration_writers import write_configuration
+    from .configurations import Configuration, read_configuration
     from .mobile import (
         ConvBNReLU,
         DepthwiseSeparableConv,

@@ -10,6 +10,8 @@ import ast
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from .names import is_nni
+
 __all__ = ["experiment_lines"]
 
 
@@ -41,13 +43,23 @@ class _Script:
 
     def __init__(self, tree: ast.Module) -> None:
         self.names: dict[str, str] = {}
+        self.roots: set[str] = set()
+        self.foreign: set[str] = set()
         self.classes: dict[str, ast.ClassDef] = {}
         self.functions: dict[str, ast.FunctionDef] = {}
         self.assigned: list[tuple[str, ast.expr]] = []
         self.calls: list[ast.Call] = []
         for node in sorted(ast.walk(tree), key=lambda node: getattr(node, "lineno", 0)):
             if isinstance(node, ast.ImportFrom):
-                self.names |= {alias.asname or alias.name: alias.name for alias in node.names}
+                bound = {alias.asname or alias.name: alias.name for alias in node.names}
+                if is_nni(node.module or ""):
+                    self.names |= bound
+                    self.roots |= set(bound)  # of a module, such as strategy
+                else:
+                    self.foreign |= set(bound)
+            elif isinstance(node, ast.Import):
+                nni = [alias for alias in node.names if is_nni(alias.name)]
+                self.roots |= {alias.asname or "nni" for alias in nni}
             elif isinstance(node, ast.ClassDef):
                 self.classes[node.name] = node
             elif isinstance(node, ast.FunctionDef):
@@ -68,9 +80,12 @@ class _Script:
         return {name: "; ".join(dict.fromkeys(texts)) for name, texts in found.items()}
 
     def called(self, call: ast.Call) -> str:
-        """Return what NNI calls the class or function of a call."""
-        local = ast.unparse(call.func).rpartition(".")[2]
-        return self.names.get(local, local)
+        """Return what NNI calls the class or function of a call; nothing if it is not NNI's."""
+        path = ast.unparse(call.func).split(".")
+        root, local = path[0], path[-1]
+        if isinstance(call.func, ast.Name):
+            return self.names.get(local, "" if local in self.foreign else local)
+        return local if root in self.roots or local == "export_top_models" else ""
 
     def value(self, node: ast.expr, line: int) -> ast.expr:
         """Return what a name was last assigned before some line; anything else as it is."""

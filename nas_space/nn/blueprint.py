@@ -315,9 +315,13 @@ REFUSALS = (TypeError, ValueError, AssertionError, RuntimeError, ZeroDivisionErr
 """What torch's constructors raise."""
 
 
-def refusal(plain: type, arguments: Mapping[str, Any], error: Exception) -> SpaceError:
+class TorchRefusesError(SpaceError):
+    """A plain layer does not take some arguments."""
+
+
+def refusal(plain: type, arguments: Mapping[str, Any], error: Exception) -> TorchRefusesError:
     """Return the error for arguments that a plain layer does not take."""
-    return SpaceError(f"torch refuses {plain.__name__}({as_call(arguments)}): {error}")
+    return TorchRefusesError(f"torch refuses {plain.__name__}({as_call(arguments)}): {error}")
 
 
 @cache

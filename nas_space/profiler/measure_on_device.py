@@ -48,7 +48,7 @@ def _openvino(path: Path, inputs: list[Any], threads: int) -> Run:
 
     settings = {
         "INFERENCE_NUM_THREADS": threads,
-        "NUM_STREAMS": 1,
+        "NUM_STREAMS": 0 if threads == 1 else 1,  # the thread that calls computes
         "PERFORMANCE_HINT": "LATENCY",
         "INFERENCE_PRECISION_HINT": "f32",
     }

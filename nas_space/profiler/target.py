@@ -92,7 +92,7 @@ class TimingTarget:
         name
             What errors call it.
         network
-            A plain network, in evaluation mode.
+            A plain network, in evaluation mode. It is moved to the device, and to the type.
         inputs
             A tuple of arguments, and a dictionary of those by name.
 
@@ -101,10 +101,10 @@ class TimingTarget:
         SpaceError
             If the runtime cannot run it.
         """
+        network = network.to(self.device, self.dtype)
+        inputs = args, kwargs = tree_map_only(Tensor, self._moved, inputs)
         if self.runtime == TORCH:
-            module = network.to(self.device, self.dtype)
-            args, kwargs = tree_map_only(Tensor, self._moved, inputs)
-            return lambda: module(*args, **kwargs)
+            return lambda: network(*args, **kwargs)
         try:
             program = find_runtime(self.runtime).compile(network, inputs, threads=self.threads)
             return program.prepare(*Exportable(network, inputs).tensors)

@@ -64,7 +64,11 @@ class OnnxRuntime(Runtime):
             quantization.quant_pre_process(path, prepared, skip_symbolic_shape=True)
             if method == "dynamic":
                 quantization.quantize_dynamic(
-                    prepared, target, weight_type=kinds.QInt8, op_types_to_quantize=_LINEAR
+                    prepared,
+                    target,
+                    weight_type=kinds.QInt8,
+                    per_channel=True,
+                    op_types_to_quantize=_LINEAR,
                 )
             else:
                 quantization.quantize_static(

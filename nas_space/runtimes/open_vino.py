@@ -78,10 +78,12 @@ def _core() -> Any:
 
 class _CompiledModel(Program):
     def __init__(self, path: str | os.PathLike[str], threads: int) -> None:
-        # Some processors would compute in bfloat16, which is another network.
+        # Without a stream the thread that calls computes: one of OpenVINO's own would have to be
+        # waited for, on a busy machine for several times as long as a small network takes. And some
+        # processors would compute in bfloat16, which is another network.
         settings = {
             "INFERENCE_NUM_THREADS": threads,
-            "NUM_STREAMS": 1,
+            "NUM_STREAMS": 0 if threads == 1 else 1,
             "PERFORMANCE_HINT": "LATENCY",
             "INFERENCE_PRECISION_HINT": "f32",
         }

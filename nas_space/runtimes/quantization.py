@@ -73,7 +73,7 @@ def quantize(
 ) -> Quantized:
     """Export a network as it is and with 8 bits, and say what that changes.
 
-    Nothing is trained: weights are rounded, those of convolutions channel by channel. On a
+    Nothing is trained: weights are rounded, with a range for each channel of outputs. On a
     processor without instructions for products of 8 bits (``avx512_vnni``, ``avx_vnni``, Arm's
     dot products) the file is smaller and no faster.
 
@@ -164,7 +164,7 @@ def quantize(
 
 
 def eight_bit_products() -> bool | None:
-    """Whether this processor has instructions for products of 8 bits; ``None`` if it is not known.
+    """Return whether this processor multiplies 8 bits by itself; ``None`` if it is not known.
 
     Linux says what a processor can do; other systems are not asked.
     """

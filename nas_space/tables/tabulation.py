@@ -98,14 +98,39 @@ def tabulate(expression: Any, *, unit: float | None = None) -> Table:
 
 
 def _tabulate(root: Node, unit: float | None = None) -> Table:
-    return table_of_terms(root, split(root, Factor.constant(1)), unit)
+    splitting = _Splitting(root)
+    table = table_of_terms(root, _terms_of(splitting, Factor.constant(1)), unit)
+    if unit is None and splitting.adds_floats and _depends_on_order(table):
+        raise DecompositionError(
+            f"{brief(root)} is a sum of floats that may reach 2**53, from where on they do not "
+            "tell whole numbers apart, so that it depends on the order of its terms; compute it "
+            "with integers, or give unit=... to count in",
+            term=root,
+        )
+    return table
+
+
+def _depends_on_order(table: Table) -> bool:
+    """Whether whole numbers are added as floats beyond where these tell whole numbers apart."""
+    parts = [np.asarray(table.constant), *(term.values for term in table.terms)]
+    added = [values for values in parts if values.any()]
+    return (
+        len(added) > 1
+        and all((np.rint(values) == values).all() for values in added)
+        and sum(float(np.abs(values).max()) for values in added) >= 2.0**53
+    )
 
 
 def split(root: Node, coefficient: Factor) -> list[Factor]:
     """Return the terms of an expression times a coefficient, over different groups of labels."""
+    return _terms_of(_Splitting(root), coefficient)
+
+
+def _terms_of(splitting: _Splitting, coefficient: Factor) -> list[Factor]:
     try:
-        return _Splitting(root).run(coefficient)
+        return splitting.run(coefficient)
     except OverflowError as error:
+        root = splitting.root
         raise DecompositionError(f"{brief(root)} has no tables: {error}", term=root) from None
 
 
@@ -134,9 +159,12 @@ class _Splitting:
         self.nodes = list(postorder(root))
         self.divisible: set[Node] = set()
         self.whole: set[Node] = set()
+        self.floats: set[Node] = set()
         self.sole: dict[Node, Node | None] = {}
         for node in self.nodes:
             self._classify(node)
+            if self._gives_floats(node):
+                self.floats.add(node)
             below = {self.sole[child] for child in node.children} or {node}
             self.sole[node] = below.pop() if len(below) == 1 else None
         self.coefficients: dict[Node, dict[frozenset[Any], Factor]] = {}
@@ -174,6 +202,31 @@ class _Splitting:
             or (name == "truediv" and parts[0] in self.divisible and _is_divisor(parts[1]))
         ):
             self.divisible.add(node)
+
+    @property
+    def adds_floats(self) -> bool:
+        """Whether something that is taken apart is computed with floats."""
+        return not self.floats.isdisjoint(self.divisible)
+
+    def _gives_floats(self, node: Node) -> bool:
+        """Whether some value of a node is a float, whole or not."""
+        operator = node.operator
+        if isinstance(node, Leaf):
+            values = getattr(node, "values", None)
+            return values is None or any(isinstance(value, float) for value in values)
+        assert operator is not None
+        if operator is LOOKUP:
+            return not node.arguments[0].whole
+        if operator.name in _TRUTH or operator.name in _ROUNDING:
+            return False
+        if operator.name in {"float", "truediv"}:
+            return True
+        parts = _branches(node) if operator.lazy else node.arguments
+        return any(
+            isinstance(part, float) or part in self.floats
+            for part in parts
+            if isinstance(part, (Node, float))
+        )
 
     def _is_whole(self, part: Any) -> bool:
         return part in self.whole if isinstance(part, Node) else isinstance(part, int)

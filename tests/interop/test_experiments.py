@@ -208,4 +208,13 @@ def test_tables_of_benchmarks_are_searched_by_name(name):
 
 def test_what_was_traced_is_written_as_it_is():
     source = "import nni\ndata = nni.trace(Images)(root='here')\n"
+    source += "import torch\nfrom mine import Chain\ntorch.jit.trace(model, x)\nChain(model)\n"
     assert told(source, "nni.trace") == "leave it out, and write Images itself"
+
+
+def test_calls_through_a_module_are_those_of_the_names_in_it():
+    source = SUPERVISED.replace("evaluator = Classification(", "evaluator = pl.Classification(")
+    line = told(source, "nni.nas.evaluator.pytorch.Classification")
+    assert (
+        "Task.classification(train, held_out, optimizer=functools.partial(torch.optim.Adam" in line
+    )

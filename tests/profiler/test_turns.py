@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import warnings
 from typing import Any
@@ -110,14 +111,27 @@ def test_the_processor_is_given_back_after_a_failure():
     assert os.sched_getaffinity(0) == before
 
 
-def test_the_fastest_run_of_a_turn_counts(monkeypatch):
+def test_the_fastest_run_of_a_turn_counts():
     now, steps = [0.0], iter([1.0, 3.0, 2.0, 5.0, 4.0] * 10)
 
     def run() -> None:
         now[0] += next(steps)
 
-    monkeypatch.setattr("nas_space.profiler.turns.time.perf_counter", lambda: now[0])
-    assert on_cpu(run, 5) == 1.0
+    assert on_cpu(run, 5, lambda: now[0]) == 1.0
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="no processors to be bound to")
+def test_on_one_thread_waiting_for_a_processor_does_not_count(monkeypatch):
+    clocks = {"process_time": itertools.count(0.0, 1.0), "perf_counter": itertools.count(0.0, 9.0)}
+    for name, ticks in clocks.items():
+        monkeypatch.setattr(
+            f"nas_space.profiler.turns.time.{name}", lambda ticks=ticks: next(ticks)
+        )
+    alone, several = (
+        time_in_turns([lambda: None], turns=1, most=1, pinned=pinned) for pinned in (True, False)
+    )
+    assert alone.readings.tolist() == [[1.0]]
+    assert several.readings.tolist() == [[9.0]]
 
 
 @pytest.mark.parametrize(

@@ -216,6 +216,29 @@ def test_a_unit_makes_fractions_whole() -> None:
         tabulate(times, unit=0)
 
 
+@pytest.mark.parametrize("large", [2**53, 2**53 - 1, 5 * 2**51])
+def test_sums_of_floats_that_depend_on_the_order_are_refused_and_integers_exact(large):
+    a = Categorical([0, 1, 3, large], label="a")
+    b = Categorical([0, 1, large, large + 1], label="b")
+    as_float = MutableExpression.to_float
+    forms: list[Any] = [
+        lambda a, b, real: real(1 + a) + (1 + b),
+        lambda a, b, real: real(a) + b + 1,
+        lambda a, b, real: real(2 + 2 * a) / 2 + (1 + b),
+        lambda a, b, real: real(a) * 3 - b,
+        lambda a, b, real: 1 + (b + real(a)) + 1,
+    ]
+    for form in forms:
+        with pytest.raises(DecompositionError, match=r"reach 2\*\*53.*order of its terms"):
+            tabulate(form(a, b, as_float))
+        if form is not forms[2]:  # which divides
+            whole = tabulate(form(a, b, MutableExpression.to_int))
+            for arch in combinations([a, b]):
+                assert whole.evaluate(arch) == form(arch["a"], arch["b"], int)
+    small = tabulate(as_float(Categorical([0, 2**51], label="a")) + b * 0 + 1)
+    assert small.evaluate({"a": 2**51, "b": 1}) == 2**51 + 1
+
+
 def test_plain_numbers_are_tables_without_labels() -> None:
     table = tabulate(7)
     assert (table.evaluate({}), table.bounds()[:2], table.expected({})) == (7, (7, 7), 7.0)

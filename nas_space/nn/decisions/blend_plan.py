@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from ...mutable import bounds
 from ...mutable.node import Node
+from ..blueprint import TorchRefusesError
 from ..elastic import ElasticModule
 from ..parametrized import evaluated, expressions_in
 from ..segments import AxisLayout, Indices, Places, layout_of
@@ -21,7 +22,7 @@ from .mixer import Atoms, reader_of, union
 from .refusals import CannotMixError, labels_in
 from .weight_masks import InputOrder, Mask, kernel_places, spread
 
-__all__ = ["BlendPlan", "not_mixable", "plan_of"]
+__all__ = ["BlendPlan", "not_buildable", "not_mixable", "plan_of"]
 
 
 def plan_of(
@@ -38,7 +39,10 @@ def plan_of(
     if key not in plans:
         if len(plans) > _REMEMBERED:
             plans.clear()
-        plans[key] = BlendPlan(layer, atoms, outcomes, everything, axes, marginals.support)
+        try:
+            plans[key] = BlendPlan(layer, atoms, outcomes, everything, axes, marginals.support)
+        except TorchRefusesError as error:
+            raise not_buildable(layer, atoms, error) from error
     plan: BlendPlan = plans[key]
     return plan
 
@@ -283,6 +287,17 @@ class BlendPlan:
 
     def _same_size(self) -> bool:
         return len({_overhang(row) for row in self.rows}) == 1
+
+
+def not_buildable(layer: ElasticModule, atoms: Atoms, error: Exception) -> CannotMixError:
+    """Return the error for a layer that cannot be for some of the combinations in a mixture."""
+    labels = labels_in(atoms)
+    return CannotMixError(
+        f"{type(layer).__name__} cannot be mixed over the labels {', '.join(map(repr, labels))}: a "
+        "mixture gives all of their combinations a probability, those that constraints forbid as "
+        f"well, and {error}; take a strategy that draws whole architectures, such as RandomOneShot",
+        labels,
+    )
 
 
 def not_mixable(what: str, thing: str, expressions: list[Any]) -> CannotMixError:

@@ -21,8 +21,9 @@ from torch import Tensor
 from torch.utils._pytree import tree_map
 
 from ...errors import SpaceError
+from ..blueprint import TorchRefusesError
 from ..elastic import ElasticModule
-from .blend_plan import BlendPlan, not_mixable, plan_of
+from .blend_plan import BlendPlan, not_buildable, not_mixable, plan_of
 from .cases import by_cases, gathered
 from .marginals import Marginals, Support
 from .mixed_axis import Axes, MixedAxis
@@ -109,7 +110,10 @@ def _one_by_one(
 
     def run(values: Values) -> Any:
         inputs, others = narrowed((args, kwargs), values)
-        return layer.run(values, *inputs, **others)
+        try:
+            return layer.run(values, *inputs, **others)
+        except TorchRefusesError as error:
+            raise not_buildable(layer, plan.atoms, error) from error
 
     cases = list(by_cases(what, mixer, atoms, run))
     outputs = [(values, output) for values, _, output in cases]

@@ -17,7 +17,7 @@ from ...mutable.factors import Factor, Scope, combinations_of
 from ...mutable.node import Node, key_of, leaves
 from ...mutable.piecewise import NOWHERE, Piecewise, joint
 
-__all__ = ["Known", "Marginals", "Outcomes", "Support"]
+__all__ = ["Known", "Marginals", "Outcomes", "Support", "labels_of"]
 
 Known: TypeAlias = "tuple[tuple[Node, Any], ...]"
 """Expressions whose values are known, and these as :func:`key_of` has them."""
@@ -172,6 +172,13 @@ class _Question:
         return isinstance(other, _Question)
 
 
+_REMEMBERED = 2**14
+
+_ASKED: dict[Any, tuple[tuple[Any, ...], Known, Outcomes]] = {}
+"""What expressions can be together, if labels may have all of their codes; with what was asked,
+whose identities are in the keys."""
+
+
 class Marginals:
     """Probabilities of labels, and what follows from them for expressions.
 
@@ -206,9 +213,16 @@ class Marginals:
     def outcomes(self, expressions: tuple[Any, ...], known: Known = ()) -> Outcomes:
         """Return what the expressions can be together, where some things are known."""
         key = (tuple(map(key_of, expressions)), tuple((id(n), k) for n, k in known))
-        if key not in self._asked:
-            self._asked[key] = self._ask(expressions, known)
-        return self._asked[key]
+        if self.support:
+            if key not in self._asked:
+                self._asked[key] = self._ask(expressions, known)
+            return self._asked[key]
+        # Every step of a strategy asks the same of other probabilities.
+        if key not in _ASKED:
+            if len(_ASKED) > _REMEMBERED:
+                _ASKED.clear()
+            _ASKED[key] = expressions, known, self._ask(expressions, known)
+        return _ASKED[key][2]
 
     def _ask(self, expressions: tuple[Any, ...], known: Known) -> Outcomes:
         known = _relevant(expressions, known)

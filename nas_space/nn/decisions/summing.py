@@ -9,8 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...mutable.node import Node, key_of, leaves
+from ...mutable.node import Node, key_of
 from .cases import by_cases
+from .marginals import labels_of
 from .mixed_axis import Axes, MixedAxis
 from .mixed_tensor import MixedTensor
 from .mixer import Atoms, Mixer, Values, union
@@ -129,8 +130,8 @@ def sum_of_branches(mixer: Mixer, choice: Any, branches: Sequence[tuple[Tensor, 
 
 
 def _shared(choice: Any, atoms: Atoms) -> bool:
-    names = {symbol.name for symbol in leaves(choice)}
-    return any(symbol.name in names for symbol in leaves(*atoms))
+    names = labels_of(choice)
+    return any(not names.isdisjoint(labels_of(atom)) for atom in atoms)
 
 
 def _common_axes(outputs: Sequence[Any]) -> Axes | None:

@@ -103,8 +103,10 @@ class Twins(dict[int, Any]):
         into = twin.__dict__
         shadow = self.recorder.shadow
         for name, value in vars(module).items():
-            if type(value) in _ATOMS or name in _SHARED or (name in _HOOKS and not value):
+            if type(value) in _ATOMS or name in _SHARED:
                 into[name] = value
+            elif name in _HOOKS and not value:
+                into[name] = copy.copy(value)  # a forward may register hooks: those of the twin
             elif name in ("_parameters", "_buffers"):
                 tensors = value.items()
                 for key, tensor in tensors:

@@ -164,7 +164,7 @@ def quantize(
 
 
 def eight_bit_products() -> bool | None:
-    """Whether this processor has instructions for products of 8 bits; ``None`` if it is not known.
+    """Return whether this processor multiplies 8 bits by itself; ``None`` if it is not known.
 
     Linux says what a processor can do; other systems are not asked.
     """

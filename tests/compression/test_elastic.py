@@ -260,6 +260,26 @@ def test_costs_tell_layers_of_equal_sizes_apart_by_what_else_they_hold():
     assert cost.evaluate(smallest) == ns.profiler.macs(space.freeze(smallest), inputs=x)
 
 
+class Hooking(nn.Module):
+    """Leaves a hook on a part of it when it first runs, as libraries that record outputs do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(4, 16), nn.Linear(16, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.first.register_forward_hook(lambda *_: None)
+        return self.last(self.first(x))  # type: ignore[no-any-return]
+
+
+def test_hooks_that_a_forward_leaves_while_costs_are_counted_stay_with_what_was_followed():
+    x = torch.ones(1, 4)
+    space: Any = ns.elastic(Hooking().eval(), x)
+    before = len(space.first._forward_hooks)
+    ns.profiler.macs(space, inputs=x)
+    assert len(space.first._forward_hooks) == before
+
+
 class Deciding(nn.Module):
     """Goes one way or the other by a mask, and by positions that follow from it."""
 

@@ -27,12 +27,12 @@ def check_costs(space, inputs) -> None:
 
 
 FIXED = {
-    "a permutation": "that do not belong together",
+    "a permutation": "out of bounds",
     "attention over channels": "depends on their places",
 }
 """Networks in which the places of channels matter to the code, and what is said of them."""
 
-UNCOUNTED = ("DeBERTa", "DeBERTa V2")
+UNCOUNTED = ("DeBERTa",)
 """Whose forward takes parts of a table of which the ends are numbers that it computes."""
 
 

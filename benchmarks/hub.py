@@ -26,7 +26,7 @@ from tests.interop.own_hub import SPACES as OWN
 
 ROOT = Path(__file__).parents[1]
 NNI = ROOT / ".venv-nni" / "bin" / "python"
-PARTS = {
+PARTS: dict[str, tuple[Path, list[str]]] = {
     "ours": (Path(sys.executable), ["tests/hub/test_registry.py"]),
     "migrated": (Path(sys.executable), ["tests/interop/test_own_hub.py"]),
     "beside NNI": (
@@ -45,7 +45,7 @@ def outcomes(python: Path, files: Iterable[str], *, slow: bool) -> Results:
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.xml"
         marked = [] if slow else ["-m", "not slow"]
-        command = [python, "-m", "pytest", "-q", "-p", "no:cacheprovider", *marked, *files]
+        command = [str(python), "-m", "pytest", "-q", "-p", "no:cacheprovider", *marked, *files]
         subprocess.run(
             [*command, f"--junitxml={report}"],
             cwd=ROOT,

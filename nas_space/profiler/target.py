@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -14,7 +15,7 @@ from torch.utils._pytree import tree_map_only
 from ..errors import SpaceError, UsageError
 from ..runtimes import Exportable, find_runtime
 from ..runtimes.failures import explained
-from .turns import time_in_turns
+from .turns import Turns, time_in_turns
 
 __all__ = ["TORCH", "Call", "TimingTarget"]
 
@@ -23,6 +24,9 @@ TORCH = "torch"
 
 _TOGETHER = 1 << 30
 """Bytes of weights up to which networks are held at once, to be timed in turns."""
+
+_DRIFT = 0.1
+"""A relative change of the machine's speed between two lots that is too much."""
 
 Call = tuple[tuple[Any, ...], Mapping[str, Any]]
 """What a network is called with: arguments, and arguments by name."""
@@ -135,22 +139,24 @@ class TimingTarget:
         list of (float, bool)
             The milliseconds of each, and whether they are steady.
         """
-        found: list[tuple[float, bool]] = []
+        lots = _Lots(self, options)
         held: list[Loaded] = []
         size = 0
         for name, network, inputs in networks:
             held.append(self.load(name, network, inputs))
             size += sum(tensor.nbytes for tensor in network.state_dict().values())
             if size > _TOGETHER:
-                found += self._timed(held, options)
+                lots.add(held)
                 held, size = [], 0
-        return found + (self._timed(held, options) if held else [])
+        if held:
+            lots.add(held)
+        return lots.found
 
-    def _timed(self, runs: list[Loaded], options: dict[str, Any]) -> list[tuple[float, bool]]:
+    def in_turns(self, runs: list[Loaded], options: dict[str, Any]) -> Turns:
+        """Return the times of networks that are loaded."""
         read = _on_gpu if self.device.type == "cuda" else None
         with torch.no_grad(), self._threads():
-            turns = time_in_turns(runs, read=read, pinned=self.threads == 1, **options)
-        return [(float(time), turns.agrees) for time in turns.milliseconds]
+            return time_in_turns(runs, read=read, pinned=self.threads == 1, **options)
 
     @contextmanager
     def _threads(self) -> Iterator[None]:
@@ -163,6 +169,49 @@ class TimingTarget:
         finally:
             if torch.get_num_threads() != before:
                 torch.set_num_threads(before)
+
+
+class _Lots:
+    """Times of networks of which not all can be held at once.
+
+    Lots are timed one after the other, while the machine becomes slower or faster.  So the first
+    network is in every lot, and by how much its own time has changed since the first is taken
+    off the times of the others.
+
+    Parameters
+    ----------
+    target, options
+        Where and how they are timed.
+
+    Attributes
+    ----------
+    found
+        The milliseconds of each, and whether they are steady: they are not where the machine
+        changed by so much that it may have done so within a lot, too.
+    """
+
+    def __init__(self, target: TimingTarget, options: dict[str, Any]) -> None:
+        self.target, self.options = target, options
+        self.found: list[tuple[float, bool]] = []
+        self.reference: Loaded | None = None
+        self.expected = 0.0
+
+    def add(self, runs: list[Loaded]) -> None:
+        """Time a lot."""
+        again = [] if self.reference is None else [self.reference]
+        turns = self.target.in_turns([*again, *runs], self.options)
+        first, steady = float(turns.milliseconds[0]), turns.agrees
+        if self.reference is None:
+            self.reference, self.expected = runs[0], first
+        drift = first / self.expected if first and self.expected else 1.0
+        if abs(drift - 1) > _DRIFT:
+            steady = False
+            warnings.warn(
+                f"the machine is too noisy: what took {self.expected:.3g} ms takes {first:.3g} ms "
+                "some minutes later; end other programs",
+                stacklevel=3,
+            )
+        self.found += [(float(time) / drift, steady) for time in turns.milliseconds[len(again) :]]
 
 
 def _device(device: torch.device | str) -> torch.device:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -20,6 +21,7 @@ from nas_space.profiler import (
     latency,
     measure_latency,
 )
+from nas_space.profiler.turns import Turns
 
 from . import oracle
 
@@ -231,3 +233,25 @@ def test_networks_of_much_memory_are_timed_in_several_lots(monkeypatch):
     assert len(found) == 6
     assert all(time > 0 for time, _ in found)
     assert events.index("ran 0") < events.index("made 2")  # no more than two are held at once
+
+
+@pytest.mark.parametrize(("slower", "steady"), [(1.02, True), (2.0, False)])
+def test_a_machine_that_gets_slower_between_lots_is_taken_off(monkeypatch, slower, steady):
+    monkeypatch.setattr("nas_space.profiler.target._TOGETHER", 200)
+    speed = [1.0]
+
+    def in_turns(_: Any, runs: list[Any], __: Any) -> Turns:
+        found = Turns(np.array([[run() * speed[0] for run in runs]] * 2), True)
+        speed[0] *= slower
+        return found
+
+    monkeypatch.setattr(TimingTarget, "in_turns", in_turns)
+
+    def load(_: Any, name: str, *__: Any) -> Any:
+        return lambda: float(name)
+
+    monkeypatch.setattr(TimingTarget, "load", load)
+    networks: Any = ((str(number), nn.Linear(5, 5), ((), {})) for number in range(1, 7))
+    found = TimingTarget("torch").time(networks)
+    assert [time for time, _ in found] == pytest.approx([1000.0 * n for n in range(1, 7)])
+    assert [good for _, good in found] == [True, True, *[steady] * 4]

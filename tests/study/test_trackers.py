@@ -100,7 +100,7 @@ def test_wandb_has_the_metrics_and_the_picture_offline(
 @pytest.mark.parametrize(
     "wrong",
     [{"loggers": "logs"}, {"loggers": ["logs"]}, {"loggers": object()}, {"progress": "yes"}],
-    ids=str,
+    ids=["a text", "texts", "an object", "no truth value"],
 )
 @pytest.mark.parametrize("kind", ["trials", "one-shot"])
 def test_what_is_no_logger_and_no_progress_is_refused(kind: str, wrong: dict[str, Any]) -> None:

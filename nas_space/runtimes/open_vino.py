@@ -40,7 +40,7 @@ class OpenVino(Runtime):
                 model = _traced(source, path)
             else:
                 program = source.dynamic_program if dynamic else source.program
-                model = openvino.convert_model(program)
+                model = _complete(openvino.convert_model(program), program, source)
                 # Its reader takes axes for free that the program says the size of.
                 partial = map(openvino.PartialShape, shapes)
                 model.reshape(dict(zip(model.inputs, partial, strict=True)))
@@ -67,6 +67,22 @@ def _traced(source: Exportable, path: Path) -> Any:
         return openvino.convert_model(source.module, example_input=example, input=shapes)
     finally:
         between.unlink(missing_ok=True)
+
+
+def _complete(model: Any, program: Any, source: Exportable) -> Any:
+    """Return a model with the inputs that nothing depends on, which conversion leaves out."""
+    import openvino
+    from openvino import opset8
+
+    known = {node.get_friendly_name(): node for node in model.get_parameters()}
+    names = program.graph_signature.user_inputs
+    if len(known) == len(names):
+        return model
+    inputs = [
+        known.get(name) or opset8.parameter(list(tensor.shape), tensor.detach().numpy().dtype)
+        for name, tensor in zip(names, source.tensors, strict=True)
+    ]
+    return openvino.Model(model.get_results(), inputs)
 
 
 @cache

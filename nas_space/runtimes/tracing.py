@@ -28,3 +28,22 @@ def write_traced(source: Exportable, path: Path) -> None:
             opset_version=_OPSET,
             dynamo=False,
         )
+    _complete(source, path)
+
+
+def _complete(source: Exportable, path: Path) -> None:
+    """Give the model the inputs that nothing depends on, which tracing leaves out."""
+    import onnx
+
+    model = onnx.load(path, load_external_data=False)
+    known = {entry.name: entry for entry in model.graph.input}
+    if len(known) == len(source.names):
+        return
+    for name, tensor in zip(source.names, source.tensors, strict=True):
+        kind = onnx.helper.np_dtype_to_tensor_dtype(tensor.detach().cpu().numpy().dtype)
+        made = onnx.helper.make_tensor_value_info(name, kind, list(tensor.shape))
+        known.setdefault(name, made)
+    inputs = [known[name] for name in source.names]
+    del model.graph.input[:]
+    model.graph.input.extend(inputs)
+    onnx.save(model, path)

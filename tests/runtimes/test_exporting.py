@@ -106,6 +106,22 @@ def test_compiled_for_timing_it_gives_the_same(runtime, cnn, images):
     program.prepare(images)()
 
 
+class Ignoring(nn.Module):
+    """Looks at one of its inputs only, and gives a constant too."""
+
+    def forward(self, x, y, z):
+        return y * 2, torch.ones(3)
+
+
+def test_inputs_that_nothing_depends_on_are_inputs_all_the_same(runtime, tmp_path):
+    inputs = torch.zeros(2, 2), torch.ones(2, 5), torch.ones(2, 4, dtype=torch.int64)
+    program = find_runtime(runtime).compile(Ignoring().eval(), (inputs, {}))
+    program.prepare(*inputs)()
+    made = ns.export(Ignoring().eval(), runtime, inputs, tmp_path)
+    for each in (program, find_runtime(runtime).load(made.file)):
+        assert [found.tolist() for found in each(*inputs)] == [[[2.0] * 5] * 2, [1.0] * 3]
+
+
 def test_another_export_replaces_the_file(runtime, cnn, images, tmp_path):
     before = ns.export(cnn, runtime, images, tmp_path, seconds=0.01)
     with torch.no_grad():

@@ -36,6 +36,9 @@ Reader = Callable[[Callable[[], Any], int], float]
 _LONG = 2e-3
 """Seconds that the runs of one turn take together at least."""
 
+_FEWEST_RUNS = 3
+"""Runs of one turn at least: the first one finds what others left in the caches."""
+
 _FIRST = 3
 """Runs by which it is found how many there are in a turn."""
 
@@ -216,7 +219,7 @@ def _times(runs: Sequence[Callable[[], Any]], warmup: int, read: Reader) -> int:
         for _ in range(warmup):
             run()
     taken = float(np.median([read(run, _FIRST) for run in runs]))
-    return math.ceil(min(1000, max(1, _LONG / max(taken, 1e-9))))
+    return math.ceil(min(1000, max(_FEWEST_RUNS, _LONG / max(taken, 1e-9))))
 
 
 def _agree(found: Turns, agreement: float) -> bool:

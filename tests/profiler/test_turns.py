@@ -52,6 +52,17 @@ def test_all_run_equally_often_in_a_turn():
     assert asked == {3, 4}
 
 
+def test_no_run_of_a_turn_stands_alone_after_those_of_others():
+    asked = set[int]()
+
+    def read(run: Any, times: int) -> float:
+        asked.add(times)
+        return float(run())
+
+    time_in_turns([lambda: 1.0, lambda: 2.0], turns=2, read=read)
+    assert asked == {3}
+
+
 def test_readings_end_once_both_halves_agree():
     found = time_in_turns(Clock(**STEADY).runs, turns=4, read=Clock(**STEADY))
     assert found.agrees

@@ -15,7 +15,8 @@ import torch
 DOCS = Path(__file__).parents[1] / "docs"
 FOLDER = DOCS / "examples"
 SIZES: dict[str, dict[str, int]] = json.loads((FOLDER / "sizes.json").read_text())
-SLOW = {"first_space", "gallery", "milliseconds", "one_shot_or_trials"}
+SLOW = {"first_space", "gallery", "hub", "milliseconds", "one_shot_or_trials"}
+PICTURES = {"gallery", "hub"}
 ELSEWHERE = {"compress_minilm"}  # in tests/compression/test_tutorial.py
 
 
@@ -46,8 +47,8 @@ def test_a_script_runs(
     monkeypatch.chdir(tmp_path)
     spec.loader.exec_module(script)
     results = script.main(**SIZES[name])
-    if name == "gallery":
-        check_gallery(results)
+    if name in PICTURES:
+        check_pictures(name, results)
         return
     for result in results if isinstance(results, tuple) else (results,):
         assert isinstance(result.network(), torch.nn.Module)
@@ -59,9 +60,9 @@ def test_a_script_runs(
         assert "<table" in Path("signals", "report.html").read_text(encoding="utf-8")
 
 
-def check_gallery(files: list[Path]) -> None:
+def check_pictures(name: str, files: list[Path]) -> None:
     """Each picture is there, and on the page."""
-    page = (DOCS / "gallery.md").read_text()
-    shown = set(re.findall(r"examples/output/gallery/(\w+)\.png", page))
+    page = (DOCS / f"{name}.md").read_text()
+    shown = set(re.findall(rf"examples/output/{name}/([\w-]+)\.png", page))
     assert shown == {file.stem for file in files}
     assert all(file.stat().st_size > 5000 for file in files)

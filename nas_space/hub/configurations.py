@@ -97,7 +97,7 @@ def read_configuration(config: Mapping[str, Any] | str | Path) -> Configuration:
 
     Examples
     --------
-    >>> from nas_space.hub import ProxylessNAS
+    >>> from nas_space.hub import ProxylessNAS, write_configuration
     >>> network = ProxylessNAS.load_searched_model("proxyless-gpu")
     >>> found = read_configuration(write_configuration(network))
     >>> found.architecture["s2_depth"], found.architecture["s2_i0"]

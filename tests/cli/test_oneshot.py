@@ -150,9 +150,11 @@ def test_the_report_before_the_end(
 def test_what_has_no_meaning_is_refused(
     tmp_path: Path, images: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert search(tmp_path / "run", images, "darts", "--epochs", "2", "--workers", "2") == 2
+    assert search(tmp_path / "run", images, "darts", "--timeout", "2", "--workers", "2") == 2
     said = capsys.readouterr().err
-    assert "--epochs" in said
+    assert "--timeout" in said
     assert "--workers" in said
+    assert search(tmp_path / "run", images, "darts", "--epochs", "2") == 2  # beside --steps
+    assert "--steps and --epochs both say how long" in capsys.readouterr().err
     assert search(tmp_path / "run", images, "proxyles") == 2
     assert "did you mean 'proxyless'" in capsys.readouterr().err

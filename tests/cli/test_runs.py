@@ -287,7 +287,6 @@ def test_poor_trials_are_stopped_early(
         (["--strategy", "evolutoin"], "did you mean 'evolution'"),
         (["--strategy", "spo"], "did you mean 'spos'"),
         (["--strategy", "random", "--steps", "3"], "--steps: the strategy 'random' has no use"),
-        (["--epochs", "3"], "--epochs: the strategy 'spos' has no use"),
         (["--timeout", "3"], "--timeout: the strategy 'spos' has no use"),
         (["--strategy", "tpe", "--option", "n_startup_trial=3"], "'n_startup_trials'"),
         (["--strategy", "tpe", "--option", "n_startup_trials"], "--option takes name=value"),

@@ -54,6 +54,9 @@ class Runtime(ABC):
         How its files end.
     dynamic
         Whether it can take batches of any size.
+    largest_batch
+        Where memory is planned for the largest batch: how many samples that has, if the batch is to
+        be free; 0 for runtimes that plan nothing, or take one size only.
     runs_here
         Whether what was written can be run where it is written.
     quantizes
@@ -65,6 +68,7 @@ class Runtime(ABC):
     packages: ClassVar[Sequence[str]] = ()
     suffix: ClassVar[str]
     dynamic: ClassVar[bool] = True
+    largest_batch: ClassVar[int] = 0
     runs_here: ClassVar[bool] = True
     quantizes: ClassVar[bool] = False
 

@@ -19,7 +19,7 @@ __all__ = ["ExecuTorch"]
 class ExecuTorch(Runtime):
     """Programs of ExecuTorch, lowered to XNNPACK, and to portable operators where that has none.
 
-    Memory is planned before a program runs, so each takes batches of one size.
+    Memory is planned before a program runs: for batches of one size, or of up to 32 samples.
     """
 
     name = "executorch"
@@ -27,6 +27,7 @@ class ExecuTorch(Runtime):
     packages = ("executorch",)
     suffix = ".pte"
     dynamic = False
+    largest_batch = 32
 
     def export(
         self, source: Exportable, path: Path, *, dynamic: bool = False, fast: bool = False
@@ -35,9 +36,8 @@ class ExecuTorch(Runtime):
         from executorch.exir import to_edge_transform_and_lower
 
         with torch.no_grad(), quietly():
-            lowered = to_edge_transform_and_lower(
-                source.program, partitioner=[XnnpackPartitioner()]
-            )
+            program = source.bounded_program(self.largest_batch) if dynamic else source.program
+            lowered = to_edge_transform_and_lower(program, partitioner=[XnnpackPartitioner()])
             made = lowered.to_executorch()
         path.write_bytes(made.buffer)
 

@@ -147,11 +147,28 @@ class Exportable:
             self.module, tuple(tensors), dynamic_shapes={"tensors": self.dynamic_shapes(tensors)}
         )
 
-    def dynamic_shapes(self, tensors: Sequence[Tensor]) -> tuple[dict[int, Any] | None, ...]:
+    def bound(self, largest: int) -> int:
+        """Return the largest batch of a runtime that plans for one; 0 if none is to be planned."""
+        return max(largest, self.batch_size + 1) if largest else 0
+
+    def bounded_program(self, largest: int) -> ExportedProgram:
+        """Return :attr:`program` for batches of up to so many samples.
+
+        It is traced with the largest: what kernels ask of a batch, such as convolutions whether it
+        has 16 samples, would make the answer for a smaller one a bound.
+        """
+        largest = self.bound(largest)
+        tensors = self.of_batch(largest)
+        shapes = self.dynamic_shapes(tensors, Dim("batch", min=1, max=largest))
+        return torch.export.export(self.module, tuple(tensors), dynamic_shapes={"tensors": shapes})
+
+    def dynamic_shapes(
+        self, tensors: Sequence[Tensor], free: Any = Dim.AUTO
+    ) -> tuple[dict[int, Any] | None, ...]:
         """Return for each tensor that its first axis is free, if that is the batch."""
         whole = tensors[0].shape[0] if tensors[0].ndim else 0
         return tuple(
-            {0: Dim.AUTO} if whole and tensor.ndim and tensor.shape[0] == whole else None
+            {0: free} if whole and tensor.ndim and tensor.shape[0] == whole else None
             for tensor in tensors
         )
 

@@ -113,7 +113,8 @@ def export(
     dynamic_batch
         Whether the first axis of the inputs is free: ``None`` for where the network and the runtime
         allow it, ``True`` if it must be, ``False`` if it is that of the inputs. A file of one size
-        can be faster.
+        can be faster.  ExecuTorch plans memory for the largest batch, so there it is free, up to
+        32, only if it must be.
     threads
         On how many it is timed.
     tolerance
@@ -153,7 +154,7 @@ def export(
         raise UsageError(f"a program runs on 1 thread or more, but got {threads}")
     if not name or Path(name).name != name:
         raise UsageError(f"the name of a file, without folder and suffix, is needed, got {name!r}")
-    if dynamic_batch and not adapter.dynamic:
+    if dynamic_batch and not (adapter.dynamic or adapter.largest_batch):
         raise UsageError(f"{runtime} has no batches of any size: leave out dynamic_batch=True")
     source = Exportable(network, inputs)
     with folder_beside(folder, name) as beside_it:
@@ -225,9 +226,11 @@ def _written(
     notes: list[str] = []
     if dynamic and not source.batch_size:
         raise UsageError("the first input has no axis, so there is no batch to be of any size")
-    if dynamic is not False and adapter.dynamic and source.batch_size:
+    if (adapter.dynamic if dynamic is None else dynamic) and source.batch_size:
         try:
-            return _attempt(adapter, source, path, True, threads), True, notes
+            program = _attempt(adapter, source, path, True, threads)
+            bound = source.bound(adapter.largest_batch)
+            return program, True, [f"for batches of 1 to {bound}"] if bound else []
         except StorageError:
             raise
         except Exception as error:

@@ -44,11 +44,31 @@ def test_a_transformer_and_named_inputs_run_there(runtime, bert, two_inputs, tmp
     assert made.difference == pytest.approx(0, abs=1e-5)
 
 
-def test_batches_are_of_one_size(runtime, cnn, images, tmp_path):
-    with pytest.raises(UsageError, match=f"{runtime} has no batches of any size"):
-        ns.export(cnn, runtime, images, tmp_path, dynamic_batch=True)
+def test_batches_are_of_one_size(runtime, cnn, images):
     with pytest.raises((RuntimeError, ValueError)):
         find_runtime(runtime).compile(cnn, images)(torch.randn(3, 3, 16, 16))
+
+
+def test_litert_takes_batches_of_one_size_only(cnn, images, tmp_path):
+    pytest.importorskip("litert_torch")
+    with pytest.raises(UsageError, match="litert has no batches of any size"):
+        ns.export(cnn, "litert", images, tmp_path, dynamic_batch=True)
+
+
+@pytest.mark.parametrize(("given", "largest"), [(1, 32), (4, 32), (40, 41)])
+def test_executorch_plans_for_a_largest_batch_if_it_is_asked_to(cnn, tmp_path, given, largest):
+    pytest.importorskip("executorch")
+    made = ns.export(
+        cnn, "executorch", torch.randn(given, 3, 16, 16), tmp_path, dynamic_batch=True, seconds=0.01
+    )
+    assert made.dynamic_batch
+    assert made.notes == (f"for batches of 1 to {largest}",)
+    program = find_runtime("executorch").load(made.file)
+    for size in (1, 15, 16, largest):
+        batch = torch.randn(size, 3, 16, 16)
+        torch.testing.assert_close(program(batch)[0], cnn(batch), atol=1e-5, rtol=1e-4)
+    with pytest.raises(RuntimeError):
+        program(torch.randn(largest + 1, 3, 16, 16))
 
 
 class Lacking(nn.Module):

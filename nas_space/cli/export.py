@@ -40,7 +40,7 @@ def export(
     Each is run on an example of the run's data; its difference from torch, its size and its times
     are printed. What one runtime cannot do hinders no other.
     """
-    from ..runs.exporting import export_network, networks_of
+    from ..runs.exporting import export_network, networks_of, note_exports
     from ..runtimes import find_runtime
 
     runtimes = [name.strip() for name in to.split(",")]
@@ -49,16 +49,19 @@ def export(
     networks = networks_of(run, trust=trust)
     if not networks:
         raise UsageError(f"{run} has no network to export")
-    failed = 0
+    failed, told = 0, dict[str, str]()
     for stored in networks:
         folder = out or run / "export"
         if len(networks) > 1:
             folder /= stored.name
         for name in runtimes:
             try:
-                typer.echo(export_network(stored, name, folder, int8=int8, threads=threads))
+                made = str(export_network(stored, name, folder, int8=int8, threads=threads))
+                typer.echo(made)
+                told[f"{stored.name} for {name}{', 8 bits' * int8}"] = made
             except NasSpaceError as error:
                 failed += 1
                 typer.echo(f"{stored.name} for {name}: {error}", err=True)
+    note_exports(run, told)
     if failed:
         raise typer.Exit(1)

@@ -71,6 +71,11 @@ def write_report(run: StoredRun, file: Path | str) -> None:
         body += _search(run, result, labels, data)
     elif run.steps is None:
         body.append("<p>No trial has ended yet.</p>")
+    if run.exports:
+        rows = "".join(
+            f"<li>{escape(name)}: {escape(found)}</li>" for name, found in run.exports.items()
+        )
+        body.append(f"<h2>Written for runtimes</h2><ul id='exports'>{rows}</ul>")
     text = _PAGE.format(
         title=escape(title), style=_asset("report.css"), body="\n".join(body),
         script=_asset("report.js"), data=_embedded(data),

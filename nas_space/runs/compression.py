@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import copy
 import functools
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
@@ -41,7 +40,7 @@ from ..training.forward import inputs_of
 from .costs import Costs
 from .deployment import Deployment, deployment_of
 from .exporting import StoredNetwork, export_checked, export_network
-from .files import write_json
+from .files import read_json, write_json
 from .folder import COMPRESSED, COMPRESSION, RunFolder
 from .record import Record
 from .sensitivity import changes, loses_least
@@ -498,8 +497,7 @@ class CompressionRun:
         }
 
     def _conclude(self, name: str) -> Compressed:
-        known = json.loads((self._place(name) / COMPRESSED).read_text(encoding="utf-8"))
-        return Compressed(**known)
+        return Compressed(**read_json(self._place(name) / COMPRESSED))
 
     def _score(self, name: str, network: nn.Module, arch: Sample) -> Compressed:
         split = "validation" if self.task.test is None else "test"
@@ -534,9 +532,7 @@ def _best_of(scores: Mapping[str, float]) -> str:
 
 def _read(file: Path) -> dict[str, float]:
     """Return the scores that an interrupted stage has found so far."""
-    if not file.exists():
-        return {}
-    found: dict[str, float] = json.loads(file.read_text(encoding="utf-8"))
+    found: dict[str, float] = read_json(file)
     return found
 
 

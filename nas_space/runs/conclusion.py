@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -15,7 +14,7 @@ from ..study import OneShotResult, SearchResult
 from ..training import Splits, evaluate
 from ..training.randomness import generator_of
 from .deployment import Promise
-from .files import write_json, write_network
+from .files import read_json, write_json, write_network
 from .sources import example_of
 from .weight_stages import SHARED_WEIGHTS
 from .workspace import Candidate, Workspace
@@ -138,7 +137,7 @@ def _scored(run: Workspace, candidates: Mapping[str, Candidate]) -> list[Finalis
     file = run.folder.work / "finalists.json"
     trained = [[one.trained, run.space.arch_id(one.arch)] for one in candidates.values()]
     if file.exists():
-        there = json.loads(file.read_text(encoding="utf-8"))
+        there = read_json(file, object)
         # A run that goes on with more trials has other finalists; one of an earlier version has
         # a list here, and is scored again to the same numbers.
         if isinstance(there, dict) and there["trained"] == trained:

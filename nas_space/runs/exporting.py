@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,14 +20,14 @@ from ..runtimes import Export, Quantized, export, find_runtime, quantize
 from ..training import Task, evaluate, load_data, make_fabric
 from ..training.batches import one_pass
 from ..training.forward import inputs_of
-from .files import load_either
-from .folder import COMPRESSED, COMPRESSION, settings_of
+from .files import load_either, read_json, write_json
+from .folder import COMPRESSED, COMPRESSION, EXPORTS, settings_of
 from .sources import example_of, load_model, load_task
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
-__all__ = ["StoredNetwork", "export_checked", "export_network", "networks_of"]
+__all__ = ["StoredNetwork", "export_checked", "export_network", "networks_of", "note_exports"]
 
 _CALIBRATION = 8
 """Batches that show which ranges 8 bits are to cover."""
@@ -79,7 +78,7 @@ def networks_of(place: Path | str, *, trust: bool = False) -> list[StoredNetwork
     file = folder / "architecture.json"
     if not file.exists():
         raise UsageError(f"{place} has not finished: nas-space resume {place} goes on with it")
-    facts = json.loads(file.read_text(encoding="utf-8"))
+    facts = read_json(file)
     check_trusted(settings["space"], file, trust=trust)
     space: Any = find_space(settings["space"]).space(**settings["arguments"])
     network = load_either(space, space.freeze(facts["arch"]), folder / "weights.safetensors")
@@ -98,7 +97,7 @@ def _of_compression(folder: Path, settings: Mapping[str, Any]) -> list[StoredNet
     original = load_model(settings["model"])
     size = settings["plan"]["batch_size"]
     task = load_task(settings["data"], original, settings["seed"], batch_size=size, optimizer=_SGD)
-    found = json.loads(file.read_text(encoding="utf-8"))
+    found = read_json(file, list)
     return [
         StoredNetwork(one["name"], load_network(folder / one["name"] / "network", original), task)
         for one in found
@@ -146,6 +145,13 @@ def export_network(
     return quantize(
         network, runtime, example_of(task), folder, calibration=calibration, score=score, **options
     )
+
+
+def note_exports(run: Path, told: Mapping[str, str]) -> None:
+    """Keep in a run's folder what was written for which runtime: the report says it."""
+    file = run / EXPORTS
+    if told:
+        write_json(file, {**read_json(file), **told})
 
 
 def export_checked(

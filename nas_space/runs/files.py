@@ -7,12 +7,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..errors import StorageError
 from ..files import replacing, writing
 
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["load_either", "write_json", "write_network"]
+__all__ = ["load_either", "read_json", "write_json", "write_network"]
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -20,6 +21,28 @@ def write_json(path: Path, content: Any) -> None:
     text = json.dumps(content, indent=2, default=str) + "\n"
     with replacing(path) as file:
         file.write_text(text, encoding="utf-8")
+
+
+def read_json(path: Path, kind: type = dict) -> Any:
+    """Return what a file of a run says; empty if there is none.
+
+    Raises
+    ------
+    StorageError
+        It is damaged.
+    """
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return kind()
+    except (OSError, RecursionError, ValueError) as error:
+        raise StorageError(f"{path} is damaged: {error}; restore a copy") from error
+    if not isinstance(found, kind):
+        raise StorageError(
+            f"{path} is damaged: it holds a {type(found).__name__}, and a {kind.__name__} is "
+            "expected; restore a copy"
+        )
+    return found
 
 
 def write_network(

@@ -17,6 +17,7 @@ __all__ = [
     "COMPRESSED",
     "COMPRESSION",
     "DECISIONS",
+    "EXPORTS",
     "ONE_SHOT_STATE",
     "STUDY",
     "UNFINISHED",
@@ -34,6 +35,7 @@ ONE_SHOT_STATE = "work/search.safetensors"
 COMPRESSION = "compress"
 """What stands for the strategy in the settings of a compression."""
 
+EXPORTS = "exports.json"
 COMPRESSED = "compressed.json"
 """The file with what a compression has found."""
 

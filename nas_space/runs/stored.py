@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,10 +17,12 @@ from ..study.fingerprint import differences, unrestricted
 from ..study.ledger import WORKER
 from ..study.snapshot import snapshot
 from ..study.storage import is_file
+from .files import read_json
 from .folder import (
     COMPRESSED,
     COMPRESSION,
     DECISIONS,
+    EXPORTS,
     ONE_SHOT_STATE,
     STUDY,
     UNFINISHED,
@@ -123,9 +124,7 @@ class StoredRun:
     def decisions(self) -> list[dict[str, Any]]:
         """What was decided where in the winner, as its picture shows it; empty before its end."""
         file = None if self.folder is None else self.folder / DECISIONS
-        if file is None or not file.exists():
-            return []
-        found: list[dict[str, Any]] = json.loads(file.read_text(encoding="utf-8"))
+        found: list[dict[str, Any]] = [] if file is None else read_json(file, list)
         return found
 
     @property
@@ -164,19 +163,21 @@ class StoredRun:
         """Of a compression the original and what it was made, as far as known; else ``None``."""
         if self.folder is None or self.strategy != COMPRESSION:
             return None
-        file = self.folder / COMPRESSED
-        if not file.exists():
-            return []
-        found: list[dict[str, Any]] = json.loads(file.read_text(encoding="utf-8"))
+        found: list[dict[str, Any]] = read_json(self.folder / COMPRESSED, list)
         return found
 
     @property
     def conclusion(self) -> dict[str, Any]:
         """What the run ended with: the architecture and its scores; empty before its end."""
         file = None if self.folder is None else self.folder / "architecture.json"
-        if file is None or not file.exists():
-            return {}
-        found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        found: dict[str, Any] = {} if file is None else read_json(file, dict)
+        return found
+
+    @property
+    def exports(self) -> dict[str, str]:
+        """What was written of it for runtimes: the network and the runtime, and what was found."""
+        file = None if self.folder is None else self.folder / EXPORTS
+        found: dict[str, str] = {} if file is None else read_json(file, dict)
         return found
 
     def make_space(self, *, trust: bool = False) -> Any:

@@ -59,6 +59,10 @@ def test_a_search_is_exported_with_its_weights_and_quantised(searched, tmp_path)
     (found,) = find_runtime("onnxruntime").load(tmp_path / "network.onnx")(x)
     torch.testing.assert_close(found, stored.network(x), atol=1e-4, rtol=1e-3)
     assert (tmp_path / "network.int8.onnx").exists()
+    shell("report", searched, "--out", tmp_path / "report.html")
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "network for onnxruntime, 8 bits: " in page
+    assert "MB before" in page
 
 
 def test_a_compression_is_exported_budget_by_budget(compressed):

@@ -75,6 +75,17 @@ def test_the_best_is_trained_and_written_down(evolved: Path) -> None:
     assert program(torch.zeros(4, 3, 8, 8)).shape == (4, 3)
 
 
+@pytest.mark.parametrize("name", ["architecture.json", "decisions.json", "exports.json"])
+@pytest.mark.parametrize("content", ['{"arch": ', "3", "\x00\xff"])
+def test_a_damaged_file_of_a_run_is_named(
+    evolved: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, content: str
+) -> None:
+    shutil.copytree(evolved, tmp_path / "run")
+    (tmp_path / "run" / name).write_bytes(content.encode("latin-1"))
+    assert run("report", str(tmp_path / "run")) == 2
+    assert f"{name} is damaged: " in capsys.readouterr().err
+
+
 def test_runs_are_listed(evolved: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("runs", str(evolved.parent)) == 0
     printed = " ".join(capsys.readouterr().out.split())

@@ -31,7 +31,7 @@ from .profile import Profile
 from .tensors import unflatten
 from .trace import FunctionCall, ModuleCall
 
-__all__ = ["Apart", "Block", "Timed", "shapes_in", "timed"]
+__all__ = ["Apart", "Block", "Timed", "random_like", "shapes_in", "timed"]
 
 _MOST_VARIANTS = 256
 """Into how many combinations of widths, kernels and the like a piece may fall to be one block."""
@@ -100,16 +100,28 @@ class Block:
     ) -> tuple[torch.Tensor, ...]:
         """Return tensors that it takes: random ones, zeros where they are whole numbers."""
         generator = torch.Generator().manual_seed(0)
-        found = []
-        for leaf in self._source.arguments(self._code)[1]:
-            if not isinstance(leaf, torch.Tensor):
-                continue
-            if leaf.is_floating_point():
-                made = torch.randn(leaf.shape, generator=generator).to(device, dtype or leaf.dtype)
-            else:
-                made = torch.zeros(leaf.shape, dtype=leaf.dtype, device=device)
-            found.append(made)
-        return tuple(found)
+        leaves = self._source.arguments(self._code)[1]
+        tensors = (leaf for leaf in leaves if isinstance(leaf, torch.Tensor))
+        return tuple(random_like(tensor, generator, dtype).to(device) for tensor in tensors)
+
+
+def random_like(
+    tensor: torch.Tensor, generator: torch.Generator, dtype: torch.dtype | None = None
+) -> torch.Tensor:
+    """Return a tensor of the same shape to run something on: zeros where it has whole numbers.
+
+    Parameters
+    ----------
+    tensor
+        Whose shape and type; its device does not matter.
+    generator
+        Of random numbers, on the CPU, where the tensor is made.
+    dtype
+        The type of floating-point numbers; by default the tensor's.
+    """
+    if tensor.is_floating_point():
+        return torch.randn(tensor.shape, generator=generator).to(dtype or tensor.dtype)
+    return torch.zeros(tensor.shape, dtype=tensor.dtype)
 
 
 class Timed:

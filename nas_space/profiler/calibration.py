@@ -16,7 +16,7 @@ from torch.utils._pytree import tree_map_only
 from ..errors import DataError, DecompositionError, UsageError
 from ..mutable import Mutable, MutableExpression
 from ..mutable.factors import Array
-from .blocks import Block, timed
+from .blocks import Block, random_like, timed
 from .correction import Correction
 from .latency import followed, latency, namer
 from .latency_table import LatencyTable
@@ -253,11 +253,7 @@ def _call(given: Any, seed: int) -> Call:
     generator = torch.Generator().manual_seed(seed)
 
     def made(tensor: Tensor) -> Tensor:
-        if not tensor.is_meta:
-            return tensor
-        if not tensor.is_floating_point():
-            return torch.zeros(tensor.shape, dtype=tensor.dtype)
-        return torch.randn(tensor.shape, generator=generator).to(tensor.dtype)
+        return random_like(tensor, generator) if tensor.is_meta else tensor
 
     found: Call = tree_map_only(Tensor, made, given)
     return found

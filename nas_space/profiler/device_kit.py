@@ -18,6 +18,7 @@ from ..files import beside, writing
 from ..runtimes import Exportable, Runtime, find_runtime
 from ..runtimes.failures import first_line
 from . import measure_on_device
+from .blocks import random_like
 from .latency import blocks
 from .latency_table import LatencyTable
 from .profile import Space, module_of, profile
@@ -244,7 +245,7 @@ def _write_networks(
     of = profile(whole, input_shape, inputs=inputs, dtype=dtype, batch_size=batch_size).inputs
     draw = torch.Generator().manual_seed(seed)
     example = torch.utils._pytree.tree_map_only(
-        torch.Tensor, lambda tensor: _random(tensor, draw), (of.args, dict(of.kwargs))
+        torch.Tensor, lambda tensor: random_like(tensor, draw), (of.args, dict(of.kwargs))
     )
     rows: list[tuple[str, ...]] = []
     tensors: Tensors = {}
@@ -257,12 +258,6 @@ def _write_networks(
         rows.append((json.dumps(dict(arch)), name, ""))
     _write_csv(folder / _NETWORKS, ("arch", "file", "milliseconds"), rows)
     return tensors
-
-
-def _random(tensor: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    if tensor.is_floating_point():
-        return torch.randn(tensor.shape, generator=generator).to(tensor.dtype)
-    return torch.zeros(tensor.shape, dtype=tensor.dtype)
 
 
 def _write(

@@ -123,8 +123,7 @@ class StoredRun:
     @property
     def decisions(self) -> list[dict[str, Any]]:
         """What was decided where in the winner, as its picture shows it; empty before its end."""
-        file = None if self.folder is None else self.folder / DECISIONS
-        found: list[dict[str, Any]] = [] if file is None else read_json(file, list)
+        found: list[dict[str, Any]] = self._read(DECISIONS, list)
         return found
 
     @property
@@ -169,16 +168,18 @@ class StoredRun:
     @property
     def conclusion(self) -> dict[str, Any]:
         """What the run ended with: the architecture and its scores; empty before its end."""
-        file = None if self.folder is None else self.folder / "architecture.json"
-        found: dict[str, Any] = {} if file is None else read_json(file, dict)
+        found: dict[str, Any] = self._read("architecture.json")
         return found
 
     @property
     def exports(self) -> dict[str, str]:
         """What was written of it for runtimes: the network and the runtime, and what was found."""
-        file = None if self.folder is None else self.folder / EXPORTS
-        found: dict[str, str] = {} if file is None else read_json(file, dict)
+        found: dict[str, str] = self._read(EXPORTS)
         return found
+
+    def _read(self, name: str, kind: type = dict) -> Any:
+        """What a file of the folder says; empty if there is none, as for a storage."""
+        return kind() if self.folder is None else read_json(self.folder / name, kind)
 
     def make_space(self, *, trust: bool = False) -> Any:
         """Return the space, with fresh weights; ``None`` for a storage, which only describes it.

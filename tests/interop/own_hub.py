@@ -10,7 +10,7 @@ import pytest
 
 from nas_space.interop.migrate import OVERRIDDEN, migrate
 
-__all__ = ["CASES", "SPACES", "write_own_hub"]
+__all__ = ["CASES", "SPACES", "STAGES", "write_own_hub"]
 
 PACKAGE = "own_hub"
 

@@ -20,6 +20,7 @@ from torch import nn
 from nas_space.interop.migrate import migrate, package_of
 from nas_space.interop.names import find
 from nas_space.nn import ModelSpace
+from tests.interop.own_hub import STAGES
 
 HUB = Path(theirs.__file__).parent
 FILES = [
@@ -29,20 +30,13 @@ FILES = [
     "nasbench201.py",
     "modules/nasbench201.py",
 ]
-FEW_STAGES: dict[str, Any] = {
-    "base_widths": (16, 16, 16, 32, 64, 128),
-    "squeeze_excite": ("none", "optional", "force"),
-    "stride": (2, 1, 2, 2, 1, 1),
-    "activation": ("hswish", "relu", "relu", "hswish", "hswish", "hswish"),
-    "num_labels": 10,
-}
 SPACES: dict[str, tuple[str, str, dict[str, Any]]] = {
     "proxylessnas": ("proxylessnas", "ProxylessNAS", {"num_labels": 10, "width_mult": 0.25}),
-    "mobilenetv3": ("mobilenetv3", "MobileNetV3Space", FEW_STAGES),
+    "mobilenetv3": ("mobilenetv3", "MobileNetV3Space", STAGES),
     "mobilenetv3 of fixed widths": (
         "mobilenetv3",
         "MobileNetV3Space",
-        FEW_STAGES | {"width_multipliers": 1.0},
+        STAGES | {"width_multipliers": 1.0},
     ),
     "shufflenet": ("shufflenet", "ShuffleNetSpace", {"num_labels": 10}),
     "shufflenet with channels": (
@@ -147,12 +141,12 @@ def test_files_with_their_own_copy_of_the_initialisation_build_and_freeze(
     monkeypatch.syspath_prepend(tmp_path)
     module = importlib.import_module("copied_hub.mobilenetv3")
     assert module.reset_parameters.__module__ == "copied_hub.proxylessnas"
-    space = module.MobileNetV3Space(**FEW_STAGES)
+    space = module.MobileNetV3Space(**STAGES)
     depthwise: Any = next(layer for layer in space.blocks.modules() if isinstance(layer, nn.Conv2d))
     n = 7 * 7 * depthwise.out_channels.freeze({"s0_width_mult": 2.0})
     assert depthwise.weight.std().item() == pytest.approx((2 / n) ** 0.5, rel=0.1)
     for arch in space.sample(3, seed=0):
-        other = theirs.MobileNetV3Space.frozen_factory(arch)(**FEW_STAGES)
+        other = theirs.MobileNetV3Space.frozen_factory(arch)(**STAGES)
         # Under other names: there, the constructor sees an identity where one is chosen.
         mine = space.freeze(arch)
         assert [*map(torch.numel, mine.parameters())] == [*map(torch.numel, other.parameters())]

@@ -371,7 +371,11 @@ def fit(
         watch = Watch(early_stopping, network, task, trainer.total, trainer.fabric)
     file = None if checkpoint is None else Path(checkpoint)
     if resume and file is not None and file.exists():
-        _load(trainer, watch, load_state(file))
+        state = load_state(file)
+        try:
+            _load(trainer, watch, state)
+        except CheckpointError as error:
+            raise CheckpointError(f"{file}: {error}") from error
     ended = trainer.done or (watch is not None and watch.stopped)
     while not ended:
         progress = trainer.advance()

@@ -14,7 +14,7 @@ from ..errors import StorageError, UsageError, suggest
 from ..schema import checked
 from ..study import SearchResult, describe, load_search, signs
 from ..study.definition import SearchDefinition
-from ..study.fingerprint import differences, unrestricted
+from ..study.fingerprint import Described, differences, unrestricted
 from ..study.ledger import WORKER
 from ..study.snapshot import snapshot
 from ..study.storage import is_file
@@ -117,13 +117,22 @@ class StoredRun:
         from ..training import load_state
 
         state: _OneShotState = checked(load_state(file), _OneShotState, file)
-        return over_time(state["run"]["history"])
+        found = over_time(state["run"]["history"])
+        for label, told in self.described.get("labels", {}).items():
+            if told.get("kind") != "Categorical" or label not in found:
+                continue
+            if {len(vector) for _, vector in found[label]} != {len(told.get("values", ()))}:
+                raise StorageError(
+                    f"{self.place} is damaged: run.json and {ONE_SHOT_STATE} have another number "
+                    f"of values for {label!r}; restore copies"
+                )
+        return found
 
     @cached_property
-    def described(self) -> Mapping[str, Any]:
+    def described(self) -> Described:
         """The space as :func:`~nas_space.study.describe` gives it, as far as it is known."""
         if "described" in self.settings:
-            described: Mapping[str, Any] = self.settings["described"]
+            described: Described = self.settings["described"]
             return described
         definition = (
             SearchDefinition.in_study(self.result.study) if self.result is not None else None

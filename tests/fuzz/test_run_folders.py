@@ -115,6 +115,7 @@ def commands(kind: str, run: Path, out: Path) -> list[list[object]]:
     return [*looking, *working, ["resume", run, "--quiet"]]
 
 
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")  # of numpy, about numbers like 1e308
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(
     "count", [pytest.param(15, id="15"), pytest.param(100, id="100", marks=pytest.mark.slow)]
@@ -125,6 +126,7 @@ def test_every_command_reads_a_damaged_folder_or_refuses_it_in_our_words(
     whole = folders[kind]
     files = [path for path in sorted(whole.rglob("*")) if path.is_file() and path.stat().st_size]
     files = [path for path in files if path.suffix not in (".png", ".html", ".pt2", ".onnx")]
+    leaked = []
     for number in range(count):
         draw = random.Random(number)
         run = tmp_path / "runs" / "run"
@@ -136,10 +138,10 @@ def test_every_command_reads_a_damaged_folder_or_refuses_it_in_our_words(
         for command in [*every[:3], *([working] if number % 5 == 0 or count > 15 else [])]:
             try:
                 shell(*command)
-            except BaseException as error:
-                name = path.relative_to(run)
-                raise AssertionError(f"{number}: {command[0]} after damage to {name}") from error
+            except BaseException as error:  # noqa: BLE001 - whatever it is, it is none of ours
+                leaked.append(f"{number}: {command[0]}, {path.relative_to(run)}: {error!r}")
         shutil.rmtree(run)
+    assert leaked == []
 
 
 @pytest.mark.parametrize(

@@ -226,6 +226,9 @@ class ElasticModule(ParametrizedModule):
         else:
             super().__setattr__(name, value)
 
+    # Its forward is torch's, which reads no expressions.
+    _call_impl = nn.Module._call_impl
+
     # -- running and freezing -------------------------------------------------------------------
 
     @property

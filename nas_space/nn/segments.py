@@ -303,7 +303,7 @@ class _Branching(_Compound):
         return branch, self.parts[branch].key(values)
 
 
-class _Listed(AxisLayout):
+class _Placed(AxisLayout):
     """Elements at listed places."""
 
     is_prefix = False
@@ -434,7 +434,7 @@ _RULES: dict[str, Callable[[Any, Known], AxisLayout]] = {
     "flattened": _flattened,
     "floordiv": _quotient,
     "pos": lambda size, known: _layout(size.arguments[0], known),
-    "listed": lambda size, _: _Listed(size),
+    "listed": lambda size, _: _Placed(size),
     **dict.fromkeys(("condition", "case", "switch_case"), _branches),
 }
 """How operators are laid out; what stands here not is one width of its own."""

@@ -158,6 +158,10 @@ class MutableModule(Mutable, nn.Module, metaclass=Constructing):
 
     torch.jit.unused(mutables)  # scripting compiles properties, and this is Python
 
+    def own_expressions(self) -> list[Any]:
+        """Return what says what the module itself is, without the modules in it."""
+        return list(self.__dict__.get("_expressions", {}).values())
+
     # -- being mutable ------------------------------------------------------------------------
 
     def structure(self) -> Node | None:

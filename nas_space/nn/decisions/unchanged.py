@@ -44,7 +44,10 @@ class Unchanged:
                 stack.extend(item.values())
 
     def __bool__(self) -> bool:
-        return all(tensor._version == version for tensor, version in self._found)
+        for tensor, version in self._found:  # noqa: SIM110 - before and after every branch
+            if tensor._version != version:
+                return False
+        return True
 
     def check(self, choice: Any, value: Any) -> None:
         """Raise if they have changed.

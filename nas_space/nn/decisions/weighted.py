@@ -345,7 +345,7 @@ class Mixture:
         branches = self._branches
         if not branches:
             return None
-        if all(isinstance(output, Tensor) for _, output, _ in branches):
+        if isinstance(branches[0][1], Tensor):
             return self._sum(branches)
         each = [(weight, *tree_flatten(output), value) for weight, output, value in branches]
         _, flat, form, first = each[0]
@@ -360,15 +360,15 @@ class Mixture:
     def _sum(self, branches: Sequence[Branch]) -> Any:
         """The sum of tensors; what is none, and the same in all branches, as it is."""
         _, first, value = branches[0]
+        alike = type(first) is not MixedTensor
         for _, output, other in branches:
-            if isinstance(output, Tensor) != isinstance(first, Tensor) or (
-                not isinstance(first, Tensor) and key_of(output) != key_of(first)
-            ):
+            if isinstance(output, Tensor) and isinstance(first, Tensor):
+                alike = alike and type(output) is not MixedTensor and output.shape == first.shape
+            elif type(output) is not type(first) or key_of(output) != key_of(first):
                 raise self._refused(value, other)
         if not isinstance(first, Tensor):
             return first
-        plain = not any(isinstance(output, MixedTensor) for _, output, _ in branches)
-        if plain and all(output.shape == first.shape for _, output, _ in branches):
+        if alike:
             return weighted_sum(self.choice, branches)
         if self._has_none and len({output.shape for _, output, _ in branches}) > 1:
             raise SpaceError(

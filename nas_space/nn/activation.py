@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager, nullcontext
 from itertools import islice
 from typing import Any, ClassVar, TypeVar
 
-from torch import nn
+from torch import Tensor, nn
 
 from ..errors import SpaceError
 from ..mutable import Mutable, Values
@@ -58,6 +58,37 @@ class Activation:
         """
         return run(self.values(choice))
 
+    def choose(
+        self, choice: Any, branch: Callable[[Any], Callable[..., T]], args: Any, kwargs: Any
+    ) -> T:
+        """Return the outcome of a choice between functions of the same arguments.
+
+        Parameters
+        ----------
+        choice
+            An expression over labels.
+        branch
+            Gives the function of a value.
+        args, kwargs
+            The arguments.
+        """
+        return self.mix(choice, lambda value: branch(value)(*args, **kwargs))
+
+    def called(self, module: nn.Module, run: Callable[..., T], args: Any, kwargs: Any) -> T:
+        """Return the output of a module that may read values of expressions in its forward.
+
+        Parameters
+        ----------
+        module
+            The module.
+        run
+            Runs it.
+        args, kwargs
+            Its input.
+        """
+        del module  # where each expression has one value, nothing more is to be known
+        return run(*args, **kwargs)
+
     def repeat(self, choice: Any, blocks: Iterable[Callable[[Any], Any]], x: Any) -> Any:
         """Run the first ``choice`` blocks; what they share need be run once.
 
@@ -78,6 +109,27 @@ class Activation:
             return y
 
         return self.mix(choice, run)
+
+    def optional(self, condition: Any, tensor: Tensor, dim: int) -> Tensor | None:
+        """Return a tensor that is concatenated with others where a condition holds.
+
+        Parameters
+        ----------
+        condition
+            An expression over labels, or a plain truth value.
+        tensor
+            The tensor.
+        dim
+            Along which dimension it is concatenated.
+
+        Returns
+        -------
+        Tensor or None
+            ``None`` where it is not there.
+        """
+        del dim  # what is there is there as a whole
+        there = self.values(condition) if isinstance(condition, Mutable) else condition
+        return tensor if there else None
 
     is_single: ClassVar[bool] = True
     """Whether one architecture runs, so that each elastic layer has one shape."""

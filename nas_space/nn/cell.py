@@ -183,7 +183,8 @@ class Cell(MutableModule):
             return op(read(states))  # type: ignore[no-any-return]
         # The operator of each input on its own, so that a relaxed choice mixes what they give.
         choice = read.expression("choice")
-        return required(self).mix(choice, lambda chosen: op(states[chosen[0]]))  # type: ignore[no-any-return]
+        branch: Any = lambda chosen: lambda nodes: op(nodes[chosen[0]])  # noqa: E731
+        return required(self).choose(choice, branch, (states,), {})  # type: ignore[no-any-return]
 
 
 class LooseEnds(MutableModule):
@@ -207,7 +208,15 @@ class LooseEnds(MutableModule):
 
     def forward(self, tensors: Sequence[Tensor]) -> Tensor:
         """Concatenate the loose ends."""
-        return torch.cat(list(compress(tensors, self.is_loose)), self.dim)
+        activation = current()
+        if activation is None:
+            return torch.cat(list(compress(tensors, self.is_loose)), self.dim)
+        loose = self.expression("is_loose")
+        parts = [
+            activation.optional(condition, tensor, self.dim)
+            for condition, tensor in zip(loose, tensors, strict=True)
+        ]
+        return torch.cat([part for part in parts if part is not None], self.dim)
 
 
 def _named(candidates: Any) -> dict[str, Any]:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..files import replacing
 from . import html
 from .colours import COLOURS
-from .figures import missing, new_figure
+from .figures import WIDTH, missing, new_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -160,7 +160,7 @@ def _drawn(original: Compressed, rest: Sequence[Compressed], metric: str) -> str
 
 
 def _front(original: Compressed, rest: Sequence[Compressed], metric: str) -> Figure:
-    figure = new_figure(6.5, 3.8)
+    figure = new_figure(WIDTH, 3.2)
     from matplotlib.ticker import PercentFormatter
 
     axes = figure.add_subplot()
@@ -171,7 +171,7 @@ def _front(original: Compressed, rest: Sequence[Compressed], metric: str) -> Fig
     axes.plot([p[0] for p in points], [p[1] for p in points], "o-", color=COLOURS[0])
     for share, score, name in points:
         axes.annotate(
-            _plain(name), (share, score), xytext=(0, 7), textcoords="offset points", fontsize=8,
+            html.plain(name), (share, score), xytext=(0, 7), textcoords="offset points", fontsize=8,
             ha="center",
         )  # fmt: skip
     axes.xaxis.set_major_formatter(PercentFormatter(1.0))
@@ -181,8 +181,3 @@ def _front(original: Compressed, rest: Sequence[Compressed], metric: str) -> Fig
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(alpha=0.25, linewidth=0.6)
     return figure
-
-
-def _plain(text: Any) -> str:
-    """Text that matplotlib is not to take for mathematics."""
-    return str(text).replace("$", r"\$")

@@ -121,10 +121,7 @@ def build(space: str, arguments: dict[str, Any]) -> Any:
     """Return the space of a name, with arguments from the command line."""
     from ..hub.registry import find_space
 
-    try:
-        return find_space(space).space(**arguments)
-    except TypeError as error:
-        raise UsageError(f"{space} cannot be made with {arguments}: {error}") from error
+    return find_space(space).build(arguments)
 
 
 def shown(number: float) -> str:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from ..errors import UsageError, suggest
+from ..errors import NasSpaceError, UsageError, suggest
 
 if TYPE_CHECKING:
     from ..nn import ModelSpace
@@ -48,6 +48,24 @@ class Entry:
         module, _, name = self.address.partition(":")
         found: type[ModelSpace] = getattr(import_module(module, __package__), name)
         return found
+
+    def build(self, arguments: Mapping[str, Any]) -> Any:
+        """Return a space, with arguments that come from a command line or from a file.
+
+        Raises
+        ------
+        UsageError
+            It cannot be made with them, whatever its class says of it.
+        """
+        try:
+            return self.space(**arguments)
+        except NasSpaceError:
+            raise
+        except Exception as error:  # a constructor meets whatever was written
+            raise UsageError(
+                f"{self.address.rpartition(':')[2]} cannot be made with {dict(arguments)}: "
+                f"{type(error).__name__}: {error}"
+            ) from error
 
     @property
     def published(self) -> Mapping[str, Published]:

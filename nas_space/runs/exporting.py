@@ -15,7 +15,7 @@ from torch import nn
 
 from ..compression import load_network
 from ..errors import NasSpaceError, UsageError
-from ..hub.registry import check_trusted, find_space
+from ..hub.registry import check_trusted
 from ..runtimes import Export, Quantized, export, find_runtime, quantize
 from ..schema import checked
 from ..training import Task, evaluate, load_data, make_fabric
@@ -25,6 +25,7 @@ from .contents import Compressed, Conclusion
 from .files import load_either, read_json, write_json
 from .folder import COMPRESSED, COMPRESSION, EXPORTS, settings_of
 from .sources import example_of, load_model, load_task
+from .stored import StoredRun
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -76,7 +77,7 @@ def networks_of(place: Path | str, *, trust: bool = False) -> list[StoredNetwork
             f"{place} is not the folder of a run; nas-space runs lists those there are"
         )
     is_compression = settings.get("strategy") == COMPRESSION
-    for name in ("model" if is_compression else "space", "data"):
+    for name in ("model", "data") if is_compression else ("data",):
         check_trusted(settings[name], folder / "run.json", trust=trust)
     if is_compression:
         return _of_compression(folder, settings)
@@ -84,10 +85,7 @@ def networks_of(place: Path | str, *, trust: bool = False) -> list[StoredNetwork
     if not file.exists():
         raise UsageError(f"{place} has not finished: nas-space resume {place} goes on with it")
     facts = read_json(file, Conclusion)
-    try:
-        space: Any = find_space(settings["space"]).space(**settings["arguments"])
-    except TypeError as error:
-        raise UsageError(f"the space of {place} cannot be made as it says: {error}") from error
+    space = StoredRun(str(folder), settings).make_space(trust=trust)
     network = load_either(space, space.freeze(facts["arch"]), folder / "weights.safetensors")
     task = Task.classification(load_data(settings["data"], settings["seed"]), optimizer=_SGD)
     return [StoredNetwork("network", network.eval(), task)]

@@ -227,7 +227,7 @@ class StoredRun:
                 f"{self.place}` makes it again, and writes the report"
             )
         check_trusted(self.settings["space"], self.place, trust=trust)
-        space = find_space(self.settings["space"]).space(**self.settings["arguments"])
+        space = find_space(self.settings["space"]).build(self.settings["arguments"])
         what = differences(self.settings["described"], describe(unrestricted(space)))
         if what:
             raise UsageError(f"the run in {self.place} is of another space: {'; '.join(what)}")

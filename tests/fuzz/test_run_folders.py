@@ -240,3 +240,15 @@ def test_the_state_of_a_search_without_what_it_needs_is_named(
     shutil.copy(folders["one-shot"] / "work" / "search.safetensors", file)
     assert shell("resume", run, "--quiet") == 2
     assert "fine-tuning.safetensors" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("value", ["x", -1, None, [], 1e308, {}])
+def test_arguments_with_which_a_space_cannot_be_made_are_told(
+    value: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "architecture.json"
+    file.write_text(
+        json.dumps({"space": "proxylessnas", "arguments": {"num_labels": value}, "arch": {}})
+    )
+    assert shell("freeze", file, "--out", tmp_path / "network") == 2
+    assert "ProxylessNAS cannot be made with" in capsys.readouterr().err

@@ -447,6 +447,8 @@ def _preferred(
         if not over_time or _word(value) not in values.get(label, ()):
             continue
         last = over_time[-1][1]
+        if isinstance(value, list) or len(last) != len(values[label]):
+            continue  # of several values together, each combination has its probability
         mine = last[values[label].index(_word(value))]
         likeliest = last.index(max(last))
         other = "" if last[likeliest] <= mine else values[label][likeliest]

@@ -38,7 +38,7 @@ from ..training import (
 from ..training.batches import is_dataset, one_pass, training_batches
 from ..training.distillation import divergence_of
 from ..training.forward import inputs_of
-from .contents import Compressed, EightBits
+from .contents import Compressed, EightBits, check_alike
 from .costs import Costs
 from .deployment import Deployment, deployment_of
 from .exporting import StoredNetwork, export_checked, export_network
@@ -230,6 +230,7 @@ class CompressionRun:
             stage.do(on_progress)
         found = [self._score("original", self.original, self.space.original)]
         found += [self._conclude(name) for name in self.budgets]
+        check_alike(found, self.folder.path)
         write_json(self.folder.path / COMPRESSED, [asdict(one) for one in found])
         return found
 

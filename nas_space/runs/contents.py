@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypedDict
 
+from ..errors import StorageError
 from ..mutable import Sample
 from ..study.fingerprint import Described
 
@@ -17,6 +18,7 @@ __all__ = [
     "EightBits",
     "Promise",
     "SettingsFile",
+    "check_alike",
 ]
 
 
@@ -196,3 +198,21 @@ class Compressed:
     exports: Mapping[str, float | str] = field(default_factory=dict)
     deployed: Promise | None = None
     quantised: EightBits | str | None = None
+
+
+def check_alike(found: Sequence[Compressed], source: object) -> None:
+    """Refuse networks of a compression that are not told apart by the same costs and scores.
+
+    Raises
+    ------
+    StorageError
+        One lacks what another has; the message names the file or folder.
+    """
+    for one in found:
+        for there, whole in ((one.costs, found[0].costs), (one.scores, found[0].scores)):
+            needed = {*whole, *(["latency"] if there is one.costs else [])}
+            if missing := sorted(needed ^ there.keys()):
+                raise StorageError(
+                    f"{source} is damaged: {one.name} and {found[0].name} do not both have "
+                    f"{missing[0]}; restore a copy"
+                )

@@ -18,7 +18,7 @@ from ..study.fingerprint import Described, differences, unrestricted
 from ..study.ledger import WORKER
 from ..study.snapshot import snapshot
 from ..study.storage import is_file
-from .contents import Compressed, Conclusion, DrawnDecision
+from .contents import Compressed, Conclusion, DrawnDecision, check_alike
 from .files import read_json
 from .folder import (
     COMPRESSED,
@@ -180,9 +180,7 @@ class StoredRun:
             return None
         file = self.folder / COMPRESSED
         found: list[Compressed] = read_json(file, list[Compressed])
-        named = {(frozenset(one.costs), frozenset(one.scores)) for one in found}
-        if len(named) > 1 or any("latency" not in costs for costs, _ in named):
-            raise StorageError(f"{file} is damaged: a cost or a score is missing; restore a copy")
+        check_alike(found, file)
         return found
 
     @property

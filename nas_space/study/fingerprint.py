@@ -17,10 +17,13 @@ __all__ = ["Described", "describe", "differences", "fingerprint"]
 _FORMAT = "nas_space.space/1"
 
 
-class DescribedLabel(TypedDict, total=False):
+class _Kind(TypedDict):
+    kind: str
+
+
+class DescribedLabel(_Kind, total=False):
     """What :func:`describe` says of a label; its domain may have further keys."""
 
-    kind: str
     values: list[Any]
 
 

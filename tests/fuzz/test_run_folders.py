@@ -141,7 +141,7 @@ def test_every_command_reads_a_damaged_folder_or_refuses_it_in_our_words(
             except BaseException as error:  # noqa: BLE001 - whatever it is, it is none of ours
                 leaked.append(f"{number}: {command[0]}, {path.relative_to(run)}: {error!r}")
         shutil.rmtree(run)
-    assert leaked == []
+    assert not leaked, "\n".join(leaked)
 
 
 @pytest.mark.parametrize(

@@ -148,7 +148,8 @@ def _scored(run: Workspace, candidates: Mapping[str, Candidate]) -> list[Finalis
     # A run that goes on with more trials has other finalists.
     if isinstance(there, dict) and there["trained"] == trained:
         known: list[Finalist] = there["finalists"]
-        return known
+        if all(one.costs.keys() >= set(run.costs.shown) for one in known):
+            return known
     task = run.task(0.0)
     finalists = []
     for role, one in candidates.items():

@@ -58,6 +58,23 @@ class Activation:
         """
         return run(self.values(choice))
 
+    def on_chosen(self, choice: Any, pick: Callable[[Any], Any], run: Callable[[Any], T]) -> T:
+        """Return what a function makes of the input that is chosen.
+
+        By default once for each input that may be, as a relaxed choice mixes outcomes; who only
+        asks what comes out may run it once, on whichever is chosen.
+
+        Parameters
+        ----------
+        choice
+            An expression over labels.
+        pick
+            Gives the input of a value.
+        run
+            The function.
+        """
+        return self.mix(choice, lambda value: run(pick(value)))
+
     def repeat(self, choice: Any, blocks: Iterable[Callable[[Any], Any]], x: Any) -> Any:
         """Run the first ``choice`` blocks; what they share need be run once.
 

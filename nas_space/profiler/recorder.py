@@ -84,7 +84,7 @@ class Recorder(Explorer):
         values
             By identity of a tensor among the arguments, the values that code may look at.
         """
-        twin = Twins(self, self.space)[id(self.space)]
+        twin = Twins(self.space, self.executor.shadow, self)[id(self.space)]
         twin.train(self.training)
         leaves: list[Any] = []
         spec = flatten((args, kwargs), leaves)
@@ -133,10 +133,6 @@ class Recorder(Explorer):
         if any(self.executor.values.of(value) is not None for value in tensor.pieces.values):
             self._with_values.append(weakref.ref(tensor))
 
-    def shadow(self, tensor: torch.Tensor) -> torch.Tensor:
-        """Return the meta tensor for one that lives on, such as a parameter."""
-        return self.executor.shadow(tensor)
-
     # -- what the explorer asks for ----------------------------------------
 
     @property
@@ -164,11 +160,9 @@ class Recorder(Explorer):
         self.fail(what, SpaceError(error))
         raise Dead
 
-    def mix(self, choice: Any, run: Callable[[Any], Any]) -> Any:
+    def decided(self, choice: Any) -> Piecewise:
         self.call.decides = True
-        if self.frames[-1].once:  # the first branch would use up what the others want
-            return run(self.plain(self.pieces(choice)))
-        return super().mix(choice, run)
+        return super().decided(choice)
 
     def elastic(self, layer: Any, *args: Any, **kwargs: Any) -> Any:
         # The plain layer of each combination of arguments is one more thing that differs.
@@ -472,9 +466,22 @@ class Recorder(Explorer):
         leaves = [self._merged(conditions, column) for column in columns]
         return unflatten(apart[0][0], iter(leaves))
 
+    def narrowed(self, value: Any, condition: Factor) -> Any:
+        leaves: list[Any] = []
+        spec = flatten(value, leaves)
+        with self.under(condition):
+            narrow = [
+                self._made(leaf.pieces, tuple(s.where(condition) for s in leaf.shares), leaf.views)
+                if type(leaf) is VaryingTensor
+                else leaf
+                for leaf in leaves
+            ]
+        return unflatten(spec, iter(narrow))
+
     def _merged(self, conditions: list[Factor], column: tuple[Any, ...]) -> Any:
         first = column[0]
-        if all(leaf is first for leaf in column):
+        passed_on = type(first) not in _DIFFERING or first.context.reaches_into(self.context)
+        if passed_on and all(leaf is first for leaf in column):
             return first
         if isinstance(first, torch.Tensor):
             parts = zip(conditions, map(self._inner, column), strict=True)

@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager, nullcontext
 from itertools import islice
 from typing import Any, ClassVar, TypeVar
 
-from torch import nn
+from torch import Tensor, nn
 
 from ..errors import SpaceError
 from ..mutable import Mutable, Values
@@ -95,6 +95,27 @@ class Activation:
             return y
 
         return self.mix(choice, run)
+
+    def optional(self, condition: Any, tensor: Tensor, dim: int) -> Tensor | None:
+        """Return a tensor that is concatenated with others where a condition holds.
+
+        Parameters
+        ----------
+        condition
+            An expression over labels, or a plain truth value.
+        tensor
+            The tensor.
+        dim
+            Along which dimension it is concatenated.
+
+        Returns
+        -------
+        Tensor or None
+            ``None`` where it is not there.
+        """
+        del dim  # what is there is there as a whole
+        there = self.values(condition) if isinstance(condition, Mutable) else condition
+        return tensor if there else None
 
     is_single: ClassVar[bool] = True
     """Whether one architecture runs, so that each elastic layer has one shape."""

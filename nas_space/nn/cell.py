@@ -206,7 +206,15 @@ class LooseEnds(MutableModule):
 
     def forward(self, tensors: Sequence[Tensor]) -> Tensor:
         """Concatenate the loose ends."""
-        return torch.cat(list(compress(tensors, self.is_loose)), self.dim)
+        activation = current()
+        if activation is None:
+            return torch.cat(list(compress(tensors, self.is_loose)), self.dim)
+        loose = self.expression("is_loose")
+        parts = [
+            activation.optional(condition, tensor, self.dim)
+            for condition, tensor in zip(loose, tensors, strict=True)
+        ]
+        return torch.cat([part for part in parts if part is not None], self.dim)
 
 
 def _named(candidates: Any) -> dict[str, Any]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from itertools import product
 from typing import Any
 
 import pytest
@@ -11,12 +13,14 @@ from torch.utils.data import TensorDataset
 from torch.utils.flop_counter import FlopCounterMode
 
 import nas_space as ns
-from nas_space.errors import CheckpointError, SpaceError, UsageError
+from nas_space.errors import CheckpointError, UsageError
 from nas_space.hub import AmoebaNetSpace, DARTSSpace, ENASSpace, NASNetSpace, PNASSpace
 from nas_space.hub.cells import OPERATIONS, DropPath, FactorizedReduce
-from nas_space.nn.decisions import misread
+from nas_space.mutable import MutableExpression
+from nas_space.nn import Cell, MutableConv2d
+from nas_space.nn.decisions import Marginals, Weighted, misread
 from nas_space.profiler import macs, params
-from nas_space.strategy.oneshot import DARTS, RandomOneShot
+from nas_space.strategy.oneshot import DARTS, Proxyless, RandomOneShot
 from nas_space.tables import tabulate
 from nas_space.training import Task
 
@@ -192,17 +196,89 @@ def test_a_factorized_reduction_reads_even_and_odd_places():
     torch.testing.assert_close(y[0, 1], torch.tensor([[5.0, 7.0], [13.0, 15.0]]))
 
 
-def test_cells_of_a_fixed_depth_are_relaxed_and_of_any_depth_sampled():
+def vectors(space: Any, codes: dict[str, int]) -> dict[str, torch.Tensor]:
+    """Probabilities that are all on one code."""
+    return {
+        label: nn.functional.one_hot(torch.tensor(codes[label]), symbol.size).double()
+        for label, symbol in space.symbols().items()
+    }
 
+
+def as_codes(space: Any, arch: dict[str, Any]) -> dict[str, int]:
+    symbols = space.symbols().items()
+    return {label: s.code(arch[label]) if label in arch else 0 for label, s in symbols}
+
+
+@pytest.mark.parametrize("depth", [3, (3, 4, 6)])
+@pytest.mark.parametrize("differentiated", [False, True])
+def test_a_mixture_of_one_architecture_with_loose_ends_is_that(depth, differentiated):
+    space = Tiny(width=(4, 8), num_cells=depth, num_labels=3).double()
+    for seed, training in product(range(2), (False, True)):
+        space.train(training)
+        arch = space.sample(seed=seed)
+        sure = vectors(space, as_codes(space, arch))
+        with Weighted({k: v.requires_grad_(differentiated) for k, v in sure.items()}):
+            mixed = space(images().double())
+        with space.activate(arch):
+            torch.testing.assert_close(mixed, space(images().double()))
+
+
+class Loose(ns.ModelSpace):
+    """A cell without anything between sums, and a layer that reads its loose ends."""
+
+    def __init__(self, nodes: int, reads: int) -> None:
+        super().__init__()
+        skip = [nn.Identity()]
+        self.cell = Cell(skip, nodes, reads, 1, merge_op="loose_end", label="cell")
+        widths = [MutableExpression.condition(loose, 2, 0) for loose in self.cell.loose_ends]
+        self.last = MutableConv2d(sum(widths), 3, 1)
+
+    def forward(self, x: torch.Tensor) -> Any:
+        return self.last(self.cell(x))
+
+
+def test_what_reads_loose_ends_weights_each_by_the_probability_that_it_is_one():
+    # Whether a node is one is for later nodes to say: so this is the mean over architectures.
+    space, x = Loose(3, 1).double(), torch.randn(2, 2, 3, 3, dtype=torch.double)
+    likely = {
+        label: torch.rand(symbol.size, dtype=torch.double).softmax(0)
+        for label, symbol in space.symbols().items()
+    }
+    with Weighted(likely):
+        mixed = space(x)
+    total = torch.zeros_like(mixed)
+    arch: dict[str, Any] = {}
+    for net in space.grid(arch):
+        weight = torch.ones(()).double()
+        for label, code in as_codes(space, arch).items():
+            weight = weight * likely[label][code]
+        total = total + weight * net(x)
+    torch.testing.assert_close(mixed, total)
+
+
+def test_probabilities_of_more_combinations_than_are_listed_are_those_of_each_label():
+    space = Loose(6, 2)
+    likely = {
+        label: torch.rand(symbol.size, dtype=torch.double).softmax(0)
+        for label, symbol in space.symbols().items()
+    }
+    outcomes, found = Marginals(likely).of(tuple(space.cell.loose_ends[:-1]))
+    assert outcomes.places.size > 2**16
+    expected = math.prod(
+        [1 - likely[f"cell/input_{n}_{k}"][1] for n in range(2, 7) for k in (0, 1)]
+    )
+    there = [values[0] for values in outcomes.values]
+    torch.testing.assert_close(found[there].sum(), expected)
+    torch.testing.assert_close(found.sum(), torch.ones(()).double())
+
+
+@pytest.mark.parametrize("strategy", [DARTS, Proxyless])
+def test_cells_are_relaxed_and_sampled_whatever_their_ends_and_their_number(strategy):
     data = TensorDataset(images(4), torch.arange(4))
     task = Task.classification(data, data, batch_size=4)
-    fixed = Whole(width=4, num_cells=3)
-    assert fixed.contains(ns.search(fixed, task, strategy=DARTS(), steps=1).best())
-    with pytest.raises(SpaceError, match="RandomOneShot"):
-        ns.search(Tiny(width=4, num_cells=3), task, strategy=DARTS(), steps=1)
-    several = Tiny(width=(4, 8), num_cells=(3, 4))
-    found = ns.search(several, task, strategy=RandomOneShot(candidates=2), steps=1)
-    assert several.contains(found.best())
+    for space in (Whole(width=4, num_cells=3), Tiny(width=(4, 8), num_cells=(3, 4))):
+        for chosen in (strategy(), RandomOneShot(candidates=2)):
+            assert space.contains(ns.search(space, task, strategy=chosen, steps=1).best())
 
 
 @pytest.mark.parametrize(

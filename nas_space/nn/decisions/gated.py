@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from ...errors import SpaceError
+from ...mutable.piecewise import NOWHERE
 from .marginals import Outcomes
 from .weighted import Weighted
 
@@ -61,10 +61,16 @@ class Gated(Weighted):
         active = self._active(outcomes)
         if not (weights.requires_grad and torch.is_grad_enabled()):
             return [active]
-        flips = (outcomes.codes != self._codes(outcomes)).sum(1)
-        nearest_first = np.argsort(flips, kind="stable")
-        near = outcomes.places[nearest_first[: int((flips < 2).sum())]]
-        return list(dict.fromkeys(near.tolist()))
+        near = {active: None}
+        at = self._codes(outcomes)
+        flipped = [
+            np.ravel_multi_index((*at[:axis], code, *at[axis + 1 :]), outcomes.places.shape)
+            for axis, size in enumerate(outcomes.places.shape)
+            for code in range(size)
+        ]
+        near.update(dict.fromkeys(outcomes.places.reshape(-1)[np.sort(flipped)].tolist()))
+        near.pop(NOWHERE, None)
+        return list(near)
 
     @contextmanager
     def branch(self, outcomes: Outcomes, places: list[int]) -> Iterator[None]:
@@ -74,17 +80,28 @@ class Gated(Weighted):
             with torch.no_grad():
                 yield
 
-    def _codes(self, outcomes: Outcomes) -> Any:
-        return np.array([self.active[label] for label in outcomes.labels], dtype=np.int64)
+    def _codes(self, outcomes: Outcomes) -> tuple[int, ...]:
+        """Where the active codes are among those that can be."""
+        found = []
+        for label, codes in zip(outcomes.labels, outcomes.codes, strict=True):
+            place = int(np.searchsorted(codes, self.active[label]))
+            if place == len(codes) or codes[place] != self.active[label]:
+                raise _none_allowed()
+            found.append(place)
+        return tuple(found)
 
     def _active(self, outcomes: Outcomes) -> int:
-        here = (outcomes.codes == self._codes(outcomes)).all(1)
-        if not here.any():
-            raise SpaceError(
-                "the active path is none that the constraints of the space allow; take a strategy "
-                "that draws whole architectures, such as RandomOneShot"
-            )
-        return int(outcomes.places[here.argmax()])
+        place = int(outcomes.places[self._codes(outcomes)])
+        if place == NOWHERE:
+            raise _none_allowed()
+        return place
+
+
+def _none_allowed() -> SpaceError:
+    return SpaceError(
+        "the active path is none that the constraints of the space allow; take a strategy "
+        "that draws whole architectures, such as RandomOneShot"
+    )
 
 
 def _gates(logits: Tensor, active: int, other: int) -> Tensor:

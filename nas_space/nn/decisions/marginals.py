@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any, TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from ...errors import UsageError
-from ...mutable.factors import Factor, Scope, combinations_of
+from ...mutable.factors import LIMIT, Factor, combinations_of
 from ...mutable.node import Node, key_of, leaves
 from ...mutable.piecewise import NOWHERE, Piecewise, joint
+from ..segments import Indices
 
 __all__ = ["Known", "Marginals", "Outcomes", "Support", "labels_of"]
 
@@ -25,8 +25,8 @@ Known: TypeAlias = "tuple[tuple[Node, Any], ...]"
 Support: TypeAlias = "tuple[tuple[str, tuple[int, ...]], ...]"
 """The codes that some labels may have; the others may have all of theirs."""
 
-_LIMIT = 2**16
-"""Up to how many combinations of labels are gone through for one question."""
+_LARGE = 2**16
+"""Above so many combinations of labels, those that nothing tells apart any more are made one."""
 
 
 class Outcomes:
@@ -39,29 +39,32 @@ class Outcomes:
     labels
         The labels that decide which it is.
     codes
-        Their codes in each case, of shape ``(cases, labels)``.
+        Those codes of each that can be.
     places
-        Which of the combinations each case gives.
+        By the codes of the labels, which of the combinations of values it is: an array with an
+        axis for each label; :data:`~nas_space.mutable.piecewise.NOWHERE` where it cannot be.
     conditional
-        Whether the cases are only a part of all combinations of these labels.
+        Whether only a part of all combinations of these labels can be.
     """
 
     def __init__(self, expressions: tuple[Any, ...], known: Known, support: Support) -> None:
         symbols: list[Any] = leaves(*expressions, *(node for node, _ in known))
-        total = combinations_of(symbols)
-        if total is None or total > _LIMIT:
+        allowed = {name: np.unique(codes) for name, codes in support}
+        kept = [_Kept(symbol, allowed.get(symbol.name)) for symbol in symbols]
+        total = combinations_of(kept)
+        if total is None or total > LIMIT:
             names = [symbol.name for symbol in symbols]
             raise UsageError(
                 f"{[str(e) for e in expressions]} depend on the labels {names}, which have "
                 f"{'infinitely many' if total is None else total} combinations; a strategy that "
-                f"mixes all of them can go through {_LIMIT}"
+                f"mixes all of them can go through {LIMIT}"
             )
         parts = [Piecewise.of(part) for part in (*expressions, *(node for node, _ in known))]
         for part in parts:
             if part.failures:
                 raise next(iter(part.failures.values()))
-        allowed = {name: np.array(codes) for name, codes in support}
-        together = joint(parts, lambda scope: _allowed(scope, allowed))
+        by_symbol = dict(zip(symbols, kept, strict=True))
+        together = joint([_restricted(part, by_symbol) for part in parts])
         n = len(expressions)
         keys = [key for _, key in known]
         fits = np.array(
@@ -72,8 +75,8 @@ class Outcomes:
             + [False],
             bool,
         )  # the last is that of NOWHERE
-        shape = [symbol.size for symbol in symbols]
-        flat = np.broadcast_to(together.places.over(symbols), shape).reshape(-1)
+        shape = [label.size for label in kept]
+        flat = np.broadcast_to(together.places.over(kept), shape).reshape(-1)
         rows = np.flatnonzero(fits[flat])
         # Values keep the order in which they occur, on which sums and so seeded runs depend.
         taken, first = np.unique(flat[rows], return_index=True)
@@ -84,39 +87,98 @@ class Outcomes:
         self.values: list[tuple[Any, ...]] = [
             tuple(part.values[k] for part, k in zip(parts, row, strict=False)) for row in found
         ]
-        self.places: npt.NDArray[Any] = number[flat[rows]]
-        codes = (
-            np.stack(np.unravel_index(rows, shape), 1) if shape else np.zeros((len(rows), 0), int)
-        )
-        # Labels that are known, whatever their probability, drop out.
-        several = [i for i in range(codes.shape[1]) if len(np.unique(codes[:, i])) > 1]
-        varying = [symbols[i] for i in several]
-        self.labels = [symbol.name for symbol in varying]
-        self.codes: npt.NDArray[Any] = codes[:, several]
-        # Those that remain may have fewer combinations than there are without what is known.
-        whole = [
-            len(np.unique(allowed[symbol.name])) if symbol.name in allowed else symbol.size
-            for symbol in varying
-        ]
-        self.conditional = len(codes) != math.prod(whole)
-        self._indices: dict[Any, tuple[list[Tensor], Tensor]] = {}
+        # Labels that are known, whatever their probability, drop out; those that remain may have
+        # fewer combinations than there are without what is known.
+        columns = np.unravel_index(rows, shape) if shape else ()
+        there = [np.unique(column, return_inverse=True) for column in columns]
+        varying = [axis for axis, (codes, _) in enumerate(there) if len(codes) > 1]
+        self.labels = [kept[axis].name for axis in varying]
+        self.codes: list[Indices] = [kept[axis].codes[there[axis][0]] for axis in varying]
+        self.conditional = len(rows) != math.prod([kept[axis].size for axis in varying])
+        place = np.zeros(len(rows), np.int64)
+        for axis in varying:
+            place = place * len(there[axis][0]) + there[axis][1].reshape(-1)
+        self.places: Indices = np.full([len(codes) for codes in self.codes], NOWHERE)
+        self.places.reshape(-1)[place] = number[flat[rows]]
+        self._by_device: dict[torch.device, _Chain] = {}
 
-    def indices(self, device: torch.device) -> tuple[list[Tensor], Tensor]:
-        """Return codes and places as tensors."""
-        if device not in self._indices:
-            codes = [torch.from_numpy(column.copy()).to(device) for column in self.codes.T]
-            self._indices[device] = codes, torch.from_numpy(self.places).to(device)
-        return self._indices[device]
+    def probabilities(self, vectors: Sequence[Tensor]) -> Tensor:
+        """Return how likely each combination of values is, for probabilities of the labels."""
+        device = vectors[0].device
+        if device not in self._by_device:
+            self._by_device[device] = _Chain(self, device)
+        chain = self._by_device[device]
+        cases: Tensor | None = None
+        for vector, codes, merged in zip(vectors, chain.codes, chain.merged, strict=True):
+            taken = vector if len(codes) == len(vector) else vector[codes]
+            cases = taken if cases is None else (cases[:, None] * taken).reshape(-1)
+            if merged is not None:
+                cases = cases.new_zeros(int(merged.max()) + 1).index_add(0, merged, cases)
+        assert cases is not None
+        if chain.rows is not None:
+            cases = cases[chain.rows]
+        if self.conditional:
+            # Given what is never so, as if all were as likely: 0 / 0 would be no weight.
+            total = cases.sum()
+            never = total == 0
+            cases = torch.where(never, 1 / len(cases), cases / torch.where(never, 1.0, total))
+        if len(self.values) == len(chain.places):
+            return cases
+        return cases.new_zeros(len(self.values)).index_add(0, chain.places, cases)
 
 
-def _allowed(scope: Scope, support: Mapping[str, npt.NDArray[Any]]) -> npt.NDArray[Any]:
-    """Which combinations of codes have only those that are allowed."""
-    kept = np.ones([symbol.size for symbol in scope], bool)
-    for symbol in scope:
-        if symbol.name in support:
-            codes = np.isin(np.arange(symbol.size), support[symbol.name])
-            kept &= Factor((symbol,), codes).over(scope)
-    return kept
+class _Chain:
+    """How probabilities of labels become those of outcomes: label by label.
+
+    After each label, what the labels before have come to is a state.  Where there are many, those
+    from which all else leads to the same are one state: this is the decision diagram of the
+    outcomes, which is small where these are few (Bryant, *Graph-based algorithms for Boolean
+    function manipulation*, IEEE Transactions on Computers 35, 1986).
+
+    Attributes
+    ----------
+    codes
+        Those of each label that can be.
+    merged
+        By label, which state each of the states so far becomes; ``None`` if they stay.
+    rows
+        Which of the states in the end can be; ``None`` if all can.
+    places
+        The outcome of each of these.
+    """
+
+    def __init__(self, outcomes: Outcomes, device: torch.device) -> None:
+        self.codes = [torch.from_numpy(codes).to(device) for codes in outcomes.codes]
+        self.merged: list[Tensor | None] = []
+        states = outcomes.places.reshape(1, -1)
+        for size in outcomes.places.shape:
+            states = states.reshape(len(states) * size, -1)
+            if outcomes.places.size > _LARGE:
+                number: dict[bytes, int] = {}
+                merged = np.array([number.setdefault(s.tobytes(), len(number)) for s in states])
+                states = states[np.unique(merged, return_index=True)[1]]
+                self.merged.append(torch.from_numpy(merged).to(device))
+            else:
+                self.merged.append(None)
+        places = states.reshape(-1)
+        rows = np.flatnonzero(places != NOWHERE)
+        self.rows = None if len(rows) == len(places) else torch.from_numpy(rows).to(device)
+        self.places = torch.from_numpy(places[rows]).to(device)
+
+
+class _Kept:
+    """A label with those of its codes that it may have; a variable of factors."""
+
+    def __init__(self, symbol: Any, codes: Indices | None) -> None:
+        self.name: str = symbol.name
+        self.size: Any = symbol.size if codes is None else len(codes)
+        self.codes = np.arange(symbol.size or 0) if codes is None else codes
+
+
+def _restricted(part: Piecewise, kept: Mapping[Any, _Kept]) -> Piecewise:
+    scope = [kept[symbol] for symbol in part.scope]
+    places = part.places.values[np.ix_(*[label.codes for label in scope])]
+    return Piecewise(Factor(scope, places), part.values)
 
 
 def labels_of(node: Any) -> frozenset[str]:
@@ -264,12 +326,4 @@ class Marginals:
             if label not in self.probabilities:
                 raise UsageError(f"there are no probabilities of the label {label!r}")
             vectors.append(self.probabilities[label])
-        codes, places = outcomes.indices(vectors[0].device)
-        cases = vectors[0][codes[0]]
-        for vector, column in zip(vectors[1:], codes[1:], strict=True):
-            cases = cases * vector[column]
-        if outcomes.conditional:
-            cases = cases / cases.sum()
-        if len(outcomes.values) == len(outcomes.places):
-            return cases
-        return cases.new_zeros(len(outcomes.values)).index_add(0, places, cases)
+        return outcomes.probabilities(vectors)

@@ -7,9 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
+from ...mutable import MutableExpression
 from ..segments import Indices
-from .mixed_axis import MixedAxis
+from .cases import run_by_cases
+from .marginals import Support
+from .mixed_axis import MixedAxis, axis_of
 from .mixed_number import MixedNumber
 from .mixed_tensor import MixedTensor, mixed_in, mixer_of
 from .mixer import Mixer, Values, union
@@ -18,7 +22,7 @@ if TYPE_CHECKING:
     pass
 from .elementwise import arguments_of, axis_at, joined_axes, wide_of
 
-__all__ = ["cat", "expanded", "permuted", "repeated", "side_by_side", "stack"]
+__all__ = ["cat", "expanded", "permuted", "repeated", "side_by_side", "stack", "with_or_without"]
 
 
 def cat(_: str, function: Any, args: Any, kwargs: Any) -> Any:
@@ -80,6 +84,32 @@ def _chain(mixer: Mixer, parts: Sequence[Any], sizes: Sequence[int]) -> MixedAxi
 
     atoms = union(*(part.atoms for part in parts if part is not None))
     return MixedAxis(atoms, sum(sizes), indices, mixer.marginals.support)
+
+
+def with_or_without(mixer: Mixer, condition: Any, tensor: Tensor, dim: int) -> Any:
+    """Return a tensor that has no elements along a dimension where a condition does not hold."""
+    if isinstance(tensor, MixedTensor) and tensor.wide is None:
+        there = MixedNumber(mixer, (condition,), lambda values: bool(values(condition)), condition)
+        narrow = lambda x, there: x if there else x.narrow(dim, 0, 0)  # noqa: E731
+        return run_by_cases("cat", narrow, (tensor, there), {})
+    axes: list[MixedAxis | None] = (
+        [*tensor.axes] if isinstance(tensor, MixedTensor) else [None] * tensor.dim()
+    )
+    own, support = axes[dim], mixer.marginals.support
+    if own is None:
+        size = wide_of(tensor).shape[dim]
+        axes[dim] = axis_of(MutableExpression.condition(condition, size, 0), support)
+    else:
+        key = ("optional", id(condition))
+        axes[dim] = own.remember(key, lambda: (_optional(own, condition, support), condition))[0]
+    return MixedTensor.of(mixer, wide_of(tensor), axes)
+
+
+def _optional(own: MixedAxis, condition: Any, support: Support) -> MixedAxis:
+    def indices(values: Values) -> Indices:
+        return own.indices(values) if values(condition) else np.arange(0)
+
+    return MixedAxis(union((condition,), own.atoms), own.size, indices, support)
 
 
 def stack(_: str, function: Any, args: Any, kwargs: Any) -> Any:

@@ -20,6 +20,7 @@ from .marginals import Known, Marginals, Outcomes
 from .mixed_number import MixedNumber
 from .mixed_tensor import MixedTensor, mixed_in
 from .mixer import Atoms, Mixer, Values, reader_of
+from .movement import with_or_without
 from .refusals import CannotMixError
 from .summing import sum_of_branches, total_of
 
@@ -205,6 +206,12 @@ class Weighted(Activation):
                     return x
                 total.add(weights[place], x, depth)
         return total.finished()
+
+    def optional(self, condition: Any, tensor: Tensor, dim: int) -> Any:
+        outcomes = self.marginals.outcomes((condition,), self.known)
+        if len(outcomes.values) == 1:
+            return tensor if outcomes.values[0][0] else None
+        return with_or_without(self, condition, tensor, dim)
 
     def elastic(self, layer: Any, *args: Any, **kwargs: Any) -> Any:
         return blend(self, layer, args, kwargs)

@@ -24,9 +24,7 @@ class Context:
         A context within which this one lies.
     """
 
-    def __init__(
-        self, conditions: tuple[Factor, ...] = (), around: Context | None = None
-    ) -> None:
+    def __init__(self, conditions: tuple[Factor, ...] = (), around: Context | None = None) -> None:
         self.conditions = conditions
         self.around = around
         self._possible: dict[tuple[int, ...], tuple[Scope, Array]] = {}
@@ -97,4 +95,3 @@ EVERYWHERE = Context()
 def met(condition: Factor, arch: Mapping[str, Any]) -> bool:
     """Return whether an architecture meets a condition, whatever labels it does not have."""
     return condition.given(codes_in(condition.scope, arch)).always
-

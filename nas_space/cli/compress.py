@@ -204,7 +204,8 @@ def _go(
     resume: bool,
     quiet: bool,
 ) -> None:
-    from ..runs.compression import CompressionPlan, CompressionRun
+    from ..runs.compressed import CompressionPlan
+    from ..runs.compression import CompressionRun
 
     plan = CompressionPlan(
         **lengths, learning_rate=learning_rate, batch_size=batch_size, elastic=options

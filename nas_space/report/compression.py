@@ -16,7 +16,8 @@ from .figures import missing, new_figure
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from ..runs.compression import Compressed, CompressionRun
+    from ..runs.compressed import Compressed
+    from ..runs.compression import CompressionRun
 
 __all__ = ["write_compression_report"]
 

@@ -33,6 +33,7 @@ from .layouts import expression_of
 from .polynomials import Polynomial
 from .sorting import Axis, TensorLayout, names_in
 from .symbolic import Origin
+from .trial import layout_at
 
 __all__ = ["Building"]
 
@@ -118,7 +119,8 @@ class Building:
         for key, axes in trial.axes.items():
             for path, name in trial.tensors[key][1]:
                 for dim, size in axes.items():
-                    made = expression_of(self.found.layouts[size], self.values)
+                    layout = layout_at(self.found.layouts, (key, dim), size)
+                    made = expression_of(layout, self.values)
                     if isinstance(made, Node):
                         self.tensors.setdefault(path, {}).setdefault(name, {})[dim] = made
         for name, origin in solution.origins.items():
@@ -212,7 +214,7 @@ class Building:
         """Return how the tensors of the space are laid out."""
         trial, found = self.found.trial, self.found
         axes = [
-            Axis(tuple(trial.tensors[key][1]), dim, found.layouts[size])
+            Axis(tuple(trial.tensors[key][1]), dim, layout_at(found.layouts, (key, dim), size))
             for key, of_tensor in trial.axes.items()
             for dim, size in of_tensor.items()
         ]
@@ -381,6 +383,10 @@ class Building:
                 if depthwise and type(groups) is int and groups == module.out_channels:
                     # Whoever calls the function with the weight never reads this attribute.
                     found["groups"] = groups = size("weight", 0)
+                if depthwise and module.in_channels == module.out_channels:
+                    groups = size("weight", 0)  # as many, and it says where they are
+                    if isinstance(groups, Node):
+                        self.attributes.setdefault(path, {})["groups"] = groups
                 found[argument] = groups if depthwise else flattened(groups, inner)
         return found
 

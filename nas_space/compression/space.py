@@ -326,6 +326,7 @@ def elastic(
     _check_patterns(options, groups)
     building.run(ElasticSpace)
     space = cast(ElasticSpace, work)
+    space.__dict__.pop("_architecture", None)  # of the space that a smaller network came from
     space.__dict__.update(
         _arguments=((), {}),
         _original=building.original,

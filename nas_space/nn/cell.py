@@ -182,7 +182,7 @@ class Cell(MutableModule):
         if not isinstance(read, InputChoice):
             return op(read(states))  # type: ignore[no-any-return]
         choice = read.expression("choice")
-        return required(self).on_chosen(choice, lambda chosen: states[chosen[0]], op)  # type: ignore[no-any-return]
+        return required(self).choose_input(choice, lambda chosen: chosen[0], states, op)  # type: ignore[no-any-return]
 
 
 class LooseEnds(MutableModule):

@@ -367,9 +367,11 @@ class Explorer(Activation):
             [_bound(run, pieces.values[place]) for place in present],
         )
 
-    def on_chosen(self, choice: Any, pick: Callable[[Any], Any], run: Callable[[Any], Any]) -> Any:
-        """Run a function once, on what is one of several inputs."""
-        return run(self.mix(choice, pick))
+    def choose_input(
+        self, choice: Any, place: Callable[[Any], int], inputs: Any, run: Callable[[Any], Any]
+    ) -> Any:
+        """Return what a function makes of what is one of several inputs; it runs once."""
+        return run(self.mix(choice, lambda value: inputs[place(value)]))
 
     def repeat(self, choice: Any, blocks: Iterable[Callable[[Any], Any]], x: Any) -> Any:
         """Return the outcomes of all depths, as one; a block runs once, for all that reach it."""

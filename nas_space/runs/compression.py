@@ -25,6 +25,7 @@ from ..errors import NasSpaceError, UsageError
 from ..mutable import Sample
 from ..profiler.target import TORCH
 from ..runtimes import find_runtime
+from ..schema import checked
 from ..strategy.oneshot import Sandwich
 from ..study import OneShotResult, describe, fingerprint, search
 from ..training import (
@@ -37,12 +38,13 @@ from ..training import (
 from ..training.batches import is_dataset, one_pass, training_batches
 from ..training.distillation import divergence_of
 from ..training.forward import inputs_of
-from .compressed import Compressed, CompressionPlan
+from .contents import Compressed, EightBits
 from .costs import Costs
 from .deployment import Deployment, deployment_of
 from .exporting import StoredNetwork, export_checked, export_network
 from .files import read_json, write_json
 from .folder import COMPRESSED, COMPRESSION, RunFolder
+from .plan import CompressionPlan
 from .record import Record
 from .sensitivity import changes, loses_least
 from .sources import example_of, load_model, load_task
@@ -188,7 +190,7 @@ class CompressionRun:
         """Go on with the compression in a folder by its own settings, but for what is given."""
         # A run of an earlier version has not all of them.
         kept = {name: settings[name] for name in _SETTINGS if name in settings}
-        plan = CompressionPlan(**settings["plan"])
+        plan = checked(settings["plan"], CompressionPlan, Path(out, "run.json"))
         return cls(out, budgets=settings["wanted"], plan=plan, resume=True, **{**kept, **given})
 
     def run(self, on_progress: OnProgress = lambda *_: None) -> list[Compressed]:
@@ -400,30 +402,31 @@ class CompressionRun:
         if self.deployment is not None:
             promised = self.costs.of(one.arch).get("latency")
             deployed = self.deployment.deploy(network, self.inputs, promised, place)
-            one = replace(one, deployed=asdict(deployed))
+            one = replace(one, deployed=deployed)
         if self.int8:
             one = replace(one, quantised=self._quantised(StoredNetwork(name, network, self.task)))
         write_json(place / COMPRESSED, asdict(one))
 
-    def _quantised(self, stored: StoredNetwork) -> dict[str, Any]:
+    def _quantised(self, stored: StoredNetwork) -> EightBits | str:
         """Write a network with 8 bits; return what that changes, or why it cannot be."""
         try:
             made: Any = export_network(
                 stored, "onnxruntime", self._place(stored.name), int8=True, fabric=self.fabric
             )
         except NasSpaceError as error:
-            return {"failure": str(error)}
-        both = made.before, made.after
-        return {
-            "method": made.method,
-            "products": made.products,
-            "size": [each.size for each in both],
-            "milliseconds": [each.latency.median for each in both],
-            "score": list(made.scores),
-        }
+            return str(error)
+        before, after = made.before, made.after
+        return EightBits(
+            made.method,
+            made.products,
+            (before.size, after.size),
+            (before.latency.median, after.latency.median),
+            made.scores,
+        )
 
     def _conclude(self, name: str) -> Compressed:
-        return Compressed(**read_json(self._place(name) / COMPRESSED))
+        found: Compressed = read_json(self._place(name) / COMPRESSED, Compressed)
+        return found
 
     def _score(self, name: str, network: nn.Module, arch: Sample) -> Compressed:
         split = "validation" if self.task.test is None else "test"
@@ -458,7 +461,7 @@ def _best_of(scores: Mapping[str, float]) -> str:
 
 def _read(file: Path) -> dict[str, float]:
     """Return the scores that an interrupted stage has found so far."""
-    found: dict[str, float] = read_json(file)
+    found: dict[str, float] = read_json(file, dict[str, float])
     return found
 
 

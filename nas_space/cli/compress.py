@@ -223,12 +223,10 @@ def go(begin: Callable[[], Any], out: Path, *, quiet: bool) -> None:
 
 def _conclude(run: Any, found: list[Any]) -> None:
     """Write the report of a compression, and show what it found."""
-    from dataclasses import asdict
-
     from ..report.compression import write_compression_report
     from .display import plain_console, show_compressed
 
     out = run.folder.path
     file = write_compression_report(run, found, out / "report.html")
-    show_compressed(plain_console(), [asdict(one) for one in found])
+    show_compressed(plain_console(), found)
     typer.echo(f"networks in {out}/*/network, the report in {file}")

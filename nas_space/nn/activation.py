@@ -58,6 +58,37 @@ class Activation:
         """
         return run(self.values(choice))
 
+    def choose(
+        self, choice: Any, branch: Callable[[Any], Callable[..., T]], args: Any, kwargs: Any
+    ) -> T:
+        """Return the outcome of a choice between functions of the same arguments.
+
+        Parameters
+        ----------
+        choice
+            An expression over labels.
+        branch
+            Gives the function of a value.
+        args, kwargs
+            The arguments.
+        """
+        return self.mix(choice, lambda value: branch(value)(*args, **kwargs))
+
+    def called(self, module: nn.Module, run: Callable[..., T], args: Any, kwargs: Any) -> T:
+        """Return the output of a module that may read values of expressions in its forward.
+
+        Parameters
+        ----------
+        module
+            The module.
+        run
+            Runs it.
+        args, kwargs
+            Its input.
+        """
+        del module  # where each expression has one value, nothing more is to be known
+        return run(*args, **kwargs)
+
     def repeat(self, choice: Any, blocks: Iterable[Callable[[Any], Any]], x: Any) -> Any:
         """Run the first ``choice`` blocks; what they share need be run once.
 

@@ -183,7 +183,8 @@ class Cell(MutableModule):
             return op(read(states))  # type: ignore[no-any-return]
         # The operator of each input on its own, so that a relaxed choice mixes what they give.
         choice = read.expression("choice")
-        return required(self).mix(choice, lambda chosen: op(states[chosen[0]]))  # type: ignore[no-any-return]
+        branch: Any = lambda chosen: lambda nodes: op(nodes[chosen[0]])  # noqa: E731
+        return required(self).choose(choice, branch, (states,), {})  # type: ignore[no-any-return]
 
 
 class LooseEnds(MutableModule):

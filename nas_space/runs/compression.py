@@ -27,6 +27,7 @@ from ..errors import NasSpaceError, UsageError
 from ..mutable import Sample
 from ..profiler.target import TORCH
 from ..runtimes import find_runtime
+from ..schema import checked
 from ..strategy.oneshot import Sandwich
 from ..study import OneShotResult, describe, fingerprint, search
 from ..training import (
@@ -39,6 +40,7 @@ from ..training import (
 from ..training.batches import is_dataset, one_pass, training_batches
 from ..training.distillation import divergence_of
 from ..training.forward import inputs_of
+from .contents import Compressed, EightBits
 from .costs import Costs
 from .deployment import Deployment, deployment_of
 from .exporting import StoredNetwork, export_checked, export_network
@@ -49,7 +51,7 @@ from .sensitivity import changes, is_within, loses_least
 from .sources import example_of, load_model, load_task
 from .stage import OnProgress, Stage
 
-__all__ = ["Compressed", "CompressionPlan", "CompressionRun"]
+__all__ = ["CompressionPlan", "CompressionRun"]
 
 _FEW = 4
 """Batches that layers are fitted to while architectures are compared."""
@@ -90,49 +92,6 @@ class CompressionPlan:
     batch_size: int = 32
     calibration: int = 16
     elastic: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Compressed:
-    """A network of a compression: the original, or what was found within a budget.
-
-    Attributes
-    ----------
-    name
-        ``'original'``, or the budget.
-    arch
-        The architecture.
-    costs
-        Name to value, ``'latency'`` in microseconds for one example as it was measured here: on
-        the runtime of the run, or in torch.
-    scores
-        Metric to value on the test split, or on the validation split where there is no other.
-    steps
-        The main metric on the validation split after each stage: with the weights that it begins
-        with, refitted, and tuned.
-    folder
-        Where it was written.
-    exports
-        File beside that to the largest difference of its outputs from the network's, or why there
-        is none; see :func:`~nas_space.runs.exporting.export_checked`.
-    deployed
-        The network on the runtime of the run, if there is one: the fields of
-        :class:`~nas_space.runs.deployment.Promise`.
-    quantised
-        What 8 bits change, before and after: ``size`` in bytes, ``milliseconds``, ``score`` by the
-        main metric, beside the ``method`` and whether the processor has instructions for
-        ``products`` of 8 bits; or why there is no such file, as ``failure``.
-    """
-
-    name: str
-    arch: Sample
-    costs: Mapping[str, float]
-    scores: Mapping[str, float]
-    steps: Mapping[str, float] = field(default_factory=dict)
-    folder: str | None = None
-    exports: Mapping[str, float | str] = field(default_factory=dict)
-    deployed: Mapping[str, Any] | None = None
-    quantised: Mapping[str, Any] | None = None
 
 
 class CompressionRun:
@@ -265,7 +224,7 @@ class CompressionRun:
         """Go on with the compression in a folder by its own settings, but for what is given."""
         # A run of an earlier version has not all of them.
         kept = {name: settings[name] for name in _SETTINGS if name in settings}
-        plan = CompressionPlan(**settings["plan"])
+        plan = checked(settings["plan"], CompressionPlan, Path(out, "run.json"))
         return cls(out, budgets=settings["wanted"], plan=plan, resume=True, **{**kept, **given})
 
     def run(self, on_progress: OnProgress = lambda *_: None) -> list[Compressed]:
@@ -503,30 +462,31 @@ class CompressionRun:
         if self.deployment is not None:
             promised = self.costs.of(one.arch).get("latency")
             deployed = self.deployment.deploy(network, self.inputs, promised, place)
-            one = replace(one, deployed=asdict(deployed))
+            one = replace(one, deployed=deployed)
         if self.int8:
             one = replace(one, quantised=self._quantised(StoredNetwork(name, network, self.task)))
         write_json(place / COMPRESSED, asdict(one))
 
-    def _quantised(self, stored: StoredNetwork) -> dict[str, Any]:
+    def _quantised(self, stored: StoredNetwork) -> EightBits | str:
         """Write a network with 8 bits; return what that changes, or why it cannot be."""
         try:
             made: Any = export_network(
                 stored, "onnxruntime", self._place(stored.name), int8=True, fabric=self.fabric
             )
         except NasSpaceError as error:
-            return {"failure": str(error)}
-        both = made.before, made.after
-        return {
-            "method": made.method,
-            "products": made.products,
-            "size": [each.size for each in both],
-            "milliseconds": [each.latency.median for each in both],
-            "score": list(made.scores),
-        }
+            return str(error)
+        before, after = made.before, made.after
+        return EightBits(
+            made.method,
+            made.products,
+            (before.size, after.size),
+            (before.latency.median, after.latency.median),
+            made.scores,
+        )
 
     def _conclude(self, name: str) -> Compressed:
-        return Compressed(**read_json(self._place(name) / COMPRESSED))
+        found: Compressed = read_json(self._place(name) / COMPRESSED, Compressed)
+        return found
 
     def _score(self, name: str, network: nn.Module, arch: Sample) -> Compressed:
         split = "validation" if self.task.test is None else "test"
@@ -561,7 +521,7 @@ def _best_of(scores: Mapping[str, float]) -> str:
 
 def _read(file: Path) -> dict[str, float]:
     """Return the scores that an interrupted stage has found so far."""
-    found: dict[str, float] = read_json(file)
+    found: dict[str, float] = read_json(file, dict[str, float])
     return found
 
 

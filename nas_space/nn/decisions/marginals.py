@@ -38,8 +38,8 @@ class Outcomes:
         The distinct combinations of their values.
     labels
         The labels that decide which it is.
-    codes
-        Those codes of each that can be.
+    codes, sizes
+        Those codes of each that can be, and how many it has.
     places
         By the codes of the labels, which of the combinations of values it is: an array with an
         axis for each label; :data:`~nas_space.mutable.piecewise.NOWHERE` where it cannot be.
@@ -94,6 +94,7 @@ class Outcomes:
         varying = [axis for axis, (codes, _) in enumerate(there) if len(codes) > 1]
         self.labels = [kept[axis].name for axis in varying]
         self.codes: list[Indices] = [kept[axis].codes[there[axis][0]] for axis in varying]
+        self.sizes = [symbols[axis].size for axis in varying]
         self.conditional = len(rows) != math.prod([kept[axis].size for axis in varying])
         place = np.zeros(len(rows), np.int64)
         for axis in varying:
@@ -110,7 +111,7 @@ class Outcomes:
         chain = self._by_device[device]
         cases: Tensor | None = None
         for vector, codes, merged in zip(vectors, chain.codes, chain.merged, strict=True):
-            taken = vector if len(codes) == len(vector) else vector[codes]
+            taken = vector if codes is None else vector[codes]
             cases = taken if cases is None else (cases[:, None] * taken).reshape(-1)
             if merged is not None:
                 cases = cases.new_zeros(int(merged.max()) + 1).index_add(0, merged, cases)
@@ -138,7 +139,7 @@ class _Chain:
     Attributes
     ----------
     codes
-        Those of each label that can be.
+        Those of each label that can be; ``None`` if all can.
     merged
         By label, which state each of the states so far becomes; ``None`` if they stay.
     rows
@@ -148,7 +149,10 @@ class _Chain:
     """
 
     def __init__(self, outcomes: Outcomes, device: torch.device) -> None:
-        self.codes = [torch.from_numpy(codes).to(device) for codes in outcomes.codes]
+        self.codes = [
+            None if len(codes) == size else torch.from_numpy(codes).to(device)
+            for codes, size in zip(outcomes.codes, outcomes.sizes, strict=True)
+        ]
         self.merged: list[Tensor | None] = []
         states = outcomes.places.reshape(1, -1)
         for size in outcomes.places.shape:

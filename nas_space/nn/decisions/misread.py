@@ -160,6 +160,9 @@ class _Look(Weighted):
     def whole(self, run: Callable[..., Any], args: Any, kwargs: Any) -> Any:
         return run(*args, **kwargs)
 
+    def called(self, module: Any, run: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+        return run(*args, **kwargs)  # numbers that are read have one value at a time
+
     def gathered(
         self,
         atoms: Atoms,

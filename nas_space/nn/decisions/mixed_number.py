@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ...mutable.node import key_of
 from .mixer import Atoms, Mixer, Values, union
-from .refusals import Absent, CannotMixError, here, labels_in, named
+from .refusals import Absent, PlainNeededError, here, named
 
 __all__ = ["MixedNumber", "MixedShape", "Overriding", "number", "values_of"]
 
@@ -57,12 +57,12 @@ class MixedNumber(Overriding):
         """
         found = values_of(self.mixer, self.atoms, self.at)
         if len(found) > 1:
-            raise CannotMixError(
+            raise PlainNeededError(
                 f"the forward pass{here()} needs a plain number where a size has the values "
                 f"{sorted(found)} at once ({named(self.atoms)}); compute with it as a "
                 "number (size // 2, size ** -0.5), or take a strategy that samples, such as "
                 "RandomOneShot",
-                labels_in(self.atoms),
+                self.atoms,
             )
         return found[0]
 

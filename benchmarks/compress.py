@@ -279,7 +279,8 @@ def _measured(
     share, name, made, why = one
     best = -1.0
     for rate in RATES if rates is None else (rates.get(f"{name} {share}", RATES[0]),):
-        line = {"seed": contest.seed, "share": share, "name": name, "uncut": uncut, "why": why}
+        line: dict[str, Any] = {"seed": contest.seed, "share": share, "name": name}
+        line |= {"uncut": uncut, "why": why}
         if made is not None:
             small, steps = copy.deepcopy(made), contest.steps(name, share)
             line |= {"macs": macs(small) / contest.whole, "steps": steps, "rate": rate}

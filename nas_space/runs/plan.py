@@ -84,8 +84,8 @@ class CompressionPlan:
     trials
         Architectures to try for each budget.
     fine_tuning
-        Steps of training the smallest network that was found; the others take as many as are their
-        share of what is cut away.
+        Steps of training that each network has on average.  Those of larger ones count more, for
+        smaller ones go on from them.
     learning_rate
         The largest, of AdamW.
     batch_size
@@ -96,8 +96,8 @@ class CompressionPlan:
         Arguments of :func:`nas_space.elastic`.
     """
 
-    steps: int = 200
-    trials: int = 30
+    steps: int = 0
+    trials: int = 1
     fine_tuning: int = 100
     learning_rate: float = 1e-3
     batch_size: int = 32

@@ -112,7 +112,7 @@ class Twins(dict[int, Any]):
             if type(value) in _ATOMS or name in _SHARED:
                 into[name] = value
             elif name in _HOOKS and not value:
-                into[name] = copy.copy(value)  # a forward may register hooks: those of the twin
+                into[name] = type(value)()  # a forward may register hooks: those of the twin
             elif name in ("_parameters", "_buffers"):
                 tensors = value.items()
                 for key, tensor in tensors:

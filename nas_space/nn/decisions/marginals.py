@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -278,7 +278,7 @@ class Marginals:
 
     def outcomes(self, expressions: tuple[Any, ...], known: Known = ()) -> Outcomes:
         """Return what the expressions can be together, where some things are known."""
-        key = (tuple(map(key_of, expressions)), tuple((id(n), k) for n, k in known))
+        key = (tuple(map(key_of, expressions)), tuple([(id(n), k) for n, k in known]))
         if self.support:
             if key not in self._asked:
                 self._asked[key] = self._ask(expressions, known)
@@ -297,7 +297,7 @@ class Marginals:
         support = tuple([(name, self._support[name]) for name in names if name in self._support])
         support = tuple(sorted(support))
         return _outcomes(
-            (tuple(map(key_of, expressions)), tuple((id(n), k) for n, k in known), support),
+            (tuple(map(key_of, expressions)), tuple([(id(n), k) for n, k in known]), support),
             _Question(expressions, known, support),
         )
 
@@ -309,15 +309,18 @@ class Marginals:
         UsageError
             If a label that matters has no probabilities, or there are too many combinations.
         """
-        key = (tuple(map(key_of, expressions)), tuple((id(n), k) for n, k in known))
+        key = (tuple(map(key_of, expressions)), tuple([(id(n), k) for n, k in known]))
         if key not in self._found:
             outcomes = self.outcomes(expressions, known)
+            if not self.need_gradients:
+                self._found[key] = outcomes, self._probabilities(outcomes)
+                return self._found[key]
             # What a gradient checkpoint runs again finds them here: it must not wait for them.
             with torch.autograd.graph.saved_tensors_hooks(_itself, _itself):
                 self._found[key] = outcomes, self._probabilities(outcomes)
         return self._found[key]
 
-    @property
+    @cached_property
     def need_gradients(self) -> bool:
         """Whether some probabilities are differentiated by."""
         return any(vector.requires_grad for vector in self.probabilities.values())

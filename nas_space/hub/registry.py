@@ -167,7 +167,7 @@ def check_trusted(name: Any, source: object, *, trust: bool) -> None:
     Parameters
     ----------
     name
-        Of a space, as the file has it.
+        Of a space, of data or of a network, as the file has it.
     source
         The file, for the message.
     trust
@@ -176,13 +176,14 @@ def check_trusted(name: Any, source: object, *, trust: bool) -> None:
     Raises
     ------
     UsageError
-        It is a class of a module that this process has not imported already.
+        It is of a module that is not of this library, and that this process has not imported.
     """
     module, colon, _ = str(name).partition(":")
-    if colon and name not in SPACES and not trust and module not in sys.modules:
+    is_ours = module.partition(".")[0] == __package__.partition(".")[0]
+    if colon and not trust and not is_ours and module not in sys.modules:
         raise UsageError(
-            f"{source} names the space {name!r}; to make it, the module {module!r} is imported, "
-            "and its code runs. Say --trust if you know where the file and the module come from"
+            f"{source} names {name!r}; for that, the module {module!r} is imported, and its code "
+            "runs. Say --trust if you know where the file and the module come from"
         )
 
 

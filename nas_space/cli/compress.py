@@ -194,7 +194,8 @@ def _go(
     resume: bool,
     quiet: bool,
 ) -> None:
-    from ..runs.compression import CompressionPlan, CompressionRun
+    from ..runs.compression import CompressionRun
+    from ..runs.plan import CompressionPlan
 
     plan = CompressionPlan(
         **lengths, learning_rate=learning_rate, batch_size=batch_size, elastic=options

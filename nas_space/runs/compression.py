@@ -13,7 +13,7 @@ from __future__ import annotations
 import copy
 import functools
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -46,12 +46,13 @@ from .deployment import Deployment, deployment_of
 from .exporting import StoredNetwork, export_checked, export_network
 from .files import read_json, write_json
 from .folder import COMPRESSED, COMPRESSION, RunFolder
+from .plan import CompressionPlan
 from .record import Record
 from .sensitivity import changes, is_within, loses_least
 from .sources import example_of, load_model, load_task
 from .stage import OnProgress, Stage
 
-__all__ = ["CompressionPlan", "CompressionRun"]
+__all__ = ["CompressionRun"]
 
 _FEW = 4
 """Batches that layers are fitted to while architectures are compared."""
@@ -60,38 +61,6 @@ _HELD = 128
 """Examples on which they are compared with their teacher."""
 
 _SETTINGS = ("model", "data", "latency_table", "runtime", "threads", "int8", "device", "seed")
-
-
-@dataclass(frozen=True)
-class CompressionPlan:
-    """How long each stage of a compression takes.
-
-    Attributes
-    ----------
-    steps
-        Of training the shared weights; 0 leaves them as they are.
-    trials
-        Architectures to try for each budget.
-    fine_tuning
-        Steps of training that each network has on average.  Those of larger ones count more, for
-        smaller ones go on from them.
-    learning_rate
-        The largest, of AdamW.
-    batch_size
-        Examples in a batch.
-    calibration
-        Batches on which channels are ranked, and layers fitted.
-    elastic
-        Arguments of :func:`nas_space.elastic`.
-    """
-
-    steps: int = 0
-    trials: int = 1
-    fine_tuning: int = 100
-    learning_rate: float = 1e-3
-    batch_size: int = 32
-    calibration: int = 16
-    elastic: Mapping[str, Any] = field(default_factory=dict)
 
 
 class CompressionRun:

@@ -114,7 +114,8 @@ class Outcomes:
             taken = vector if codes is None else vector[codes]
             cases = taken if cases is None else (cases[:, None] * taken).reshape(-1)
             if merged is not None:
-                cases = cases.new_zeros(int(merged.max()) + 1).index_add(0, merged, cases)
+                states, number = merged
+                cases = cases.new_zeros(number).index_add(0, states, cases)
         assert cases is not None
         if chain.rows is not None:
             cases = cases[chain.rows]
@@ -141,7 +142,8 @@ class _Chain:
     codes
         Those of each label that can be; ``None`` if all can.
     merged
-        By label, which state each of the states so far becomes; ``None`` if they stay.
+        By label, which state each of the states so far becomes, and how many there then are;
+        ``None`` if they stay.
     rows
         Which of the states in the end can be; ``None`` if all can.
     places
@@ -153,7 +155,7 @@ class _Chain:
             None if len(codes) == size else torch.from_numpy(codes).to(device)
             for codes, size in zip(outcomes.codes, outcomes.sizes, strict=True)
         ]
-        self.merged: list[Tensor | None] = []
+        self.merged: list[tuple[Tensor, int] | None] = []
         states = outcomes.places.reshape(1, -1)
         for size in outcomes.places.shape:
             states = states.reshape(len(states) * size, -1)
@@ -161,7 +163,7 @@ class _Chain:
                 number: dict[bytes, int] = {}
                 merged = np.array([number.setdefault(s.tobytes(), len(number)) for s in states])
                 states = states[np.unique(merged, return_index=True)[1]]
-                self.merged.append(torch.from_numpy(merged).to(device))
+                self.merged.append((torch.from_numpy(merged).to(device), len(number)))
             else:
                 self.merged.append(None)
         places = states.reshape(-1)

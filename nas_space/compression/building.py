@@ -350,10 +350,10 @@ class Building:
                 found[name] = state[name]
             elif name in defaults_of(type(module)):
                 found[name] = defaults_of(type(module))[name]
-        for name, made in self._size_arguments(path, module).items():
-            if name in found:
-                found[name] = made
-        found |= {n: v for n, v in self.attributes.get(path, {}).items() if n in found}
+        sizes = self._size_arguments(path, module)
+        # Of two expressions of one size, that of a tensor says where its elements are.
+        made = {**self.attributes.get(path, {}), **sizes}
+        found |= {name: value for name, value in made.items() if name in found}
         found |= self.kernels.get(path, {})
         return found
 
@@ -380,13 +380,10 @@ class Building:
             if isinstance(groups, Node) or groups != 1:
                 inner = size("weight", 1)
                 depthwise = isinstance(inner, int) and inner == 1
-                if depthwise and type(groups) is int and groups == module.out_channels:
-                    # Whoever calls the function with the weight never reads this attribute.
-                    found["groups"] = groups = size("weight", 0)
                 if depthwise and module.in_channels == module.out_channels:
-                    groups = size("weight", 0)  # as many, and it says where they are
-                    if isinstance(groups, Node):
-                        self.attributes.setdefault(path, {})["groups"] = groups
+                    # As many, at these places; and whoever calls the function with the weight never
+                    # reads the attribute.
+                    found["groups"] = groups = size("weight", 0)
                 found[argument] = groups if depthwise else flattened(groups, inner)
         return found
 

@@ -74,6 +74,29 @@ class Activation:
         """
         return self.mix(choice, lambda value: branch(value)(*args, **kwargs))
 
+    def choose_input(
+        self, choice: Any, place: Callable[[Any], int], inputs: Any, run: Callable[[Any], T]
+    ) -> T:
+        """Return what a function makes of the one of several inputs that is chosen.
+
+        By default it runs once for each that may be, since a relaxed choice mixes outcomes. Who
+        only asks what comes out may run it once, on whichever is chosen.
+
+        Parameters
+        ----------
+        choice
+            An expression over labels.
+        place
+            Gives the place of the input of a value.
+        inputs
+            The inputs.
+        run
+            The function.
+        """
+        return self.choose(
+            choice, lambda value: lambda given: run(given[place(value)]), (inputs,), {}
+        )
+
     def called(self, module: nn.Module, run: Callable[..., T], args: Any, kwargs: Any) -> T:
         """Return the output of a module that may read values of expressions in its forward.
 

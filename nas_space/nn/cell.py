@@ -181,10 +181,8 @@ class Cell(MutableModule):
     def _term(self, op: nn.Module, read: nn.Module, states: list[Tensor]) -> Tensor:
         if not isinstance(read, InputChoice):
             return op(read(states))  # type: ignore[no-any-return]
-        # The operator of each input on its own, so that a relaxed choice mixes what they give.
         choice = read.expression("choice")
-        branch: Any = lambda chosen: lambda nodes: op(nodes[chosen[0]])  # noqa: E731
-        return required(self).choose(choice, branch, (states,), {})  # type: ignore[no-any-return]
+        return required(self).choose_input(choice, lambda chosen: chosen[0], states, op)  # type: ignore[no-any-return]
 
 
 class LooseEnds(MutableModule):

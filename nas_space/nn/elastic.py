@@ -261,9 +261,12 @@ class ElasticModule(ParametrizedModule):
         state = self.__dict__
         if "_blueprint" not in state:
             # An ordinary layer, as most are, finds its tensors as fast as one of torch's own.
-            for kind in ("_parameters", "_buffers"):
-                if name in (tensors := state.get(kind, ())):
-                    return tensors[name]
+            parameters = state.get("_parameters")
+            if parameters is not None:
+                if name in parameters:
+                    return parameters[name]
+                if name in state["_buffers"]:
+                    return state["_buffers"][name]
             return super().__getattr__(name)
         if name in state["_parameters"] or name in state["_buffers"]:
             activation = current()

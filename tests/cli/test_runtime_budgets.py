@@ -12,7 +12,8 @@ import torch
 from nas_space.errors import UsageError
 from nas_space.profiler import LatencyTable, latency
 from nas_space.runs import open_run
-from nas_space.runs.compression import CompressionPlan, CompressionRun
+from nas_space.runs.compression import CompressionRun
+from nas_space.runs.plan import CompressionPlan
 
 from . import small_models
 from .test_costs import SPACE, run, written

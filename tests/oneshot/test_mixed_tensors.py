@@ -217,6 +217,29 @@ KINDS: dict[str, tuple[Any, ...]] = {
         conv(W),
     ),
     "asserts about the width": (lambda s, x: s.layers[0](asserted(s.a(x))), conv(W)),
+    "flipped, and changed afterwards": (
+        lambda s, x: s.layers[0]((y := s.a(x) * 1).flip(1).roll(1, 1).mul_(3) + y.mul_(2)),
+        conv(W),
+    ),
+    "filled": (lambda s, x: s.layers[0]((y := s.a(x) * 1).fill_(2.0) + y), conv(W)),
+    "a tensor made of a width": (
+        lambda s, x: s.layers[0](
+            F.conv2d(s.a(x), torch.ones(s.a(x).shape[1], 1, 1, 1).to(x), groups=s.a(x).shape[1])
+        ),
+        conv(W),
+    ),
+    "a width looked up": (
+        lambda s, x: s.layers[0](s.a(x) * {2: 5.0, 4: 7.0}[s.a(x).shape[1]]),
+        conv(W),
+    ),
+    "a width as a tensor": (
+        lambda s, x: s.layers[0](s.a(x) * torch.tensor(s.a(x).shape[1])),
+        conv(W),
+    ),
+    "parts of a shape": (
+        lambda s, x: s.layers[0](s.a(x) / s.a(x).shape[1:].numel()),
+        conv(W),
+    ),
     "where": (
         lambda s, x: s.layers[0](torch.where((y := s.a(x)) > 0, y, y.masked_fill(y < -1, 0.0))),
         conv(W),
@@ -434,6 +457,11 @@ def branched(x: Tensor) -> Tensor:
 
 REFUSED: dict[str, tuple[str, Any, Any]] = {
     "a change of channels in place": ("__setitem__", lambda s, x: s.layers[0](put(s.a(x))), W),
+    "views of cases changed in place": (
+        "add_",
+        lambda s, x: s.layers[0]((y := s.a(x)) * y.diagonal(dim1=1, dim2=3).add_(1).sum()),
+        W,
+    ),
     "a branch on a value": ("__bool__", lambda s, x: s.layers[0](branched(s.a(x))), W),
     "plain numbers": ("tolist", lambda s, x: torch.tensor(s.a(x).sum(1).tolist()), W),
     "channels one by one": ("unbind", lambda s, x: sum(s.a(x).unbind(1)), W),

@@ -20,7 +20,7 @@ from .blending import blend
 from .cases import MOST_CASES
 from .marginals import Known, Marginals, Outcomes
 from .mixed_number import MixedNumber
-from .mixed_tensor import MixedTensor
+from .mixed_tensor import MixedTensor, mixed_in
 from .mixer import Atoms, Mixer, Values, reader_of, union
 from .movement import with_or_without
 from .refusals import CannotMixError, PlainNeededError, here, labels_in
@@ -84,6 +84,11 @@ class Weighted(Activation):
     def known(self) -> Known:
         """What is known where the forward is."""
         return self._here.known
+
+    @property
+    def numbers(self) -> list[Atoms]:
+        """What the numbers depend on that the forward has been given."""
+        return self._here.numbers
 
     def given(self, condition: Any) -> AbstractContextManager[None]:
         return self.knowing(condition, True)
@@ -151,17 +156,10 @@ class Weighted(Activation):
         place.depth += 1
         try:
             output = run(*args, **kwargs)
-        except TypeError as error:
-            if MixedNumber.__name__ not in str(error):
-                raise
-            # Such as a shape that is put together from sizes: torch takes plain numbers there.
-            raise SpaceError(
-                f"the forward pass gives torch a size that has several values at once where it "
-                f"takes plain numbers ({error}); take a strategy that samples, such as "
-                "RandomOneShot"
-            ) from error
         finally:
             place.depth -= 1
+            if not place.depth:
+                place.numbers.clear()
         if place.depth:
             return output
         return tree_map(
@@ -172,7 +170,7 @@ class Weighted(Activation):
         # What a forward computes with plain numbers is nobody's to follow: it is run once for each
         # of their values, from where the first of them is read.
         atoms = _READ.get(module, ())
-        given = Unchanged(args, kwargs)
+        given, before = Unchanged(args, kwargs), len(self.numbers)
         while True:
             try:
                 if not atoms:
@@ -184,7 +182,15 @@ class Weighted(Activation):
                 more = union(atoms, error.atoms)
                 if len(more) == len(atoms) or not given:
                     raise
-                atoms = _READ[module] = more
+            except (TypeError, KeyError, RuntimeError) as error:
+                # As of functions that make a tensor of some size: torch asks nobody there.
+                if isinstance(error, RuntimeError) and MixedNumber.__name__ not in str(error):
+                    raise
+                numbers = [n.atoms for n in mixed_in((args, kwargs)) if isinstance(n, MixedNumber)]
+                more = union(atoms, *self.numbers[before:], *numbers)
+                if len(more) == len(atoms) or not given:
+                    raise
+            atoms = _READ[module] = more
 
     def _check_runs(self, module: Any, choice: Any) -> None:
         runs = len(list(self.taken(*self.marginals.of((choice,), self.known))))
@@ -306,6 +312,7 @@ class _Here(threading.local):
     def __init__(self, known: Known) -> None:
         self.known = known
         self.depth = 0
+        self.numbers: list[Atoms] = []
 
 
 class _Only:

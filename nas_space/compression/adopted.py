@@ -233,12 +233,12 @@ class AdoptedBlock(Adopted):
         if activation is None or activation.is_single:  # which leaves it out of its list
             return own(self, *args, **kwargs)
 
-        def run(there: bool) -> Any:
-            return own(self, *args, **kwargs) if there else self._passed(args, kwargs)
+        def branch(there: bool) -> Any:
+            return functools.partial(own, self) if there else self._passed
 
-        return activation.mix(self.__dict__[_KEEP], run)
+        return activation.choose(self.__dict__[_KEEP], branch, args, kwargs)
 
-    def _passed(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def _passed(self, *args: Any, **kwargs: Any) -> Any:
         """The input in the place of the output, in the form of the latter."""
         first = next(a for a in (*args, *kwargs.values()) if isinstance(a, Tensor))
         length = self.__dict__[_RETURNS]

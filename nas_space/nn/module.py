@@ -94,6 +94,17 @@ class MutableModule(Mutable, nn.Module, metaclass=Constructing):
             raise _unfinished(type(made))
         return made
 
+    def _call_impl(self, *args: Any, **kwargs: Any) -> Any:
+        # Within ``__call__``, which stays torch's own: a frozen network is called, and compiled, as
+        # any other, and asks for no context.
+        run: Any = super()._call_impl
+        if "_expressions" not in self.__dict__:
+            return run(*args, **kwargs)
+        here = current()
+        if here is None or here.is_single:
+            return run(*args, **kwargs)
+        return here.called(self, run, args, kwargs)
+
     # -- attributes -------------------------------------------------------------------------
 
     def __setattr__(self, name: str, value: Any) -> None:

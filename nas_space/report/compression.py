@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..files import replacing
-from ..runs.deployment import Promise
 from . import html
 from .colours import COLOURS
 from .figures import WIDTH, missing, new_figure
@@ -16,7 +15,8 @@ from .figures import WIDTH, missing, new_figure
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from ..runs.compression import Compressed, CompressionRun
+    from ..runs.compression import CompressionRun
+    from ..runs.contents import Compressed
 
 __all__ = ["write_compression_report"]
 
@@ -82,7 +82,7 @@ def _costs(original: Compressed, rest: Sequence[Compressed]) -> str:
 
 def _times(rest: Sequence[Compressed]) -> str:
     """Where times were measured, and what was promised there."""
-    told = [f"{one.name}: {Promise(**one.deployed)}" for one in rest if one.deployed]
+    told = [f"{one.name}: {one.deployed}" for one in rest if one.deployed]
     if not told:
         return f"<p>{_TIMES}</p>"
     lines = "".join(f"<li>{escape(line)}</li>" for line in told)
@@ -119,14 +119,14 @@ def _quantised(rest: Sequence[Compressed], metric: str) -> str:
         made = one.quantised
         if made is None:
             continue
-        if "failure" in made:
-            rows.append([one.name, made["failure"]])
+        if isinstance(made, str):
+            rows.append([one.name, made])
             continue
-        products = made["products"] is not False
-        pairs = [f"{a / 1e6:.2f} to {b / 1e6:.2f}" for a, b in [made["size"]]]
-        pairs += [f"{a:.3g} to {b:.3g}" for a, b in [made["milliseconds"]]]
-        pairs += [f"{a:.4f} to {b:.4f}" for a, b in [made["score"]]]
-        rows.append([one.name, made["method"], *pairs])
+        products = made.products is not False
+        pairs = [f"{a / 1e6:.2f} to {b / 1e6:.2f}" for a, b in [made.size]]
+        pairs += [f"{a:.3g} to {b:.3g}" for a, b in [made.milliseconds]]
+        pairs += [f"{a:.4f} to {b:.4f}" for a, b in [made.score]]
+        rows.append([one.name, made.method, *pairs])
     if not rows:
         return ""
     without = "" if products else " This processor has no instructions for products of 8 bits."

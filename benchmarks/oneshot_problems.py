@@ -4,6 +4,7 @@
 
     python -m benchmarks.oneshot_problems digits        # trains all networks of a problem alone
     python -m benchmarks.oneshot_problems signs
+    python -m benchmarks.oneshot_problems mixers
 
 ``digits``
     Five places with three operations each, on digits of 8×8 pixels under much noise, so that no
@@ -14,6 +15,9 @@
     Digits of which half are negatives, so that the network must be told by a nonlinearity that
     light and dark are the same.  Two convolutions that see as much, with channels that are all
     mixed, or by twos, or not at all; two activations, two poolings.
+``mixers``
+    Three residual blocks over the rows of a digit, each of one of six kinds: what is best costs
+    neither most nor least, and blocks add to what was there.
 
 The noise is drawn anew each time an image is trained on, or two trainings of one network would
 differ as much as two networks do.  The truth is the accuracy on images that nothing is trained or

@@ -21,12 +21,16 @@ test-slow: $(READY) $(NNI_READY)  ## the slow ones
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) -m slow $(ARGS)
 
 test-engines: $(READY)  ## Dask, Ray, loky, submitit and PostgreSQL, those that are here
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow tests/study/test_engines.py tests/study/test_database.py
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow tests/study/test_engines.py tests/study/test_database.py \
+		tests/test_extending.py $(ARGS)
 
-# What is no Python package: a database to restart. Where it may not be installed, its tests are skipped.
+# What is no Python package: a database to restart. Where it may not be installed, or cannot be fetched
+# soon, its tests are skipped and say so.
 services:
-	@command -v pg_ctl >/dev/null || ls /usr/lib/postgresql/*/bin/pg_ctl >/dev/null 2>&1 || \
-		apt-get install --yes --quiet postgresql >/dev/null 2>&1 || echo "No PostgreSQL: its tests are skipped."
+	@ls /usr/lib/postgresql/*/bin/pg_ctl >/dev/null 2>&1 || command -v pg_ctl >/dev/null || \
+		DEBIAN_FRONTEND=noninteractive timeout 180 apt-get install --yes --quiet --no-install-recommends -o Acquire::Retries=0 \
+			-o Acquire::http::Timeout=20 postgresql </dev/null >/dev/null 2>&1 || \
+		echo "PostgreSQL is not here and cannot be installed: its tests are skipped."
 
 check: $(READY)  ## style, types, layers
 	$(BIN)/ruff check

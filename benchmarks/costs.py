@@ -2,7 +2,8 @@
 
 ::
 
-    python -m benchmarks.costs [--rows look proxylessnas mobilenetv3 latency] [--out costs.json]
+    python -m benchmarks.costs [--rows look cells proxylessnas mobilenetv3 latency]
+        [--out costs.json]
 """
 
 from __future__ import annotations
@@ -38,7 +39,10 @@ from nas_space.errors import DecompositionError
 from nas_space.hub import (
     AutoformerSpace,
     DARTSSpace,
+    ENASSpace,
     MobileNetV3Space,
+    NasBench101,
+    NASNetSpace,
     ProxylessNAS,
     ShuffleNetSpace,
 )
@@ -133,6 +137,19 @@ def prepared(work: Callable[[Any], Any], case: Any) -> Callable[[], Any]:
     return partial(work, case)
 
 
+def cells() -> Iterator[Row]:
+    """Spaces of cells, with all of their widths and numbers of cells."""
+    for make, most in (
+        (ENASSpace, 10.0),
+        (DARTSSpace, 10.0),
+        (NASNetSpace, 10.0),
+        (NasBench101, 30.0),
+    ):
+        space: Any = make()
+        work = partial(macs, space, make.example_shape)
+        yield timed(f"{make.__name__}: macs(space, {make.example_shape})", work, most)[0]
+
+
 def proxyless() -> Iterator[Row]:
     """ProxylessNAS, restricted to 300 to 320 million multiply-adds."""
     yield from of_space(ProxylessNAS, 1.0, 0.3611)
@@ -197,6 +214,7 @@ def look() -> Iterator[Row]:
 
 FIGURES: dict[str, Callable[[], Iterator[Row]]] = {
     "look": look,
+    "cells": cells,
     "proxylessnas": proxyless,
     "mobilenetv3": mobilenetv3,
     "latency": spearman,

@@ -2,7 +2,7 @@
 
 ::
 
-    python -m benchmarks.trials [--parts overhead proposals resume nni regret] [--seeds 20]
+    python -m benchmarks.trials [--parts overhead growth executors ...] [--seeds 20]
 
 The *overhead* is what a trial takes beyond ``evaluate``, which does nothing here: in processor
 time, as another program on the machine would count otherwise. *Resume* is a
@@ -14,6 +14,7 @@ value of a label is worth a normal number, and an architecture the sum over its 
 depth that opens further labels is worth trying only if these are well chosen. The other is a
 table of 243 networks that were trained on digits (see ``benchmarks.oneshot_problems``), where a
 trial tells the validation accuracy of one training, and the truth is the mean test accuracy.
+What is said of many trials and of executors is in :mod:`benchmarks.trials_at_scale`.
 """
 
 from __future__ import annotations
@@ -44,6 +45,7 @@ from benchmarks._measure import (
 )
 from benchmarks._nni import ROOT, NniMissingError, nni_python
 from benchmarks.oneshot_problems import PROBLEMS as ONE_SHOT
+from benchmarks.trials_at_scale import executors, growth, speed_up
 from nas_space.hub import ProxylessNAS
 from nas_space.mutable import Sample
 from nas_space.profiler import macs
@@ -68,7 +70,7 @@ from nas_space.strategy import (
 from nas_space.study import Outcome
 from nas_space.study.storage import quiet
 
-PARTS = ("overhead", "proposals", "resume", "nni", "regret")
+PARTS = ("overhead", "growth", "executors", "speed-up", "proposals", "resume", "nni", "regret")
 TRIALS = 100
 
 STRATEGIES: dict[str, Callable[[], Strategy]] = {
@@ -408,6 +410,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
     parser.add_argument("--seeds", type=int, default=20)
+    parser.add_argument("--most", type=int, default=20_000, help="trials in memory, for growth")
+    parser.add_argument("--most-in-file", type=int, default=20_000, help="and in SQLite")
     parser.add_argument("--strategies", nargs="+", choices=STRATEGIES, default=list(STRATEGIES))
     parser.add_argument("--problems", nargs="+", choices=PROBLEMS, default=list(PROBLEMS))
     parser.add_argument("--out", type=Path, default=Path("runs/bench"))
@@ -416,6 +420,12 @@ def main() -> None:
     rows: list[Row] = []
     if "overhead" in options.parts:
         rows += overhead()
+    if "growth" in options.parts:
+        rows += growth(options.most, options.most_in_file)
+    if "executors" in options.parts:
+        rows += executors()
+    if "speed-up" in options.parts:
+        rows += speed_up()
     if "proposals" in options.parts:
         rows += proposals()
     if "resume" in options.parts:

@@ -28,6 +28,8 @@ html_title = f"nas_space {release}"
 
 # Titles of the pages can be linked to, as on the web pages that show Markdown.
 myst_heading_anchors = 3
+# A picture of an architecture is one column, as wide as a phone: on a desk it is not wider either.
+myst_enable_extensions = ["attrs_inline"]
 
 # What a class inherits from torch is described by torch, in a markup of its own.
 autodoc_inherit_docstrings = False

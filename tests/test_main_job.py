@@ -14,7 +14,7 @@ import pytest
 import torch
 
 import nas_space as ns
-from nas_space.errors import InfeasibleError, UsageError
+from nas_space.errors import InfeasibleError, StorageError, UsageError
 from nas_space.nn import LayerChoice, MutableConv2d, MutableLinear, Repeat
 from nas_space.runs import StagedRun, conclusion, plan_of, tuning_stage
 from nas_space.runs.conclusion import nearest_neighbour
@@ -248,7 +248,7 @@ def test_a_folder_with_other_things_is_left_alone(tmp_path: Path, images: str) -
 
 def test_a_damaged_run_is_said_to_be_one(tmp_path: Path, images: str) -> None:
     (tmp_path / "run.json").write_text('{"space": ')
-    with pytest.raises(UsageError, match=r"run\.json is damaged"):
+    with pytest.raises(StorageError, match=r"run\.json is damaged"):
         job(tmp_path, images, resume=True)
 
 

@@ -14,6 +14,7 @@ from nas_space import nn as mnn
 from nas_space.hub import AutoformerSpace, MobileNetV3Space, ProxylessNAS
 from nas_space.report import architecture_picture, space_picture
 from nas_space.report.histograms import costs_picture
+from nas_space.runs.demo import minilm
 
 
 class UNet(ns.ModelSpace):
@@ -57,14 +58,12 @@ class UNet(ns.ModelSpace):
         return out
 
 
-def made_elastic() -> Any:
-    """Return the space of what an ordinary network could be."""
-    net = nn.Sequential(
-        nn.Conv2d(3, 32, 3, padding=1), nn.BatchNorm2d(32), nn.ReLU(), nn.MaxPool2d(2),
-        nn.Conv2d(32, 64, 3, padding=1), nn.BatchNorm2d(64), nn.ReLU(),
-        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, 10),
-    ).eval()  # fmt: skip
-    return ns.elastic(net, torch.randn(1, 3, 32, 32), widths=(0.25, 0.5, 0.75, 1.0))
+def made_elastic() -> tuple[Any, dict[str, torch.Tensor]]:
+    """Return the space of what a pretrained encoder of sentences could be, and what it is given."""
+    network = minilm()
+    tokens = torch.ones(1, 32, dtype=torch.long)
+    inputs = {"input_ids": tokens, "attention_mask": tokens}
+    return ns.elastic(network, inputs), inputs
 
 
 def costs(path: Path, drawn: int = 2000) -> None:
@@ -88,7 +87,7 @@ def main(out: str = "gallery") -> list[Path]:
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
     image, small = (3, 224, 224), (3, 64, 64)
-    unet, elastic = UNet(), made_elastic()
+    unet, (elastic, texts) = UNet(), made_elastic()
     proxyless, former = ProxylessNAS(), AutoformerSpace(**AutoformerSpace.preset("tiny"))
     mobile = MobileNetV3Space()
     drawings: dict[str, Callable[[Path], None]] = {
@@ -105,7 +104,7 @@ def main(out: str = "gallery") -> list[Path]:
             unet, unet.sample(seed=0), small, file, "A UNet for masks"
         ),
         "elastic": lambda file: architecture_picture(
-            elastic, elastic.sample(seed=2), (3, 32, 32), file, "Made smaller: an ordinary network"
+            elastic, elastic.sample(seed=2), None, file, "Made smaller: MiniLM", inputs=texts
         ),
         "space": lambda file: space_picture(proxyless, image, file),
         "costs": costs,

@@ -16,8 +16,6 @@ __all__ = ["compress", "go"]
 
 _DEMO = ("nas_space.runs.demo:minilm", "nas_space.runs.demo:manual")
 
-_LENGTHS = {"steps": 200, "trials": 8, "fine_tuning": 200}
-_DEMO_LENGTHS = {"steps": 0, "trials": 1, "fine_tuning": 150}
 _PANEL = "Lengths of the stages"
 
 
@@ -85,40 +83,32 @@ def compress(
         str, typer.Option(help="'free' if sizes that reach an output may vary.")
     ] = "fixed",
     steps: Annotated[
-        int | None,
-        typer.Option(
-            min=0, help="Of training the shared weights.", rich_help_panel=_PANEL,
-            show_default="0 by default, 200 for a network of your own",
-        ),
-    ] = None,
+        int, typer.Option(min=0, help="Of training the shared weights.", rich_help_panel=_PANEL)
+    ] = 0,
     trials: Annotated[
-        int | None,
+        int,
         typer.Option(min=1, help="Those that lose least, to try for each budget.",
-                     rich_help_panel=_PANEL,
-                     show_default="1 by default, 8 for a network of your own"),
-    ] = None,
+                     rich_help_panel=_PANEL),
+    ] = 1,
     fine_tuning: Annotated[
-        int | None,
-        typer.Option(min=1, help="Steps for the smallest network; the less is cut, the fewer.",
-                     rich_help_panel=_PANEL,
-                     show_default="150 by default, 200 for a network of your own"),
-    ] = None,
+        int,
+        typer.Option(min=1, help="Steps for each network on average; smaller ones go on from "
+                     "larger ones.", rich_help_panel=_PANEL),
+    ] = 100,
     learning_rate: Annotated[float, typer.Option(help="The largest, of AdamW.")] = 1e-3,
     batch_size: Annotated[int, typer.Option(min=1, help="Examples in a batch.")] = 32,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:0, ...")] = "auto",
     seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
 ) -> None:  # fmt: skip
-    """Make a network that exists smaller: to one budget or several, trained once.
+    """Make a network that exists smaller: to one budget or several.
 
-    Its weights are trained together with those of all smaller networks, and it is their teacher.
+    It is the teacher of what comes out, and each smaller network goes on from the larger one.
     Interrupted at any point, the same command with --resume goes on to the same result.
     """
     if (model is None) != (data is None):
         raise UsageError("--model and --data go together; without both, MiniLM is compressed")
-    given = {"steps": steps, "trials": trials, "fine_tuning": fine_tuning}
-    usual = _DEMO_LENGTHS if model is None else _LENGTHS
-    lengths = usual | {name: value for name, value in given.items() if value is not None}
+    lengths = {"steps": steps, "trials": trials, "fine_tuning": fine_tuning}
     arguments = {
         "model": model or _DEMO[0],
         "data": data or _DEMO[1],
@@ -204,7 +194,8 @@ def _go(
     resume: bool,
     quiet: bool,
 ) -> None:
-    from ..runs.compression import CompressionPlan, CompressionRun
+    from ..runs.compression import CompressionRun
+    from ..runs.plan import CompressionPlan
 
     plan = CompressionPlan(
         **lengths, learning_rate=learning_rate, batch_size=batch_size, elastic=options
@@ -233,12 +224,10 @@ def go(begin: Callable[[], Any], out: Path, *, quiet: bool) -> None:
 
 def _conclude(run: Any, found: list[Any]) -> None:
     """Write the report of a compression, and show what it found."""
-    from dataclasses import asdict
-
     from ..report.compression import write_compression_report
     from .display import plain_console, show_compressed
 
     out = run.folder.path
     file = write_compression_report(run, found, out / "report.html")
-    show_compressed(plain_console(), [asdict(one) for one in found])
+    show_compressed(plain_console(), found)
     typer.echo(f"networks in {out}/*/network, the report in {file}")

@@ -24,6 +24,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ..runs import Stage
+from ..runs.contents import Compressed
 from ..runs.costs import title_of
 from .values import shown, written
 
@@ -264,28 +265,26 @@ def _show_policy(console: Console, space: Any, findings: Any) -> None:
     console.print(table)
 
 
-def show_compressed(console: Console, found: Sequence[Mapping[str, Any]]) -> None:
+def show_compressed(console: Console, found: Sequence[Compressed]) -> None:
     """Show what a network was, and what it was made by a compression."""
-    from ..runs.deployment import Promise
-
-    costs = [name for name in found[0]["costs"] if name != "latency"]
-    metrics = list(found[0]["scores"])
-    deployed = next((one["deployed"] for one in found if one.get("deployed")), None)
-    where = deployed["runtime"] if deployed else "torch"
+    costs = [name for name in found[0].costs if name != "latency"]
+    metrics = list(found[0].scores)
+    deployed = [one.deployed for one in found if one.deployed is not None]
+    where = deployed[0].runtime if deployed else "torch"
     table = Table("network", *map(title_of, costs), f"ms in {where}, here", *metrics, box=None)
     for column in table.columns[1:]:
         column.justify = "right"
     for one in found:
         table.add_row(
-            Text(one["name"]),
-            *(written(name, one["costs"][name]) for name in costs),
-            f"{one['costs']['latency'] / 1000:.3g}",
-            *(f"{one['scores'][metric]:.4g}" for metric in metrics),
+            Text(one.name),
+            *(written(name, one.costs[name]) for name in costs),
+            f"{one.costs['latency'] / 1000:.3g}",
+            *(f"{one.scores[metric]:.4g}" for metric in metrics),
         )
     console.print(table, highlight=False)
     for one in found:
-        if one.get("deployed"):
-            console.print(f"{one['name']} {Promise(**one['deployed'])}", highlight=False)
+        if one.deployed is not None:
+            console.print(f"{one.name} {one.deployed}", highlight=False)
 
 
 def show_support(tried: Mapping[str, Mapping[str, Any]], *, why: bool) -> None:

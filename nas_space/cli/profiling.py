@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..errors import DecompositionError, UsageError
+from ..errors import DecompositionError, DomainError
 from .options import (
     ArgumentOption,
     CostOption,
@@ -65,7 +65,7 @@ def profile(
     misread = _misread(built, shape)
     costs = Costs(built, shape, latency_table, tuple(cost or ()))
     within = costs.within(limits)
-    drawn = within.sample(_DRAWN, over="architectures", seed=0)
+    drawn = _drawn(within)
     values = {name: costs.values(name, drawn) for name in costs.shown}
     console = plain_console()
     for sentence in misread:
@@ -100,20 +100,29 @@ def _check_picture(file: Path) -> None:
     from ..report.figures import check_format
 
     check_format(file)
-    if not file.parent.is_dir():
-        raise UsageError(f"there is no folder {file.parent} to draw {file.name} into")
+
+
+def _drawn(space: Any) -> Any:
+    """Return random architectures, all as likely as each other where they are finitely many."""
+    try:
+        return space.sample(_DRAWN, over="architectures", seed=0)
+    except DomainError:
+        return space.sample(_DRAWN, seed=0)
 
 
 def _counted(space: Any, within: Any, costs: Costs, limits: dict[str, float]) -> str:
-    total = space.count()
-    text = f"{total:,} architectures"
+    try:
+        total = space.count()
+        text = f"{total:,} architectures"
+    except DomainError:  # of a continuous label
+        total, text = 0, "infinitely many architectures"
     if within is space:
         return text
     try:
         fitting = within.count()
         return f"{text}, of which {fitting:,} ({fitting / total:.3%}) are within the budget"
-    except DecompositionError:  # too many different costs to count exactly, so it is estimated
-        batch = space.sample(_DRAWN, over="architectures", seed=0)
+    except (DecompositionError, DomainError):  # more than can be counted, so it is estimated
+        batch = _drawn(space)
         good: Any = True
         for name, limit in limits.items():
             good = good & (costs.values(name, batch) <= limit)

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ..errors import UsageError
+from ..errors import StorageError, UsageError
 from .options import RunArgument
 
 __all__ = ["report", "runs", "show"]
@@ -19,39 +19,53 @@ def runs(
 ) -> None:
     """List the runs in a folder, the latest first."""
     from rich.table import Table
+    from rich.text import Text
 
-    from ..errors import StorageError
     from ..runs import find_runs
-    from .display import print_whole, value_of
+    from .display import print_whole
 
-    found = list(find_runs(folder))
+    found = find_runs(folder)
     if not found:
         typer.echo(f"there are no runs in {folder}; nas-space search begins one")
         return
     table = Table(box=None, padding=(0, 1, 0, 0))
     for name in ("run", "space", "data", "strategy", "trials", "best", "state"):
         table.add_column(name, no_wrap=name != "best", overflow="fold")
-    for run in found:
-        done, best = "", ""
+    damaged: list[StorageError] = []
+    for place in found:
         try:
-            state, result = run.state, run.result
-        except StorageError:
-            state, result = "storage out of reach", None
-        if result is not None:
-            done = f"{len(result.outcomes)}/{run.trials}"
-            ranked = result.ranked()[:1]
-            if ranked:
-                best = ", ".join(f"{k} {value_of(v)}" for k, v in ranked[0].values.items())
-        if run.compressed:
-            best = f"{len(run.compressed) - 1} networks"
-        if run.steps is not None:
-            done = f"{run.steps[0]}/{run.steps[1]} steps"
-            best = f"accuracy {run.conclusion['validation']:.4g}" if run.conclusion else ""
-        table.add_row(
-            run.place, run.space_name.rpartition(":")[2], Path(str(run.settings["data"])).name,
-            run.strategy, done, best, state,
-        )  # fmt: skip
+            row = _row(place)
+        except StorageError as error:
+            damaged.append(error)
+            row = (str(place), "", "", "", "", "", "damaged")
+        table.add_row(*map(Text, row))
     print_whole(table)
+    for each in damaged:
+        typer.echo(each, err=True)
+
+
+def _row(place: Path) -> tuple[str, ...]:
+    """Return what the list of runs says of one."""
+    from ..runs import open_run
+    from .display import value_of
+
+    run, done, best = open_run(place), "", ""
+    try:
+        state, result = run.state, run.result
+    except StorageError:
+        state, result = "storage out of reach", None
+    if result is not None:
+        done = f"{len(result.outcomes)}/{run.trials}"
+        ranked = result.ranked()[:1]
+        if ranked:
+            best = ", ".join(f"{k} {value_of(v)}" for k, v in ranked[0].values.items())
+    if run.compressed:
+        best = f"{len(run.compressed) - 1} networks"
+    if run.steps is not None:
+        done = f"{run.steps[0]}/{run.steps[1]} steps"
+        best = f"accuracy {run.conclusion['validation']:.4g}" if run.conclusion else ""
+    space, data = run.space_name.rpartition(":")[2], Path(run.settings["data"]).name
+    return run.place, space, data, run.strategy, done, best, state
 
 
 def show(
@@ -116,7 +130,8 @@ def _facts(run: Any) -> dict[str, str]:
     if run.steps is not None:
         facts["steps"] = f"{run.steps[0]} of {run.steps[1]}"
         scores = ("inherited", "validation", "test")
-        reached = {name: run.conclusion[name] for name in scores if name in run.conclusion}
+        told = run.conclusion or {}
+        reached = {name: told[name] for name in scores if name in told}
         if reached:
             facts["accuracy"] = ", ".join(f"{name} {score:.4g}" for name, score in reached.items())
     result = run.result

@@ -6,9 +6,10 @@ import json
 import math
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from ..errors import UsageError
+from ..schema import checked
 
 __all__ = [
     "amount",
@@ -120,10 +121,7 @@ def build(space: str, arguments: dict[str, Any]) -> Any:
     """Return the space of a name, with arguments from the command line."""
     from ..hub.registry import find_space
 
-    try:
-        return find_space(space).space(**arguments)
-    except TypeError as error:
-        raise UsageError(f"{space} cannot be made with {arguments}: {error}") from error
+    return find_space(space).build(arguments)
 
 
 def shown(number: float) -> str:
@@ -142,9 +140,19 @@ def shown(number: float) -> str:
 
 def written(cost: str, value: float) -> str:
     """Return a value of a cost for people: a time in milliseconds, not in µs."""
-    from ..profiler import find_cost
+    from ..runs.costs import unit_of
 
-    return f"{value / 1000:.4g} ms" if find_cost(cost).unit == "us" else shown(float(value))
+    return f"{value / 1000:.4g} ms" if unit_of(cost) == "us" else shown(float(value))
+
+
+class _Arch(TypedDict):
+    arch: dict[str, Any]
+
+
+class _Facts(_Arch, total=False):
+    space: str
+    arguments: dict[str, Any]
+    input_shape: list[int] | None
 
 
 def architecture(file: Path) -> dict[str, Any]:
@@ -159,6 +167,8 @@ def architecture(file: Path) -> dict[str, Any]:
     ------
     UsageError
         If the file is not there, or holds none.
+    StorageError
+        If what it says beside the architecture is of another type than it can be.
     """
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
@@ -168,7 +178,11 @@ def architecture(file: Path) -> dict[str, Any]:
         raise UsageError(f"{file} cannot be read as JSON: {error}") from error
     if not isinstance(content, dict):
         raise UsageError(f"{file} holds no architecture: a JSON object from label to value")
-    return content if isinstance(content.get("arch"), dict) else {"arch": content}
+    found = content if isinstance(content.get("arch"), dict) else {"arch": content}
+    facts: dict[str, Any] = checked(found, _Facts, file)
+    if facts.get("input_shape") is not None and min(facts["input_shape"], default=0) < 1:
+        raise UsageError(f"{file}: input_shape is {facts['input_shape']}, no shape of an image")
+    return facts
 
 
 def arguments_of(pairs: list[str] | None, option: str = "--arg") -> dict[str, Any]:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from torch import Tensor, nn
 
+from ..errors import ExpressionError
 from ..mutable import MutableExpression
 from ..mutable.node import Node
 from ..nn.activation import current
@@ -63,6 +64,12 @@ class Adopted(MutableModule):
                 if tensor is not None:
                     return _alike(_cut(_places(layouts[name], activation.values), tensor), tensor)
         return super().__getattr__(name)
+
+    def own_expressions(self) -> list[Any]:
+        layouts: dict[str, dict[int, AxisLayout]] = self.__dict__.get(_CUTS, {})
+        sizes = [atom for axes in layouts.values() for axis in axes.values() for atom in axis.atoms]
+        keep = self.__dict__.get(_KEEP)
+        return [*([keep] if isinstance(keep, Node) else []), *super().own_expressions(), *sizes]
 
     def cuts(self, values: Any) -> dict[str, Any]:
         """Return, by tensor, what takes the part of it that is there under some values."""
@@ -122,8 +129,9 @@ class AdoptedLayer(ElasticModule):
             for name, shape in cast(SizeBlueprint, self.blueprint).shapes.items()
         }
 
-    def extra_repr(self) -> str:
-        return self.plain.extra_repr(self)
+    def own_expressions(self) -> list[Any]:
+        sizes = cast(SizeBlueprint, self.blueprint).arguments.values()
+        return [size for size in sizes if isinstance(size, Node)]
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         cls = type(self)
@@ -225,12 +233,12 @@ class AdoptedBlock(Adopted):
         if activation is None or activation.is_single:  # which leaves it out of its list
             return own(self, *args, **kwargs)
 
-        def run(there: bool) -> Any:
-            return own(self, *args, **kwargs) if there else self._passed(args, kwargs)
+        def branch(there: bool) -> Any:
+            return functools.partial(own, self) if there else self._passed
 
-        return activation.mix(self.__dict__[_KEEP], run)
+        return activation.choose(self.__dict__[_KEEP], branch, args, kwargs)
 
-    def _passed(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def _passed(self, *args: Any, **kwargs: Any) -> Any:
         """The input in the place of the output, in the form of the latter."""
         first = next(a for a in (*args, *kwargs.values()) if isinstance(a, Tensor))
         length = self.__dict__[_RETURNS]
@@ -320,6 +328,20 @@ def _without_cache(original: Any) -> Any:
     return forward
 
 
+def _extra_repr(original: Any) -> Any:
+    """What a class shows of itself; where that asks for a size that differs, the expressions."""
+
+    @functools.wraps(original.extra_repr)
+    def extra_repr(self: Any) -> str:
+        try:
+            return cast(str, original.extra_repr(self))
+        except ExpressionError:
+            own = self.__dict__.get("_expressions", {})
+            return ", ".join(f"{name}={value}" for name, value in own.items())
+
+    return extra_repr
+
+
 @cache
 def _made_class(bases: Any, original: Any) -> Any:
     metas = {type(cls) for cls in (*bases, original)}
@@ -331,7 +353,8 @@ def _made_class(bases: Any, original: Any) -> Any:
         "__doc__": original.__doc__,
         "own_class": original,
         # Before those of ours, which are those of torch's modules.
-        **{name: getattr(original, name) for name in ("extra_repr", "__repr__")},
+        "extra_repr": _extra_repr(original),
+        "__repr__": original.__repr__,
     }
     if takes_cache(original) and AdoptedBlock not in bases:  # which is told by who calls it
         contents["forward"] = _without_cache(original)

@@ -23,11 +23,12 @@ from .equations import Solution, solve
 from .groups import Group, Groups
 from .identity import Misplaced
 from .kernels import Kernel, kernels_of
-from .layouts import Layout, layouts_of
+from .layouts import Dimension, Layout, layouts_of
 from .parts import follow_parts, said
 from .polynomials import Polynomial
 from .symbolic import Origin, Trace, follow
 from .trial import BY_PLACE, Trial
+from .ways import listed_layouts
 
 TAKEN = frozenset(
     name for name in set(dir(Adopted)) - set(dir(nn.Module())) if not name.startswith("__")
@@ -115,7 +116,7 @@ class Analysis:
     widths
         The variables that are choices, by name.
     layouts
-        By size, how it is laid out.
+        By size, how it is laid out; by dimension, where that is of its own.
     runs
         The optional blocks.
     reasons
@@ -126,7 +127,7 @@ class Analysis:
     solution: Solution
     trial: Trial
     widths: dict[str, Width] = field(default_factory=dict)
-    layouts: dict[Polynomial, Layout] = field(default_factory=dict)
+    layouts: dict[Polynomial | Dimension, Layout] = field(default_factory=dict)
     runs: list[OptionalBlocks] = field(default_factory=list)
     reasons: dict[str, str] = field(default_factory=dict)
     labels: dict[str, str] = field(default_factory=dict)
@@ -149,7 +150,7 @@ def analyse(net: nn.Module, args: Any, kwargs: Any, options: Options) -> Analysi
     trial.record()
     found = Analysis(trace, solution, trial, notes=trace.notes)
     candidates = layouts_of(trace, solution)
-    found.layouts = {size: options_[0] for size, options_ in candidates.items()}
+    found.layouts.update((size, options_[0]) for size, options_ in candidates.items())
     _choose(found, options)
     for function, names in trial.lost().items():
         for name in names:
@@ -301,6 +302,8 @@ def _try_widths(found: Analysis, candidates: Mapping[Polynomial, list[Layout]]) 
     first = dict(found.layouts)
     for width in list(found.widths.values()):
         error = _try_layouts(found, width, candidates)
+        if error is not None and _try_listed(found, width):
+            continue
         while error is not None and len(width.values) > 2:  # such as a head that is no head then
             width.values = width.values[1:]
             if _try_layouts(found, width, candidates) is None:
@@ -333,6 +336,22 @@ def _try_layouts(
             return None
     found.layouts = before
     return error
+
+
+def _try_listed(found: Analysis, width: Width) -> bool:
+    """Cut a width to channels that go the same way; return whether that runs for all values."""
+    before = dict(found.layouts)
+    try:
+        listed = listed_layouts(found.trial, width.name, width.values, found.layouts)
+    except Exception:  # noqa: BLE001 - whatever the code of a smaller network raises
+        listed = None
+    if listed is None:
+        return False
+    found.layouts.update(listed)
+    if all(_attempt(found, {width.name: value}) is None for value in width.values[:-1]):
+        return True
+    found.layouts = before
+    return False
 
 
 def _attempt(

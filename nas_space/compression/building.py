@@ -33,6 +33,7 @@ from .layouts import expression_of
 from .polynomials import Polynomial
 from .sorting import Axis, TensorLayout, names_in
 from .symbolic import Origin
+from .trial import layout_at
 
 __all__ = ["Building"]
 
@@ -118,7 +119,8 @@ class Building:
         for key, axes in trial.axes.items():
             for path, name in trial.tensors[key][1]:
                 for dim, size in axes.items():
-                    made = expression_of(self.found.layouts[size], self.values)
+                    layout = layout_at(self.found.layouts, (key, dim), size)
+                    made = expression_of(layout, self.values)
                     if isinstance(made, Node):
                         self.tensors.setdefault(path, {}).setdefault(name, {})[dim] = made
         for name, origin in solution.origins.items():
@@ -212,7 +214,7 @@ class Building:
         """Return how the tensors of the space are laid out."""
         trial, found = self.found.trial, self.found
         axes = [
-            Axis(tuple(trial.tensors[key][1]), dim, found.layouts[size])
+            Axis(tuple(trial.tensors[key][1]), dim, layout_at(found.layouts, (key, dim), size))
             for key, of_tensor in trial.axes.items()
             for dim, size in of_tensor.items()
         ]
@@ -348,10 +350,10 @@ class Building:
                 found[name] = state[name]
             elif name in defaults_of(type(module)):
                 found[name] = defaults_of(type(module))[name]
-        for name, made in self._size_arguments(path, module).items():
-            if name in found:
-                found[name] = made
-        found |= {n: v for n, v in self.attributes.get(path, {}).items() if n in found}
+        sizes = self._size_arguments(path, module)
+        # Of two expressions of one size, that of a tensor says where its elements are.
+        made = {**self.attributes.get(path, {}), **sizes}
+        found |= {name: value for name, value in made.items() if name in found}
         found |= self.kernels.get(path, {})
         return found
 
@@ -378,8 +380,9 @@ class Building:
             if isinstance(groups, Node) or groups != 1:
                 inner = size("weight", 1)
                 depthwise = isinstance(inner, int) and inner == 1
-                if depthwise and type(groups) is int and groups == module.out_channels:
-                    # Whoever calls the function with the weight never reads this attribute.
+                if depthwise and module.in_channels == module.out_channels:
+                    # As many, at these places; and whoever calls the function with the weight never
+                    # reads the attribute.
                     found["groups"] = groups = size("weight", 0)
                 found[argument] = groups if depthwise else flattened(groups, inner)
         return found

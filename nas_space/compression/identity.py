@@ -42,8 +42,8 @@ class Identities(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     Attributes
     ----------
-    starts
-        For each dimension that is followed, the number of its first element.
+    starts, lengths
+        For each dimension that is followed, the number of its first element, and how many it has.
     lost
         Functions whose effect on channels is not known, with the numbers of those.
     normalised
@@ -56,6 +56,7 @@ class Identities(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._known: Any = WeakTensorKeyDictionary()
         self._of_parameters: Any = WeakTensorKeyDictionary()
         self.starts: dict[tuple[int, int], int] = {}
+        self.lengths: dict[tuple[int, int], int] = {}
         self.lost: dict[str, set[int]] = {}
         self.normalised: set[int] = set()
         self._losing: set[tuple[str, int]] = set()
@@ -68,7 +69,7 @@ class Identities(TorchDispatchMode):  # type: ignore[no-untyped-call]
             components = []
             for dim in dims:
                 size = tensor.shape[dim]
-                self.starts[id(tensor), dim] = total
+                self.starts[id(tensor), dim], self.lengths[id(tensor), dim] = total, size
                 shape = [1] * tensor.dim()
                 shape[dim] = size
                 components.append(torch.arange(total, total + size).view(shape))

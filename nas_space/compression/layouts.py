@@ -19,7 +19,16 @@ from .equations import Solution
 from .polynomials import Polynomial
 from .symbolic import Trace
 
-__all__ = ["Layout", "Product", "Sum", "expression_of", "indices", "layouts_of"]
+__all__ = [
+    "Dimension",
+    "Layout",
+    "Listed",
+    "Product",
+    "Sum",
+    "expression_of",
+    "indices",
+    "layouts_of",
+]
 
 
 class Sum(NamedTuple):
@@ -34,7 +43,21 @@ class Product(NamedTuple):
     parts: tuple[Layout, ...]
 
 
-Layout: TypeAlias = "int | str | Sum | Product"
+class Listed(NamedTuple):
+    """The elements of one variable at listed places, for each of its values.
+
+    After a shuffle of channels, those that go one way are not the first of any segment.
+    """
+
+    name: str
+    size: Polynomial
+    places: tuple[tuple[int, tuple[int, ...]], ...]
+
+
+Layout: TypeAlias = "int | str | Sum | Product | Listed"
+
+Dimension: TypeAlias = "tuple[int, int]"
+"""A dimension of a tensor, by the identity of the tensor."""
 
 _MOST = 24
 """How many orders are tried."""
@@ -162,6 +185,9 @@ def indices(
         kept = values.get(layout, sizes[layout])
         order = None if orders is None else orders.get(layout)
         return np.arange(kept) if order is None else order[:kept], sizes[layout]
+    if isinstance(layout, Listed):
+        listed, whole = dict(layout.places), sizes[layout.name]
+        return np.array(listed[values.get(layout.name, whole)]), len(listed[whole])
     if isinstance(layout, Sum):
         segments, total = [], 0
         for part in layout.parts:
@@ -179,12 +205,14 @@ def indices(
 
 def expression_of(layout: Layout, values: Mapping[str, Any]) -> Any:
     """Return the size as an expression that says how it is laid out."""
-    from ..nn.segments import flattened
+    from ..nn.segments import flattened, listed
 
     if isinstance(layout, int):
         return layout
     if isinstance(layout, str):
         return values[layout]
+    if isinstance(layout, Listed):
+        return listed(layout.size.evaluate(values), values[layout.name], dict(layout.places))
     parts = [expression_of(part, values) for part in layout.parts]
     if isinstance(layout, Product):
         return flattened(*parts)

@@ -21,6 +21,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
@@ -31,7 +32,7 @@ from .calling import call, filled_rows
 from .layouts import indices
 from .sorting import TensorLayout, channels_last, input_dim
 
-__all__ = ["refit"]
+__all__ = ["paths", "refit"]
 
 _ADDITIONS = {"add", "add_", "__add__", "__radd__", "__iadd__"}
 _DROPOUTS = {"dropout", "dropout_", "dropout1d", "dropout2d", "dropout3d"}
@@ -68,16 +69,29 @@ def refit(
     if not batches:
         raise UsageError("refit needs data: batches of inputs of the network")
     ours, theirs = dict(network.named_modules()), dict(teacher.named_modules())
-    pairs = dict(_paths(space, arch))
-    values = plan.values(arch)
+    pairs = dict(paths(space, arch))
+    model_arch = vars(teacher).get("_architecture")
+    models = {large: large for large in theirs}
+    if model_arch is not None:
+        for label, value in arch.items():
+            if label in model_arch and value > model_arch[label]:
+                raise UsageError(
+                    f"the network has {value} of {label}, its teacher {model_arch[label]}; give a "
+                    "teacher that is larger in every choice, or the original"
+                )
+        models = {large: small for small, large in paths(space, model_arch)}
     layers: dict[str, str] = {}
     for small, large in pairs.items():
-        dim = None if large not in theirs else input_dim(theirs[large])
+        dim = None if large not in models else input_dim(theirs[models[large]])
         if dim is None or small not in ours:
             continue
-        less = zip(_weight(ours[small]).shape, _weight(theirs[large]).shape, strict=True)
+        less = zip(_weight(ours[small]).shape, _weight(theirs[models[large]]).shape, strict=True)
         if any(a < b for place, (a, b) in enumerate(less) if place != 1 - dim):
             layers[small] = large
+    kept = {
+        small: _kept(plan, arch, model_arch, large, theirs[models[large]], orders)
+        for small, large in layers.items()
+    }
     training = [(module, module.training) for net in (network, teacher) for module in net.modules()]
     fitted = []
     try:
@@ -86,13 +100,12 @@ def refit(
         calls, sizes = _calls(network, batches[0], layers)
         most = sum(p.numel() * p.element_size() for p in teacher.parameters())
         for group in _groups(calls, {path: len(batches) * sizes[path] for path in calls}, most):
-            models = {theirs[layers[path]]: calls[path] for path in group}
-            wanted = [_followed(teacher, models, batch) for batch in batches]
+            followed = {theirs[models[layers[path]]]: calls[path] for path in group}
+            wanted = [_followed(teacher, followed, batch) for batch in batches]
             for path in group:
-                model = theirs[layers[path]]
-                kept = _kept(plan, values, layers[path], model, orders)
+                model = theirs[models[layers[path]]]
                 targets = [passages.pop(model) for passages in wanted]
-                rows = _Rows(network, ours[path], model, kept, calls[path], batches, targets)
+                rows = _Rows(network, ours[path], model, kept[path], calls[path], batches, targets)
                 if _fit(ours[path], rows, ridge):
                     fitted.append(path)
     finally:
@@ -124,7 +137,8 @@ def _weight(module: nn.Module) -> Tensor:
 
 def _kept(
     plan: TensorLayout,
-    values: Mapping[str, int],
+    arch: Mapping[str, Any],
+    model_arch: Mapping[str, Any] | None,
     path: str,
     layer: nn.Module,
     orders: Mapping[str, Any],
@@ -133,7 +147,18 @@ def _kept(
     out = 1 - (input_dim(layer) or 0)
     for axis in plan.axes:
         if (path, "weight") in axis.places and axis.dim == out:
-            return torch.from_numpy(indices(axis.layout, values, plan.sizes, orders)[0])
+            kept, whole = indices(axis.layout, plan.values(arch), plan.sizes, orders)
+            if model_arch is not None:
+                there, _ = indices(axis.layout, plan.values(model_arch), plan.sizes, orders)
+                numbers = np.full(whole, -1)
+                numbers[there] = np.arange(len(there))
+                kept = numbers[kept]
+                if (kept < 0).any():
+                    raise UsageError(
+                        f"the teacher has not all channels that the network has of {path}; give "
+                        "the original"
+                    )
+            return torch.from_numpy(kept)
     return None
 
 
@@ -382,8 +407,8 @@ class _Rows:
 # -- the modules of two networks ---------------------------------------------------------------
 
 
-def _paths(space: nn.Module, arch: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """The paths of modules in a frozen network, with those in the space."""
+def paths(space: nn.Module, arch: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield the paths of modules in a frozen network, with those in the space."""
     with space.activate(arch):  # type: ignore[operator]
         yield from _below(space, "", "")
 

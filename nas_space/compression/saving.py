@@ -15,14 +15,16 @@ import itertools
 import json
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypedDict, cast
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import nn
 
-from ..errors import CheckpointError, UsageError
+from ..errors import CheckpointError, StorageError, UsageError
 from ..files import replacing
+from ..schema import checked
+from ..training.checkpoint import digest_of, read_safetensors
 from .adopted import AdoptedBlocks
 from .layouts import Layout, Product, Sum, indices
 from .sorting import TensorLayout
@@ -33,6 +35,20 @@ _FILE, _WEIGHTS = "network.json", "weights.safetensors"
 _FORMAT = 1
 _PLAIN = (int, float, bool, str, type(None))
 _MOST_CONFIGS = 64
+
+
+_SavedModule = TypedDict(
+    "_SavedModule", {"class": str, "children": list[str], "attributes": dict[str, Any]}
+)
+
+_Saved = TypedDict(
+    "_Saved",
+    {
+        "format": int, "class": str, "maker": str | None, "config": dict[str, Any] | None,
+        "architecture": dict[str, Any] | None, "training": bool,
+        "modules": dict[str, _SavedModule], "shared": dict[str, str],
+    },
+)  # fmt: skip
 
 
 # -- a network by itself -------------------------------------------------------------------------
@@ -91,11 +107,19 @@ def save_network(network: nn.Module, folder: str | Path, *, maker: str | None = 
         if shared.setdefault(id(tensor), name) != name
     }
     kept = {n: t.clone() for n, t in tensors.items() if n not in described["shared"]}
-    text = json.dumps(described, indent=1, default=_refuse)
+    # As it will be read: what JSON cannot hold is text then, and keys are.
+    described = json.loads(json.dumps(described, default=_refuse))
+    described["sha256"] = _digest(described, kept)
+    text = json.dumps(described, indent=1)
     with replacing(folder / _WEIGHTS) as file:
         save_file(kept, file)
     with replacing(folder / _FILE) as file:
         file.write_text(text, encoding="utf-8")
+
+
+def _digest(described: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]) -> str:
+    """Return a checksum of all that is saved."""
+    return digest_of({"described": json.dumps(described)}, tensors)
 
 
 def _refuse(value: Any) -> Any:
@@ -164,26 +188,47 @@ def load_network(folder: str | Path, original: Any = None, *, trust: bool = Fals
     Linear(in_features=4, out_features=2, bias=True)
     """
     folder = Path(folder)
-    try:
-        described = json.loads((folder / _FILE).read_text(encoding="utf-8"))
-        tensors = load_file(folder / _WEIGHTS)
-        modules = described["modules"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(f"{folder} holds no network that can be read: {error}") from error
-    if described.get("format") != _FORMAT:
-        raise CheckpointError(f"{folder} was saved in another format: {described.get('format')}")
+    described, tensors = _read(folder)
+    modules = described["modules"]
     net = _original(described, original, trust)
     if _name_of(type(net)) != described["class"]:
         raise CheckpointError(
             f"{folder} holds a {described['class']}, but the original is a {_name_of(type(net))}"
         )
-    for name, other in described["shared"].items():
-        tensors[name] = tensors[other]
+    tensors |= {name: tensors[other] for name, other in described["shared"].items()}
     made: dict[str, Any] = {}
     _rebuild(net, "", modules, tensors, described["shared"], made, folder)
     if described.get("architecture") is not None:
         net.__dict__["_architecture"] = described["architecture"]
     return net.train(described["training"])
+
+
+def _read(folder: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+    """Return what the files of a network say."""
+    file = folder / _FILE
+    try:
+        described = json.loads(file.read_text(encoding="utf-8"))
+        if isinstance(described, dict) and described.get("format", _FORMAT) != _FORMAT:
+            raise CheckpointError(f"{folder} was saved in another format: {described['format']}")
+        described = checked(described, _Saved, file)
+        _, tensors = read_safetensors(folder / _WEIGHTS)
+    except (OSError, RecursionError, ValueError, StorageError) as error:
+        raise CheckpointError(f"{folder} holds no network that can be read: {error}") from error
+    digest = described.pop("sha256", None)  # earlier versions wrote none
+    if digest is not None and digest != _digest(described, tensors):
+        raise CheckpointError(
+            f"{folder} is damaged: {_FILE} and {_WEIGHTS} do not match their checksum"
+        )
+    paths = [
+        f"{path}.{name}" if path else name
+        for path, module in described["modules"].items()
+        for name in module["children"]
+    ]
+    missing = [path for path in ("", *paths) if path not in described["modules"]]
+    missing += [name for name in described["shared"].values() if name not in tensors]
+    if missing:
+        raise CheckpointError(f"{file} is damaged: it says nothing of {missing[0]!r}")
+    return described, tensors
 
 
 def _original(described: Mapping[str, Any], original: Any, trust: bool) -> nn.Module:
@@ -220,7 +265,7 @@ def _function(spec: str) -> Callable[[], Any]:
         found = importlib.import_module(module)
         for part in name.split("."):
             found = getattr(found, part)
-    except (ImportError, AttributeError, ValueError) as error:
+    except Exception as error:  # whatever a module does when it is imported
         raise UsageError(f"there is no function {spec!r}, as module:function: {error}") from error
     if not callable(found):
         raise UsageError(f"{spec} is a {type(found).__name__}, no function")
@@ -236,7 +281,9 @@ def _rebuild(
     made: dict[str, Any],
     folder: Path,
 ) -> None:
-    known = modules[path]
+    known = modules.get(path)
+    if known is None:
+        raise CheckpointError(f"{folder} says nothing of the part {path!r} that the original has")
     children = {name: child for name, child in module._modules.items() if child is not None}
     if known["children"] != list(children):
         children = _chosen(known["children"], children, path, modules, folder)

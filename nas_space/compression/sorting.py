@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from ..errors import UsageError, suggest
 from .calling import call, filled_rows
-from .layouts import Layout, indices
+from .layouts import Layout, Listed, indices
 from .symbolic import leaves_of
 
 __all__ = ["Axis", "Loss", "TensorLayout", "sort"]
@@ -73,6 +73,8 @@ def names_in(layout: Layout) -> frozenset[str]:
         return frozenset()
     if isinstance(layout, str):
         return frozenset({layout})
+    if isinstance(layout, Listed):
+        return frozenset({layout.name})
     return frozenset().union(*map(names_in, layout.parts))
 
 

@@ -15,6 +15,7 @@ from ..errors import UsageError
 from ..mutable import Sample
 from ..nn import ModelSpace
 from ..nn.freezing import Freezer
+from .absorbing import absorb
 from .adopted import Adopted
 from .analysis import Options, analyse, report
 from .blocks import sort_runs
@@ -169,8 +170,8 @@ class ElasticSpace(ModelSpace, Adopted):
         data
             Batches of inputs for calibration.
         teacher
-            The network that the space was made of, or one that it was frozen to; by default the
-            original.
+            The network that the space was made of, or one that it was frozen to which is larger in
+            every choice; by default the original.
         ridge
             How much the weights are held where they are, as a part of the mean power of inputs.
 
@@ -205,6 +206,41 @@ class ElasticSpace(ModelSpace, Adopted):
             orders = {}  # it has the channels in the order of the space
         refit(self, self._layout_plan, network, arch, data, teacher, ridge, orders)
         return network
+
+    def absorb(self, network: nn.Module) -> Self:
+        """Take over the weights of a network that the space was frozen to, as they are by now.
+
+        So a smaller network can go on from what a larger one has learnt.
+
+        Parameters
+        ----------
+        network
+            A network that the space was frozen to, trained since.
+
+        Returns
+        -------
+        ElasticSpace
+            The space itself, of whose tensors the part that the network has is changed in place.
+
+        Raises
+        ------
+        UsageError
+            If the network was not frozen from a space, or not to these sizes.
+
+        Examples
+        --------
+        >>> net = nn.Sequential(nn.Linear(4, 16), nn.ReLU(), nn.Linear(16, 2)).eval()
+        >>> space = elastic(net, torch.randn(8, 4))
+        >>> small = space.freeze({"0.width": 8})
+        >>> _ = small[0].bias.data.fill_(1.0)
+        >>> space.absorb(small).freeze(space.original)[0].bias[:9].tolist()[6:8]
+        [1.0, 1.0]
+        """
+        arch = network.__dict__.get("_architecture")
+        if arch is None:
+            raise UsageError("absorb takes a network that this space was frozen to")
+        absorb(self, self._layout_plan, network, arch)
+        return self
 
     @property
     def _layout_plan(self) -> TensorLayout:
@@ -326,6 +362,7 @@ def elastic(
     _check_patterns(options, groups)
     building.run(ElasticSpace)
     space = cast(ElasticSpace, work)
+    space.__dict__.pop("_architecture", None)  # of the space that a smaller network came from
     space.__dict__.update(
         _arguments=((), {}),
         _original=building.original,

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -20,11 +20,17 @@ from .depth import OptionalBlocks
 from .equations import Solution
 from .identity import Identities, Misplaced
 from .kernels import Kernel, shrunk, silent
-from .layouts import Layout, indices
+from .layouts import Dimension, Layout, indices
 from .polynomials import Polynomial
 from .symbolic import Trace, forgetting_caches, leaves_of, tensors_of
 
-__all__ = ["BY_PLACE", "Trial"]
+__all__ = ["BY_PLACE", "Layouts", "Members", "Trial", "layout_at"]
+
+Layouts: TypeAlias = "Mapping[Polynomial | Dimension, Layout]"
+"""By size how it is laid out; by dimension, where that is of its own."""
+
+Members: TypeAlias = "tuple[tuple[Dimension, int], ...]"
+"""The elements of dimensions that are one channel."""
 
 BY_PLACE = "what the code does to channels depends on their places"
 
@@ -109,7 +115,7 @@ class Trial:
     def attempt(
         self,
         values: Mapping[str, int],
-        layouts: Mapping[Polynomial, Layout],
+        layouts: Layouts,
         without: Mapping[str, Sequence[int]] | None = None,
         runs: Sequence[OptionalBlocks] = (),
         orders: Mapping[str, Any] | None = None,
@@ -171,9 +177,7 @@ class Trial:
         if not self.is_random and not _alike(returned, silenced):
             raise Misplaced("it is not the network in which the outer taps are zero")
 
-    def _silenced(
-        self, values: Mapping[str, int], layouts: Mapping[Polynomial, Layout]
-    ) -> dict[str, Tensor]:
+    def _silenced(self, values: Mapping[str, int], layouts: Layouts) -> dict[str, Tensor]:
         """Parameters in which what would be cut away is zero."""
         found: dict[str, Tensor] = {}
         for key, axes in self.axes.items():
@@ -184,7 +188,7 @@ class Trial:
             for dim, size in axes.items():
                 if size.names.isdisjoint(values):
                     continue
-                kept, whole = indices(layouts[size], values, self.sizes)
+                kept, whole = indices(layout_at(layouts, (key, dim), size), values, self.sizes)
                 mask = torch.zeros(whole, dtype=tensor.dtype, device=tensor.device)
                 mask[torch.from_numpy(kept).to(tensor.device)] = 1
                 silent = silent * mask.view(-1, *(1,) * (tensor.dim() - dim - 1))
@@ -196,7 +200,7 @@ class Trial:
         self,
         leaves: Sequence[Tensor],
         values: Mapping[str, int],
-        layouts: Mapping[Polynomial, Layout],
+        layouts: Layouts,
         orders: Mapping[str, Any],
     ) -> list[Tensor]:
         """What a network returns, with the same elements that a cut would leave, in its order."""
@@ -213,23 +217,49 @@ class Trial:
     def _cut(
         self,
         values: Mapping[str, int],
-        layouts: Mapping[Polynomial, Layout],
+        layouts: Layouts,
         orders: Mapping[str, Any],
     ) -> dict[str, Tensor]:
         found: dict[str, Tensor] = {}
-        for key, axes in self.axes.items():
-            tensor, places = self.tensors[key]
-            cut = whole = tensor.detach()
-            # Tensors are told apart by identity: what is followed is the parameter itself.
-            for dim, size in axes.items():
-                if size.names.isdisjoint({*values, *orders}):
-                    continue
-                kept, _ = indices(layouts[size], values, self.sizes, orders)
-                cut = _taken(tensor if cut is whole else cut, dim, kept)
-            if cut is not whole:
-                for path, name in places:
+        for key in self.axes:
+            cut = self._cut_one(key, values, layouts, orders)
+            if cut is not None:
+                for path, name in self.tensors[key][1]:
                     found[f"{path}.{name}" if path else name] = cut
         return found
+
+    def _cut_one(
+        self, key: int, values: Mapping[str, int], layouts: Layouts, orders: Mapping[str, Any]
+    ) -> Tensor | None:
+        """Return what a cut leaves of a tensor; ``None`` if that is all."""
+        cut: Tensor | None = None
+        # Tensors are told apart by identity: what is followed is the parameter itself.
+        for dim, size in self.axes[key].items():
+            if size.names.isdisjoint({*values, *orders}):
+                continue
+            layout = layout_at(layouts, (key, dim), size)
+            kept, _ = indices(layout, values, self.sizes, orders)
+            cut = _taken(self.tensors[key][0] if cut is None else cut, dim, kept)
+        return cut
+
+    def channels(self) -> list[Members]:
+        """Return the channels of the original: which elements of dimensions are one."""
+        assert self.identities is not None
+        return _channels(self.identities, {key: key for key in self.axes})
+
+    def channels_of(self, values: Mapping[str, int], layouts: Layouts) -> list[Members]:
+        """Return the channels of a smaller network, whatever the order of its elements."""
+        names: dict[str, Tensor] = {}
+        tensors: dict[int, Tensor] = {}
+        for key in self.axes:
+            cut = self._cut_one(key, values, layouts, {})
+            tensors[key] = self.tensors[key][0] if cut is None else cut
+            if cut is not None:
+                names |= {f"{p}.{n}" if p else n: cut for p, n in self.tensors[key][1]}
+        own = Identities({tensors[key]: list(axes) for key, axes in self.axes.items()})
+        with self._attributes({**self.sizes, **values}), own.recording():
+            self._run(names)
+        return _channels(own, {id(tensor): key for key, tensor in tensors.items()})
 
     def _run(self, tensors: Mapping[str, Tensor], seed: int = 0) -> list[Tensor]:
         with torch.no_grad(), forgetting_caches(self.net), torch.random.fork_rng(devices=[]):
@@ -284,6 +314,22 @@ class Trial:
             for container, children in held:
                 container._modules.clear()
                 container._modules.update(children)
+
+
+def layout_at(layouts: Layouts, dimension: Dimension, size: Polynomial) -> Layout:
+    """Return how a dimension is laid out."""
+    own = layouts.get(dimension)
+    return layouts[size] if own is None else own
+
+
+def _channels(identities: Identities, keys: Mapping[int, int]) -> list[Members]:
+    """Return the classes of elements, in the order of the first."""
+    roots = identities.roots()
+    found: dict[int, list[tuple[Dimension, int]]] = {}
+    for (tensor, dim), start in identities.starts.items():
+        for place in range(identities.lengths[tensor, dim]):
+            found.setdefault(int(roots[start + place]), []).append(((keys[tensor], dim), place))
+    return list(map(tuple, found.values()))
 
 
 def _alike(ours: Sequence[Tensor], theirs: Sequence[Tensor]) -> bool:

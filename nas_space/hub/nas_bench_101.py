@@ -56,6 +56,27 @@ def _conv(inputs: Any, outputs: Any, kernel_size: int) -> nn.Sequential:
     )
 
 
+class VertexInput(MutableModule):
+    """Adds up what a vertex reads.
+
+    A module of its own, so that what runs again for each set of sources, as following a space
+    does, is this and not the vertex; and so of :class:`CellOutput`.
+    """
+
+    def __init__(self, sources: Any, width: Any) -> None:
+        super().__init__()
+        self.sources, self.width = sources, width
+
+    def forward(self, tensors: list[Tensor], projected: Tensor) -> Tensor:
+        """Return the sum; ``projected`` is the cell's input, in the vertex's width."""
+        sources, width = self.sources, self.width
+        # What a vertex reads is as wide as it is, or has one channel of the remainder more.
+        terms = [x[:, :width] for u, x in enumerate(tensors) if u and sources >> u & 1]
+        if sources & 1:
+            terms.append(projected)
+        return reduce(add, terms)
+
+
 class CellVertex(MutableModule):
     """Does an operation on the sum of what a vertex reads."""
 
@@ -70,24 +91,37 @@ class CellVertex(MutableModule):
         def sources(matrix: Matrix) -> int:
             return _bits(matrix, place) if place < len(matrix) - 1 else 1
 
-        self.width: Any = graph.value(width)
-        self.sources: Any = graph.value(sources)
-        self.projection = _if(graph.value(lambda m: sources(m) & 1), inputs, self.width)
+        self.place = place
+        own: Any = graph.value(width)
+        self.input = VertexInput(graph.value(sources), own)
+        self.projection = _if(graph.value(lambda m: sources(m) & 1), inputs, own)
         layers: dict[str, Callable[[], nn.Module]] = {
-            "conv3x3-bn-relu": partial(_conv, self.width, self.width, 3),
-            "conv1x1-bn-relu": partial(_conv, self.width, self.width, 1),
+            "conv3x3-bn-relu": partial(_conv, own, own, 3),
+            "conv1x1-bn-relu": partial(_conv, own, own, 1),
             "maxpool3x3": partial(nn.MaxPool2d, 3, 1, 1),
         }
         self.op = LayerChoice(layers, label=f"op{place}")
 
     def forward(self, tensors: list[Tensor]) -> list[Tensor]:
-        """Return the tensors of earlier vertices, the input first, and this one's after them."""
-        sources, width = self.sources, self.width
-        # What a vertex reads is as wide as it is, or has one channel of the remainder more.
-        terms = [x[:, :width] for u, x in enumerate(tensors) if u and sources >> u & 1]
-        if sources & 1:
-            terms.append(self.projection(tensors[0]))
-        return [*tensors, self.op(reduce(add, terms))]
+        """Return the tensors of all vertices, this one's in its place."""
+        y = self.op(self.input(tensors, self.projection(tensors[0])))
+        return [*tensors[: self.place], y, *tensors[self.place + 1 :]]
+
+
+class CellOutput(MutableModule):
+    """Concatenates the vertices that the output reads, and adds the input where it does so, too."""
+
+    def __init__(self, concatenated: Any, through: Any) -> None:
+        super().__init__()
+        self.concatenated, self.through = concatenated, through
+
+    def forward(self, inner: list[Tensor], projected: Tensor) -> Tensor:
+        """Return the output; ``projected`` is the cell's input, in the cell's width."""
+        read = [y for place, y in enumerate(inner) if self.concatenated >> place & 1]
+        if not read:
+            return projected
+        out = read[0] if len(read) == 1 else torch.cat(read, 1)
+        return out + projected if self.through else out
 
 
 class NasBench101Cell(MutableModule):
@@ -95,23 +129,22 @@ class NasBench101Cell(MutableModule):
 
     def __init__(self, graph: _Graph, inputs: int, outputs: int) -> None:
         super().__init__()
-        most = max(map(len, graph.matrices)) - 2
+        self.most = max(map(len, graph.matrices)) - 2
         self.vertices = Repeat(
             lambda index: CellVertex(graph, index + 1, inputs, outputs),
-            graph.value(lambda matrix: len(matrix) - 2) if most else 0,
+            graph.value(lambda matrix: len(matrix) - 2) if self.most else 0,
         )
-        self.concatenated: Any = graph.value(lambda matrix: _bits(matrix, len(matrix) - 1) >> 1)
-        self.through: Any = graph.value(lambda matrix: matrix[0][-1])
-        self.projection = _if(self.through, inputs, outputs)
+        through = graph.value(lambda matrix: matrix[0][-1])
+        self.projection = _if(through, inputs, outputs)
+        self.output = CellOutput(
+            graph.value(lambda matrix: _bits(matrix, len(matrix) - 1) >> 1), through
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         """Return images of the cell's width, of the same size."""
-        _, *inner = self.vertices([x])
-        read = [y for place, y in enumerate(inner) if self.concatenated >> place & 1]
-        if not read:
-            return self.projection(x)  # type: ignore[no-any-return]
-        out = read[0] if len(read) == 1 else torch.cat(read, 1)
-        return out + self.projection(x) if self.through else out
+        # As many tensors whatever the graph: in the place of a vertex that it lacks, its input.
+        _, *inner = self.vertices([x] * (1 + self.most))
+        return self.output(inner, self.projection(x))  # type: ignore[no-any-return]
 
 
 class NasBench101(ModelSpace):

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from ..errors import UsageError, suggest
+from ..errors import NasSpaceError, UsageError, suggest
 
 if TYPE_CHECKING:
     from ..nn import ModelSpace
@@ -48,6 +48,24 @@ class Entry:
         module, _, name = self.address.partition(":")
         found: type[ModelSpace] = getattr(import_module(module, __package__), name)
         return found
+
+    def build(self, arguments: Mapping[str, Any]) -> Any:
+        """Return a space, with arguments that come from a command line or from a file.
+
+        Raises
+        ------
+        UsageError
+            It cannot be made with them, whatever its class says of it.
+        """
+        try:
+            return self.space(**arguments)
+        except NasSpaceError:
+            raise
+        except Exception as error:  # a constructor meets whatever was written
+            raise UsageError(
+                f"{self.address.rpartition(':')[2]} cannot be made with {dict(arguments)}: "
+                f"{type(error).__name__}: {error}"
+            ) from error
 
     @property
     def published(self) -> Mapping[str, Published]:
@@ -167,7 +185,7 @@ def check_trusted(name: Any, source: object, *, trust: bool) -> None:
     Parameters
     ----------
     name
-        Of a space, as the file has it.
+        Of a space, of data or of a network, as the file has it.
     source
         The file, for the message.
     trust
@@ -176,13 +194,14 @@ def check_trusted(name: Any, source: object, *, trust: bool) -> None:
     Raises
     ------
     UsageError
-        It is a class of a module that this process has not imported already.
+        It is of a module that is not of this library, and that this process has not imported.
     """
     module, colon, _ = str(name).partition(":")
-    if colon and name not in SPACES and not trust and module not in sys.modules:
+    is_ours = module.partition(".")[0] == __package__.partition(".")[0]
+    if colon and not trust and not is_ours and module not in sys.modules:
         raise UsageError(
-            f"{source} names the space {name!r}; to make it, the module {module!r} is imported, "
-            "and its code runs. Say --trust if you know where the file and the module come from"
+            f"{source} names {name!r}; for that, the module {module!r} is imported, and its code "
+            "runs. Say --trust if you know where the file and the module come from"
         )
 
 

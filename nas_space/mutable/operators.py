@@ -115,6 +115,10 @@ def _switch_text(arguments: Sequence[Any], texts: Texts) -> str:
     return f"switch_case({texts[0]}, {{{', '.join(ways)}}})"
 
 
+def _first_text(_: Sequence[Any], texts: Texts) -> str:
+    return f"listed({texts[0]})"
+
+
 def _lookup_text(arguments: Sequence[Any], texts: Texts) -> str:
     del texts
     text: str = arguments[0].text()
@@ -144,6 +148,10 @@ def _product_of(times: Callable[..., Any]) -> Callable[..., Any]:
         return first
 
     return product
+
+
+def _first(size: Any, *_: Any) -> Any:
+    return size
 
 
 def _invert(value: Any) -> Any:
@@ -192,6 +200,8 @@ _define(
     _product_of(exact.arithmetic(np.multiply, intervals.multiply)),
     _product_of(intervals.multiply),
 )
+# A size, and what says of a tensor where its elements are.
+_define("listed", _first, _first_text, ATOM, _first, _first)
 _define("matmul", py.matmul, "{} @ {}", 12)
 _define("truediv", py.truediv, "{} / {}", 12, exact.true_division, intervals.quotient(py.truediv))
 _define(

@@ -128,6 +128,10 @@ class Piecewise:
         places = [distinct.setdefault(function(value), len(distinct)) for value in self.values]
         return Piecewise(self._picked(places, NOWHERE), list(distinct)).reduced()
 
+    def distinct(self) -> Piecewise:
+        """Return the same, of which equal values, which must hash, are one."""
+        return self.map(lambda value: value)
+
     def quantity(self, function: Callable[[Any], float]) -> Factor:
         """Return a number for each value, and 0 where there is none."""
         return self._picked([function(value) for value in self.values], 0)

@@ -58,6 +58,60 @@ class Activation:
         """
         return run(self.values(choice))
 
+    def choose(
+        self, choice: Any, branch: Callable[[Any], Callable[..., T]], args: Any, kwargs: Any
+    ) -> T:
+        """Return the outcome of a choice between functions of the same arguments.
+
+        Parameters
+        ----------
+        choice
+            An expression over labels.
+        branch
+            Gives the function of a value.
+        args, kwargs
+            The arguments.
+        """
+        return self.mix(choice, lambda value: branch(value)(*args, **kwargs))
+
+    def choose_input(
+        self, choice: Any, place: Callable[[Any], int], inputs: Any, run: Callable[[Any], T]
+    ) -> T:
+        """Return what a function makes of the one of several inputs that is chosen.
+
+        By default it runs once for each that may be, since a relaxed choice mixes outcomes. Who
+        only asks what comes out may run it once, on whichever is chosen.
+
+        Parameters
+        ----------
+        choice
+            An expression over labels.
+        place
+            Gives the place of the input of a value.
+        inputs
+            The inputs.
+        run
+            The function.
+        """
+        return self.choose(
+            choice, lambda value: lambda given: run(given[place(value)]), (inputs,), {}
+        )
+
+    def called(self, module: nn.Module, run: Callable[..., T], args: Any, kwargs: Any) -> T:
+        """Return the output of a module that may read values of expressions in its forward.
+
+        Parameters
+        ----------
+        module
+            The module.
+        run
+            Runs it.
+        args, kwargs
+            Its input.
+        """
+        del module  # where each expression has one value, nothing more is to be known
+        return run(*args, **kwargs)
+
     def repeat(self, choice: Any, blocks: Iterable[Callable[[Any], Any]], x: Any) -> Any:
         """Run the first ``choice`` blocks; what they share need be run once.
 

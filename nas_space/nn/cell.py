@@ -181,9 +181,8 @@ class Cell(MutableModule):
     def _term(self, op: nn.Module, read: nn.Module, states: list[Tensor]) -> Tensor:
         if not isinstance(read, InputChoice):
             return op(read(states))  # type: ignore[no-any-return]
-        # The operator of each input on its own, so that a relaxed choice mixes what they give.
         choice = read.expression("choice")
-        return required(self).mix(choice, lambda chosen: op(states[chosen[0]]))  # type: ignore[no-any-return]
+        return required(self).choose_input(choice, lambda chosen: chosen[0], states, op)  # type: ignore[no-any-return]
 
 
 class LooseEnds(MutableModule):

@@ -141,10 +141,9 @@ class LayerChoice(MutableModule):
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Run the candidate that is chosen."""
         modules = self._modules
-        return required(self).mix(
-            self.__dict__["_expressions"]["choice"],
-            lambda name: modules[str(name)](*args, **kwargs),  # type: ignore[misc]
-        )
+        branch: Any = lambda name: modules[str(name)]  # noqa: E731
+        choice = self.__dict__["_expressions"]["choice"]
+        return required(self).choose(choice, branch, args, kwargs)
 
     def extra_repr(self) -> str:
         return f"label={self.label!r}"

@@ -226,6 +226,9 @@ class ElasticModule(ParametrizedModule):
         else:
             super().__setattr__(name, value)
 
+    # Its forward is torch's, which reads no expressions.
+    _call_impl = nn.Module._call_impl
+
     # -- running and freezing -------------------------------------------------------------------
 
     @property
@@ -248,7 +251,7 @@ class ElasticModule(ParametrizedModule):
         return self.blueprint.wanted
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        if not self.is_parametrized:
+        if "args" not in self.__dict__:
             return self.plain.forward(self, *args, **kwargs)
         return required(self).elastic(self, *args, **kwargs)
 
@@ -256,7 +259,16 @@ class ElasticModule(ParametrizedModule):
         # A module that reads a tensor of a layer, instead of calling it, gets the part that is
         # there: torch's encoder layers do so, and code that ties an output to an embedding.
         state = self.__dict__
-        if "_blueprint" in state and (name in state["_parameters"] or name in state["_buffers"]):
+        if "_blueprint" not in state:
+            # An ordinary layer, as most are, finds its tensors as fast as one of torch's own.
+            parameters = state.get("_parameters")
+            if parameters is not None:
+                if name in parameters:
+                    return parameters[name]
+                if name in state["_buffers"]:
+                    return state["_buffers"][name]
+            return super().__getattr__(name)
+        if name in state["_parameters"] or name in state["_buffers"]:
             activation = current()
             if activation is not None:
                 if activation.is_single:

@@ -80,6 +80,17 @@ class MutableModule(Mutable, nn.Module, metaclass=Constructing):
         """Make an instance; what calling the class does."""
         return type.__call__(cls, *args, **kwargs)
 
+    def _call_impl(self, *args: Any, **kwargs: Any) -> Any:
+        # Within ``__call__``, which stays torch's own: a frozen network is called, and compiled, as
+        # any other, and asks for no context.
+        run: Any = super()._call_impl
+        if "_expressions" not in self.__dict__:
+            return run(*args, **kwargs)
+        here = current()
+        if here is None or here.is_single:
+            return run(*args, **kwargs)
+        return here.called(self, run, args, kwargs)
+
     # -- attributes -------------------------------------------------------------------------
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -157,6 +168,10 @@ class MutableModule(Mutable, nn.Module, metaclass=Constructing):
         ]
 
     torch.jit.unused(mutables)  # scripting compiles properties, and this is Python
+
+    def own_expressions(self) -> list[Any]:
+        """Return what says what the module itself is, without the modules in it."""
+        return list(self.__dict__.get("_expressions", {}).values())
 
     # -- being mutable ------------------------------------------------------------------------
 

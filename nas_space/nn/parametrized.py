@@ -314,10 +314,7 @@ class _Dispatch:
         owner, activation = self.owner, required(self.owner)
         instances: _Instances = owner.__dict__["_instances"]
         with activation.given(instances.exists):
-            return activation.mix(
-                instances.choice,
-                lambda combination: owner.instance_for(combination)(*args, **kwargs),
-            )
+            return activation.choose(instances.choice, owner.instance_for, args, kwargs)
 
 
 def _all_equal(expressions: list[Any], values: tuple[Any, ...]) -> Any:

@@ -5,13 +5,14 @@ comes first.  A sum is a concatenation: ``w + v`` takes the leading part of the 
 ``w``, and after the whole of that segment, the leading part of that of ``v``, so that the
 columns which read the second tensor stay where they are when the first one becomes narrower.
 A product is one width of its own, a prefix, which is what a flattened ``(w, height, width)``
-gives; the other row-major layouts have a name, :func:`flattened`.
+gives; the other row-major layouts have a name, :func:`flattened`.  What is none of these, as
+the channels of a network that shuffles them, is :func:`listed`.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -38,6 +39,7 @@ __all__ = [
     "flattened",
     "layout_of",
     "leading",
+    "listed",
 ]
 
 Indices = npt.NDArray[np.int64]
@@ -83,6 +85,31 @@ def flattened(*sizes: Any) -> Any:
     if any(isinstance(size, Node) for size in sizes):
         return apply("flattened", *sizes)
     return math.prod(sizes)
+
+
+def listed(size: Any, by: Any, places: Mapping[Any, Sequence[int]]) -> Any:
+    """Return a size whose elements are at places of their own for each value of an expression.
+
+    Parameters
+    ----------
+    size
+        A number or an expression.
+    by
+        What says which elements are there; of a plain number, these are all.
+    places
+        By value of ``by``, as many places as the size then is.
+
+    Examples
+    --------
+    >>> from nas_space.mutable import Categorical
+    >>> width = Categorical([1, 2], label="width")
+    >>> size = listed(width * 2, width, {1: [0, 2], 2: range(4)})
+    >>> layout_of(size).indices(width.read({"width": 1})).tolist()
+    [0, 2]
+    """
+    if not isinstance(by, Node):
+        return size
+    return apply("listed", size, by, tuple(places), *map(tuple, places.values()))
 
 
 class Places(int):
@@ -276,6 +303,32 @@ class _Branching(_Compound):
         return branch, self.parts[branch].key(values)
 
 
+class _Placed(AxisLayout):
+    """Elements at listed places."""
+
+    is_prefix = False
+
+    def __init__(self, node: Any) -> None:
+        size, self.by, values, *places = node.arguments
+        super().__init__(size)
+        self.listed = {
+            key_of(value): np.array(of, dtype=np.int64)
+            for value, of in zip(values, places, strict=True)
+        }
+        only = slim()  # built for one architecture, it has no other elements
+        if only is not None:
+            self.listed = {key_of(only(self.by)): np.arange(self.extent)}
+
+    def own_atoms(self) -> list[Node]:
+        return [self.by]
+
+    def indices(self, values: Callable[[Any], Any]) -> Indices:
+        return self.listed[key_of(values(self.by))]
+
+    def key(self, values: Callable[[Any], Any]) -> Any:
+        return key_of(values(self.by))
+
+
 class _Quotient(_Compound):
     """A layout divided by a number that may be 1; otherwise a prefix."""
 
@@ -381,6 +434,7 @@ _RULES: dict[str, Callable[[Any, Known], AxisLayout]] = {
     "flattened": _flattened,
     "floordiv": _quotient,
     "pos": lambda size, known: _layout(size.arguments[0], known),
+    "listed": lambda size, _: _Placed(size),
     **dict.fromkeys(("condition", "case", "switch_case"), _branches),
 }
 """How operators are laid out; what stands here not is one width of its own."""

@@ -90,11 +90,12 @@ class ModelSpace(SharedWeights, Queryable, RootModule):
         # Within ``__call__``, which stays torch's own: a frozen network is called, and compiled, as
         # any other, and asks for no context.
         if "_architecture" in self.__dict__:
-            return super()._call_impl(*args, **kwargs)  # type: ignore[no-untyped-call]
+            return super()._call_impl(*args, **kwargs)
         here = current()
         if here is None or here.is_single:
-            return super()._call_impl(*args, **kwargs)  # type: ignore[no-untyped-call]
-        return here.whole(super()._call_impl, args, kwargs)
+            return super()._call_impl(*args, **kwargs)
+        run = partial(here.called, self, nn.Module._call_impl.__get__(self))
+        return here.whole(lambda *args, **kwargs: run(args, kwargs), args, kwargs)
 
     # -- naming architectures ------------------------------------------------------------------
 

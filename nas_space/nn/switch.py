@@ -68,7 +68,9 @@ class Switch(MutableModule):
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Run the module that is picked."""
-        return required(self).mix(
+        return required(self).choose(
             self.expression("value"),
-            lambda chosen: self.instances[self.places[chosen]](*args, **kwargs),
+            lambda chosen: self.instances[self.places[chosen]],
+            args,
+            kwargs,
         )

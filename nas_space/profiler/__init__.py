@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 from ..lazy import lazily
 
 if TYPE_CHECKING:
+    from ..runtimes import Turns, time_in_turns
     from .blocks import Block
     from .calibration import calibrate_latency
     from .correction import Correction
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
     from .profile import ModuleCost, Profile, profile
     from .registry import COSTS, RegisteredCost, find_cost, register_cost
     from .target import TimingTarget
-    from .turns import Turns, time_in_turns
 
 __all__ = [
     "COSTS",

@@ -16,6 +16,7 @@ from torch.utils._pytree import tree_map_only
 from ..errors import DataError, DecompositionError, UsageError
 from ..mutable import Mutable, MutableExpression
 from ..mutable.factors import Array
+from ..runtimes import rank_correlation
 from .blocks import Block, random_like, timed
 from .correction import Correction
 from .latency import followed, latency, namer
@@ -24,7 +25,6 @@ from .measuring import Progress, reported
 from .profile import Profile, called_with
 from .share_model import Shares, fitted, quantities
 from .target import TORCH, Call, TimingTarget
-from .turns import rank_correlation
 
 __all__ = ["calibrate_latency"]
 

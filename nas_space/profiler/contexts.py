@@ -20,21 +20,29 @@ class Context:
     ----------
     conditions
         Factors of truth values, outermost first.
+    around
+        A context within which this one lies.
     """
 
-    def __init__(self, conditions: tuple[Factor, ...] = ()) -> None:
+    def __init__(self, conditions: tuple[Factor, ...] = (), around: Context | None = None) -> None:
         self.conditions = conditions
+        self.around = around
         self._possible: dict[tuple[int, ...], tuple[Scope, Array]] = {}
         self._exact: Factor | None = None
 
     def within(self, *conditions: Factor) -> Context:
         """Return the context of the architectures that meet further conditions."""
-        return Context((*self.conditions, *conditions)) if conditions else self
+        return Context((*self.conditions, *conditions), self) if conditions else self
 
-    def reaches_into(self, inner: Context) -> bool:
-        """Return whether another context lies within this one."""
-        mine = self.conditions
-        return len(mine) <= len(inner.conditions) and all(map(_same, mine, inner.conditions))
+    def instead(self, condition: Factor) -> Context:
+        """Return the context with a condition in place of its last one, which it implies."""
+        return Context((*self.conditions[:-1], condition), self)
+
+    def reaches_into(self, inner: Context | None) -> bool:
+        """Return whether another context was made within this one."""
+        while inner is not None and inner is not self:
+            inner = inner.around
+        return inner is self
 
     def has(self, arch: Mapping[str, Any]) -> bool:
         """Return whether an architecture is in it, whatever labels it does not have."""
@@ -87,7 +95,3 @@ EVERYWHERE = Context()
 def met(condition: Factor, arch: Mapping[str, Any]) -> bool:
     """Return whether an architecture meets a condition, whatever labels it does not have."""
     return condition.given(codes_in(condition.scope, arch)).always
-
-
-def _same(one: Factor, other: Factor) -> bool:
-    return one is other

@@ -225,14 +225,26 @@ def _held(claims: list[Claim], known: dict[Any, Factor]) -> Iterator[Factor]:
         groups.setdefault(id(claim.allocation), []).append(claim)
     for group in groups.values():
         allocation = group[0].allocation
-        everywhere = any(not claim.conditions for claim in group)
-        conditions = () if everywhere else sorted(id(claim.conditions) for claim in group)
-        key = (id(allocation), *conditions)
+        needed = _needed(allocation, group)
+        key = (id(allocation), *sorted(tuple(sorted(ids)) for ids in needed))
         part = known.get(key)
         if part is None:
-            parts = [allocation.within(claim.conditions) for claim in group]
-            part = known[key] = allocation.within() if everywhere else largest(*parts)
+            parts = [allocation.within(tuple(needed[ids].values())) for ids in needed]
+            part = known[key] = largest(*parts)
         yield part
+
+
+def _needed(allocation: Allocation, claims: list[Claim]) -> dict[frozenset[int], dict[int, Factor]]:
+    """The conditions of claims on some memory, but for claims that others imply.
+
+    Each condition is about few labels, and all of them together may be about too many.
+    """
+    there = set(map(id, allocation.context.conditions))
+    found = {}
+    for claim in claims:
+        conditions = {id(each): each for each in claim.conditions if id(each) not in there}
+        found[frozenset(conditions)] = conditions
+    return {ids: each for ids, each in found.items() if not any(other < ids for other in found)}
 
 
 def _kept(of: Profile) -> Any:

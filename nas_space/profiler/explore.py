@@ -9,8 +9,9 @@ runs once for each value: a *fork*.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from typing import Any, NoReturn
 
 import numpy as np
@@ -24,7 +25,7 @@ from ..mutable.node import Node
 from ..mutable.piecewise import NOWHERE, Piecewise, enumerated
 from ..nn.activation import Activation
 from ..nn.elastic import ElasticModule
-from .contexts import EVERYWHERE
+from .contexts import EVERYWHERE, Context
 from .named_conditions import named_conditions
 
 __all__ = ["Dead", "ExploredValues", "Explorer", "Failure", "Fork", "Frame", "Refusal"]
@@ -184,6 +185,10 @@ class Explorer(Activation):
         """
         raise NotImplementedError
 
+    def narrowed(self, value: Any, condition: Factor) -> Any:
+        """Return something for the architectures alone that meet a condition."""
+        return value
+
     # -- values ---------------------------------------------------------------------------------
 
     def pieces(self, expression: Any) -> Piecewise:
@@ -271,11 +276,14 @@ class Explorer(Activation):
 
     # -- running --------------------------------------------------------------------------------
 
-    @contextmanager
-    def under(self, condition: Factor) -> Iterator[None]:
+    def under(self, condition: Factor) -> AbstractContextManager[None]:
         """Restrict the context."""
-        outer = self.context
-        self.context = outer.within(condition)
+        return self.inside(self.context.within(condition))
+
+    @contextmanager
+    def inside(self, context: Context) -> Iterator[None]:
+        """Enter a context that lies within this one."""
+        outer, self.context = self.context, context
         try:
             yield
         finally:
@@ -341,9 +349,16 @@ class Explorer(Activation):
             raise Dead
         return self.merge(outcomes)
 
+    def decided(self, choice: Any) -> Piecewise:
+        """Return which branches a choice has; fork where these cannot run one after another."""
+        pieces = self.pieces(choice)
+        if self.frames and self.frames[-1].once:
+            self.plain(pieces)  # the first branch would use up what the others want
+        return pieces
+
     def mix(self, choice: Any, run: Callable[[Any], Any]) -> Any:
         """Return the outcomes of all branches of a choice, as one."""
-        pieces = self.pieces(choice)
+        pieces = self.decided(choice)
         present = self.present(pieces)
         if len(present) == 1:
             return run(pieces.values[present[0]])
@@ -351,6 +366,52 @@ class Explorer(Activation):
             [pieces.where(place) for place in present],
             [_bound(run, pieces.values[place]) for place in present],
         )
+
+    def choose_input(
+        self, choice: Any, place: Callable[[Any], int], inputs: Any, run: Callable[[Any], Any]
+    ) -> Any:
+        """Return what a function makes of what is one of several inputs; it runs once."""
+        return run(self.mix(choice, lambda value: inputs[place(value)]))
+
+    def repeat(self, choice: Any, blocks: Iterable[Callable[[Any], Any]], x: Any) -> Any:
+        """Return the outcomes of all depths, as one; a block runs once, for all that reach it."""
+        pieces = self.decided(choice)
+        places = {pieces.values[place]: place for place in self.present(pieces)}
+        if len(places) == 1:
+            return super().repeat(next(iter(places)), blocks, x)
+
+        def at(depths: list[Any]) -> Factor:
+            own = [places[depth] for depth in depths]
+            return Factor(pieces.scope, np.isin(pieces.places.values, own))
+
+        ends: list[tuple[Factor, Any]] = []
+        ending: list[Any] = []  # the depths whose outcome is x
+        context, reaching = self.context, list(places)
+        for depth, block in enumerate((None, *blocks)):
+            deep = [each for each in reaching if each >= depth]
+            if not deep:
+                break
+            if len(deep) < len(reaching):
+                first = context is self.context
+                context = (context.within if first else context.instead)(at(deep))
+                reaching = deep
+            if block is not None:
+                try:
+                    with self.inside(context):
+                        y = self.attempt(partial(block, x))
+                except Dead:
+                    break
+                if ending and y is not x:
+                    ends.append((at(ending), self.narrowed(x, at(ending))))
+                    ending = []
+                x = y
+            if depth in places:
+                ending.append(depth)
+        if ending:
+            ends.append((at(ending), x))
+        if not ends:
+            raise Dead
+        return self.merge(ends)
 
 
 def _bound(run: Callable[[Any], Any], value: Any) -> Callable[[], Any]:

@@ -41,7 +41,7 @@ def measure_latency(
     """Measure every different block of a space, on the runtime that networks are deployed on.
 
     In inference, each block alone on random inputs. All are timed in turns, and again until two
-    halves of the readings agree; see :func:`~nas_space.profiler.time_in_turns`. On one thread that
+    halves of the readings agree; see :func:`~nas_space.runtimes.time_in_turns`. On one thread that
     is processor time, so that what else the machine does counts little. A sum of blocks
     misses what a runtime fuses and what entering a block costs;
     :func:`~nas_space.profiler.calibrate_latency` corrects it.

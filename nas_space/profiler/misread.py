@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterable
+from functools import cache
 from typing import Any
 
 import torch
@@ -13,6 +13,7 @@ from ..nn.elastic import ElasticModule
 from ..nn.root import RootModule
 from .execution import name_of
 from .trace import FunctionCall
+from .twin import Twins
 
 __all__ = ["read_otherwise"]
 
@@ -54,8 +55,7 @@ def read_otherwise(
     from ..nn.decisions import misread  # loads all of mixtures
 
     try:
-        twin = _on_meta(space)
-        return misread(twin, *args, **kwargs)
+        return misread(Twins(space, cache(_on_meta))[id(space)], *args, **kwargs)
     except Exception:  # noqa: BLE001 - the forward is not ours; costs are not to fail of advice
         return []
 
@@ -67,12 +67,6 @@ def _moves(call: FunctionCall) -> bool:
     )
 
 
-def _on_meta(space: nn.Module) -> nn.Module:
-    """A copy that has no weights."""
-    memory: dict[int, Any] = {}
-    for tensor in (*space.parameters(), *space.buffers()):
-        made = torch.empty_like(tensor, device="meta")
-        memory[id(tensor)] = (
-            nn.Parameter(made, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else made
-        )
-    return copy.deepcopy(space, memory)
+def _on_meta(tensor: torch.Tensor) -> torch.Tensor:
+    made = torch.empty_like(tensor, device="meta")
+    return nn.Parameter(made, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else made

@@ -21,6 +21,7 @@ class PlainLayers:
     def __init__(self) -> None:
         # With the elastic layers, whose identities are in the keys.
         self._of_layer: dict[tuple[int, int], tuple[Any, nn.Module]] = {}
+        self._kinds: dict[int, Any] = {}
         self._different: dict[Any, nn.Module] = {}
 
     def of(self, layer: Any, place: int, chosen: Any) -> nn.Module:
@@ -41,10 +42,10 @@ class PlainLayers:
         return found[1]
 
     def _made(self, layer: Any, chosen: Any) -> nn.Module:
-        plain = tuple(evaluated(argument, chosen) for argument in layer.args.values())
-        tensors = tuple(name for name, _ in (*layer.named_parameters(), *layer.named_buffers()))
-        alone = None if layer.reparametrization is None else id(layer)
-        key = (layer.plain, tuple(layer.args), key_of(plain), tensors, _own_state(layer), alone)
+        kind = self._kinds.get(id(layer))
+        if kind is None:
+            kind = self._kinds[id(layer)] = _kind_of(layer)
+        key = (kind, key_of(tuple(evaluated(argument, chosen) for argument in layer.args.values())))
         found: nn.Module | None = self._different.get(key)
         if found is None:
             with torch._C.DisableTorchFunction():  # its weights are there before the forward
@@ -57,6 +58,13 @@ class PlainLayers:
                 if isinstance(module, nn.Module):
                     vars(module).pop("forward", None)  # that of the twin, which is followed
         return found
+
+
+def _kind_of(layer: Any) -> tuple[Any, ...]:
+    """What tells elastic layers apart, but for the values of their arguments."""
+    tensors = tuple(name for name, _ in (*layer.named_parameters(), *layer.named_buffers()))
+    alone = None if layer.reparametrization is None else id(layer)
+    return (layer.plain, tuple(layer.args), tensors, _own_state(layer), alone)
 
 
 def _own_state(layer: nn.Module) -> tuple[Any, ...]:

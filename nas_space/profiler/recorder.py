@@ -9,7 +9,6 @@ ours.
 from __future__ import annotations
 
 import copy
-import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, NoReturn
@@ -24,6 +23,7 @@ from ..mutable.factors import Factor
 from ..mutable.node import key_of
 from ..mutable.piecewise import NOWHERE, Piecewise, joint, merged
 from ..nn.structure import Survey
+from .changes import Changes
 from .claims import Claim, Memory, MemoryUse, Share
 from .execution import Execution, Executor
 from .explore import Dead, Explorer, Refusal
@@ -67,7 +67,7 @@ class Recorder(Explorer):
         self.mode = _Mode(self)
         self._plain_layers = PlainLayers()
         self._opaque: dict[int, Any] = {}
-        self._with_values: list[weakref.ref[VaryingTensor]] = []
+        self.changes = Changes(self.executor, self.memory)
         self.dead = False
         self._finished = False
 
@@ -84,7 +84,7 @@ class Recorder(Explorer):
         values
             By identity of a tensor among the arguments, the values that code may look at.
         """
-        twin = Twins(self, self.space)[id(self.space)]
+        twin = Twins(self.space, self.executor.shadow, self)[id(self.space)]
         twin.train(self.training)
         leaves: list[Any] = []
         spec = flatten((args, kwargs), leaves)
@@ -125,17 +125,8 @@ class Recorder(Explorer):
         self, pieces: Piecewise, shares: tuple[Share, ...], views: Any = None
     ) -> VaryingTensor:
         tensor = VaryingTensor.make(self, pieces, shares, views)
-        self._watch(tensor)
+        self.changes.watch(tensor)
         return tensor
-
-    def _watch(self, tensor: VaryingTensor) -> None:
-        """Remember a tensor of which values are known: what lies in its memory may be written."""
-        if any(self.executor.values.of(value) is not None for value in tensor.pieces.values):
-            self._with_values.append(weakref.ref(tensor))
-
-    def shadow(self, tensor: torch.Tensor) -> torch.Tensor:
-        """Return the meta tensor for one that lives on, such as a parameter."""
-        return self.executor.shadow(tensor)
 
     # -- what the explorer asks for ----------------------------------------
 
@@ -164,16 +155,14 @@ class Recorder(Explorer):
         self.fail(what, SpaceError(error))
         raise Dead
 
-    def mix(self, choice: Any, run: Callable[[Any], Any]) -> Any:
+    def decided(self, choice: Any) -> Piecewise:
         self.call.decides = True
-        if self.frames[-1].once:  # the first branch would use up what the others want
-            return run(self.plain(self.pieces(choice)))
-        return super().mix(choice, run)
+        return super().decided(choice)
 
     def elastic(self, layer: Any, *args: Any, **kwargs: Any) -> Any:
         # The plain layer of each combination of arguments is one more thing that differs.
         pieces = self.over_arguments(layer, partial(self._plain_layers.of, layer))
-        plain = VaryingObject(self, pieces.map(_itself))
+        plain = VaryingObject(self, pieces.distinct())
         reparametrization = layer.reparametrization
         if reparametrization is None:
             return self.apply(plain_forward, (plain, *args), kwargs)
@@ -276,7 +265,7 @@ class Recorder(Explorer):
         form = executions.values[0]
         results = [self._result(place, call, leaves) for place in range(len(form.leaves))]
         self._note(call, leaves, results)
-        self._change(call, leaves)
+        self.changes.take_over(self.context, executions, leaves)
         return unflatten(form.spec, iter(results))
 
     def _part(self, leaf: Any) -> Piecewise:
@@ -337,8 +326,8 @@ class Recorder(Explorer):
                 return leaves[argument]  # changed in place, or passed through
             origins = [execution.origins[place] for execution in executions.values]
             shares = self.memory.shares(self.context, executions, values, origins, leaves)
-            views = self._views(place, executions, leaves)
-            return self._made(pieces.map(_itself), shares, views)
+            views = _views(place, executions, leaves)
+            return self._made(pieces.distinct(), shares, views)
         if any(tensors):
             self._check_same(pieces, tensors)
         return self._plain_or_number(pieces)
@@ -348,7 +337,7 @@ class Recorder(Explorer):
         if len(set(keys)) == 1:
             return pieces.values[0]
         if all(type(value) in (int, float) for value in pieces.values):
-            return self._number(pieces.map(_itself))
+            return self._number(pieces.distinct())
         self._check_same(pieces, keys)
         raise AssertionError("different keys have forked")
 
@@ -383,15 +372,6 @@ class Recorder(Explorer):
 
     # -- memory ----------------------------------------
 
-    @staticmethod
-    def _views(place: int, executions: Piecewise, leaves: list[Any]) -> Any:
-        """The tensors that autograd takes a result for a view together with, if for one at all."""
-        for execution in executions.values:
-            origin = execution.origins[place]
-            if origin is not None and place in execution.views:
-                return getattr(leaves[origin], "views", None)
-        return None
-
     def _note(self, call: FunctionCall, leaves: list[Any], results: list[Any]) -> None:
         """Add a call to the record, unless it only asked for something."""
         if not any(type(result) is VaryingTensor for result in results) and not any(
@@ -403,58 +383,6 @@ class Recorder(Explorer):
                 if type(leaf) is VaryingTensor:
                     into.extend(MemoryUse(place, share.claim) for share in leaf.shares)
         self.call.calls.append(call)
-
-    def _change(self, call: FunctionCall, leaves: list[Any]) -> None:
-        """Take over what calls have changed in their arguments, such as a shape."""
-        executions = call.executions
-        all_of_it = [place for e in executions.values for place in (*e.changed, *e.moved)]
-        for place in dict.fromkeys(p for e in executions.values for p in e.written):
-            if type(leaves[place]) is VaryingTensor:
-                self._forget(leaves[place])
-        for place in dict.fromkeys(all_of_it):
-            tensor = leaves[place]
-            if type(tensor) is not VaryingTensor:
-                raise SpaceError(
-                    "the forward changes the shape, the type or the need of gradients of a tensor "
-                    "that the space holds, so the next call would find it changed; work on a copy"
-                )
-            values = [e.changed.get(place, e.call[2][place]) for e in executions.values]
-            self._update(tensor, Piecewise(executions.places, values).map(_itself))
-            self._watch(tensor)
-            if any(place in execution.moved for execution in executions.values):
-                self._move(tensor, place, executions, leaves)
-            tracked = [place in execution.tracked for execution in executions.values]
-            if any(tracked):
-                here = Piecewise(executions.places, tracked).truth()
-                for view in [view() for view in tensor.views]:
-                    if view is not None and view is not tensor:
-                        self._update(view, view.pieces.map(self.executor.tracked), here)
-
-    def _forget(self, tensor: VaryingTensor) -> None:
-        """Forget the values of what lies in the memory of a tensor that was written to."""
-        memory = {id(share.claim[0]) for share in tensor.shares}
-        for other in [reference() for reference in self._with_values]:
-            if other is None or other is tensor:
-                continue
-            if any(id(share.claim[0]) in memory for share in other.shares):
-                other.pieces = other.pieces.map(self.executor.forgotten)
-
-    def _update(self, tensor: VaryingTensor, new: Piecewise, *conditions: Factor) -> None:
-        """Make a tensor something else, for the architectures of the context, or some of them."""
-        here = self.context.within(*conditions).exact
-        before = [(~here, tensor.pieces)] if here.scope else []
-        tensor.pieces = merged([(here, new), *before])
-
-    def _move(
-        self, tensor: VaryingTensor, place: int, executions: Piecewise, leaves: list[Any]
-    ) -> None:
-        """Take over that a tensor lies in other memory than before, for some architectures."""
-        origins = [execution.moved.get(place, place) for execution in executions.values]
-        tensors = [execution.changed.get(place) for execution in executions.values]
-        here = self.context.exact
-        outside = [share.where(~here) for share in tensor.shares if here.scope]
-        inside = self.memory.shares(self.context, executions, tensors, origins, leaves)
-        tensor.shares = (*inside, *outside)
 
     # -- merging ----------------------------------------
 
@@ -472,9 +400,26 @@ class Recorder(Explorer):
         leaves = [self._merged(conditions, column) for column in columns]
         return unflatten(apart[0][0], iter(leaves))
 
+    def narrowed(self, value: Any, condition: Factor) -> Any:
+        leaves: list[Any] = []
+        spec = flatten(value, leaves)
+        with self.under(condition):
+            narrow = [
+                self._narrowed(leaf, condition) if type(leaf) is VaryingTensor else leaf
+                for leaf in leaves
+            ]
+        return unflatten(spec, iter(narrow))
+
+    def _narrowed(self, tensor: VaryingTensor, condition: Factor) -> VaryingTensor:
+        shares = tuple(share.where(condition) for share in tensor.shares)
+        made = self._made(tensor.pieces, shares, tensor.views)
+        made.is_also(tensor, condition)
+        return made
+
     def _merged(self, conditions: list[Factor], column: tuple[Any, ...]) -> Any:
         first = column[0]
-        if all(leaf is first for leaf in column):
+        passed_on = type(first) not in _DIFFERING or first.context.reaches_into(self.context)
+        if passed_on and all(leaf is first for leaf in column):
             return first
         if isinstance(first, torch.Tensor):
             parts = zip(conditions, map(self._inner, column), strict=True)
@@ -484,7 +429,11 @@ class Recorder(Explorer):
                 if type(leaf) is VaryingTensor
                 for share in leaf.shares
             ]
-            return self._made(merged(list(parts)), tuple(shares))
+            made = self._made(merged(list(parts)), tuple(shares))
+            for condition, leaf in zip(conditions, column, strict=True):
+                if type(leaf) is VaryingTensor:
+                    made.is_also(leaf, condition)
+            return made
         if type(first) is VaryingNumber or type(first) in (int, float):
             parts = zip(conditions, map(self._inner, column), strict=True)
             return self._number(merged(list(parts), key_of))
@@ -509,8 +458,13 @@ class _Mode(TorchFunctionMode):
 _DIFFERING = frozenset({VaryingTensor, VaryingNumber, VaryingObject})
 
 
-def _itself(value: Any) -> Any:
-    return value
+def _views(place: int, executions: Piecewise, leaves: list[Any]) -> Any:
+    """The tensors that autograd takes a result for a view together with, if for one at all."""
+    for execution in executions.values:
+        origin = execution.origins[place]
+        if origin is not None and place in execution.views:
+            return getattr(leaves[origin], "views", None)
+    return None
 
 
 def _is_owned(leaf: Any) -> bool:

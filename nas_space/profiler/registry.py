@@ -127,8 +127,8 @@ flops, latency, macs, memory, params, training-memory, or one of your own as mod
         module, _, attribute = name.partition(":")
         try:
             found = getattr(import_module(module), attribute)
-        except (ImportError, AttributeError, ValueError) as error:
-            raise UsageError(f"there is no cost {name!r}: {error}") from None
+        except Exception as error:  # whatever a module does when it is imported
+            raise UsageError(f"there is no cost {name!r}: {error}") from error
         if isinstance(found, RegisteredCost):
             return found
         found = found() if isinstance(found, type) else found

@@ -13,9 +13,8 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_map_only
 
 from ..errors import SpaceError, UsageError
-from ..runtimes import Exportable, find_runtime
+from ..runtimes import Exportable, Turns, find_runtime, time_in_turns
 from ..runtimes.failures import explained
-from .turns import Turns, time_in_turns
 
 __all__ = ["TORCH", "Call", "TimingTarget"]
 
@@ -132,7 +131,7 @@ class TimingTarget:
             The name of each, itself, and its inputs; made one by one, so that no more are held
             than are timed at once.
         options
-            As of :func:`~nas_space.profiler.time_in_turns`.
+            As of :func:`~nas_space.runtimes.time_in_turns`.
 
         Returns
         -------

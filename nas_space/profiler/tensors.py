@@ -10,6 +10,7 @@ from typing import Any, NoReturn, Protocol
 
 import torch
 
+from ..mutable.factors import Factor
 from ..mutable.piecewise import Piecewise
 from .claims import Share
 from .contexts import Context
@@ -65,6 +66,8 @@ class VaryingTensor(torch.Tensor):
         The memory it lies in, which it keeps alive.
     views
         The tensors that autograd takes for views of one, this one among them.
+    parts
+        Those that it is under some conditions, where branches of a choice gave it.
     """
 
     pieces: Piecewise
@@ -72,6 +75,7 @@ class VaryingTensor(torch.Tensor):
     context: Context
     shares: tuple[Share, ...]
     views: list[weakref.ref[VaryingTensor]]
+    parts: list[tuple[tuple[Factor, ...], weakref.ref[VaryingTensor]]]
 
     @staticmethod
     def make(
@@ -87,9 +91,17 @@ class VaryingTensor(torch.Tensor):
         views = [] if views is None else views
         views.append(weakref.ref(made))
         made.__dict__.update(
-            pieces=pieces, recorder=recorder, context=recorder.context, shares=shares, views=views
-        )
+            pieces=pieces, recorder=recorder, context=recorder.context, shares=shares, views=views,
+            parts=[],
+        )  # fmt: skip
         return made
+
+    def is_also(self, other: VaryingTensor, condition: Factor) -> None:
+        """Note that under a condition another tensor is this one, and what that is."""
+        self.parts.append(((condition,), weakref.ref(other)))
+        for conditions, part in other.parts:
+            if part() is not None:
+                self.parts.append(((condition, *conditions), part))
 
     @classmethod
     def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:

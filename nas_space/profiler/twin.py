@@ -1,7 +1,7 @@
-"""A twin of a space: the same modules, with meta tensors, that reports what it runs.
+"""A twin of a space: the same modules, with meta tensors.
 
-Everything that is followed runs on the twin, so the space itself stays as it is, other
-threads may use it meanwhile, and no weight is touched.
+Everything that is followed runs on a twin, which reports what it runs, so the space itself stays
+as it is, other threads may use it meanwhile, and no weight is touched.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import functools
 import types
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import torch
@@ -32,9 +33,6 @@ _HOOKS = frozenset(vars(nn.Module())) - {"_parameters", "_buffers", "_modules"}
 
 class Reporting(Protocol):
     """What the modules of a twin report to."""
-
-    def shadow(self, tensor: torch.Tensor) -> torch.Tensor:
-        """Return the meta tensor for one that lives on, such as a parameter."""
 
     def module(self, followed: Followed, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Run a module of the twin."""
@@ -77,14 +75,22 @@ class Twins(dict[int, Any]):
 
     Parameters
     ----------
-    recorder
-        Who follows.
     root
         The space.
+    shadow
+        Gives the meta tensor for a parameter or a buffer.
+    recorder
+        What the modules of the twin report to; nothing by default.
     """
 
-    def __init__(self, recorder: Reporting, root: nn.Module) -> None:
+    def __init__(
+        self,
+        root: nn.Module,
+        shadow: Callable[[torch.Tensor], torch.Tensor],
+        recorder: Reporting | None = None,
+    ) -> None:
         super().__init__()
+        self.shadow = shadow
         self.recorder = recorder
         self.originals = dict(root.named_modules())
         for path, module in self.originals.items():
@@ -101,12 +107,12 @@ class Twins(dict[int, Any]):
 
     def _fill(self, twin: nn.Module, module: nn.Module, path: str) -> None:
         into = twin.__dict__
-        shadow = self.recorder.shadow
+        shadow = self.shadow
         for name, value in vars(module).items():
             if type(value) in _ATOMS or name in _SHARED:
                 into[name] = value
             elif name in _HOOKS and not value:
-                into[name] = copy.copy(value)  # a forward may register hooks: those of the twin
+                into[name] = type(value)()  # a forward may register hooks: those of the twin
             elif name in ("_parameters", "_buffers"):
                 tensors = value.items()
                 for key, tensor in tensors:
@@ -121,6 +127,10 @@ class Twins(dict[int, Any]):
             elif name != "forward":
                 into[name] = self.value(value)
         own = vars(module).get("forward")
+        if self.recorder is None:
+            if own is not None:
+                into["forward"] = self.value(own)
+            return
         forward = types.MethodType(type(module).forward, twin) if own is None else self.value(own)
         into["forward"] = Followed(self.recorder, twin, path, module, forward)
 

@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..files import replacing
-from ..runs.deployment import Promise
 from . import html
 from .colours import COLOURS
-from .figures import missing, new_figure
+from .figures import WIDTH, missing, new_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from ..runs.compression import Compressed, CompressionRun
+    from ..runs.compression import CompressionRun
+    from ..runs.contents import Compressed
 
 __all__ = ["write_compression_report"]
 
@@ -82,7 +82,7 @@ def _costs(original: Compressed, rest: Sequence[Compressed]) -> str:
 
 def _times(rest: Sequence[Compressed]) -> str:
     """Where times were measured, and what was promised there."""
-    told = [f"{one.name}: {Promise(**one.deployed)}" for one in rest if one.deployed]
+    told = [f"{one.name}: {one.deployed}" for one in rest if one.deployed]
     if not told:
         return f"<p>{_TIMES}</p>"
     lines = "".join(f"<li>{escape(line)}</li>" for line in told)
@@ -119,14 +119,14 @@ def _quantised(rest: Sequence[Compressed], metric: str) -> str:
         made = one.quantised
         if made is None:
             continue
-        if "failure" in made:
-            rows.append([one.name, made["failure"]])
+        if isinstance(made, str):
+            rows.append([one.name, made])
             continue
-        products = made["products"] is not False
-        pairs = [f"{a / 1e6:.2f} to {b / 1e6:.2f}" for a, b in [made["size"]]]
-        pairs += [f"{a:.3g} to {b:.3g}" for a, b in [made["milliseconds"]]]
-        pairs += [f"{a:.4f} to {b:.4f}" for a, b in [made["score"]]]
-        rows.append([one.name, made["method"], *pairs])
+        products = made.products is not False
+        pairs = [f"{a / 1e6:.2f} to {b / 1e6:.2f}" for a, b in [made.size]]
+        pairs += [f"{a:.3g} to {b:.3g}" for a, b in [made.milliseconds]]
+        pairs += [f"{a:.4f} to {b:.4f}" for a, b in [made.score]]
+        rows.append([one.name, made.method, *pairs])
     if not rows:
         return ""
     without = "" if products else " This processor has no instructions for products of 8 bits."
@@ -160,7 +160,7 @@ def _drawn(original: Compressed, rest: Sequence[Compressed], metric: str) -> str
 
 
 def _front(original: Compressed, rest: Sequence[Compressed], metric: str) -> Figure:
-    figure = new_figure(6.5, 3.8)
+    figure = new_figure(WIDTH, 3.2)
     from matplotlib.ticker import PercentFormatter
 
     axes = figure.add_subplot()
@@ -171,7 +171,7 @@ def _front(original: Compressed, rest: Sequence[Compressed], metric: str) -> Fig
     axes.plot([p[0] for p in points], [p[1] for p in points], "o-", color=COLOURS[0])
     for share, score, name in points:
         axes.annotate(
-            _plain(name), (share, score), xytext=(0, 7), textcoords="offset points", fontsize=8,
+            html.plain(name), (share, score), xytext=(0, 7), textcoords="offset points", fontsize=8,
             ha="center",
         )  # fmt: skip
     axes.xaxis.set_major_formatter(PercentFormatter(1.0))
@@ -181,8 +181,3 @@ def _front(original: Compressed, rest: Sequence[Compressed], metric: str) -> Fig
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(alpha=0.25, linewidth=0.6)
     return figure
-
-
-def _plain(text: Any) -> str:
-    """Text that matplotlib is not to take for mathematics."""
-    return str(text).replace("$", r"\$")

@@ -193,9 +193,9 @@ def _places(space: nn.Module) -> Iterator[_DecidedModule]:
 
 
 def _labels(module: MutableModule) -> dict[str, None]:
-    """Return the labels that a module's own attributes depend on, in order."""
+    """Return the labels that decide what a module itself is, in order."""
     found: dict[str, None] = {}
-    for mutable in module.__dict__.get("_expressions", {}).values():
+    for mutable in module.own_expressions():
         structure = mutable.structure() if isinstance(mutable, Mutable) else None
         for leaf in leaves(structure) if isinstance(structure, Node) else ():
             found.setdefault(leaf.name)

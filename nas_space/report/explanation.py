@@ -21,14 +21,13 @@ from ..tables import Restricted
 if TYPE_CHECKING:
     from rich.table import Table
 
-from .figures import new_figure, save
+from .colours import CHOSEN, INK, MUTED, SHARE
+from .figures import WIDTH, new_figure, save
 from .html import plain
 from .notebooks import html_of
+from .numbers import readable
 
 __all__ = ["ExplainedModule", "Explanation", "explain"]
-
-_PALETTE = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442")
-"""Colours of Okabe and Ito, which colour-blind readers can tell apart."""
 
 
 @dataclass(frozen=True)
@@ -162,7 +161,7 @@ class Explanation:
         return unused + self.misread
 
     def picture(self, path: str | os.PathLike[str], depth: int = 2) -> None:
-        """Draw the modules that cost something: a bar for each, as long as its multiply-adds.
+        """Draw the modules that cost something: how many multiply-adds and parameters each has.
 
         Parameters
         ----------
@@ -174,21 +173,26 @@ class Explanation:
         shown = [p for p in self.parts if p.path and p.path.count(".") < depth]
         inner = {p.path.rpartition(".")[0] for p in shown}
         shown = [p for p in shown if p.path not in inner and (p.macs or p.params)]
-        figure = new_figure(9, 1.5 + 0.24 * len(shown))
-        axes, second = figure.subplots(1, 2, sharey=True)
-        kinds = list(dict.fromkeys(part.kind for part in shown))
-        colours = [_PALETTE[kinds.index(part.kind) % len(_PALETTE)] for part in shown]
-        for each, title, sizes in (
-            (axes, "multiply-adds", [part.macs for part in shown]),
-            (second, "parameters", [part.params for part in shown]),
-        ):
-            each.barh(range(len(shown)), sizes, color=colours)
-            each.set_title(title, loc="left", fontsize=9)
-            each.tick_params(labelsize=7)
-            each.spines[["top", "right"]].set_visible(False)
-        axes.set_yticks(range(len(shown)), [plain(_caption(part)) for part in shown])
-        axes.invert_yaxis()
-        figure.suptitle(plain(f"{self.space} {self.arch_id}"), x=0.01, ha="left")
+        figure = new_figure(WIDTH, 0.6 + 0.42 * len(shown), constrained=False)
+        axes = figure.add_axes((0.03, 0.0, 0.94, 1.0))
+        axes.set_xlim(0, 1)
+        axes.set_ylim(len(shown), -0.6 / 0.42)
+        axes.axis("off")
+        title = f"{self.space} {self.arch_id}"
+        axes.text(0, -1.1, plain(title), fontsize=10, weight="bold", color=INK, va="center")
+        for x, name, colour in ((0, "multiply-adds", SHARE), (0.34, "parameters", CHOSEN)):
+            axes.barh([-0.45], [0.03], left=x, height=0.18, color=colour)
+            axes.text(x + 0.04, -0.45, name, fontsize=8, color=MUTED, va="center")
+        most = [max(1, *sizes) for sizes in zip(*((p.macs, p.params) for p in shown), strict=True)]
+        for place, part in enumerate(shown):
+            told = f"{readable(part.macs)}, {readable(part.params)}"
+            axes.text(0, place + 0.25, plain(_caption(part)), fontsize=8, color=INK, va="center")
+            axes.text(1, place + 0.25, told, fontsize=8, color=MUTED, va="center", ha="right")
+            for y, size, whole, colour in (
+                (0.55, part.macs, most[0], SHARE),
+                (0.73, part.params, most[1], CHOSEN),
+            ):
+                axes.barh([place + y], [size / whole], height=0.14, color=colour)
         save(figure, path)
 
 
@@ -308,9 +312,9 @@ def _decided(
 
 
 def _labels(module: MutableModule, active: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the labels that a module's own attributes depend on, as far as they are active."""
+    """Return the labels that decide what a module itself is, as far as they are active."""
     found: dict[str, Any] = {}
-    for mutable in module.__dict__.get("_expressions", {}).values():
+    for mutable in module.own_expressions():
         structure = mutable.structure() if isinstance(mutable, Mutable) else None
         for leaf in leaves(structure) if isinstance(structure, Node) else ():
             if leaf.name in active:

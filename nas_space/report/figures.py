@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..errors import UsageError
 from ..files import replacing
@@ -13,7 +14,10 @@ from ..lazy import installed
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["check_format", "missing", "new_figure", "save"]
+__all__ = ["WIDTH", "Ruler", "check_format", "missing", "new_figure", "save"]
+
+WIDTH = 4.4
+"""Inches of a chart. A phone shows it on some 360 pixels, where text of 9 points is 10 high."""
 
 
 def new_figure(width: float, height: float, *, constrained: bool = True) -> Figure:
@@ -38,6 +42,43 @@ def new_figure(width: float, height: float, *, constrained: bool = True) -> Figu
     figure = Figure(figsize=(width, height), layout="constrained" if constrained else None)
     FigureCanvasAgg(figure)
     return figure
+
+
+class Ruler:
+    """Says how wide texts are in the font of pictures, in inches, and breaks them into lines."""
+
+    def __init__(self) -> None:
+        installed("matplotlib", "plots")
+        from matplotlib.backends.backend_agg import RendererAgg
+        from matplotlib.font_manager import FontProperties
+
+        renderer: Any = RendererAgg
+        self._renderer, self._font = renderer(8, 8, 72.0), FontProperties
+        self._known: dict[tuple[str, float, str], float] = {}
+
+    def width(self, text: str, size: float, weight: str = "normal") -> float:
+        """Return how wide a text is at a size in points."""
+        if (text, size, weight) not in self._known:
+            # At ten times the size: what is drawn at 72 dots an inch is rounded to whole dots.
+            font = self._font(size=10 * size, weight=weight)
+            wide, _, _ = self._renderer.get_text_width_height_descent(text, font, False)
+            self._known[text, size, weight] = wide / 720
+        return self._known[text, size, weight]
+
+    def lines(self, text: str, size: float, room: float, weight: str = "normal") -> list[str]:
+        """Return all of a text in lines no wider than the room.
+
+        Words, and parts of paths, stay whole where they can.
+        """
+        found = [""]
+        for word in re.findall(r"[^ ._]*[._]? *", text):
+            if found[-1] and self.width((found[-1] + word).rstrip(), size, weight) > room:
+                found.append("")
+            for character in word:
+                if found[-1] and self.width(found[-1] + character, size, weight) > room:
+                    found.append("")
+                found[-1] += character
+        return [line.rstrip() for line in found]
 
 
 def save(figure: Figure, path: str | os.PathLike[str], dpi: int = 120) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 
 from ..runs.costs import title_of
 from .colours import COLOURS, FAINT, INK
-from .figures import new_figure, save
+from .figures import WIDTH, new_figure, save
 from .html import plain
 from .numbers import readable
 
@@ -41,7 +41,7 @@ def costs_picture(
     path
         The file; its ending says which format.
     """
-    figure = new_figure(8, 2.9 * len(values))
+    figure = new_figure(WIDTH, (2.7 + 0.17 * len(named)) * len(values))
     panels = figure.subplots(len(values), 1, squeeze=False)[:, 0]
     looks = {
         network: (COLOURS[place % len(COLOURS)], _MARKERS[place // len(COLOURS) % len(_MARKERS)])
@@ -58,10 +58,9 @@ def costs_picture(
             for bar, left in zip(bars.patches, edges, strict=False):
                 if left >= limit:
                     bar.set_facecolor(_BEYOND)
-            axes.axvline(limit, color=INK, linestyle="--", linewidth=1.2, zorder=1)
-            axes.annotate(
-                f"budget {readable(limit)}", (limit, 1), xycoords=axes.get_xaxis_transform(),
-                xytext=(3, -2), textcoords="offset points", fontsize=7.5, color=INK, va="top",
+            axes.axvline(
+                limit, color=INK, linestyle="--", linewidth=1.2, zorder=1,
+                label=f"budget {readable(limit)}",
             )  # fmt: skip
         top = float(np.max(counts))
         for place, (network, cost) in enumerate(sorted(known.items(), key=lambda one: one[1])):
@@ -73,10 +72,10 @@ def costs_picture(
                 label=f"{plain(network)}: {readable(cost)}",
             )  # fmt: skip
         axes.xaxis.set_major_formatter(lambda value, _: readable(value))
-        axes.set_xlabel(plain(unit), fontsize=8)
-        axes.set_ylabel("random architectures", fontsize=8)
-        axes.tick_params(labelsize=7.5)
+        axes.set_xlabel(plain(unit), fontsize=9)
+        axes.set_ylabel("random architectures", fontsize=9)
+        axes.tick_params(labelsize=8.5)
         axes.spines[["top", "right"]].set_visible(False)
-        if known:
-            axes.legend(fontsize=7, frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
+        if known or limit is not None:
+            axes.legend(fontsize=8.5, frameon=False, loc="lower left", bbox_to_anchor=(0, 1))
     save(figure, path)

@@ -14,12 +14,12 @@ from ..errors import UsageError
 from ..files import replacing
 from ..mutable.node import key_of
 from ..runs.costs import title_of
-from ..runs.deployment import Promise
 from .frequencies import importances, series_of, usage
 from .numbers import percent, readable, settings_in_words
 
 if TYPE_CHECKING:
     from ..runs import StoredRun
+    from ..runs.contents import Conclusion
     from ..study import Outcome, SearchResult
 
 __all__ = ["write_report"]
@@ -147,7 +147,7 @@ class _Labels:
         for name in self.names:
             listed = [_word(value) for value in known[name].get("values", ())]
             self.values.append({word: code for code, word in enumerate(listed)})
-            row = rows.get(name, {})
+            row: Mapping[str, Any] = rows.get(name, {})
             shown = {key: row[key] for key in ("group", "share", "shape") if row.get(key)}
             several = known[name].get("kind") == "CategoricalMultiple"
             self.described.append({"name": name, "values": listed, "several": several, **shown})
@@ -204,12 +204,12 @@ def _facts(run: StoredRun) -> str:
     return f'<dl class="facts">{rows}</dl>'
 
 
-def _chosen(result: SearchResult, conclusion: Mapping[str, Any]) -> Outcome:
+def _chosen(result: SearchResult, conclusion: Conclusion | None) -> Outcome:
     """The trial that a run ended with; before its end the best."""
     ranked = result.ranked()
     if not conclusion:
         return ranked[0]
-    found = key_of(conclusion.get("arch", {}), loose=True)
+    found = key_of(conclusion["arch"], loose=True)
     chosen = [outcome for outcome in ranked if key_of(outcome.arch, loose=True) == found]
     return (chosen or ranked)[0]
 
@@ -289,7 +289,7 @@ def _measured(outcome: Outcome, name: str) -> float | None:
 
 
 def _words(
-    result: SearchResult, conclusion: Mapping[str, Any], winner: Outcome, ranked: Sequence[Outcome]
+    result: SearchResult, conclusion: Conclusion | None, winner: Outcome, ranked: Sequence[Outcome]
 ) -> str:
     """Say what was found, and how it stands among all."""
     first = result.objectives[0].name
@@ -314,7 +314,7 @@ def _words(
     return words
 
 
-def _concluded(conclusion: Mapping[str, Any]) -> str:
+def _concluded(conclusion: Conclusion) -> str:
     """Say what the network that a run ended with costs and reaches."""
     costs = conclusion.get(
         "costs", {n: conclusion[n] for n in ("macs", "params") if n in conclusion}
@@ -325,13 +325,12 @@ def _concluded(conclusion: Mapping[str, Any]) -> str:
             f" With the weights of the search it reached {percent(conclusion['inherited'])} on the "
             "validation split."
         )
-    if "test" in conclusion:
-        words += (
-            f" Trained by itself it reached {conclusion['validation']:.1%} on the validation split "
-            f"and {conclusion['test']:.1%} on the test split."
-        )
+    words += (
+        f" Trained by itself it reached {conclusion['validation']:.1%} on the validation split and "
+        f"{conclusion['test']:.1%} on the test split."
+    )
     if "deployed" in conclusion:
-        words += f" It takes, {Promise(**conclusion['deployed'])}."
+        words += f" It takes, {conclusion['deployed']}."
     return words
 
 
@@ -448,6 +447,8 @@ def _preferred(
         if not over_time or _word(value) not in values.get(label, ()):
             continue
         last = over_time[-1][1]
+        if isinstance(value, list) or len(last) != len(values[label]):
+            continue  # of several values together, each combination has its probability
         mine = last[values[label].index(_word(value))]
         likeliest = last.index(max(last))
         other = "" if last[likeliest] <= mine else values[label][likeliest]

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
 
-from .figures import new_figure, save
+from .colours import INK
+from .figures import WIDTH, new_figure, save
 from .html import plain
 
 __all__ = ["SearchPoint", "search_picture"]
@@ -41,10 +42,10 @@ def search_picture(
     cost_name: str = "MACs (millions)",
     score_name: str = "accuracy",
 ) -> None:
-    """Draw a search into a PNG file.
+    """Draw a search into a file.
 
-    On the left, score against cost: every trial with inherited weights, and the finalists
-    after fine-tuning.  On the right, the trials in their order, and the best so far.
+    Above, score against cost: every trial with inherited weights, and the finalists after
+    fine-tuning. Below, the trials in their order, and the best so far.
 
     Parameters
     ----------
@@ -59,35 +60,36 @@ def search_picture(
     cost_name, score_name
         For the axes.
     """
-    figure = new_figure(11, 4.4)
-    left, right = figure.subplots(1, 2, sharey=True)
-    left.scatter(
+    figure = new_figure(WIDTH, 6.4)
+    front, history = figure.subplots(2, 1)
+    front.scatter(
         [p.cost for p in trials], [p.score for p in trials], s=22, color=_TRIED, alpha=0.8,
         label="tried, inherited weights",
     )  # fmt: skip
-    left.scatter(
+    front.scatter(
         [p.cost for p in rivals], [p.score for p in rivals], s=60, marker="s", color=_RANDOM,
         edgecolor="white", label="random, fine-tuned",
     )  # fmt: skip
-    left.scatter(
+    front.scatter(
         [winner.cost], [winner.score], s=190, marker="*", color=_FOUND, edgecolor="white",
         label="found, fine-tuned", zorder=3,
     )  # fmt: skip
     if budget is not None:
-        left.axvline(budget, color="#555555", linewidth=1, linestyle="--")
-        left.text(
-            budget, 0.02, " budget", transform=left.get_xaxis_transform(), color="#555555",
-            fontsize=9, ha="left",
-        )  # fmt: skip
-    left.set_xlabel(plain(cost_name))
-    left.set_ylabel(plain(f"validation {score_name}"))
-    left.legend(frameon=False, fontsize=9, loc="best")
-    right.scatter(range(len(trials)), [p.score for p in trials], s=18, color=_TRIED, alpha=0.8)
+        front.axvline(budget, color=INK, linewidth=1, linestyle="--", label="budget", zorder=1)
+    front.set_xlabel(plain(cost_name), fontsize=9)
+    front.set_ylabel(plain(f"validation {score_name}"), fontsize=9)
+    history.scatter(range(len(trials)), [p.score for p in trials], s=18, color=_TRIED, alpha=0.8)
     best = list(accumulate((p.score for p in trials), max))
-    right.step(range(len(best)), best, where="post", color=_LINE, label="best so far")
-    right.set_xlabel("trial")
-    right.legend(frameon=False, fontsize=9, loc="lower right")
-    for axes in (left, right):
+    history.step(range(len(best)), best, where="post", color=_LINE, label="best so far")
+    history.set_xlabel("trial", fontsize=9)
+    history.set_ylabel(plain(f"validation {score_name}"), fontsize=9)
+    for axes, columns in ((front, 2), (history, 1)):
+        # Above the points: there is no corner that none of them is in.
+        axes.legend(
+            frameon=False, fontsize=8.5, ncols=columns, loc="lower left", bbox_to_anchor=(0, 1),
+            borderaxespad=0, columnspacing=1.2, handletextpad=0.4,
+        )  # fmt: skip
+        axes.tick_params(labelsize=8.5)
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(alpha=0.25, linewidth=0.6)
     save(figure, path)

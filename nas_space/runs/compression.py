@@ -1,17 +1,19 @@
 """``CompressionRun``: a network that exists made smaller, to one or more budgets, in stages.
 
-The network becomes a space; the channels of its groups are sorted by importance, and its weights
-are trained once along paths of all sizes, with the network itself as their teacher. Then, for each
-budget, the architectures whose choices lose least by themselves are tried; the best is cut out,
-fitted to what its teacher computes, trained further, scored, written and exported.
+The network becomes a space, and the channels of its groups are sorted by importance; where that is
+asked for, its weights are trained along paths of all sizes, with the network itself as their
+teacher. Then for each budget, from the largest to the smallest, the architecture whose choices
+lose least by themselves is cut out, fitted to what a larger network computes, trained further with
+the original as teacher, scored, written and exported. The larger network is the original, or that
+of the budget before: so what that has learnt is not learnt anew.
 """
 
 from __future__ import annotations
 
 import copy
 import functools
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -20,11 +22,12 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..compression import elastic, save_network
+from ..compression import elastic, load_network, save_network
 from ..errors import NasSpaceError, UsageError
 from ..mutable import Sample
 from ..profiler.target import TORCH
 from ..runtimes import find_runtime
+from ..schema import checked
 from ..strategy.oneshot import Sandwich
 from ..study import OneShotResult, describe, fingerprint, search
 from ..training import (
@@ -37,17 +40,19 @@ from ..training import (
 from ..training.batches import is_dataset, one_pass, training_batches
 from ..training.distillation import divergence_of
 from ..training.forward import inputs_of
+from .contents import Compressed, EightBits, check_alike
 from .costs import Costs
 from .deployment import Deployment, deployment_of
 from .exporting import StoredNetwork, export_checked, export_network
 from .files import read_json, write_json
 from .folder import COMPRESSED, COMPRESSION, RunFolder
+from .plan import CompressionPlan
 from .record import Record
-from .sensitivity import changes, loses_least
+from .sensitivity import changes, is_within, loses_least
 from .sources import example_of, load_model, load_task
 from .stage import OnProgress, Stage
 
-__all__ = ["Compressed", "CompressionPlan", "CompressionRun"]
+__all__ = ["CompressionRun"]
 
 _FEW = 4
 """Batches that layers are fitted to while architectures are compared."""
@@ -56,81 +61,6 @@ _HELD = 128
 """Examples on which they are compared with their teacher."""
 
 _SETTINGS = ("model", "data", "latency_table", "runtime", "threads", "int8", "device", "seed")
-
-
-@dataclass(frozen=True)
-class CompressionPlan:
-    """How long each stage of a compression takes.
-
-    Attributes
-    ----------
-    steps
-        Of training the shared weights; 0 leaves them as they are.
-    trials
-        Architectures to try for each budget.
-    fine_tuning
-        Steps of training the smallest network that was found; the others take as many as are their
-        share of what is cut away.
-    learning_rate
-        The largest, of AdamW.
-    batch_size
-        Examples in a batch.
-    calibration
-        Batches on which channels are ranked, and layers fitted.
-    elastic
-        Arguments of :func:`nas_space.elastic`.
-    """
-
-    steps: int = 200
-    trials: int = 30
-    fine_tuning: int = 100
-    learning_rate: float = 1e-3
-    batch_size: int = 32
-    calibration: int = 16
-    elastic: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Compressed:
-    """A network of a compression: the original, or what was found within a budget.
-
-    Attributes
-    ----------
-    name
-        ``'original'``, or the budget.
-    arch
-        The architecture.
-    costs
-        Name to value, ``'latency'`` in microseconds for one example as it was measured here: on
-        the runtime of the run, or in torch.
-    scores
-        Metric to value on the test split, or on the validation split where there is no other.
-    steps
-        The main metric on the validation split after each stage: with the weights that it begins
-        with, refitted, and tuned.
-    folder
-        Where it was written.
-    exports
-        File beside that to the largest difference of its outputs from the network's, or why there
-        is none; see :func:`~nas_space.runs.exporting.export_checked`.
-    deployed
-        The network on the runtime of the run, if there is one: the fields of
-        :class:`~nas_space.runs.deployment.Promise`.
-    quantised
-        What 8 bits change, before and after: ``size`` in bytes, ``milliseconds``, ``score`` by the
-        main metric, beside the ``method`` and whether the processor has instructions for
-        ``products`` of 8 bits; or why there is no such file, as ``failure``.
-    """
-
-    name: str
-    arch: Sample
-    costs: Mapping[str, float]
-    scores: Mapping[str, float]
-    steps: Mapping[str, float] = field(default_factory=dict)
-    folder: str | None = None
-    exports: Mapping[str, float | str] = field(default_factory=dict)
-    deployed: Mapping[str, Any] | None = None
-    quantised: Mapping[str, Any] | None = None
 
 
 class CompressionRun:
@@ -254,7 +184,8 @@ class CompressionRun:
         self.record = Record(self.folder.path / "metrics.jsonl")
         training = [self._shared_weights()] if self.plan.steps else []
         self.stages = [self._sorting(), *training, self._sensitivity()]
-        for name in self.budgets:
+        self._order = sorted(self.budgets, key=self._cut)
+        for name in self._order:
             self.stages += [self._search(name), self._tuning(name)]
 
     @classmethod
@@ -262,7 +193,7 @@ class CompressionRun:
         """Go on with the compression in a folder by its own settings, but for what is given."""
         # A run of an earlier version has not all of them.
         kept = {name: settings[name] for name in _SETTINGS if name in settings}
-        plan = CompressionPlan(**settings["plan"])
+        plan = checked(settings["plan"], CompressionPlan, Path(out, "run.json"))
         return cls(out, budgets=settings["wanted"], plan=plan, resume=True, **{**kept, **given})
 
     def run(self, on_progress: OnProgress = lambda *_: None) -> list[Compressed]:
@@ -271,6 +202,7 @@ class CompressionRun:
             stage.do(on_progress)
         found = [self._score("original", self.original, self.space.original)]
         found += [self._conclude(name) for name in self.budgets]
+        check_alike(found, self.folder.path)
         write_json(self.folder.path / COMPRESSED, [asdict(one) for one in found])
         return found
 
@@ -357,7 +289,9 @@ class CompressionRun:
 
         def do(on_progress: OnProgress) -> None:
             scores = _read(file)
-            tried = loses_least(self._within[name], self.losses, trials)
+            before = self._before(name)
+            larger = None if before is None else self._found[before]
+            tried = loses_least(self._within[name], self.losses, trials, larger)
             for number, arch in enumerate(tried):
                 if len(tried) > 1 and str(number) not in scores:
                     scores[str(number)] = self._inherited(arch)
@@ -403,8 +337,7 @@ class CompressionRun:
             if (self._place(name) / COMPRESSED).exists():
                 on_progress(f"fine-tuning {name}", steps, steps, "done")
                 return
-            starts = [self._start(space, self._found[name]) for space in self._spaces]
-            network, before, refitted = max(starts, key=lambda start: start[2])
+            network, before, refitted = max(self._starts(name), key=lambda start: start[2])
             kept = copy.deepcopy(network.state_dict())
 
             def show(progress: Progress) -> None:
@@ -434,24 +367,49 @@ class CompressionRun:
         return Stage(f"fine-tuning {name}", steps, 1.0, do)
 
     def _steps(self, name: str) -> int:
-        """How long the network of a budget is trained: the longer, the more is cut away.
+        """How long the network of a budget is trained.
 
-        The smallest has all of the steps.  What a fit leaves to be learnt grows with the cut: of a
-        network at three quarters nearly nothing.
+        The longer, the more is cut away: of a network at three quarters a fit leaves nearly nothing
+        to be learnt.  And the longer, the more smaller networks go on from what it has learnt.
         """
-        whole = {cost: self.costs.values(cost, self.space.original) for cost in self.costs.shown}
-        cut = {
-            budget: max(1 - amount / whole[cost] for cost, amount in most.items())
-            for budget, most in self.budgets.items()
+        number = len(self._order)
+        shares = {
+            other: self._cut(other) * (number - place) for place, other in enumerate(self._order)
         }
-        part = cut[name] / max(1e-9, *cut.values())
-        return max(1, round(self.plan.fine_tuning * float(part)))
+        part = shares[name] / max(1e-9, sum(shares.values()))
+        return max(1, round(self.plan.fine_tuning * number * float(part)))
 
-    def _start(self, space: Any, arch: Sample) -> tuple[nn.Module, float, float]:
+    def _cut(self, name: str) -> float:
+        """Return which part of the original a budget cuts away."""
+        original = self.space.original
+        kept = [
+            amount / self.costs.values(cost, original)
+            for cost, amount in self.budgets[name].items()
+        ]
+        return max(0.0, 1 - float(min(kept)))
+
+    def _before(self, name: str) -> str | None:
+        """Return the next larger budget, from whose network this one goes on."""
+        place = self._order.index(name)
+        return self._order[place - 1] if place else None
+
+    def _starts(self, name: str) -> Iterator[tuple[nn.Module, float, float]]:
+        """Cut out the network of a budget, from all weights that it may begin with."""
+        arch, before = self._found[name], self._before(name)
+        for space in self._spaces:
+            yield self._start(space, arch, self.original)
+        if before is not None and is_within(arch, self._found[before]):
+            larger = load_network(self._place(before) / "network", self.original)
+            larger = self.fabric.to_device(larger)
+            yield self._start(copy.deepcopy(self.space).absorb(larger), arch, larger)
+
+    def _start(
+        self, space: Any, arch: Sample, teacher: nn.Module
+    ) -> tuple[nn.Module, float, float]:
         """Cut out a network and fit it to its teacher; return the main metric before and after."""
         network = space.freeze(arch)
         before = self._validation(network)
-        space.refit(network, self._batches("refit"), teacher=self.original)
+        space.refit(network, self._batches("refit"), teacher=teacher)
         refitted = self._validation(network)
         if refitted >= before:
             return network, before, refitted
@@ -474,30 +432,31 @@ class CompressionRun:
         if self.deployment is not None:
             promised = self.costs.of(one.arch).get("latency")
             deployed = self.deployment.deploy(network, self.inputs, promised, place)
-            one = replace(one, deployed=asdict(deployed))
+            one = replace(one, deployed=deployed)
         if self.int8:
             one = replace(one, quantised=self._quantised(StoredNetwork(name, network, self.task)))
         write_json(place / COMPRESSED, asdict(one))
 
-    def _quantised(self, stored: StoredNetwork) -> dict[str, Any]:
+    def _quantised(self, stored: StoredNetwork) -> EightBits | str:
         """Write a network with 8 bits; return what that changes, or why it cannot be."""
         try:
             made: Any = export_network(
                 stored, "onnxruntime", self._place(stored.name), int8=True, fabric=self.fabric
             )
         except NasSpaceError as error:
-            return {"failure": str(error)}
-        both = made.before, made.after
-        return {
-            "method": made.method,
-            "products": made.products,
-            "size": [each.size for each in both],
-            "milliseconds": [each.latency.median for each in both],
-            "score": list(made.scores),
-        }
+            return str(error)
+        before, after = made.before, made.after
+        return EightBits(
+            made.method,
+            made.products,
+            (before.size, after.size),
+            (before.latency.median, after.latency.median),
+            made.scores,
+        )
 
     def _conclude(self, name: str) -> Compressed:
-        return Compressed(**read_json(self._place(name) / COMPRESSED))
+        found: Compressed = read_json(self._place(name) / COMPRESSED, Compressed)
+        return found
 
     def _score(self, name: str, network: nn.Module, arch: Sample) -> Compressed:
         split = "validation" if self.task.test is None else "test"
@@ -532,7 +491,7 @@ def _best_of(scores: Mapping[str, float]) -> str:
 
 def _read(file: Path) -> dict[str, float]:
     """Return the scores that an interrupted stage has found so far."""
-    found: dict[str, float] = read_json(file)
+    found: dict[str, float] = read_json(file, dict[str, float])
     return found
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import torch
 
@@ -13,7 +13,7 @@ from ..mutable import Sample
 from ..study import OneShotResult, SearchResult
 from ..training import Splits, evaluate
 from ..training.randomness import generator_of
-from .deployment import Promise
+from .contents import Promise
 from .files import read_json, write_json, write_network
 from .sources import example_of
 from .weight_stages import SHARED_WEIGHTS
@@ -87,6 +87,13 @@ class Findings:
     deployed: Promise | None = None
 
 
+class _KnownScores(TypedDict):
+    """Finalists that were scored, each by the name of its training and its architecture."""
+
+    trained: list[list[str]]
+    finalists: list[Finalist]
+
+
 def conclude(run: Workspace, settings: Mapping[str, Any], *, compared: bool) -> Findings:
     """Choose the winner, score it and its rivals on the test split, and write it down.
 
@@ -136,12 +143,13 @@ def _scored(run: Workspace, candidates: Mapping[str, Candidate]) -> list[Finalis
     """Return the candidates with their scores, those on the test split as they were once known."""
     file = run.folder.work / "finalists.json"
     trained = [[one.trained, run.space.arch_id(one.arch)] for one in candidates.values()]
-    if file.exists():
-        there = read_json(file, object)
-        # A run that goes on with more trials has other finalists; one of an earlier version has
-        # a list here, and is scored again to the same numbers.
-        if isinstance(there, dict) and there["trained"] == trained:
-            return [Finalist(**one) for one in there["finalists"]]
+    # One of an earlier version has a list here, and is scored again to the same numbers.
+    there = read_json(file, _KnownScores | list[Any]) if file.exists() else []
+    # A run that goes on with more trials has other finalists.
+    if isinstance(there, dict) and there["trained"] == trained:
+        known: list[Finalist] = there["finalists"]
+        if all(one.costs.keys() >= set(run.costs.shown) for one in known):
+            return known
     task = run.task(0.0)
     finalists = []
     for role, one in candidates.items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from ..errors import InfeasibleError, UsageError
 from ..mutable import MutableExpression
 from ..profiler import COSTS, LatencyTable, find_cost
 
-__all__ = ["Costs", "title_of"]
+__all__ = ["Costs", "title_of", "unit_of"]
 
 _USUAL = ("macs", "params")
 
@@ -25,10 +26,20 @@ def title_of(cost: str) -> str:
     >>> title_of("macs"), title_of("memory"), title_of("latency")
     ('MACs', 'memory (bytes)', 'latency')
     """
-    short, unit = cost.rpartition(":")[2], find_cost(cost).unit
+    short, unit = cost.rpartition(":")[2], unit_of(cost)
     if cost in _USUAL:
         return unit
     return short if unit in ("", "us", short) else f"{short} ({unit})"
+
+
+def unit_of(cost: str) -> str:
+    """Return the unit of a cost; ``''`` of one that is not known, or of a module not imported.
+
+    The files of runs name costs, and what a file names is not imported to show it.
+    """
+    module, colon, _ = cost.partition(":")
+    known = module in sys.modules if colon else cost in COSTS
+    return find_cost(cost).unit if known else ""
 
 
 class Costs:

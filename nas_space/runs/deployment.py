@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,55 +12,13 @@ from ..errors import UsageError
 from ..profiler import LatencyTable, TimingTarget, calibrate_latency, measure_latency, time_in_turns
 from ..profiler.target import TORCH, Call
 from ..runtimes import Exportable, export, find_runtime
+from .contents import Promise
 from .folder import RunFolder
 
-__all__ = ["Deployment", "Promise", "deployment_of"]
+__all__ = ["Deployment", "deployment_of"]
 
 _TABLE = "latency.yaml"
 """The file of a run's folder with the table that was measured for it."""
-
-
-@dataclass(frozen=True)
-class Promise:
-    """What a network was promised to take on the runtime that it was searched for, and takes.
-
-    Attributes
-    ----------
-    runtime, version, threads
-        Where it was timed.
-    promised
-        Microseconds by the table that the search went by; ``None`` if there is none.
-    measured
-        Microseconds of the network itself.
-    steady
-        Whether two halves of the readings agreed.
-    file, difference
-        What the runtime was given, and by how much its outputs differ from those in torch at most;
-        ``None`` for torch itself.
-    """
-
-    runtime: str
-    version: str
-    threads: int
-    promised: float | None
-    measured: float
-    steady: bool
-    file: str | None = None
-    difference: float | None = None
-
-    def __str__(self) -> str:
-        """In words, as reports say it."""
-        on = "one thread" if self.threads == 1 else f"{self.threads} threads"
-        promised = "" if self.promised is None else f"{self.promised / 1000:.3g} ms promised, "
-        noisy = "" if self.steady else " (on a machine too noisy to be sure)"
-        written = ""
-        if self.file is not None:
-            name = Path(self.file).name
-            written = f"; in {name}, which differs by {self.difference:.1e} from torch at most"
-        return (
-            f"on {self.runtime} {self.version}, {on}: {promised}{self.measured / 1000:.3g} ms "
-            f"measured{noisy}{written}"
-        )
 
 
 def deployment_of(runtime: str | None, threads: int | None) -> Deployment | None:

@@ -15,14 +15,17 @@ from torch import nn
 
 from ..compression import load_network
 from ..errors import NasSpaceError, UsageError
-from ..hub.registry import check_trusted, find_space
+from ..hub.registry import check_trusted
 from ..runtimes import Export, Quantized, export, find_runtime, quantize
+from ..schema import checked
 from ..training import Task, evaluate, load_data, make_fabric
 from ..training.batches import one_pass
 from ..training.forward import inputs_of
+from .contents import Compressed, Conclusion
 from .files import load_either, read_json, write_json
 from .folder import COMPRESSED, COMPRESSION, EXPORTS, settings_of
 from .sources import example_of, load_model, load_task
+from .stored import StoredRun
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -73,14 +76,16 @@ def networks_of(place: Path | str, *, trust: bool = False) -> list[StoredNetwork
         raise UsageError(
             f"{place} is not the folder of a run; nas-space runs lists those there are"
         )
-    if settings.get("strategy") == COMPRESSION:
+    is_compression = settings.get("strategy") == COMPRESSION
+    for name in ("model", "data") if is_compression else ("data",):
+        check_trusted(settings[name], folder / "run.json", trust=trust)
+    if is_compression:
         return _of_compression(folder, settings)
     file = folder / "architecture.json"
     if not file.exists():
         raise UsageError(f"{place} has not finished: nas-space resume {place} goes on with it")
-    facts = read_json(file)
-    check_trusted(settings["space"], file, trust=trust)
-    space: Any = find_space(settings["space"]).space(**settings["arguments"])
+    facts = read_json(file, Conclusion)
+    space = StoredRun(str(folder), settings).make_space(trust=trust)
     network = load_either(space, space.freeze(facts["arch"]), folder / "weights.safetensors")
     task = Task.classification(load_data(settings["data"], settings["seed"]), optimizer=_SGD)
     return [StoredNetwork("network", network.eval(), task)]
@@ -95,13 +100,13 @@ def _of_compression(folder: Path, settings: Mapping[str, Any]) -> list[StoredNet
     if not file.exists():
         raise UsageError(f"{folder} has not finished: nas-space resume {folder} goes on with it")
     original = load_model(settings["model"])
-    size = settings["plan"]["batch_size"]
+    size = checked(settings["plan"].get("batch_size"), int, folder / "run.json")
     task = load_task(settings["data"], original, settings["seed"], batch_size=size, optimizer=_SGD)
-    found = read_json(file, list)
+    found = read_json(file, list[Compressed])
     return [
-        StoredNetwork(one["name"], load_network(folder / one["name"] / "network", original), task)
+        StoredNetwork(one.name, load_network(folder / one.name / "network", original), task)
         for one in found
-        if one["folder"] is not None
+        if one.folder is not None
     ]
 
 
@@ -151,7 +156,7 @@ def note_exports(run: Path, told: Mapping[str, str]) -> None:
     """Keep in a run's folder what was written for which runtime: the report says it."""
     file = run / EXPORTS
     if told:
-        write_json(file, {**read_json(file), **told})
+        write_json(file, {**read_json(file, dict[str, str]), **told})
 
 
 def export_checked(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import StorageError
 from ..files import replacing, writing
+from ..schema import checked
 
 if TYPE_CHECKING:
     from torch import nn
@@ -23,13 +24,20 @@ def write_json(path: Path, content: Any) -> None:
         file.write_text(text, encoding="utf-8")
 
 
-def read_json(path: Path, kind: type = dict) -> Any:
+def read_json(path: Path, kind: Any) -> Any:
     """Return what a file of a run says; empty if there is none.
+
+    Parameters
+    ----------
+    path
+        The file.
+    kind
+        What it holds, as of :func:`~nas_space.schema.checked`.
 
     Raises
     ------
     StorageError
-        It is damaged.
+        It is damaged; the message names the file and what is wrong in it.
     """
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
@@ -37,12 +45,7 @@ def read_json(path: Path, kind: type = dict) -> Any:
         return kind()
     except (OSError, RecursionError, ValueError) as error:
         raise StorageError(f"{path} is damaged: {error}; restore a copy") from error
-    if not isinstance(found, kind):
-        raise StorageError(
-            f"{path} is damaged: it holds a {type(found).__name__}, and a {kind.__name__} is "
-            "expected; restore a copy"
-        )
-    return found
+    return checked(found, kind, path)
 
 
 def write_network(

@@ -7,11 +7,13 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from ..errors import UsageError
+from ..errors import StorageError, UsageError
 from ..files import replacing, writing
+from ..schema import checked
 from ..study import signs
 from ..study.fingerprint import differences
-from .files import write_json
+from .contents import SettingsFile
+from .files import read_json, write_json
 
 __all__ = [
     "COMPRESSED",
@@ -134,15 +136,12 @@ class RunFolder:
 class RunSettings(dict[str, Any]):
     """The settings in a file; one that is missing means that the file is damaged."""
 
+    def __init__(self, file: Path, settings: Mapping[str, Any]) -> None:
+        super().__init__(settings)
+        self.file = file
+
     def __missing__(self, key: str) -> Any:
-        raise UsageError(f"run.json is damaged: it has no {key!r}; restore a copy")
-
-
-_KINDS: dict[str, type] = {
-    "arguments": dict, "budgets": dict, "described": dict, "fingerprint": str, "name": str,
-    "recipe": dict, "seed": int, "space": str, "steps": int, "strategy": str, "trials": int,
-}  # fmt: skip
-"""What some settings are."""
+        raise StorageError(f"{self.file} is damaged: {key} is missing; restore a copy")
 
 
 def settings_of(folder: Path) -> dict[str, Any] | None:
@@ -153,24 +152,18 @@ def settings_of(folder: Path) -> dict[str, Any] | None:
 
     Raises
     ------
+    StorageError
+        They cannot be read, or one is of another type than it can be.
     UsageError
-        They cannot be read.
+        The folder is a file.
     """
     file = folder / "run.json"
-    try:
-        found = json.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    if folder.is_file():
+        raise UsageError(f"{folder} is a file; choose another --out")
+    if not file.exists():
         return None
-    except NotADirectoryError:
-        raise UsageError(f"{folder} is a file; choose another --out") from None
-    except (OSError, RecursionError, ValueError) as error:
-        raise UsageError(f"{file} is damaged: {error}; choose another --out") from error
-    if not isinstance(found, dict):
-        raise UsageError(f"{file} describes no run; choose another --out")
-    for name, kind in _KINDS.items():
-        if name in found and not isinstance(found[name], kind):
-            raise UsageError(f"{file} is damaged: {name} is {found[name]!r:.80}; restore a copy")
-    found = RunSettings({**found, **found.pop("recipe", {})})
+    found = read_json(file, SettingsFile)
+    found = RunSettings(file, {**found, **checked(found.pop("recipe", {}), SettingsFile, file)})
     limits = {name: found.pop(f"max_{name}", None) for name in ("macs", "latency")}
     found.setdefault("budgets", {k: limit for k, limit in limits.items() if limit is not None})
     return found

@@ -1,4 +1,4 @@
-"""``Plan``: how long each stage of a run takes, and by which strategy it searches."""
+"""How long each stage of a run takes: of a search, with its strategy, and of a compression."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-__all__ = ["Plan"]
+__all__ = ["CompressionPlan", "Plan"]
 
 
 @dataclass(frozen=True)
@@ -71,3 +71,35 @@ class Plan:
     pruner: str = "none"
     storage: str | None = None
     name: str = "search"
+
+
+@dataclass(frozen=True)
+class CompressionPlan:
+    """How long each stage of a compression takes.
+
+    Attributes
+    ----------
+    steps
+        Of training the shared weights; 0 leaves them as they are.
+    trials
+        Architectures to try for each budget.
+    fine_tuning
+        Steps of training that each network has on average.  Those of larger ones count more, for
+        smaller ones go on from them.
+    learning_rate
+        The largest, of AdamW.
+    batch_size
+        Examples in a batch.
+    calibration
+        Batches on which channels are ranked, and layers fitted.
+    elastic
+        Arguments of :func:`nas_space.elastic`.
+    """
+
+    steps: int = 0
+    trials: int = 1
+    fine_tuning: int = 100
+    learning_rate: float = 1e-3
+    batch_size: int = 32
+    calibration: int = 16
+    elastic: Mapping[str, Any] = field(default_factory=dict)

@@ -90,8 +90,8 @@ def rows_of(path: Path, stage: str | None = None) -> list[dict[str, Any]]:
     for number, line in enumerate(text[: text.rfind(b"\n") + 1].split(b"\n")[:-1], start=1):
         try:
             row = json.loads(line)
+            hash((row["stage"], row["at"]))
             if stage in (None, row["stage"]):
-                hash(row["at"])
                 rows.append(row)
         except (LookupError, RecursionError, TypeError, ValueError) as error:
             raise StorageError(

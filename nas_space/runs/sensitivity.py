@@ -21,11 +21,14 @@ from ..mutable.factors import Factor
 from ..tables import Table, best
 from ..tables.model import Model, root_of
 
-__all__ = ["changes", "loses_least", "summed"]
+__all__ = ["changes", "is_within", "loses_least", "summed"]
 
 
 _TRIED = 3
 """How many values of a label are tried."""
+
+_FAR = 1e6
+"""What is lost by a choice that is not wanted; divergences and shares of errors are small."""
 
 
 def changes(space: Any) -> Iterator[tuple[str, Sample]]:
@@ -43,7 +46,7 @@ def changes(space: Any) -> Iterator[tuple[str, Sample]]:
                 yield _named(label, value), space.canonical(original | {label: value})
 
 
-def summed(space: Any, losses: Mapping[str, float]) -> Table:
+def summed(space: Any, losses: Mapping[str, float], larger: Sample | None = None) -> Table:
     """Return the sum of what the choices of an architecture lose, as tables over the labels.
 
     Parameters
@@ -53,13 +56,18 @@ def summed(space: Any, losses: Mapping[str, float]) -> Table:
     losses
         By the name of a change, as :func:`changes` has it, what it loses. What is below nothing is
         noise, and counts as nothing.
+    larger
+        An architecture to stay within: more than its choices loses more than all others do.
     """
+    most = larger or {}
     model = Model.of(root_of(space))
     terms = []
     for symbol in model.labels:
         if symbol.size is not None and symbol.size > 1:
             values = [symbol.value(code) for code in range(symbol.size)]
-            term = Factor((symbol,), _lost(symbol.name, values, losses))
+            lost = _lost(symbol.name, values, losses)
+            beyond = [symbol.name in most and value > most[symbol.name] for value in values]
+            term = Factor((symbol,), lost + np.where(beyond, _FAR, 0.0))
             terms.append(term.where(model.activity.reach[symbol]))
     return Table(None, terms)
 
@@ -76,10 +84,20 @@ def _lost(label: str, values: list[Any], losses: Mapping[str, float]) -> npt.NDA
     return roots * roots
 
 
-def loses_least(within: Any, losses: Mapping[str, float], number: int) -> list[Sample]:
-    """Return the architectures within a budget whose choices lose least together, best first."""
-    found = best(within, summed(within, losses), number)
+def loses_least(
+    within: Any, losses: Mapping[str, float], number: int, larger: Sample | None = None
+) -> list[Sample]:
+    """Return the architectures within a budget whose choices lose least together, best first.
+
+    Within ``larger``, if such are in the budget; see :func:`is_within`.
+    """
+    found = best(within, summed(within, losses, larger), number)
     return [dict(one.arch) for one in found]
+
+
+def is_within(arch: Sample, larger: Sample) -> bool:
+    """Return whether an architecture has no more of anything than another."""
+    return all(value <= larger[label] for label, value in arch.items() if label in larger)
 
 
 def _named(label: str, value: Any) -> str:

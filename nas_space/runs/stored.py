@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from optuna.trial import TrialState
 
-from ..errors import UsageError, suggest
+from ..errors import StorageError, UsageError, suggest
+from ..schema import checked
 from ..study import SearchResult, describe, load_search, signs
 from ..study.definition import SearchDefinition
-from ..study.fingerprint import differences, unrestricted
+from ..study.fingerprint import Described, differences, unrestricted
 from ..study.ledger import WORKER
 from ..study.snapshot import snapshot
 from ..study.storage import is_file
+from .contents import Compressed, Conclusion, DrawnDecision, check_alike
 from .files import read_json
 from .folder import (
     COMPRESSED,
@@ -32,6 +34,14 @@ from .folder import (
 from .record import rows_of
 
 __all__ = ["StoredRun", "find_runs", "open_run"]
+
+
+class _History(TypedDict):
+    history: list[tuple[int, dict[str, list[float]]]]
+
+
+class _OneShotState(TypedDict):
+    run: _History
 
 
 @dataclass(frozen=True)
@@ -106,14 +116,23 @@ class StoredRun:
         from ..strategy.oneshot.policy import over_time
         from ..training import load_state
 
-        state: Any = load_state(file)
-        return over_time(state["run"]["history"])
+        state: _OneShotState = checked(load_state(file), _OneShotState, file)
+        found = over_time(state["run"]["history"])
+        for label, told in self.described.get("labels", {}).items():
+            if told.get("kind") != "Categorical" or label not in found:
+                continue
+            if {len(vector) for _, vector in found[label]} != {len(told.get("values", ()))}:
+                raise StorageError(
+                    f"{self.place} is damaged: run.json and {ONE_SHOT_STATE} have another number "
+                    f"of values for {label!r}; restore copies"
+                )
+        return found
 
     @cached_property
-    def described(self) -> Mapping[str, Any]:
+    def described(self) -> Described:
         """The space as :func:`~nas_space.study.describe` gives it, as far as it is known."""
         if "described" in self.settings:
-            described: Mapping[str, Any] = self.settings["described"]
+            described: Described = self.settings["described"]
             return described
         definition = (
             SearchDefinition.in_study(self.result.study) if self.result is not None else None
@@ -121,9 +140,9 @@ class StoredRun:
         return {} if definition is None else definition.space
 
     @property
-    def decisions(self) -> list[dict[str, Any]]:
+    def decisions(self) -> list[DrawnDecision]:
         """What was decided where in the winner, as its picture shows it; empty before its end."""
-        found: list[dict[str, Any]] = self._read(DECISIONS, list)
+        found: list[DrawnDecision] = self._read(DECISIONS, list[DrawnDecision])
         return found
 
     @property
@@ -131,17 +150,14 @@ class StoredRun:
         """The class of the space."""
         if self.settings:
             return str(self.settings["space"])
-        definition = (
-            SearchDefinition.in_study(self.result.study) if self.result is not None else None
-        )
-        return str(definition.space["space"]) if definition is not None else "?"
+        return str(self.described.get("space", "?"))
 
     @property
     def state(self) -> str:
         """'finished', 'running', 'interrupted', or 'stored' where the end is not known."""
         if self.folder is not None:
             worker = self.folder / WORKER_FILE
-            if worker.exists() and signs.lives(worker.read_text(encoding="utf-8")):
+            if worker.exists() and signs.lives(worker.read_text("utf-8", "replace")):
                 return "running"
             written = (self.folder / "architecture.json").exists()
             if written and not (self.folder / UNFINISHED).exists():
@@ -158,26 +174,31 @@ class StoredRun:
         return "stored" if self.folder is None else "interrupted"
 
     @property
-    def compressed(self) -> list[dict[str, Any]] | None:
+    def compressed(self) -> list[Compressed] | None:
         """Of a compression the original and what it was made, as far as known; else ``None``."""
         if self.folder is None or self.strategy != COMPRESSION:
             return None
-        found: list[dict[str, Any]] = read_json(self.folder / COMPRESSED, list)
+        file = self.folder / COMPRESSED
+        found: list[Compressed] = read_json(file, list[Compressed])
+        check_alike(found, file)
         return found
 
     @property
-    def conclusion(self) -> dict[str, Any]:
-        """What the run ended with: the architecture and its scores; empty before its end."""
-        found: dict[str, Any] = self._read("architecture.json")
+    def conclusion(self) -> Conclusion | None:
+        """What the run ended with: the architecture and its scores; ``None`` before its end."""
+        file = Path(self.place) / "architecture.json"
+        if self.folder is None or not file.exists():
+            return None
+        found: Conclusion = read_json(file, Conclusion)
         return found
 
     @property
     def exports(self) -> dict[str, str]:
         """What was written of it for runtimes: the network and the runtime, and what was found."""
-        found: dict[str, str] = self._read(EXPORTS)
+        found: dict[str, str] = self._read(EXPORTS, dict[str, str])
         return found
 
-    def _read(self, name: str, kind: type = dict) -> Any:
+    def _read(self, name: str, kind: Any) -> Any:
         """What a file of the folder says; empty if there is none, as for a storage."""
         return kind() if self.folder is None else read_json(self.folder / name, kind)
 
@@ -204,7 +225,7 @@ class StoredRun:
                 f"{self.place}` makes it again, and writes the report"
             )
         check_trusted(self.settings["space"], self.place, trust=trust)
-        space = find_space(self.settings["space"]).space(**self.settings["arguments"])
+        space = find_space(self.settings["space"]).build(self.settings["arguments"])
         what = differences(self.settings["described"], describe(unrestricted(space)))
         if what:
             raise UsageError(f"the run in {self.place} is of another space: {'; '.join(what)}")
@@ -225,7 +246,7 @@ def open_run(place: str | Path) -> StoredRun:
     if "://" not in name and not Path(name).is_file():
         settings = settings_of(Path(name))
         if settings is None:
-            near = suggest(name, [run.place for run in find_runs(Path(name).parent)])
+            near = suggest(name, map(str, find_runs(Path(name).parent)))
             raise UsageError(f"there is no run in {name!r}{near}; `nas-space runs` lists them")
         return StoredRun(name, settings)
     run = StoredRun(name, {})
@@ -233,12 +254,7 @@ def open_run(place: str | Path) -> StoredRun:
     return run
 
 
-def find_runs(root: Path) -> Iterator[StoredRun]:
-    """Return the runs in the folders of a folder, the latest first."""
-    if not root.is_dir():
-        return
+def find_runs(root: Path) -> list[Path]:
+    """Return the folders of runs in a folder, the latest first."""
     files = sorted(root.glob("*/run.json"), key=lambda file: -file.stat().st_mtime)
-    for file in files:
-        settings = settings_of(file.parent)
-        if settings:
-            yield StoredRun(str(file.parent), settings)
+    return [file.parent for file in files]

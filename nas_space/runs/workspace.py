@@ -128,10 +128,7 @@ class Workspace:
         arguments = {"num_labels": self.splits.num_classes, **entry.small, **(arguments or {})}
         with preserved_randomness():
             seed_globally(seed, "job/weights", 0)
-            try:
-                self.space: Any = entry.space(**arguments)
-            except TypeError as error:
-                raise UsageError(f"{space} cannot be made with {arguments}: {error}") from error
+            self.space: Any = entry.build(arguments)
         # Convolutions of images take half the time so, whatever the order of the images.
         if all(weight.dim() != 5 for weight in self.space.parameters()):  # those of volumes
             cast(Any, self.space).to(memory_format=torch.channels_last)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from .quantization import Quantized, quantize
     from .registry import RUNTIMES, find_runtime, register_runtime
     from .timing import Latency, time_programs
+    from .turns import Turns, rank_correlation, time_in_turns
 
 __all__ = [
     "RUNTIMES",
@@ -31,10 +32,13 @@ __all__ = [
     "ProgramModule",
     "Quantized",
     "Runtime",
+    "Turns",
     "export",
     "find_runtime",
     "quantize",
+    "rank_correlation",
     "register_runtime",
+    "time_in_turns",
     "time_programs",
 ]
 

@@ -2,29 +2,27 @@
 
 from __future__ import annotations
 
-import statistics
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
 
 from .base import Program
+from .turns import time_in_turns
 
 __all__ = ["Latency", "time_programs"]
 
 
 @dataclass(frozen=True)
 class Latency:
-    """Times of single runs, in milliseconds.
+    """Times of a run, in milliseconds.
 
     Attributes
     ----------
     minimum, median
-        Over the runs. What else the machine does can only lengthen a run, so the minimum is the
-        steadier of the two.
+        Over the runs that count: the fastest of each turn.
     runs
-        How many there were.
+        How many these are.
     threads
         On how many.
     """
@@ -42,28 +40,22 @@ class Latency:
 def time_programs(
     programs: Sequence[tuple[Program, Sequence[Tensor]]], *, threads: int = 1, seconds: float = 0.5
 ) -> list[Latency]:
-    """Time single runs of programs, in turns: what disturbs one for a while disturbs all.
+    """Time programs in turns, as long as a quick figure is worth; see :func:`time_in_turns`.
 
     Parameters
     ----------
     programs
         As :meth:`Runtime.load` gives them, each with its inputs.
     threads
-        What they were loaded with, to be told.
+        What they were loaded with.
     seconds
-        About how long it may take for each; one runs 5 times at least, and 1000 times at most.
+        About how long it may take for each; there are 5 turns at least, and 1000 at most.
     """
     runs = [program.prepare(*inputs) for program, inputs in programs]
-    for run in runs:
-        for _ in range(3):
-            run()
-    times: list[list[float]] = [[] for _ in runs]
-    end = time.perf_counter() + seconds * len(runs)
-    for turn in range(1000):
-        if turn >= 5 and time.perf_counter() > end:
-            break
-        for run, taken in zip(runs, times, strict=True):
-            start = time.perf_counter()
-            run()
-            taken.append(1000 * (time.perf_counter() - start))
-    return [Latency(min(t), statistics.median(t), len(t), threads) for t in times]
+    found = time_in_turns(
+        runs, turns=5, most=1000, pinned=threads == 1, seconds=seconds * len(runs)
+    )
+    return [
+        Latency(float(minimum), float(median), len(found.readings), threads)
+        for minimum, median in zip(found.minimum, found.median, strict=True)
+    ]

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import optuna
 
 from ..errors import StorageError, UsageError
-from .fingerprint import describe, differences, digest, fingerprint
+from ..schema import checked
+from .fingerprint import Described, describe, differences, digest, fingerprint
 from .objectives import Objective
 from .storage import Storage, unwarned
 
@@ -33,7 +34,7 @@ class SearchDefinition:
         For each its name, its direction, and a digest of its expression if it has one.
     """
 
-    space: Mapping[str, Any]
+    space: Described
     fingerprint: str
     objectives: list[list[Any]]
 
@@ -53,7 +54,10 @@ class SearchDefinition:
     def in_study(cls, study: optuna.Study) -> SearchDefinition | None:
         """Return the definition that a study holds; ``None`` if this library did not make it."""
         there = study.user_attrs.get(_ATTRIBUTE)
-        return None if there is None else cls(**there)
+        if there is None:
+            return None
+        found: SearchDefinition = checked(there, cls, f"the study {study.study_name!r}")
+        return found
 
     def measured(self) -> tuple[Objective, ...]:
         """Return the objectives, without their expressions."""

@@ -6,18 +6,39 @@ import hashlib
 import inspect
 import json
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, TypedDict, cast
 
 from ..mutable import MISSING, Mutable, MutableSymbol
 from ..mutable.node import Leaf, Node, postorder
 from ..tables import Restricted
 
-__all__ = ["describe", "differences", "fingerprint"]
+__all__ = ["Described", "describe", "differences", "fingerprint"]
 
 _FORMAT = "nas_space.space/1"
 
 
-def describe(space: Any) -> dict[str, Any]:
+class _Kind(TypedDict):
+    kind: str
+
+
+class DescribedLabel(_Kind, total=False):
+    """What :func:`describe` says of a label; its domain may have further keys."""
+
+    values: list[Any]
+
+
+class Described(TypedDict, total=False):
+    """What :func:`describe` gives, as it is read again; earlier versions say less."""
+
+    format: str
+    space: str
+    arguments: dict[str, Any]
+    labels: dict[str, DescribedLabel]
+    structure: str
+    conditions: list[str]
+
+
+def describe(space: Any) -> Described:
     """Return a space as plain data that JSON can hold.
 
     Parameters
@@ -127,15 +148,16 @@ def _arguments(space: Any) -> dict[str, Any]:
     return {name: _plain(value) for name, value in arguments}
 
 
-def _symbol(symbol: MutableSymbol[Any]) -> dict[str, Any]:
+def _symbol(symbol: MutableSymbol[Any]) -> DescribedLabel:
     positional, keyword = symbol.arguments_of_call()
     names = ["values"] if len(positional) == 1 else ["low", "high"]
     given = {**dict(zip(names, positional, strict=True)), **keyword}
-    return {"kind": type(symbol).__name__} | {
+    told = {
         name: _plain(value)
         for name, value in given.items()
         if name != "label" and value is not None and value is not False and value is not MISSING
     }
+    return cast("DescribedLabel", {"kind": type(symbol).__name__} | told)
 
 
 def _program(root: Any) -> list[Any]:

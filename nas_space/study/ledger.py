@@ -237,26 +237,22 @@ class Ledger:
             self._open.discard(trial.number)
             return  # not one of the search
         place = trial.number
-        if not trial.state.is_finished():
-            if place not in self._open:
-                self._open.add(place)
-                self._begin(trial, stored)
-            return
         if place not in self._open:
-            self._begin(trial, stored)
+            self._open.add(place)
+            arch, repaired = self.space.canonical(stored), int(trial.user_attrs.get(REPAIRED, 0))
+            self._begin(Attempt(place, trial._trial_id, number_of(trial), arch, repaired))
+        if not trial.state.is_finished():
+            return
         self._open.discard(place)
         reports = trial.intermediate_values
         self._end(place, trial.state, trial.values, trial.user_attrs, reports)
 
-    def _begin(self, trial: FrozenTrial, stored: Mapping[str, Any]) -> None:
-        number = number_of(trial)
-        arch = self.space.canonical(stored)
-        key = self.space.arch_id(arch)
+    def _begin(self, attempt: Attempt) -> None:
+        number, key = attempt.number, self.space.arch_id(attempt.arch)
         if number in self.held or key in self.taken:
             return  # it gives way
-        self.held[number] = self.taken[key] = trial.number
-        repaired = int(trial.user_attrs.get(REPAIRED, 0))
-        self.working[trial.number] = Attempt(trial.number, trial._trial_id, number, arch, repaired)
+        self.held[number] = self.taken[key] = attempt.trial
+        self.working[attempt.trial] = attempt
 
     def _end(
         self,
@@ -303,7 +299,14 @@ class Ledger:
         trial_id = self.storage.create_new_trial(self.study._study_id, template)
         place = self.storage.get_trial_number_from_id(trial_id)
         attempt = self.mine[place] = Attempt(place, trial_id, number, arch, repaired)
-        self.look()
+        if place == self._seen and self._open <= self.mine.keys():
+            # Nobody else is at the study, so nothing has changed but by us: to read all trials
+            # again would take the longer, the more there are.
+            self._seen += 1
+            self._open.add(place)
+            self._begin(attempt)
+        else:
+            self.look()
         if place in self.working:
             return attempt
         self.abandon(attempt, _GAVE_WAY)
@@ -334,6 +337,7 @@ class Ledger:
             return False
         finally:
             self.mine.pop(attempt.trial, None)
+        self._open.discard(attempt.trial)
         self._end(attempt.trial, state, values, attributes or {}, reports or {})
         return True
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from torch import Tensor
 
-from ..errors import DivergenceError, NasSpaceError, StorageError, UsageError
+from ..errors import CheckpointError, DivergenceError, NasSpaceError, StorageError, UsageError
 from ..extensions import call
 from ..mutable import Sample
 from ..profiler import macs
@@ -191,4 +191,7 @@ def _load(run: Run, file: Path) -> None:
     there = state.get("space") if isinstance(state, dict) else None
     if there != here:
         raise StorageError(f"{file} is of another space ({there}, here {here}); give another file")
-    run.load_state_dict(state["run"])
+    try:
+        run.load_state_dict(state.get("run"))
+    except CheckpointError as error:
+        raise CheckpointError(f"{file}: {error}") from error

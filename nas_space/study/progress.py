@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import optuna
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
+from .callbacks import SearchCallback
 from .ledger import counts
 
+if TYPE_CHECKING:
+    from .result import SearchResult
+
 __all__ = ["SearchProgress", "ShowProgress", "clock"]
+
+_LOOK = 2.0
+"""Seconds between two looks at what others have done."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +91,7 @@ def _print(progress: SearchProgress) -> None:
     print(progress, file=sys.stderr, flush=True)  # noqa: T201 - this is what it is for
 
 
-class ShowProgress:
+class ShowProgress(SearchCallback):
     """A callback of a search that shows how far it is.
 
     Trials of other processes and machines count too.
@@ -122,31 +131,53 @@ class ShowProgress:
         self.every = every
         self._read = 0
         self._open: set[int] = set()
+        self._counted: set[int] = set()
+        self._looked = -math.inf
         self._done = 0
         self._failed = 0
         self._best: dict[str, float] = {}
         self._front: list[tuple[float, ...]] = []
-        self._last = -every
+        self._last = -math.inf
+        self._shown = -1
         self._began: tuple[float, int] | None = None
 
-    def __call__(self, study: optuna.Study, trial: FrozenTrial) -> None:
-        trials = study.get_trials(deepcopy=False)
-        self._open.update(range(self._read, len(trials)))
-        self._read = len(trials)
-        for each in [trials[place] for place in sorted(self._open)]:
-            if each.state.is_finished():
-                self._open.discard(each.number)
-                self._add(study, each)
+    def on_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
+        """Count a trial, and those of others now and then; show how far the search is."""
         now = time.monotonic()
+        if now - self._looked >= _LOOK:
+            self._look(study)
+        if trial.number not in self._counted:
+            self._add(study, trial)
         if self._began is None:
             # Trials of an earlier run say nothing of the pace; this one began when it began.
             lasted = trial.duration.total_seconds() if trial.duration is not None else 0.0
             self._began = now - lasted, self._done - 1
         if self._done >= self.trials or now - self._last >= self.every:
-            self._last = now
-            self.show(self._progress(now))
+            self._show(now)
+
+    def on_end(self, result: SearchResult) -> None:
+        """Show the last that others have done, too."""
+        self._look(result.study)
+        if self._began is not None and self._done > self._shown:
+            self._show(time.monotonic())
+
+    def _show(self, now: float) -> None:
+        self._last, self._shown = now, self._done
+        self.show(self._progress(now))
+
+    def _look(self, study: optuna.Study) -> None:
+        """Read all trials, which takes the longer, the more there are."""
+        trials = study.get_trials(deepcopy=False)
+        self._looked = time.monotonic()
+        self._open.update(range(self._read, len(trials)))
+        self._read = len(trials)
+        for place in sorted(self._open - self._counted):
+            if trials[place].state.is_finished():
+                self._add(study, trials[place])
+        self._open -= self._counted
 
     def _add(self, study: optuna.Study, trial: FrozenTrial) -> None:
+        self._counted.add(trial.number)
         if not counts(trial):
             return
         self._done += 1

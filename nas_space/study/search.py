@@ -262,7 +262,8 @@ def search(
         storable(unrestricted(space))
     if isinstance(evaluate, FromScratch | Inherited | Filtered):
         evaluate.check(space)
-    callbacks = [FailureWarnings(), *watching, *shown(progress, trials)]
+    watching += shown(progress, trials)
+    callbacks = [FailureWarnings(), *watching]
     known = {"strategy": type(settings.strategy).__name__, "trials": trials, "seed": seed}
     _tell(watching, "on_begin", space, known)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -24,6 +25,9 @@ BEAT = 30.0
 
 SILENCE = 150.0
 """Seconds of silence after which a process elsewhere is taken for dead."""
+
+_NAME = re.compile(r"(?P<place>.*):(?P<pid>\d{1,9}):(?P<started>[^:/]*)/[^/]*", re.DOTALL)
+"""A name may come from a file, where it may be anything."""
 
 _SERIAL = map(str, count())
 _OPEN: set[str] = set()
@@ -79,10 +83,10 @@ def lives(name: str) -> bool | None:
     >>> lives("another-machine:17:4711/0") is None
     True
     """
-    process, _, _ = name.rpartition("/")
-    place, pid, started = process.rsplit(":", 2)
-    if place != _place():
+    found = _NAME.fullmatch(name)
+    if found is None or found["place"] != _place():
         return None
+    pid, started = found["pid"], found["started"]
     if int(pid) == os.getpid() and started == _started(os.getpid()):
         return name in _OPEN
     if os.name != "posix":

@@ -183,5 +183,9 @@ class Watch:
                 f"the state is of a training with early_stopping={there}, here it is "
                 f"{asdict(self.rules)}; use the same settings to resume, or start a new run"
             )
-        self.stopped, self.best = state["stopped"], state["best"]
-        self._failures, self._kept = state["failures"], dict(state["kept"])
+        try:
+            kept = dict(state["kept"])
+            stopped, best, failures = state["stopped"], state["best"], state["failures"]
+        except (KeyError, TypeError, ValueError) as error:
+            raise CheckpointError(f"this is not the state of such a run: {error!r}") from error
+        self.stopped, self.best, self._failures, self._kept = stopped, best, failures, kept

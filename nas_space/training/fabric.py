@@ -13,7 +13,9 @@ from ..errors import UsageError
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
-__all__ = ["device_of", "make_fabric", "unwrapped"]
+__all__ = ["check_whole", "device_of", "make_fabric", "unwrapped"]
+
+_SHARDING = {"DeepSpeedStrategy", "FSDPStrategy", "ModelParallelStrategy", "XLAFSDPStrategy"}
 
 _DEVICES = "'auto', 'cpu', 'cuda', 'cuda:0' (any index), or 'mps'"
 
@@ -85,6 +87,26 @@ def device_of(network: nn.Module) -> torch.device:
     """
     first = next(chain(network.parameters(), network.buffers()), None)
     return torch.device("cpu") if first is None else first.device
+
+
+def check_whole(fabric: Fabric) -> None:
+    """Refuse a strategy of Fabric's that shards parameters over devices, such as FSDP.
+
+    A step on a path trains slices of parameters as leaves of the graph, which the optimizer takes
+    for the parameters. A shard of a parameter is no slice of it that a path could use.
+
+    Raises
+    ------
+    UsageError
+        The strategy shards parameters.
+    """
+    if _SHARDING & {each.__name__ for each in type(fabric.strategy).__mro__}:
+        raise UsageError(
+            f"{type(fabric.strategy).__name__} shards parameters over devices, and a path of a "
+            "space trains slices of whole ones: use DDP, strategy='ddp_find_unused_parameters_true'"
+            "; if the space is too large for one device, bf16 precision, gradient checkpoints or a "
+            "smaller batch save memory"
+        )
 
 
 def unwrapped(network: nn.Module) -> nn.Module:

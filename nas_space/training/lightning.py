@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, Protocol, cast
 
 import torch
@@ -15,9 +16,10 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 from ..errors import UsageError
 from .batches import Source
 from .fabric import device_of
+from .metric import Metric, mean_of_column
 from .optimization import Schedule
 
-__all__ = ["LightningSteps"]
+__all__ = ["LightningSteps", "task_options"]
 
 
 class Scheduled(Protocol):
@@ -25,6 +27,46 @@ class Scheduled(Protocol):
 
     def steps(self, epochs: float) -> int:
         """Return how many steps some epochs take."""
+
+
+def task_options(
+    module: nn.Module,
+    network: str | None,
+    metrics: Mapping[str, str],
+    sources: Mapping[str, Source | None],
+) -> dict[str, Any]:
+    """Return the arguments of the task that a module is.
+
+    Parameters
+    ----------
+    module, network, metrics
+        As of :meth:`Task.from_lightning`.
+    sources
+        By split, the data in place of the module's own.
+
+    Raises
+    ------
+    UsageError
+        As of :meth:`Task.from_lightning`.
+    """
+    steps = LightningSteps(module, network, tuple(metrics))
+    given = {
+        name: steps.data(name) if source is None else source for name, source in sources.items()
+    }
+    wrong = {name: way for name, way in metrics.items() if way not in {"max", "min"}}
+    if wrong:
+        raise UsageError(f"metrics are to be 'max' or 'min', but there is {wrong}")
+    wanted = {
+        name: Metric(partial(mean_of_column, column), maximize=way == "max")
+        for column, (name, way) in enumerate(metrics.items())
+    }
+    return {
+        **given,
+        "metrics": wanted,
+        "step": steps.loss,
+        "predict": steps.logged,
+        "configure": steps.configure,
+    }
 
 
 class LightningSteps:

@@ -15,7 +15,7 @@ from ..errors import CheckpointError, DivergenceError, UsageError
 from .batches import training_batches
 from .checkpoint import load_state, save_state
 from .early_stopping import EarlyStopping, Watch
-from .fabric import device_of, make_fabric
+from .fabric import check_whole, device_of, make_fabric
 from .randomness import generator_of, preserved_randomness, seed_globally
 from .task import Task
 from .weights import check_fit
@@ -86,7 +86,8 @@ class Trainer:
     Raises
     ------
     UsageError
-        Neither or both of ``steps`` and ``epochs`` are given, or there is nothing to train.
+        Neither or both of ``steps`` and ``epochs`` are given, there is nothing to train, or the
+        fabric shards parameters.
 
     Examples
     --------
@@ -111,6 +112,8 @@ class Trainer:
         seed: int = 0,
         path: PathOf | None = None,
     ) -> None:
+        if fabric is not None:
+            check_whole(fabric)
         self.network = network
         self.task = task
         self.total = _total(task, steps, epochs)
@@ -371,7 +374,11 @@ def fit(
         watch = Watch(early_stopping, network, task, trainer.total, trainer.fabric)
     file = None if checkpoint is None else Path(checkpoint)
     if resume and file is not None and file.exists():
-        _load(trainer, watch, load_state(file))
+        state = load_state(file)
+        try:
+            _load(trainer, watch, state)
+        except CheckpointError as error:
+            raise CheckpointError(f"{file}: {error}") from error
     ended = trainer.done or (watch is not None and watch.stopped)
     while not ended:
         progress = trainer.advance()

@@ -17,7 +17,7 @@ from torch.optim import Optimizer
 from ..errors import DataError, UsageError, suggest
 from .batches import Source, check_source, length_of
 from .data import Splits
-from .metric import Metric, accuracy, mean_of_column, rmse, squared_error
+from .metric import Metric, accuracy, rmse, squared_error
 from .optimization import Schedule, cosine, parameter_groups
 
 if TYPE_CHECKING:
@@ -297,26 +297,13 @@ class Task:
             The module optimises by hand, with several optimizers, or has parameters of its own
             beside the network.
         """
-        from .lightning import LightningSteps
+        from .lightning import task_options
 
-        steps = LightningSteps(module, network, tuple(metrics))
-        given = {"train": train, "validation": validation, "test": test}
-        sources: dict[str, Any] = {
-            name: steps.data(name) if source is None else source for name, source in given.items()
-        }
-        wrong = {name: way for name, way in metrics.items() if way not in {"max", "min"}}
-        if wrong:
-            raise UsageError(f"metrics are to be 'max' or 'min', but there is {wrong}")
-        defaults = {
-            "metrics": {
-                name: Metric(partial(mean_of_column, column), maximize=way == "max")
-                for column, (name, way) in enumerate(metrics.items())
-            },
-            "step": steps.loss,
-            "predict": steps.logged,
-            "configure": None if "optimizer" in options else steps.configure,
-        }
-        return cls._of({**sources, **defaults, **options})
+        sources = {"train": train, "validation": validation, "test": test}
+        own = task_options(module, network, metrics, sources)
+        if "optimizer" in options:
+            del own["configure"]
+        return cls._of(own | options)
 
     @classmethod
     def distillation(

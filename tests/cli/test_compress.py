@@ -14,8 +14,9 @@ from typer.testing import CliRunner
 import nas_space as ns
 from nas_space.cli.app import app
 from nas_space.errors import InfeasibleError, NasSpaceError, UsageError
-from nas_space.runs.compression import CompressionPlan, CompressionRun
+from nas_space.runs.compression import CompressionRun
 from nas_space.runs.exporting import export_checked
+from nas_space.runs.plan import CompressionPlan
 
 from . import small_models
 

@@ -10,8 +10,9 @@ from typer.testing import CliRunner
 
 from nas_space.cli.app import app
 from nas_space.errors import UsageError
-from nas_space.runs.compression import CompressionPlan, CompressionRun
+from nas_space.runs.compression import CompressionRun
 from nas_space.runs.exporting import networks_of
+from nas_space.runs.plan import CompressionPlan
 from nas_space.runtimes import find_runtime
 
 from . import small_models

@@ -12,7 +12,8 @@ import torch
 from nas_space.errors import UsageError
 from nas_space.profiler import LatencyTable, latency
 from nas_space.runs import open_run
-from nas_space.runs.compression import CompressionPlan, CompressionRun
+from nas_space.runs.compression import CompressionRun
+from nas_space.runs.plan import CompressionPlan
 
 from . import small_models
 from .test_costs import SPACE, run, written
@@ -95,7 +96,9 @@ def test_a_search_measures_what_it_needs_and_times_what_it_found(
     assert (out / "latency.yaml").read_bytes() == kept
     assert run("report", out) == 0
     assert "ms promised" in written((out / "report.html").read_text(encoding="utf-8"))
-    assert open_run(out).conclusion["deployed"]["promised"] == deployed["promised"]
+    concluded = open_run(out).conclusion
+    assert concluded is not None
+    assert concluded["deployed"].promised == deployed["promised"]
 
 
 PLAN = CompressionPlan(
@@ -121,17 +124,18 @@ def test_a_compression_keeps_a_share_of_the_time_on_a_runtime(tmp_path: Path) ->
     original, small = made.run()
     whole = made.costs.values("latency", made.space.original)
     assert small.deployed is not None
-    assert small.deployed["promised"] <= whole
-    assert small.deployed["measured"] > 0
-    assert Path(small.deployed["file"]).is_file()
+    assert small.deployed.promised <= whole
+    assert small.deployed.measured > 0
+    assert small.deployed.file is not None
+    assert Path(small.deployed.file).is_file()
     assert original.deployed is None
     table = LatencyTable.read(tmp_path / "out" / "latency.yaml")
     cost = latency(made.space, table, inputs=torch.zeros(1, 3, 8, 8))
-    assert cost.evaluate(small.arch) == small.deployed["promised"]
+    assert cost.evaluate(small.arch) == small.deployed.promised
     stored = json.loads((tmp_path / "out" / "run.json").read_text(encoding="utf-8"))
     assert stored["runtime"] == "onnxruntime"
     again = CompressionRun.stored(tmp_path / "out", stored)
-    assert again.costs.values("latency", small.arch) == small.deployed["promised"]
+    assert again.costs.values("latency", small.arch) == small.deployed.promised
 
 
 def test_threads_without_a_runtime_are_refused(tmp_path: Path) -> None:

@@ -362,3 +362,14 @@ def test_multiply_adds_of_the_space_are_those_of_the_network_that_it_freezes_to(
     for seed in range(3):
         arch = space.sample(seed=seed)
         assert cost.evaluate(arch) == ns.profiler.macs(space.freeze(arch), inputs=inputs)
+
+
+def test_a_network_that_came_out_of_a_space_becomes_one_again():
+    net, inputs = NETWORKS["ResNet"]()
+    space = ns.elastic(net, inputs)
+    small: Any = space.freeze(space.sample(seed=0))
+    again = ns.elastic(small, inputs)
+    with torch.no_grad(), again.activate(again.original):
+        assert_equal(run(again, inputs), run(small, inputs))
+    smaller = again.freeze(again.sample(seed=1))
+    assert type(smaller) is type(net)

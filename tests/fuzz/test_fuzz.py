@@ -172,10 +172,10 @@ def outcome(function: Callable[[], Any]) -> Any:
 
 def check_expression(tree: Any) -> None:
     built = outcome(lambda: evaluated(tree, SYMBOLS))
-    if isinstance(built, str):  # a constant part, such as 1 // 0, fails for all alike
-        assert {outcome(partial(evaluated, tree, arch)) for arch in every_arch()} == {
-            built
-        } or built == "refused"
+    if isinstance(built, str):  # a constant part, such as 1 // 0, fails for all
+        found = [outcome(partial(evaluated, tree, arch)) for arch in every_arch()]
+        # Another part may fail before it, for some of them.
+        assert built == "refused" or all(isinstance(each, str) for each in found)
         return
     expression = evaluated(tree, SYMBOLS)
     for arch in every_arch():
@@ -190,7 +190,14 @@ def check_expression(tree: Any) -> None:
 
 @pytest.mark.parametrize("count", fuzz(200, 10_000))
 def test_expressions_are_what_python_computes(count: int) -> None:
-    tried(count, TREES, check_expression, (operator.floordiv, "a", "b"), (operator.mod, "c", "b"))
+    tried(
+        count,
+        TREES,
+        check_expression,
+        (operator.floordiv, "a", "b"),
+        (operator.mod, "c", "b"),
+        (operator.add, (operator.floordiv, "a", "b"), (operator.lshift, 0, -1)),
+    )
 
 
 SMALL = st.recursive(

@@ -183,6 +183,8 @@ PRINTED = {
 """What the text of an expression refers to beside Python's own functions."""
 
 
+# Python's own, from 3.12 on, of the text that is evaluated.
+@pytest.mark.filterwarnings("ignore:Bitwise inversion .* on bool:DeprecationWarning")
 @given(st.data())
 def test_the_printed_text_means_the_same(data: st.DataObject) -> None:
     pool = data.draw(strategies.pools())

@@ -15,8 +15,8 @@ from torch.nn import functional as F
 import nas_space as ns
 from nas_space import nn as mnn
 from nas_space.errors import SpaceError
-from nas_space.mutable import Categorical
-from nas_space.nn import flattened
+from nas_space.mutable import Categorical, CategoricalMultiple, MutableExpression
+from nas_space.nn import active, flattened
 from nas_space.nn.decisions import Weighted
 from tests.oneshot.mixtures import attention, norm_by_hand, shuffled_by_hand
 
@@ -68,6 +68,12 @@ def asserted(x: Tensor) -> Tensor:
 
 def outer(x: Tensor, y: Tensor) -> Tensor:
     return (x.mean((2, 3))[:, :, None] * y.mean((2, 3))[:, None]).flatten(1)
+
+
+def either(w: Any, v: Any) -> Any:
+    """The width of the input that is chosen."""
+    chosen = CategoricalMultiple(range(2), n_chosen=1, label="in")
+    return MutableExpression.condition(chosen[0] == 0, w, v)
 
 
 KINDS: dict[str, tuple[Any, ...]] = {
@@ -211,6 +217,29 @@ KINDS: dict[str, tuple[Any, ...]] = {
         conv(W),
     ),
     "asserts about the width": (lambda s, x: s.layers[0](asserted(s.a(x))), conv(W)),
+    "flipped, and changed afterwards": (
+        lambda s, x: s.layers[0]((y := s.a(x) * 1).flip(1).roll(1, 1).mul_(3) + y.mul_(2)),
+        conv(W),
+    ),
+    "filled": (lambda s, x: s.layers[0]((y := s.a(x) * 1).fill_(2.0) + y), conv(W)),
+    "a tensor made of a width": (
+        lambda s, x: s.layers[0](
+            F.conv2d(s.a(x), torch.ones(s.a(x).shape[1], 1, 1, 1).to(x), groups=s.a(x).shape[1])
+        ),
+        conv(W),
+    ),
+    "a width looked up": (
+        lambda s, x: s.layers[0](s.a(x) * {2: 5.0, 4: 7.0}[s.a(x).shape[1]]),
+        conv(W),
+    ),
+    "a width as a tensor": (
+        lambda s, x: s.layers[0](s.a(x) * torch.tensor(s.a(x).shape[1])),
+        conv(W),
+    ),
+    "parts of a shape": (
+        lambda s, x: s.layers[0](s.a(x) / s.a(x).shape[1:].numel()),
+        conv(W),
+    ),
     "where": (
         lambda s, x: s.layers[0](torch.where((y := s.a(x)) > 0, y, y.masked_fill(y < -1, 0.0))),
         conv(W),
@@ -274,7 +303,96 @@ KINDS: dict[str, tuple[Any, ...]] = {
         lambda w, v: mnn.InputChoice(3, n_chosen=2, reduction="concat", label="in"),
         conv(lambda w, v: w + w),
     ),
+    "some inputs, joined": (
+        lambda s, x: s.layers[1](s.layers[0]([s.a(x), s.b(x)])),
+        lambda w, v: mnn.InputChoice(2, n_chosen=1, reduction="concat", label="in"),
+        lambda w, v: mnn.MutableConv2d(either(w, v), 2, 1),
+    ),
+    "candidates of other shapes": (
+        lambda s, x: s.layers[0](s.a(x)).mean((2, 3)) @ torch.ones(4, 2).to(x),
+        lambda w, v: mnn.LayerChoice(
+            [mnn.MutableConv2d(w, 4, 2), mnn.MutableConv2d(w, 4, 1)], label="op"
+        ),
+    ),
+    "a number that is read": (
+        lambda s, x: s.layers[1](s.layers[0](s.a(x))),
+        lambda w, v: Heads(w),
+        conv(W),
+    ),
+    "a number that is read, of another width": (
+        lambda s, x: s.layers[1](s.layers[0](s.a(x))),
+        lambda w, v: Powers(v),
+        conv(W),
+    ),
+    "a number that cuts": (
+        lambda s, x: s.layers[1](s.layers[0](x)),
+        lambda w, v: Leading(v),
+        conv(lambda w, v: v),
+    ),
+    "a width that is counted": (
+        lambda s, x: s.layers[1](s.layers[0](s.a(x))),
+        lambda w, v: Counting(w),
+        conv(W),
+    ),
+    "numbers that are read in two modules": (
+        lambda s, x: s.layers[2](s.layers[1](s.layers[0](s.a(x)))),
+        lambda w, v: Heads(w),
+        lambda w, v: Powers(v),
+        conv(W),
+    ),
+    "a number that is read by a plain module": (
+        lambda s, x: s.layers[1](s.layers[0](s.a(x))),
+        lambda w, v: Plainly(v),
+        conv(W),
+    ),
+    "a width as a plain number": (
+        lambda s, x: s.layers[0](s.a(x)) * int(s.a(x).shape[1]),
+        conv(W),
+    ),
 }
+
+
+class Reader(mnn.MutableModule):
+    """Reads a number in its forward."""
+
+    number: Any
+
+    def __init__(self, number: Any) -> None:
+        super().__init__()
+        self.number = number
+
+
+class Heads(Reader):
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = x.unflatten(1, (self.number, -1)).softmax(1)
+        return y.flatten(1, 2) if self.number > 2 else y.flatten(1, 2) * 2
+
+
+class Powers(Reader):
+    def forward(self, x: Tensor) -> Tensor:
+        for _ in range(self.number):
+            x = x.square()
+        return x
+
+
+class Leading(Reader):
+    def forward(self, x: Tensor) -> Tensor:
+        return x[:, : self.number]
+
+
+class Counting(Reader):
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cat([x[:, k : k + 1] * k for k in range(x.shape[1])], 1)
+
+
+class Plainly(nn.Module):
+    def __init__(self, number: Any) -> None:
+        super().__init__()
+        self.number = number
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = x ** active(self.number)
+        return y
 
 
 def tokens(x: Tensor) -> Tensor:
@@ -339,11 +457,17 @@ def branched(x: Tensor) -> Tensor:
 
 REFUSED: dict[str, tuple[str, Any, Any]] = {
     "a change of channels in place": ("__setitem__", lambda s, x: s.layers[0](put(s.a(x))), W),
+    "views of cases changed in place": (
+        "add_",
+        lambda s, x: s.layers[0]((y := s.a(x)) * y.diagonal(dim1=1, dim2=3).add_(1).sum()),
+        W,
+    ),
     "a branch on a value": ("__bool__", lambda s, x: s.layers[0](branched(s.a(x))), W),
     "plain numbers": ("tolist", lambda s, x: torch.tensor(s.a(x).sum(1).tolist()), W),
     "channels one by one": ("unbind", lambda s, x: sum(s.a(x).unbind(1)), W),
     "an output of elastic size": ("output", lambda s, x: s.a(x), W),
-    "a width as a plain number": ("plain number", lambda s, x: torch.ones(int(s.a(x).shape[1])), W),
+    "a width as a plain number": ("output", lambda s, x: torch.ones(int(s.a(x).shape[1])), W),
+    "whole numbers": ("int64", lambda s, x: s.a(x).argmax(1), W),
     "an input that is too wide for some": (
         "in_channels",
         lambda s, x: s.layers[0](x),

@@ -29,7 +29,7 @@ RELAXING = {"darts", "darts, second order", "gumbel", "gumbel, hard", "proxyless
 """They run several architectures at once."""
 
 REFUSED = {
-    *("stride", "dilation", "padding, another shape", "choice read as a number"),
+    *("stride", "dilation", "padding, another shape"),
     "channels set in place",
 }
 """By those that relax, and by no other."""
@@ -38,7 +38,6 @@ NAMED = {
     "stride": "'stride'",
     "dilation": "'dilation'",
     "padding, another shape": "'padding'",
-    "choice read as a number": "factor",
     "numerical label": "'share'",
     "channels set in place": "'other'",
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import product
 from typing import Any
 
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 import nas_space as ns
 from nas_space import nn as mnn
 from nas_space.errors import SpaceError
-from nas_space.mutable import Categorical
+from nas_space.mutable import Categorical, MutableList
 from nas_space.nn.decisions import Marginals, Weighted, check_blendable
 from nas_space.nn.decisions.blend_plan import BlendPlan
 from nas_space.nn.elastic import ElasticModule
@@ -318,26 +319,118 @@ def test_a_pool_that_changes_the_shape_is_refused_by_name():
         space(torch.randn(1, 3, 6, 6))
 
 
+class Around(ns.ModelSpace):
+    """A space of one module."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, x: Tensor) -> Any:
+        return self.module(x)
+
+
 def test_outputs_of_different_shapes_are_refused_by_name():
     op = mnn.LayerChoice([nn.Identity(), nn.Flatten()], label="op")
     with Weighted({"op": torch.full((2,), 0.5)}), pytest.raises(SpaceError, match="op"):
-        op(torch.ones(1, 2, 2))
+        Around(op)(torch.ones(1, 2, 2))
 
 
-def test_a_choice_read_as_a_number_is_refused_by_name():
-    class Scale(mnn.MutableModule):
-        factor: Any
+def test_outputs_of_different_kinds_are_refused_by_name():
+    class Pair(nn.Module):
+        def forward(self, x: Tensor) -> Any:
+            return x, x
 
-        def __init__(self) -> None:
-            super().__init__()
-            self.factor = C([1, 10], label="factor")
+    op = mnn.LayerChoice([nn.Identity(), Pair()], label="op")
+    with Weighted({"op": torch.full((2,), 0.5)}), pytest.raises(SpaceError, match=r"op.*kind"):
+        op(torch.ones(1, 2))
 
-        def forward(self, x: Tensor) -> Tensor:
-            y: Tensor = x * self.factor
-            return y
 
-    with Weighted({"factor": torch.full((2,), 0.5)}), pytest.raises(SpaceError, match="factor"):
-        Scale()(torch.ones(1))
+class Reading(mnn.MutableModule):
+    """Reads numbers in its forward."""
+
+    def __init__(self, *numbers: Any) -> None:
+        super().__init__()
+        self.numbers = MutableList(numbers)
+        self.runs = 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.runs += 1
+        numbers: Any = self.numbers
+        y: Tensor = x * sum(numbers)
+        return y
+
+
+def test_a_forward_that_reads_numbers_is_run_once_for_each_of_their_values():
+    module = Reading(C([1, 10, 100], label="a"), C([2, 4], label="b"))
+    likely = {"a": torch.tensor([0.5, 0.25, 0.25]), "b": torch.tensor([0.5, 0.5])}
+    for _ in range(2):
+        before = module.runs
+        with Weighted(likely):
+            y = module(torch.ones(1))
+        torch.testing.assert_close(y, torch.tensor([28.0 + 3.0]))
+    assert module.runs == before + 6
+
+
+def test_more_values_than_a_forward_is_run_for_are_refused_by_name():
+    module = Around(Reading(*(C(range(5), label=label) for label in "abc")))
+    likely = {label: torch.full((5,), 0.2) for label in "abc"}
+    with (
+        Weighted(likely),
+        pytest.raises(SpaceError, match=r"Reading of .module. reads.*125 values"),
+    ):
+        module(torch.ones(1))
+
+
+class First(nn.Module):
+    """Adds to what it is given, in place."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.add_(1)
+
+
+IN_PLACE: dict[str, Callable[[], nn.Module]] = {
+    "candidate": lambda: mnn.LayerChoice([nn.ReLU(inplace=True), nn.Tanh()], label="op"),
+    "last candidate": lambda: mnn.LayerChoice([nn.Tanh(), First()], label="op"),
+    "block": lambda: mnn.Repeat(lambda _: First(), (0, 2), label="op"),
+    "reader": lambda: nn.Sequential(ReadingInPlace(C([1, 2], label="op"))),
+    "instance": lambda: AddInPlace(C([1, 2], label="op")),
+}
+
+
+class ReadingInPlace(Reading):
+    def forward(self, x: Tensor) -> Tensor:
+        (number,) = self.numbers
+        return x.mul_(number)
+
+
+class AddInPlace(mnn.ParametrizedModule):
+    def __init__(self, number: Any) -> None:
+        super().__init__()
+        self.number = number
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.add_(self.number)
+
+
+@pytest.mark.parametrize("what", IN_PLACE)
+@pytest.mark.parametrize("elastic", [True, False])
+def test_branches_that_change_what_others_read_are_refused_by_name(what, elastic):
+    width: Any = C([2, 4], label="width") if elastic else 4
+    space = Around(
+        nn.Sequential(mnn.MutableLinear(3, width), IN_PLACE[what](), mnn.MutableLinear(width, 2))
+    )
+    x = torch.randn(2, 3)
+    with Weighted(probabilities(space)), pytest.raises(SpaceError, match=r"op.*inplace=False"):
+        space(x)
+    certain = {label: p * 0 for label, p in probabilities(space).items()}
+    for vector in certain.values():
+        vector[-1] = 1
+    symbols = space.symbols()
+    with space.activate({label: symbol.value(-1) for label, symbol in symbols.items()}):
+        expected = space(x)
+    with Weighted(certain):
+        torch.testing.assert_close(space(x), expected)
 
 
 class Scale(nn.Module):

@@ -28,6 +28,7 @@ from nas_space.nn import (
     Repeat,
     active,
 )
+from nas_space.nn.segments import flattened
 
 
 class Elastic(ModelSpace):
@@ -291,7 +292,7 @@ class Upsampling(ModelSpace):
             {"conv": MutableConvTranspose2d(b, a, 2, 2), "resize": MutableConv2d(b, a, 1)},
             label="up",
         )
-        self.out = MutableConv2d(a * 2, 3, 3, padding=1)
+        self.out = MutableConv2d(flattened(2, a), 3, 3, padding=1)
 
     def forward(self, x: Any) -> Any:
         y = self.down1(x)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import gc
+import itertools
 import pickle
 import threading
 import weakref
@@ -19,6 +20,7 @@ from nas_space.errors import InfeasibleError, SpaceError, UsageError
 from nas_space.hub import MobileNetV3Space, ProxylessNAS
 from nas_space.mutable import Categorical, MutableExpression
 from nas_space.nn import (
+    Cell,
     InputChoice,
     LayerChoice,
     ModelSpace,
@@ -482,3 +484,68 @@ def test_a_peak_that_different_moments_reach_for_different_architectures_is_foun
         arch = {"depth": depth, "pick": [0]}
         found = peak.evaluate(arch) if isinstance(peak, MutableExpression) else peak
         assert found == oracle.peak(space.freeze(arch), x)
+
+
+def test_blocks_and_operators_that_positions_share_are_followed_once():
+    calls = []
+
+    class Block(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            calls.append(self)
+            return x * 2
+
+    class Net(ModelSpace):
+        def __init__(self) -> None:
+            super().__init__()
+            self.body = Repeat(Block(), (0, 4), label="depth")
+            self.cell = Cell([Block(), nn.Identity()], 2, num_predecessors=3, label="cell")
+
+        def forward(self, x: torch.Tensor) -> Any:
+            x = self.body(x)
+            return self.cell(x, x + 1, x + 2)
+
+    macs(Net(), (4,))
+    assert len(calls) == 4 + 2
+
+
+@pytest.mark.parametrize("kept", [False, True])
+def test_the_memory_of_a_block_is_let_go_at_every_depth(kept):
+    class Net(ModelSpace):
+        def __init__(self) -> None:
+            super().__init__()
+            blocks = [nn.Linear(4, 64), nn.ReLU(inplace=True), nn.Linear(64, 4), nn.Linear(4, 32)]
+            self.body = Repeat(lambda index: blocks[index], (0, 4), label="depth")
+
+        def forward(self, x: torch.Tensor) -> Any:
+            y = self.body(x)
+            return (y.sum(), x.sum()) if kept else y.sum()
+
+    space, x = Net(), torch.zeros(3, 4)
+    peak = memory(space, inputs=x)
+    for depth in range(5):
+        arch = {"depth": depth}
+        assert peak.evaluate(arch) == oracle.peak(space.freeze(arch), x), depth
+
+
+def test_what_is_changed_in_place_is_changed_wherever_it_may_have_come_from():
+    class Net(ModelSpace):
+        def __init__(self) -> None:
+            super().__init__()
+            self.pick = InputChoice(2, label="pick")
+            self.body = Repeat(_Passed(), (0, 1), label="depth")
+
+        def forward(self, x: torch.Tensor) -> Any:
+            a, b = x * 1, x * 2
+            self.body(self.pick([a, b])).t_()
+            return a @ a.t(), b @ b.t()
+
+    space, x = Net(), torch.zeros(2, 8)
+    cost = macs(space, inputs=x)
+    for pick, depth in itertools.product(([0], [1]), (0, 1)):
+        arch = {"pick": pick, "depth": depth}
+        assert cost.evaluate(arch) == macs(space.freeze(arch), inputs=x)
+
+
+class _Passed(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.view(x.shape)

@@ -193,9 +193,10 @@ def test_what_is_known_is_not_measured_again():
     keys = [block.key for block in blocks(space, (4,))]
     known = LatencyTable({keys[0]: 123.0, "other": 1.0})
     told: list[Any] = []
-    table = measure_latency(
-        space, "cpu", (4,), known=known, repeats=1, progress=lambda *args: told.append(args[2])
-    )
+    with pytest.warns(UserWarning, match="does not say with which runtime"):
+        table = measure_latency(
+            space, "cpu", (4,), known=known, repeats=1, progress=lambda *args: told.append(args[2])
+        )
     assert told == [*keys[1:], ""]
     assert table.milliseconds[keys[0]] == 123.0
     assert set(table.milliseconds) == {*keys, "other"}

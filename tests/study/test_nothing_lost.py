@@ -118,6 +118,7 @@ def test_what_a_killed_process_left_is_removed_by_the_next(tmp_path):
 # -- studies --------------------------------------------------------------------------------------
 
 
+@pytest.mark.filterwarnings("ignore:the last line of .* was torn")  # by the full disk
 @pytest.mark.parametrize("name", ["search.db", "search.journal"])
 def test_a_search_on_a_full_disk_is_one_error_and_goes_on_later(name, tmp_path):
     store = tmp_path / name

@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from lightning_fabric import Fabric
+from lightning_fabric.strategies.model_parallel import ModelParallelStrategy
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import SGD, Adam, AdamW, Optimizer
@@ -520,3 +522,10 @@ def test_training_where_the_network_is_by_default() -> None:
     data = TensorDataset(torch.rand(4, 2), torch.rand(4, 1))
     trainer = Trainer(nn.Linear(2, 1), Task.regression(data), steps=1)
     assert trainer.fabric.device == torch.device("cpu")
+
+
+def test_strategies_that_shard_parameters_are_refused_with_what_to_use() -> None:
+    strategy = ModelParallelStrategy(lambda module, _mesh: module)
+    fabric = Fabric(accelerator="cpu", devices=1, strategy=strategy)
+    with pytest.raises(UsageError, match=r"ModelParallelStrategy shards .* use DDP"):
+        Trainer(nn.Linear(8, 2), small.task(), steps=1, fabric=fabric)

@@ -29,21 +29,37 @@ def plan_of(
     layer: ElasticModule, marginals: Marginals, known: Known, x: MixedTensor | None = None
 ) -> BlendPlan:
     """Return how a layer is mixed; worked out once for each set of values that it may have."""
-    plans = _PLANS.setdefault(layer.blueprint, {})
+    plans = _PLANS.get(layer.blueprint)
+    if plans is None:
+        plans = _PLANS[layer.blueprint] = {}
     axes = None if x is None else x.axes if x.wide is not None else ()
+    read = None if axes is None else tuple(map(id, axes))
+    bare = layer.reparametrization is None
+    # Most layers are asked for where the same is known, step by step.
+    here = (
+        tuple([(id(node), value) for node, value in known]),
+        read,
+        () if x is None or x.wide is not None else tuple(map(id, x.atoms)),
+        bare,
+    )
+    if not marginals.support and here in plans:
+        return plans[here]
     atoms = union(_wanted(layer), () if x is None else x.atoms)
     outcomes = marginals.outcomes(atoms, known)
     everything = marginals.outcomes(_wanted(layer))
-    read = None if axes is None else tuple(map(id, axes))
-    key = (id(outcomes), id(everything), read, layer.reparametrization is None)
-    if key not in plans:
-        if len(plans) > _REMEMBERED:
-            plans.clear()
+    key = (id(outcomes), id(everything), read, bare)
+    if len(plans) > _REMEMBERED:
+        plans.clear()
+    plan = plans.get(key)
+    if plan is None:
         try:
-            plans[key] = BlendPlan(layer, atoms, outcomes, everything, axes, marginals.support)
+            plan = BlendPlan(layer, atoms, outcomes, everything, axes, marginals.support)
         except TorchRefusesError as error:
             raise not_buildable(layer, atoms, error) from error
-    plan: BlendPlan = plans[key]
+        plans[key] = plan
+    if not marginals.support:
+        plan.asked.append(known)  # kept, for their identities are in the key
+        plans[here] = plan
     return plan
 
 
@@ -104,6 +120,7 @@ class BlendPlan:
     ) -> None:
         # Kept, so that plans can be told apart by the identity of what they are for.
         self.outcomes, self.everything, self.axes = outcomes, everything, axes
+        self.asked: list[Known] = []
         self.atoms = atoms
         self.values = [reader_of(atoms, value) for value in outcomes.values]
         self.rows = [

@@ -21,10 +21,12 @@ from torch import Tensor
 from torch.utils._pytree import tree_map
 
 from ...errors import SpaceError
+from ...mutable.node import key_of
 from ..blueprint import TorchRefusesError
 from ..elastic import ElasticModule
+from ..parametrized import evaluated
 from .blend_plan import BlendPlan, not_buildable, not_mixable, plan_of
-from .cases import by_cases, gathered
+from .cases import by_cases, gathered, too_many
 from .marginals import Marginals, Support
 from .mixed_axis import Axes, MixedAxis
 from .mixed_tensor import MixedTensor, mixed_in, narrowed
@@ -54,7 +56,8 @@ def blend(mixer: Mixer, layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any
     mixed = mixed_in((args, kwargs))
     x = args[0] if args else kwargs.get("input")
     plan = plan_of(layer, mixer.marginals, mixer.known, x if isinstance(x, MixedTensor) else None)
-    if not mixed and plan.needs_width:
+    narrow = not mixed and bool(plan.needs_width)
+    if narrow and len(_widths_taken(plan, mixer, layer)) > 1:
         raise not_mixable(
             type(layer).__name__,
             f"its {plan.needs_width} where the input has the same width in all architectures",
@@ -62,7 +65,7 @@ def blend(mixer: Mixer, layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any
         )
     if mixer.misread is not None:
         mixer.misread += misread_inputs(plan, layer, mixer.marginals.support, mixed)
-    if not plan.together or len(mixed) > 1 or (mixed and mixed[0] is not x):
+    if not plan.together or narrow or len(mixed) > 1 or (mixed and mixed[0] is not x):
         return _one_by_one(plan, mixer, layer, args, kwargs)
     stand_in = layer.shaped(plan.widest)
     if plan.columns is not None:
@@ -75,6 +78,13 @@ def blend(mixer: Mixer, layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any
     output = layer.run_as(stand_in, *args, **kwargs)
     axes = plan.output_axes(x)
     return MixedTensor.of(mixer, output, axes) if axes is not None else output
+
+
+def _widths_taken(plan: BlendPlan, mixer: Mixer, layer: Any) -> set[Any]:
+    """How wide an input may be, of what has a probability here."""
+    size = layer.args[plan.needs_width]
+    cases = mixer.outcomes_of(plan.atoms, lambda n: too_many(type(layer).__name__, plan.atoms, n))
+    return {key_of(evaluated(size, values)) for values, _, _ in cases}
 
 
 def check_blendable(layer: ElasticModule, path: str, marginals: Marginals) -> None:
@@ -141,13 +151,13 @@ def _one_by_one(
             for _, output in outputs
         }
         if len(apart) == 1:
-            return summed(mixer, axes, cases)
+            return summed(mixer, atoms, axes, cases)
     if mixed or mixer.misread is not None:
         return gathered(what, mixer, atoms, outputs, mixed, own_axes)
     if len({output.shape for _, output in outputs}) > 1:
         expressions = [e for found in plan.varying.values() for e in found]
         raise not_mixable(what, "what changes its shape", expressions)
-    return summed(mixer, (None,) * dims, cases)
+    return summed(mixer, atoms, (None,) * dims, cases)
 
 
 def misread_inputs(

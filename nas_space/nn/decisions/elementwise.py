@@ -64,6 +64,8 @@ def wide_of(item: Any) -> Any:
 
 def joined_axes(operands: Sequence[Tensor]) -> Axes | None:
     """Return the axes of operands taken element by element; ``None`` if they disagree."""
+    if len(operands) == 1 and isinstance(operands[0], MixedTensor):
+        return operands[0].axes
     known = [(wide_of(o).shape, o.axes if isinstance(o, MixedTensor) else ()) for o in operands]
     found: list[MixedAxis | None] = []
     for back in range(1, max(len(shape) for shape, _ in known) + 1):

@@ -66,10 +66,13 @@ def _changes_its_cases(name: str, args: Any, kwargs: Any, atoms: Any) -> bool:
     first: Any = args[0] if args else None
     by_name = is_in_place(name) and name.rstrip("_") in _POINTWISE
     inplace = kwargs.get("inplace") and name in _POINTWISE
-    is_cases = isinstance(first, MixedTensor) and first.wide is None
-    return bool(
-        (by_name or inplace) and is_cases and len(union(first.atoms, atoms)) == len(first.atoms)
-    )
+    if not (by_name or inplace) or not isinstance(first, MixedTensor) or first.wide is not None:
+        return False
+    if len(union(first.atoms, atoms)) > len(first.atoms):
+        return False
+    # Where cases are parts of one tensor, it would be changed once for each of them.
+    places = {case.untyped_storage().data_ptr() for case in first.cases.values()}
+    return len(places) == len(first.cases) and not any(c._is_view() for c in first.cases.values())
 
 
 def _name_of(function: Any) -> str:
@@ -153,7 +156,7 @@ _POINTWISE = frozenset(
         "asinh atan atan2 atanh bernoulli bfloat16 bitwise_and bitwise_not bitwise_or",
         "bitwise_xor bool ceil celu clamp clamp_max clamp_min clip clone conj contiguous",
         "copysign cos cosh cpu cuda deg2rad detach digamma div divide double dropout elu",
-        "empty_like eq erf erfc erfinv exp exp2 expm1 fix float float_power floor",
+        "empty_like eq erf erfc erfinv exp exp2 expm1 fill fix float float_power floor",
         "floor_divide fmax fmin fmod frac full_like ge gelu greater greater_equal gt half",
         "hardshrink hardsigmoid hardswish hardtanh heaviside hypot igamma int invert isclose",
         "isfinite isinf isnan ldexp le leaky_relu lerp less less_equal lgamma log log10 log1p",
@@ -163,7 +166,7 @@ _POINTWISE = frozenset(
         "rand_like randn_like reciprocal relu relu6 remainder round rrelu rsqrt rsub selu sgn",
         "short sigmoid sign signbit silu sin sinc sinh softplus softshrink softsign sqrt",
         "square sub subtract tan tanh tanhshrink threshold to true_divide trunc type_as where",
-        "xlogy xor zeros_like",
+        "xlogy xor zero zeros_like",
     )
     for name in row.split()
 )

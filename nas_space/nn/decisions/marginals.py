@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -38,8 +38,8 @@ class Outcomes:
         The distinct combinations of their values.
     labels
         The labels that decide which it is.
-    codes
-        Those codes of each that can be.
+    codes, sizes
+        Those codes of each that can be, and how many it has.
     places
         By the codes of the labels, which of the combinations of values it is: an array with an
         axis for each label; :data:`~nas_space.mutable.piecewise.NOWHERE` where it cannot be.
@@ -94,6 +94,7 @@ class Outcomes:
         varying = [axis for axis, (codes, _) in enumerate(there) if len(codes) > 1]
         self.labels = [kept[axis].name for axis in varying]
         self.codes: list[Indices] = [kept[axis].codes[there[axis][0]] for axis in varying]
+        self.sizes = [symbols[axis].size for axis in varying]
         self.conditional = len(rows) != math.prod([kept[axis].size for axis in varying])
         place = np.zeros(len(rows), np.int64)
         for axis in varying:
@@ -110,10 +111,11 @@ class Outcomes:
         chain = self._by_device[device]
         cases: Tensor | None = None
         for vector, codes, merged in zip(vectors, chain.codes, chain.merged, strict=True):
-            taken = vector if len(codes) == len(vector) else vector[codes]
+            taken = vector if codes is None else vector[codes]
             cases = taken if cases is None else (cases[:, None] * taken).reshape(-1)
             if merged is not None:
-                cases = cases.new_zeros(int(merged.max()) + 1).index_add(0, merged, cases)
+                states, number = merged
+                cases = cases.new_zeros(number).index_add(0, states, cases)
         assert cases is not None
         if chain.rows is not None:
             cases = cases[chain.rows]
@@ -138,9 +140,10 @@ class _Chain:
     Attributes
     ----------
     codes
-        Those of each label that can be.
+        Those of each label that can be; ``None`` if all can.
     merged
-        By label, which state each of the states so far becomes; ``None`` if they stay.
+        By label, which state each of the states so far becomes, and how many there then are;
+        ``None`` if they stay.
     rows
         Which of the states in the end can be; ``None`` if all can.
     places
@@ -148,8 +151,11 @@ class _Chain:
     """
 
     def __init__(self, outcomes: Outcomes, device: torch.device) -> None:
-        self.codes = [torch.from_numpy(codes).to(device) for codes in outcomes.codes]
-        self.merged: list[Tensor | None] = []
+        self.codes = [
+            None if len(codes) == size else torch.from_numpy(codes).to(device)
+            for codes, size in zip(outcomes.codes, outcomes.sizes, strict=True)
+        ]
+        self.merged: list[tuple[Tensor, int] | None] = []
         states = outcomes.places.reshape(1, -1)
         for size in outcomes.places.shape:
             states = states.reshape(len(states) * size, -1)
@@ -157,7 +163,7 @@ class _Chain:
                 number: dict[bytes, int] = {}
                 merged = np.array([number.setdefault(s.tobytes(), len(number)) for s in states])
                 states = states[np.unique(merged, return_index=True)[1]]
-                self.merged.append(torch.from_numpy(merged).to(device))
+                self.merged.append((torch.from_numpy(merged).to(device), len(number)))
             else:
                 self.merged.append(None)
         places = states.reshape(-1)
@@ -274,7 +280,7 @@ class Marginals:
 
     def outcomes(self, expressions: tuple[Any, ...], known: Known = ()) -> Outcomes:
         """Return what the expressions can be together, where some things are known."""
-        key = (tuple(map(key_of, expressions)), tuple((id(n), k) for n, k in known))
+        key = (tuple(map(key_of, expressions)), tuple([(id(n), k) for n, k in known]))
         if self.support:
             if key not in self._asked:
                 self._asked[key] = self._ask(expressions, known)
@@ -293,7 +299,7 @@ class Marginals:
         support = tuple([(name, self._support[name]) for name in names if name in self._support])
         support = tuple(sorted(support))
         return _outcomes(
-            (tuple(map(key_of, expressions)), tuple((id(n), k) for n, k in known), support),
+            (tuple(map(key_of, expressions)), tuple([(id(n), k) for n, k in known]), support),
             _Question(expressions, known, support),
         )
 
@@ -305,15 +311,18 @@ class Marginals:
         UsageError
             If a label that matters has no probabilities, or there are too many combinations.
         """
-        key = (tuple(map(key_of, expressions)), tuple((id(n), k) for n, k in known))
+        key = (tuple(map(key_of, expressions)), tuple([(id(n), k) for n, k in known]))
         if key not in self._found:
             outcomes = self.outcomes(expressions, known)
+            if not self.need_gradients:
+                self._found[key] = outcomes, self._probabilities(outcomes)
+                return self._found[key]
             # What a gradient checkpoint runs again finds them here: it must not wait for them.
             with torch.autograd.graph.saved_tensors_hooks(_itself, _itself):
                 self._found[key] = outcomes, self._probabilities(outcomes)
         return self._found[key]
 
-    @property
+    @cached_property
     def need_gradients(self) -> bool:
         """Whether some probabilities are differentiated by."""
         return any(vector.requires_grad for vector in self.probabilities.values())

@@ -16,7 +16,7 @@ from ..elastic import ElasticModule
 from ..segments import Indices, addends, flattened
 from .mixed_axis import MixedAxis, axis_of
 from .mixed_tensor import MixedTensor
-from .mixer import Atoms, Values, readers_of
+from .mixer import Atoms, Values, readers_of, union
 from .refusals import CannotMixError
 from .weighted import Weighted
 
@@ -136,7 +136,10 @@ def _turn(
         paths = {id(module): path for path, module in space.named_modules()}
         for layer, name, axis in mixture.misread or ():
             path = paths.get(id(layer), type(layer).__name__)
-            said = _said(name, layer.args[name], axis, mixture)
+            size = layer.args[name]
+            if str(size).startswith("listed("):
+                continue  # whoever lists places has seen to it, and has no other way to write them
+            said = _said(name, size, axis, mixture)
             found.setdefault(said, {}).setdefault(path)
     return frozenset()
 
@@ -152,10 +155,40 @@ class _Look(Weighted):
         self, probabilities: Mapping[str, torch.Tensor], support: Mapping[str, tuple[int, ...]]
     ) -> None:
         super().__init__(probabilities, support)
-        self.misread = []
+        self.said: list[tuple[Any, str, Any]] = []
+        self.misread = self.said
+        self._seen: dict[Any, tuple[Any, Any, list[tuple[str, Any]]]] = {}
 
     def whole(self, run: Callable[..., Any], args: Any, kwargs: Any) -> Any:
         return run(*args, **kwargs)
+
+    def elastic(self, layer: Any, *args: Any, **kwargs: Any) -> Any:
+        """Return the output of a layer; of layers that are alike, and read alike, the same one.
+
+        Without numbers, what a layer gives follows from its arguments and from how its input lies.
+        Networks repeat cells, whose layers differ in nothing but their weights.
+        """
+        x = args[0] if len(args) == 1 and not kwargs else None
+        wide, axes = (x.wide, x.axes) if isinstance(x, MixedTensor) else (x, ())
+        if not isinstance(wide, torch.Tensor) or layer.reparametrization is not None:
+            return super().elastic(layer, *args, **kwargs)
+        atoms = union(layer.blueprint.wanted, layer.blueprint.atoms, *(a.atoms for a in axes if a))
+        outcomes = self.marginals.outcomes(atoms, self.known)
+        arguments = key_of(dict(layer.args))
+        key = (type(layer), arguments, id(outcomes), wide.shape, wide.dtype, *map(id, axes))
+        found = self._seen.get(key)
+        if found is None:
+            before = len(self.said)
+            output = super().elastic(layer, x)
+            said = [(name, axis) for _, name, axis in self.said[before:]]
+            # With what the identities in the key are of.
+            found = self._seen[key] = output, (layer, outcomes, axes), said
+        else:
+            self.said += [(layer, name, axis) for name, axis in found[2]]
+        return found[0]
+
+    def called(self, module: Any, run: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+        return run(*args, **kwargs)  # numbers that are read have one value at a time
 
     def gathered(
         self,

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ...mutable.node import key_of
 from .mixer import Atoms, Mixer, Values, union
-from .refusals import Absent, CannotMixError, here, labels_in, named
+from .refusals import Absent, PlainNeededError, here, named
 
 __all__ = ["MixedNumber", "MixedShape", "Overriding", "number", "values_of"]
 
@@ -57,12 +57,12 @@ class MixedNumber(Overriding):
         """
         found = values_of(self.mixer, self.atoms, self.at)
         if len(found) > 1:
-            raise CannotMixError(
+            raise PlainNeededError(
                 f"the forward pass{here()} needs a plain number where a size has the values "
                 f"{sorted(found)} at once ({named(self.atoms)}); compute with it as a "
                 "number (size // 2, size ** -0.5), or take a strategy that samples, such as "
                 "RandomOneShot",
-                labels_in(self.atoms),
+                self.atoms,
             )
         return found[0]
 
@@ -116,7 +116,10 @@ for _name in ("lt", "le", "gt", "ge", "eq", "ne"):
 def number(mixer: Mixer, atoms: Atoms, at: Values, key: Any) -> Any:
     """Return a number that may differ: a plain one if it does not."""
     found = values_of(mixer, atoms, at)
-    return found[0] if len(found) == 1 else MixedNumber(mixer, atoms, at, key)
+    if len(found) == 1:
+        return found[0]
+    mixer.numbers.append(atoms)
+    return MixedNumber(mixer, atoms, at, key)
 
 
 def values_of(mixer: Mixer, atoms: Atoms, at: Values) -> list[Any]:
@@ -133,6 +136,13 @@ class MixedShape(tuple[Any, ...]):
     """The sizes of a tensor, of which some differ."""
 
     __slots__ = ()
+
+    def __getitem__(self, index: Any) -> Any:
+        found = super().__getitem__(index)
+        return MixedShape(found) if isinstance(index, slice) else found
+
+    def __add__(self, other: Any) -> Any:
+        return MixedShape((*self, *other))
 
     def numel(self) -> Any:
         """Return how many elements there are."""

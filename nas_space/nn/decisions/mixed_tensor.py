@@ -26,6 +26,7 @@ from torch.utils._pytree import tree_flatten
 from ...mutable.node import key_of
 from ..activation import current
 from ..segments import Places, leading
+from ..structure import ATOMS
 from .mixed_axis import Axes, MixedAxis
 from .mixed_number import MixedNumber, MixedShape, Overriding, number
 from .mixer import Atoms, Mixer, Values, union
@@ -149,14 +150,17 @@ def mixed_in(value: Any) -> list[Any]:
     while stack:
         item = stack.pop()
         kind = type(item)
+        if kind is Tensor or kind in ATOMS:
+            continue
         if kind is MixedTensor or kind is MixedNumber:
             found.append(item)
         elif isinstance(item, (tuple, list)):
-            stack.extend(reversed(item))
+            stack += item[::-1]
         elif kind is dict:
-            stack.extend(reversed(item.values()))
+            if item:
+                stack += [*item.values()][::-1]
         elif kind is slice:
-            stack.extend((item.step, item.stop, item.start))
+            stack += (item.step, item.stop, item.start)
     return found
 
 

@@ -31,6 +31,10 @@ class Mixer(Protocol):
     def known(self) -> Known:
         """What is known where the forward is."""
 
+    @property
+    def numbers(self) -> list[Atoms]:
+        """What the numbers depend on that the forward has been given."""
+
     def possible(self, atoms: Atoms) -> list[Values]:
         """Return what reads some expressions, for each combination of values they have here."""
 

@@ -8,7 +8,7 @@ from ...errors import SpaceError
 from ...mutable.node import Node, leaves
 from ..module_path import running_module
 
-__all__ = ["Absent", "CannotMixError", "here", "labels_in", "named", "refused"]
+__all__ = ["Absent", "CannotMixError", "PlainNeededError", "here", "labels_in", "named", "refused"]
 
 
 class Absent(Exception):  # noqa: N818 - not an error: what has no probability is left out
@@ -29,6 +29,22 @@ class CannotMixError(SpaceError):
     def __init__(self, message: str, labels: Sequence[str]) -> None:
         super().__init__(message)
         self.labels = tuple(labels)
+
+
+class PlainNeededError(CannotMixError):
+    """The forward needs a plain number where there are several at once.
+
+    Parameters
+    ----------
+    message
+        What, and what to do.
+    atoms
+        The expressions by whose values it is plain.
+    """
+
+    def __init__(self, message: str, atoms: Sequence[Node]) -> None:
+        super().__init__(message, labels_in(atoms))
+        self.atoms = tuple(atoms)
 
 
 def labels_in(atoms: Sequence[Node]) -> list[str]:

@@ -28,8 +28,13 @@ Ranks = Callable[[int, Values], Any]
 """Of so many elements, which are taken under some values, in order."""
 
 
-def _selected(tensor: Any, dim: int, key: Any, ranks: Ranks, how: Any = ()) -> Any:
-    """What takes some of the elements along a dimension, in some order, or several times."""
+def _selected(
+    tensor: Any, dim: int, key: Any, ranks: Ranks, how: Any = (), *, views: bool = True
+) -> Any:
+    """What takes some of the elements along a dimension, in some order, or several times.
+
+    Where torch gives a copy, ``views`` is false: what is changed later must not be seen in both.
+    """
     axis = tensor.axes[dim]
     numbers, support = mixed_in(how), tensor.mixer.marginals.support
     key = (key, tuple(item.key for item in numbers))
@@ -41,6 +46,8 @@ def _selected(tensor: Any, dim: int, key: Any, ranks: Ranks, how: Any = ()) -> A
         return NotImplemented
     wide, copied = _taken(tensor.wide, dim, kept)
     axes = (*tensor.axes[:dim], made, *tensor.axes[dim + 1 :])
+    if not views:
+        return MixedTensor.of(tensor.mixer, wide if copied else wide.clone(), axes)
     return MixedTensor.of(tensor.mixer, wide, axes, copied=copied or tensor.copied)
 
 
@@ -171,7 +178,7 @@ def along_own_dims(*names: str) -> Rule:
             along = (0,) if name == "flip" else 0
             return function(torch.arange(n), *moved, along).numpy()
 
-        return _selected(tensor, dims[0], key, ranks)
+        return _selected(tensor, dims[0], key, ranks, views=False)
 
     return rule
 

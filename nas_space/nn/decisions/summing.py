@@ -10,24 +10,59 @@ import torch
 from torch import Tensor
 
 from ...mutable.node import Node, key_of
+from ..module_path import running_module
 from .cases import by_cases
 from .marginals import labels_of
 from .mixed_axis import Axes, MixedAxis
 from .mixed_tensor import MixedTensor
 from .mixer import Atoms, Mixer, Values, union
-from .refusals import Absent, refused
+from .refusals import Absent, CannotMixError, labels_in, named, refused
+
+__all__ = ["Branch", "sum_of_branches", "summed", "total_of", "weighted_sum"]
 
 Case = tuple[Values, Tensor, Tensor]
 """What reads the expressions; the weight; what there is."""
 
+Branch = tuple[Tensor, Any, Any]
+"""The weight, the output and the value of a branch."""
 
-def summed(mixer: Mixer, axes: Axes, cases: Sequence[Case]) -> Any:
+
+def weighted_sum(choice: Any, branches: Sequence[Branch]) -> Tensor:
+    """Return the sum of tensors of one shape by their weights.
+
+    Raises
+    ------
+    SpaceError
+        If several are of whole numbers or truth values, of which there is no mean.
+    """
+    total: Any = None
+    for weight, output, _ in branches:
+        scaled = _scaled(output, weight, (choice,) if len(branches) > 1 else ())
+        total = scaled if total is None else total + scaled
+    found: Tensor = total
+    return found
+
+
+def _scaled(output: Tensor, weight: Tensor, atoms: Atoms) -> Tensor:
+    if atoms and not (output.is_floating_point() or output.is_complex()):
+        path = running_module()
+        kind = str(output.dtype).removeprefix("torch.")
+        raise CannotMixError(
+            f"a tensor of {kind} cannot be mixed over the {named(atoms)}: of such values there is "
+            f"no mean{f' (path: {path})' if path else ''}; take a strategy that samples, such as "
+            "RandomOneShot",
+            labels_in(atoms),
+        )
+    return output * weight.to(output)
+
+
+def summed(mixer: Mixer, atoms: Atoms, axes: Axes, cases: Sequence[Case]) -> Any:
     """Return one tensor for several cases: at each place, their mean over those that have it.
 
     Parameters
     ----------
-    mixer
-        The mixture.
+    mixer, atoms
+        The mixture, and the expressions that tell the cases apart.
     axes
         Where the elements of a case are in the result.
     cases
@@ -37,7 +72,7 @@ def summed(mixer: Mixer, axes: Axes, cases: Sequence[Case]) -> Any:
     share: Any = None
     varying = [dim for dim, axis in enumerate(axes) if axis is not None]
     for values, weight, output in cases:
-        scaled = output * weight.to(output)
+        scaled = _scaled(output, weight, atoms if len(cases) > 1 else ())
         if varying:
             one = output.new_ones([n if d in varying else 1 for d, n in enumerate(output.shape)])
             there = _placed(one * weight.to(one), axes, values)
@@ -75,7 +110,7 @@ def total_of(tensor: MixedTensor) -> Tensor:
     cases = list(by_cases("sum", tensor.mixer, tensor.atoms, lambda values: _there(tensor, values)))
     if len({case.shape for _, _, case in cases}) > 1:
         raise refused("the output", tensor.atoms, "its shape differs between architectures")
-    found: Tensor = summed(tensor.mixer, (None,) * cases[0][2].dim(), cases)
+    found: Tensor = summed(tensor.mixer, tensor.atoms, (None,) * cases[0][2].dim(), cases)
     return found
 
 
@@ -90,7 +125,7 @@ def _there(tensor: MixedTensor, values: Values) -> Tensor:
     return found
 
 
-def sum_of_branches(mixer: Mixer, choice: Any, branches: Sequence[tuple[Tensor, Any, Any]]) -> Any:
+def sum_of_branches(mixer: Mixer, choice: Any, branches: Sequence[Branch]) -> Any:
     """Return the mixture of what the branches of a choice give, of which some differ.
 
     Parameters
@@ -103,30 +138,25 @@ def sum_of_branches(mixer: Mixer, choice: Any, branches: Sequence[tuple[Tensor, 
         The weight, the output and the value of each.
     """
     outputs = [output for _, output, _ in branches]
-    plain = [o for o in outputs if o is not None]
-    atoms: Atoms = union(*(o.atoms for o in plain if isinstance(o, MixedTensor)))
-    axes = _common_axes(plain)
+    atoms: Atoms = union(*(o.atoms for o in outputs if isinstance(o, MixedTensor)))
+    axes = _common_axes(outputs)
     if axes is not None and not _shared(choice, atoms):
-        total: Any = None
-        for weight, output, _ in branches:
-            if output is not None:
-                scaled = output.wide * weight.to(output.wide)
-                total = scaled if total is None else total + scaled
-        return MixedTensor.of(mixer, total, axes)
+        wide = [(weight, output.wide, value) for weight, output, value in branches]
+        return MixedTensor.of(mixer, weighted_sum(choice, wide), axes)
     by_value = {key_of(value): output for _, output, value in branches}
     both: Atoms = union((choice,) if isinstance(choice, Node) else (), atoms)
 
     def run(values: Values) -> Any:
         output = by_value.get(key_of(values(choice)))
         if output is None:  # as much as zero
-            return torch.zeros_like(_at(plain[0], values))
+            return torch.zeros_like(_at(outputs[0], values))
         return _at(output, values)
 
     found = list(by_cases(str(choice), mixer, both, run))
     if axes is not None:
-        return summed(mixer, axes, found)
+        return summed(mixer, both, axes, found)
     cases = {key_of(tuple(map(values, both))): output for values, _, output in found}
-    return mixer.gathered(both, cases, plain, ())
+    return mixer.gathered(both, cases, outputs, ())
 
 
 def _shared(choice: Any, atoms: Atoms) -> bool:
@@ -147,6 +177,3 @@ def _common_axes(outputs: Sequence[Any]) -> Axes | None:
                 return None
     axes: tuple[MixedAxis | None, ...] = first.axes
     return axes
-
-
-__all__ = ["sum_of_branches", "summed", "total_of"]

@@ -60,45 +60,50 @@ class Mask:
         self.outputs = torch.from_numpy(outputs)
         has_bias = np.array(bias, dtype=np.float64)[:, None]
         self.bias = torch.from_numpy(outputs * has_bias) if not all(bias) else None
-        self._kept: dict[Any, tuple[Tensor, Tensor, Tensor | None]] = {}
+        self._kept: dict[Any, tuple[_Share, _Share | None, list[Tensor]]] = {}
 
     def apply(self, stand_in: Any, weights: Tensor) -> None:
         """Put mixed weights in the place of the full ones."""
         contents = stand_in.__dict__
         whole = contents["weight"]
-        joint, outputs, bias = self._like(whole)
+        share, of_bias, expand = self._like(whole)
         weights = weights.to(whole)
-        view = [1] * len(self.shape)
-        view[self.output_axis] = -1
-        mask = _conditional(weights, joint, outputs, self.shape, view)
+        mask = share.of(weights)
         # The last axis first: what is then made wide are whole rows.
         for axis in reversed(range(len(self.shape))):
             if self.shape[axis] > 1:
-                mask = mask.index_select(axis, self.expand[axis].to(whole.device))
+                mask = mask.index_select(axis, expand[axis])
         contents["weight"] = whole * mask
-        if bias is not None and contents.get("bias") is not None:
-            shape = [self.shape[self.output_axis]]
-            share = _conditional(weights, bias, outputs, shape, [-1])
-            expand = self.expand[self.output_axis].to(whole.device)
-            contents["bias"] = contents["bias"] * share.index_select(0, expand)
+        if of_bias is not None and contents.get("bias") is not None:
+            bias = of_bias.of(weights).index_select(0, expand[self.output_axis])
+            contents["bias"] = contents["bias"] * bias
 
-    def _like(self, tensor: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+    def _like(self, tensor: Tensor) -> tuple[_Share, _Share | None, list[Tensor]]:
         key = (tensor.dtype, tensor.device)
         if key not in self._kept:
-            bias = None if self.bias is None else self.bias.to(tensor)
-            self._kept[key] = self.joint.to(tensor), self.outputs.to(tensor), bias
+            view = [1] * len(self.shape)
+            view[self.output_axis] = -1
+            outputs = self.outputs.to(tensor)
+            share = _Share(self.joint.to(tensor), outputs, self.shape, view)
+            bias: _Share | None = None
+            if self.bias is not None:
+                bias = _Share(self.bias.to(tensor), outputs, [self.shape[self.output_axis]], [-1])
+            self._kept[key] = share, bias, [places.to(tensor.device) for places in self.expand]
         return self._kept[key]
 
 
-def _conditional(
-    weights: Tensor, joint: Tensor, given: Tensor, shape: list[int], view: list[int]
-) -> Tensor:
+class _Share:
     """P(joint | given); where nothing is given for sure, as if all outcomes were as likely."""
-    below = (weights @ given).reshape(view)
-    never = below <= 0
-    prior = (joint.mean(0).reshape(shape)) / given.mean(0).clamp_min(1e-12).reshape(view)
-    ratio = (weights @ joint).reshape(shape) / torch.where(never, torch.ones_like(below), below)
-    return torch.where(never, prior, ratio)
+
+    def __init__(self, joint: Tensor, given: Tensor, shape: list[int], view: list[int]) -> None:
+        self.joint, self.given, self.shape, self.view = joint, given, shape, view
+        self.prior = joint.mean(0).reshape(shape) / given.mean(0).clamp_min(1e-12).reshape(view)
+
+    def of(self, weights: Tensor) -> Tensor:
+        below = (weights @ self.given).reshape(self.view)
+        never = below <= 0
+        ratio = (weights @ self.joint).reshape(self.shape) / torch.where(never, 1.0, below)
+        return torch.where(never, self.prior, ratio)
 
 
 class InputOrder:

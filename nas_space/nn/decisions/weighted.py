@@ -7,11 +7,13 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 
 from ...errors import SpaceError
+from ...mutable.expression import apply
 from ...mutable.node import Node, key_of
 from ..activation import Activation
 from .blending import blend
@@ -19,12 +21,19 @@ from .cases import MOST_CASES
 from .marginals import Known, Marginals, Outcomes
 from .mixed_number import MixedNumber
 from .mixed_tensor import MixedTensor, mixed_in
-from .mixer import Atoms, Mixer, Values, reader_of
+from .mixer import Atoms, Mixer, Values, reader_of, union
 from .movement import with_or_without
-from .refusals import CannotMixError
-from .summing import sum_of_branches, total_of
+from .refusals import CannotMixError, PlainNeededError, here, labels_in
+from .summing import Branch, sum_of_branches, total_of, weighted_sum
+from .unchanged import Unchanged
 
-__all__ = ["Mixture", "Weighted"]
+__all__ = ["MOST_RUNS", "Mixture", "Weighted"]
+
+MOST_RUNS = 64
+"""Up to how many values a forward is run for that reads them as plain numbers."""
+
+_READ: WeakKeyDictionary[Any, Atoms] = WeakKeyDictionary()
+"""What the forward of a module reads as plain numbers, as far as that is known."""
 
 
 class Weighted(Activation):
@@ -76,20 +85,25 @@ class Weighted(Activation):
         """What is known where the forward is."""
         return self._here.known
 
+    @property
+    def numbers(self) -> list[Atoms]:
+        """What the numbers depend on that the forward has been given."""
+        return self._here.numbers
+
     def given(self, condition: Any) -> AbstractContextManager[None]:
         return self.knowing(condition, True)
 
     @contextmanager
     def knowing(self, expression: Any, value: Any) -> Iterator[None]:
         """Enter a context in which an expression is known to have a value."""
-        here = self._here
-        before = here.known
+        place = self._here
+        before = place.known
         if isinstance(expression, Node):
-            here.known = (*before, (expression, key_of(value)))
+            place.known = (*before, (expression, key_of(value)))
         try:
             yield
         finally:
-            here.known = before
+            place.known = before
 
     def for_recomputation(self, *, reentrant: bool) -> Weighted:
         if reentrant and self.marginals.need_gradients:
@@ -138,26 +152,73 @@ class Weighted(Activation):
 
     def whole(self, run: Callable[..., Any], args: Any, kwargs: Any) -> Any:
         # What cases there are is summed at the very end, so nothing is approximated before.
-        here = self._here
-        here.depth += 1
+        place = self._here
+        place.depth += 1
         try:
             output = run(*args, **kwargs)
-        except TypeError as error:
-            if MixedNumber.__name__ not in str(error):
-                raise
-            # Such as a shape that is put together from sizes: torch takes plain numbers there.
-            raise SpaceError(
-                f"the forward pass gives torch a size that has several values at once where it "
-                f"takes plain numbers ({error}); take a strategy that samples, such as "
-                "RandomOneShot"
-            ) from error
         finally:
-            here.depth -= 1
-        if here.depth:
+            place.depth -= 1
+            if not place.depth:
+                place.numbers.clear()
+        if place.depth:
             return output
         return tree_map(
             lambda item: total_of(item) if isinstance(item, MixedTensor) else item, output
         )
+
+    def called(self, module: Any, run: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+        # What a forward computes with plain numbers is nobody's to follow: it is run once for each
+        # of their values, from where the first of them is read.
+        atoms = _READ.get(module, ())
+        given, before = Unchanged(args, kwargs), len(self.numbers)
+        while True:
+            try:
+                if not atoms:
+                    return run(*args, **kwargs)
+                choice = atoms[0] if len(atoms) == 1 else apply("tuple", *atoms)
+                self._check_runs(module, choice)
+                return self.choose(choice, lambda _: run, args, kwargs)
+            except PlainNeededError as error:
+                more = union(atoms, error.atoms)
+                if len(more) == len(atoms) or not given:
+                    raise
+            except (TypeError, KeyError, RuntimeError) as error:
+                # As of functions that make a tensor of some size: torch asks nobody there.
+                if isinstance(error, RuntimeError) and MixedNumber.__name__ not in str(error):
+                    raise
+                numbers = [n.atoms for n in mixed_in((args, kwargs)) if isinstance(n, MixedNumber)]
+                more = union(atoms, *self.numbers[before:], *numbers)
+                if len(more) == len(atoms) or not given:
+                    raise
+            atoms = _READ[module] = more
+
+    def _check_runs(self, module: Any, choice: Any) -> None:
+        runs = len(list(self.taken(*self.marginals.of((choice,), self.known))))
+        if runs > MOST_RUNS:
+            raise CannotMixError(
+                f"the forward of {type(module).__name__}{here()} reads {choice} as plain numbers, "
+                f"so it has to be run once for each of {runs} values, above {MOST_RUNS}; a "
+                "strategy that mixes them needs a LayerChoice, an InputChoice, a Repeat or an "
+                "elastic layer there, or take one that samples, such as RandomOneShot",
+                labels_in((choice,)),
+            )
+
+    def choose(
+        self, choice: Any, branch: Callable[[Any], Callable[..., Any]], args: Any, kwargs: Any
+    ) -> Any:
+        given = Unchanged(args, kwargs)
+        ran: list[Any] = []
+
+        def run(value: Any) -> Any:
+            if ran:
+                given.check(choice, ran[-1])
+            ran.append(value)
+            return branch(value)(*args, **kwargs)
+
+        output = self.mix(choice, run)
+        if len(ran) > 1:
+            given.check(choice, ran[-1])
+        return output
 
     def mix(self, choice: Any, run: Callable[[Any], Any]) -> Any:
         outcomes, weights = self.marginals.of((choice,), self.known)
@@ -199,8 +260,11 @@ class Weighted(Activation):
             if not further:
                 break
             if block is not None:
+                before = Unchanged(x) if depth - 1 in depths else None
                 with self.knowing(choice >= depth, True), self.branch(outcomes, further):
                     x = block(x)
+                if before is not None and depths.index(depth - 1) in taken:
+                    before.check(choice, depth)
             if depth in depths and (place := depths.index(depth)) in taken:
                 if len(depths) == 1:
                     return x
@@ -226,12 +290,12 @@ class Weighted(Activation):
         """
         outcomes = self.marginals.outcomes((expression,), self.known)
         if len(outcomes.values) > 1:
-            raise CannotMixError(
+            raise PlainNeededError(
                 f"the forward pass reads {expression} as a number, but it has the values "
                 f"{[value for (value,) in outcomes.values]} at once (labels {outcomes.labels}); "
                 "a strategy that mixes them needs a LayerChoice, an InputChoice, a Repeat or an "
                 "elastic layer there, or take one that samples, such as RandomOneShot",
-                outcomes.labels,
+                (expression,),
             )
         return outcomes.values[0][0]
 
@@ -248,6 +312,7 @@ class _Here(threading.local):
     def __init__(self, known: Known) -> None:
         self.known = known
         self.depth = 0
+        self.numbers: list[Atoms] = []
 
 
 class _Only:
@@ -266,77 +331,62 @@ class Mixture:
     def __init__(self, mixer: Mixer, choice: Any) -> None:
         self.mixer = mixer
         self.choice = choice
-        self.result: Any = None
-        self._first: Any = None
-        self._different: list[tuple[Tensor, Any, Any]] = []
+        self._branches: list[Branch] = []
+        self._has_none = False
 
     def add(self, weight: Tensor, output: Any, value: Any) -> None:
-        """Add one output; ``None`` counts as zero.
+        """Add one output; ``None`` counts as zero."""
+        if output is None:
+            self._has_none = True
+        else:
+            self._branches.append((weight, output, value))
+
+    def finished(self) -> Any:
+        """Return the sum.
 
         Raises
         ------
         SpaceError
-            If the outputs differ in shape or kind.
+            If the outputs differ in kind.
         """
-        if output is None:
-            return
-        if self._different or mixed_in(output):
-            self._different.append((weight, output, value))
-            return
-        if isinstance(output, Tensor) and (self.result is None or isinstance(self.result, Tensor)):
-            self._check([output], [self.result], value)
-            scaled = output * weight.to(output)
-            self.result = scaled if self.result is None else self.result + scaled
-        else:
-            flat, form = tree_flatten(output)
-            before: list[Any] = [None] * len(flat)
-            same = form
-            if self.result is not None:
-                before, same = tree_flatten(self.result)
-            if form != same or not all(isinstance(item, Tensor) for item in flat):
-                raise SpaceError(
-                    f"the outputs of {self.choice} cannot be mixed: for {value!r} it is another "
-                    f"kind of thing than for {self._first!r}"
-                )
-            self._check(flat, before, value)
-            summed = [
-                item * weight.to(item) if other is None else other + item * weight.to(item)
-                for item, other in zip(flat, before, strict=True)
-            ]
-            self.result = tree_unflatten(summed, form)
-        if self._first is None:
-            self._first = value
-
-    def finished(self) -> Any:
-        """Return the sum."""
-        if not self._different:
-            return self.result
-        if self.result is not None:
-            raise SpaceError(
-                f"the outputs of {self.choice} cannot be mixed: for {self._first!r} its sizes are "
-                f"plain, and for {self._different[0][2]!r} they depend on labels; take a strategy "
-                "that samples, such as RandomOneShot"
-            )
-        flat, form = tree_flatten(self._different[0][1])
-        others = [(w, *tree_flatten(output), value) for w, output, value in self._different]
-        if any(found != form for _, _, found, _ in others):
-            raise SpaceError(
-                f"the outputs of {self.choice} cannot be mixed: for some values it is another "
-                "kind of thing than for others"
-            )
+        branches = self._branches
+        if not branches:
+            return None
+        if isinstance(branches[0][1], Tensor):
+            return self._sum(branches)
+        each = [(weight, *tree_flatten(output), value) for weight, output, value in branches]
+        _, flat, form, first = each[0]
+        for _, _, other, value in each:
+            if other != form:
+                raise self._refused(first, value)
         return tree_unflatten(
-            [
-                sum_of_branches(self.mixer, self.choice, [(w, o[k], v) for w, o, _, v in others])
-                for k in range(len(flat))
-            ],
+            [self._sum([(w, found[k], v) for w, found, _, v in each]) for k in range(len(flat))],
             form,
         )
 
-    def _check(self, outputs: list[Any], before: list[Any], value: Any) -> None:
-        for output, other in zip(outputs, before, strict=True):
-            if other is not None and output.shape != other.shape:
-                raise SpaceError(
-                    f"the outputs of {self.choice} cannot be mixed: the shape is "
-                    f"{tuple(other.shape)} for {self._first!r} and {tuple(output.shape)} for "
-                    f"{value!r}; take a strategy that samples, such as RandomOneShot"
-                )
+    def _sum(self, branches: Sequence[Branch]) -> Any:
+        """The sum of tensors; what is none, and the same in all branches, as it is."""
+        _, first, value = branches[0]
+        alike = type(first) is not MixedTensor
+        for _, output, other in branches:
+            if isinstance(output, Tensor) and isinstance(first, Tensor):
+                alike = alike and type(output) is not MixedTensor and output.shape == first.shape
+            elif type(output) is not type(first) or key_of(output) != key_of(first):
+                raise self._refused(value, other)
+        if not isinstance(first, Tensor):
+            return first
+        if alike:
+            return weighted_sum(self.choice, branches)
+        if self._has_none and len({output.shape for _, output, _ in branches}) > 1:
+            raise SpaceError(
+                f"the outputs of {self.choice} cannot be mixed: for some values there is none, and "
+                "for others the shape is another one each time; take a strategy that samples, such "
+                "as RandomOneShot"
+            )
+        return sum_of_branches(self.mixer, self.choice, branches)
+
+    def _refused(self, value: Any, other: Any) -> SpaceError:
+        return SpaceError(
+            f"the outputs of {self.choice} cannot be mixed: for {other!r} it is another kind of "
+            f"thing than for {value!r}; take a strategy that samples, such as RandomOneShot"
+        )

@@ -7,11 +7,12 @@ from .differentiable import DARTS, GumbelDARTS
 from .enas import ENAS
 from .penalty import Penalty
 from .policy import Policy, most_likely
+from .progress import OneShotProgress
 from .proxyless import Proxyless
 from .random_path import RandomOneShot, Sandwich
 from .ranking import MainEffects, Ranking
 from .rewards import advantage
-from .run import OneShotProgress, Run
+from .run import Run
 
 __all__ = [
     "DARTS",

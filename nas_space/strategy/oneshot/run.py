@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
@@ -16,7 +16,7 @@ from torch.optim import Optimizer
 from ...errors import CheckpointError, DivergenceError, InfeasibleError, UsageError
 from ...mutable import Sample
 from ...nn.decisions import Traced
-from ...training import Progress, Task, evaluate, recalibrate, training_batches
+from ...training import Task, evaluate, recalibrate, training_batches
 from ...training.modes import preserved_modes
 from ...training.randomness import (
     generator_of,
@@ -27,53 +27,16 @@ from ...training.randomness import (
 from ...training.weights import check_fit
 from .algorithm import OneShot
 from .policy import allowed_codes, over_time
+from .progress import OneShotProgress
 from .trainer import SharedWeightsTrainer
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
-__all__ = ["OneShotProgress", "Run"]
+__all__ = ["Run"]
 
 _ATTEMPTS = 1000
 _PATIENCE = 100
-
-
-@dataclass(frozen=True)
-class OneShotProgress:
-    """Where a one-shot search stands after a step.
-
-    Attributes
-    ----------
-    training
-        Of the weights.
-    """
-
-    training: Progress
-    _numbers: Mapping[str, Any] = field(default_factory=dict)
-
-    def __str__(self) -> str:
-        known = {"loss": self.loss, **self.metrics}
-        return ", ".join(f"{name.replace('_', ' ')} {value:.4g}" for name, value in known.items())
-
-    @property
-    def step(self) -> int:
-        """Steps done."""
-        return self.training.step
-
-    @property
-    def total(self) -> int:
-        """Steps there are."""
-        return self.training.total
-
-    @property
-    def loss(self) -> float:
-        """The training loss of the step."""
-        return self.training.loss
-
-    @property
-    def metrics(self) -> dict[str, float]:
-        """What the algorithm says of its policy: loss or reward, entropy, expected cost."""
-        return {name: float(value) for name, value in self._numbers.items()}
 
 
 class Run:

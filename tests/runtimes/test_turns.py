@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from nas_space.errors import UsageError
-from nas_space.profiler import time_in_turns
-from nas_space.profiler.turns import on_cpu, rank_correlation
+from nas_space.runtimes import time_in_turns
+from nas_space.runtimes.turns import on_cpu, rank_correlation
 
 
 class Clock:
@@ -91,6 +91,19 @@ def test_a_machine_that_is_too_noisy_is_told():
     assert len(found.readings) == 20
 
 
+def test_a_quick_figure_does_not_wait_for_halves_that_agree():
+    draws = np.random.default_rng(0)
+    noise = {name: list(draws.uniform(0.01, 0.02, 1000)) for name in "abcdef"}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        clock = Clock(**noise)
+        found = time_in_turns(clock.runs, turns=5, most=100, warmup=0, read=clock, seconds=0)
+        assert (len(found.readings), found.agrees) == (5, False)
+        clock = Clock(**noise)
+        found = time_in_turns(clock.runs, turns=5, most=9, warmup=0, read=clock, seconds=60)
+        assert len(found.readings) == 9
+
+
 def test_times_that_are_the_same_need_no_ranks():
     same = {name: [0.01 + 1e-6 * k for k in range(7)] for name in "abcdef"}
     with warnings.catch_warnings():
@@ -136,7 +149,7 @@ def test_on_one_thread_waiting_for_a_processor_does_not_count(monkeypatch):
     clocks = {"process_time": itertools.count(0.0, 1.0), "perf_counter": itertools.count(0.0, 9.0)}
     for name, ticks in clocks.items():
         monkeypatch.setattr(
-            f"nas_space.profiler.turns.time.{name}", lambda ticks=ticks: next(ticks)
+            f"nas_space.runtimes.turns.time.{name}", lambda ticks=ticks: next(ticks)
         )
     alone, several = (
         time_in_turns([lambda: None], turns=1, most=1, pinned=pinned) for pinned in (True, False)

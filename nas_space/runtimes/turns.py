@@ -101,6 +101,7 @@ def time_in_turns(
     warmup: int = 3,
     read: Reader | None = None,
     pinned: bool = True,
+    seconds: float | None = None,
 ) -> Turns:
     """Time callables in turns, until both halves of the readings say the same.
 
@@ -124,12 +125,15 @@ def time_in_turns(
     pinned
         Whether to bind this thread to one processor meanwhile, and to read the processor time of
         this process, where the system can do that; not for what runs on several threads.
+    seconds
+        For a quick figure: how long to go on after the first ``turns``, whether or not the halves
+        agree.
 
     Returns
     -------
     Turns
         The readings. If the halves still disagree in the end, a warning says that the machine is
-        too noisy.
+        too noisy, unless it was to be quick.
 
     Raises
     ------
@@ -153,15 +157,19 @@ def time_in_turns(
     readings: list[list[float]] = []
     with _on_one_processor() if pinned else nullcontext():
         times = _times(runs, warmup, read)
+        end = time.perf_counter() + (seconds or 0)
         while True:
+            more = turns if seconds is None or not readings else 1
             readings += [
-                [read(run, times) for run in runs] for _ in range(min(turns, most - len(readings)))
+                [read(run, times) for run in runs] for _ in range(min(more, most - len(readings)))
             ]
             found = Turns(np.array(readings), True)
-            if most == 1 or (len(readings) > 1 and _agree(found, agreement)):
-                return found
-            if len(readings) >= most:
+            agrees = most == 1 or (len(readings) > 1 and _agree(found, agreement))
+            late = len(readings) >= most or (seconds is not None and time.perf_counter() >= end)
+            if late or (agrees and seconds is None):
                 break
+    if agrees or seconds is not None:
+        return Turns(found.readings, agrees)
     warnings.warn(
         f"the machine is too noisy: after {most} turns two halves of the readings of {len(runs)} "
         f"programs agree to {found.agreement:.3f} (Spearman), and {agreement:g} was asked; end "

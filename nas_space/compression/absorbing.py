@@ -1,0 +1,54 @@
+"""Put the weights of a network that was frozen from a space, and trained, back into the space."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import UsageError
+from .layouts import indices
+from .refitting import paths
+from .sorting import Axis, TensorLayout
+
+__all__ = ["absorb"]
+
+
+def absorb(
+    space: nn.Module, plan: TensorLayout, network: nn.Module, arch: Mapping[str, Any]
+) -> None:
+    """Copy the tensors of a network to where they come from; see :meth:`ElasticSpace.absorb`."""
+    values = plan.values(arch)
+    axes: dict[tuple[str, str], list[Axis]] = {}
+    for axis in plan.axes:
+        for place in axis.places:
+            axes.setdefault(place, []).append(axis)
+    ours, theirs = dict(space.named_modules()), dict(network.named_modules())
+    found: list[tuple[Tensor, tuple[Tensor, ...], Tensor]] = []
+    for small, large in paths(space, arch):
+        for name, tensor in _tensors(theirs[small]).items():
+            whole = _tensors(ours[large])[name]
+            kept = [torch.arange(size) for size in whole.shape]
+            for axis in axes.get((large, name), ()):
+                kept[axis.dim] = torch.from_numpy(indices(axis.layout, values, plan.sizes)[0])
+            if tensor.shape != tuple(map(len, kept)):
+                raise UsageError(
+                    f"{small}.{name} is {tuple(tensor.shape)} in the network, and "
+                    f"{tuple(map(len, kept))} in what was frozen to it; give the network as it was "
+                    "frozen, trained, and without smaller kernels"
+                )
+            mesh = torch.meshgrid(*kept, indexing="ij") if kept else ()
+            found.append((whole, mesh, tensor))
+    with torch.no_grad():
+        for whole, mesh, tensor in found:
+            if mesh:
+                whole[tuple(m.to(whole.device) for m in mesh)] = tensor.to(whole)
+            else:
+                whole.copy_(tensor)
+
+
+def _tensors(module: nn.Module) -> dict[str, Tensor]:
+    held = {**module._parameters, **module._buffers}
+    return {name: tensor for name, tensor in held.items() if tensor is not None}

@@ -1,0 +1,68 @@
+"""``Unchanged``: what several branches of a mixture read, and none may change in place.
+
+One architecture runs one of them, so a branch is free to write to what it is given.  In a mixture,
+the others would read what it has made of that.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor
+
+from ...errors import SpaceError
+from ..module_path import running_module
+from .mixed_tensor import MixedTensor
+
+__all__ = ["Unchanged"]
+
+
+class Unchanged:
+    """Tensors as they are now.
+
+    Parameters
+    ----------
+    values
+        Tensors, or tuples, lists and dictionaries of them.
+    """
+
+    __slots__ = ("_found",)
+
+    def __init__(self, *values: Any) -> None:
+        self._found: list[tuple[Tensor, int]] = []
+        stack = [*values]
+        while stack:
+            item = stack.pop()
+            if isinstance(item, MixedTensor):
+                stack.extend(item.cases.values() if item.wide is None else (item.wide,))
+            elif isinstance(item, Tensor):
+                if not item.is_inference():  # torch does not count what changes those
+                    self._found.append((item, item._version))
+            elif isinstance(item, (tuple, list)):
+                stack.extend(item)
+            elif isinstance(item, dict):
+                stack.extend(item.values())
+
+    def __bool__(self) -> bool:
+        for tensor, version in self._found:  # noqa: SIM110 - before and after every branch
+            if tensor._version != version:
+                return False
+        return True
+
+    def check(self, choice: Any, value: Any) -> None:
+        """Raise if they have changed.
+
+        Raises
+        ------
+        SpaceError
+            With what is chosen, and the branch that ran last.
+        """
+        if self:
+            return
+        path = running_module()
+        raise SpaceError(
+            f"what runs for {value!r} of {choice} changes its input in place"
+            f"{f' (path: {path})' if path else ''}, and what runs for other values reads that as "
+            "well; write inplace=False, or clone the input first, or take a strategy that samples, "
+            "such as RandomOneShot"
+        )

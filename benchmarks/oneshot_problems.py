@@ -4,6 +4,7 @@
 
     python -m benchmarks.oneshot_problems digits        # trains all networks of a problem alone
     python -m benchmarks.oneshot_problems signs
+    python -m benchmarks.oneshot_problems mixers
 
 ``digits``
     Five places with three operations each, on digits of 8×8 pixels under much noise, so that no
@@ -14,6 +15,9 @@
     Digits of which half are negatives, so that the network must be told by a nonlinearity that
     light and dark are the same.  Two convolutions that see as much, with channels that are all
     mixed, or by twos, or not at all; two activations, two poolings.
+``mixers``
+    Three residual blocks over the rows of a digit, each of one of six kinds: what is best costs
+    neither most nor least, and blocks add to what was there.
 
 The noise is drawn anew each time an image is trained on, or two trainings of one network would
 differ as much as two networks do.  The truth is the accuracy on images that nothing is trained or
@@ -51,7 +55,7 @@ from nas_space.training.randomness import generator_of
 
 Array = npt.NDArray[Any]
 DATA = Path(__file__).parent / "data"
-WIDTH = 8
+WIDTH, TOKEN = 8, 16
 TRAINED, CHOSEN_BY = 597, 500
 """Images to train on and to choose by; the rest are for the truth."""
 ALONE = 160
@@ -126,6 +130,73 @@ class Signs(ns.ModelSpace):
 
     def forward(self, x: Tensor) -> Tensor:
         y: Tensor = self.head(self.body(x).flatten(1))
+        return y
+
+
+class Mixers(ns.ModelSpace):
+    """Three residual blocks over the rows of an image, each of one of six kinds."""
+
+    labels: Mapping[str, tuple[str, ...]] = {
+        f"block{place}": (
+            "nothing",
+            "feedforward",
+            "convolution",
+            "depthwise",
+            "attention",
+            "pooling",
+        )
+        for place in range(3)
+    }
+
+    def __init__(self) -> None:
+        super().__init__()
+        made: dict[str, Callable[[], nn.Module]] = {
+            "nothing": Nothing,
+            "feedforward": lambda: nn.Sequential(
+                nn.Conv1d(TOKEN, 2 * TOKEN, 1), nn.ReLU(), nn.Conv1d(2 * TOKEN, TOKEN, 1)
+            ),
+            "convolution": lambda: nn.Sequential(nn.Conv1d(TOKEN, TOKEN, 3, padding=1), nn.ReLU()),
+            "depthwise": lambda: nn.Sequential(
+                nn.Conv1d(TOKEN, TOKEN, 5, padding=2, groups=TOKEN), nn.ReLU()
+            ),
+            "attention": Attention,
+            "pooling": lambda: nn.AvgPool1d(3, stride=1, padding=1),
+        }
+        self.embed = nn.Conv1d(8, TOKEN, 1)
+        self.norms = nn.ModuleList(nn.BatchNorm1d(TOKEN) for _ in range(4))
+        self.blocks = nn.ModuleList(
+            LayerChoice({name: made[name] for name in names}, label=label)
+            for label, names in self.labels.items()
+        )
+        self.head = nn.Linear(TOKEN, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.embed(x.squeeze(1).transpose(1, 2))
+        for norm, block in zip(self.norms, self.blocks, strict=False):
+            x = x + block(norm(x))
+        y: Tensor = self.head(self.norms[3](x).amax(2))
+        return y
+
+
+class Nothing(nn.Module):
+    """A residual block that adds nothing."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.zeros_like(x)
+
+
+class Attention(nn.Module):
+    """Attention of one head, of what stands in rows (N, channels, tokens)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reads = nn.Conv1d(TOKEN, 3 * TOKEN, 1)
+        self.writes = nn.Conv1d(TOKEN, TOKEN, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        query, key, value = self.reads(x).chunk(3, dim=1)
+        weights = (query.transpose(1, 2) @ key / TOKEN**0.5).softmax(2)
+        y: Tensor = self.writes((weights @ value.transpose(1, 2)).transpose(1, 2))
         return y
 
 
@@ -305,12 +376,14 @@ def _is_conv(symbol: Any) -> Any:
 
 _DIGITS = partial(digits_task, 0.8, 4, negatives=False)
 _SIGNS = partial(digits_task, 0.6, 2, negatives=True)
+_MIXERS = partial(digits_task, 0.5, 2, negatives=False)
 PROBLEMS = {
     problem.name: problem
     for problem in (
         Problem("digits", Digits, _DIGITS, "oneshot_digits.json"),
         Problem("two", Digits, _DIGITS, "oneshot_digits.json", _two_convolutions),
         Problem("signs", Signs, _SIGNS, "oneshot_signs.json"),
+        Problem("mixers", Mixers, _MIXERS, "oneshot_mixers.json"),
     )
 }
 
@@ -389,7 +462,7 @@ def make_table(name: str, trainings: int, folder: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("problem", choices=["digits", "signs"])
+    parser.add_argument("problem", choices=["digits", "signs", "mixers"])
     parser.add_argument("--trainings", type=int, default=3)
     parser.add_argument("--cache", type=Path, default=Path("build/oneshot"))
     arguments = parser.parse_args()

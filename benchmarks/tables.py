@@ -68,6 +68,7 @@ from nas_space.strategy import (
     GridSearch,
     LinearThompson,
     LocalSearch,
+    ModelAveraging,
     OptunaGP,
     Predictor,
     Random,
@@ -409,9 +410,10 @@ def optuna_directly(problem: Problem, trials: int, seed: int) -> list[Sample]:
     return tried
 
 
-DEFAULT = "LinearThompson"
+DEFAULT = "ModelAveraging"
 CONTESTANTS: dict[str, Callable[[], Strategy] | None] = {
-    DEFAULT: LinearThompson,
+    DEFAULT: ModelAveraging,
+    "LinearThompson": LinearThompson,
     "GP": GP,
     "Predictor": Predictor,
     "LocalSearch": LocalSearch,

@@ -58,6 +58,7 @@ from nas_space.strategy import (
     GridSearch,
     LinearThompson,
     LocalSearch,
+    ModelAveraging,
     OptunaGP,
     PolicyBasedRL,
     Predictor,
@@ -88,6 +89,7 @@ STRATEGIES: dict[str, Callable[[], Strategy]] = {
     "LocalSearch": LocalSearch,
     "Predictor": Predictor,
     "LinearThompson": LinearThompson,
+    "ModelAveraging": ModelAveraging,
 }
 
 
@@ -173,6 +175,8 @@ def proposals() -> list[Row]:
     problem = Additive(0)
     rows = []
     cases: list[tuple[str, Any, Callable[[], Strategy], int, float | None]] = [
+        ("ModelAveraging, within a budget", within, ModelAveraging, 1000, 0.030),
+        ("ModelAveraging, within a budget", within, ModelAveraging, 200, None),
         ("LinearThompson, within a budget", within, LinearThompson, 1000, 0.030),
         ("LinearThompson, within a budget", within, LinearThompson, 200, None),
         ("LinearThompson", space, LinearThompson, 1000, None),

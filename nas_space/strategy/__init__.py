@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from ..lazy import lazily
 
 if TYPE_CHECKING:
+    from .averaging import ModelAveraging
     from .base import Evaluated, Searchable, SearchState, Strategy
     from .evolution import RegularizedEvolution
     from .gaussian_process import GP
@@ -49,6 +50,7 @@ __all__ = [
     "GumbelDARTS",
     "LinearThompson",
     "LocalSearch",
+    "ModelAveraging",
     "OneShot",
     "OptunaGP",
     "OptunaSampler",

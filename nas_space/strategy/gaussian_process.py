@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,9 @@ Array = npt.NDArray[np.float64]
 
 _MOST_FITTED = 200
 """Lengthscales are fitted to at most so many architectures: half the latest, half the best."""
+
+_MOST_KNOWN = 400
+"""The process is given at most so many, or a proposal would take longer the longer a search is."""
 
 _STEPS = 30
 """How many steps fitting them takes at most."""
@@ -72,7 +76,7 @@ class GP(Strategy):
             raise UsageError(f"initial must be at least 2, but got {initial}")
         self.initial = initial
         self.seed = seed
-        self._fitted: tuple[Any, tuple[int, ...], Array] | None = None
+        self._fitted: tuple[Any, KernelFit] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_fitted": None}
@@ -80,31 +84,70 @@ class GP(Strategy):
     def propose(self, state: SearchState) -> Sample:
         if len(state.history) < self.initial:
             return state.sample()
+        return self.improve(state)
+
+    def improve(self, state: SearchState, more: Sequence[Sample] = ()) -> Sample:
+        """Return the candidate of the highest expected improvement.
+
+        Parameters
+        ----------
+        state
+            Of the search; its history has two architectures at least.
+        more
+            Candidates beside the neighbours of the best and the random ones.
+        """
         codes = Codes(state.space)
         scores = normal_scores(scalarised(state.history, state.words))
-        known = codes.of([one.arch for one in state.history])
-        model = GaussianProcess(codes, known, scores, self._parameters(state, codes, known))
-        options = list(candidates(state, scores))
+        everything = len(scores) <= _MOST_KNOWN
+        chosen = np.arange(len(scores)) if everything else _subset(scores, _MOST_KNOWN)
+        known = codes.of([state.history[place].arch for place in chosen])
+        model = GaussianProcess(codes, known, scores[chosen], self.fit(state).parameters)
+        options = [*candidates(state, scores), *more]
         return best_new(state, options, model.log_improvement(codes.of(options)))
 
-    def _parameters(self, state: SearchState, codes: Codes, known: Array) -> Array:
+    def fit(self, state: SearchState) -> KernelFit:
         """Return what the kernel has been fitted to, on a beginning of the history.
 
         Several objectives have another score at each proposal, so the first one serves.
         """
         size = beginning(len(state.history))
         key = tuple(one.number for one in state.history[:size])
-        if self._fitted is None or self._fitted[0] is not state.space or self._fitted[1] != key:
+        if self._fitted is None or self._fitted[0] is not state.space or self._fitted[1].key != key:
+            codes = Codes(state.space)
             fitness = np.array([one.fitness[0] for one in state.history[:size]])
-            chosen = _subset(fitness)
-            found = fitted(codes, known[:size][chosen], normal_scores(fitness[chosen]))
-            self._fitted = (state.space, key, found)
-        return self._fitted[2]
+            chosen = _subset(fitness, _MOST_FITTED)
+            rows = codes.of([state.history[place].arch for place in chosen])
+            parameters, likelihood = fitted(codes, rows, normal_scores(fitness[chosen]))
+            fit = KernelFit(key, tuple(chosen.tolist()), parameters, likelihood)
+            self._fitted = (state.space, fit)
+        return self._fitted[1]
 
 
-def _subset(fitness: Array) -> npt.NDArray[np.intp]:
-    """Return the places of the best and the latest."""
-    half = _MOST_FITTED // 2
+@dataclass(frozen=True)
+class KernelFit:
+    """A kernel, and what speaks for it.
+
+    Attributes
+    ----------
+    key
+        The numbers of the architectures that it follows from.
+    places
+        Of those in the history that it was fitted to.
+    parameters
+        Logarithms of the inverse lengthscales, and last that of the noise.
+    likelihood
+        Logarithm of the posterior density of the parameters, up to a constant.
+    """
+
+    key: tuple[int, ...]
+    places: tuple[int, ...]
+    parameters: Array
+    likelihood: float
+
+
+def _subset(fitness: Array, number: int) -> npt.NDArray[np.intp]:
+    """Return the places of the best and the latest, at most so many, in order."""
+    half = number // 2
     best = np.argsort(-fitness, kind="stable")[:half]
     return np.union1d(best, np.arange(max(0, len(fitness) - half), len(fitness)))
 
@@ -154,8 +197,11 @@ class Codes:
         return found
 
 
-def fitted(codes: Codes, rows: Array, scores: Array) -> Array:
-    """Return the logarithms of the inverse lengthscales, and last that of the noise."""
+def fitted(codes: Codes, rows: Array, scores: Array) -> tuple[Array, float]:
+    """Return the parameters of the highest posterior density, and its logarithm.
+
+    The logarithms of the inverse lengthscales, and last that of the noise.
+    """
     distances = codes.distances(rows, rows)
     start = _prior_means(len(distances))
     found = minimize(
@@ -166,8 +212,7 @@ def fitted(codes: Codes, rows: Array, scores: Array) -> Array:
         method="L-BFGS-B",
         options={"maxiter": _STEPS},
     )
-    best: Array = found.x
-    return best
+    return found.x, -float(found.fun)
 
 
 def loss(parameters: Array, distances: Array, scores: Array) -> tuple[float, Array]:

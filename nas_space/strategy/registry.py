@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..errors import UsageError, suggest
+from .averaging import ModelAveraging
 from .base import Strategy
 from .evolution import RegularizedEvolution
 from .gaussian_process import GP
@@ -20,6 +21,7 @@ from .thompson import LinearThompson
 __all__ = ["STRATEGIES", "get_strategy"]
 
 STRATEGIES: dict[str, type[Strategy]] = {
+    "averaging": ModelAveraging,
     "evolution": RegularizedEvolution,
     "gp": GP,
     "grid": GridSearch,
@@ -59,8 +61,8 @@ def get_strategy(name: str, **arguments: Any) -> Any:
     Traceback (most recent call last):
     ...
     nas_space.errors.UsageError: there is no strategy 'evolutoin' (did you mean 'evolution'?); \
-there are darts, enas, evolution, gp, grid, gumbel, local, nsga2, nsga3, optuna-gp, policy, \
-predictor, proxyless, random, random-path, sandwich, thompson, tpe
+there are averaging, darts, enas, evolution, gp, grid, gumbel, local, nsga2, nsga3, optuna-gp, \
+policy, predictor, proxyless, random, random-path, sandwich, thompson, tpe
     """
     known: dict[str, type[Strategy] | type[OneShot]] = {**STRATEGIES, **ONE_SHOT}
     names = {kind.__name__: kind for kind in known.values()} | known

@@ -13,9 +13,9 @@ from ..mutable import Mutable, Sample
 from ..mutable.factors import Factor
 from ..tables import Table, best, tabulate
 from .base import Evaluated, SearchState, Strategy
-from .candidates import best_new, candidates, scalarised, shares
+from .candidates import best_new, candidates, normal_scores, scalarised, shares
 from .encoding import Direction, Encoding
-from .linear_model import WeightPosterior
+from .linear_model import WeightPosterior, evidence
 from .score_model import ModelMemory
 
 __all__ = ["LinearThompson"]
@@ -116,10 +116,39 @@ class LinearThompson(Strategy):
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_memory": None}
 
+    def _remembered(self, state: SearchState) -> _Remembered:
+        if self._memory is None or self._memory.space is not state.space:
+            self._memory = _Remembered(state.space, self.warm_start, pairs=self.pairs)
+        return self._memory
+
+    def likelihood(self, state: SearchState, evaluated: Sequence[Evaluated]) -> float:
+        """Return the logarithm of the marginal likelihood of some ranks, up to a constant.
+
+        Of the first objective, with the pairs of labels that the history speaks for.
+        """
+        models = self._remembered(state).models
+        _, _, fit = models.model(_latest(state.history), 0, pairs=self.pairs)
+        rows = models.rows(fit.interactions, evaluated)
+        scores = normal_scores([one.fitness[0] for one in evaluated])
+        return evidence(rows @ rows.T, scores).likelihood
+
+    def favourites(self, state: SearchState, number: int) -> list[Sample]:
+        """Return the best architectures of a draw of the first objective's model, exactly.
+
+        None where constraints are no matter of tables.
+        """
+        models = self._remembered(state).models
+        encoding, posterior, _ = models.model(_latest(state.history), 0, pairs=self.pairs)
+        draw = posterior.draw(state.words, self.temperature)
+        space, table = cast("Mutable", state.space), Table(None, encoding.table(draw).terms)
+        try:
+            found = best(space, table, number, maximize=True)
+        except DecompositionError:
+            return []
+        return [_completed(state, scored.arch, [(encoding, draw)]) for scored in found]
+
     def propose(self, state: SearchState) -> Sample:
-        memory = self._memory
-        if memory is None or memory.space is not state.space:
-            memory = self._memory = _Remembered(state.space, self.warm_start, pairs=self.pairs)
+        memory = self._remembered(state)
         if len(state.history) < self.initial:
             if memory.warm is None:
                 return state.sample()

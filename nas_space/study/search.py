@@ -16,7 +16,7 @@ from torch import nn
 from ..errors import UsageError, suggest
 from ..executors import Processes, capacity_of
 from ..mutable import Mutable
-from ..strategy import LinearThompson, Strategy, get_strategy
+from ..strategy import ModelAveraging, Strategy, get_strategy
 from ..strategy.oneshot import OneShot, OneShotName, OneShotProgress
 from ..tables import Restricted
 from ..training import Task
@@ -120,7 +120,7 @@ def search(
         (:func:`from_scratch` and :func:`inherited` say more).
     strategy
         Proposes architectures; or its name, see :func:`~nas_space.strategy.get_strategy`;
-        :class:`~nas_space.strategy.LinearThompson` by default.  Or a one-shot strategy,
+        :class:`~nas_space.strategy.ModelAveraging` by default.  Or a one-shot strategy,
         which trains the weights of the space on the task while it searches: then what is about
         trials has no meaning, and :func:`~nas_space.study.oneshot.search_oneshot` says more.
     objectives
@@ -243,7 +243,7 @@ def search(
     settings = Settings(
         space=space,
         evaluate=evaluate,
-        strategy=strategy or LinearThompson(),
+        strategy=strategy or ModelAveraging(),
         objectives=objectives_of(
             (getattr(evaluate, "objectives", None) or "value") if objectives is None else objectives
         ),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from collections.abc import Callable
 from itertools import combinations, product
 from typing import Any
 
@@ -16,7 +17,15 @@ from nas_space.errors import DecompositionError, UsageError
 from nas_space.hub import NasBenchMacro, ProxylessNAS
 from nas_space.mutable import MutableExpression, SampleBatch
 from nas_space.mutable.random_words import words
-from nas_space.strategy import GP, LinearThompson, LocalSearch, Predictor, Strategy
+from nas_space.strategy import (
+    GP,
+    LinearThompson,
+    LocalSearch,
+    ModelAveraging,
+    Predictor,
+    Strategy,
+    gaussian_process,
+)
 from nas_space.strategy.base import Evaluated, SearchState
 from nas_space.strategy.candidates import normal_scores, scalarised
 from nas_space.strategy.encoding import Encoding, Interactions
@@ -185,7 +194,8 @@ class TestGaussianProcess:
         codes = Codes(macro)
         rows = codes.of(archs)
         scores = np.array([(a["op2"] == "mb3_k3") - (a["op5"] == "identity") for a in archs])
-        inverse = np.exp(fitted(codes, rows, normal_scores(scores))[:-1])
+        parameters, _ = fitted(codes, rows, normal_scores(scores))
+        inverse = np.exp(parameters[:-1])
         assert set(np.argsort(-inverse)[:2].tolist()) == {2, 5}
 
     def test_the_improvement_is_what_sampling_says(self, macro):
@@ -264,9 +274,67 @@ class TestLinearThompson:
                 Evaluated(i, a, (s,)) for i, (a, s) in enumerate(zip(archs, scores, strict=True))
             ]
             taken = frozenset(macro.arch_id(arch) for arch in archs)
-            for strategy in (LinearThompson(), GP(), LocalSearch(), Predictor(members=2)):
+            for strategy in (
+                LinearThompson(),
+                GP(),
+                ModelAveraging(),
+                LocalSearch(),
+                Predictor(members=2),
+            ):
                 found = strategy.propose(SearchState(macro, history, taken, 12))
                 assert macro.arch_id(found) not in taken
+
+
+def evaluated(
+    space: Any, score: Callable[[dict[str, Any]], float], number: int = 60
+) -> SearchState:
+    """A search of some architectures at random."""
+    archs = list(space.sample(number, seed=0))
+    history = [Evaluated(i, arch, (score(arch),)) for i, arch in enumerate(archs)]
+    return SearchState(space, history, frozenset(map(space.arch_id, archs)), number)
+
+
+class TestModelAveraging:
+    def test_the_scores_say_which_model_proposes(self, macro):
+        state = evaluated(macro, additive)
+        assert ModelAveraging()._log_odds(state) < -3
+        # What a process with such a kernel draws, a sum over labels and pairs does not explain.
+        codes = Codes(macro)
+        rows = codes.of([one.arch for one in state.history])
+        kernel = np.exp(-0.1 * codes.distances(rows, rows).sum(0)) + 1e-6 * np.eye(60)
+        scores = np.linalg.cholesky(kernel) @ np.random.default_rng(1).normal(size=60)
+        history = [
+            Evaluated(one.number, one.arch, (float(score),))
+            for one, score in zip(state.history, scores, strict=True)
+        ]
+        assert ModelAveraging()._log_odds(SearchState(macro, history, number=60)) > 2
+
+    def test_what_a_draw_favours_is_among_the_candidates_of_the_process(self, macro):
+        state = evaluated(macro, additive)
+        favourites = LinearThompson(temperature=0.0).favourites(state, 5)
+        scores = sorted(map(additive, macro.sample(2000, seed=2)), reverse=True)
+        assert min(map(additive, favourites)) >= scores[10]
+
+    def test_several_objectives_are_left_to_the_linear_model(self, macro):
+        history = [
+            Evaluated(one.number, one.arch, (one.fitness[0], -one.fitness[0]))
+            for one in evaluated(macro, additive).history
+        ]
+        state = SearchState(macro, history, number=60, objectives=2)
+        again = SearchState(macro, history, number=60, objectives=2)
+        assert ModelAveraging().propose(state) == LinearThompson().propose(again)
+
+    def test_a_long_history_makes_no_larger_process(self, macro, monkeypatch):
+        sizes = []
+
+        class Counted(gaussian_process.GaussianProcess):
+            def __init__(self, codes: Any, rows: Any, scores: Any, parameters: Any) -> None:
+                sizes.append(len(rows))
+                super().__init__(codes, rows, scores, parameters)
+
+        monkeypatch.setattr(gaussian_process, "GaussianProcess", Counted)
+        GP().propose(evaluated(macro, additive, 900))
+        assert sizes[0] <= 400
 
 
 class Names(ns.ModelSpace):
@@ -295,7 +363,7 @@ def worth_of_kernels(_network: object, arch: dict[str, Any]) -> float:
     return float(sum(str(value).startswith("k7") for value in arch.values()))
 
 
-@pytest.mark.parametrize("kind", [LinearThompson, GP, LocalSearch, Predictor])
+@pytest.mark.parametrize("kind", [LinearThompson, GP, ModelAveraging, LocalSearch, Predictor])
 def test_what_has_learnt_beats_random_search(kind, macro):
     def mean_of_the_last(strategy: Strategy) -> float:
         result = ns.search(macro, counted, strategy=strategy, trials=30, weights="none")
@@ -310,6 +378,7 @@ def test_what_has_learnt_beats_random_search(kind, macro):
         (LinearThompson, {"initial": 1}),
         (LinearThompson, {"temperature": -1.0}),
         (GP, {"initial": 1}),
+        (ModelAveraging, {"initial": 1}),
         (LocalSearch, {"initial": 0}),
         (Predictor, {"members": 1}),
         (Predictor, {"estimator": 3}),

@@ -10,7 +10,7 @@ import torch
 
 import nas_space as ns
 from nas_space.errors import SampleValidationError, StorageError, TrialError, UsageError
-from nas_space.strategy import GridSearch, LinearThompson, Random, Strategy
+from nas_space.strategy import GridSearch, ModelAveraging, Random, Strategy
 from nas_space.study import maximize, minimize, report
 from tests.problems import Tiny, Various, failing, worth
 
@@ -470,8 +470,8 @@ def test_what_is_no_function_is_refused():
         ns.search(Tiny(), worth, strategy="randon")
 
 
-def test_thompson_sampling_is_the_default():
+def test_model_averaging_is_the_default():
     by_default = ns.search(Various(), worth, trials=12)
-    by_name = ns.search(Various(), worth, trials=12, strategy=LinearThompson())
+    by_name = ns.search(Various(), worth, trials=12, strategy=ModelAveraging())
     at_random = ns.search(Various(), worth, trials=12, strategy=Random())
     assert architectures(by_default) == architectures(by_name) != architectures(at_random)

@@ -242,7 +242,7 @@ def test_the_k_best_are_not_looked_for_beyond_what_is_known_of_them(
     found = best(space, value, 2, maximize=True)
     assert [wanted for _, wanted in asked].index(2) == len(asked) - 1
     last = found[-1].value - tabulate(value).constant
-    assert asked[-1][0] == pytest.approx(-last, rel=1e-9)
+    assert -last <= asked[-1][0] < asked[-2][0]
 
 
 def test_two_budgets_on_a_space_of_networks_return_or_are_refused() -> None:

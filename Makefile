@@ -8,7 +8,7 @@ BIN       := $(VENV)/bin
 READY     := $(VENV)/.ready
 NNI_READY := .venv-nni/.ready
 
-.PHONY: demo test test-slow test-engines services check bench bench-nni docs clean
+.PHONY: demo test test-slow test-engines services check mutants bench bench-nni docs clean
 
 demo: $(READY)  ## search, train and save a network for handwritten digits
 	$(BIN)/nas-space search --out runs/demo $(ARGS)
@@ -37,6 +37,9 @@ check: $(READY)  ## style, types, layers
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo --no-cache
+
+mutants: $(READY)  ## change the code at 300 places, one at a time: do the tests notice?
+	$(BIN)/python -m benchmarks.mutants $(ARGS)
 
 bench: $(READY) $(NNI_READY)  ## measure what docs/benchmarks.md reports
 	$(BIN)/python -m benchmarks $(ARGS)

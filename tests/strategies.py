@@ -162,6 +162,7 @@ SIGNATURES: dict[str, tuple[str, ...]] = {
     "round_to": ("number digits -> number",),
     "float": ("number -> number",),
     "getitem": ("triple third -> whole",),
+    "listed": ("whole number -> whole", "number number -> number"),
 }
 """Eager operators: what kinds of arguments they take, and what kind of value they give."""
 

@@ -115,8 +115,8 @@ def _switch_text(arguments: Sequence[Any], texts: Texts) -> str:
     return f"switch_case({texts[0]}, {{{', '.join(ways)}}})"
 
 
-def _first_text(_: Sequence[Any], texts: Texts) -> str:
-    return f"listed({texts[0]})"
+def _listed_text(_: Sequence[Any], texts: Texts) -> str:
+    return f"listed({', '.join(texts[:2])})"  # the places are many
 
 
 def _lookup_text(arguments: Sequence[Any], texts: Texts) -> str:
@@ -201,7 +201,7 @@ _define(
     _product_of(intervals.multiply),
 )
 # A size, and what says of a tensor where its elements are.
-_define("listed", _first, _first_text, ATOM, _first, _first)
+_define("listed", _first, _listed_text, ATOM, _first, _first)
 _define("matmul", py.matmul, "{} @ {}", 12)
 _define("truediv", py.truediv, "{} / {}", 12, exact.true_division, intervals.quotient(py.truediv))
 _define(

@@ -77,8 +77,22 @@ class MutableModule(Mutable, nn.Module, metaclass=Constructing):
 
     @classmethod
     def construct(cls, *args: Any, **kwargs: Any) -> Any:
-        """Make an instance; what calling the class does."""
-        return type.__call__(cls, *args, **kwargs)
+        """Make an instance; what calling the class does.
+
+        Raises
+        ------
+        SpaceError
+            A constructor does not call ``super().__init__()``, or too late.
+        """
+        try:
+            made = type.__call__(cls, *args, **kwargs)
+        except AttributeError as error:
+            if "before Module.__init__() call" not in str(error):
+                raise
+            raise _unfinished(_assigned_to(error, cls)) from error
+        if isinstance(made, nn.Module) and "_modules" not in made.__dict__:
+            raise _unfinished(type(made))
+        return made
 
     def _call_impl(self, *args: Any, **kwargs: Any) -> Any:
         # Within ``__call__``, which stays torch's own: a frozen network is called, and compiled, as
@@ -227,6 +241,22 @@ class MutableModule(Mutable, nn.Module, metaclass=Constructing):
     # Mutable comes first among the bases, but a module prints as torch's modules do.
     extra_repr = nn.Module.extra_repr
     __repr__ = nn.Module.__repr__
+
+
+def _unfinished(cls: type) -> SpaceError:
+    return SpaceError(
+        f"{cls.__name__}.__init__ must call super().__init__() before it sets layers and choices; "
+        "make that its first line"
+    )
+
+
+def _assigned_to(error: AttributeError, cls: type) -> type:
+    """Return the class that torch refused to set an attribute of: perhaps of a module inside."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    refused = None if trace is None else trace.tb_frame.f_locals.get("self")
+    return type(refused) if isinstance(refused, nn.Module) else cls
 
 
 def _nearest(module: nn.Module, prefix: str) -> Iterator[tuple[str, MutableModule]]:

@@ -14,6 +14,7 @@ from .folder import RunFolder
 from .kinds import Limits, kind_of, plan_of
 from .plan import Plan
 from .stage import OnProgress
+from .threads import threads_for
 from .workspace import Workspace
 
 __all__ = ["StagedRun"]
@@ -91,9 +92,12 @@ class StagedRun:
         draw
             Draws pictures of what was found: the last that a run does before it is finished.
         """
-        for stage in self.stages:
-            stage.do(on_progress)
-        findings = conclude(self.workspace, self.settings, compared=self.kind.compared)
+        work = self.workspace
+        typical = work.costs.values("macs", work.within.sample(16, seed=0)).mean()
+        with threads_for(float(typical) * self.plan.batch_size):
+            for stage in self.stages:
+                stage.do(on_progress)
+            findings = conclude(work, self.settings, compared=self.kind.compared)
         draw(findings)
-        self.workspace.folder.finish()
+        work.folder.finish()
         return findings

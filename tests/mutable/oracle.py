@@ -23,6 +23,7 @@ MEANING: dict[str, Callable[..., Any]] = {
     "powmod": pow,
     "sum": lambda *terms: reduce(py.add, terms, 0),
     "flattened": lambda *sizes: reduce(py.mul, sizes),
+    "listed": lambda size, *_: size,
     "neg": lambda a: -a,
     "pos": lambda a: +a,
     "invert": lambda a: -a - 1 if isinstance(a, int) else ~a,

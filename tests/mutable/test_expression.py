@@ -176,6 +176,7 @@ PRINTED = {
     "inf": math.inf,
     "sum": lambda terms: reduce(py.add, terms, 0),
     "flattened": lambda *sizes: reduce(py.mul, sizes),
+    "listed": lambda size, _: size,
     "case": case,
     "condition": lambda predicate, yes, no: yes if predicate else no,
     "switch_case": lambda selector, ways: ways[selector],

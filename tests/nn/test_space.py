@@ -645,3 +645,39 @@ def test_what_is_frozen_in_inference_mode_can_be_trained() -> None:
         network = space.freeze({"op": 0})
     network(torch.ones(1, 4)).sum().backward()
     assert network.op.weight.grad is not None
+
+
+@pytest.mark.parametrize("base", [ns.ModelSpace, mnn.MutableModule])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: nn.Linear(2, 2),
+        lambda: nn.Parameter(torch.zeros(2)),
+        lambda: mnn.MutableLinear(2, ns.Categorical([1, 2], label="w")),
+        lambda: ns.Categorical([1, 2], label="w"),
+        lambda: 3,
+    ],
+)
+def test_a_constructor_that_forgets_that_of_its_base_is_told_what_to_do(
+    base: type[nn.Module], make: Callable[[], Any]
+) -> None:
+    def construct(self: Any) -> None:
+        self.part = make()
+
+    forgetful: Any = type("Forgetful", (base,), {"__init__": construct})
+    with pytest.raises(SpaceError, match=r"Forgetful.__init__ must call super\(\).__init__\(\)"):
+        forgetful()
+
+
+def test_a_plain_part_that_forgets_it_is_named() -> None:
+    class Part(nn.Module):
+        def __init__(self) -> None:
+            self.layer = nn.Linear(2, 2)
+
+    class Whole(ns.ModelSpace):
+        def __init__(self) -> None:
+            super().__init__()
+            self.part = Part()
+
+    with pytest.raises(SpaceError, match=r"Part.__init__ must call"):
+        Whole()

@@ -1,7 +1,9 @@
 """A network made smaller, by this library and by others, with as many passes of training for all.
 
-A residual network is trained on digits for each seed, then made smaller to shares of its
-multiply-adds, and trained further with labels and the uncut network as its teacher.  Contestants:
+A network is trained for each seed, then made smaller to shares of its multiply-adds, and trained
+further with labels and the uncut network as its teacher: a residual network on digits, or, with
+``--problem minilm``, the pretrained MiniLM on WordNet's glosses, of 45 lexical categories.
+Contestants:
 the steps of ``nas-space compress``; one width for all layers, its leading channels; the
 architecture that ours found, from scratch; Torch-Pruning's magnitude pruning, and Model
 Optimizer's FastNAS, where these are installed (``pip install torch-pruning nvidia-modelopt``).
@@ -18,26 +20,26 @@ import argparse
 import copy
 import json
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from functools import partial
+from functools import cached_property, partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.utils.data import Subset, TensorDataset
 from torch.utils.flop_counter import FlopCounterMode
 
 import nas_space as ns
+from benchmarks import minilm
 from nas_space.runs.sensitivity import changes, loses_least
-from nas_space.training import Task, evaluate, fit, load_data, recalibrate
+from nas_space.training import Splits, Task, evaluate, fit, load_data, recalibrate
 
 SHARES = (0.5, 0.25)
-RATES = (4e-3, 8e-3, 16e-3)
-TUNING = 100
 HELD, FITTED = 64, 1
-EXAMPLE = torch.zeros(1, 3, 32, 32)
 
 
 class Residual(nn.Module):
@@ -67,11 +69,33 @@ def network() -> nn.Module:
     return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(32, 10))
 
 
-def macs(net: nn.Module) -> int:
-    """Return the multiply-adds of a network for one image."""
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        copy.deepcopy(net).eval()(EXAMPLE)
-    return int(counter.get_total_flops() // 2)
+class Classifier(nn.Module):
+    """MiniLM, the mean over its tokens, and a linear layer."""
+
+    def __init__(self, encoder: nn.Module, classes: int) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.head = nn.Linear(cast("Any", encoder).config.hidden_size, classes)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        out: Tensor = self.head(self.encoder(input_ids=ids).last_hidden_state.mean(1))
+        return out
+
+
+class Remembered(nn.Module):
+    """A teacher that answers from memory for rows that it has seen: it is the same for all."""
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net
+        self.known: dict[bytes, Tensor] = {}
+
+    def forward(self, ids: Tensor) -> Tensor:
+        names = [row.numpy().tobytes() for row in ids]
+        new = [place for place, name in enumerate(names) if name not in self.known]
+        if new:
+            self.known |= zip((names[n] for n in new), self.net(ids[new]).detach(), strict=True)
+        return torch.stack([self.known[name] for name in names])
 
 
 def optimizer(rate: float) -> Any:
@@ -87,35 +111,60 @@ def batches_in(data: Any, number: int) -> list[Tensor]:
 class Contest:
     """What all contestants start from, for one seed."""
 
+    rates: tuple[float, ...] = (4e-3, 8e-3, 16e-3)
+    own = 3e-3, 400  # rate and steps of the uncut network
+    tuning = 100
+    widths: Mapping[str, Any] = {"widths": np.linspace(0.25, 1, 7).tolist(), "divisor": 1}
+    uniformly: Mapping[str, Any] = {"widths": np.linspace(0.1, 1, 37).tolist(), "divisor": 1}
+    operators: tuple[str, ...] = ("convolution",)  # whose operations are those of forwards
+    slack = 0.0  # of budgets
+
     def __init__(self, seed: int) -> None:
         self.seed = seed
-        self.splits = load_data("digits", seed)
-        torch.manual_seed(seed)
-        self.net = network()
-        own = Task.classification(self.splits, batch_size=64, optimizer=optimizer(3e-3))
-        fit(self.net, own, steps=400, seed=seed)
+        self.splits, self.net = self.start(seed)
+        own = Task.classification(self.splits, batch_size=64, optimizer=optimizer(self.own[0]))
+        fit(self.net, own, steps=self.own[1], seed=seed)
         self.net.eval()
-        self.task = self.at(RATES[0])
+        self.teacher = self.remembering()
+        self.task = self.at(self.rates[0])
         self.calibration = batches_in(self.splits.train, 8)
+        self.example = self.calibration[0][:1]
         held: Any = self.splits.validation
         self.held = [held[place] for place in range(HELD)]
         with torch.no_grad():
             self.wanted = self.net(torch.stack([image for image, _ in self.held]))
-        self.whole = macs(self.net)
-        self.operations = 0  # of convolutions that ours makes beside the fine-tuning
+        self.whole = self.macs(self.net)
+        self.operations = 0  # of layers that ours makes beside the fine-tuning
         self.space: Any = None
         self.larger: nn.Module | None = None  # ours, trained, of the share before
+
+    def start(self, seed: int) -> tuple[Splits, nn.Module]:
+        """Return the data, and the network before its training on them."""
+        splits = load_data("digits", seed)
+        torch.manual_seed(seed)
+        return splits, network()
+
+    def remembering(self) -> nn.Module:
+        return self.net
+
+    def macs(self, net: nn.Module) -> int:
+        """Return the multiply-adds of a network for one example."""
+        with FlopCounterMode(display=False) as counter, torch.no_grad():
+            copy.deepcopy(net).eval()(self.example)
+        return int(counter.get_total_flops() // 2)
+
+    def most(self, share: float) -> float:
+        """Return how many multiply-adds there may be."""
+        return share * self.whole * (1 + self.slack)
 
     def at(self, rate: float) -> Task:
         """Return the task of all contestants, with a rate of learning."""
         task = Task.classification(self.splits, batch_size=64, optimizer=optimizer(rate))
-        return task.distilled(self.net)
+        return task.distilled(self.teacher)
 
     def prepare(self) -> None:
         """Sort channels, and find what each choice loses, once for all budgets."""
-        space: Any = ns.elastic(
-            self.net, EXAMPLE, widths=np.linspace(0.25, 1, 7).tolist(), divisor=1
-        )
+        space: Any = ns.elastic(self.net, self.example, **self.widths)
         self.space = space.eval()
         with self.counted():
             space.sort_channels(self.calibration[:4])
@@ -130,7 +179,7 @@ class Contest:
             yield
         self.operations += sum(
             count for name, count in counter.get_flop_counts()["Global"].items()
-            if "convolution" in str(name)
+            if any(operator in str(name) for operator in self.operators)
         )  # fmt: skip
 
     def inherited(self, arch: Any) -> float:
@@ -146,8 +195,8 @@ class Contest:
         return -float(divergence)
 
     def ours(self, share: float) -> nn.Module:
-        cost = ns.profiler.macs(self.space, inputs=EXAMPLE)
-        within = self.space.where(cost <= share * cost.evaluate(self.space.original))
+        cost = ns.profiler.macs(self.space, inputs=self.example)
+        within = self.space.where(cost <= self.most(share))
         space, teacher, larger = self.space, self.net, None
         if self.larger is not None:
             teacher, larger = self.larger, vars(self.larger)["_architecture"]
@@ -163,22 +212,24 @@ class Contest:
         """Return the steps of training: those of ours serve all networks that go on from them."""
         if name == "ours":
             weights = {s: (1 - s) * (len(SHARES) - place) for place, s in enumerate(SHARES)}
-            return round(TUNING * len(SHARES) * weights[share] / sum(weights.values()))
+            return round(self.tuning * len(SHARES) * weights[share] / sum(weights.values()))
         # A forward is taken for a third of a step.
         forwards = self.operations / 2 / self.whole / 64
-        return TUNING + math.ceil(forwards / 3 / len(SHARES))
+        return self.tuning + math.ceil(forwards / 3 / len(SHARES))
+
+    @cached_property
+    def scaled(self) -> Any:
+        return ns.elastic(self.net, self.example, **self.uniformly, depth=False)
 
     def uniform(self, share: float) -> nn.Module:
-        space: Any = ns.elastic(
-            self.net, EXAMPLE, widths=np.linspace(0.1, 1, 37).tolist(), divisor=1, depth=False
-        )
-        cost = ns.profiler.macs(space, inputs=EXAMPLE)
+        space = self.scaled
+        cost = ns.profiler.macs(space, inputs=self.example)
         archs = [
             {name: max(v for v in s.values if v <= max(1, part * max(s.values)) or v == s.values[0])
              for name, s in space.symbols().items()}
             for part in np.linspace(0.1, 1, 91)
         ]  # fmt: skip
-        most = share * cost.evaluate(space.original)
+        most = self.most(share)
         arch = max((a for a in archs if cost.evaluate(a) <= most), key=cost.evaluate)
         small: nn.Module = space.freeze(arch)
         recalibrate(small, self.task, batches=8)
@@ -194,19 +245,30 @@ class Contest:
         return small
 
     def pruned(self, share: float) -> nn.Module:
-        import torch_pruning as tp
-
         for ratio in np.linspace(0.05, 0.95, 91):
+            if ratio < self.least(share):
+                continue
             small = copy.deepcopy(self.net)
-            last = next(m for m in small.modules() if isinstance(m, nn.Linear))
-            tp.pruner.MagnitudePruner(
-                small, EXAMPLE, importance=tp.importance.MagnitudeImportance(p=2),
-                pruning_ratio=float(ratio), ignored_layers=[last],
-            ).step()  # fmt: skip
-            if macs(small) <= share * self.whole:
+            self.prune(small, float(ratio))
+            if self.macs(small) <= self.most(share):
                 recalibrate(small, self.task, batches=8)
                 return small
         raise RuntimeError("nothing is as small as that")
+
+    def least(self, share: float) -> float:
+        """Return a ratio of pruning that leaves too much."""
+        del share
+        return 0.0
+
+    def prune(self, small: nn.Module, ratio: float) -> None:
+        """Prune a network in place with Torch-Pruning, the same ratio of each layer."""
+        import torch_pruning as tp
+
+        last = next(m for m in small.modules() if isinstance(m, nn.Linear))
+        tp.pruner.MagnitudePruner(
+            small, self.example, importance=tp.importance.MagnitudeImportance(p=2),
+            pruning_ratio=ratio, ignored_layers=[last],
+        ).step()  # fmt: skip
 
     def fastnas(self, share: float) -> nn.Module:
         import modelopt.torch.prune as mtp
@@ -220,7 +282,7 @@ class Contest:
                 return float((net.eval()(images).argmax(1) == labels).float().mean())
 
         small, _ = mtp.prune(
-            copy.deepcopy(self.net), mode=[("fastnas", _fastnas())], dummy_input=EXAMPLE,
+            copy.deepcopy(self.net), mode=[("fastnas", _fastnas())], dummy_input=self.example,
             constraints={"flops": f"{share:.0%}"},
             config={"data_loader": loader, "score_func": score, "collect_func": lambda b: b[0],
                     "checkpoint": None, "verbose": False},
@@ -235,6 +297,83 @@ class Contest:
         }  # fmt: skip
 
 
+class Glosses(Contest):
+    """MiniLM on glosses of WordNet that have the same number of tokens, so nothing is padded.
+
+    Heads, feed-forward and, in ours, depth vary.  The width between the layers and the size of a
+    head stay, for all contestants.  Torch-Pruning is told which layers have heads, and BERT's
+    attention afterwards how many are left.
+    """
+
+    rates = (3e-4, 1e-3)
+    own = 3e-4, 60
+    tuning = 30
+    widths: Mapping[str, Any] = {
+        **Contest.widths, "fixed": ("*attention_head_size", "*word_embeddings*"),
+    }  # fmt: skip
+    uniformly: Mapping[str, Any] = {**widths, "widths": np.linspace(1 / 12, 1, 45).tolist()}
+    operators = ("addmm", "bmm", "mm")
+    slack = 0.001  # a half of heads and feed-forward is a little more with the linear layer
+
+    tokens, parts = 12, (2560, 512, 1024)
+
+    def start(self, seed: int) -> tuple[Splits, nn.Module]:
+        encoder, tokenizer = minilm.load()
+        encoder.set_attn_implementation("eager")
+        encoder.pooler = None
+        texts, labels = minilm.glosses(200_000, seed)
+        short = [(t, label) for t, label in zip(texts, labels, strict=True) if len(t) < 80]
+        rows = tokenizer([text for text, _ in short]).input_ids
+        found = [(row, short[n][1]) for n, row in enumerate(rows) if len(row) == self.tokens]
+        found = found[: sum(self.parts)]
+        # Rows of the table that no gloss reads cost time in the optimizer, and change nothing.
+        rows_read = np.array([row for row, _ in found])
+        ids, places = np.unique(rows_read, return_inverse=True)
+        table = nn.Embedding(len(ids), encoder.config.hidden_size)
+        table.weight.data = encoder.get_input_embeddings().weight.data[ids].clone()
+        encoder.set_input_embeddings(table)
+        inputs = torch.from_numpy(places.reshape(-1, self.tokens))
+        data = TensorDataset(inputs, torch.tensor([label for _, label in found]))
+        bounds = np.cumsum((0, *self.parts)).tolist()
+        train, validation, test = (Subset(data, range(*ends)) for ends in pairwise(bounds))
+        splits = Splits(
+            name="glosses", train=train, validation=validation, test=test, num_classes=45,
+            input_shape=(self.tokens,),
+        )  # fmt: skip
+        torch.manual_seed(seed)
+        return splits, Classifier(encoder, 45)
+
+    def remembering(self) -> nn.Module:
+        return Remembered(self.net)
+
+    def least(self, share: float) -> float:
+        return 0.98 - share
+
+    def prune(self, small: nn.Module, ratio: float) -> None:
+        import torch_pruning as tp
+
+        attentions: list[Any] = [m for m in small.modules() if hasattr(m, "num_attention_heads")]
+        heads = {
+            layer: attention.num_attention_heads
+            for attention in attentions
+            for layer in (attention.query, attention.key, attention.value)
+        }
+        own: Any = small
+        pruner = tp.pruner.MagnitudePruner(
+            small, self.example, importance=tp.importance.MagnitudeImportance(p=2),
+            pruning_ratio=ratio, ignored_layers=[own.encoder.embeddings, own.head],
+            num_heads=heads, out_channel_groups={}, prune_num_heads=True, prune_head_dims=False,
+            head_pruning_ratio=ratio,
+        )  # fmt: skip
+        pruner.step()
+        for attention in attentions:
+            attention.num_attention_heads = pruner.num_heads[attention.query]
+            attention.all_head_size = attention.query.out_features
+
+
+PROBLEMS = {"digits": Contest, "minilm": Glosses}
+
+
 def _fastnas() -> dict[str, Any]:
     """FastNAS's rules for narrow networks: its widths are multiples of 32 by default."""
     ratios = tuple(np.linspace(0.25, 1, 7).tolist())
@@ -244,12 +383,12 @@ def _fastnas() -> dict[str, Any]:
     return {name: {"*": rule} for name, rule in rules.items()}
 
 
-def run(seed: int, rates: dict[str, float] | None, out: Path) -> None:
+def run(kind: type[Contest], seed: int, rates: dict[str, float] | None, out: Path) -> None:
     """Measure all contestants with one seed, and add a line for each to a file.
 
     With a rate for each, on test data; without, at all rates on validation data.
     """
-    contest = Contest(seed)
+    contest = kind(seed)
     contest.prepare()
     split = "validation" if rates is None else "test"
     uncut = evaluate(contest.net, contest.task, split)["accuracy"]
@@ -278,12 +417,13 @@ def _measured(
     """Train what a contestant has made, at each rate, and note what came of it."""
     share, name, made, why = one
     best = -1.0
-    for rate in RATES if rates is None else (rates.get(f"{name} {share}", RATES[0]),):
+    first = contest.rates[0]
+    for rate in contest.rates if rates is None else (rates.get(f"{name} {share}", first),):
         line: dict[str, Any] = {"seed": contest.seed, "share": share, "name": name}
         line |= {"uncut": uncut, "why": why}
         if made is not None:
             small, steps = copy.deepcopy(made), contest.steps(name, share)
-            line |= {"macs": macs(small) / contest.whole, "steps": steps, "rate": rate}
+            line |= {"macs": contest.macs(small) / contest.whole, "steps": steps, "rate": rate}
             line["before"] = evaluate(small, contest.task, split)["accuracy"]
             fit(small, contest.at(rate), steps=steps, seed=contest.seed)
             small.eval()
@@ -334,19 +474,22 @@ def table(file: Path) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--problem", choices=PROBLEMS, default="digits")
     parser.add_argument("--seeds", default="0,1,2,3,4", help="of what is reported")
     parser.add_argument("--tune", default="", help="seeds with which rates are chosen, first")
-    parser.add_argument("--out", type=Path, default=Path("build/compress.jsonl"))
+    parser.add_argument("--out", type=Path, help="by default build/compress-PROBLEM.jsonl")
     parser.add_argument("--table", action="store_true", help="only of what was measured")
     options = parser.parse_args()
+    options.out = options.out or Path(f"build/compress-{options.problem}.jsonl")
+    kind = PROBLEMS[options.problem]
     options.out.parent.mkdir(parents=True, exist_ok=True)
     rates = options.out.with_suffix(".rates.jsonl")
     if not options.table:
         for seed in filter(None, options.tune.split(",")):
-            run(int(seed), None, rates)
+            run(kind, int(seed), None, rates)
         chosen = best_rates(rates) if rates.exists() else {}
         for seed in filter(None, options.seeds.split(",")):
-            run(int(seed), chosen, options.out)
+            run(kind, int(seed), chosen, options.out)
     if rates.exists():
         print(best_rates(rates))
     if options.out.exists():

@@ -70,6 +70,14 @@ class Histograms(NamedTuple):
         """Which state each row is of."""
         return np.repeat(np.arange(len(self.starts) - 1), self.lengths)
 
+    def drawn(self, share: float, source: np.random.Generator) -> Histograms:
+        """Return about a share of the rows, drawn at random; all where it is 1 or more."""
+        if share >= 1:
+            return self
+        kept = source.random(len(self.keys)) < share
+        count = len(self.starts) - 1
+        return Histograms.of(count, self.states[kept], self.keys[kept], self.weights[kept])
+
     def block(self, state: int) -> tuple[Array, Array]:
         """Return the keys and weights of one state."""
         rows = slice(self.starts[state], self.starts[state + 1])

@@ -87,6 +87,9 @@ class Messages:
         The weight of each state of each clique.
     keep
         Whether to keep what is needed on the way down.
+    most
+        About how many pairs of rows a join looks at; of more, it takes some at random (the same
+        ones in every run).  What is found then exists, but not all that exists is found.
 
     Attributes
     ----------
@@ -103,9 +106,10 @@ class Messages:
         weights: Sequence[Array],
         *,
         keep: bool = True,
+        most: int | None = None,
     ) -> None:
         self.quantisation, self.numbers, self.tree = quantisation, numbers, quantisation.tree
-        self._weights = weights
+        self._weights, self._most = weights, most
         self._places: dict[int, tuple[Array, Array, int]] = {}
         self.histograms = self.tree.upward(self._of_clique, self._of_join, keep=keep)
         joins = [p for p, v in enumerate(self.tree.vertices[:-1]) if isinstance(v, Join)]
@@ -124,11 +128,26 @@ class Messages:
         parts = [(nothing, nothing, np.zeros(0, self.numbers.dtype))]
         if join is self.tree.root:  # its rows are too many, and only those in a window matter
             return Histograms(np.zeros(1, np.int64), *parts[0][1:])
+        if self._most is not None:
+            left, right = self._drawn(place, join, left, right, self._most)
         for part in joined(join, left, right, self.numbers, self.quantisation.step(place)):
             alive = self.quantisation.alive(place, part[0], part[1])
             parts.append(part if alive.all() else (part[0][alive], part[1][alive], part[2][alive]))
         states, keys, weights = (np.concatenate(part) for part in zip(*parts, strict=True))
         return Histograms.of(len(join.states), states, keys, weights)
+
+    def _drawn(
+        self, place: int, join: Join, left: Histograms, right: Histograms, most: int
+    ) -> tuple[Histograms, Histograms]:
+        """Rows of which about so many pairs meet: of short lists all, as they are all there is."""
+        (a, b), source = join.pairs, np.random.default_rng(place)
+        share = most / max(1, int(left.lengths[a] @ right.lengths[b]))
+        if share >= 1:
+            return left, right
+        shorter = min(len(left.keys), len(right.keys))
+        one = min(1.0, max(share**0.5, most**0.5 / shorter))
+        shares = (one, share / one) if len(left.keys) == shorter else (share / one, one)
+        return left.drawn(shares[0], source), right.drawn(shares[1], source)
 
     # -- the root -----------------------------------------------------------------------------
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from copy import copy
 from typing import NamedTuple
 
 import numpy as np
@@ -112,6 +113,12 @@ class Quantisation:
         self.least, self.largest = ([e[:number] for e in least], [-e[number:] for e in least])
         self.rest_least = [ends[:number] for ends in rest]
         self.rest_largest = [-ends[number:] for ends in rest]
+
+    def at(self, key: int) -> Quantisation:
+        """Return the keys of a single cost with a window that holds one of them only."""
+        narrow = copy(self)
+        narrow.low = narrow.high = narrow.sure_low = narrow.sure_high = [key]
+        return narrow
 
     def step(self, place: int) -> int:
         """Return what divides all single numbers of a vertex."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from fractions import Fraction
 from itertools import chain, pairwise
 from typing import Any
 
@@ -24,7 +25,7 @@ from .conditions import Window
 from .coverage import check_covered
 from .decoding import Decoder
 from .dominance import DominanceSearch, TooManyRowsError, undominated
-from .effort import Meter, TooMuchWorkError, allowed
+from .effort import ROW, Meter, TooMuchWorkError, allowed
 from .message_passing import Messages
 from .model import Model, root_of
 from .quantisation import finest
@@ -40,6 +41,10 @@ _MOST_ROWS = 2**24
 
 _FIRST = 2**14
 """At least which part of its range an objective may be above what prices say is possible."""
+
+_FIRST_PAIRS, _SHARE = 2**16, 0.125
+"""How many pairs of costs a join looks at first, to find what costs exactly so much, and which
+share of the effort that may take in the end."""
 
 _PARTS = 32
 """How many parts each half of a window has, from the middle outwards."""
@@ -170,35 +175,77 @@ class Solver:
         """Find combinations among those whose objective is near what prices say is possible.
 
         How near is tried out: from close by outwards, as the work grows with the distance, and
-        back again where there are too many.
+        back again where there are too many.  The best alone comes first, as that is less work.
+        Whatever is found is an upper bound: to go further off than the last one wanted is futile.
         """
         every = list(range(len(self.windows)))
         windows = list(map(self._window, every))
-        search = DominanceSearch(self.tree, self._own(every), windows, self.meter)
+        own = self._own(every)
+        search = DominanceSearch(self.tree, own, windows, self.meter)
         low, high = self.tables[0].interval()
         span = float(high - low) or 1.0
-        near, gap, far = 0.0, span / _FIRST, math.inf
+        near, gap, far, alone = 0.0, span / _FIRST, math.inf, True
+        slope = _slope(own) if len(windows) == 1 else Fraction(0)
 
         def find(wanted: int) -> dict[int, Array]:
-            nonlocal near, gap, far
-            far = math.inf
+            nonlocal near, gap, far, alone
+            if slope and (ends := self._at_the_end(slope, wanted)):
+                # Of combinations that are equal, those that are found without it, where any are.
+                within = search.bound + abs(float(slope)) * self.compiled.keys.units[0]
+                try:
+                    found = search.within(within, wanted)
+                except (TooManyRowsError, TooMuchWorkError):
+                    self.meter = Meter()  # what was in vain leaves enough to decode what is known
+                    return ends
+                order = np.argsort(found[-1].costs[0], kind="stable")
+                return search.classes(found, order[:wanted])
+            far, known, number = math.inf, math.inf, 1 if alone else wanted
             while True:
                 try:
-                    found = search.within(search.bound + gap, wanted)
+                    found = search.within(search.bound + gap, number)
                 except TooManyRowsError:
                     far = gap
                 else:
                     objective = found[-1].costs[0]
                     order = np.argsort(objective, kind="stable")
-                    order = order[objective[order] <= search.bound + gap][:wanted]
-                    if len(order) == wanted or gap > span:
-                        return search.classes(found, order)
+                    good = order[objective[order] <= search.bound + gap][:number]
+                    enough = len(good) == number or gap > span
+                    if enough and number == wanted:
+                        return search.classes(found, good)
+                    if len(order) >= wanted:
+                        known = _distance(search.bound, float(objective[order[wanted - 1]]))
+                    if enough:
+                        alone, number, gap = False, wanted, min(gap, known)
+                        continue
                     near = gap
                 if far < max(1.05 * near, span * 2.0**-40):
                     raise TooMuchWorkError
                 gap = min(2 * near or gap / 4, math.sqrt(near * far) if near else math.inf)
+                gap = min(gap, known) if known > near else gap
 
         return find
+
+    def _at_the_end(self, slope: Fraction, wanted: int) -> dict[int, Array] | None:
+        """Find combinations at the end of the window on a cost that the objective is a multiple of.
+
+        What is the best is a subset sum then: any price makes all combinations alike, so none is
+        dropped, and the costs may be too many to list.  But of two lists of only some of them,
+        there are so many pairs that some are likely to add up to the end itself (Horowitz and
+        Sahni, "Computing partitions with applications to the knapsack problem", 1974, with lists
+        that are drawn), and nothing is better than what is there.
+        """
+        exact = self.compiled.keys
+        end = exact.high[0] if slope < 0 else exact.low[0]
+        if not exact.fits or not exact.least[-1][0, 0] < end < exact.largest[-1][0, 0]:
+            return None
+        keys, most = exact.at(end), _FIRST_PAIRS
+        zeros = [np.zeros(costs.shape[1], np.int64) for costs in self.compiled.costs]
+        while ROW * most * len(self.tree.vertices) / 2 <= _SHARE * allowed():
+            found = Messages(keys, MinPlus(np.int64), zeros, most=most).least(wanted)
+            if _length(found) == wanted:
+                return found
+            most *= 4
+        return None
 
     def _window(self, number: int) -> tuple[float, float]:
         """The ends of a window, without the constant of its cost."""
@@ -275,6 +322,25 @@ class Solver:
             if len(batch):
                 self.meter = Meter()
                 yield from batch
+
+
+def _slope(own: Sequence[Array]) -> Fraction:
+    """How much an objective grows with a cost, if it is a multiple of it but for a constant."""
+    steps = np.concatenate([sums - sums[:, :1] for sums in own], axis=1)
+    if steps.dtype != np.int64 or not steps[1].any():
+        return Fraction(0)
+    place = int(np.flatnonzero(steps[1])[0])
+    slope = Fraction(int(steps[0, place]), int(steps[1, place]))
+    largest = int(np.abs(steps).max()) * max(abs(slope.numerator), slope.denominator)
+    same = largest < 2**62 and np.array_equal(
+        steps[0] * slope.denominator, steps[1] * slope.numerator
+    )
+    return slope if same else Fraction(0)
+
+
+def _distance(bound: float, value: float) -> float:
+    """How far a value is from a bound; rounded up, so that the sum of both is not below it."""
+    return value - bound + 4 * float(np.spacing(abs(bound) + abs(value)))
 
 
 def _length(classes: dict[int, Array]) -> int:

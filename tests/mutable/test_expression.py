@@ -14,7 +14,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from nas_space.errors import ExpressionError, UsageError
-from nas_space.mutable import Categorical, MutableExpression, MutableList
+from nas_space.mutable import Categorical, MutableExpression, MutableList, label_scope
 from nas_space.mutable.node import key_of
 from tests import strategies
 from tests.mutable.oracle import outcome
@@ -160,6 +160,19 @@ def test_numpy_scalars_are_python_numbers() -> None:
 )
 def test_expressions_print_as_they_are_written(expression: Any, text: str) -> None:
     assert str(expression) == repr(expression) == text
+
+
+def test_a_label_of_a_scope_prints_as_a_quotient_would() -> None:
+    with label_scope("stage"):
+        width: Any = Categorical([1, 2], label="width")
+    texts = [str(each) for each in (width + 1, width * 2, 2 * width, width**2, -width)]
+    assert texts == [
+        "stage/width + 1",
+        "stage/width * 2",
+        "2 * (stage/width)",
+        "(stage/width) ** 2",
+        "-(stage/width)",
+    ]
 
 
 def case(pairs: list[tuple[Any, Any]]) -> Any:

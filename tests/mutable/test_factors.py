@@ -12,13 +12,16 @@ from hypothesis.extra import numpy as hnp
 
 from nas_space.errors import DecompositionError
 from nas_space.mutable import Categorical, MutableExpression
+from nas_space.mutable.factor_sum import FactorSum
 from nas_space.mutable.factors import (
+    Auxiliary,
     Factor,
     TooLargeError,
     absorbed,
     distinct_rows,
     joint_scope,
     merged_scope,
+    multilinear,
 )
 from nas_space.mutable.piecewise import NOWHERE, Piecewise, joint, merged
 
@@ -227,3 +230,28 @@ def test_different_rows_are_those_that_numpy_finds_in_the_same_order(rows):
     expected, expected_case = np.unique(rows, axis=0, return_inverse=True)
     assert np.array_equal(kept, expected)
     assert np.array_equal(case, expected_case.reshape(-1))
+
+
+def test_a_sum_over_many_symbols_shows_the_first_eight():
+    symbols = [Categorical([0, 1], label=f"x{number}") for number in range(9)]
+    terms = [Factor([symbol], np.arange(2)) for symbol in symbols]
+    assert repr(FactorSum(terms[:8])).endswith("x6, x7)")
+    assert repr(FactorSum(terms)).endswith("x6, x7, ...)")
+
+
+def test_a_sum_of_factors_prints_its_constant_if_it_has_one():
+    term = Factor([A], np.array([3, 5]))
+    assert FactorSum([term]).text() == "{0: 3, 1: 5}[a]"
+    assert FactorSum([term], 2).text() == "sum([{0: 3, 1: 5}[a], 2])"
+    assert FactorSum([]).text() == "0"
+
+
+def test_a_factor_is_the_polynomial_in_its_conditions():
+    one, two = (Auxiliary.of(Factor([symbol], np.arange(symbol.size) == 1)) for symbol in (A, B))
+    factor = Factor([one, two, C], np.array([[[3, 1], [4, 1]], [[5, 9], [2, 6]]]))
+    terms = list(multilinear(factor))
+    for truth in np.ndindex(2, 2):
+        holds = dict(zip((one, two), truth, strict=True))
+        present = [part for product, part in terms if all(holds[each] for each in product)]
+        total = sum(part.over((C,)) for part in present)
+        np.testing.assert_array_equal(total, factor.given(holds).values)

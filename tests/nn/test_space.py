@@ -38,6 +38,7 @@ from nas_space.mutable import (
     label_scope,
 )
 from nas_space.nn import LayerChoice, Repeat, active
+from nas_space.nn.digests import network_digest
 
 from .small import ARCH, Holding, Net, images
 
@@ -292,6 +293,24 @@ def test_a_canonical_architecture_has_active_labels_only() -> None:
     assert space.arch_id(given) == space.arch_id(ARCH)
     assert space.arch_id(ARCH) != space.arch_id({**ARCH, "width": 8})
     assert space.freeze(given).architecture == ARCH
+
+
+class Holder:
+    def __init__(self, held: Any) -> None:
+        self.held = held
+
+
+@pytest.mark.parametrize(
+    "held", [lambda x: [0, x], lambda x: (0, x), lambda x: {0, x}, lambda x: {0: [x]}, Holder]
+)
+def test_the_digest_of_a_network_covers_what_its_attributes_hold(held: Any) -> None:
+    def digest(attribute: Any) -> str:
+        network = nn.Identity()
+        network.attribute = attribute
+        return network_digest(network)
+
+    assert digest(held("a")) == digest(held("a"))
+    assert digest(held("a")) != digest(held("b"))
 
 
 def test_the_digest_of_an_architecture_is_pinned() -> None:

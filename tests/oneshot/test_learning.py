@@ -31,6 +31,7 @@ from nas_space.strategy.oneshot.policy import allowed_codes, most_likely
 from nas_space.strategy.oneshot.proxyless import pairs_of, rescale
 from nas_space.strategy.oneshot.random_path import extremes, fair_paths
 from nas_space.strategy.oneshot.rewards import advantage
+from nas_space.tables import restrict
 from tests.oneshot.planted import Planted, cost, task
 
 
@@ -356,6 +357,21 @@ def test_largest_and_smallest_architecture():
 
     run = Run(RandomOneShot(paths="sandwich"), Net(), task(), steps=1)
     assert extremes(run) == ({"width": 8, "op": "linear"}, {"width": 2, "op": "none"})
+
+
+def test_the_entropy_of_a_policy_is_the_mean_of_its_labels():
+    policy = Policy({n: Categorical(range(int(n)), label=n) for n in ("2", "4")}).double()
+    with torch.no_grad():
+        for logits, p in zip(policy.logits, ([0.5, 0.5], [0.7, 0.1, 0.1, 0.1]), strict=True):
+            logits.copy_(torch.tensor(p).log())
+    expected = (math.log(2) - 0.7 * math.log(0.7) - 0.3 * math.log(0.1)) / 2
+    assert policy.entropy().item() == pytest.approx(expected)
+
+
+def test_a_label_that_a_restriction_makes_inactive_keeps_its_values():
+    outer, inner = Categorical([0, 1], label="outer"), Categorical([1, 2, 3], label="inner")
+    size = MutableExpression.condition(outer == 0, 5, inner)
+    assert allowed_codes(restrict(size, size >= 5)) == {"outer": (0,)}
 
 
 def test_what_a_restriction_excludes_has_no_probability():

@@ -60,6 +60,15 @@ def set_plainly(x: Tensor) -> Tensor:
     return x
 
 
+def set_from(value: Callable[[Tensor], Any], index: Any) -> Callable[[Tensor], Tensor]:
+    def changed(x: Tensor) -> Tensor:
+        x = x.clone()
+        x[index] = value(x)
+        return x
+
+    return changed
+
+
 def asserted(x: Tensor) -> Tensor:
     assert x.shape[1] % 2 == 0
     assert x.shape[-1] == SIZE
@@ -193,6 +202,12 @@ KINDS: dict[str, tuple[Any, ...]] = {
     ),
     "one channel": (lambda s, x: s.a(x)[:, 0] + s.a(x)[:, -1],),
     "listed channels": (lambda s, x: s.a(x)[:, [1, 0]],),
+    "the number of dimensions, one more in some": (
+        lambda s, x: (y := s.a(x)[:, ::2].squeeze(1)).amax(1).sum() * len(y.shape),
+    ),
+    "the size of what is kept case by case": (
+        lambda s, x: (y := s.a(x).diagonal(dim1=1, dim2=3)).sum(-1) / y.shape[-1],
+    ),
     "pixel shuffle": (lambda s, x: s.layers[0](F.pixel_shuffle(cat(*[s.a(x)] * 4), 2)), conv(W)),
     "pixel shuffle of a prefix": (
         lambda s, x: s.layers[1](F.pixel_shuffle(s.layers[0](x), 2)),
@@ -455,6 +470,17 @@ def branched(x: Tensor) -> Tensor:
     return x * 2 if x.sum() > 0 else x
 
 
+ALL = slice(None)
+SET: dict[str, Callable[[Tensor], Tensor]] = {
+    "a column from a column": set_from(lambda x: x[:, :, 1].sigmoid(), (ALL, ALL, 0)),
+    "a column from a plain tensor": set_from(lambda x: torch.arange(4.0), (ALL, ALL, 0)),
+    "listed columns": set_from(lambda x: 0.5, (ALL, ALL, [0, 2])),
+    "columns by a plain mask": set_from(
+        lambda x: 0.5, (ALL, ALL, torch.tensor([True, False, True, False]))
+    ),
+    "elements by a plain mask": set_from(lambda x: 0.5, (ALL, ALL, torch.eye(4, dtype=torch.bool))),
+}
+
 REFUSED: dict[str, tuple[str, Any, Any]] = {
     "a change of channels in place": ("__setitem__", lambda s, x: s.layers[0](put(s.a(x))), W),
     "views of cases changed in place": (
@@ -474,6 +500,14 @@ REFUSED: dict[str, tuple[str, Any, Any]] = {
         lambda w, v: w + 1,
     ),
     "sizes that do not fit": ("sub", lambda s, x: s.layers[0](s.a(x) - s.c(x)), W),
+}
+REFUSED |= {
+    f"a change in place: {what}": (
+        "__setitem__",
+        lambda s, x, changed=changed: s.layers[0](changed(s.a(x))),
+        W,
+    )
+    for what, changed in SET.items()
 }
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
 from itertools import product
 from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nas_space.errors import DecompositionError, UsageError
@@ -17,13 +18,16 @@ from nas_space.profiler import macs, params
 from nas_space.tables import (
     best,
     bounds,
+    conditions,
     count,
+    dominance,
     effort,
     grid,
     pareto,
     restrict,
     sample,
     solver,
+    tabulate,
 )
 from nas_space.tables.effort import Meter, TooMuchWorkError
 from tests.tables.brute import front
@@ -165,6 +169,80 @@ def test_queries_on_hard_instances_return_or_are_refused(
             refusals.append(str(error))
     assert len(refusals) < 6
     assert all("effort" in text and "sums" in text for text in refusals)
+
+
+@settings(unhurried, max_examples=20)
+@given(
+    st.booleans(),
+    st.integers(0, 2**32 - 1),
+    st.sampled_from([10, 10**4, 10**9]),
+    st.sampled_from([1, 4]),
+    st.sampled_from([1, 3]),
+    st.sampled_from([0, 30]),
+)
+def test_a_bounded_cost_itself_is_best_at_its_bound_and_equal_ones_stay_as_they_are(
+    maximize: bool, seed: int, span: int, k: int, factor: int, excluded: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    labels = [Categorical(range(3), label=f"x{i}") for i in range(6)]
+    costs = 4 * rng.integers(0, span, (6, 3)) + 1
+    at = costs[np.arange(6), np.array(list(product(range(3), repeat=6)))].sum(1)
+    end = int(np.quantile(at, rng.uniform(0.2, 0.8)))
+    inside = np.sort(at[at <= end])[::-1] if maximize else np.sort(at[at >= end])
+    cost = lookup(labels, costs)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(solver, "_ROWS", -1)
+        patch.setattr(solver, "_MOST_ROWS", -1)
+        patch.setattr(conditions, "_FEW", 0)
+        space = restrict(MutableList(labels), cost <= end if maximize else cost >= end)
+        tried = list(grid(space))[:excluded]
+        rest = inside.tolist()
+        for arch in tried:
+            rest.remove(cost.evaluate(arch))
+        query = partial(best, space, cost * factor + 5, k, maximize=maximize, exclude=tried)
+        found = query()
+        assert [scored.value for scored in found] == [c * factor + 5 for c in rest[:k]]
+        with pytest.MonkeyPatch.context() as longer:
+            longer.setattr(solver.Solver, "_at_the_end", lambda *_: None)
+            assert query() == found
+        # Where too many combinations are worth keeping, what is at the end is found all the same.
+        patch.setattr(dominance, "_MOST", 0)
+        patch.setattr(dominance, "CHUNK", 1)
+        try:
+            alone = query()
+        except DecompositionError:
+            inner = at.min() < rest[0] < at.max() and abs(rest[0] - end) < 4
+            assert tried or rest[:k] != [rest[0]] * k or not inner
+        else:
+            assert [scored.value for scored in alone] == [c * factor + 5 for c in rest[:k]]
+            assert len({tuple(scored.arch.values()) for scored in alone}) == len(alone)
+
+
+def test_a_subset_sum_that_is_too_long_to_list_is_found_by_drawn_lists() -> None:
+    space, value, _ = hard("subset sum", 10**6)
+    (condition,) = space.conditions
+    with effort(2):
+        found = best(space, value * 2, 3, maximize=True)
+    assert len({tuple(scored.arch.values()) for scored in found}) == 3
+    assert {scored.value for scored in found} == {2 * condition.expression.arguments[1]}
+
+
+def test_the_k_best_are_not_looked_for_beyond_what_is_known_of_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[tuple[float, int]] = []
+    within = dominance.DominanceSearch.within
+
+    def spied(self: Any, most: float, wanted: int = 1) -> Any:
+        asked.append((most, wanted))
+        return within(self, most, wanted)
+
+    monkeypatch.setattr(dominance.DominanceSearch, "within", spied)
+    space, value, _ = hard("weakly", 10**9)
+    found = best(space, value, 2, maximize=True)
+    assert [wanted for _, wanted in asked].index(2) == len(asked) - 1
+    last = found[-1].value - tabulate(value).constant
+    assert -last <= asked[-1][0] < asked[-2][0]
 
 
 def test_two_budgets_on_a_space_of_networks_return_or_are_refused() -> None:

@@ -250,6 +250,12 @@ def test_trade_offs_are_the_whole_front(drawn: Restriction, high: bool, low: boo
         assert (value(first, point.arch), value(second, point.arch)) == (point.first, point.second)
 
 
+def test_a_trade_off_of_many_architectures_is_given_once() -> None:
+    a, b = Categorical([1, 2, 3], label="a"), Categorical(range(200), label="b")
+    points = pareto(MutableList([a, b]), a, a * a, maximize=(True, False))
+    assert [(point.first, point.second) for point in points] == [(3, 9), (2, 4), (1, 1)]
+
+
 @unhurried
 @given(restrictions())
 def test_the_default_differs_as_little_as_possible(drawn: Restriction) -> None:

@@ -194,7 +194,7 @@ def _archive(path: Path, seed: int) -> Splits:
 def _read_archive(path: Path) -> dict[str, npt.NDArray[Any]]:
     try:
         # Without pickles, which could run code.
-        with np.load(path, allow_pickle=False) as archive:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             missing = {"x", "y"}.difference(archive)
             if missing:
                 there = ", ".join(archive) or "nothing"

@@ -134,7 +134,7 @@ def test_blocks_are_exported_for_other_devices(
     pytest.importorskip("onnxruntime")
     assert run("latency", "export", tmp_path, "--space", SPACE, "--input-shape", "3,8,8") == 0
     listed = Path(capsys.readouterr().out.strip())
-    rows = list(csv.DictReader(listed.open(encoding="utf-8")))
+    rows = list(csv.DictReader(listed.read_text(encoding="utf-8").splitlines()))
     assert rows
     assert all((tmp_path / row["file"]).stat().st_size for row in rows)
 

@@ -35,7 +35,7 @@ def search(kind: str, **more: Any) -> Any:
 def test_csv_has_a_row_for_what_was_measured(kind: str, tmp_path: Path) -> None:
     result = search(kind, loggers=[CSVLogger(tmp_path, "log", flush_logs_every_n_steps=1)])
     [file] = tmp_path.rglob("metrics.csv")
-    rows = list(csv.DictReader(file.open()))
+    rows = list(csv.DictReader(file.read_text().splitlines()))
     if kind == "trials":
         told = [float(row["value"]) for row in rows if row.get("value")]
         assert told == pytest.approx([o.values["value"] for o in result.outcomes], abs=1e-4)

@@ -28,12 +28,16 @@ def test_total():
     assert total(3, 5) == 15
 """
 OTHER = "def test_nothing():\n    assert True\n"
+TESTS = (OTHER, TEST, OTHER)
 
 
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
-    for name, text in {FILE: SOURCE, "a": OTHER, "b": TEST, "c": OTHER}.items():
-        file = tmp_path / (name if name == FILE else f"tests/tables/test_{name}.py")
+    tests = {f"tests/tables/test_{name}.py": t for name, t in zip("abc", TESTS, strict=True)}
+    # Whole packages, or what is installed would be imported in their place.
+    packages = {"nas_space/__init__.py": "", "nas_space/tables/__init__.py": ""}
+    for name, text in {FILE: SOURCE, **packages, **tests}.items():
+        file = tmp_path / name
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text)
     return tmp_path

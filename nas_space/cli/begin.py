@@ -131,7 +131,7 @@ def search(
         int | None,
         typer.Option(
             min=1, help="Of training the weights.", rich_help_panel=_SHARED,
-            show_default="600",
+            show_default="400, or 600 where that is the search",
         ),
     ] = None,
     finalists: Annotated[
@@ -144,7 +144,7 @@ def search(
     fine_tuning: Annotated[
         int | None,
         typer.Option(
-            min=1, help="Steps for each finalist.", show_default="150",
+            min=1, help="Steps for each finalist.", show_default="50 with spos, else 150",
             rich_help_panel=_SHARED,
         ),
     ] = None,
@@ -164,7 +164,7 @@ def search(
     ] = None,
     batch_size: Annotated[
         int | None,
-        typer.Option(min=1, help="Examples in a batch.", show_default="64"),
+        typer.Option(min=1, help="Examples in a batch.", show_default="128 with spos, else 64"),
     ] = None,
     learning_rate: Annotated[
         float | None, typer.Option(help="The largest, at the beginning.", show_default="0.1")

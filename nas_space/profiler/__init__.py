@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING
 from ..lazy import lazily
 
 if TYPE_CHECKING:
-    from ..runtimes import Turns, time_in_turns
+    from ..runtimes import Turns as Turns  # described there; importable from here as before
+    from ..runtimes import time_in_turns
     from .blocks import Block
     from .calibration import calibrate_latency
     from .correction import Correction
@@ -49,7 +50,6 @@ __all__ = [
     "Profile",
     "RegisteredCost",
     "TimingTarget",
-    "Turns",
     "UnknownOperatorError",
     "blocks",
     "calibrate_latency",

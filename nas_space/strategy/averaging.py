@@ -34,8 +34,8 @@ class ModelAveraging(Strategy):
 
     For each proposal one of them is drawn, with the odds of their marginal likelihoods.  So where
     the scores speak clearly for one model, that one proposes, and where they do not, both do, each
-    learning from what the other tried.  With several objectives, and at the beginning,
-    :class:`LinearThompson` proposes.
+    learning from what the other tried.  With several objectives, with one that is an expression and
+    so known exactly, and at the beginning, :class:`LinearThompson` proposes.
 
     Parameters
     ----------
@@ -80,7 +80,7 @@ class ModelAveraging(Strategy):
         seed: int | None = None,
     ) -> None:
         self.linear = LinearThompson(initial=initial, pairs=pairs, warm_start=warm_start)
-        self.process = GP(initial=initial)
+        self.process = GP()
         self.seed = seed
         self._odds: tuple[Any, tuple[int, ...], float] | None = None
 
@@ -88,7 +88,8 @@ class ModelAveraging(Strategy):
         return {**self.__dict__, "_odds": None}
 
     def propose(self, state: SearchState) -> Sample:
-        if state.objectives > 1 or len(state.history) < self.linear.initial:
+        learnt = [cost for cost in state.costs or (None,) if cost is None]
+        if state.objectives > 1 or not learnt or len(state.history) < self.linear.initial:
             return self.linear.propose(state)
         if float(unit(state.words(1))[0]) >= expit(self._log_odds(state)):
             return self.linear.propose(state)

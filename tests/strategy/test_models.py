@@ -324,6 +324,20 @@ class TestModelAveraging:
         again = SearchState(macro, history, number=60, objectives=2)
         assert ModelAveraging().propose(state) == LinearThompson().propose(again)
 
+    def test_an_objective_that_is_known_exactly_is_not_learnt(self, macro):
+        cost = ns.profiler.macs(macro, (3, 32, 32))
+        result = ns.search(
+            macro,
+            lambda *_: {},
+            objectives=[minimize("macs", cost)],
+            strategy=ModelAveraging(),
+            trials=9,
+            weights="none",
+        )
+        costs = [cost.freeze(outcome.arch) for outcome in result.outcomes[5:]]
+        cheapest = [scored.value for scored in macro.best(cost, k=4)]
+        assert sorted(costs) == cheapest
+
     def test_a_long_history_makes_no_larger_process(self, macro, monkeypatch):
         sizes = []
 

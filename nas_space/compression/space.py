@@ -196,9 +196,7 @@ class ElasticSpace(ModelSpace, Adopted):
         >>> bool(after < before)
         True
         """
-        arch = network.__dict__.get("_architecture")
-        if arch is None:
-            raise UsageError("refit takes a network that this space was frozen to")
+        arch = _architecture_of(network, "refit")
         orders = self.__dict__.get("_orders", {})
         if teacher is None:
             teacher = self.freeze(self.original)
@@ -236,10 +234,7 @@ class ElasticSpace(ModelSpace, Adopted):
         >>> space.absorb(small).freeze(space.original)[0].bias[:9].tolist()[6:8]
         [1.0, 1.0]
         """
-        arch = network.__dict__.get("_architecture")
-        if arch is None:
-            raise UsageError("absorb takes a network that this space was frozen to")
-        absorb(self, self._layout_plan, network, arch)
+        absorb(self, self._layout_plan, network, _architecture_of(network, "absorb"))
         return self
 
     @property
@@ -372,6 +367,14 @@ def elastic(
     )
     space.refresh()
     return space
+
+
+def _architecture_of(network: nn.Module, method: str) -> Sample:
+    """Return what a network was frozen to; the method that asks is named where it was not."""
+    arch: Sample | None = vars(network).get("_architecture")
+    if arch is None:
+        raise UsageError(f"{method} takes a network that this space was frozen to")
+    return arch
 
 
 def _copied(net: nn.Module) -> nn.Module:

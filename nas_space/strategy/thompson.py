@@ -16,7 +16,7 @@ from .base import Evaluated, SearchState, Strategy
 from .candidates import best_new, candidates, normal_scores, scalarised, shares
 from .encoding import Direction, Encoding
 from .linear_model import WeightPosterior, evidence
-from .score_model import ModelMemory
+from .score_model import Fit, ModelMemory
 
 __all__ = ["LinearThompson"]
 
@@ -121,14 +121,19 @@ class LinearThompson(Strategy):
             self._memory = _Remembered(state.space, self.warm_start, pairs=self.pairs)
         return self._memory
 
+    def _model(
+        self, state: SearchState, history: Sequence[Evaluated], objective: int = 0
+    ) -> tuple[Encoding, WeightPosterior, Fit]:
+        models = self._remembered(state).models
+        return models.model(history, objective, pairs=self.pairs)
+
     def likelihood(self, state: SearchState, evaluated: Sequence[Evaluated]) -> float:
         """Return the logarithm of the marginal likelihood of some ranks, up to a constant.
 
         Of the first objective, with the pairs of labels that the history speaks for.
         """
-        models = self._remembered(state).models
-        _, _, fit = models.model(_latest(state.history), 0, pairs=self.pairs)
-        rows = models.rows(fit.interactions, evaluated)
+        _, _, fit = self._model(state, _latest(state.history))
+        rows = self._remembered(state).models.rows(fit.interactions, evaluated)
         scores = normal_scores([one.fitness[0] for one in evaluated])
         return evidence(rows @ rows.T, scores).likelihood
 
@@ -137,8 +142,7 @@ class LinearThompson(Strategy):
 
         None where constraints are no matter of tables.
         """
-        models = self._remembered(state).models
-        encoding, posterior, _ = models.model(_latest(state.history), 0, pairs=self.pairs)
+        encoding, posterior, _ = self._model(state, _latest(state.history))
         draw = posterior.draw(state.words, self.temperature)
         space, table = cast("Mutable", state.space), Table(None, encoding.table(draw).terms)
         try:
@@ -166,7 +170,7 @@ class LinearThompson(Strategy):
                 scale = weight / spread if spread > 0 else 0.0
                 terms += [Factor(term.scope, term.values * scale) for term in cost.terms]
                 continue
-            encoding, posterior, _ = memory.models.model(history, objective, pairs=self.pairs)
+            encoding, posterior, _ = self._model(state, history, objective)
             draw = weight * posterior.draw(state.words, self.temperature)
             drawn.append((encoding, draw))
             terms += encoding.table(draw).terms

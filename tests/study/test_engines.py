@@ -11,6 +11,7 @@ import optuna
 import pytest
 
 import nas_space as ns
+from tests.engines import dask_client
 from tests.problems import Tiny, Various, reporting, slow_worth, weight_sum, worth
 from tests.study.test_executors import DeadlySecond, architectures, check_culprit, deadly_slowly
 
@@ -29,13 +30,7 @@ def check(result, trials):
 @pytest.fixture(scope="module")
 def dask():
     """A scheduler and two workers, each a process of this machine."""
-    distributed = pytest.importorskip("distributed", reason="distributed is not installed")
-    with (
-        distributed.LocalCluster(
-            n_workers=2, threads_per_worker=1, dashboard_address=None, silence_logs=50
-        ) as cluster,
-        distributed.Client(cluster) as client,
-    ):
+    with dask_client() as client:
         yield client
 
 

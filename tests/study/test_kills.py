@@ -27,6 +27,7 @@ from nas_space.strategy import Proxyless
 from nas_space.study import from_scratch
 from nas_space.training import Task
 from tests.cli.test_compress import run_of, weights
+from tests.engines import dask_client
 from tests.problems import Tiny, Various, reporting, slow_worth
 
 pytestmark = [
@@ -77,13 +78,7 @@ SEARCHES: dict[str, Callable[[], dict[str, Any]]] = {
 
 @contextmanager
 def made_of_dask() -> Iterator[dict[str, Any]]:
-    distributed = pytest.importorskip("distributed", reason="distributed is not installed")
-    with (
-        distributed.LocalCluster(
-            n_workers=2, threads_per_worker=1, dashboard_address=None, silence_logs=50
-        ) as cluster,
-        distributed.Client(cluster) as client,
-    ):
+    with dask_client() as client:
         yield {"executor": client.get_executor(pure=False)}
 
 

@@ -79,9 +79,20 @@ def names_in(layout: Layout) -> frozenset[str]:
 
 
 def sort(
-    space: nn.Module, plan: TensorLayout, data: Iterable[Any] | None, by: Any, loss: Loss | None
+    space: nn.Module,
+    plan: TensorLayout,
+    known: dict[str, np.ndarray[Any, Any]],
+    data: Iterable[Any] | None,
+    by: Any,
+    loss: Loss | None,
 ) -> None:
-    """Sort the channels of a space; see :meth:`ElasticSpace.sort_channels`."""
+    """Sort the channels of a space, and note their order; see :meth:`ElasticSpace.sort_channels`.
+
+    Parameters
+    ----------
+    known
+        By variable, the order in which the channels of the original come by now.
+    """
     if by is None:
         by = "magnitude" if data is None else "activation"
     if not callable(by) and by not in _SCORES:
@@ -93,7 +104,6 @@ def sort(
         raise UsageError(f"to sort by {by!r}, data is needed: batches of inputs of the network")
     batches = [] if data is None else list(data)
     modules = dict(space.named_modules())
-    known = space.__dict__.setdefault("_orders", {})
     if callable(by):
         scores = _summed(plan, modules, lambda path, name, tensor: by(f"{path}.{name}", tensor))
     else:

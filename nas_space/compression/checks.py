@@ -15,7 +15,7 @@ from ..nn import ModelSpace, MutableModule
 from .adopted import RESERVED
 from .calling import arguments_of
 
-__all__ = ["check_inputs", "check_network", "check_plain"]
+__all__ = ["batches_in", "check_inputs", "check_network", "check_plain"]
 
 
 def check_network(net: Any, space: type[nn.Module]) -> None:
@@ -54,15 +54,15 @@ def check_plain(net: Any, method: str) -> None:
     """
     if not isinstance(net, nn.Module):
         raise UsageError(f"{method} takes a module of torch, but got a {type(net).__name__}")
-    if isinstance(net, torch.jit.ScriptModule):
-        raise UsageError("the network is compiled by torch.jit; give the module it was made of")
-    if isinstance(net, torch._dynamo.eval_frame.OptimizedModule):
-        raise UsageError(
-            "the network is compiled by torch.compile; give the module it was made of, which is "
-            "its attribute _orig_mod"
-        )
     for path, module in net.named_modules():
         where = repr(path) if path else "the network"
+        if isinstance(module, torch.jit.ScriptModule):
+            raise UsageError(f"{where} is compiled by torch.jit; give the module it was made of")
+        if isinstance(module, torch._dynamo.eval_frame.OptimizedModule):
+            raise UsageError(
+                f"{where} is compiled by torch.compile; give the module it was made of, which is "
+                "its attribute _orig_mod"
+            )
         if isinstance(module, MutableModule):
             if "_architecture" in vars(module):
                 raise UsageError(
@@ -156,6 +156,30 @@ def check_inputs(net: nn.Module, inputs: Any, who: str = "the network") -> None:
             f"the forward of {type(net).__name__} does not take these inputs: {error}; give a "
             "tensor, a tuple of arguments or a dict of arguments by name"
         ) from None
+
+
+def batches_in(data: Any, net: nn.Module, method: str) -> list[Any]:
+    """Return the batches in what was given as data, each of which the forward of a network takes.
+
+    Raises
+    ------
+    UsageError
+        There are none, or they are something else.
+    """
+    if isinstance(data, (Tensor, Mapping)):
+        raise UsageError(
+            f"{method} takes batches of inputs, but got a single {type(data).__name__}; give a "
+            "list of it"
+        )
+    batches = list(data)
+    if not batches:
+        raise UsageError(
+            f"{method} needs data, batches of inputs of the network, but there are none; a "
+            "generator gives its batches once"
+        )
+    for batch in batches:
+        check_inputs(net, batch)
+    return batches
 
 
 def _tensors(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Iterator[tuple[str, Tensor]]:

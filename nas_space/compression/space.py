@@ -24,7 +24,7 @@ from .analysis import Options, analyse, report
 from .blocks import BlockRun, sort_runs
 from .building import Building
 from .calling import arguments_of
-from .checks import check_inputs, check_network, check_plain
+from .checks import batches_in, check_inputs, check_network, check_plain
 from .groups import Groups
 from .parts import running
 from .recognition import check_alike, frozen_to, origin_of
@@ -116,7 +116,8 @@ class ElasticSpace(ModelSpace, Adopted):
         >>> torch.allclose(space.freeze(space.original)(x), net(x), atol=1e-6)
         True
         """
-        sort(self, self._state.plan, self._state.orders, data, by, loss)
+        batches = [] if data is None else batches_in(data, self, "sort_channels")
+        sort(self, self._state.plan, self._state.orders, batches, by, loss)
         return self
 
     def sort_blocks(
@@ -165,7 +166,8 @@ class ElasticSpace(ModelSpace, Adopted):
         >>> torch.equal(small(x), net(x))
         True
         """
-        sort_runs(self, [run for run in self._state.runs if run.is_counted], data, by)
+        batches = [] if data is None else batches_in(data, self, "sort_blocks")
+        sort_runs(self, [run for run in self._state.runs if run.is_counted], batches, by)
         return self
 
     def refit(
@@ -231,14 +233,10 @@ class ElasticSpace(ModelSpace, Adopted):
                 orders = state.orders
             else:
                 model_arch = frozen_to(self, state.order, teacher, "the teacher")
-        batches = list(data)
-        if not batches:
-            raise UsageError(
-                "refit needs data, batches of inputs of the network, but there are none; a "
-                "generator gives its batches once"
-            )
+        if not ridge >= 0:
+            raise UsageError(f"ridge must be at least 0, but is {ridge}")
+        batches = batches_in(data, network, "refit")
         for batch in batches:
-            check_inputs(network, batch)
             check_inputs(teacher, batch, "the teacher")
         refit(self, state.plan, network, arch, batches, teacher, model_arch, ridge, orders)
         return network

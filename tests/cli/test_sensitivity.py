@@ -18,7 +18,8 @@ class Block(nn.Module):
         self.layer = nn.Linear(4, 4)
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.layer(x)
+        out: Tensor = x + self.layer(x)
+        return out
 
 
 def space_of(widths: tuple[float, ...]) -> Any:

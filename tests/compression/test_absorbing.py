@@ -263,11 +263,22 @@ def test_weights_of_another_type_are_absorbed_and_a_teacher_of_another_type_is_r
         ([(ROWS, ROWS)], "does not take these inputs"),
         ([{"wrong": ROWS}], "does not take these inputs"),
         (["text"], "inputs are a tensor"),
+        (ROWS, "got a single Tensor"),
+        ({"input": ROWS}, "got a single dict"),
+        ([{"input": ROWS, "labels": ROWS}], "unexpected keyword argument 'labels'"),
     ],
 )
-def test_data_that_do_not_fit_are_refused_and_the_network_stays_as_it_was(data, message):
+def test_data_that_do_not_fit_are_refused_and_all_stays_as_it_was(data, message):
+    data = data if isinstance(data, (torch.Tensor, dict)) else list(data)
     space: Any = ns.elastic(_plain(), ROWS)
+    before = {key: value.clone() for key, value in space.state_dict().items()}
+    for sort in (space.sort_channels, space.sort_blocks):
+        with pytest.raises(UsageError, match=message):
+            sort(iter(data) if isinstance(data, list) else data)
+    assert all(torch.equal(value, before[key]) for key, value in space.state_dict().items())
     small = space.freeze(smallest(space))
+    with pytest.raises(UsageError, match="ridge must be at least 0"):
+        space.refit(small, [ROWS], ridge=-1.0)
     own = {key: value.clone() for key, value in small.state_dict().items()}
     with pytest.raises(UsageError, match=message):
         space.refit(small, data)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -72,6 +72,13 @@ def test_where_nothing_can_be_followed_all_is_fixed_and_the_line_is_said():
         (lambda: plain().to("meta"), X, r"0\.weight is on the meta device"),
         (lambda: nn.Sequential(nn.DataParallel(plain())), X, "'0' is a DataParallel"),
         (lambda: torch.compile(plain()), X, "_orig_mod"),
+        (lambda: nn.Sequential(cast(Any, torch.compile(plain()))), X, "'0' is compiled.*_orig_mod"),
+        (lambda: torch.jit.script(plain()), X, "the network is compiled by torch.jit"),
+        (
+            lambda: nn.Sequential(cast(Any, torch.jit.trace(plain(), X))),
+            X,
+            "'0' is compiled by torch.jit",
+        ),
         (plain, torch.ones(1, 4, device="meta"), "input 0 is on meta"),
         (plain, (X, X), "does not take these inputs"),
         (plain, {"wrong": X}, "does not take these inputs"),

@@ -24,7 +24,6 @@ from ..strategy import SearchState, Strategy
 from ..strategy.neighbours import nearest
 from ..training.randomness import seed_of
 from ..training.scoring import STANDARD_ERROR
-from .channel import PruningServer
 from .evaluation import Job, Measurement, NetworkSource, Recipe, SentRecipe
 from .failures import all_alike, failure_error
 from .fingerprint import unrestricted
@@ -430,6 +429,8 @@ class Driver:
         if not self._prunes or self.executor is None:
             yield None
             return
+        from .channel import PruningServer
+
         server = PruningServer(self._decide, local=isinstance(self.executor, Processes))
         try:
             yield server.client

@@ -10,7 +10,7 @@ import hashlib
 import pickle
 import traceback
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import optuna
 import torch
@@ -21,9 +21,11 @@ from ..mutable import Sample
 from ..training import dump_state
 from ..training.fabric import device_of
 from ..training.randomness import preserved_randomness, seed_globally
-from .channel import PruningClient
 from .intermediate import Reports, reporting_to
 from .objectives import Objective, measured, ranking
+
+if TYPE_CHECKING:
+    from .channel import PruningClient
 
 __all__ = ["Job", "Measurement", "NetworkSource", "Recipe", "SentRecipe", "make_network"]
 

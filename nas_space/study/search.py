@@ -17,13 +17,12 @@ from ..errors import UsageError, suggest
 from ..executors import Processes, capacity_of
 from ..mutable import Mutable
 from ..strategy import ModelAveraging, Strategy, get_strategy
-from ..strategy.oneshot import OneShot, OneShotName, OneShotProgress
+from ..strategy.oneshot import OneShot
 from ..tables import Restricted
 from ..training import Task
 from .callbacks import SearchCallback, Tracked, check_watchers
 from .definition import SearchDefinition
 from .driver import Callback, Driver, Evaluate, MakeExecutor, Settings
-from .evaluators import FromScratch, Inherited, from_scratch
 from .failures import FailureWarnings, failure_error
 from .fingerprint import unrestricted
 from .intermediate import check_pruner
@@ -31,13 +30,14 @@ from .ledger import FAILURE, WEIGHTS, storable
 from .live import shape_of, shown
 from .networks import KeptNetworks, folder_of
 from .objectives import Objectives, objectives_of
-from .oneshot import OneShotResult, search_oneshot
 from .result import SearchResult
 from .storage import Storage, open_storage, open_study, reading, unreachable
-from .zero_cost import Filtered
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
+
+    from ..strategy.oneshot import OneShotName, OneShotProgress
+    from .oneshot import OneShotResult
 
 __all__ = ["search"]
 
@@ -117,7 +117,8 @@ def search(
     target
         ``evaluate(network, arch)``, which returns a number, or a dict of them.  Or a
         :class:`~nas_space.training.Task`: then each network is trained on it from scratch
-        (:func:`from_scratch` and :func:`inherited` say more).
+        (:func:`from_scratch` and :func:`inherited` say more).  What has a method ``check(space)``
+        is asked by it before anything begins.
     strategy
         Proposes architectures; or its name, see :func:`~nas_space.strategy.get_strategy`;
         :class:`~nas_space.strategy.ModelAveraging` by default.  Or a one-shot strategy,
@@ -209,6 +210,8 @@ def search(
         strategy = cast("Strategy | OneShot", get_strategy(strategy))
     watching = [*callbacks, *([Tracked(loggers, shape_of(target))] if loggers else ())]
     if isinstance(strategy, OneShot):
+        from .oneshot import search_oneshot
+
         _refuse_trials(
             strategy, objectives=objectives is None, trials=trials == 100, workers=workers is None,
             executor=executor is None, timeout=timeout is None, failures=failures is None,
@@ -237,7 +240,7 @@ def search(
         trials=(trials, 1), workers=(workers, 1), failures=(failures, 1),
         keep_networks=(keep_networks, 0),
     )  # fmt: skip
-    evaluate: Evaluate = from_scratch(target) if isinstance(target, Task) else target
+    evaluate = _evaluator(target)
     _check(evaluate, weights, timeout)
     _check_executor(executor)
     settings = Settings(
@@ -260,8 +263,8 @@ def search(
     is_here = executor is None and workers in (None, 1)
     if storage is not None or not is_here:
         storable(unrestricted(space))
-    if isinstance(evaluate, FromScratch | Inherited | Filtered):
-        evaluate.check(space)
+    if callable(check := getattr(evaluate, "check", None)):
+        check(space)
     watching += shown(progress, trials)
     callbacks = [FailureWarnings(), *watching]
     known = {"strategy": type(settings.strategy).__name__, "trials": trials, "seed": seed}
@@ -362,6 +365,14 @@ def _check_numbers(**numbers: tuple[Any, int]) -> None:
         if number < least:
             what = "positive" if least else "0 or more"
             raise UsageError(f"{name} must be {what}, but got {number}")
+
+
+def _evaluator(target: Any) -> Evaluate:
+    if not isinstance(target, Task):
+        return cast("Evaluate", target)
+    from .evaluators import from_scratch
+
+    return from_scratch(target)
 
 
 def _check_executor(executor: Any) -> None:

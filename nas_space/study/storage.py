@@ -16,11 +16,9 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import optuna
 from optuna.exceptions import StorageInternalError
 from optuna.storages import BaseStorage, InMemoryStorage, JournalStorage, RDBStorage
-from optuna.storages.journal import JournalRedisBackend
 
 from ..errors import NasSpaceError, StorageError, UsageError
 from ..files import beside, unwritable, writing
-from .journal import MendingJournal
 
 if TYPE_CHECKING:
     from .objectives import Objective
@@ -79,6 +77,8 @@ def open_storage(storage: Storage) -> BaseStorage:
     address = str(storage)
     try:
         if address.startswith("redis"):
+            from optuna.storages.journal import JournalRedisBackend
+
             with unwarned():
                 return JournalStorage(JournalRedisBackend(address))
         if "://" not in address:
@@ -189,6 +189,8 @@ def _file(path: Path, *, sqlite: bool = False) -> BaseStorage:
             _make(path, options)
         return _database(f"sqlite:///{path}", options)
     if path.suffix in _JOURNAL:
+        from .journal import MendingJournal
+
         return JournalStorage(MendingJournal(str(path)))
     raise UsageError(
         f"trials are kept in a file that ends in {', '.join(_SQLITE)} (SQLite) or "

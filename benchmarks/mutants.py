@@ -62,7 +62,9 @@ PATIENCE = 60
 """Seconds of which a test may take more than ten times what it took unchanged."""
 
 FORKS = multiprocessing.get_context("forkserver")  # each begins with torch imported, none with us
-FORKS.set_forkserver_preload(["torch", "lightning_fabric", "optuna", "scipy.stats", "hypothesis", __name__])
+FORKS.set_forkserver_preload(
+    ["torch", "lightning_fabric", "optuna", "scipy.stats", "hypothesis", __name__]
+)
 
 
 class Mutant(NamedTuple):

@@ -57,8 +57,9 @@ PartitionName=all Nodes={host} Default=YES State=UP
 def slurm_cluster(folder: Path) -> Iterator[None]:
     """Start SLURM with one node, this machine, whose files are in a folder; skip without it."""
     programs = ["munged", "slurmctld", "slurmd"]
-    found = {name: shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin") for name in programs}
-    if not all(found.values()) or os.geteuid() != 0:
+    path = f"{os.environ['PATH']}:/usr/sbin"
+    munged, *daemons = (shutil.which(name, path=path) for name in ("munged", "slurmctld", "slurmd"))
+    if munged is None or None in daemons or os.geteuid() != 0:
         pytest.skip("SLURM and munge are not installed, or this is not root")
     with socket.create_server(("", 0)) as one, socket.create_server(("", 0)) as other:
         ports = {"controller": one.getsockname()[1], "node": other.getsockname()[1]}
@@ -71,26 +72,15 @@ def slurm_cluster(folder: Path) -> Iterator[None]:
     host = socket.gethostname().partition(".")[0]
     given = {"host": host, "folder": folder, "cpus": os.cpu_count(), **ports}
     configuration.write_text(SLURM.format(**given))
-    log = [f"--{what}-file={folder}/munge.{what}" for what in ("log", "pid", "seed")]
-    commands = [
-        [
-            found["munged"],
-            "--foreground",
-            "--force",
-            f"--key-file={key}",
-            f"--socket={folder}/munge",
-            *log,
-        ],
-        [found["slurmctld"], "-D", "-f", str(configuration)],
-        [found["slurmd"], "-D", "-f", str(configuration)],
-    ]
-    running = []
+    munge = [f"--{what}-file={folder}/munge.{what}" for what in ("key", "log", "pid", "seed")]
+    commands = [[munged, "--foreground", "--force", f"--socket={folder}/munge", *munge]]
+    commands += [[str(daemon), "-D", "-f", str(configuration)] for daemon in daemons]
+    running, null = [], subprocess.DEVNULL
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SLURM_CONF", str(configuration))
         try:
             for command in commands:
-                quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-                running.append(subprocess.Popen(command, start_new_session=True, **quiet))
+                running.append(subprocess.Popen(command, stdout=null, stderr=null))
                 time.sleep(0.5)
             until("sinfo", lambda said: "idle" in said)
             yield

@@ -56,7 +56,6 @@ PartitionName=all Nodes={host} Default=YES State=UP
 @contextmanager
 def slurm_cluster(folder: Path) -> Iterator[None]:
     """Start SLURM with one node, this machine, whose files are in a folder; skip without it."""
-    programs = ["munged", "slurmctld", "slurmd"]
     path = f"{os.environ['PATH']}:/usr/sbin"
     munged, *daemons = (shutil.which(name, path=path) for name in ("munged", "slurmctld", "slurmd"))
     if munged is None or None in daemons or os.geteuid() != 0:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import optuna
 from optuna.exceptions import StorageInternalError
 from optuna.storages import BaseStorage, InMemoryStorage, JournalStorage, RDBStorage
+from optuna.storages.journal import JournalRedisBackend
 
 from ..errors import NasSpaceError, StorageError, UsageError
 from ..files import beside, unwritable, writing
@@ -77,8 +78,6 @@ def open_storage(storage: Storage) -> BaseStorage:
     address = str(storage)
     try:
         if address.startswith("redis"):
-            from optuna.storages.journal import JournalRedisBackend
-
             with unwarned():
                 return JournalStorage(JournalRedisBackend(address))
         if "://" not in address:

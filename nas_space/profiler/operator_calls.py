@@ -101,6 +101,13 @@ class OperatorRecorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._held = 0
         self._alive: dict[int, _Storage] = {}
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        # By default torch wraps the method below in something that loads all of torch.compile, which
+        # takes as long as torch itself. That keeps Dynamo from compiling the method; it has no reason
+        # to: while tensors of the meta device are followed, nothing is compiled.
+        return False
+
     def __torch_dispatch__(
         self,
         func: Any,

@@ -103,9 +103,9 @@ class OperatorRecorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
-        # By default torch wraps the method below in something that loads all of torch.compile, which
-        # takes as long as torch itself. That keeps Dynamo from compiling the method; it has no reason
-        # to: while tensors of the meta device are followed, nothing is compiled.
+        # By default torch wraps the method below in what loads all of torch.compile, so that Dynamo
+        # does not compile the method. That takes half as long as torch itself, and Dynamo has no
+        # reason to: nothing is compiled while the meta device is followed.
         return False
 
     def __torch_dispatch__(

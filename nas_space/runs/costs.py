@@ -157,6 +157,6 @@ class Costs:
         return self._space.where(*conditions) if conditions else self._space
 
     def of_network(self, network: Any) -> dict[str, float]:
-        """Return the same costs of a network, but for the latency: a table may not know its blocks."""
+        """Return the same costs of a network; not the latency: a table may not know its blocks."""
         names = [name for name in self._known if name != "latency"]
         return Costs(network, self._shape, None, names, self._inputs).of({})

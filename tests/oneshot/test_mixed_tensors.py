@@ -181,12 +181,24 @@ KINDS: dict[str, tuple[Any, ...]] = {
         conv(W),
     ),
     "repeat": (lambda s, x: s.layers[0](s.a(x).repeat(1, 2, 1, 1)), conv(lambda w, v: w * 2)),
+    "repeat by a tuple": (
+        lambda s, x: s.layers[0](s.a(x).repeat((1, 2, 1, 1))),
+        conv(lambda w, v: w * 2),
+    ),
     "repeat_interleave": (
         lambda s, x: s.layers[0](s.a(x).repeat_interleave(2, 1)),
         conv(lambda w, v: w * 2),
     ),
     "expand": (
         lambda s, x: s.layers[0](s.a(x).mean((2, 3), keepdim=True).expand(-1, -1, 3, 3)),
+        conv(W),
+    ),
+    "expand by a tuple": (
+        lambda s, x: s.layers[0](s.a(x).mean((2, 3), keepdim=True).expand((-1, -1, 3, 3))),
+        conv(W),
+    ),
+    "expand by name": (
+        lambda s, x: s.layers[0](s.a(x).mean((2, 3), keepdim=True).expand(size=(-1, -1, 3, 3))),
         conv(W),
     ),
     "roll, flip": (lambda s, x: s.layers[0](s.a(x).roll(1, 1).flip(1)), conv(W)),

@@ -35,7 +35,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import redirect_stderr, redirect_stdout, suppress
 from functools import cache
@@ -299,22 +299,22 @@ def _failed(said: str) -> str:
 
 
 def tried_all(
-    drawn: Sequence[Mutant],
+    drawn: Iterable[Mutant],
     suites: dict[str, Suite],
     copies: Sequence[Path],
     given: argparse.Namespace,
-) -> list[Outcome]:
-    """Try each in one of the copies, unless its outcome is kept."""
+) -> list[tuple[Mutant, Outcome]]:
+    """Try each in one of the copies as soon as it is drawn, unless its outcome is kept."""
     free: queue.SimpleQueue[Path] = queue.SimpleQueue()
     for copy in copies:
         free.put(copy)
 
-    def outcome_of(mutant: Mutant) -> Outcome:
+    def outcome_of(mutant: Mutant) -> tuple[Mutant, Outcome]:
         file = given.out / f"{mutant.key}.json"
         if file.exists():
             kept = Outcome(**json.loads(file.read_text())["outcome"])
             if kept.what == "killed" or not given.again:
-                return kept
+                return mutant, kept
         copy = free.get()
         outcome = tried(mutant, suites[_folder(mutant.file)], copy)
         free.put(copy)
@@ -323,7 +323,7 @@ def tried_all(
             f"{outcome.what} after {outcome.seconds:.0f} s: {mutant.file}, {outcome.said}",
             flush=True,
         )
-        return outcome
+        return mutant, outcome
 
     with ThreadPoolExecutor(len(copies)) as pool:
         return [*pool.map(outcome_of, drawn)]
@@ -356,12 +356,12 @@ def main() -> None:
         suites = dict(zip(folders, measured, strict=True))
         for copy in others:  # with the bytecode that those left
             shutil.copytree(first, copy)
-        drawn = [*islice(mutants(first, given.only, given.seed), given.count)]
+        drawn = islice(mutants(first, given.only, given.seed), given.count)
         outcomes = tried_all(drawn, suites, [first, *others], given)
-        for mutant, outcome in zip(drawn, outcomes, strict=True):
+        for mutant, outcome in outcomes:
             if outcome.what != "killed":
                 print(f"\n{outcome.what}: {outcome.said}\n{mutant}")
-    print(f"\n{len(drawn)} mutants: {dict(Counter(each.what for each in outcomes))}")
+    print(f"\n{len(outcomes)} mutants: {dict(Counter(each.what for _, each in outcomes))}")
 
 
 if __name__ == "__main__":

@@ -24,7 +24,6 @@ import ast
 import difflib
 import hashlib
 import json
-import math
 import multiprocessing
 import os
 import queue
@@ -59,7 +58,7 @@ LAYERS = {
 }
 """What is changed, and the tests that should notice."""
 PATIENCE = 60
-"""Seconds of which a test may take more than ten times what it took unchanged."""
+"""Seconds of the processor that a test may take beyond ten times what it took unchanged."""
 
 FORKS = multiprocessing.get_context("forkserver")  # each begins with torch imported, none with us
 FORKS.set_forkserver_preload(
@@ -233,8 +232,13 @@ class _Pick:
     def __init__(self, seconds: dict[str, float], patience: int) -> None:
         self.seconds, self.patience = seconds, patience
 
+    def _limit(self, seconds: float) -> None:
+        """End the process by a signal after so much work, or after ten times that on the wall."""
+        signal.setitimer(signal.ITIMER_PROF, self.patience + seconds)
+        signal.setitimer(signal.ITIMER_REAL, 10 * (self.patience + seconds))
+
     def pytest_sessionstart(self) -> None:
-        signal.alarm(self.patience)
+        self._limit(0)
 
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
         found = {item.nodeid: item for item in items}
@@ -242,7 +246,7 @@ class _Pick:
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> Generator[None, Any, Any]:
-        signal.alarm(math.ceil(self.patience + 10 * self.seconds[item.nodeid]))
+        self._limit(10 * self.seconds[item.nodeid])
         return (yield)
 
 
@@ -289,7 +293,7 @@ def tried(mutant: Mutant, suite: Suite, copy: Path) -> Outcome:
         file.write_text(mutant.before)
         os.utime(file, ns=(times.st_atime_ns, times.st_mtime_ns))
     whats = {0: "survived", int(pytest.ExitCode.NO_TESTS_COLLECTED): "survived"}
-    whats[-signal.SIGALRM] = "timeout"
+    whats |= {-signal.SIGPROF: "timeout", -signal.SIGALRM: "timeout"}
     return Outcome(whats.get(code, "killed"), time.monotonic() - began, _failed(said))
 
 

@@ -181,6 +181,10 @@ KINDS: dict[str, tuple[Any, ...]] = {
         conv(W),
     ),
     "repeat": (lambda s, x: s.layers[0](s.a(x).repeat(1, 2, 1, 1)), conv(lambda w, v: w * 2)),
+    "squeeze": (lambda s, x: s.a(x).mean((2, 3), keepdim=True).squeeze().sum(1),),
+    "squeeze of two": (lambda s, x: s.a(x).mean((2, 3), keepdim=True).squeeze((-1, 2)).sum(1),),
+    "unsqueeze": (lambda s, x: s.a(x).unsqueeze(1).sum((1, 2)),),
+    "repeat of other dimensions": (lambda s, x: s.layers[0](s.a(x).repeat(1, 1, 2, 1)), conv(W)),
     "repeat by a tuple": (
         lambda s, x: s.layers[0](s.a(x).repeat((1, 2, 1, 1))),
         conv(lambda w, v: w * 2),

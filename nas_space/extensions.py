@@ -10,10 +10,10 @@ this one can replace them.
 from __future__ import annotations
 
 from collections.abc import Callable
-from importlib import import_module
 from typing import Any
 
 from .errors import UsageError
+from .lazy import at_address
 
 __all__ = ["call", "register"]
 
@@ -51,6 +51,5 @@ def call(name: str, *args: Any, **kwargs: Any) -> Any:
         raise UsageError(f"nothing is registered as {name!r}; there are {sorted(_REGISTERED)}")
     function = _REGISTERED[name]
     if isinstance(function, str):
-        module, _, attribute = function.partition(":")
-        function = _REGISTERED[name] = getattr(import_module(module), attribute)
+        function = _REGISTERED[name] = at_address(function)
     return function(*args, **kwargs)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import ast
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, MutableMapping
 from importlib import import_module
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeVar
 
 from .errors import UsageError
 
-__all__ = ["installed", "lazily"]
+__all__ = ["LazyClasses", "at_address", "installed", "lazily"]
+
+T = TypeVar("T")
 
 
 class LazyPackage(ModuleType):
@@ -71,6 +73,70 @@ def lazily(package: str) -> tuple[Callable[[str], Any], Callable[[], list[str]]]
         return sorted({*module.__dict__, *homes})
 
     return get, names
+
+
+def at_address(address: str, package: str | None = None) -> Any:
+    """Return what stands at an address ``'module:name'``; it is imported now.
+
+    Parameters
+    ----------
+    address
+        A module that begins with a dot is one of the package.
+    package
+        Its name.
+
+    Examples
+    --------
+    >>> at_address("math:tau")
+    6.283185307179586
+    """
+    module, _, name = address.partition(":")
+    return getattr(import_module(module, package), name)
+
+
+class LazyClasses(MutableMapping[str, type[T]]):
+    """Name to class, each imported when it is first asked for.
+
+    Parameters
+    ----------
+    package
+        The package of whose modules the classes are.
+    addresses
+        Name to address, ``'.module:Class'``.
+
+    Examples
+    --------
+    >>> kinds = LazyClasses("collections", {"ordered": "collections:OrderedDict"})
+    >>> kinds.class_name("ordered"), kinds["ordered"]
+    ('OrderedDict', <class 'collections.OrderedDict'>)
+    """
+
+    def __init__(self, package: str, addresses: dict[str, str]) -> None:
+        self._package = package
+        self._known: dict[str, str | type[T]] = {**addresses}
+
+    def __getitem__(self, name: str) -> type[T]:
+        known = self._known[name]
+        if isinstance(known, str):
+            known = self._known[name] = at_address(known, self._package)
+        return known
+
+    def class_name(self, name: str) -> str:
+        """Return what the class calls itself, without importing it."""
+        known = self._known[name]
+        return known.rpartition(":")[2] if isinstance(known, str) else known.__name__
+
+    def __setitem__(self, name: str, kind: type[T]) -> None:
+        self._known[name] = kind
+
+    def __delitem__(self, name: str) -> None:
+        del self._known[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._known)
+
+    def __len__(self) -> int:
+        return len(self._known)
 
 
 def installed(module: str, extra: str) -> Any:

@@ -58,6 +58,26 @@ def test_import_is_lazy(module: str) -> None:
     assert loaded_by(f"import {module}") & WITHOUT[module] == set()
 
 
+def test_a_search_loads_the_strategy_that_it_is_asked_for_and_no_other() -> None:
+    script = """
+import sys
+from nas_space import search
+from nas_space.hub import ProxylessNAS
+space = ProxylessNAS(num_labels=10, width_mult=0.25)
+search(space, lambda network, arch: 1.0, strategy="evolution", trials=2, progress=False)
+print(*[name for name in sys.modules if name.startswith("nas_space.")])
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    loaded = set(done.stdout.split())
+    idle = {"executors", "hub.nasnet", "nn.decisions", "profiler.recorder", "strategy.oneshot"}
+    idle |= {"strategy.predictor", "strategy.samplers", "study.channel", "training.loop"}
+    assert "nas_space.strategy.evolution" in loaded
+    assert {name for name in idle if f"nas_space.{name}" in loaded} == set()
+
+
 def test_imports_within_the_package_are_relative() -> None:
     """So they show whether they go down: `.` is here, `..` is below."""
     package = Path(nas_space.__file__).parent

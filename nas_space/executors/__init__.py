@@ -9,11 +9,18 @@
 4
 """
 
-from .address import check_executor, executor_at
-from .base import WorkerDiedError, capacity_of
-from .processes import Processes
-from .ray_tasks import Ray
-from .slurm_jobs import Slurm
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ..lazy import lazily
+
+if TYPE_CHECKING:
+    from .address import check_executor, executor_at
+    from .base import WorkerDiedError, capacity_of
+    from .processes import Processes
+    from .ray_tasks import Ray
+    from .slurm_jobs import Slurm
 
 __all__ = [
     "Processes",
@@ -24,3 +31,5 @@ __all__ = [
     "check_executor",
     "executor_at",
 ]
+
+__getattr__, __dir__ = lazily(__name__)

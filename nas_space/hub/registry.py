@@ -8,10 +8,11 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib import import_module
+from inspect import signature
 from typing import TYPE_CHECKING, Any
 
 from ..errors import NasSpaceError, UsageError, suggest
+from ..lazy import at_address
 
 if TYPE_CHECKING:
     from ..nn import ModelSpace
@@ -45,8 +46,7 @@ class Entry:
     @property
     def space(self) -> type[ModelSpace]:
         """Its class, imported when it is asked for."""
-        module, _, name = self.address.partition(":")
-        found: type[ModelSpace] = getattr(import_module(module, __package__), name)
+        found: type[ModelSpace] = at_address(self.address, __package__)
         return found
 
     def build(self, arguments: Mapping[str, Any]) -> Any:
@@ -64,7 +64,7 @@ class Entry:
         except Exception as error:  # a constructor meets whatever was written
             raise UsageError(
                 f"{self.address.rpartition(':')[2]} cannot be made with {dict(arguments)}: "
-                f"{type(error).__name__}: {error}"
+                f"{type(error).__name__}: {error}; it takes {signature(self.space)}"
             ) from error
 
     @property
@@ -222,14 +222,13 @@ def find_space(name: str) -> Entry:
         return SPACES[name]
     from ..nn import ModelSpace
 
-    module, _, attribute = name.partition(":")
-    if not attribute:
+    if ":" not in name:
         raise UsageError(
             f"there is no space {name!r}{suggest(name, SPACES)}; there are {sorted(SPACES)}, and "
             "your own as module:Class"
         )
     try:
-        found = getattr(import_module(module), attribute)
+        found = at_address(name)
     except Exception as error:  # whatever a module does when it is imported
         raise UsageError(
             f"cannot import the space {name!r}: {type(error).__name__}: {error}"

@@ -28,10 +28,14 @@ class SampleBatch(Sequence[Sample]):
 
     Parameters
     ----------
-    mutable
-        The space, or an expression; what says which labels are active.
+    root
+        The structure of the space, or an expression.
     codes
         Symbol to column of codes (of values, for a continuous symbol).
+    size
+        How many architectures there are.
+    active
+        Symbol to whether it is active, in order; worked out from the structure by default.
 
     Examples
     --------
@@ -44,11 +48,19 @@ class SampleBatch(Sequence[Sample]):
     array([14, 15])
     """
 
-    def __init__(self, root: Node | None, codes: Mapping[Any, Column], size: int) -> None:
+    def __init__(
+        self,
+        root: Node | None,
+        codes: Mapping[Any, Column],
+        size: int,
+        active: dict[Any, Mask] | None = None,
+    ) -> None:
         self.root = root
         self.size = size
         self.codes = dict(codes)
-        self.active: dict[Any, Mask] = {}  # not known yet; what decides is active where it does
+        self.active = active or {}  # if not known yet: what decides is active where it does
+        if active is not None:
+            return
         masks = {} if root is None else activity(root, self.columns())
         nowhere = np.zeros(size, dtype=np.bool_)
         self.active = {s: masks.get(s, nowhere) for s in Layout.of(root).symbols}

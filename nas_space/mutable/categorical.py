@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Iterable, Mapping, Sequence
+from numbers import Number
 from typing import Any, TypeVar
 
 import numpy as np
@@ -190,9 +191,7 @@ def checked_values(values: Iterable[Any], name: str) -> tuple[Any, ...]:
                 f"the values of {name!r} must be plain, but {value} is not; "
                 "write a choice between expressions with MutableExpression.switch_case(...)"
             )
-        # 1, 1.0 and True are one value to Python.
-        number = isinstance(value, (int, float))
-        key = ("number", value) if number else key_of(value, loose=True)
+        key = _equality_key(value)
         if key in seen:
             both = f"the value {value!r} twice"
             if repr(value) != repr(seen[key]):
@@ -203,6 +202,59 @@ def checked_values(values: Iterable[Any], name: str) -> tuple[Any, ...]:
             )
         seen[key] = value
     return owned
+
+
+def _equality_key(value: Any) -> Hashable:
+    """Return a key that two values share exactly if nobody can tell them apart.
+
+    These are equal values, of whatever types (``1``, ``True`` and ``Decimal(1)``), also as items
+    of containers and arrays; and NaN, which is equal to nothing, but of which a choice between
+    two would be no choice.
+    """
+    if isinstance(value, (list, tuple)):
+        return ("items", *map(_equality_key, value))
+    if isinstance(value, dict):
+        pairs = [(_equality_key(key), _equality_key(item)) for key, item in value.items()]
+        return (dict, frozenset(pairs))
+    if isinstance(value, (set, frozenset)):
+        return (set, frozenset(map(_equality_key, value)))
+    if hasattr(value, "tolist") and hasattr(value, "shape"):  # arrays and tensors
+        return _equality_key_of_array(value)
+    try:
+        hash(value)
+    except TypeError:
+        return _Unhashable(value)
+    if isinstance(value, Number):
+        return ("number", value if value == value else "NaN")  # noqa: PLR0124 - NaN is not
+    return ("value", value)
+
+
+def _equality_key_of_array(array: Any) -> Hashable:
+    try:
+        items = array.tolist()
+    except (NotImplementedError, RuntimeError):  # such as a meta tensor, which holds no items
+        return ("id", id(array))
+    shape = tuple(array.shape)
+    # The items of empty arrays do not tell their shapes; an array without axes equals its item.
+    return ("array", shape, _equality_key(items)) if shape else _equality_key(items)
+
+
+class _Unhashable:
+    """A value that knows what it is equal to, but has no hash, such as a dataclass."""
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+    def __hash__(self) -> int:
+        return hash(_Unhashable)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, _Unhashable):
+            return False
+        try:
+            return self.value is other.value or bool(self.value == other.value)
+        except (ArithmeticError, TypeError, ValueError):  # not comparable, so different
+            return False
 
 
 def check_distribution(weights: Sequence[float], size: int, name: str) -> None:

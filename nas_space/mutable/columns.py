@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import DomainError, SampleMissingError
-from .factor_sum import FactorSum, is_covered, looked_up
+from .factor_sum import FactorSum, is_covered
 from .factors import combinations_of
 from .labels import listed
 from .lazy import Branch, Condition, SwitchBranch, way
@@ -353,7 +353,7 @@ def _needed(factors: FactorSum, symbol: Any, codes: Mapping[Any, Column]) -> Mas
     condition = factors.activity.get(symbol)
     if condition is None:
         return None
-    return looked_up(condition, {s: codes[s].astype(np.intp) for s in condition.scope})
+    return condition.at(codes.__getitem__)
 
 
 def activity(root: Node, columns: Columns) -> dict[Leaf, Mask]:

@@ -17,7 +17,7 @@ from .factors import TRUE, Array, Factor
 from .intervals import Interval
 from .node import Node
 
-__all__ = ["FactorSum", "covered_by", "looked_up"]
+__all__ = ["FactorSum", "covered_by", "is_covered", "parts_of"]
 
 _CHUNK = 2**14
 """Architectures looked up at a time: few enough to stay in the processor's cache."""
@@ -95,7 +95,7 @@ class FactorSum:
             part = {symbol: column[rows].astype(np.intp) for symbol, column in columns.items()}
             total: Any = self.constant
             for term in self.terms:
-                total = total + looked_up(term, part)
+                total = total + term.at(part.__getitem__)
             result[rows] = total
         return result
 
@@ -200,15 +200,6 @@ class FactorSum:
         names = [str(symbol.name) for symbol in self.symbols[:8]]
         more = ", ..." if len(self.symbols) > 8 else ""
         return f"FactorSum({len(self.terms)} terms over {', '.join(names) or 'nothing'}{more})"
-
-
-def looked_up(factor: Factor, codes: Mapping[Any, Array]) -> Array:
-    """Return the entries of a factor at columns of codes, of type ``intp``."""
-    index: Any = 0
-    for symbol, size in zip(factor.scope, factor.values.shape, strict=True):
-        index = index * size + codes[symbol]
-    found: Array = factor.values.reshape(-1)[index]
-    return found
 
 
 class _Compiled:

@@ -91,9 +91,7 @@ class Auxiliary:
 
     def column(self, codes: Callable[[Any], Array]) -> Array:
         """Return its codes, given those of a variable of its condition."""
-        condition = self.condition
-        index = tuple(codes(variable) for variable in condition.scope)
-        return np.asarray(condition.values[index]).astype(np.int64)
+        return self.condition.at(codes).astype(np.int64)
 
     def __repr__(self) -> str:
         return f"<{self.name}>"
@@ -232,6 +230,14 @@ class Factor:
         """
         index = tuple(known.get(variable, slice(None)) for variable in self.scope)
         return Factor([v for v in self.scope if v not in known], np.asarray(self.values[index]))
+
+    def at(self, codes: Callable[[Any], Array]) -> Array:
+        """Return the entries at columns of codes, given those of a variable."""
+        index: Any = 0
+        for variable, size in zip(self.scope, self.values.shape, strict=True):
+            index = index * size + codes(variable).astype(np.intp, copy=False)
+        found: Array = self.values.reshape(-1)[index]
+        return found
 
     def resolved(self) -> Factor:
         """Return the same function of the variables that determine the auxiliary ones in it.

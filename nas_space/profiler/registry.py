@@ -6,10 +6,10 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from importlib import import_module
 from typing import Any
 
 from ..errors import UsageError, suggest
+from ..lazy import at_address
 
 __all__ = ["COSTS", "RegisteredCost", "find_cost", "register_cost"]
 
@@ -124,9 +124,8 @@ def find_cost(name: str) -> RegisteredCost:
 flops, latency, macs, memory, params, training-memory, or one of your own as module:name
     """
     if ":" in name:
-        module, _, attribute = name.partition(":")
         try:
-            found = getattr(import_module(module), attribute)
+            found = at_address(name)
         except Exception as error:  # whatever a module does when it is imported
             raise UsageError(f"there is no cost {name!r}: {error}") from error
         if isinstance(found, RegisteredCost):
@@ -146,7 +145,7 @@ flops, latency, macs, memory, params, training-memory, or one of your own as mod
 
 def _build(home: str, name: str, space: Any, **given: Any) -> Any:
     """Build a cost by a function that is imported now; names and units load no torch."""
-    build = getattr(import_module(home, __package__), name)
+    build = at_address(f"{home}:{name}", __package__)
     if name == "params":
         return build(space)  # the same, whatever the inputs are
     return build(space, **given)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING
 
 from ..errors import UsageError, suggest
+from ..lazy import at_address
 
 if TYPE_CHECKING:
     from .base import Runtime
@@ -62,6 +62,5 @@ def find_runtime(name: str) -> Runtime:
         )
     found = RUNTIMES[name]
     if isinstance(found, str):
-        module, _, adapter = found.partition(":")
-        found = RUNTIMES[name] = getattr(import_module(module), adapter)()
+        found = RUNTIMES[name] = at_address(found)()
     return found

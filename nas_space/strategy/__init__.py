@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from .oneshot import (
         DARTS,
         ENAS,
-        ONE_SHOT,
         GumbelDARTS,
         OneShot,
         Penalty,
@@ -31,7 +30,7 @@ if TYPE_CHECKING:
     from .policy_based import PolicyBasedRL
     from .predictor import Predictor
     from .random import Random
-    from .registry import STRATEGIES, get_strategy
+    from .registry import ONE_SHOT, STRATEGIES, get_strategy
     from .samplers import NSGAII, NSGAIII, TPE, OptunaGP, OptunaSampler
     from .score_model import ScoreModel
     from .thompson import LinearThompson

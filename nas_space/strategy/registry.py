@@ -2,40 +2,51 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from ..errors import UsageError, suggest
-from .averaging import ModelAveraging
-from .base import Strategy
-from .evolution import RegularizedEvolution
-from .gaussian_process import GP
-from .grid import GridSearch
-from .local_search import LocalSearch
-from .oneshot import ONE_SHOT, OneShot
-from .policy_based import PolicyBasedRL
-from .predictor import Predictor
-from .random import Random
-from .samplers import NSGAII, NSGAIII, TPE, OptunaGP
-from .thompson import LinearThompson
+from ..lazy import LazyClasses
 
-__all__ = ["STRATEGIES", "get_strategy"]
+if TYPE_CHECKING:
+    from .base import Strategy
+    from .oneshot.algorithm import OneShot
 
-STRATEGIES: dict[str, type[Strategy]] = {
-    "averaging": ModelAveraging,
-    "evolution": RegularizedEvolution,
-    "gp": GP,
-    "grid": GridSearch,
-    "local": LocalSearch,
-    "nsga2": NSGAII,
-    "nsga3": NSGAIII,
-    "optuna-gp": OptunaGP,
-    "policy": PolicyBasedRL,
-    "predictor": Predictor,
-    "random": Random,
-    "thompson": LinearThompson,
-    "tpe": TPE,
-}
+__all__ = ["ONE_SHOT", "STRATEGIES", "OneShotName", "get_strategy"]
+
+STRATEGIES: LazyClasses[Strategy] = LazyClasses(
+    __package__,
+    {
+        "averaging": ".averaging:ModelAveraging",
+        "evolution": ".evolution:RegularizedEvolution",
+        "gp": ".gaussian_process:GP",
+        "grid": ".grid:GridSearch",
+        "local": ".local_search:LocalSearch",
+        "nsga2": ".samplers:NSGAII",
+        "nsga3": ".samplers:NSGAIII",
+        "optuna-gp": ".samplers:OptunaGP",
+        "policy": ".policy_based:PolicyBasedRL",
+        "predictor": ".predictor:Predictor",
+        "random": ".random:Random",
+        "thompson": ".thompson:LinearThompson",
+        "tpe": ".samplers:TPE",
+    },
+)
 """Name to class of the strategies that propose one architecture at a time."""
+
+ONE_SHOT: LazyClasses[OneShot] = LazyClasses(
+    __package__,
+    {
+        "darts": ".oneshot.differentiable:DARTS",
+        "enas": ".oneshot.enas:ENAS",
+        "gumbel": ".oneshot.differentiable:GumbelDARTS",
+        "proxyless": ".oneshot.proxyless:Proxyless",
+        "random-path": ".oneshot.random_path:RandomOneShot",
+        "sandwich": ".oneshot.random_path:Sandwich",
+    },
+)
+"""Name to class of the strategies that share weights."""
+
+OneShotName = Literal["darts", "enas", "gumbel", "proxyless", "random-path", "sandwich"]
 
 
 def get_strategy(name: str, **arguments: Any) -> Any:
@@ -64,16 +75,19 @@ def get_strategy(name: str, **arguments: Any) -> Any:
 there are averaging, darts, enas, evolution, gp, grid, gumbel, local, nsga2, nsga3, optuna-gp, \
 policy, predictor, proxyless, random, random-path, sandwich, thompson, tpe
     """
-    known: dict[str, type[Strategy] | type[OneShot]] = {**STRATEGIES, **ONE_SHOT}
-    names = {kind.__name__: kind for kind in known.values()} | known
-    folded = {key.casefold(): kind for key, kind in names.items()}
-    kind = folded.get(name.casefold())
-    if kind is None:
-        near = suggest(name, known) or suggest(name, names)
+    known: dict[str, LazyClasses[Any]] = {
+        key: kinds for kinds in (STRATEGIES, ONE_SHOT) for key in kinds
+    }
+    titles = {kinds.class_name(key): key for key, kinds in known.items()}
+    folded = {title.casefold(): key for title, key in titles.items()}
+    folded |= {key.casefold(): key for key in known}
+    key = folded.get(name.casefold())
+    if key is None:
+        near = suggest(name, known) or suggest(name, titles)
         raise UsageError(
             f"there is no strategy {name!r}{near}; there are {', '.join(sorted(known))}"
         )
     try:
-        return kind(**arguments)
+        return known[key][key](**arguments)
     except TypeError as error:
         raise UsageError(f"the strategy {name!r} cannot be made so: {error}") from None

@@ -17,14 +17,12 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from ..errors import TrialError, UsageError
-from ..executors import Processes
 from ..mutable import Mutable, MutableExpression, Sample
 from ..mutable.random_words import words
 from ..strategy import SearchState, Strategy
 from ..strategy.neighbours import nearest
+from ..training.metric import STANDARD_ERROR
 from ..training.randomness import seed_of
-from ..training.scoring import STANDARD_ERROR
-from .channel import PruningServer
 from .evaluation import Job, Measurement, NetworkSource, Recipe, SentRecipe
 from .failures import all_alike, failure_error
 from .fingerprint import unrestricted
@@ -337,9 +335,16 @@ class Driver:
                     self._renew(error)
             else:
                 self.running[future] = job
-                if isinstance(self.executor, Processes):
+                if self._is_local:
                     self.unwatched = self.slots + 1
                 return
+
+    @property
+    def _is_local(self) -> bool:
+        """Whether jobs run in processes of this machine, which end with this one."""
+        from ..executors import Processes
+
+        return isinstance(self.executor, Processes)
 
     # -- end a trial ----------------------------------------------------------------------------
 
@@ -430,7 +435,9 @@ class Driver:
         if not self._prunes or self.executor is None:
             yield None
             return
-        server = PruningServer(self._decide, local=isinstance(self.executor, Processes))
+        from .channel import PruningServer
+
+        server = PruningServer(self._decide, local=self._is_local)
         try:
             yield server.client
         finally:

@@ -10,25 +10,42 @@ import hashlib
 import pickle
 import traceback
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import optuna
 import torch
 
 from ..errors import UsageError
-from ..executors import Processes
 from ..mutable import Sample
 from ..training import dump_state
 from ..training.fabric import device_of
 from ..training.randomness import preserved_randomness, seed_globally
-from .channel import PruningClient
 from .intermediate import Reports, reporting_to
 from .objectives import Objective, measured, ranking
 
-__all__ = ["Job", "Measurement", "NetworkSource", "Recipe", "SentRecipe", "make_network"]
+if TYPE_CHECKING:
+    from .channel import PruningClient
+
+__all__ = [
+    "Evaluator",
+    "Job",
+    "Measurement",
+    "NetworkSource",
+    "Recipe",
+    "SentRecipe",
+    "make_network",
+]
 
 _LONGEST = 20_000
 """Characters of a traceback that are kept, from its end."""
+
+
+class Evaluator:
+    """What evaluates trials, and can tell beforehand whether it will be able to."""
+
+    def check(self, space: Any) -> None:
+        """Refuse a space whose networks cannot be evaluated, before a search begins."""
+        raise NotImplementedError
 
 
 @dataclass(frozen=True)
@@ -244,6 +261,8 @@ def _pickler(executor: Any) -> Any:
     Elsewhere it is another, and what stands in it has to be sent by value: that is what
     cloudpickle is for, which the engines that run processes elsewhere bring along.
     """
+    from ..executors import Processes
+
     if not isinstance(executor, Processes):
         try:
             import cloudpickle

@@ -19,7 +19,7 @@ from ..training.early_stopping import check_rules
 from ..training.fabric import device_of
 from ..training.randomness import preserved_randomness
 from ..training.scoring import evaluate_with_error
-from .evaluation import make_network
+from .evaluation import Evaluator, make_network
 from .fingerprint import unrestricted
 from .intermediate import pruning, report
 from .objectives import Objective, maximize, minimize
@@ -33,15 +33,10 @@ _TRIED = 3
 """Random architectures that all must fail alike before a task is refused."""
 
 
-@dataclass(frozen=True)
-class Inherited:
-    """Scores a network with the weights that it has from its space; see :func:`inherited`."""
+class _OfTask(Evaluator):
+    """What evaluators have in common that score networks on a task."""
 
     task: Task
-    batches: int | None = None
-    split: str = "validation"
-
-    weights = "inherit"
 
     @property
     def objectives(self) -> tuple[Objective, ...]:
@@ -52,6 +47,17 @@ class Inherited:
     def measured(self) -> list[str]:
         """What there is to look for."""
         return list(dict.fromkeys([*self.task.metrics, "loss"]))
+
+
+@dataclass(frozen=True)
+class Inherited(_OfTask):
+    """Scores a network with the weights that it has from its space; see :func:`inherited`."""
+
+    task: Task
+    batches: int | None = None
+    split: str = "validation"
+
+    weights = "inherit"
 
     def __call__(self, network: nn.Module, arch: Sample) -> dict[str, float]:
         recalibrate(network, self.task, batches=self.batches)
@@ -63,7 +69,7 @@ class Inherited:
 
 
 @dataclass(frozen=True)
-class FromScratch:
+class FromScratch(_OfTask):
     """Trains a network and scores it; see :func:`from_scratch`."""
 
     task: Task
@@ -75,16 +81,6 @@ class FromScratch:
     early_stopping: EarlyStopping | None = None
 
     weights = "fresh"
-
-    @property
-    def objectives(self) -> tuple[Objective, ...]:
-        """The main metric of the task."""
-        return (main_objective(self.task),)
-
-    @property
-    def measured(self) -> list[str]:
-        """What there is to look for."""
-        return list(dict.fromkeys([*self.task.metrics, "loss"]))
 
     def __call__(self, network: nn.Module, arch: Sample) -> dict[str, float]:
         fabric = None if self.device is None else make_fabric(self.device, self.precision)

@@ -14,16 +14,13 @@ import optuna
 from torch import nn
 
 from ..errors import UsageError, suggest
-from ..executors import Processes, capacity_of
 from ..mutable import Mutable
-from ..strategy import ModelAveraging, Strategy, get_strategy
-from ..strategy.oneshot import OneShot, OneShotName, OneShotProgress
+from ..strategy import Strategy, get_strategy
 from ..tables import Restricted
-from ..training import Task
 from .callbacks import SearchCallback, Tracked, check_watchers
 from .definition import SearchDefinition
 from .driver import Callback, Driver, Evaluate, MakeExecutor, Settings
-from .evaluators import FromScratch, Inherited, from_scratch
+from .evaluation import Evaluator
 from .failures import FailureWarnings, failure_error
 from .fingerprint import unrestricted
 from .intermediate import check_pruner
@@ -31,13 +28,16 @@ from .ledger import FAILURE, WEIGHTS, storable
 from .live import shape_of, shown
 from .networks import KeptNetworks, folder_of
 from .objectives import Objectives, objectives_of
-from .oneshot import OneShotResult, search_oneshot
 from .result import SearchResult
 from .storage import Storage, open_storage, open_study, reading, unreachable
-from .zero_cost import Filtered
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
+
+    from ..strategy import OneShot
+    from ..strategy.oneshot import OneShotName, OneShotProgress
+    from ..training import Task
+    from .oneshot import OneShotResult
 
 __all__ = ["search"]
 
@@ -205,10 +205,14 @@ def search(
     _check_kinds(space, strategy)
     _check_forms(seed=seed, name=name, resume=resume, callbacks=callbacks, pruner=pruner)
     check_watchers(progress, loggers)
-    if isinstance(strategy, str):
-        strategy = cast("Strategy | OneShot", get_strategy(strategy))
+    if strategy is None or isinstance(strategy, str):
+        strategy = cast(
+            "Strategy | OneShot", get_strategy("averaging" if strategy is None else strategy)
+        )
     watching = [*callbacks, *([Tracked(loggers, shape_of(target))] if loggers else ())]
-    if isinstance(strategy, OneShot):
+    if not isinstance(strategy, Strategy):
+        from .oneshot import search_oneshot
+
         _refuse_trials(
             strategy, objectives=objectives is None, trials=trials == 100, workers=workers is None,
             executor=executor is None, timeout=timeout is None, failures=failures is None,
@@ -237,13 +241,13 @@ def search(
         trials=(trials, 1), workers=(workers, 1), failures=(failures, 1),
         keep_networks=(keep_networks, 0),
     )  # fmt: skip
-    evaluate: Evaluate = from_scratch(target) if isinstance(target, Task) else target
+    evaluate: Evaluate = target if callable(target) else _training(target)
     _check(evaluate, weights, timeout)
     _check_executor(executor)
     settings = Settings(
         space=space,
         evaluate=evaluate,
-        strategy=strategy or ModelAveraging(),
+        strategy=strategy,
         objectives=objectives_of(
             (getattr(evaluate, "objectives", None) or "value") if objectives is None else objectives
         ),
@@ -260,7 +264,7 @@ def search(
     is_here = executor is None and workers in (None, 1)
     if storage is not None or not is_here:
         storable(unrestricted(space))
-    if isinstance(evaluate, FromScratch | Inherited | Filtered):
+    if isinstance(evaluate, Evaluator):
         evaluate.check(space)
     watching += shown(progress, trials)
     callbacks = [FailureWarnings(), *watching]
@@ -285,6 +289,14 @@ def search(
     return result
 
 
+def _training(target: Any) -> Any:
+    """Return what trains networks on a task; what is none is left to the checks."""
+    from ..training import Task
+    from .evaluators import from_scratch
+
+    return from_scratch(target) if isinstance(target, Task) else target
+
+
 def _tell(callbacks: Sequence[Any], what: str, *told: Any) -> None:
     """Tell those callbacks that are more than functions."""
     for callback in callbacks:
@@ -301,13 +313,8 @@ _NO_STRATEGY = (
 
 def _check_kinds(space: Any, strategy: Any) -> None:
     """Refuse classes in place of their objects, and what is no space."""
-    if isinstance(strategy, type):
-        if not issubclass(strategy, Strategy | OneShot):
-            raise UsageError(f"strategy is the class {strategy.__name__}, {_NO_STRATEGY}")
-        name = strategy.__name__
-        raise UsageError(f"strategy is the class {name}; give an object of it: {name}()")
-    if not isinstance(strategy, Strategy | OneShot | str | None):
-        raise UsageError(f"strategy is {strategy!r}, {_NO_STRATEGY}")
+    if not isinstance(strategy, Strategy | str | None):
+        _check_oneshot(strategy)
     if isinstance(space, type):
         raise UsageError(f"{space.__name__} is a class; give a space, such as {space.__name__}()")
     if isinstance(space, Mutable | Restricted) and hasattr(space, "freeze"):
@@ -319,6 +326,19 @@ def _check_kinds(space: Any, strategy: Any) -> None:
         )
     what = f"a {type(space).__name__}" if isinstance(space, list | tuple | dict) else repr(space)
     raise UsageError(f"a space is a ModelSpace, or a restriction of one, but got {what}")
+
+
+def _check_oneshot(strategy: Any) -> None:
+    """Refuse what is no one-shot strategy either, of which the others need load none."""
+    from ..strategy import OneShot
+
+    if isinstance(strategy, type):
+        if not issubclass(strategy, Strategy | OneShot):
+            raise UsageError(f"strategy is the class {strategy.__name__}, {_NO_STRATEGY}")
+        name = strategy.__name__
+        raise UsageError(f"strategy is the class {name}; give an object of it: {name}()")
+    if not isinstance(strategy, OneShot):
+        raise UsageError(f"strategy is {strategy!r}, {_NO_STRATEGY}")
 
 
 def _check_forms(*, seed: Any, name: Any, resume: Any, callbacks: Any, pruner: Any) -> None:
@@ -379,6 +399,8 @@ def _engine(
     """Return what evaluates, what makes it anew, and how many trials are evaluated at once."""
     if given is None and workers in (None, 1):
         return None, None, 1
+    from ..executors import Processes, capacity_of
+
     make: MakeExecutor | None = None
     if isinstance(given, Executor):
         executor = given
@@ -405,9 +427,7 @@ def _check(evaluate: Any, weights: str | None, timeout: Any) -> None:
             "what to search for is a function evaluate(network, arch), or a Task, "
             f"but got {evaluate!r}"
         )
-    if isinstance(evaluate, nn.Module) or (
-        isinstance(evaluate, type) and issubclass(evaluate, nn.Module | Task)
-    ):
+    if isinstance(evaluate, nn.Module) or _is_scored(evaluate):
         what = evaluate.__name__ if isinstance(evaluate, type) else type(evaluate).__name__
         raise UsageError(
             f"what to search for is a function evaluate(network, arch), or a Task such as "
@@ -415,6 +435,15 @@ def _check(evaluate: Any, weights: str | None, timeout: Any) -> None:
         )
     if weights not in (None, "inherit", "fresh", "none"):
         raise UsageError(f"weights must be 'inherit', 'fresh' or 'none', but got {weights!r}")
+
+
+def _is_scored(kind: Any) -> bool:
+    """Return whether a class is one of what is scored, or of what says how, by mistake."""
+    if not isinstance(kind, type):
+        return False
+    from ..training import Task
+
+    return issubclass(kind, nn.Module | Task)
 
 
 def _check_found(result: SearchResult) -> None:

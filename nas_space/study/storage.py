@@ -20,7 +20,6 @@ from optuna.storages.journal import JournalRedisBackend
 
 from ..errors import NasSpaceError, StorageError, UsageError
 from ..files import beside, unwritable, writing
-from .journal import MendingJournal
 
 if TYPE_CHECKING:
     from .objectives import Objective
@@ -189,6 +188,8 @@ def _file(path: Path, *, sqlite: bool = False) -> BaseStorage:
             _make(path, options)
         return _database(f"sqlite:///{path}", options)
     if path.suffix in _JOURNAL:
+        from .journal import MendingJournal
+
         return JournalStorage(MendingJournal(str(path)))
     raise UsageError(
         f"trials are kept in a file that ends in {', '.join(_SQLITE)} (SQLite) or "

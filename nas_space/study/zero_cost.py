@@ -13,7 +13,7 @@ from ..training import Task
 from ..training.fabric import device_of
 from ..training.proxies import proxy
 from ..training.randomness import preserved_randomness, seed_globally
-from .evaluation import make_network
+from .evaluation import Evaluator, make_network
 from .fingerprint import unrestricted
 from .objectives import Objective, maximize, measured, objectives_of
 
@@ -42,7 +42,7 @@ class ZeroCost:
 
 
 @dataclass(frozen=True)
-class Filtered:
+class Filtered(Evaluator):
     """Scores only what a proxy lets through; see :func:`filtered`."""
 
     evaluate: Any
@@ -66,7 +66,7 @@ class Filtered:
 
     def check(self, space: Any) -> None:
         """Try one batch, where the evaluator can."""
-        if hasattr(self.evaluate, "check"):
+        if isinstance(self.evaluate, Evaluator):
             self.evaluate.check(space)
 
     def __call__(self, network: nn.Module, arch: Sample) -> Any:

@@ -46,7 +46,7 @@ class Decoder:
         )
         while some := list(islice(codes, _AT_ONCE)):
             columns = {label: np.array([row[label] for row in some]) for label in some[0]}
-            batch = SampleBatch(self.model.root, columns, len(some))
+            batch = self.model.batch(columns, len(some))
             allowed = within(self.model, batch)
             if self.model.others:
                 allowed[allowed] = meets(batch[np.flatnonzero(allowed)], self.model.others)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Sequence
-from functools import cached_property
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from functools import cache, cached_property
 from typing import Any, Literal, cast
 
 import numpy as np
 
 from ..errors import DecompositionError, DomainError
-from ..mutable import Mutable, MutableExpression
+from ..mutable import Mutable, MutableExpression, SampleBatch
 from ..mutable.constraints import Constraint, ExpressionConstraint, Marker
 from ..mutable.factors import Array, Auxiliary, Factor, combinations_of
 from ..mutable.node import Leaf, Node, leaves
@@ -111,6 +111,25 @@ class Model:
             for codes in np.ndindex(shape)
         ]
         conditions.factors.append(Factor(symbols, np.array(good).reshape(shape)) | ~reach)
+
+    def batch(self, codes: Mapping[Any, Array], size: int) -> SampleBatch:
+        """Return architectures that are given by a code for each label, active or not.
+
+        Which of them are active is looked up, as everything else here is.
+        """
+
+        @cache
+        def column(variable: Any) -> Array:
+            if isinstance(variable, Auxiliary):
+                return variable.column(column)
+            return codes[variable]
+
+        reach = {label: self.activity.reach[label] for label in self.labels}
+        active = {
+            label: here.at(column) if here.scope else np.full(size, bool(here.values))
+            for label, here in reach.items()
+        }
+        return SampleBatch(self.root, {label: codes[label] for label in reach}, size, active)
 
     def compiled(self, tables: Sequence[Table] = ()) -> CompiledModel:
         """Return the model as a join tree on which sums of tables can be asked about.

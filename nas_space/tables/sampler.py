@@ -157,7 +157,7 @@ class Sampler:
             codes[variable] = column.codes(chosen, words_)
         for label, draw in zip(self.compiled.loose, self.draws, strict=True):
             codes[label] = draw(next(remaining))
-        return SampleBatch(self.space.root, {s: codes[s] for s in self.model.labels}, size)
+        return self.model.batch(codes, size)
 
 
 def refined(

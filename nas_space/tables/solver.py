@@ -19,10 +19,8 @@ import numpy as np
 from ..errors import DecompositionError
 from ..mutable import Mutable, Sample
 from ..mutable.factors import Array
-from ..mutable.node import Node
 from .arithmetic import MinPlus, Real
 from .conditions import Window
-from .coverage import check_covered
 from .decoding import Decoder
 from .dominance import DominanceSearch, TooManyRowsError, undominated
 from .effort import ROW, Meter, TooMuchWorkError, allowed
@@ -81,8 +79,7 @@ class Solver:
         self.tables = [tabulate(objective) for objective in objectives]
         self.signs = list(signs)
         for table in self.tables:
-            if isinstance(table.expression, Node):
-                check_covered(root, table.expression)
+            table.check_covered(root)
         self.windows = self.model.windows
         self.compiled = self.model.compiled(self.tables)
         self.tree = self.compiled.tree

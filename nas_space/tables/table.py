@@ -13,7 +13,7 @@ import numpy as np
 from ..errors import LabelError, UsageError, suggest
 from ..extensions import call as call_registered
 from ..mutable import Sample, SampleBatch
-from ..mutable.factor_sum import FactorSum
+from ..mutable.factor_sum import FactorSum, is_covered
 from ..mutable.factors import Array, Auxiliary, Factor, labels_of, multilinear
 from ..mutable.node import Node
 
@@ -110,13 +110,29 @@ class Table:
                 return self.constant
             batch = SampleBatch.from_samples(self.expression, [architectures])  # type: ignore[arg-type]
             return self.evaluate(batch)[0].item()
-        if architectures.root is not None and isinstance(self.expression, Node):
-            from .coverage import check_covered
-
-            check_covered(architectures.root, self.expression)
+        if architectures.root is not None:
+            self.check_covered(architectures.root)
         codes = architectures.codes
         factors = FactorSum(self.terms, self.constant)
         return factors.column(lambda symbol: _codes_of(symbol, codes), len(architectures))
+
+    def check_covered(self, root: Node) -> None:
+        """Refuse a space that does not decide every label that is needed, wherever it is.
+
+        Parameters
+        ----------
+        root
+            The structure of the space.
+
+        Raises
+        ------
+        LabelError, SampleMissingError
+            As said for :meth:`evaluate`.
+        """
+        if isinstance(self.expression, Node) and not is_covered(root, self.expression):
+            from .coverage import check_covered
+
+            check_covered(root, self.expression)
 
     def expected(self, probabilities: Mapping[str, Any]) -> Any:
         """Return the exact expectation, if each label is chosen on its own.

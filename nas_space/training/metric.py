@@ -10,7 +10,10 @@ from torch.nn import functional as F
 
 from ..errors import DataError
 
-__all__ = ["Metric", "accuracy", "mean_of_column", "rmse", "squared_error"]
+__all__ = ["STANDARD_ERROR", "Metric", "accuracy", "mean_of_column", "rmse", "squared_error"]
+
+STANDARD_ERROR = "standard error"
+"""The name under which a metric's standard error is kept beside it."""
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from ..errors import DataError
 from .batches import is_dataset, one_pass
 from .fabric import device_of, make_fabric
+from .metric import STANDARD_ERROR
 from .modes import preserved_modes
 from .randomness import preserved_randomness, seed_globally
 from .task import Task
@@ -18,9 +19,6 @@ if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
 __all__ = ["STANDARD_ERROR", "evaluate", "evaluate_with_error", "predict"]
-
-STANDARD_ERROR = "standard error"
-"""The name under which a score's standard error is kept beside it."""
 
 _GROUPS = 50
 """Groups of examples that are left out in turn."""

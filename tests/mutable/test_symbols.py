@@ -5,11 +5,15 @@ from __future__ import annotations
 import json
 import math
 import pickle
+from dataclasses import dataclass
+from decimal import Decimal
+from fractions import Fraction
 from itertools import permutations
 from typing import Any, cast
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from scipy import stats
@@ -322,6 +326,71 @@ def test_a_missing_label(symbol: Any) -> None:
     assert isinstance(symbol.check_contains({}), SampleMissingError)
     many = {f"label{place}": 1 for place in range(300)}
     assert len(str(symbol.check_contains(many))) < 1000
+
+
+@dataclass
+class _Point:
+    x: float
+
+
+_NAN = float("nan")
+
+
+@pytest.mark.parametrize("kind", [Categorical, CategoricalMultiple])
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (_NAN, _NAN),
+        (_NAN, -float("nan")),
+        (np.float32("nan"), np.float64("nan")),
+        (Decimal("nan"), _NAN),
+        (complex(_NAN, 0), complex(_NAN, 0)),
+        ((_NAN, 1), [float("nan"), 1]),
+        ({"a": _NAN}, {"a": float("nan")}),
+        (0.0, -0.0),
+        ((0,), (-0.0,)),
+        (True, 1),
+        ((True,), (1,)),
+        ({"a": True}, {"a": 1}),
+        (frozenset([1]), frozenset([True])),
+        (1, 1 + 0j),
+        (Fraction(1, 2), 0.5),
+        (np.zeros(2), np.zeros(2)),
+        (np.array([_NAN]), np.array([_NAN])),
+        (np.array(1), 1),
+        (torch.zeros(2), torch.zeros(2)),
+        (torch.tensor([_NAN]), torch.tensor([_NAN])),
+        (torch.Size([1]), (1,)),
+        (_Point(1), _Point(1)),
+        ([_Point(1)], [_Point(1.0)]),
+    ],
+)
+def test_values_that_nobody_can_tell_apart_are_refused_together(
+    kind: Any, one: Any, other: Any
+) -> None:
+    with pytest.raises(DomainError, match=r"'w' has .*, among its values"):
+        kind([one, "between", other], label="w")
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (_NAN, 0.0),
+        (1, "1"),
+        (None, False),
+        (np.zeros(2), np.ones(2)),
+        (np.zeros((0, 3)), np.zeros((0, 2))),
+        (torch.zeros(2), torch.ones(2)),
+        (torch.zeros(2, device="meta"), torch.zeros(2, device="meta")),
+        (_Point(1), _Point(2)),
+        (torch.nn.ReLU(), torch.nn.ReLU()),
+    ],
+)
+def test_values_that_can_be_told_apart_are_each_a_choice(one: Any, other: Any) -> None:
+    choice = Categorical([one, other], label="w")
+    for code, value in enumerate((one, other)):
+        assert choice.code(value) == code
+        assert choice.value(code) is value
 
 
 @pytest.mark.parametrize(

@@ -125,3 +125,15 @@ def test_any_restriction_is_drawn_from_so(drawn: Restriction) -> None:
         with limits(drawn.way):
             batch = sample(drawn.space(), 2000, over=over, seed=0)
         assert fit(batch, expected) > 1e-9  # so little that it happens in none of many runs
+
+
+@given(restrictions())
+@unhurried
+def test_the_labels_that_are_looked_up_as_active_are_those_that_evaluation_needs(
+    drawn: Restriction,
+) -> None:
+    looked_up = sample(drawn.space(), 20, over="architectures", seed=0)
+    walked = SampleBatch(looked_up.root, looked_up.codes, len(looked_up))
+    assert list(looked_up.active) == list(walked.active)
+    for label, mask in walked.active.items():
+        assert (looked_up.active[label] == mask).all()

@@ -1,18 +1,24 @@
 """One-shot strategies: one set of weights for all architectures, trained while searching."""
 
-from typing import Literal
+from __future__ import annotations
 
-from .algorithm import OneShot
-from .differentiable import DARTS, GumbelDARTS
-from .enas import ENAS
-from .penalty import Penalty
-from .policy import Policy, most_likely
-from .progress import OneShotProgress
-from .proxyless import Proxyless
-from .random_path import RandomOneShot, Sandwich
-from .ranking import MainEffects, Ranking
-from .rewards import advantage
-from .run import Run
+from typing import TYPE_CHECKING
+
+from ...lazy import lazily
+
+if TYPE_CHECKING:
+    from ..registry import ONE_SHOT, OneShotName
+    from .algorithm import OneShot
+    from .differentiable import DARTS, GumbelDARTS
+    from .enas import ENAS
+    from .penalty import Penalty
+    from .policy import Policy, most_likely
+    from .progress import OneShotProgress
+    from .proxyless import Proxyless
+    from .random_path import RandomOneShot, Sandwich
+    from .ranking import MainEffects, Ranking
+    from .rewards import advantage
+    from .run import Run
 
 __all__ = [
     "DARTS",
@@ -34,14 +40,4 @@ __all__ = [
     "most_likely",
 ]
 
-OneShotName = Literal["darts", "enas", "gumbel", "proxyless", "random-path", "sandwich"]
-
-ONE_SHOT: dict[str, type[OneShot]] = {
-    "darts": DARTS,
-    "enas": ENAS,
-    "gumbel": GumbelDARTS,
-    "proxyless": Proxyless,
-    "random-path": RandomOneShot,
-    "sandwich": Sandwich,
-}
-"""Name to class of the strategies that share weights."""
+__getattr__, __dir__ = lazily(__name__)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, NoReturn
 
 import numpy as np
@@ -65,7 +65,6 @@ class Recorder(Explorer):
         self.memory = Memory()
         self.inputs: list[Claim] = []
         self.mode = _Mode(self)
-        self._plain_layers = PlainLayers()
         self._opaque: dict[int, Any] = {}
         self.changes = Changes(self.executor, self.memory)
         self.dead = False
@@ -171,6 +170,11 @@ class Recorder(Explorer):
         hooks = reparametrization.hooks
         layer.__dict__["_computed"] = {n: t for n, t in computed.items() if n in hooks}
         return self.apply(forward_with, (plain, computed, *args), kwargs)
+
+    @cached_property
+    def _plain_layers(self) -> PlainLayers:
+        """Made when the first layer runs as the plain layers that it stands for."""
+        return PlainLayers()
 
     # -- modules ----------------------------------------
 

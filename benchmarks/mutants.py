@@ -4,9 +4,14 @@
 
     make mutants ARGS="--count 300 --seed 0 --jobs 2"
 
-A mutant is a file with one operator, constant, condition or loop changed by cosmic-ray.  Each is
-tried in a copy of the tree in a temporary folder, by its file's doctests and those tests of its
-layer that are not slow, until one fails; those that name most of what the file defines come first.
+A mutant is a file with one operator, constant, condition or loop changed by cosmic-ray.  First the
+doctests and tests of each layer that are not slow run once, unchanged, under coverage, which keeps
+the lines that each test runs and how long it takes.  A mutant is then tried, in a copy of the tree
+in a temporary folder, by the tests of its layer that run the changed statement, the quickest first,
+until one fails: what never runs a statement cannot notice that it changed.  All tests run one that
+is run when its module is imported.  (A test that found in a cache what an earlier one left there is
+not seen to run what made it.  So a survivor may be none, but no survivor is missed.)
+
 What came out is kept, a file per mutant, so that the command goes on where it was stopped, and a
 larger ``--count`` tries those of a smaller one first.  Hypothesis draws the same examples each
 time, as in CI.  A survivor is printed as a diff: a missing test, or a change that nobody can see.
@@ -19,28 +24,30 @@ import ast
 import difflib
 import hashlib
 import json
+import math
+import multiprocessing
 import os
 import queue
 import random
-import re
-import shlex
 import shutil
+import signal
 import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import redirect_stderr, redirect_stdout, suppress
 from functools import cache
-from itertools import islice
+from itertools import islice, zip_longest
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import pytest
 from cosmic_ray.ast import ast_nodes, get_ast
 from cosmic_ray.mutating import mutate_code
 from cosmic_ray.plugins import get_operator, operator_names
-from cosmic_ray.testing import run_tests
+from coverage import Coverage, CoverageData
 
 ROOT = Path(__file__).parents[1]
 LAYERS = {
@@ -51,13 +58,21 @@ LAYERS = {
     "nas_space/strategy/oneshot": "tests/oneshot",
 }
 """What is changed, and the tests that should notice."""
+PATIENCE = 60
+"""Seconds of which a test may take more than ten times what it took unchanged."""
+
+FORKS = multiprocessing.get_context("forkserver")  # each begins with torch imported, none with us
+FORKS.set_forkserver_preload(
+    ["torch", "lightning_fabric", "optuna", "scipy.stats", "hypothesis", __name__]
+)
 
 
 class Mutant(NamedTuple):
-    """A file of the repository with one change; without a change, a check of the tests."""
+    """A file of the repository with one change."""
 
     file: str
     operator: str
+    before: str
     source: str
 
     @property
@@ -65,9 +80,27 @@ class Mutant(NamedTuple):
         """Where the outcome is kept; another one as soon as the file is edited."""
         return hashlib.sha256(f"{self.file}\n{self.source}".encode()).hexdigest()[:16]
 
-    def diff(self) -> str:
-        before, after = (ROOT / self.file).read_text().splitlines(), self.source.splitlines()
+    def __str__(self) -> str:
+        before, after = self.before.splitlines(), self.source.splitlines()
         return "\n".join(difflib.unified_diff(before, after, self.file, self.operator, lineterm=""))
+
+    def statement(self) -> set[int] | None:
+        """The lines of what differs, without statements in it; ``None`` if an import runs it."""
+        pairs = zip_longest(self.before.splitlines(), self.source.splitlines())
+        line = next(number for number, (one, two) in enumerate(pairs, 1) if one != two)
+        around = [n for n in ast.walk(ast.parse(self.before)) if isinstance(n, ast.stmt)]
+        around = sorted((n for n in around if line in _lines(n)), key=lambda n: len(_lines(n)))
+        functions = (ast.FunctionDef, ast.AsyncFunctionDef)
+        if not any(isinstance(node, functions) for node in around[1:]):
+            return None
+        within = [n for n in ast.walk(around[0]) if isinstance(n, ast.stmt) and n is not around[0]]
+        return _lines(around[0]).difference(*map(_lines, within)) | {line}
+
+
+def _lines(statement: ast.stmt) -> set[int]:
+    decorators = getattr(statement, "decorator_list", ())
+    first = min([statement.lineno, *(decorator.lineno for decorator in decorators)])
+    return set(range(first, (statement.end_lineno or first) + 1))
 
 
 class Outcome(NamedTuple):
@@ -117,54 +150,164 @@ def mutants(root: Path, folders: Sequence[str], seed: int) -> Iterator[Mutant]:
         operator, occurrence = rng.choice(rng.choice(places))
         changed = mutate_code(sources[file], get_operator(operator)(), occurrence)
         with suppress(SyntaxError):
-            mutant = Mutant(str(file.relative_to(root)), operator, changed)
+            mutant = Mutant(str(file.relative_to(root)), operator, sources[file], changed)
             if _meaning(changed) != _meaning(sources[file]) and mutant.key not in seen:
                 seen.add(mutant.key)
                 yield mutant
 
 
-def likeliest_tests(root: Path, file: str) -> list[str]:
-    """The file, for its doctests, and the tests of its layer, the likeliest to notice first."""
-    layer = max((layer for layer in LAYERS if file.startswith(f"{layer}/")), key=len)
-    tests = sorted((root / LAYERS[layer]).glob("test_*.py"))
-    words = {test: set(re.findall(r"\w+", test.read_text())) for test in tests}
-    often = Counter(word for each in words.values() for word in each)
-    names = set(re.findall(r"(?:def|class) (\w+)", (root / file).read_text()))
-    score = {test: sum(1 / often[name] for name in names & words[test]) for test in tests}
-    ordered = sorted(tests, key=lambda test: (Path(file).stem not in test.stem, -score[test]))
-    return [file, *(str(test.relative_to(root)) for test in ordered)]
+class Suite:
+    """What a folder of tests runs: which lines each test, and for how many seconds.
+
+    ``kept`` is where coverage left the lines, beside a table of seconds.
+    """
+
+    def __init__(self, kept: Path) -> None:
+        self.kept = kept
+        self.seconds: dict[str, float] = json.loads(kept.with_suffix(".json").read_text())
+
+    @classmethod
+    def measured(cls, root: Path, folder: str, out: Path) -> Suite:
+        """Run a folder of tests under coverage, unless what they and theirs run is kept.
+
+        Raises
+        ------
+        SystemExit
+            If one fails: tests that fail anyway would kill whatever is tried.
+        """
+        tested = [layer for layer in LAYERS if LAYERS[layer] == folder]
+        files = sorted(file for name in [*tested, folder] for file in (root / name).rglob("*.py"))
+        digest = hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:16]
+        kept = out / f"{Path(folder).name}-{digest}.coverage"
+        if not kept.with_suffix(".json").exists():
+            kept.unlink(missing_ok=True)
+            code, said = _in_a_fork(root, [*tested, folder], _Watch(kept, tested))
+            if code:
+                sys.exit(f"{folder} fails without a change: {_failed(said)}")
+        return cls(kept)
+
+    def covering(self, mutant: Mutant) -> dict[str, float]:
+        """The tests that run the changed statement, and for how long, the quickest first."""
+        lines = mutant.statement()
+        data = CoverageData(str(self.kept))
+        data.read()
+        by_line = data.contexts_by_lineno(mutant.file)
+        near = {name for names in by_line.values() for name in names}
+        names = {name for line in lines or () for name in by_line.get(line, ())}
+        chosen = self.seconds.keys() & names if lines else self.seconds.keys()
+        quickest = sorted(chosen, key=lambda name: (name not in near, self.seconds[name]))
+        return {name: self.seconds[name] for name in quickest}
 
 
-def tried(mutant: Mutant, copy: Path, timeout: float) -> Outcome:
-    """Run the tests of a mutant in a copy of the tree, which is as before afterwards."""
-    file, began = copy / mutant.file, time.monotonic()
-    # With bytecode: it is stored with the time of its file, which is given back below.
-    command = [
-        "env",
-        "-C",
-        str(copy),
-        "-u",
-        "PYTHONDONTWRITEBYTECODE",
-        f"PYTHONPATH={copy}",
-        "CI=1",
-    ]
-    command += ["OMP_NUM_THREADS=1", sys.executable, "-m", "pytest", "-xqm", "not slow"]
-    command += ["-p", "no:cacheprovider", *likeliest_tests(copy, mutant.file)]
-    original, times = file.read_text(), file.stat()
+class _Watch:
+    """In pytest: notes which lines each test runs, and how long it takes."""
+
+    def __init__(self, kept: Path, folders: Sequence[str]) -> None:
+        self.kept, self.folders = kept, folders
+        self.seconds: dict[str, float] = {}
+
+    def pytest_sessionstart(self) -> None:
+        self.coverage = Coverage(data_file=str(self.kept), config_file=False, source=self.folders)
+        self.coverage.set_option("run:relative_files", True)
+        self.coverage.start()
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_protocol(self, item: pytest.Item) -> Generator[None, Any, Any]:
+        self.coverage.switch_context(item.nodeid)
+        return (yield)
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        spent = self.seconds.get(report.nodeid, 0.0)
+        self.seconds[report.nodeid] = spent + report.duration
+
+    def pytest_sessionfinish(self, exitstatus: int) -> None:
+        self.coverage.stop()
+        if not exitstatus:
+            self.coverage.save()
+            self.kept.with_suffix(".json").write_text(json.dumps(self.seconds))
+
+
+class _Pick:
+    """In pytest: runs these tests in this order, and ends the process if one takes far too long."""
+
+    def __init__(self, seconds: dict[str, float], patience: int) -> None:
+        self.seconds, self.patience = seconds, patience
+
+    def pytest_sessionstart(self) -> None:
+        signal.alarm(self.patience)
+
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        found = {item.nodeid: item for item in items}
+        items[:] = [found[name] for name in self.seconds if name in found]
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_protocol(self, item: pytest.Item) -> Generator[None, Any, Any]:
+        signal.alarm(math.ceil(self.patience + 10 * self.seconds[item.nodeid]))
+        return (yield)
+
+
+def _run(root: Path, names: Sequence[str], plugin: object, said: Path) -> None:
+    """Run pytest in this process, as that of a copy of the tree."""
+    os.setsid()  # what it starts ends with it
+    os.chdir(root)
+    sys.path[:] = [str(root), *(path for path in sys.path if path not in {"", str(ROOT)})]
+    for name in [name for name in sys.modules if name.split(".")[0] == "benchmarks"]:
+        del sys.modules[name]
+    os.environ.update(PYTHONPATH=str(root), CI="1", OMP_NUM_THREADS="1")
+    # Bytecode is known by the second in which its file was written: two mutants may share one.
+    sys.dont_write_bytecode = isinstance(plugin, _Pick)
+    options = ["-xqm", "not slow", "-p", "no:cacheprovider"]
+    with said.open("w") as file, redirect_stdout(file), redirect_stderr(file):
+        code = pytest.main([*options, *names], plugins=[plugin])
+    os._exit(code)
+
+
+def _in_a_fork(root: Path, names: Sequence[str], plugin: object) -> tuple[int, str]:
+    """Return pytest's exit code, negative if a signal ended it, and what it printed."""
+    with tempfile.TemporaryDirectory() as folder:
+        said = Path(folder, "said")
+        process = FORKS.Process(target=_run, args=(root, names, plugin, said))
+        process.start()
+        process.join()
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid or 0, signal.SIGKILL)
+        return process.exitcode or 0, said.read_text() if said.exists() else ""
+
+
+def tried(mutant: Mutant, suite: Suite, copy: Path) -> Outcome:
+    """Run what covers a mutant in a copy of the tree, which is as before afterwards."""
+    chosen, began = suite.covering(mutant), time.monotonic()
+    if not chosen:
+        return Outcome("survived", 0.0, "no test runs it")
+    file = copy / mutant.file
+    times = file.stat()
     file.write_text(mutant.source)
     try:
-        result, said = run_tests(shlex.join(command), timeout)
+        names = dict.fromkeys(name.partition("::")[0] for name in chosen)
+        code, said = _in_a_fork(copy, [*names], _Pick(chosen, PATIENCE))
     finally:
-        file.write_text(original)
+        file.write_text(mutant.before)
         os.utime(file, ns=(times.st_atime_ns, times.st_mtime_ns))
-    failed = [line for line in said.splitlines() if line.startswith(("FAILED", "ERROR"))]
-    what = said if said == "timeout" else result.value
-    return Outcome(what, time.monotonic() - began, failed[0] if failed else said[-300:])
+    whats = {0: "survived", int(pytest.ExitCode.NO_TESTS_COLLECTED): "survived"}
+    whats[-signal.SIGALRM] = "timeout"
+    return Outcome(whats.get(code, "killed"), time.monotonic() - began, _failed(said))
 
 
-def tried_all(drawn: Sequence[Mutant], given: argparse.Namespace) -> list[Outcome]:
-    """Try each in one of as many copies as there are jobs, unless its outcome is kept."""
-    copies: queue.SimpleQueue[Path] = queue.SimpleQueue()
+def _failed(said: str) -> str:
+    lines = [line for line in said.splitlines() if line.startswith(("FAILED", "ERROR"))]
+    return lines[0] if lines else said[-300:]
+
+
+def tried_all(
+    drawn: Sequence[Mutant],
+    suites: dict[str, Suite],
+    copies: Sequence[Path],
+    given: argparse.Namespace,
+) -> list[Outcome]:
+    """Try each in one of the copies, unless its outcome is kept."""
+    free: queue.SimpleQueue[Path] = queue.SimpleQueue()
+    for copy in copies:
+        free.put(copy)
 
     def outcome_of(mutant: Mutant) -> Outcome:
         file = given.out / f"{mutant.key}.json"
@@ -172,22 +315,23 @@ def tried_all(drawn: Sequence[Mutant], given: argparse.Namespace) -> list[Outcom
             kept = Outcome(**json.loads(file.read_text())["outcome"])
             if kept.what == "killed" or not given.again:
                 return kept
-        copy = copies.get()
-        outcome = tried(mutant, copy, given.timeout)
-        copies.put(copy)
-        file.write_text(json.dumps({"mutant": mutant.diff(), "outcome": outcome._asdict()}))
-        print(f"{outcome.what} after {outcome.seconds:.0f} s: {mutant.file}, {outcome.said}")
+        copy = free.get()
+        outcome = tried(mutant, suites[_folder(mutant.file)], copy)
+        free.put(copy)
+        file.write_text(json.dumps({"mutant": str(mutant), "outcome": outcome._asdict()}))
+        print(
+            f"{outcome.what} after {outcome.seconds:.0f} s: {mutant.file}, {outcome.said}",
+            flush=True,
+        )
         return outcome
 
-    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(given.jobs) as pool:
-        for job in range(given.jobs):
-            copy = Path(folder, str(job))
-            for name in ("nas_space", "tests", "benchmarks", "docs"):
-                shutil.copytree(ROOT / name, copy / name)
-            for file in filter(Path.is_file, ROOT.iterdir()):
-                shutil.copy2(file, copy)
-            copies.put(copy)
+    with ThreadPoolExecutor(len(copies)) as pool:
         return [*pool.map(outcome_of, drawn)]
+
+
+def _folder(file: str) -> str:
+    """The tests of a file's layer."""
+    return LAYERS[max((layer for layer in LAYERS if file.startswith(f"{layer}/")), key=len)]
 
 
 def main() -> None:
@@ -196,23 +340,27 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0, help="which ones (0)")
     parser.add_argument("--only", nargs="+", default=[*LAYERS], choices=[*LAYERS], metavar="FOLDER")
     parser.add_argument("--jobs", type=int, default=1, help="how many at a time (1)")
-    parser.add_argument("--timeout", type=float, default=900, help="seconds for one mutant (900)")
     parser.add_argument("--again", action="store_true", help="try survivors again")
     parser.add_argument("--out", type=Path, default=Path("runs/mutants"), help="what is kept")
     given = parser.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)
-    # Tests that fail anyway would kill whatever is tried.
-    files = [f"{layer}/__init__.py" for layer in given.only]
-    unchanged = [Mutant(file, "unchanged", (ROOT / file).read_text()) for file in files]
-    for mutant, outcome in zip(unchanged, tried_all(unchanged, given), strict=True):
-        if outcome.what != "survived":
-            (given.out / f"{mutant.key}.json").unlink()
-            sys.exit(f"the tests of {mutant.file} fail without a change: {outcome.said}")
-    drawn = [*islice(mutants(ROOT, given.only, given.seed), given.count)]
-    outcomes = tried_all(drawn, given)
-    for mutant, outcome in zip(drawn, outcomes, strict=True):
-        if outcome.what != "killed":
-            print(f"\n{outcome.what}\n{mutant.diff()}")
+    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(given.jobs) as pool:
+        first, *others = [Path(folder, str(job)) for job in range(given.jobs)]
+        for name in ("nas_space", "tests", "benchmarks", "docs"):
+            shutil.copytree(ROOT / name, first / name)
+        for file in filter(Path.is_file, ROOT.iterdir()):
+            shutil.copy2(file, first)
+        out = given.out.resolve()
+        folders = {LAYERS[layer] for layer in given.only}
+        measured = pool.map(lambda folder: Suite.measured(first, folder, out), folders)
+        suites = dict(zip(folders, measured, strict=True))
+        for copy in others:  # with the bytecode that those left
+            shutil.copytree(first, copy)
+        drawn = [*islice(mutants(first, given.only, given.seed), given.count)]
+        outcomes = tried_all(drawn, suites, [first, *others], given)
+        for mutant, outcome in zip(drawn, outcomes, strict=True):
+            if outcome.what != "killed":
+                print(f"\n{outcome.what}: {outcome.said}\n{mutant}")
     print(f"\n{len(drawn)} mutants: {dict(Counter(each.what for each in outcomes))}")
 
 

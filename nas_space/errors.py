@@ -270,10 +270,15 @@ def suggest(name: str, known: Iterable[str]) -> str:
     >>> known = ["width", "depth"]
     >>> print("unknown label 'widht'" + suggest("widht", known))
     unknown label 'widht' (did you mean 'width'?)
+    >>> suggest("onnx", ["openvino", "onnxruntime"])
+    " (did you mean 'onnxruntime'?)"
     >>> suggest("colour", known)
     ''
     """
     # Sorted, so that the answer does not depend on the hash seed when `known` is a set.
     folded = {candidate.casefold(): candidate for candidate in sorted(known, reverse=True)}
-    nearest = difflib.get_close_matches(name.casefold(), folded, n=1)
+    asked = name.casefold()
+    nearest = difflib.get_close_matches(asked, folded, n=1)
+    if not nearest and len(asked) > 2:  # a part of it, such as onnx of onnxruntime
+        nearest = [candidate for candidate in folded if asked in candidate]
     return f" (did you mean {folded[nearest[0]]!r}?)" if nearest else ""

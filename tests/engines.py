@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+import secrets
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,3 +27,72 @@ def dask_client() -> Iterator[Any]:
         distributed.Client(cluster) as client,
     ):
         yield client
+
+
+SLURM = """
+ClusterName=one
+SlurmctldHost={host}
+SlurmctldPort={controller}
+SlurmdPort={node}
+SlurmUser=root
+SlurmdUser=root
+AuthType=auth/munge
+AuthInfo=socket={folder}/munge
+StateSaveLocation={folder}/state
+SlurmdSpoolDir={folder}/spool
+SlurmctldPidFile={folder}/slurmctld.pid
+SlurmdPidFile={folder}/slurmd.pid
+ProctrackType=proctrack/pgid
+TaskPlugin=task/none
+SelectType=select/cons_tres
+SelectTypeParameters=CR_Core
+MpiDefault=none
+NodeName={host} CPUs={cpus} State=UNKNOWN
+PartitionName=all Nodes={host} Default=YES State=UP
+"""
+"""Accounting is left out, as on many small clusters."""
+
+
+@contextmanager
+def slurm_cluster(folder: Path) -> Iterator[None]:
+    """Start SLURM with one node, this machine, whose files are in a folder; skip without it."""
+    path = f"{os.environ['PATH']}:/usr/sbin"
+    munged, *daemons = (shutil.which(name, path=path) for name in ("munged", "slurmctld", "slurmd"))
+    if munged is None or None in daemons or os.geteuid() != 0:
+        pytest.skip("SLURM and munge are not installed, or this is not root")
+    with socket.create_server(("", 0)) as one, socket.create_server(("", 0)) as other:
+        ports = {"controller": one.getsockname()[1], "node": other.getsockname()[1]}
+    for name in ("state", "spool"):
+        (folder / name).mkdir()
+    folder.chmod(0o755)
+    key, configuration = folder / "munge.key", folder / "slurm.conf"
+    key.write_bytes(secrets.token_bytes(128))
+    key.chmod(0o600)
+    host = socket.gethostname().partition(".")[0]
+    given = {"host": host, "folder": folder, "cpus": os.cpu_count(), **ports}
+    configuration.write_text(SLURM.format(**given))
+    munge = [f"--{what}-file={folder}/munge.{what}" for what in ("key", "log", "pid", "seed")]
+    commands = [[munged, "--foreground", "--force", f"--socket={folder}/munge", *munge]]
+    commands += [[str(daemon), "-D", "-f", str(configuration)] for daemon in daemons]
+    running, null = [], subprocess.DEVNULL
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SLURM_CONF", str(configuration))
+        try:
+            for command in commands:
+                running.append(subprocess.Popen(command, stdout=null, stderr=null))
+                time.sleep(0.5)
+            until("sinfo", lambda said: "idle" in said)
+            yield
+            until("squeue", lambda said: not said)
+        finally:
+            for process in reversed(running):
+                process.terminate()
+                process.wait(30)
+
+
+def until(command: str, holds: Callable[[str], bool]) -> None:
+    """Wait for what a command of SLURM says."""
+    end = time.monotonic() + 30
+    while not holds(subprocess.check_output([command, "--noheader"], text=True)):
+        assert time.monotonic() < end, f"{command} does not say what it should"
+        time.sleep(0.2)

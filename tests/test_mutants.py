@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import shutil
 from itertools import islice
 from pathlib import Path
 
 import pytest
 
 pytest.importorskip("cosmic_ray", reason="comes with the extra `dev`")
+pytest.importorskip("coverage", reason="comes with the extra `dev`")
 
-from benchmarks.mutants import Mutant, likeliest_tests, mutants, tried
+from benchmarks.mutants import Mutant, Suite, mutants, tried
 
 FILE = "nas_space/tables/prices.py"
 SOURCE = '''"""Prices."""
@@ -18,7 +20,16 @@ from __future__ import annotations
 
 
 def total(price: int, number: int | None = None, rebate: int = 1 - 1) -> int:
+    if rebate < 0:
+        raise ValueError(rebate)
     return price if number is None else price * number - rebate
+
+
+LEAST = 1
+
+
+def at_least(price: int) -> int:
+    return max(price, LEAST)
 '''
 TEST = """from nas_space.tables.prices import total
 
@@ -27,41 +38,72 @@ def test_total():
     assert total(3) == 3
     assert total(3, 5) == 15
 """
-OTHER = "def test_nothing():\n    assert True\n"
-TESTS = (OTHER, TEST, OTHER)
+OTHER = """from nas_space.tables.prices import at_least
 
 
-@pytest.fixture
-def tree(tmp_path: Path) -> Path:
-    tests = {f"tests/tables/test_{name}.py": t for name, t in zip("abc", TESTS, strict=True)}
+def test_at_least():
+    assert at_least(3) == 3
+"""
+TESTS = {"tests/tables/test_total.py": TEST, "tests/tables/test_at_least.py": OTHER}
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("tree")
     # Whole packages, or what is installed would be imported in their place.
     packages = {"nas_space/__init__.py": "", "nas_space/tables/__init__.py": ""}
-    for name, text in {FILE: SOURCE, **packages, **tests}.items():
-        file = tmp_path / name
+    for name, text in {FILE: SOURCE, **packages, **TESTS}.items():
+        file = root / name
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text)
-    return tmp_path
+    return root
 
 
-def test_a_change_that_a_test_notices_is_killed_and_one_that_none_notices_survives(tree):
-    noticed = Mutant(FILE, "planted", SOURCE.replace("price * number", "price + number"))
-    outcome = tried(noticed, tree, 60)
+@pytest.fixture(scope="module")
+def suite(tree: Path, tmp_path_factory: pytest.TempPathFactory) -> Suite:
+    return Suite.measured(tree, "tests/tables", tmp_path_factory.mktemp("out"))
+
+
+def planted(old: str, new: str) -> Mutant:
+    assert SOURCE.count(old) == 1
+    return Mutant(FILE, "planted", SOURCE, SOURCE.replace(old, new))
+
+
+def test_a_change_that_a_test_notices_is_killed_and_one_that_none_notices_survives(tree, suite):
+    outcome = tried(planted("price * number", "price + number"), suite, tree)
     assert outcome.what == "killed"
-    assert "tests/tables/test_b.py::test_total" in outcome.said
+    assert "tests/tables/test_total.py::test_total" in outcome.said
     assert (tree / FILE).read_text() == SOURCE
-    hidden = Mutant(FILE, "planted", SOURCE.replace("number - rebate", "number + rebate"))
-    assert tried(hidden, tree, 60).what == "survived"
+    assert tried(planted("number - rebate", "number + rebate"), suite, tree).what == "survived"
 
 
-def test_what_does_not_end_is_said_to_be_so_and_the_file_is_as_before(tree):
-    endless = Mutant(FILE, "planted", SOURCE + "\nwhile True: pass\n")
-    assert tried(endless, tree, 1).what == "timeout"
+def test_what_does_not_end_is_said_to_be_so_and_the_file_is_as_before(tree, suite, monkeypatch):
+    monkeypatch.setattr("benchmarks.mutants.PATIENCE", 1)
+    endless = planted("return max(price, LEAST)", "while True: pass")
+    assert tried(endless, suite, tree).what == "timeout"
     assert (tree / FILE).read_text() == SOURCE
 
 
-def test_the_tests_that_name_what_is_changed_come_first(tree):
-    first, second, *_ = likeliest_tests(tree, FILE)
-    assert (first, second) == (FILE, "tests/tables/test_b.py")
+def test_only_tests_that_run_a_statement_are_tried(tree, suite):
+    of_total = ["tests/tables/test_total.py::test_total"]
+    of_both = [*of_total, "tests/tables/test_at_least.py::test_at_least"]
+    assert [*suite.covering(planted("price * number", "price + number"))] == of_total
+    nobody = planted("ValueError(rebate)", "TypeError(rebate)")
+    assert not suite.covering(nobody)
+    assert tried(nobody, suite, tree) == ("survived", 0.0, "no test runs it")
+    for at_import in (
+        planted("LEAST = 1", "LEAST = 2"),
+        planted("rebate: int = 1 - 1", "rebate: int = 1"),
+    ):
+        assert sorted(suite.covering(at_import)) == sorted(of_both)
+
+
+def test_tests_that_fail_anyway_are_said(tree, tmp_path):
+    shutil.copytree(tree, tmp_path / "tree")
+    (tmp_path / "tree" / FILE).write_text(SOURCE.replace("price * number", "price"))
+    with pytest.raises(SystemExit, match=r"tests/tables fails without a change: .*test_total"):
+        Suite.measured(tmp_path / "tree", "tests/tables", tmp_path)
+    assert not list(tmp_path.glob("*.json"))
 
 
 def test_a_seed_draws_the_same_mutants_each_once_and_none_of_annotations(tree):

@@ -1,6 +1,6 @@
 """MiniLM made smaller, from a network and texts to a file of ONNX.
 
-``pip install 'nas-space[demo,onnx]'`` brings all that it needs. The page of the manual that
+``pip install 'nas-space[demo,onnxruntime]'`` brings all that it needs. The page of the manual that
 explains this file is ``docs/compressing-minilm.md``.
 """
 
@@ -60,14 +60,11 @@ def teach(small: nn.Module, task: Task, steps: int) -> float:
 
 
 def export(small: Any, example: dict[str, Any], folder: Path) -> Path:
-    """Write a network for transformers, and as a file of ONNX for batches of any size."""
+    """Write a network for transformers, and as a file of ONNX, which is run and compared."""
     small.save_pretrained(folder / "network")
-    both = {name: torch.cat([value, value]) for name, value in example.items()}
-    batch = {name: {0: torch.export.Dim.AUTO} for name in both}
-    program = torch.export.export(small, (), both, dynamic_shapes=batch)
-    file = folder / "network.onnx"
-    torch.onnx.export(program, (), file, kwargs=both, verbose=False)
-    return file
+    written = ns.export(small, "onnxruntime", example, folder)
+    print(written)
+    return written.file
 
 
 # -- all of it -------------------------------------------------------------------------------------
@@ -92,7 +89,7 @@ def compress(
     print(f"{sum(p.numel() for p in small.parameters()):,} in the small one")
     print(f"fidelity {teach(small, task, 0):.3f} fitted, {teach(small, task, steps):.3f} trained")
     folder.mkdir(parents=True, exist_ok=True)
-    print("written to", export(small, example, folder))
+    export(small, example, folder)
     return small
 
 

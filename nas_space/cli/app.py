@@ -102,11 +102,15 @@ def freeze(
         str | None,
         typer.Option(help="Of one image.", show_default="what the file says, or 3,224,224"),
     ] = None,
+    program: Annotated[
+        bool,
+        typer.Option("--program", help="Also as a program that needs no library but torch."),
+    ] = False,
     seed: SeedOption = 0,
     arg: ArgumentOption = None,
     trust: TrustOption = False,
 ) -> None:
-    """Write the network of an architecture: its weights, and a program that needs no library."""
+    """Write the network of an architecture: its weights, and with --program itself, to run."""
     import torch
 
     from ..hub.registry import check_trusted
@@ -130,7 +134,8 @@ def freeze(
         "arch": network.architecture,
         "arch_id": built.arch_id(network.architecture),
     }
-    for path in write_network(out, network, tuple(written["input_shape"]), written):
+    traced = tuple(written["input_shape"]) if program else None
+    for path in write_network(out, network, traced, written):
         typer.echo(path)
 
 

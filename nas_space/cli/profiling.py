@@ -74,7 +74,7 @@ def profile(
     console.print(_ranges(within, costs))
     for name, found in values.items():
         console.print(_histogram(name, found))
-    named = _named(space, arguments_of(arg), costs)
+    named = _named(space, arguments_of(arg), built, costs)
     if named:
         console.print(_beside(named, costs, limits))
     if plot is not None:
@@ -156,22 +156,22 @@ def _histogram(name: str, values: Any) -> str:
     return "\n".join(lines)
 
 
-def _named(name: str, given: dict[str, Any], costs: Costs) -> dict[str, dict[str, Any]]:
+def _named(name: str, given: dict[str, Any], space: Any, costs: Costs) -> dict[str, dict[str, Any]]:
     """Return the costs of the published networks of a space of the hub, by name."""
-    import json
+    import torch
 
     from ..hub.registry import find_space
 
-    known: dict[str, tuple[Any, Costs]] = {}
-    found = {}
-    for network, published in find_space(name).published.items():
-        arguments = {**given, **published.arguments}
-        key = json.dumps(arguments, sort_keys=True, default=str)
-        if key not in known:
-            space = build(name, arguments)
-            known[key] = space, costs.of_another(space, latency=arguments == given)
-        space, theirs = known[key]
-        found[network] = theirs.of(space.canonical(published.architecture))
+    entry, found = find_space(name), {}
+    for network, published in entry.published.items():
+        if published.arguments.items() <= given.items():
+            found[network] = costs.of(space.canonical(published.architecture))
+            continue
+        # Of another space, but only this network of it: all others need not be followed.
+        factory = entry.space.frozen_factory(published.architecture)
+        with torch.device("meta"):
+            built = factory(**{**given, **published.arguments})
+        found[network] = costs.of_network(built)
     return found
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import threading
 import time
 from collections.abc import Callable
@@ -16,6 +17,9 @@ __all__ = ["Slurm"]
 
 _PAUSE = 1.0
 """Seconds between two looks at the jobs."""
+
+_DELAY = 60.0
+"""Seconds after which what a job wrote is seen on a file system of the network."""
 
 
 class Slurm(Executor):
@@ -53,6 +57,7 @@ class Slurm(Executor):
         self._submitit.update_parameters(**parameters)
         self._max_workers = workers
         self._jobs: dict[Future[Any], Any] = {}
+        self._missed: dict[Future[Any], float] = {}
         self._lock = threading.Lock()
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
@@ -68,13 +73,17 @@ class Slurm(Executor):
     def _watch(self) -> None:
         """Look at the jobs now and then, as long as there are any."""
         while True:
+            lost = self._lost()
             for future, job in list(self._jobs.items()):
-                if not job.done():
+                done = job.done()
+                if not done and future not in lost:
                     continue
                 with self._lock:
                     if self._jobs.pop(future, None) is None:
                         continue
                 try:
+                    if not done:
+                        raise WorkerDiedError("it is no longer in the queue, and left no result")
                     future.set_result(job.result())
                 except Exception as error:  # noqa: BLE001 - whatever has become of the job
                     future.set_exception(WorkerDiedError(f"the job {job.job_id}: {error}"))
@@ -82,6 +91,24 @@ class Slurm(Executor):
                 if not self._jobs:
                     return
             time.sleep(_PAUSE)
+
+    def _lost(self) -> set[Future[Any]]:
+        """Return the jobs that have been out of the queue for some time and left nothing.
+
+        submitit asks the accounting of SLURM what has become of a job.  Many small clusters have
+        none; there, a job that was killed would be waited for without end.
+        """
+        unknown = {f: job for f, job in list(self._jobs.items()) if job.state == "UNKNOWN"}
+        if not unknown or self._submitit.cluster != "slurm":
+            return set()
+        listing = ["squeue", "--me", "--noheader", "--format=%A"]
+        queue = subprocess.run(listing, capture_output=True, text=True, check=False)
+        if queue.returncode:  # the controller is away
+            return set()
+        queued, now = queue.stdout.split(), time.monotonic()
+        out = [future for future, job in unknown.items() if job.job_id not in queued]
+        self._missed = {future: self._missed.get(future, now) for future in out}
+        return {future for future, since in self._missed.items() if now - since > _DELAY}
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Cancel the jobs that still run, unless they are to be waited for."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from inspect import signature
 from typing import TYPE_CHECKING, Any
 
 from ..errors import NasSpaceError, UsageError, suggest
@@ -63,7 +64,7 @@ class Entry:
         except Exception as error:  # a constructor meets whatever was written
             raise UsageError(
                 f"{self.address.rpartition(':')[2]} cannot be made with {dict(arguments)}: "
-                f"{type(error).__name__}: {error}"
+                f"{type(error).__name__}: {error}; it takes {signature(self.space)}"
             ) from error
 
     @property

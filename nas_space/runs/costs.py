@@ -156,8 +156,7 @@ class Costs:
                 conditions.append(cost <= limit)
         return self._space.where(*conditions) if conditions else self._space
 
-    def of_another(self, space: Any, *, latency: bool) -> Costs:
-        """Return the same costs of another space, for which a table of latencies may not hold."""
-        names = [name for name in self._known if latency or name != "latency"]
-        table = self._table if latency else None
-        return Costs(space, self._shape, table, names, self._inputs)
+    def of_network(self, network: Any) -> dict[str, float]:
+        """Return the same costs of a network; not the latency: a table may not know its blocks."""
+        names = [name for name in self._known if name != "latency"]
+        return Costs(network, self._shape, None, names, self._inputs).of({})

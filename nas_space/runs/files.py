@@ -49,28 +49,38 @@ def read_json(path: Path, kind: Any) -> Any:
 
 
 def write_network(
-    folder: Path, network: nn.Module, input_shape: tuple[int, ...], facts: Mapping[str, Any]
+    folder: Path, network: nn.Module, input_shape: tuple[int, ...] | None, facts: Mapping[str, Any]
 ) -> list[Path]:
-    """Write an architecture's facts, its weights and its program; give the paths."""
+    """Write an architecture's facts, its weights, and its program for inputs of a shape, if any."""
     import torch
 
-    from ..runtimes import export
     from ..training import save_weights
 
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    paths = [folder / name for name in ("architecture.json", "weights.safetensors", "network.pt2")]
+    paths = [folder / name for name in ("architecture.json", "weights.safetensors")]
     # Which order of memory is fast is for the device to say on which it will run.
     plain: Any = network.to("cpu")
     plain = plain.to(memory_format=torch.contiguous_format)
     save_weights(plain, paths[1])
-    training = plain.training
-    try:
-        export(plain.eval(), "torch-export", torch.zeros(1, *input_shape), folder, seconds=0)
-    finally:
-        plain.train(training)
+    if input_shape is not None:
+        paths.append(_write_program(folder, plain, input_shape))
     write_json(paths[0], facts)  # the last: where it is, the others are
     return paths
+
+
+def _write_program(folder: Path, network: nn.Module, input_shape: tuple[int, ...]) -> Path:
+    """Write a network in evaluation as a program of ``torch.export``."""
+    import torch
+
+    from ..runtimes import export
+
+    training = network.training
+    try:
+        export(network.eval(), "torch-export", torch.zeros(1, *input_shape), folder, seconds=0)
+    finally:
+        network.train(training)
+    return folder / "network.pt2"
 
 
 def load_either(space: Any, network: Any, path: Path) -> Any:

@@ -41,6 +41,9 @@ class ModelAveraging(Strategy):
     ----------
     initial
         How many random architectures come first.
+    temperature
+        Of the draws of the linear model, as of :class:`LinearThompson`.  Less than 1, since a
+        search ends: what an exploring trial teaches is worth little when few are left.
     pairs
         Whether pairs of labels may interact in the linear model.
     warm_start
@@ -52,12 +55,14 @@ class ModelAveraging(Strategy):
     Raises
     ------
     UsageError
-        If ``initial`` is below 2, or ``warm_start`` has one architecture only.
+        If ``initial`` is below 2, ``temperature`` negative, or ``warm_start`` has one architecture
+        only.
 
     References
     ----------
     Hoeting et al., *Bayesian model averaging: a tutorial*, Statistical Science 1999; Russo et al.,
-    *A tutorial on Thompson sampling*, 2018.
+    *A tutorial on Thompson sampling*, 2018; Chapelle and Li, *An empirical evaluation of Thompson
+    sampling*, NeurIPS 2011, whose reshaped posterior is the temperature.
 
     Examples
     --------
@@ -75,11 +80,14 @@ class ModelAveraging(Strategy):
         self,
         *,
         initial: int = 5,
+        temperature: float = 0.7,
         pairs: bool = True,
         warm_start: Sequence[tuple[Mapping[str, Any], float]] = (),
         seed: int | None = None,
     ) -> None:
-        self.linear = LinearThompson(initial=initial, pairs=pairs, warm_start=warm_start)
+        self.linear = LinearThompson(
+            initial=initial, temperature=temperature, pairs=pairs, warm_start=warm_start
+        )
         self.process = GP()
         self.seed = seed
         self._odds: tuple[Any, tuple[int, ...], float] | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
@@ -69,12 +70,15 @@ def make_fabric(
                 f"use {where.type!r}"
             )
         devices = [where.index]
-    return Fabric(
-        accelerator=where.type,
-        devices=devices,
-        strategy="ddp_find_unused_parameters_true" if processes > 1 else "auto",
-        precision=precision or ("bf16-mixed" if where.type == "cuda" else "32-true"),
-    )
+    with warnings.catch_warnings():
+        # Whoever works on a machine that can submit to SLURM need not mean to.
+        warnings.filterwarnings("ignore", "The `srun` command is available")
+        return Fabric(
+            accelerator=where.type,
+            devices=devices,
+            strategy="ddp_find_unused_parameters_true" if processes > 1 else "auto",
+            precision=precision or ("bf16-mixed" if where.type == "cuda" else "32-true"),
+        )
 
 
 def device_of(network: nn.Module) -> torch.device:

@@ -75,7 +75,10 @@ def test_an_architecture_becomes_files(tmp_path: Path, capsys: pytest.CaptureFix
     file = tmp_path / "arch.json"
     file.write_text(capsys.readouterr().out)
     out = tmp_path / "network"
-    assert run("freeze", str(file), "--out", str(out), "--input-shape", "3,32,32", *small) == 0
+    assert run("freeze", str(file), "--out", str(out), *small) == 0
+    assert {file.name for file in out.iterdir()} == {"architecture.json", "weights.safetensors"}
+    shape = ["--input-shape", "3,32,32"]
+    assert run("freeze", str(file), "--out", str(out), "--program", *shape, *small) == 0
     program = torch.export.load(out / "network.pt2").module()
     assert program(torch.zeros(3, 3, 32, 32)).shape == (3, 7)
 

@@ -119,6 +119,18 @@ def test_anything_else_that_depends_on_a_number_is_refused_with_its_place(where)
         Drawn(OTHERWISE[where])
 
 
+@pytest.mark.parametrize(
+    ("count", "listed"), [(3, "w + 1, w + 2, w + 3"), (4, "w + 1, w + 2, w + 3, ...")]
+)
+def test_the_first_three_numbers_that_were_taken_are_named(count, listed):
+    def draw(space: Any) -> None:
+        space.numbers = [float(space.conv.out_channels + n) for n in range(1, count + 1)]
+
+    with pytest.raises(ExpressionError) as caught:
+        Drawn(draw)
+    assert f"takes {listed} as a plain number" in str(caught.value)
+
+
 def test_arguments_that_are_used_up_are_refused():
     sizes = iter([1])
 

@@ -283,10 +283,11 @@ def test_which_excess_counts(shape, below, above):
     assert float(penalty(nothing, 4.0)) == pytest.approx(above)
 
 
-@pytest.mark.parametrize("aggregate", ["add", "mul"])
+@pytest.mark.parametrize(("aggregate", "rewarded"), [("add", 0.8 - 0.5), ("mul", 0.8 * 2**-0.5)])
 @pytest.mark.parametrize("scale", [0.5, -0.5])
-def test_a_cost_always_lowers_a_reward(aggregate, scale):
+def test_a_cost_always_lowers_a_reward(aggregate, rewarded, scale):
     penalty = Penalty(Categorical([1, 4], label="w"), 2.0, scale, aggregate=aggregate)
+    assert penalty.rewarded(0.8, 4.0) == pytest.approx(rewarded)
     assert penalty.rewarded(0.8, 1.0) > penalty.rewarded(0.8, 2.0) == 0.8
     assert penalty.rewarded(0.8, 2.0) > penalty.rewarded(0.8, 4.0)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import optuna
 import pytest
 
 import nas_space as ns
-from tests.engines import dask_client
+from tests.engines import dask_client, slurm_cluster
 from tests.problems import Tiny, Various, reporting, slow_worth, weight_sum, worth
 from tests.study.test_executors import DeadlySecond, architectures, check_culprit, deadly_slowly
 
@@ -81,6 +82,25 @@ def test_jobs_of_submitit_are_futures(tmp_path):
     result = ns.search(Tiny(), worth, trials=2, executor=executor)
     assert architectures(result) == architectures(ns.search(Tiny(), worth, trials=2))
     assert any(tmp_path.iterdir())
+
+
+def deadly_once(network, arch):
+    with suppress(FileExistsError):
+        Path(os.environ["DIED"]).touch(exist_ok=False)
+        os.kill(os.getpid(), signal.SIGKILL)
+    return worth(network, arch)
+
+
+def test_a_job_of_slurm_that_is_killed_is_missed_without_accounting(tmp_path, monkeypatch):
+    pytest.importorskip("submitit", reason="submitit is not installed")
+    monkeypatch.setattr("nas_space.executors.slurm_jobs._DELAY", 3.0)
+    monkeypatch.setenv("DIED", str(tmp_path / "died"))
+    monkeypatch.setenv("PYTHONPATH", str(Path.cwd()))
+    with slurm_cluster(tmp_path):
+        executor = ns.executors.Slurm(tmp_path / "jobs", 1, cluster="slurm", timeout_min=5)
+        result = ns.search(Tiny(), deadly_once, trials=2, executor=executor)
+    check(result, 2)
+    assert (tmp_path / "died").exists()
 
 
 def test_ray_loses_a_node_and_no_trial():

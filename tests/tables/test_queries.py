@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import math
+import operator
 import pickle
 from itertools import pairwise, product
 from typing import Any
@@ -445,6 +447,9 @@ def test_a_bound_on_a_maximum_is_one_on_each_part() -> None:
         restrict(space, lowest > 2)
     with pytest.raises(InfeasibleError, match=r"no architecture has .*: max.* is at least 7"):
         restrict(space, ME.max(*digits, 7) <= 6)
+    together = ME.max(functools.reduce(operator.mul, digits), 3)  # of too many labels for a table
+    with pytest.raises(InfeasibleError, match=r"no architecture has .*: max.* is at least 7"):
+        restrict(space, together <= 4, ME.max(*digits, 7) <= 6, attempts=10)
 
 
 def test_restrictions_that_only_drawing_can_meet_must_be_allowed_to() -> None:

@@ -23,10 +23,10 @@ from ..mutable.factors import Factor
 from ..mutable.node import key_of
 from ..mutable.piecewise import NOWHERE, Piecewise, joint, merged
 from ..nn.structure import Survey
-from .changes import Changes
-from .claims import Claim, Memory, MemoryUse, Share
+from .allocations import Claim, Memory, MemoryUse, Share
 from .execution import Execution, Executor
 from .explore import Dead, Explorer, Refusal
+from .in_place_changes import Changes
 from .plain_layers import PlainLayers, computed_tensors, forward_with, plain_forward
 from .tensors import VaryingNumber, VaryingObject, VaryingTensor, flatten, unflatten
 from .trace import FunctionCall, ModuleCall

@@ -8,7 +8,7 @@ BIN       := $(VENV)/bin
 READY     := $(VENV)/.ready
 NNI_READY := .venv-nni/.ready
 
-.PHONY: demo test test-slow test-engines services check mutants bench bench-nni docs clean
+.PHONY: demo test test-slow test-python test-engines services check mutants bench bench-nni docs links clean
 
 demo: $(READY)  ## search, train and save a network for handwritten digits
 	$(BIN)/nas-space search --out runs/demo $(ARGS)
@@ -19,6 +19,10 @@ test: $(READY) $(NNI_READY)  ## all tests but the slow ones
 
 test-slow: $(READY) $(NNI_READY)  ## the slow ones
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) -m slow $(ARGS)
+
+test-python:  ## all tests but the slow ones on another Python: make test-python PY=3.13
+	$(MAKE) .venv-$(PY)/.ready VENV=.venv-$(PY) PYTHON=python$(PY)
+	OMP_NUM_THREADS=1 .venv-$(PY)/bin/python -m pytest -n $(JOBS) -m "not slow" $(ARGS)
 
 test-engines: $(READY)  ## Dask, Ray, loky, submitit and PostgreSQL, those that are here
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow tests/study/test_engines.py tests/study/test_database.py \
@@ -49,6 +53,9 @@ bench-nni: $(READY) $(NNI_READY)  ## NNI 3.0 beside ours, figure by figure
 
 docs: $(READY)  ## the manual as HTML, in site/
 	$(BIN)/sphinx-build --fail-on-warning --keep-going -b html docs site
+
+links: $(READY)  ## does everything outside that the manual links to exist? Needs the network
+	$(BIN)/sphinx-build -b linkcheck docs site/links
 
 clean:  ## all that is made, but for the environments and the results in runs/
 	rm -rf build dist site docs/api .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -2,7 +2,7 @@
 
 ::
 
-    python -m benchmarks [trunk costs oneshot trials gpu]
+    python -m benchmarks [trunk shell costs oneshot trials gpu]
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import argparse
 import subprocess
 import sys
 
-PARTS = ["trunk", "costs", "oneshot", "trials", "gpu"]
+PARTS = ["trunk", "shell", "costs", "oneshot", "trials", "gpu"]
 """Modules beside this one. Two take hours and are asked for by name: `search_quality` and
 `oneshot_quality`; and `nni` is what ``make bench-nni`` runs."""
 

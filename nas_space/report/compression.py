@@ -161,6 +161,7 @@ def _drawn(original: Compressed, rest: Sequence[Compressed], metric: str) -> str
 
 def _front(original: Compressed, rest: Sequence[Compressed], metric: str) -> Figure:
     figure = new_figure(WIDTH, 3.2)
+    from matplotlib.patheffects import withStroke
     from matplotlib.ticker import PercentFormatter
 
     axes = figure.add_subplot()
@@ -172,7 +173,7 @@ def _front(original: Compressed, rest: Sequence[Compressed], metric: str) -> Fig
     for share, score, name in points:
         axes.annotate(
             html.plain(name), (share, score), xytext=(0, 7), textcoords="offset points", fontsize=8,
-            ha="center",
+            ha="center", path_effects=[withStroke(linewidth=3, foreground="white")],
         )  # fmt: skip
     axes.xaxis.set_major_formatter(PercentFormatter(1.0))
     axes.set_xlabel("multiply-adds, of the original's")

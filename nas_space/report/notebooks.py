@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
-from .numbers import percent, readable
+from .numbers import counted, percent, readable
 
 __all__ = ["html_of"]
 
@@ -67,7 +67,7 @@ def _counted(space: Any) -> str:
     from ..errors import NasSpaceError
 
     try:
-        return f"{readable(space.count())} architectures"
+        return f"{counted(space.count())} architectures"
     except NasSpaceError:
         return "more architectures than can be counted"
 

@@ -6,7 +6,7 @@ import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
@@ -214,3 +214,46 @@ def test_it_opens_at_once_with_five_thousand_trials(browser: Any, tmp_path: Path
     assert opened.page.evaluate("report.first.places().length") == 5000
     assert opened.complaints == []
     opened.page.close()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_every_text_stands_out_from_what_is_behind_it(
+    browser: Any, page_of_two: Path, scheme: Literal["light", "dark"]
+) -> None:
+    """At least 4.5:1 as WCAG 2 asks, over the colours that are mixed behind it."""
+    opened = Open(browser, page_of_two, color_scheme=scheme)
+    assert opened.page.evaluate("document.querySelectorAll('#heat td').length") > 10
+    assert opened.page.evaluate(FAINT) == []
+    # The strongest that a cell of the heat map can be, which these trials need not show.
+    opened.page.evaluate("""() => [...document.querySelectorAll('#heat td')].forEach((cell, i) => {
+      cell.style.background = `rgba(var(${i % 2 ? "--up" : "--down"}), .85)`})""")
+    assert opened.page.evaluate(FAINT) == []
+    opened.page.close()
+
+
+FAINT = """() => {
+  const numbers = (text) => (text.match(/[\\d.]+/g) ?? [0, 0, 0, 0]).map(Number);
+  const light = (colour) => {
+    const linear = (v) => v <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4;
+    const [r, g, b] = colour.map((v) => linear(v / 255));
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+  };
+  const behind = (element) => {
+    if (!element) return [255, 255, 255];
+    const [r, g, b, alpha = 1] = numbers(getComputedStyle(element).backgroundColor);
+    if (alpha === 1) return [r, g, b];
+    const below = behind(element.parentElement);
+    return [r, g, b].map((v, i) => alpha * v + (1 - alpha) * below[i]);
+  };
+  const faint = [];
+  const texts = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  while (texts.nextNode()) {
+    const text = texts.currentNode.textContent.trim(), element = texts.currentNode.parentElement;
+    if (!text || !element.getClientRects().length) continue;
+    const pair = [numbers(getComputedStyle(element).color).slice(0, 3), behind(element)].map(light);
+    const contrast = (Math.max(...pair) + 0.05) / (Math.min(...pair) + 0.05);
+    if (contrast < 4.5) faint.push([contrast, element.tagName, text.slice(0, 40)]);
+  }
+  return faint;
+}"""
+"""What stands out too little: the contrast, the element, its text."""

@@ -24,7 +24,6 @@ import ast
 import difflib
 import hashlib
 import json
-import math
 import multiprocessing
 import os
 import queue
@@ -35,7 +34,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import redirect_stderr, redirect_stdout, suppress
 from functools import cache
@@ -59,7 +58,7 @@ LAYERS = {
 }
 """What is changed, and the tests that should notice."""
 PATIENCE = 60
-"""Seconds of which a test may take more than ten times what it took unchanged."""
+"""Seconds of the processor that a test may take beyond ten times what it took unchanged."""
 
 FORKS = multiprocessing.get_context("forkserver")  # each begins with torch imported, none with us
 FORKS.set_forkserver_preload(
@@ -233,8 +232,13 @@ class _Pick:
     def __init__(self, seconds: dict[str, float], patience: int) -> None:
         self.seconds, self.patience = seconds, patience
 
+    def _limit(self, seconds: float) -> None:
+        """End the process by a signal after so much work, or after ten times that on the wall."""
+        signal.setitimer(signal.ITIMER_PROF, self.patience + seconds)
+        signal.setitimer(signal.ITIMER_REAL, 10 * (self.patience + seconds))
+
     def pytest_sessionstart(self) -> None:
-        signal.alarm(self.patience)
+        self._limit(0)
 
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
         found = {item.nodeid: item for item in items}
@@ -242,7 +246,7 @@ class _Pick:
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> Generator[None, Any, Any]:
-        signal.alarm(math.ceil(self.patience + 10 * self.seconds[item.nodeid]))
+        self._limit(10 * self.seconds[item.nodeid])
         return (yield)
 
 
@@ -289,7 +293,7 @@ def tried(mutant: Mutant, suite: Suite, copy: Path) -> Outcome:
         file.write_text(mutant.before)
         os.utime(file, ns=(times.st_atime_ns, times.st_mtime_ns))
     whats = {0: "survived", int(pytest.ExitCode.NO_TESTS_COLLECTED): "survived"}
-    whats[-signal.SIGALRM] = "timeout"
+    whats |= {-signal.SIGPROF: "timeout", -signal.SIGALRM: "timeout"}
     return Outcome(whats.get(code, "killed"), time.monotonic() - began, _failed(said))
 
 
@@ -299,22 +303,22 @@ def _failed(said: str) -> str:
 
 
 def tried_all(
-    drawn: Sequence[Mutant],
+    drawn: Iterable[Mutant],
     suites: dict[str, Suite],
     copies: Sequence[Path],
     given: argparse.Namespace,
-) -> list[Outcome]:
-    """Try each in one of the copies, unless its outcome is kept."""
+) -> list[tuple[Mutant, Outcome]]:
+    """Try each in one of the copies as soon as it is drawn, unless its outcome is kept."""
     free: queue.SimpleQueue[Path] = queue.SimpleQueue()
     for copy in copies:
         free.put(copy)
 
-    def outcome_of(mutant: Mutant) -> Outcome:
+    def outcome_of(mutant: Mutant) -> tuple[Mutant, Outcome]:
         file = given.out / f"{mutant.key}.json"
         if file.exists():
             kept = Outcome(**json.loads(file.read_text())["outcome"])
             if kept.what == "killed" or not given.again:
-                return kept
+                return mutant, kept
         copy = free.get()
         outcome = tried(mutant, suites[_folder(mutant.file)], copy)
         free.put(copy)
@@ -323,7 +327,7 @@ def tried_all(
             f"{outcome.what} after {outcome.seconds:.0f} s: {mutant.file}, {outcome.said}",
             flush=True,
         )
-        return outcome
+        return mutant, outcome
 
     with ThreadPoolExecutor(len(copies)) as pool:
         return [*pool.map(outcome_of, drawn)]
@@ -356,12 +360,12 @@ def main() -> None:
         suites = dict(zip(folders, measured, strict=True))
         for copy in others:  # with the bytecode that those left
             shutil.copytree(first, copy)
-        drawn = [*islice(mutants(first, given.only, given.seed), given.count)]
+        drawn = islice(mutants(first, given.only, given.seed), given.count)
         outcomes = tried_all(drawn, suites, [first, *others], given)
-        for mutant, outcome in zip(drawn, outcomes, strict=True):
+        for mutant, outcome in outcomes:
             if outcome.what != "killed":
                 print(f"\n{outcome.what}: {outcome.said}\n{mutant}")
-    print(f"\n{len(drawn)} mutants: {dict(Counter(each.what for each in outcomes))}")
+    print(f"\n{len(outcomes)} mutants: {dict(Counter(each.what for _, each in outcomes))}")
 
 
 if __name__ == "__main__":

@@ -73,4 +73,5 @@ def executor_at(address: str, folder: Path, workers: int | None = None) -> Execu
             return Ray(address if where else None, workers=workers)
         return Slurm(folder, workers or 8)
     except (OSError, ConnectionError) as error:
-        raise UsageError(f"nobody answers at {address}: {error}") from error
+        token = "; does the cluster ask for a token? see RAY_AUTH_MODE" if kind == "ray" else ""
+        raise UsageError(f"nobody answers at {address}: {error}{token}") from error

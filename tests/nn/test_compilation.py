@@ -19,15 +19,17 @@ from nas_space.nn.decisions import Traced, Weighted
 
 
 class Block(nn.Module):
-    """A width, a kernel, depthwise groups, and a residual."""
+    """A width, a kernel, depthwise groups, a residual, and tensors that are no layer's."""
 
     def __init__(self, width: Any, kernel: Any) -> None:
         super().__init__()
         self.deep = mnn.MutableConv2d(width, width, kernel, padding=kernel // 2, groups=width)
         self.norm = mnn.MutableBatchNorm2d(width)
+        self.scale = nn.Parameter(torch.tensor(0.5))
+        self.register_buffer("shift", torch.tensor(0.1))
 
     def forward(self, x: Tensor) -> Tensor:
-        y: Tensor = self.norm(self.deep(x)).relu() + x
+        y: Tensor = self.norm(self.deep(x)).relu() * self.scale + self.shift + x
         return y
 
 

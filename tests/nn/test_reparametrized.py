@@ -355,6 +355,11 @@ def test_what_nothing_says_how_to_cut_is_refused_when_the_space_is_built(add, sa
         layer.freeze({"w": 2})
 
 
+def test_a_single_number_beside_the_weights_is_the_same_in_every_architecture():
+    space = Broken(lambda m: m.register_buffer("seen", torch.tensor([7.0])))
+    assert torch.equal(space.freeze({"w": 2}).layer.seen, torch.tensor([7.0]))
+
+
 def test_weights_of_parts_of_a_layer_are_refused():
     def attention(width: Any) -> Any:
         return mnn.MutableMultiheadAttention(4 * width, 2)

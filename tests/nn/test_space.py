@@ -313,6 +313,27 @@ def test_the_digest_of_a_network_covers_what_its_attributes_hold(held: Any) -> N
     assert digest(held("a")) != digest(held("b"))
 
 
+def test_the_digest_of_a_network_covers_its_tensors_but_not_their_values() -> None:
+    def digest(first: Any, second: Any, *, buffers: bool = False) -> str:
+        network = nn.Identity()
+        for name, tensor in (("first", first), ("second", second)):
+            if buffers:
+                network.register_buffer(name, tensor)
+            else:
+                network.register_parameter(name, None if tensor is None else nn.Parameter(tensor))
+        if first is second and not buffers:
+            network.second = network.first
+        return network_digest(network)
+
+    one, other, longer = torch.zeros(2), torch.ones(2), torch.zeros(3)
+    assert digest(one, other) == digest(other, one)
+    digests = [
+        digest(one, other), digest(one, one), digest(one, longer), digest(one, other.double()),
+        digest(one, None), digest(None, one), digest(one, other, buffers=True),
+    ]  # fmt: skip
+    assert len(set(digests)) == len(digests)
+
+
 def test_the_digest_of_an_architecture_is_pinned() -> None:
     # The same in every release, process and platform: stored results carry it.
     assert Net().arch_id(ARCH) == "23ca5604e3963e02"

@@ -181,12 +181,28 @@ KINDS: dict[str, tuple[Any, ...]] = {
         conv(W),
     ),
     "repeat": (lambda s, x: s.layers[0](s.a(x).repeat(1, 2, 1, 1)), conv(lambda w, v: w * 2)),
+    "squeeze": (lambda s, x: s.a(x).mean((2, 3), keepdim=True).squeeze().sum(1),),
+    "squeeze of two": (lambda s, x: s.a(x).mean((2, 3), keepdim=True).squeeze((-1, 2)).sum(1),),
+    "unsqueeze": (lambda s, x: s.a(x).unsqueeze(1).sum((1, 2)),),
+    "repeat of other dimensions": (lambda s, x: s.layers[0](s.a(x).repeat(1, 1, 2, 1)), conv(W)),
+    "repeat by a tuple": (
+        lambda s, x: s.layers[0](s.a(x).repeat((1, 2, 1, 1))),
+        conv(lambda w, v: w * 2),
+    ),
     "repeat_interleave": (
         lambda s, x: s.layers[0](s.a(x).repeat_interleave(2, 1)),
         conv(lambda w, v: w * 2),
     ),
     "expand": (
         lambda s, x: s.layers[0](s.a(x).mean((2, 3), keepdim=True).expand(-1, -1, 3, 3)),
+        conv(W),
+    ),
+    "expand by a tuple": (
+        lambda s, x: s.layers[0](s.a(x).mean((2, 3), keepdim=True).expand((-1, -1, 3, 3))),
+        conv(W),
+    ),
+    "expand by name": (
+        lambda s, x: s.layers[0](s.a(x).mean((2, 3), keepdim=True).expand(size=(-1, -1, 3, 3))),
         conv(W),
     ),
     "roll, flip": (lambda s, x: s.layers[0](s.a(x).roll(1, 1).flip(1)), conv(W)),

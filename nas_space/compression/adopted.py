@@ -24,7 +24,8 @@ from ..nn.blueprint import Blueprint, LayerForm, ModuleForm, Shape
 from ..nn.elastic import ElasticModule
 from ..nn.freezing import dense
 from ..nn.module import MutableModule
-from ..nn.segments import AxisLayout, Places, layout_of, leading
+from ..nn.places import Places, leading
+from ..nn.segments import AxisLayout, layout_of
 from ..nn.structure import BOOKKEEPING
 
 if TYPE_CHECKING:

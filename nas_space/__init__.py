@@ -10,12 +10,30 @@ Names are imported when they are first used: torch only by those that need it.
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from . import extensions
+from .lazy import lazily
 
 if TYPE_CHECKING:
+    from . import (
+        cli,
+        compression,
+        errors,
+        executors,
+        hub,
+        interop,
+        mutable,
+        nn,
+        profiler,
+        report,
+        runs,
+        runtimes,
+        strategy,
+        study,
+        tables,
+        training,
+    )
     from .compression import elastic, load_network, save_network
     from .errors import NasSpaceError
     from .mutable import (
@@ -48,65 +66,6 @@ if TYPE_CHECKING:
     from .study import search
 
 __version__ = "0.1.0"
-
-_HOME = {
-    "compression": ("elastic", "load_network", "save_network"),
-    "errors": ("NasSpaceError",),
-    "mutable": (
-        "Categorical",
-        "CategoricalMultiple",
-        "Constraint",
-        "ExpressionConstraint",
-        "MutableDict",
-        "MutableExpression",
-        "MutableList",
-        "Numerical",
-        "SampleBatch",
-        "ensure_frozen",
-        "frozen_context",
-        "label_scope",
-        "lognormal",
-        "loguniform",
-        "make_divisible",
-        "normal",
-        "qlognormal",
-        "qloguniform",
-        "qnormal",
-        "quniform",
-        "randint",
-        "uniform",
-    ),
-    "nn": (
-        "ModelSpace",
-        "active",
-        "choice",
-    ),
-    "report": ("explain",),
-    "runtimes": ("export", "quantize"),
-    "study": ("search",),
-}
-_ORIGIN = {name: home for home, names in _HOME.items() for name in names}
-_PARTS = frozenset(
-    {
-        "cli",
-        "compression",
-        "errors",
-        "executors",
-        "extensions",
-        "hub",
-        "interop",
-        "mutable",
-        "nn",
-        "profiler",
-        "report",
-        "runs",
-        "runtimes",
-        "strategy",
-        "study",
-        "tables",
-        "training",
-    }
-)
 
 __all__ = [
     "Categorical",
@@ -150,16 +109,4 @@ extensions.register("architecture_picture", "nas_space.report.architecture:archi
 extensions.register("html", "nas_space.report.notebooks:html_of")
 extensions.register("bounds", "nas_space.tables.queries:bounds")
 
-
-def __getattr__(name: str) -> Any:
-    if name in _ORIGIN:
-        value = getattr(import_module(f"{__name__}.{_ORIGIN[name]}"), name)
-        globals()[name] = value
-        return value
-    if name in _PARTS:
-        return import_module(f"{__name__}.{name}")
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__, *_PARTS})
+__getattr__, __dir__ = lazily(__name__)

@@ -50,7 +50,7 @@ def lazily(package: str) -> tuple[Callable[[str], Any], Callable[[], list[str]]]
     module = sys.modules[package]
     loader: Any = module.__loader__
     homes = {
-        alias.asname or alias.name: (f"{'.' * node.level}{node.module}", alias.name)
+        alias.asname or alias.name: _address(node, alias.name)
         for branch in ast.parse(loader.get_source(package)).body
         if isinstance(branch, ast.If)
         and isinstance(branch.test, ast.Name)
@@ -65,8 +65,7 @@ def lazily(package: str) -> tuple[Callable[[str], Any], Callable[[], list[str]]]
     def get(name: str) -> Any:
         if name not in homes:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
-        home, origin = homes[name]
-        value = module.__dict__[name] = getattr(import_module(home, package), origin)
+        value = module.__dict__[name] = at_address(homes[name], package)
         return value
 
     def names() -> list[str]:
@@ -75,8 +74,14 @@ def lazily(package: str) -> tuple[Callable[[str], Any], Callable[[], list[str]]]
     return get, names
 
 
+def _address(node: ast.ImportFrom, name: str) -> str:
+    """Return the address of a name that is imported; of a package's module, its own."""
+    where = "." * node.level
+    return f"{where}{node.module}:{name}" if node.module else f"{where}{name}"
+
+
 def at_address(address: str, package: str | None = None) -> Any:
-    """Return what stands at an address ``'module:name'``; it is imported now.
+    """Return what stands at an address ``'module:name'``, or a module; it is imported now.
 
     Parameters
     ----------
@@ -91,7 +96,8 @@ def at_address(address: str, package: str | None = None) -> Any:
     6.283185307179586
     """
     module, _, name = address.partition(":")
-    return getattr(import_module(module, package), name)
+    found = import_module(module, package)
+    return getattr(found, name) if name else found
 
 
 class LazyClasses(MutableMapping[str, type[T]]):

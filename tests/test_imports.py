@@ -73,7 +73,7 @@ print(*[name for name in sys.modules if name.startswith("nas_space.")])
     assert done.returncode == 0, done.stderr
     loaded = set(done.stdout.split())
     idle = {"executors", "hub.nasnet", "nn.decisions", "profiler.recorder", "strategy.oneshot"}
-    idle |= {"strategy.predictor", "strategy.samplers", "study.channel", "training.loop"}
+    idle |= {"strategy.predictor", "strategy.optuna_samplers", "study.channel", "training.loop"}
     assert "nas_space.strategy.evolution" in loaded
     assert {name for name in idle if f"nas_space.{name}" in loaded} == set()
 

@@ -24,7 +24,8 @@ from ..nn.blueprint import Blueprint, LayerForm, ModuleForm, Shape
 from ..nn.elastic import ElasticModule
 from ..nn.freezing import dense
 from ..nn.module import MutableModule
-from ..nn.segments import AxisLayout, Places, layout_of, leading
+from ..nn.places import Places, leading
+from ..nn.segments import AxisLayout, layout_of
 
 if TYPE_CHECKING:
     from ..nn.freezing import Freezer

@@ -97,46 +97,19 @@ class ConvBNReLU(nn.Sequential):
         dilation: MaybeIntChoice = 1,
         bias: bool | None = None,
     ) -> None:
-        super().__init__(
-            *_conv_norm_activation(
-                in_channels,
-                out_channels,
-                kernel_size,
-                stride,
-                groups,
-                norm_layer,
-                activation_layer,
-                dilation,
-                bias,
-            )
+        norm = (norm_layer or MutableBatchNorm2d)(out_channels)
+        convolution = MutableConv2d(
+            in_channels,
+            out_channels,
+            kernel_size,
+            stride,
+            (kernel_size - 1) // 2 * dilation,
+            dilation=dilation,
+            groups=groups,
+            bias=isinstance(norm, nn.Identity) if bias is None else bias,
         )
-
-
-def _conv_norm_activation(
-    in_channels: MaybeIntChoice,
-    out_channels: MaybeIntChoice,
-    kernel_size: MaybeIntChoice = 3,
-    stride: MaybeIntChoice = 1,
-    groups: MaybeIntChoice = 1,
-    norm_layer: NormLayer | None = None,
-    activation_layer: ActivationLayer | None = None,
-    dilation: MaybeIntChoice = 1,
-    bias: bool | None = None,
-) -> Iterator[nn.Module]:
-    """The layers of a :class:`ConvBNReLU`, which larger blocks hold without it."""
-    norm = (norm_layer or MutableBatchNorm2d)(out_channels)
-    convolution = MutableConv2d(
-        in_channels,
-        out_channels,
-        kernel_size,
-        stride,
-        (kernel_size - 1) // 2 * dilation,
-        dilation=dilation,
-        groups=groups,
-        bias=isinstance(norm, nn.Identity) if bias is None else bias,
-    )
-    activation = (activation_layer or nn.ReLU6)(inplace=True)
-    return simplify_sequential([convolution, norm, activation])
+        activation = (activation_layer or nn.ReLU6)(inplace=True)
+        super().__init__(*simplify_sequential([convolution, norm, activation]))
 
 
 class _Residual(nn.Sequential):
@@ -223,11 +196,9 @@ class DepthwiseSeparableConv(_Residual):
     ) -> None:
         width = in_channels
         layers = [
-            *_conv_norm_activation(
-                width, width, kernel_size, stride, width, norm_layer, activation_layer
-            ),
+            *ConvBNReLU(width, width, kernel_size, stride, width, norm_layer, activation_layer),
             *([squeeze_excite(width, width)] if squeeze_excite else ()),
-            *_conv_norm_activation(width, out_channels, 1, 1, 1, norm_layer, nn.Identity),
+            *ConvBNReLU(width, out_channels, 1, 1, 1, norm_layer, nn.Identity),
         ]
         super().__init__(layers, in_channels, out_channels, stride)
 
@@ -277,12 +248,10 @@ class InvertedResidual(_Residual):
     ) -> None:
         hidden = make_divisible(in_channels * expand_ratio, 8)
         layers = [
-            *_conv_norm_activation(in_channels, hidden, 1, 1, 1, norm_layer, activation_layer),
-            *_conv_norm_activation(
-                hidden, hidden, kernel_size, stride, hidden, norm_layer, activation_layer
-            ),
+            *ConvBNReLU(in_channels, hidden, 1, 1, 1, norm_layer, activation_layer),
+            *ConvBNReLU(hidden, hidden, kernel_size, stride, hidden, norm_layer, activation_layer),
             *([squeeze_excite(hidden, in_channels)] if squeeze_excite else ()),
-            *_conv_norm_activation(hidden, out_channels, 1, 1, 1, norm_layer, nn.Identity),
+            *ConvBNReLU(hidden, out_channels, 1, 1, 1, norm_layer, nn.Identity),
         ]
         super().__init__(layers, in_channels, out_channels, stride)
 

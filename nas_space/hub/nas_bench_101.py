@@ -25,6 +25,7 @@ from ..nn import (
 )
 from ..nn.elastic import blank_layers
 from ..nn.switch import Switch
+from .arguments import check_positive
 from .cell_graphs import Matrix, canonical, cell_hash, channels_of, graphs, labellings, pruned
 
 __all__ = ["NasBench101"]
@@ -202,16 +203,13 @@ class NasBench101(ModelSpace):
         num_labels: int = 10,
     ) -> None:
         super().__init__()
-        given: dict[str, Any] = {
-            "stem_out_channels": stem_out_channels,
-            "num_stacks": num_stacks,
-            "num_modules_per_stack": num_modules_per_stack,
-            "max_num_edges": max_num_edges,
-            "num_labels": num_labels,
-        }
-        for name, number in given.items():
-            if isinstance(number, bool) or not isinstance(number, int) or number < 1:
-                raise UsageError(f"{name} must be a positive whole number, but got {number!r}")
+        check_positive(
+            stem_out_channels=stem_out_channels,
+            num_stacks=num_stacks,
+            num_modules_per_stack=num_modules_per_stack,
+            max_num_edges=max_num_edges,
+            num_labels=num_labels,
+        )
         if max_num_vertices not in range(2, 8):
             raise UsageError(f"max_num_vertices is 2 to 7, but got {max_num_vertices!r}")
         if stem_out_channels < max_num_vertices - 2:

@@ -15,6 +15,7 @@ from torch import nn
 from ..errors import UsageError
 from ..mutable import Sample, label_scope
 from ..nn import LayerChoice, ModelSpace
+from .arguments import check_positive
 
 __all__ = ["NasBench201"]
 
@@ -144,14 +145,11 @@ class NasBench201(ModelSpace):
         self, stem_out_channels: int = 16, num_modules_per_stack: int = 5, num_labels: int = 10
     ) -> None:
         super().__init__()
-        given: dict[str, Any] = {
-            "stem_out_channels": stem_out_channels,
-            "num_modules_per_stack": num_modules_per_stack,
-            "num_labels": num_labels,
-        }
-        for name, number in given.items():
-            if isinstance(number, bool) or not isinstance(number, int) or number < 1:
-                raise UsageError(f"{name} must be a positive whole number, but got {number!r}")
+        check_positive(
+            stem_out_channels=stem_out_channels,
+            num_modules_per_stack=num_modules_per_stack,
+            num_labels=num_labels,
+        )
         width = stem_out_channels
         self.num_labels = num_labels
         self.stem = nn.Sequential(

@@ -12,6 +12,7 @@ from torch import nn
 from ..errors import UsageError
 from ..mutable import Sample
 from ..nn import LayerChoice, ModelSpace
+from .arguments import check_positive
 from .mobile import ConvBNReLU, InvertedResidual, same_width
 
 __all__ = ["NasBenchMacro"]
@@ -71,10 +72,7 @@ class NasBenchMacro(ModelSpace):
 
     def __init__(self, num_labels: int = 10, init_channels: int = 32) -> None:
         super().__init__()
-        given: dict[str, Any] = {"num_labels": num_labels, "init_channels": init_channels}
-        for name, number in given.items():
-            if isinstance(number, bool) or not isinstance(number, int) or number < 1:
-                raise UsageError(f"{name} must be a positive whole number, but got {number!r}")
+        check_positive(num_labels=num_labels, init_channels=init_channels)
         self.num_labels = num_labels
         self.stem = ConvBNReLU(3, init_channels, activation_layer=nn.ReLU)
         width = init_channels

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from ..errors import UsageError
 from ..mutable import Categorical, make_divisible
 from ..nn import ModelSpace, MutableBatchNorm2d, MutableConv2d, MutableLinear, MutableModule, Repeat
+from .arguments import positive_numbers
 from .mobile import one_of
 from .mobilenetv3 import MobileNetV3Space
 from .published import Published
@@ -252,18 +253,13 @@ class OFAResNetSpace(_ElasticResolution, SearchedSpace):
         base_widths: Sequence[int] = (64, *RESNET_WIDTHS),
     ) -> None:
         super().__init__()
-        if len(base_widths) != 5 or min(base_widths) < 1:
-            raise UsageError(
-                "base_widths are those of the stem and of four stages, positive numbers, not "
-                f"{base_widths!r}"
-            )
         self.num_labels = num_labels
         self._set_resolutions(resolutions)
 
         def scaled(width: int, label: str) -> Any:
             return make_divisible(width * one_of(width_mults, label), 8)
 
-        stem, *stages = base_widths
+        stem, *stages = positive_numbers("base_widths", base_widths, 5, "stem, four stages")
         # Half of the stem's width, but scaled by itself.
         middle: Any = make_divisible(scaled(stem, "stem_width") // 2, 8)
         width = scaled(stem, "stem_out_width")

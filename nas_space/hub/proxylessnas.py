@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import torch
 from torch import nn
 
-from ..errors import UsageError
 from ..mutable import make_divisible
 from ..nn import MutableLinear, Repeat
 from ..nn.elastic import blank_layers
+from .arguments import positive_numbers
 from .mobile import (
     ConvBNReLU,
     DepthwiseSeparableConv,
@@ -86,7 +85,9 @@ class ProxylessNAS(SearchedSpace):
         bn_momentum: float = 0.1,
     ) -> None:
         super().__init__()
-        widths = [make_divisible(width * width_mult, 8) for width in _checked(base_widths)]
+        meaning = "stem, stages 1 to 7, last convolution"
+        given = positive_numbers("base_widths", base_widths, 9, meaning)
+        widths = [make_divisible(width * width_mult, 8) for width in given]
         self.num_labels = num_labels
         self.dropout_rate = dropout_rate
         self.bn_eps = bn_eps
@@ -149,19 +150,6 @@ class ProxylessNAS(SearchedSpace):
             f"-kernel:{depthwise.kernel_size[0]}-stride:{depthwise.stride[0]}"
             f"-idskip:{int(net.has_skip)}"
         )
-
-
-def _checked(base_widths: Sequence[int]) -> list[int]:
-    try:
-        widths = [operator.index(width) for width in base_widths]
-    except TypeError:
-        widths = []
-    if len(widths) != 9 or min(widths) < 1:
-        raise UsageError(
-            "base_widths are nine positive whole numbers (stem, stages 1 to 7, last convolution), "
-            f"but got {base_widths!r}"
-        )
-    return widths
 
 
 def _height_first(shape: Sequence[int]) -> str:

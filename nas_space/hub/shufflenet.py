@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any, ClassVar
@@ -14,6 +13,7 @@ from ..errors import UsageError
 from ..mutable import Categorical
 from ..nn import LayerChoice, MutableBatchNorm2d, MutableConv2d
 from ..nn.elastic import blank_layers
+from .arguments import positive_numbers
 from .published import SHUFFLENET, Published
 from .searched import SearchedSpace
 
@@ -164,8 +164,8 @@ class ShuffleNetSpace(SearchedSpace):
         stage_depths: Sequence[int] = (4, 4, 8, 4),
     ) -> None:
         super().__init__()
-        stem, *stages, last = _whole("base_widths", base_widths, 6)
-        depths = _whole("stage_depths", stage_depths, 4)
+        stem, *stages, last = positive_numbers("base_widths", base_widths, 6)
+        depths = positive_numbers("stage_depths", stage_depths, 4)
         if any(width % 4 for width in (stem, *stages)):
             raise UsageError(
                 "blocks halve channels, and their halves, so that widths before the last are "
@@ -232,13 +232,3 @@ class ShuffleNetSpace(SearchedSpace):
         """Return class scores, ``(batch, num_labels)``, of images ``(batch, 3, height, width)``."""
         x = self.globalpool(self.conv_last(self.features(self.first_conv(x)))).flatten(1)
         return self.classifier(self.dropout(x))  # type: ignore[no-any-return]
-
-
-def _whole(name: str, numbers: Sequence[int], wanted: int) -> list[int]:
-    try:
-        found = [operator.index(number) for number in numbers]
-    except TypeError:
-        found = []
-    if len(found) != wanted or min(found) < 1:
-        raise UsageError(f"{name} are {wanted} positive whole numbers, but got {numbers!r}")
-    return found

@@ -305,6 +305,9 @@ def enumerated(node: Node, named: Mapping[Node, Auxiliary] = MappingProxyType({}
     except TooLargeError as error:
         raise DecompositionError(f"{brief(node)} has no table: {error}", term=node) from None
     failures: dict[int, Exception] = {}
+    if any(symbol is node for symbol in symbols):  # it is one itself: nothing to evaluate
+        values, places = _distinct_of([symbols[0].value(code) for code in range(shape[0])])
+        return Piecewise(Factor(symbols, places), values)
     try:
         columns, present = all_combinations(symbols), set(symbols)
         for part, variable in named.items():

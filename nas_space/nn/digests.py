@@ -13,8 +13,8 @@ import torch
 from torch import nn
 
 from ..mutable import MutableSymbol, Sample
+from .inactive_labels import Symbols
 from .structure import ATOMS
-from .validation import Symbols
 
 __all__ = ["architecture_digest", "described", "network_digest"]
 

@@ -38,6 +38,7 @@ from .blueprint import (
 from .construction import slim
 from .freezing import Cut, Freezer, dense
 from .parametrized import ParametrizedModule, evaluated, expressions_in, signature_of
+from .places import leading
 from .reparametrized import (
     PARAMETRIZATIONS,
     Note,
@@ -47,7 +48,7 @@ from .reparametrized import (
     reparametrize,
     run,
 )
-from .segments import layout_of, leading
+from .segments import layout_of
 from .structure import ATOMS, Survey
 from .trial_values import allowed_values, is_allowed, nearest_allowed
 from .widths import Widths
@@ -114,7 +115,7 @@ class ElasticModule(ParametrizedModule):
     def cut(cls, name: str, tensor: Tensor, shape: tuple[int, ...]) -> Tensor:
         """Return the part of a tensor that has the given shape: by default, what comes first.
 
-        A size that is :class:`~nas_space.nn.segments.Places` says which elements it is of.
+        A size that is :class:`~nas_space.nn.places.Places` says which elements it is of.
         """
         del name  # the same for all
         return leading(tensor, shape)

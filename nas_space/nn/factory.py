@@ -10,8 +10,8 @@ from ..errors import NasSpaceError
 from ..mutable import Mutable, Sample, frozen_context
 from .construction import Slim, building_for
 from .freezing import Freezer
+from .inactive_labels import is_retired
 from .root import RootModule
-from .validation import is_retired
 
 __all__ = ["build_network"]
 

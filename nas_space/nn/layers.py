@@ -20,7 +20,8 @@ from ..mutable.node import Node
 from .blueprint import Shape
 from .elastic import ElasticModule
 from .parametrized import ParametrizedModule
-from .segments import Places, centred, flattened, leading
+from .places import Places, centred, leading
+from .segments import flattened
 from .trial_values import allowed_values
 from .widths import Widths
 

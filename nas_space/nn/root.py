@@ -31,6 +31,7 @@ from ..tables.model import root_of
 from .blueprint import defaults_of
 from .construction import inside_space, slim
 from .freezing import freezes_itself
+from .inactive_labels import check_inactive, is_retired
 from .initial_weights import built
 from .module import MutableModule
 from .parametrized import bound_arguments
@@ -43,7 +44,6 @@ from .structure import (
     refuse_misplaced,
 )
 from .trial_values import CONSTRUCTED, robust
-from .validation import check_inactive, is_retired
 
 __all__ = ["RootModule", "refuse_frozen"]
 

@@ -12,7 +12,7 @@ from torch import nn
 
 from ..mutable.factors import Factor
 from .accumulation import Accumulator, added, largest, titled
-from .claims import Allocation, Claim
+from .allocations import Allocation, Claim
 from .cost import Cost, LayerCall, UnknownOperatorError
 from .execution import Execution
 from .formulas import formula_for, multiply_adds

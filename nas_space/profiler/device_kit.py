@@ -6,7 +6,7 @@ import csv
 import json
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,13 +15,14 @@ import torch
 
 from ..errors import DataError, SpaceError, UsageError
 from ..files import beside, writing
+from ..mutable import Sample
 from ..runtimes import Exportable, Runtime, find_runtime
 from ..runtimes.failures import first_line
 from . import measure_on_device
-from .blocks import random_like
+from .blocks import Block, random_like
 from .latency import blocks
 from .latency_table import LatencyTable
-from .profile import Space, module_of, profile
+from .profile import Inputs, Space, module_of, profile
 
 __all__ = ["device_kit", "export_blocks", "read_device_kit"]
 
@@ -72,7 +73,8 @@ def export_blocks(
     """
     adapter, where = _checked(runtime, folder)
     with _together(where) as aside:
-        _write_blocks(adapter, space, input_shape, aside, inputs, dtype, batch_size)
+        wanted = blocks(space, input_shape, inputs=inputs, dtype=dtype, batch_size=batch_size)
+        _write_blocks(adapter, wanted, aside)
     return where / _BLOCKS
 
 
@@ -126,11 +128,14 @@ def device_kit(
         )
     if networks < 0:
         raise UsageError(f"networks is a number of architectures, but got {networks}")
+    whole: Any = module_of(space)
+    wanted = blocks(whole, input_shape, inputs=inputs, dtype=dtype, batch_size=batch_size)
+    of = profile(whole, input_shape, inputs=inputs, dtype=dtype, batch_size=batch_size).inputs
     with _together(where) as aside:
-        tensors = _write_blocks(adapter, space, input_shape, aside, inputs, dtype, batch_size)
-        tensors |= _write_networks(
-            adapter, space, input_shape, aside, inputs, dtype, batch_size, networks, seed
-        )
+        tensors = _write_blocks(adapter, wanted, aside)
+        if networks:
+            drawn = whole.sample(networks, seed=seed)
+            tensors |= _write_networks(adapter, whole, drawn, _random(of, seed), aside, dtype)
         about: dict[str, Any] = {"runtime": runtime, "batch_size": batch_size}
         if input_shape is not None:
             about["input_shape"] = list(input_shape)
@@ -202,18 +207,9 @@ Tensors = dict[str, list[tuple[list[int], str]]]
 """By the name of a file, the shapes and types of its inputs, by which a device makes them."""
 
 
-def _write_blocks(
-    adapter: Runtime,
-    space: Space,
-    input_shape: tuple[int, ...] | None,
-    folder: Path,
-    inputs: Any,
-    dtype: torch.dtype | None,
-    batch_size: int,
-) -> Tensors:
+def _write_blocks(adapter: Runtime, wanted: Sequence[Block], folder: Path) -> Tensors:
     rows: list[tuple[str, ...]] = []
     tensors: Tensors = {}
-    wanted = blocks(space, input_shape, inputs=inputs, dtype=dtype, batch_size=batch_size)
     for number, block in enumerate(wanted):
         example = block.example()
         if not example:
@@ -228,30 +224,27 @@ def _write_blocks(
     return tensors
 
 
+def _random(inputs: Inputs, seed: int) -> Any:
+    """Return tensors with random numbers, of the shapes and types of some inputs."""
+    draw = torch.Generator().manual_seed(seed)
+    return torch.utils._pytree.tree_map_only(
+        torch.Tensor, lambda tensor: random_like(tensor, draw), (inputs.args, dict(inputs.kwargs))
+    )
+
+
 def _write_networks(
     adapter: Runtime,
-    space: Space,
-    input_shape: tuple[int, ...] | None,
+    space: Any,
+    drawn: Iterable[Sample],
+    example: Any,
     folder: Path,
-    inputs: Any,
     dtype: torch.dtype | None,
-    batch_size: int,
-    number: int,
-    seed: int,
 ) -> Tensors:
-    if not number:
-        return {}
-    whole: Any = module_of(space)
-    of = profile(whole, input_shape, inputs=inputs, dtype=dtype, batch_size=batch_size).inputs
-    draw = torch.Generator().manual_seed(seed)
-    example = torch.utils._pytree.tree_map_only(
-        torch.Tensor, lambda tensor: random_like(tensor, draw), (of.args, dict(of.kwargs))
-    )
     rows: list[tuple[str, ...]] = []
     tensors: Tensors = {}
-    for place, arch in enumerate(whole.sample(number, seed=seed)):
+    for place, arch in enumerate(drawn):
         name = f"network{place:04d}{adapter.suffix}"
-        network = whole.freeze(arch, device="cpu").eval()
+        network = space.freeze(arch, device="cpu").eval()
         if dtype is not None:
             network = network.to(dtype)
         tensors[name] = _write(adapter, network, example, folder / name, f"network {place}")

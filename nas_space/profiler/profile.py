@@ -16,7 +16,6 @@ from ..mutable import Mutable
 from ..mutable.piecewise import Piecewise
 from ..nn.own_freeze import parts_apart
 from ..tables import Restricted
-from .failures import check
 from .known_values import is_constant
 from .misread import read_otherwise
 from .recorder import Recorder
@@ -157,6 +156,8 @@ class Profile:
         recorder = Recorder(space, training)
         recorder.record(inputs.args, inputs.kwargs, inputs.values)
         if recorder.failures:
+            from .failures import check
+
             check(space, recorder.failures, str(inputs), recorder.dead)
         self.root: ModuleCall = recorder.root
         self.live = recorder.inputs

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, NoReturn
 
 import numpy as np
@@ -23,10 +23,10 @@ from ..mutable.factors import Factor
 from ..mutable.node import key_of
 from ..mutable.piecewise import NOWHERE, Piecewise, joint, merged
 from ..nn.structure import Survey
-from .changes import Changes
-from .claims import Claim, Memory, MemoryUse, Share
+from .allocations import Claim, Memory, MemoryUse, Share
 from .execution import Execution, Executor
 from .explore import Dead, Explorer, Refusal
+from .in_place_changes import Changes
 from .plain_layers import PlainLayers, computed_tensors, forward_with, plain_forward
 from .tensors import VaryingNumber, VaryingObject, VaryingTensor, flatten, unflatten
 from .trace import FunctionCall, ModuleCall
@@ -65,7 +65,6 @@ class Recorder(Explorer):
         self.memory = Memory()
         self.inputs: list[Claim] = []
         self.mode = _Mode(self)
-        self._plain_layers = PlainLayers()
         self._opaque: dict[int, Any] = {}
         self.changes = Changes(self.executor, self.memory)
         self.dead = False
@@ -171,6 +170,11 @@ class Recorder(Explorer):
         hooks = reparametrization.hooks
         layer.__dict__["_computed"] = {n: t for n, t in computed.items() if n in hooks}
         return self.apply(forward_with, (plain, computed, *args), kwargs)
+
+    @cached_property
+    def _plain_layers(self) -> PlainLayers:
+        """Made when the first layer runs as the plain layers that it stands for."""
+        return PlainLayers()
 
     # -- modules ----------------------------------------
 

@@ -12,7 +12,7 @@ import torch
 
 from ..mutable.factors import Factor
 from ..mutable.piecewise import Piecewise
-from .claims import Share
+from .allocations import Share
 from .contexts import Context
 
 __all__ = [

@@ -7,7 +7,7 @@ from typing import Any
 
 from ..mutable.factors import Factor
 from ..mutable.piecewise import Piecewise
-from .claims import Claim, MemoryUse
+from .allocations import Claim, MemoryUse
 from .contexts import Context
 from .execution import Execution
 

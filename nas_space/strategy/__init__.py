@@ -27,11 +27,11 @@ if TYPE_CHECKING:
         Proxyless,
         RandomOneShot,
     )
+    from .optuna_samplers import NSGAII, NSGAIII, TPE, OptunaGP, OptunaSampler
     from .policy_based import PolicyBasedRL
     from .predictor import Predictor
     from .random import Random
     from .registry import ONE_SHOT, STRATEGIES, get_strategy
-    from .samplers import NSGAII, NSGAIII, TPE, OptunaGP, OptunaSampler
     from .score_model import ScoreModel
     from .thompson import LinearThompson
 

@@ -21,14 +21,14 @@ STRATEGIES: LazyClasses[Strategy] = LazyClasses(
         "gp": ".gaussian_process:GP",
         "grid": ".grid:GridSearch",
         "local": ".local_search:LocalSearch",
-        "nsga2": ".samplers:NSGAII",
-        "nsga3": ".samplers:NSGAIII",
-        "optuna-gp": ".samplers:OptunaGP",
+        "nsga2": ".optuna_samplers:NSGAII",
+        "nsga3": ".optuna_samplers:NSGAIII",
+        "optuna-gp": ".optuna_samplers:OptunaGP",
         "policy": ".policy_based:PolicyBasedRL",
         "predictor": ".predictor:Predictor",
         "random": ".random:Random",
         "thompson": ".thompson:LinearThompson",
-        "tpe": ".samplers:TPE",
+        "tpe": ".optuna_samplers:TPE",
     },
 )
 """Name to class of the strategies that propose one architecture at a time."""

@@ -144,12 +144,10 @@ class LinearThompson(Strategy):
         """
         encoding, posterior, _ = self._model(state, _latest(state.history))
         draw = posterior.draw(state.words, self.temperature)
-        space, table = cast("Mutable", state.space), Table(None, encoding.table(draw).terms)
         try:
-            found = best(space, table, number, maximize=True)
+            return _ranked(state, encoding.table(draw).terms, [(encoding, draw)], number)
         except DecompositionError:
             return []
-        return [_completed(state, scored.arch, [(encoding, draw)]) for scored in found]
 
     def propose(self, state: SearchState) -> Sample:
         memory = self._remembered(state)
@@ -181,7 +179,7 @@ class LinearThompson(Strategy):
     ) -> Sample:
         """Return the best architecture of a draw that is not taken."""
         try:
-            return _best(state, Table(None, terms), drawn)
+            return _best(state, terms, drawn)
         except DecompositionError:
             return _likeliest(state, drawn)
 
@@ -192,16 +190,29 @@ def _latest(history: Sequence[Evaluated]) -> Sequence[Evaluated]:
     return history[more // _FORGOTTEN * _FORGOTTEN :]
 
 
-def _best(state: SearchState, table: Table, drawn: Sequence[tuple[Encoding, Array]]) -> Sample:
+def _ranked(
+    state: SearchState,
+    terms: Sequence[Factor],
+    drawn: Sequence[tuple[Encoding, Array]],
+    number: int,
+    seen: int = 0,
+) -> list[Sample]:
+    """Return so many of the best by the tables, but for those that were seen before."""
+    found = best(cast("Mutable", state.space), Table(None, terms), number, maximize=True)
+    return [_completed(state, scored.arch, drawn) for scored in found[seen:]]
+
+
+def _best(
+    state: SearchState, terms: Sequence[Factor], drawn: Sequence[tuple[Encoding, Array]]
+) -> Sample:
     """Return the best by the tables; of several, the first that is not taken."""
-    seen, space = 0, cast("Mutable", state.space)
+    seen = 0
     for asked in _ASKED:
-        found = best(space, table, asked, maximize=True)
-        archs = [_completed(state, scored.arch, drawn) for scored in found[seen:]]
+        archs = _ranked(state, terms, drawn, asked, seen)
         for arch in archs:
             if state.space.contains(arch) and state.space.arch_id(arch) not in state.taken:
                 return arch
-        if len(found) < asked:
+        if seen + len(archs) < asked:
             break
         seen = asked
     return archs[0] if archs else state.sample()

@@ -25,8 +25,8 @@ from ..lazy import lazily
 
 if TYPE_CHECKING:
     from .augmentation import Jitter
+    from .batch_norm import recalibrate
     from .batches import Batches, Source, training_batches
-    from .calibration import recalibrate
     from .checkpoint import dump_state, load_state, save_state
     from .data import Splits, load_data, split_by_class
     from .early_stopping import EarlyStopping

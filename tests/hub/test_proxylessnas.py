@@ -146,7 +146,7 @@ def test_options_reach_the_layers() -> None:
 )
 def test_base_widths_are_any_sequence_of_whole_numbers(widths: Any) -> None:
     if isinstance(widths[0], float):
-        with pytest.raises(UsageError, match="nine positive whole numbers"):
+        with pytest.raises(UsageError, match="9 positive whole numbers"):
             ProxylessNAS(base_widths=widths, width_mult=0.1)
     else:
         assert ProxylessNAS(base_widths=widths, width_mult=0.1).stem[0].out_channels == 8
@@ -156,7 +156,7 @@ def test_base_widths_are_any_sequence_of_whole_numbers(widths: Any) -> None:
     "widths", [BASE_WIDTHS[:8], (*BASE_WIDTHS, 1), (0,) * 9, (-8,) * 9, 3, "a" * 9]
 )
 def test_wrong_base_widths_are_refused(widths: Any) -> None:
-    with pytest.raises(UsageError, match="base_widths are nine positive whole numbers"):
+    with pytest.raises(UsageError, match="base_widths are 9 positive whole numbers"):
         ProxylessNAS(base_widths=widths)
 
 

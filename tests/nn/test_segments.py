@@ -20,7 +20,8 @@ from nas_space import nn as mnn
 from nas_space.mutable import Categorical, MutableExpression
 from nas_space.nn import flattened
 from nas_space.nn.decisions import Traced, misread
-from nas_space.nn.segments import Places, layout_of, leading
+from nas_space.nn.places import Places, leading
+from nas_space.nn.segments import layout_of
 from nas_space.profiler import macs, params, profile
 from nas_space.training.slices import used_slices
 

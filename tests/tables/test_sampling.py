@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from scipy import stats
 
 from nas_space.mutable import (
@@ -128,7 +128,7 @@ def test_any_restriction_is_drawn_from_so(drawn: Restriction) -> None:
 
 
 @given(restrictions())
-@unhurried
+@settings(unhurried, max_examples=15)
 def test_the_labels_that_are_looked_up_as_active_are_those_that_evaluation_needs(
     drawn: Restriction,
 ) -> None:

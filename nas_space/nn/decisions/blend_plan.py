@@ -14,7 +14,8 @@ from ...mutable.node import Node
 from ..blueprint import TorchRefusesError
 from ..elastic import ElasticModule
 from ..parametrized import evaluated, expressions_in
-from ..segments import AxisLayout, Indices, Places, layout_of
+from ..places import Indices, Places
+from ..segments import AxisLayout, layout_of
 from .marginals import Known, Marginals, Outcomes, Support
 from .mixed_axis import Axes, MixedAxis, axis_of
 from .mixed_tensor import MixedTensor

@@ -15,7 +15,7 @@ from ...errors import UsageError
 from ...mutable.factors import LIMIT, Factor, combinations_of
 from ...mutable.node import Node, key_of, leaves
 from ...mutable.piecewise import NOWHERE, Piecewise, joint
-from ..segments import Indices
+from ..places import Indices
 
 __all__ = ["Known", "Marginals", "Outcomes", "Support", "labels_of"]
 

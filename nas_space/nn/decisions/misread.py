@@ -13,7 +13,8 @@ import torch
 from ...errors import NasSpaceError
 from ...mutable.node import Node, key_of, leaves
 from ..elastic import ElasticModule
-from ..segments import Indices, addends, flattened
+from ..places import Indices
+from ..segments import addends, flattened
 from .mixed_axis import MixedAxis, axis_of
 from .mixed_tensor import MixedTensor
 from .mixer import Atoms, Values, readers_of, union

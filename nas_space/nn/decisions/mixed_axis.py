@@ -8,7 +8,8 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from ...mutable.node import Node
-from ..segments import Indices, layout_of
+from ..places import Indices
+from ..segments import layout_of
 from .marginals import Support, labels_of
 from .mixer import Atoms, Values, readers_of, union
 

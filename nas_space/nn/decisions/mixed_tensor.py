@@ -25,7 +25,7 @@ from torch.utils._pytree import tree_flatten
 
 from ...mutable.node import key_of
 from ..activation import current
-from ..segments import Places, leading
+from ..places import Places, leading
 from ..structure import ATOMS
 from .mixed_axis import Axes, MixedAxis
 from .mixed_number import MixedNumber, MixedShape, Overriding, number

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ...mutable import MutableExpression
-from ..segments import Indices
+from ..places import Indices
 from .cases import run_by_cases
 from .marginals import Support
 from .mixed_axis import MixedAxis, axis_of

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ...mutable.factors import Array
 from ...mutable.node import key_of
-from ..segments import Indices
+from ..places import Indices
 from .marginals import Support
 from .mixed_axis import MixedAxis
 from .mixed_number import MixedNumber, MixedShape

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..segments import Indices
+from ..places import Indices
 from .marginals import Support
 from .mixed_axis import MixedAxis
 from .mixed_number import MixedNumber

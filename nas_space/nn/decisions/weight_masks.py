@@ -22,7 +22,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from ..segments import Indices
+from ..places import Indices
 
 __all__ = ["InputOrder", "Mask", "kernel_places", "spread"]
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from ..errors import SpaceError
 from ..mutable.piecewise import Piecewise, merged
-from .claims import Memory
+from .allocations import Memory
 from .contexts import Context
 from .execution import Executor
 from .tensors import VaryingTensor

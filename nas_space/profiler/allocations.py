@@ -1,4 +1,4 @@
-"""Which memory tensors lie in, for all architectures at once, and for how long."""
+"""Allocations: which memory tensors lie in, for all architectures at once, and for how long."""
 
 from __future__ import annotations
 

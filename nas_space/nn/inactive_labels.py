@@ -1,4 +1,4 @@
-"""Checks of the labels that an architecture carries beside its active ones."""
+"""Labels that are not active: checks of what an architecture says of them all the same."""
 
 from __future__ import annotations
 

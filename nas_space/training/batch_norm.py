@@ -1,4 +1,4 @@
-"""Batch-norm statistics of exactly the network they are used in."""
+"""Batch-norm statistics, computed anew for exactly the network they are used in."""
 
 from __future__ import annotations
 

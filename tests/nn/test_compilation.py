@@ -199,6 +199,8 @@ def test_widths_make_no_kernels_of_their_own(counting: Any) -> None:
 
 def test_parameters_and_buffers_that_are_no_layers_go_into_a_compiled_part() -> None:
     class Scaled(Block):
+        shift: Tensor
+
         def __init__(self, width: Any, kernel: Any) -> None:
             super().__init__(width, kernel)
             self.scale = nn.Parameter(torch.tensor(0.5))

@@ -590,3 +590,20 @@ def test_a_condition_of_a_constructor_about_a_label_that_may_be_inactive_is_refu
 
     with pytest.raises(SampleMissingError, match=r"needs the label 'inner' where it is not active"):
         Optional()
+
+
+def test_a_condition_about_a_label_that_may_be_inactive_after_a_replacement_is_refused():
+    class Net(ModelSpace):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = Categorical([2, 4], label="inner")
+            self.layer: nn.Module = mnn.MutableLinear(4, self.inner)
+            self.require(self.inner > 2)
+
+    space = Net()
+    inner = space.inner
+    del space.inner
+    deep = nn.Sequential(mnn.MutableLinear(4, inner), mnn.MutableLinear(inner, 4))
+    space.layer = mnn.LayerChoice({"skip": nn.Identity(), "deep": deep}, label="layer")
+    with pytest.raises(SampleMissingError, match=r"needs the label 'inner' where it is not active"):
+        space.refresh()

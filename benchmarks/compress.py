@@ -211,7 +211,7 @@ class Contest:
     def steps(self, name: str, share: float) -> int:
         """Return the steps of training: those of ours serve all networks that go on from them."""
         if name == "ours":
-            weights = {s: (1 - s) * (len(SHARES) - place) for place, s in enumerate(SHARES)}
+            weights = {s: (1 - s) ** 2 * (len(SHARES) - place) for place, s in enumerate(SHARES)}
             return round(self.tuning * len(SHARES) * weights[share] / sum(weights.values()))
         # A forward is taken for a third of a step.
         forwards = self.operations / 2 / self.whole / 64

@@ -8,7 +8,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..errors import UsageError
 from .layouts import indices
 from .refitting import paths
 from .sorting import Axis, TensorLayout
@@ -19,7 +18,10 @@ __all__ = ["absorb"]
 def absorb(
     space: nn.Module, plan: TensorLayout, network: nn.Module, arch: Mapping[str, Any]
 ) -> None:
-    """Copy the tensors of a network to where they come from; see :meth:`ElasticSpace.absorb`."""
+    """Copy the tensors of a network to where they come from; see :meth:`ElasticSpace.absorb`.
+
+    The network is what the space is frozen to: see :func:`~.recognition.frozen_to`.
+    """
     values = plan.values(arch)
     axes: dict[tuple[str, str], list[Axis]] = {}
     for axis in plan.axes:
@@ -30,15 +32,13 @@ def absorb(
     for small, large in paths(space, arch):
         for name, tensor in _tensors(theirs[small]).items():
             whole = _tensors(ours[large])[name]
-            kept = [torch.arange(size) for size in whole.shape]
+            # What no layout says is whole, or the middle of a kernel.
+            kept = [
+                torch.arange(size) + (most - size) // 2
+                for size, most in zip(tensor.shape, whole.shape, strict=True)
+            ]
             for axis in axes.get((large, name), ()):
                 kept[axis.dim] = torch.from_numpy(indices(axis.layout, values, plan.sizes)[0])
-            if tensor.shape != tuple(map(len, kept)):
-                raise UsageError(
-                    f"{small}.{name} is {tuple(tensor.shape)} in the network, and "
-                    f"{tuple(map(len, kept))} in what was frozen to it; give the network as it was "
-                    "frozen, trained, and without smaller kernels"
-                )
             mesh = torch.meshgrid(*kept, indexing="ij") if kept else ()
             found.append((whole, mesh, tensor))
     with torch.no_grad():

@@ -26,12 +26,14 @@ from ..nn.freezing import dense
 from ..nn.module import MutableModule
 from ..nn.places import Places, leading
 from ..nn.segments import AxisLayout, layout_of
+from ..nn.structure import BOOKKEEPING
 
 if TYPE_CHECKING:
     from ..nn.freezing import Freezer
     from ..nn.structure import Survey
 
 __all__ = [
+    "RESERVED",
     "Adopted",
     "AdoptedBlock",
     "AdoptedBlocks",
@@ -44,6 +46,12 @@ __all__ = [
 _CUTS, _KEEP, _RETURNS = "_axis_layouts", "_keep", "_returns"
 """Where a module keeps how its tensors are laid out; a block, whether it is there, and how long a
 tuple it returns, if it does."""
+
+RESERVED = BOOKKEEPING | {
+    _CUTS, _KEEP, _RETURNS, "_blueprint", "_elastic", "_expressions", "_instances", "_mutables",
+    "_order",
+}  # fmt: skip
+"""What spaces, the modules in them and frozen networks keep, under names that are then taken."""
 
 
 class Adopted(MutableModule):

@@ -17,7 +17,7 @@ import numpy as np
 from torch import nn
 
 from ..errors import UsageError
-from .adopted import Adopted
+from .adopted import RESERVED, Adopted
 from .depth import OptionalBlocks, runs_of
 from .equations import Solution, solve
 from .groups import Group, Groups
@@ -30,9 +30,9 @@ from .symbolic import Origin, Trace, follow
 from .trial import BY_PLACE, Trial
 from .ways import listed_layouts
 
-TAKEN = frozenset(
+TAKEN = RESERVED | {
     name for name in set(dir(Adopted)) - set(dir(nn.Module())) if not name.startswith("__")
-)
+}
 """Names that what varies has, and a module of somebody else's may not."""
 
 __all__ = ["Analysis", "Options", "Width", "analyse"]
@@ -232,7 +232,8 @@ def _taken_name(found: Analysis, origin: Origin) -> str | None:
     if not origin.path or type(module).__module__.startswith("torch.nn."):
         return None  # of the network itself it is refused, and torch's layers have elastic forms
     own = {*vars(module), *module._modules, *module._parameters, *module._buffers}
-    both = TAKEN & (own | set(dir(type(module))))
+    taken = TAKEN if module._modules else TAKEN | {"args"}  # which elastic layers keep
+    both = taken & (own | set(dir(type(module))))
     if not both:
         return None
     return (

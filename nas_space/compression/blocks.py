@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,6 +15,7 @@ from ..mutable import MutableExpression
 from ..mutable.expression import apply
 from ..mutable.node import Node
 from .calling import call
+from .parts import running
 from .symbolic import leaves_of
 
 __all__ = ["BlockRun", "below", "numbers", "sort_runs"]
@@ -95,9 +96,8 @@ def numbers(names: Sequence[str], run: BlockRun, there: Mapping[str, Any]) -> It
         before.append(there.get(path, True))
 
 
-def sort_runs(space: Any, runs: Sequence[BlockRun], data: Iterable[Any] | None, by: Any) -> None:
+def sort_runs(space: Any, runs: Sequence[BlockRun], batches: Sequence[Any], by: Any) -> None:
     """Put the most important blocks first; see :meth:`ElasticSpace.sort_blocks`."""
-    batches = [] if data is None else list(data)
     if by is None:
         by = "output" if batches else "end"
     if not callable(by) and by not in _SCORES:
@@ -112,7 +112,8 @@ def sort_runs(space: Any, runs: Sequence[BlockRun], data: Iterable[Any] | None, 
     if callable(by):
         scores = {path: float(by(path, module)) for path, module in modules.items()}
     else:
-        scores = _SCORES[by](space, modules, batches)
+        with running("the network"):
+            scores = _SCORES[by](space, modules, batches)
     for run in runs:
         run.paths.sort(key=lambda path: -scores[path])
         for path, keep in run.conditions().items():

@@ -31,7 +31,7 @@ from .depth import OptionalBlocks
 from .groups import Group
 from .layouts import expression_of
 from .polynomials import Polynomial
-from .sorting import Axis, TensorLayout, names_in
+from .sorting import Axis, TensorLayout, listed_in, names_in
 from .symbolic import Origin
 from .trial import layout_at
 
@@ -226,11 +226,12 @@ class Building:
             if tensor in self.modules[path]._non_persistent_buffers_set
             for name in names_in(axis.layout)
         }
+        listed = frozenset().union(*(listed_in(axis.layout) for axis in axes))
         return TensorLayout(
             tuple(axis for axis in axes if names_in(axis.layout) & self.labels.keys()),
             {name: size for name, size in found.solution.sizes.items() if name in found.labels},
             dict(self.labels),
-            frozenset(found.sortable & self.labels.keys() - made_anew),
+            frozenset(found.sortable & self.labels.keys() - made_anew - listed),
         )
 
     # -- building -------------------------------------------------------------------------------

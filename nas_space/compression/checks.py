@@ -12,9 +12,10 @@ from torch.nn.parameter import is_lazy
 
 from ..errors import UsageError
 from ..nn import ModelSpace, MutableModule
+from .adopted import RESERVED
 from .calling import arguments_of
 
-__all__ = ["check_inputs", "check_network"]
+__all__ = ["batches_in", "check_inputs", "check_network", "check_plain"]
 
 
 def check_network(net: Any, space: type[nn.Module]) -> None:
@@ -32,18 +33,42 @@ def check_network(net: Any, space: type[nn.Module]) -> None:
     UsageError
         With the path of the module, and what to do.
     """
+    check_plain(net, "elastic")
+    _check_names(net, space)
+
+
+def check_plain(net: Any, method: str) -> None:
+    """Raise if a network cannot be read: it is none, is wrapped, or its tensors are not plain.
+
+    Parameters
+    ----------
+    net
+        The network.
+    method
+        What takes it.
+
+    Raises
+    ------
+    UsageError
+        With the path of the module, and what to do.
+    """
     if not isinstance(net, nn.Module):
-        raise UsageError(f"elastic takes a module of torch, but got a {type(net).__name__}")
-    if isinstance(net, torch.jit.ScriptModule):
-        raise UsageError("the network is compiled by torch.jit; give the module it was made of")
-    if isinstance(net, torch._dynamo.eval_frame.OptimizedModule):
-        raise UsageError(
-            "the network is compiled by torch.compile; give the module it was made of, which is "
-            "its attribute _orig_mod"
-        )
+        raise UsageError(f"{method} takes a module of torch, but got a {type(net).__name__}")
     for path, module in net.named_modules():
         where = repr(path) if path else "the network"
+        if isinstance(module, torch.jit.ScriptModule):
+            raise UsageError(f"{where} is compiled by torch.jit; give the module it was made of")
+        if isinstance(module, torch._dynamo.eval_frame.OptimizedModule):
+            raise UsageError(
+                f"{where} is compiled by torch.compile; give the module it was made of, which is "
+                "its attribute _orig_mod"
+            )
         if isinstance(module, MutableModule):
+            if "_architecture" in vars(module):
+                raise UsageError(
+                    f"{where} was frozen from a space written in code, whose class, "
+                    f"{type(module).__name__}, it still has; write what it holds as a plain module"
+                )
             if isinstance(module, ModelSpace) and not path:
                 raise UsageError(
                     f"this {type(net).__name__} is a ModelSpace already; use it as it is, or give "
@@ -66,7 +91,6 @@ def check_network(net: Any, space: type[nn.Module]) -> None:
         for name, tensor in (*module._parameters.items(), *module._buffers.items()):
             if tensor is not None:
                 _check_tensor(f"{path}.{name}" if path else name, tensor)
-    _check_names(net, space)
 
 
 def _check_tensor(path: str, tensor: Tensor) -> None:
@@ -90,6 +114,10 @@ def _check_tensor(path: str, tensor: Tensor) -> None:
 def _check_names(net: nn.Module, space: type[nn.Module]) -> None:
     """Names of the network that a space has as well: one would hide the other."""
     taken = {name for name in dir(space) if not name.startswith("__")} - set(dir(nn.Module()))
+    # A network that another space was frozen to says so, and what it says is put aside.
+    note = vars(net).get("_architecture"), vars(net).get("_order")
+    is_note = isinstance(note[0], dict) and isinstance(note[1], (str, type(None)))
+    taken |= RESERVED - ({"_architecture", "_order"} if is_note else set())
     own = set(vars(net)) | set(net._modules) | set(net._parameters) | set(net._buffers)
     own |= {name for name in dir(type(net)) if not name.startswith("__")}
     both = sorted(taken & own)
@@ -101,8 +129,8 @@ def _check_names(net: nn.Module, space: type[nn.Module]) -> None:
         )
 
 
-def check_inputs(net: nn.Module, inputs: Any) -> None:
-    """Raise if inputs do not fit a network.
+def check_inputs(net: nn.Module, inputs: Any, who: str = "the network") -> None:
+    """Raise if inputs do not fit a network, under the name by which it is told of.
 
     Raises
     ------
@@ -114,12 +142,12 @@ def check_inputs(net: nn.Module, inputs: Any) -> None:
     devices = {t.device for t in (*net.parameters(), *net.buffers())}
     if len(devices) > 1:
         shown = ", ".join(sorted(map(str, devices)))
-        raise UsageError(f"the network is on several devices ({shown}); put it on one first")
+        raise UsageError(f"{who} is on several devices ({shown}); put it on one first")
     for path, tensor in _tensors(args, kwargs):
         if devices and tensor.device not in devices:
             (device,) = devices
             raise UsageError(
-                f"{path} is on {tensor.device}, the network on {device}; move the inputs there"
+                f"{path} is on {tensor.device}, {who} on {device}; move the inputs there"
             )
     try:
         inspect.signature(net.forward).bind(*args, **kwargs)
@@ -128,6 +156,30 @@ def check_inputs(net: nn.Module, inputs: Any) -> None:
             f"the forward of {type(net).__name__} does not take these inputs: {error}; give a "
             "tensor, a tuple of arguments or a dict of arguments by name"
         ) from None
+
+
+def batches_in(data: Any, net: nn.Module, method: str) -> list[Any]:
+    """Return the batches in what was given as data, each of which the forward of a network takes.
+
+    Raises
+    ------
+    UsageError
+        There are none, or they are something else.
+    """
+    if isinstance(data, (Tensor, Mapping)):
+        raise UsageError(
+            f"{method} takes batches of inputs, but got a single {type(data).__name__}; give a "
+            "list of it"
+        )
+    batches = list(data)
+    if not batches:
+        raise UsageError(
+            f"{method} needs data, batches of inputs of the network, but there are none; a "
+            "generator gives its batches once"
+        )
+    for batch in batches:
+        check_inputs(net, batch)
+    return batches
 
 
 def _tensors(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Iterator[tuple[str, Tensor]]:

@@ -7,7 +7,8 @@ followed on the inputs that it has in a real run, and what leaves it keeps its s
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,10 @@ import sympy  # type: ignore[import-untyped]
 import torch
 from torch import nn
 
+from ..errors import UsageError
 from .symbolic import Equation, Origin, Trace, Where, forgetting_caches, is_own_code, tensors_of
 
-__all__ = ["follow_parts", "said"]
+__all__ = ["follow_parts", "running", "said"]
 
 Follow = Callable[[nn.Module, Any, Any], Trace]
 
@@ -151,3 +153,20 @@ def said(path: str, error: BaseException) -> str:
     message = str(error).strip().splitlines()
     first = message[0] if message else ""
     return f"{path or 'the network'}: {type(error).__name__}{line}: {first}"
+
+
+@contextmanager
+def running(who: str) -> Iterator[None]:
+    """Enter a context in which a network runs on what a user gave, which may not fit it.
+
+    Raises
+    ------
+    UsageError
+        It does not; where its code stopped.
+    """
+    try:
+        yield
+    except (MemoryError, UsageError):
+        raise
+    except Exception as error:
+        raise UsageError(f"{who} does not run on these inputs: {said('', error)}") from error

@@ -17,6 +17,7 @@ fitted.  Both are found by following the output through the forward.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -30,6 +31,7 @@ from ..errors import UsageError
 from .adopted import AdoptedBlocks
 from .calling import call, filled_rows
 from .layouts import indices
+from .parts import running
 from .sorting import TensorLayout, channels_last, input_dim
 
 __all__ = ["paths", "refit"]
@@ -48,8 +50,9 @@ def refit(
     plan: TensorLayout,
     network: nn.Module,
     arch: Mapping[str, Any],
-    data: Iterable[Any],
+    batches: Sequence[Any],
     teacher: nn.Module,
+    model_arch: Mapping[str, Any] | None,
     ridge: float,
     orders: Mapping[str, Any],
 ) -> list[str]:
@@ -57,6 +60,8 @@ def refit(
 
     Parameters
     ----------
+    model_arch
+        What the teacher was frozen to; ``None`` for the original.
     orders
         In which order the channels of the teacher come in the space.
 
@@ -65,20 +70,11 @@ def refit(
     list of str
         The paths of the layers that were fitted, in the order in which they were.
     """
-    batches = list(data)
-    if not batches:
-        raise UsageError("refit needs data: batches of inputs of the network")
     ours, theirs = dict(network.named_modules()), dict(teacher.named_modules())
     pairs = dict(paths(space, arch))
-    model_arch = vars(teacher).get("_architecture")
     models = {large: large for large in theirs}
     if model_arch is not None:
-        for label, value in arch.items():
-            if label in model_arch and value > model_arch[label]:
-                raise UsageError(
-                    f"the network has {value} of {label}, its teacher {model_arch[label]}; give a "
-                    "teacher that is larger in every choice, or the original"
-                )
+        _check_larger(arch, model_arch)
         models = {large: small for small, large in paths(space, model_arch)}
     layers: dict[str, str] = {}
     for small, large in pairs.items():
@@ -94,24 +90,40 @@ def refit(
     }
     training = [(module, module.training) for net in (network, teacher) for module in net.modules()]
     fitted = []
+    before = {path: copy.deepcopy(ours[path].state_dict()) for path in layers}
     try:
         network.eval()
         teacher.eval()
-        calls, sizes = _calls(network, batches[0], layers)
+        with running("the network"):
+            calls, sizes = _calls(network, batches[0], layers)
         most = sum(p.numel() * p.element_size() for p in teacher.parameters())
         for group in _groups(calls, {path: len(batches) * sizes[path] for path in calls}, most):
             followed = {theirs[models[layers[path]]]: calls[path] for path in group}
-            wanted = [_followed(teacher, followed, batch) for batch in batches]
+            with running("the teacher"):
+                wanted = [_followed(teacher, followed, batch) for batch in batches]
             for path in group:
                 model = theirs[models[layers[path]]]
                 targets = [passages.pop(model) for passages in wanted]
                 rows = _Rows(network, ours[path], model, kept[path], calls[path], batches, targets)
                 if _fit(ours[path], rows, ridge):
                     fitted.append(path)
+    except BaseException:
+        for path, state in before.items():
+            ours[path].load_state_dict(state)
+        raise
     finally:
         for module, mode in training:
             module.training = mode
     return fitted
+
+
+def _check_larger(arch: Mapping[str, Any], model_arch: Mapping[str, Any]) -> None:
+    for label, value in arch.items():
+        if label in model_arch and value > model_arch[label]:
+            raise UsageError(
+                f"the network has {value} of {label}, its teacher {model_arch[label]}; give a "
+                "teacher that is larger in every choice, or the original"
+            )
 
 
 def _groups(paths: Iterable[str], sizes: Mapping[str, int], most: int) -> Iterator[list[str]]:

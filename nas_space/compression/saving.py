@@ -15,7 +15,7 @@ import itertools
 import json
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, TypedDict, cast
+from typing import Any, NotRequired, TypedDict, cast
 
 import torch
 from safetensors.torch import save_file
@@ -45,7 +45,7 @@ _Saved = TypedDict(
     "_Saved",
     {
         "format": int, "class": str, "maker": str | None, "config": dict[str, Any] | None,
-        "architecture": dict[str, Any] | None, "training": bool,
+        "architecture": dict[str, Any] | None, "order": NotRequired[str | None], "training": bool,
         "modules": dict[str, _SavedModule], "shared": dict[str, str],
     },
 )  # fmt: skip
@@ -96,6 +96,7 @@ def save_network(network: nn.Module, folder: str | Path, *, maker: str | None = 
         "maker": maker,
         "config": config.to_dict() if hasattr(config, "to_dict") else None,
         "architecture": network.__dict__.get("_architecture"),
+        "order": network.__dict__.get("_order"),
         "training": network.training,
         "modules": {path: _described(module) for path, module in network.named_modules()},
     }
@@ -198,8 +199,9 @@ def load_network(folder: str | Path, original: Any = None, *, trust: bool = Fals
     tensors |= {name: tensors[other] for name, other in described["shared"].items()}
     made: dict[str, Any] = {}
     _rebuild(net, "", modules, tensors, described["shared"], made, folder)
-    if described.get("architecture") is not None:
-        net.__dict__["_architecture"] = described["architecture"]
+    for name in ("architecture", "order"):
+        if described.get(name) is not None:
+            net.__dict__[f"_{name}"] = described[name]
     return net.train(described["training"])
 
 

@@ -6,7 +6,7 @@ are permuted, in all tensors that have them alike, so that the most important co
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from ..errors import UsageError, suggest
 from .calling import call, filled_rows
 from .layouts import Layout, Listed, indices
+from .parts import running
 from .symbolic import leaves_of
 
 __all__ = ["Axis", "Loss", "TensorLayout", "sort"]
@@ -78,26 +79,45 @@ def names_in(layout: Layout) -> frozenset[str]:
     return frozenset().union(*map(names_in, layout.parts))
 
 
+def listed_in(layout: Layout) -> frozenset[str]:
+    """Return the variables in a layout whose elements are listed for each value: none may move."""
+    if isinstance(layout, (int, str)):
+        return frozenset()
+    if isinstance(layout, Listed):
+        return frozenset({layout.name})
+    return frozenset().union(*map(listed_in, layout.parts))
+
+
 def sort(
-    space: nn.Module, plan: TensorLayout, data: Iterable[Any] | None, by: Any, loss: Loss | None
+    space: nn.Module,
+    plan: TensorLayout,
+    known: dict[str, np.ndarray[Any, Any]],
+    batches: Sequence[Any],
+    by: Any,
+    loss: Loss | None,
 ) -> None:
-    """Sort the channels of a space; see :meth:`ElasticSpace.sort_channels`."""
+    """Sort the channels of a space, and note their order; see :meth:`ElasticSpace.sort_channels`.
+
+    Parameters
+    ----------
+    known
+        By variable, the order in which the channels of the original come by now.
+    """
     if by is None:
-        by = "magnitude" if data is None else "activation"
+        by = "activation" if batches else "magnitude"
     if not callable(by) and by not in _SCORES:
         raise UsageError(
             f"channels are sorted by {', '.join(_SCORES)} or a function, not {by!r}"
             f"{suggest(str(by), _SCORES)}"
         )
-    if by in {"activation", "taylor"} and data is None:
+    if by in {"activation", "taylor"} and not batches:
         raise UsageError(f"to sort by {by!r}, data is needed: batches of inputs of the network")
-    batches = [] if data is None else list(data)
     modules = dict(space.named_modules())
-    known = space.__dict__.setdefault("_orders", {})
     if callable(by):
         scores = _summed(plan, modules, lambda path, name, tensor: by(f"{path}.{name}", tensor))
     else:
-        scores = _SCORES[by](space, plan, modules, batches, loss or _energy)
+        with running("the network"):
+            scores = _SCORES[by](space, plan, modules, batches, loss or _energy)
     orders = {
         name: np.argsort(-scores[name], kind="stable")
         for name in sorted(plan.sortable)

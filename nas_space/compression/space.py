@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import copy
 import fnmatch
+import hashlib
+import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Any, Literal, Self, cast
 
 import torch
@@ -18,18 +21,38 @@ from ..nn.freezing import Freezer
 from .absorbing import absorb
 from .adopted import Adopted
 from .analysis import Options, analyse, report
-from .blocks import sort_runs
+from .blocks import BlockRun, sort_runs
 from .building import Building
 from .calling import arguments_of
-from .checks import check_inputs, check_network
+from .checks import batches_in, check_inputs, check_network, check_plain
 from .groups import Groups
-from .parts import said
+from .parts import running
+from .recognition import check_alike, frozen_to, origin_of
 from .refitting import refit
 from .saving import became, guard_saving, sizes_in_config
 from .sorting import Loss, TensorLayout, sort
 from .symbolic import forgetting_caches, keeping
 
 __all__ = ["ElasticSpace", "elastic"]
+
+
+@dataclass
+class _ElasticState:
+    """What a space knows of itself beside its modules: by ``origin``, its network's own note."""
+
+    original: Sample
+    groups: Groups
+    plan: TensorLayout
+    runs: list[BlockRun]
+    origin: tuple[Any, Any]
+    orders: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def order(self) -> str:
+        """A digest of the order in which channels and blocks come."""
+        channels = {name: list(map(int, order)) for name, order in sorted(self.orders.items())}
+        blocks = [run.paths for run in self.runs]
+        return hashlib.sha256(json.dumps([channels, blocks]).encode()).hexdigest()[:16]
 
 
 class ElasticSpace(ModelSpace, Adopted):
@@ -41,12 +64,11 @@ class ElasticSpace(ModelSpace, Adopted):
     @property
     def original(self) -> Sample:
         """The architecture that the network was."""
-        return self.canonical(self.__dict__["_original"])
+        return self.canonical(self._state.original)
 
     def groups(self) -> Groups:
         """Return what varies together, where, in which steps; what is fixed, and why."""
-        found: Groups = self.__dict__["_groups"]
-        return found
+        return self._state.groups
 
     def sort_channels(
         self,
@@ -94,7 +116,8 @@ class ElasticSpace(ModelSpace, Adopted):
         >>> torch.allclose(space.freeze(space.original)(x), net(x), atol=1e-6)
         True
         """
-        sort(self, self._layout_plan, data, by, loss)
+        batches = [] if data is None else batches_in(data, self, "sort_channels")
+        sort(self, self._state.plan, self._state.orders, batches, by, loss)
         return self
 
     def sort_blocks(
@@ -143,7 +166,8 @@ class ElasticSpace(ModelSpace, Adopted):
         >>> torch.equal(small(x), net(x))
         True
         """
-        sort_runs(self, [run for run in self.__dict__["_runs"] if run.is_counted], data, by)
+        batches = [] if data is None else batches_in(data, self, "sort_blocks")
+        sort_runs(self, [run for run in self._state.runs if run.is_counted], batches, by)
         return self
 
     def refit(
@@ -196,13 +220,25 @@ class ElasticSpace(ModelSpace, Adopted):
         >>> bool(after < before)
         True
         """
-        arch = _architecture_of(network, "refit")
-        orders = self.__dict__.get("_orders", {})
+        state = self._state
+        arch = frozen_to(self, state.order, network, "refit")
+        model_arch, orders = None, {}
         if teacher is None:
             teacher = self.freeze(self.original)
-        if "_architecture" in vars(teacher):
-            orders = {}  # it has the channels in the order of the space
-        refit(self, self._layout_plan, network, arch, data, teacher, ridge, orders)
+            model_arch = self.original
+        else:
+            check_plain(teacher, "the teacher")
+            if origin_of(teacher) == state.origin:
+                check_alike(self.freeze(self.original, device="meta"), teacher, "the teacher")
+                orders = state.orders
+            else:
+                model_arch = frozen_to(self, state.order, teacher, "the teacher")
+        if not ridge >= 0:
+            raise UsageError(f"ridge must be at least 0, but is {ridge}")
+        batches = batches_in(data, network, "refit")
+        for batch in batches:
+            check_inputs(teacher, batch, "the teacher")
+        refit(self, state.plan, network, arch, batches, teacher, model_arch, ridge, orders)
         return network
 
     def absorb(self, network: nn.Module) -> Self:
@@ -234,20 +270,21 @@ class ElasticSpace(ModelSpace, Adopted):
         >>> space.absorb(small).freeze(space.original)[0].bias[:9].tolist()[6:8]
         [1.0, 1.0]
         """
-        absorb(self, self._layout_plan, network, _architecture_of(network, "absorb"))
+        arch = frozen_to(self, self._state.order, network, "absorb")
+        absorb(self, self._state.plan, network, arch)
         return self
 
     @property
-    def _layout_plan(self) -> TensorLayout:
-        found: TensorLayout = self.__dict__["_plan"]
+    def _state(self) -> _ElasticState:
+        found: _ElasticState = self.__dict__["_elastic"]
         return found
 
     def freeze_module(self, freezer: Freezer) -> nn.Module:
-        network = super().freeze_module(freezer)
-        for name in ("_original", "_groups", "_plan", "_orders", "_runs"):
-            vars(network).pop(name, None)
+        network, state = super().freeze_module(freezer), self._state
+        vars(network).pop("_elastic", None)
+        vars(network)["_order"] = state.order
         if hasattr(network, "save_pretrained") and hasattr(network, "config"):
-            changed = became(self, self._layout_plan, freezer.values)
+            changed = became(self, state.plan, freezer.values)
             sizes_in_config(network, changed)
             guard_saving(network, changed)
         return network
@@ -349,7 +386,9 @@ def elastic(
     args, kwargs = arguments_of(inputs)
     # On the network itself, so that no copy is held beside what is cut while it is tried.
     with keeping(net), _evaluating(net):
-        _check_runs(net, args, kwargs)
+        same = torch.random.fork_rng(devices=[])
+        with running("the network"), torch.no_grad(), same, forgetting_caches(net):
+            net(*args, **kwargs)
         found = analyse(net, args, kwargs, options)
     work = net if in_place else _copied(net)
     building = Building(work, found, options)
@@ -357,24 +396,15 @@ def elastic(
     _check_patterns(options, groups)
     building.run(ElasticSpace)
     space = cast(ElasticSpace, work)
-    space.__dict__.pop("_architecture", None)  # of the space that a smaller network came from
-    space.__dict__.update(
-        _arguments=((), {}),
-        _original=building.original,
-        _groups=groups,
-        _plan=building.plan(),
-        _runs=building.runs,
+    origin = origin_of(space)
+    for name in ("_architecture", "_order"):  # of the space that a smaller network came from
+        space.__dict__.pop(name, None)
+    space.__dict__["_arguments"] = ((), {})
+    space.__dict__["_elastic"] = _ElasticState(
+        building.original, groups, building.plan(), building.runs, origin
     )
     space.refresh()
     return space
-
-
-def _architecture_of(network: nn.Module, method: str) -> Sample:
-    """Return what a network was frozen to; the method that asks is named where it was not."""
-    arch: Sample | None = vars(network).get("_architecture")
-    if arch is None:
-        raise UsageError(f"{method} takes a network that this space was frozen to")
-    return arch
 
 
 def _copied(net: nn.Module) -> nn.Module:
@@ -385,14 +415,6 @@ def _copied(net: nn.Module) -> nn.Module:
             f"the network cannot be copied: {error}; give in_place=True to make the space of the "
             "network itself"
         ) from error
-
-
-def _check_runs(net: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-    try:
-        with torch.no_grad(), torch.random.fork_rng(devices=[]), forgetting_caches(net):
-            net(*args, **kwargs)
-    except Exception as error:
-        raise UsageError(f"the network does not run on these inputs: {said('', error)}") from error
 
 
 def _check_patterns(options: Options, groups: Groups) -> None:

@@ -30,10 +30,13 @@ Weights: TypeAlias = Literal["copy", "share", "move"]
 Cut: TypeAlias = Callable[[Tensor], "Tensor | None"]
 """Takes the part of a tensor that an architecture keeps; ``None`` if it keeps nothing."""
 
-_OF_SPACES = BOOKKEEPING | {"_mutables", "_blueprint", "_instances", "args", "_compiled_call_impl"}
-"""What mutable modules keep for themselves, and frozen ones do not need.
+_OF_ANY = frozenset({"_compiled_call_impl"})
+"""What was compiled would go on to run the weights of the space."""
 
-What was compiled would go on to run the weights of the space."""
+_OF_SPACES = BOOKKEEPING | {"_mutables", "_blueprint", "_instances", *_OF_ANY}
+"""What mutable modules keep for themselves, and frozen ones do not need."""
+
+_OF_LAYERS = _OF_SPACES | {"args"}
 
 _HOOKS = tuple(name for name, value in vars(nn.Module()).items() if isinstance(value, OrderedDict))
 """The attributes in which torch keeps a module's hooks."""
@@ -134,7 +137,7 @@ class Freezer:
         into = new.__dict__
         kind: Any = type(module)
         derived = getattr(kind, "derived", _NOTHING)
-        left_out = _OF_SPACES | derived if derived else _OF_SPACES
+        left_out = _kept_for_itself(module) | derived
         for name, value in module.__dict__.items():
             if name in left_out:
                 continue
@@ -389,6 +392,15 @@ class FreezeMemo(dict[int, Any]):
 
 
 @functools.cache
+def _kept_for_itself(module: nn.Module) -> frozenset[str]:
+    """The attributes of a module that are no part of what it is: one that is not ours has none."""
+    kind, state = type(module), module.__dict__
+    if not hasattr(kind, "freeze_module"):
+        return _OF_ANY
+    # Arguments of a constructor are kept by layers; of other modules, ``args`` is the user's.
+    return _OF_LAYERS if hasattr(kind, "derived") or "_instances" in state else _OF_SPACES
+
+
 def freezes_itself(cls: Any) -> bool:
     """Return whether a class of a user's own says by ``freeze(sample)`` what it freezes to."""
     home: str = getattr(cls.freeze, "__module__", "")

@@ -88,7 +88,11 @@ class Survey:
         ]
         if others and is_plain_layer(module):
             self.misplaced.append(module)
-        registered = (*state.get("_expressions", _NOTHING).values(), *state.get("_mutables", ()))
+        registered: tuple[Any, ...] = ()
+        if hasattr(type(module), "add_mutable"):  # else names are free for whoever wrote it
+            registered = (
+                *state.get("_expressions", _NOTHING).values(), *state.get("_mutables", ())
+            )  # fmt: skip
         parts: list[Node] = []
         constraints: list[Node] = []
         for item in (*registered, *others):

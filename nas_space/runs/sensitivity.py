@@ -24,8 +24,10 @@ from ..tables.model import Model, root_of
 __all__ = ["changes", "is_within", "loses_least", "summed"]
 
 
-_TRIED = 3
-"""How many values of a label are tried."""
+_TRIED = {"depth": (0.0, 0.5, 1.0)}
+"""Where among the smaller values of a label are those that are tried, by what it decides: of a
+width not the largest, for what that loses is little, and follows well from its neighbours.  One
+block less may lose much."""
 
 _FAR = 1e6
 """What is lost by a choice that is not wanted; divergences and shares of errors are small."""
@@ -34,14 +36,14 @@ _FAR = 1e6
 def changes(space: Any) -> Iterator[tuple[str, Sample]]:
     """Yield architectures that differ from the original in one label, with a name for each.
 
-    Of a label with many values, those that are spread over all of them.
+    Of a label with many values, the smallest and that in the middle; of a depth the largest, too.
     """
-    original = space.original
+    original, kinds = space.original, {group.label: group.kind for group in space.groups()}
     for label, symbol in space.symbols().items():
         if label in original:
             others = [value for value in symbol.values if value != original[label]]
-            places = np.linspace(0, len(others) - 1, min(_TRIED, len(others))).round()
-            for place in places.astype(int):
+            parts = _TRIED.get(kinds.get(label, ""), (0.0, 0.5))
+            for place in dict.fromkeys(round(part * (len(others) - 1)) for part in parts):
                 value = others[place]
                 yield _named(label, value), space.canonical(original | {label: value})
 

@@ -6,10 +6,20 @@ from typing import Any
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 import nas_space as ns
 from nas_space.runs.sensitivity import changes, loses_least, summed
+
+
+class Block(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(4, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = x + self.layer(x)
+        return out
 
 
 def space_of(widths: tuple[float, ...]) -> Any:
@@ -17,13 +27,19 @@ def space_of(widths: tuple[float, ...]) -> Any:
     return ns.elastic(nn.Sequential(*layers).eval(), torch.ones(1, 8), widths=widths)
 
 
-def test_at_most_three_values_of_a_label_are_tried_the_smallest_among_them():
+def test_at_most_two_values_of_a_width_are_tried_the_smallest_among_them():
     space = space_of((0.125, 0.25, 0.375, 0.5, 0.625, 0.75, 0.875))
     tried = dict(changes(space))
-    assert set(tried) == {f"{n}.width={value}" for n in (0, 2) for value in (8, 32, 56)}
+    assert set(tried) == {f"{n}.width={value}" for n in (0, 2) for value in (8, 32)}
     for name, arch in tried.items():
         label, _, value = name.partition("=")
         assert arch == space.original | {label: int(value)}
+
+
+def test_of_a_depth_one_block_less_is_tried_too_for_that_may_lose_much():
+    net = nn.Sequential(*(Block() for _ in range(6))).eval()
+    space: Any = ns.elastic(net, torch.ones(1, 4))
+    assert set(dict(changes(space))) == {"depth=1", "depth=3", "depth=5"}
 
 
 def test_what_is_between_loses_as_a_square_and_the_original_nothing():

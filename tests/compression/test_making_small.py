@@ -44,7 +44,7 @@ def test_sorting_changes_the_function_by_rounding_only_and_the_order_of_channels
                 for ours, theirs in zip(run(space, inputs), reference, strict=True):
                     torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-4)
     moved = [k for k, v in space.state_dict().items() if not torch.equal(v, before[k])]
-    assert moved or not space._layout_plan.sortable
+    assert moved or not space._state.plan.sortable
     arch = space.sample(seed=3)
     with torch.no_grad(), space.activate(arch):
         assert_equal(run(space, inputs), run(space.freeze(arch), inputs))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -72,6 +72,13 @@ def test_where_nothing_can_be_followed_all_is_fixed_and_the_line_is_said():
         (lambda: plain().to("meta"), X, r"0\.weight is on the meta device"),
         (lambda: nn.Sequential(nn.DataParallel(plain())), X, "'0' is a DataParallel"),
         (lambda: torch.compile(plain()), X, "_orig_mod"),
+        (lambda: nn.Sequential(cast(Any, torch.compile(plain()))), X, "'0' is compiled.*_orig_mod"),
+        (lambda: torch.jit.script(plain()), X, "the network is compiled by torch.jit"),
+        (
+            lambda: nn.Sequential(cast(Any, torch.jit.trace(plain(), X))),
+            X,
+            "'0' is compiled by torch.jit",
+        ),
         (plain, torch.ones(1, 4, device="meta"), "input 0 is on meta"),
         (plain, (X, X), "does not take these inputs"),
         (plain, {"wrong": X}, "does not take these inputs"),
@@ -102,13 +109,17 @@ def test_a_space_is_refused_and_so_is_a_part_that_is_one():
 
     with pytest.raises(UsageError, match="ModelSpace already"):
         ns.elastic(Space(), X)
+    with pytest.raises(UsageError, match=r"the network was frozen.*class, Space, it still has"):
+        ns.elastic(Space().freeze({"w": 2}), X)
     with pytest.raises(UsageError, match="'0', a Space, differs between architectures already"):
         ns.elastic(nn.Sequential(Space()), X)
     with pytest.raises(UsageError, match="ModelSpace already"):
         ns.elastic(ns.elastic(plain(), X), X)
 
 
-@pytest.mark.parametrize("name", ["groups", "freeze", "original", "sample"])
+@pytest.mark.parametrize(
+    "name", ["groups", "freeze", "original", "sample", "_symbols", "_elastic", "_keep", "_order"]
+)
 def test_an_attribute_that_a_space_has_too_is_refused_by_name(name):
     net = plain()
     setattr(net, name, 3)
@@ -116,6 +127,32 @@ def test_an_attribute_that_a_space_has_too_is_refused_by_name(name):
         ns.elastic(net, X)
     inside = ns.elastic(nn.Sequential(net), X)
     assert getattr(inside.get_submodule("0"), name) == 3
+
+
+class Remembering(nn.Module):
+    """Keeps what it was made with under a name that layers of a space use, too."""
+
+    def __init__(self, **given):
+        super().__init__()
+        self.first, self.last = nn.Linear(4, 16), nn.Linear(16, 2)
+        vars(self).update(given)
+
+    def forward(self, x):
+        (factor,) = (vars(self)[name] for name in NAMES if name in vars(self))
+        return self.last(self.first(x)) * factor
+
+
+NAMES = ("args", "_mutables", "_expressions", "_blueprint", "_shared", "_instances", "_keep")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_a_part_keeps_under_a_name_of_ours_is_in_the_frozen_network(name):
+    net = nn.Sequential(Remembering(**{name: 3.0})).eval()
+    space = ns.elastic(net, X)
+    small = space.freeze({"0.first.width": 8})
+    with space.activate({"0.first.width": 8}):
+        assert torch.equal(small(X), space(X))
+    assert torch.equal(space.freeze(space.original)(X), net(X))
 
 
 class Reserved(nn.Module):

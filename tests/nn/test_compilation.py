@@ -195,3 +195,35 @@ def test_widths_make_no_kernels_of_their_own(counting: Any) -> None:
         one, two = stepped(space, arch, x), stepped(other, arch, x)
         torch.testing.assert_close(one, two, rtol=1e-3, atol=1e-4)
     assert counting() == known
+
+
+def test_parameters_and_buffers_that_are_no_layers_go_into_a_compiled_part() -> None:
+    class Scaled(Block):
+        shift: Tensor
+
+        def __init__(self, width: Any, kernel: Any) -> None:
+            super().__init__(width, kernel)
+            self.scale = nn.Parameter(torch.tensor(0.5))
+            self.register_buffer("shift", torch.tensor(0.1))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return super().forward(x) * self.scale + self.shift
+
+    class Net(ns.ModelSpace):
+        def __init__(self) -> None:
+            super().__init__()
+            width = Categorical([2, 4], label="width")
+            self.first = mnn.MutableConv2d(3, width, 1)
+            self.block = Scaled(width, Categorical([1, 3], label="kernel"))
+
+        def forward(self, x: Tensor) -> Tensor:
+            y: Tensor = self.block(self.first(x))
+            return y
+
+    space = Net()
+    other = copy.deepcopy(space)
+    space.compile_regions(backend="eager", fullgraph=True)
+    x = torch.randn(2, 3, 4, 4)
+    arch = {"width": 2, "kernel": 3}
+    torch.testing.assert_close(stepped(space, arch, x), stepped(other, arch, x))
+    torch.testing.assert_close(space.block.scale.grad, other.block.scale.grad)

@@ -14,6 +14,7 @@ from nas_space.errors import (
     DomainError,
     InfeasibleError,
     LabelError,
+    SampleMissingError,
     SampleValidationError,
     SpaceError,
 )
@@ -576,3 +577,16 @@ def test_a_default_that_a_constructor_reads_meets_the_constraints_so_far():
         return nn.Linear(a, b)
 
     assert Net().part.layer.in_features == 2
+
+
+def test_a_condition_of_a_constructor_about_a_label_that_may_be_inactive_is_refused():
+    class Optional(ModelSpace):
+        def __init__(self) -> None:
+            super().__init__()
+            inner = Categorical([2, 4], label="inner")
+            deep = nn.Sequential(mnn.MutableLinear(4, inner), mnn.MutableLinear(inner, 4))
+            self.layer = mnn.LayerChoice({"skip": nn.Identity(), "deep": deep}, label="layer")
+            self.require(inner > 2)
+
+    with pytest.raises(SampleMissingError, match=r"needs the label 'inner' where it is not active"):
+        Optional()

@@ -160,6 +160,27 @@ def test_methods_hooks_and_weak_references_are_bound_to_the_network() -> None:
         assert space(torch.ones(1)).item() == 2
 
 
+class Configured(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.args, self._shared, self._mutables = {"scale": 2.0}, 3.0, (4.0,)
+
+
+class ConfiguredSpace(ns.ModelSpace):
+    def __init__(self) -> None:
+        super().__init__()
+        self.args = {"scale": 3.0}
+        self.layer, self.part = mnn.MutableLinear(2, WIDTH), Configured()
+
+
+def test_what_a_users_module_keeps_under_a_name_of_ours_is_kept() -> None:
+    network = ConfiguredSpace().freeze({"width": 4})
+    assert network.args == {"scale": 3.0}
+    part = network.part
+    assert (part.args, part._shared, part._mutables) == ({"scale": 2.0}, 3.0, (4.0,))
+    assert "args" not in vars(network.layer)
+
+
 def test_functions_locks_and_classes_are_kept() -> None:
     lock = threading.Lock()
     space = Holding(lock=lock, act=torch.relu, norm=nn.BatchNorm2d, stop=torch.nn.functional.relu)

@@ -305,7 +305,7 @@ class Glosses(Contest):
     attention afterwards how many are left.
     """
 
-    rates = (3e-4, 1e-3)
+    rates = (1e-4, 3e-4, 1e-3, 3e-3)
     own = 3e-4, 60
     tuning = 30
     widths: Mapping[str, Any] = {
@@ -315,7 +315,7 @@ class Glosses(Contest):
     operators = ("addmm", "bmm", "mm")
     slack = 0.001  # a half of heads and feed-forward is a little more with the linear layer
 
-    tokens, parts = 12, (2560, 512, 1024)
+    tokens, parts = 12, (2560, 512, 3072)
 
     def start(self, seed: int) -> tuple[Splits, nn.Module]:
         encoder, tokenizer = minilm.load()

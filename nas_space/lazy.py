@@ -9,9 +9,9 @@ from importlib import import_module
 from types import ModuleType
 from typing import Any, TypeVar
 
-from .errors import UsageError
+from .errors import NasSpaceError, UsageError, suggest
 
-__all__ = ["LazyClasses", "at_address", "installed", "lazily"]
+__all__ = ["LazyClasses", "at_address", "installed", "lazily", "named"]
 
 T = TypeVar("T")
 
@@ -98,6 +98,48 @@ def at_address(address: str, package: str | None = None) -> Any:
     module, _, name = address.partition(":")
     found = import_module(module, package)
     return getattr(found, name) if name else found
+
+
+def named(address: str, what: str, error: type[NasSpaceError] = UsageError) -> Any:
+    """Return what a user names by its address, ``'module:name'``.
+
+    Parameters
+    ----------
+    address
+        Of a module that can be imported; the shell looks in the current folder, too.
+    what
+        What it is to be, for the message.
+    error
+        What is raised.
+
+    Raises
+    ------
+    NasSpaceError
+        If the module cannot be imported, or has no such name.
+
+    Examples
+    --------
+    >>> named("math:tua", "a constant")
+    Traceback (most recent call last):
+    ...
+    nas_space.errors.UsageError: a constant is asked for as 'math:tua', but module 'math' has no \
+'tua' (did you mean 'tau'?)
+    """
+    module, _, name = address.partition(":")
+    try:
+        found = import_module(module)
+    except Exception as cause:  # whatever a module does when it is imported
+        raise error(
+            f"{what} is asked for as {address!r}, but module {module!r} cannot be imported "
+            f"({type(cause).__name__}: {cause}); modules are looked up among what is installed, "
+            "and by the shell in the current folder"
+        ) from cause
+    if not hasattr(found, name):
+        raise error(
+            f"{what} is asked for as {address!r}, but module {module!r} has no {name!r}"
+            f"{suggest(name, vars(found))}"
+        )
+    return getattr(found, name)
 
 
 class LazyClasses(MutableMapping[str, type[T]]):

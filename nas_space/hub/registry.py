@@ -12,7 +12,7 @@ from inspect import signature
 from typing import TYPE_CHECKING, Any
 
 from ..errors import NasSpaceError, UsageError, suggest
-from ..lazy import at_address
+from ..lazy import at_address, named
 
 if TYPE_CHECKING:
     from ..nn import ModelSpace
@@ -227,12 +227,7 @@ def find_space(name: str) -> Entry:
             f"there is no space {name!r}{suggest(name, SPACES)}; there are {sorted(SPACES)}, and "
             "your own as module:Class"
         )
-    try:
-        found = at_address(name)
-    except Exception as error:  # whatever a module does when it is imported
-        raise UsageError(
-            f"cannot import the space {name!r}: {type(error).__name__}: {error}"
-        ) from error
+    found = named(name, "a space")
     if not (isinstance(found, type) and issubclass(found, ModelSpace)):
         raise UsageError(f"{name!r} is no space: {found!r} does not derive from ModelSpace")
     return Entry(name, {})

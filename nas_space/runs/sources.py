@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 import json
 from collections.abc import Callable, Mapping, Sequence
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from torch import nn
 
 from ..compression import load_network
 from ..errors import DataError, UsageError
+from ..lazy import named
 from ..training import Splits, Task, load_data
 from ..training.batches import one_pass
 from ..training.forward import inputs_of
@@ -131,13 +131,9 @@ def _first(value: Any) -> Any:
 
 
 def _function(option: str, spec: str) -> Callable[..., Any]:
-    module, colon, name = spec.partition(":")
-    if not colon:
+    if ":" not in spec:
         raise UsageError(f"{option} {spec}: there is no such folder; or give module:function")
-    try:
-        found = getattr(import_module(module), name)
-    except Exception as error:  # whatever a module does when it is imported
-        raise UsageError(f"{option} {spec}: {type(error).__name__}: {error}") from error
+    found = named(spec, option)
     if not callable(found):
         raise UsageError(f"{option} {spec}: that is a {type(found).__name__}, not a function")
     return found  # type: ignore[no-any-return]

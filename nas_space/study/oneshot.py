@@ -144,6 +144,9 @@ def search_oneshot(
         raise UsageError("resume=True needs storage=, the file to resume from")
     if every < 1:
         raise UsageError(f"every must be at least 1, but is {every}")
+    for name, length in (("steps", steps), ("epochs", epochs)):
+        if length is not None and not length > 0:
+            raise UsageError(f"{name} must be positive, but is {length}: nothing would be trained")
     if task.validation is not None and (fabric is None or fabric.world_size == 1):
         try_one_batch(space, task, "validation", "inherit", train=True, fabric=fabric)
     run = Run(strategy, space, task, steps=steps, epochs=epochs, seed=seed, fabric=fabric)

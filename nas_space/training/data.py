@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import inspect
 import sys
 import zipfile
@@ -20,7 +19,7 @@ from torch.nn import functional as F
 from torch.utils.data import TensorDataset
 
 from ..errors import DataError, suggest
-from ..lazy import installed
+from ..lazy import installed, named
 from .augmentation import Jitter
 from .batches import Source, check_source
 from .randomness import generator_of, seed_of
@@ -351,16 +350,9 @@ def _find(module: str, name: str) -> Callable[..., Any]:
     # As with `python -m`: what lies in the current folder can be imported, whoever started us.
     if "" not in sys.path:
         sys.path.insert(0, "")
-    try:
-        found = importlib.import_module(module)
-    except Exception as error:  # whatever a module does when it is imported
-        raise DataError(
-            f"module {module!r} cannot be imported ({type(error).__name__}: {error}); "
-            "'module:function' is looked up in the current folder and among what is installed"
-        ) from error
-    function = getattr(found, name, None)
+    function = named(f"{module}:{name}", "a data set", DataError)
     if not callable(function):
-        raise DataError(f"module {module!r} has no function {name!r}{suggest(name, vars(found))}")
+        raise DataError(f"{name!r} of module {module!r} is no function")
     return function  # type: ignore[no-any-return]
 
 

@@ -228,7 +228,7 @@ def test_a_traceback_is_shown_when_asked_for() -> None:
     ("arguments", "words"),
     [
         (["sample", "--space", "proxylesnas"], "did you mean 'proxylessnas'"),
-        (["sample", "--space", "nowhere:Net"], "cannot import"),
+        (["sample", "--space", "nowhere:Net"], "cannot be imported"),
         (["sample", "--space", "json:loads"], "is no space"),
         (["sample", "--max-macs", "many"], "is no amount"),
         (["sample", "--arg", "width"], "name=value"),

@@ -75,6 +75,13 @@ def test_the_file_of_another_space_is_refused(tmp_path):
         ns.search(Planted(), task(), strategy=DARTS(), resume=True, **given)
 
 
+@pytest.mark.parametrize("length", [{"steps": 0}, {"steps": -1}, {"epochs": 0.0}])
+def test_a_search_that_would_train_nothing_is_refused(length):
+    [name] = length
+    with pytest.raises(UsageError, match=f"{name} must be positive"):
+        ns.search(Planted(), task(), strategy=RandomOneShot(), **length)
+
+
 def test_what_has_no_meaning_is_refused():
     with pytest.raises(UsageError, match="workers"):
         ns.search(  # type: ignore[call-overload]

@@ -65,6 +65,7 @@ def flattened(*sizes: Any) -> Any:
     --------
     Of two halves, each keeps its first columns:
 
+    >>> import torch
     >>> from nas_space.mutable import Categorical
     >>> from nas_space.nn import MutableLinear
     >>> width = Categorical([1, 3], label="width")

@@ -142,10 +142,10 @@ def search_oneshot(
         raise UsageError(f"{type(strategy).__name__} trains on a Task, but got {task!r}")
     if resume and storage is None:
         raise UsageError("resume=True needs storage=, the file to resume from")
-    _check_lengths(steps, epochs, every)
     if task.validation is not None and (fabric is None or fabric.world_size == 1):
         try_one_batch(space, task, "validation", "inherit", train=True, fabric=fabric)
     run = Run(strategy, space, task, steps=steps, epochs=epochs, seed=seed, fabric=fabric)
+    _check_lengths(run, every)
     file = None if storage is None else Path(storage)
     if file is not None and file.exists():
         if not resume:
@@ -163,13 +163,12 @@ def search_oneshot(
     return OneShotResult(run)
 
 
-def _check_lengths(steps: int | None, epochs: float | None, every: int) -> None:
+def _check_lengths(run: Run, every: int) -> None:
     """Refuse a search that would train nothing, or never write its state."""
     if every < 1:
         raise UsageError(f"every must be at least 1, but is {every}")
-    for name, length in (("steps", steps), ("epochs", epochs)):
-        if length is not None and not length > 0:
-            raise UsageError(f"{name} must be positive, but is {length}: nothing would be trained")
+    if run.total < 1:
+        raise UsageError("steps and epochs must be positive: of 0 nothing would be trained")
 
 
 def _advance(run: Run, file: Path | None) -> OneShotProgress:

@@ -203,7 +203,8 @@ PRINTED = {
 def test_the_printed_text_means_the_same(data: st.DataObject) -> None:
     pool = data.draw(strategies.pools())
     expression = data.draw(strategies.expressions(pool))
-    assume("..." not in str(expression))  # what is very long is not printed whole
+    # What is very long is not printed whole.
+    assume("..." not in str(expression) and "FactorSum(" not in str(expression))
     program = compile(str(expression), "expression", "eval")
     lazy = any(name in str(expression) for name in strategies.LAZY)
     for row in strategies.combinations(pool, most=12):

@@ -169,10 +169,15 @@ class LazyClasses(MutableMapping[str, type[T]]):
             known = self._known[name] = at_address(known, self._package)
         return known
 
+    def __contains__(self, name: object) -> bool:
+        return name in self._known
+
     def class_name(self, name: str) -> str:
         """Return what the class calls itself, without importing it."""
         known = self._known[name]
-        return known.rpartition(":")[2] if isinstance(known, str) else known.__name__
+        if isinstance(known, str):
+            return known.rpartition(":")[2]
+        return str(getattr(known, "__name__", name))
 
     def __setitem__(self, name: str, kind: type[T]) -> None:
         self._known[name] = kind

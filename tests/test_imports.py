@@ -63,6 +63,8 @@ def test_a_search_loads_the_strategy_that_it_is_asked_for_and_no_other() -> None
 import sys
 from nas_space import search
 from nas_space.hub import ProxylessNAS
+from nas_space.strategy import STRATEGIES
+assert "gp" in STRATEGIES and "nothing" not in STRATEGIES
 space = ProxylessNAS(num_labels=10, width_mult=0.25)
 search(space, lambda network, arch: 1.0, strategy="evolution", trials=2, progress=False)
 print(*[name for name in sys.modules if name.startswith("nas_space.")])

@@ -100,10 +100,14 @@ class Slurm(Executor):
         """
         unknown = {f: job for f, job in list(self._jobs.items()) if job.state == "UNKNOWN"}
         if not unknown or self._submitit.cluster != "slurm":
+            self._missed = {}
             return set()
         listing = ["squeue", "--me", "--noheader", "--format=%A"]
-        queue = subprocess.run(listing, capture_output=True, text=True, check=False)
-        if queue.returncode:  # the controller is away
+        try:
+            queue = subprocess.run(
+                listing, capture_output=True, text=True, check=True, timeout=_DELAY
+            )
+        except (OSError, subprocess.SubprocessError):  # the controller is away
             return set()
         queued, now = queue.stdout.split(), time.monotonic()
         out = [future for future, job in unknown.items() if job.job_id not in queued]

@@ -344,7 +344,7 @@ class AutoformerSpace(SearchedSpace):
         blocks = range(max(search_depth))
         ratios = [Categorical(list(search_mlp_ratio), label=f"mlp_ratio_{i}") for i in blocks]
         heads = [Categorical(list(search_num_heads), label=f"num_head_{i}") for i in blocks]
-        rates = torch.linspace(0, drop_path_rate, max(search_depth)).tolist()
+        rates = torch.linspace(0, drop_path_rate, max(search_depth), device="cpu").tolist()
         self.img_size, self.patches_num = img_size, side**2
         self.global_pooling = global_pooling
         self.patch_embed = MutableConv2d(in_channels, width, patch_size, patch_size)

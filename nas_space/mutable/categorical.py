@@ -218,7 +218,7 @@ def _equality_key(value: Any) -> Hashable:
         return (dict, frozenset(pairs))
     if isinstance(value, (set, frozenset)):
         return (set, frozenset(map(_equality_key, value)))
-    if hasattr(value, "tolist") and hasattr(value, "shape"):  # arrays and tensors
+    if not isinstance(value, type) and hasattr(value, "tolist") and hasattr(value, "shape"):
         return _equality_key_of_array(value)
     try:
         hash(value)
@@ -253,7 +253,7 @@ class _Unhashable:
             return False
         try:
             return self.value is other.value or bool(self.value == other.value)
-        except (ArithmeticError, TypeError, ValueError):  # not comparable, so different
+        except Exception:  # noqa: BLE001 - whatever a class of a user's says: not comparable
             return False
 
 

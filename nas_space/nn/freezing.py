@@ -44,7 +44,6 @@ _HOOKS = tuple(name for name, value in vars(nn.Module()).items() if isinstance(v
 _CONTAINERS = frozenset({OrderedDict, dict, list, set})
 
 _NO_CUTS: dict[str, Cut] = {}
-_NOTHING: frozenset[str] = frozenset()
 
 
 class Freezer:
@@ -136,7 +135,7 @@ class Freezer:
         self.memo[id(module)] = new  # before the children: one of them may refer back
         into = new.__dict__
         kind: Any = type(module)
-        derived = getattr(kind, "derived", _NOTHING)
+        derived = _derived(kind)
         left_out = _kept_for_itself(module) | derived
         for name, value in module.__dict__.items():
             if name in left_out:
@@ -391,7 +390,6 @@ class FreezeMemo(dict[int, Any]):
         return self.freezer.module(module)
 
 
-@functools.cache
 def _kept_for_itself(module: nn.Module) -> frozenset[str]:
     """The attributes of a module that are no part of what it is: one that is not ours has none."""
     kind, state = type(module), module.__dict__
@@ -401,6 +399,14 @@ def _kept_for_itself(module: nn.Module) -> frozenset[str]:
     return _OF_LAYERS if hasattr(kind, "derived") or "_instances" in state else _OF_SPACES
 
 
+@functools.cache
+def _derived(kind: type) -> frozenset[str]:
+    """Return the attributes that a class of layers derives; of a user's, it may be a method."""
+    found = getattr(kind, "derived", None)
+    return found if isinstance(found, frozenset) else frozenset()
+
+
+@functools.cache
 def freezes_itself(cls: Any) -> bool:
     """Return whether a class of a user's own says by ``freeze(sample)`` what it freezes to."""
     home: str = getattr(cls.freeze, "__module__", "")

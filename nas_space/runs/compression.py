@@ -230,7 +230,7 @@ class CompressionRun:
             # the same batches give the same order.
             self.space.sort_channels(self._batches("sort"))
             # A short training of all sizes moves the weights of the largest further than it brings
-            # the small ones, so that each network may begin from either.
+            # the small ones, so that a network without a larger one begins from the better of them.
             self._spaces = [self.space, *([copy.deepcopy(self.space)] if self.plan.steps else [])]
             on_progress("sorting", 1, 1, "channels by importance")
 
@@ -405,8 +405,15 @@ class CompressionRun:
         if before is not None and is_within(arch, self._found[before]):
             larger = load_network(self._place(before) / "network", self.original)
             larger = self.fabric.to_device(larger)
-            yield self._start(copy.deepcopy(self.space).absorb(larger), arch, larger)
-            return
+            try:
+                space = copy.deepcopy(self.space).absorb(larger)
+            except UsageError:
+                # A run that goes on elsewhere may have sorted channels of nearly equal importance
+                # the other way round; then what was cut before does not go with this order.
+                pass
+            else:
+                yield self._start(space, arch, larger)
+                return
         for space in self._spaces:
             yield self._start(space, arch, self.original)
 

@@ -10,6 +10,7 @@ interpolated.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -43,7 +44,7 @@ def changes(space: Any) -> Iterator[tuple[str, Sample]]:
         if label in original:
             others = [value for value in symbol.values if value != original[label]]
             parts = _TRIED.get(kinds.get(label, ""), (0.0, 0.5))
-            for place in dict.fromkeys(round(part * (len(others) - 1)) for part in parts):
+            for place in dict.fromkeys(math.ceil(part * (len(others) - 1)) for part in parts):
                 value = others[place]
                 yield _named(label, value), space.canonical(original | {label: value})
 

@@ -532,3 +532,14 @@ def test_a_default_on_the_grid_stays_the_float_that_was_given(high, step, given)
     assert given in set(symbol.grid(granularity=6))
     assert symbol.freeze({"x": given}) == given
     assert pickle.loads(pickle.dumps(symbol)).default() == given
+
+
+def test_classes_and_values_that_cannot_be_compared_are_values():
+    @dataclass
+    class Holding:
+        tensor: Any
+
+    assert Categorical([np.float32, np.float16], label="kind").size == 2
+    assert Categorical([torch.Tensor, list], label="kind").size == 2
+    held = [Holding(torch.ones(2)), Holding(torch.zeros(2))]
+    assert Categorical(held, label="held").size == 2

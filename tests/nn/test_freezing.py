@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import gc
 import threading
 import weakref
 from collections import OrderedDict, defaultdict, namedtuple
@@ -397,3 +398,44 @@ def test_any_mutable_module_freezes_by_itself() -> None:
     assert scale.default().factor == 1
     assert scale.contains({"factor": 10})
     assert not scale.contains({"factor": 11})
+
+
+class _Named(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = 2.0
+
+    def derived(self) -> float:
+        return self.scale
+
+    def forward(self, x):
+        return x * self.derived()
+
+
+class _Small(ns.ModelSpace):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = mnn.MutableLinear(2, ns.Categorical([1, 2], label="width"))
+        self.named = _Named()
+
+    def forward(self, x):
+        return self.named(self.layer(x))
+
+
+def test_a_space_that_was_frozen_can_be_forgotten():
+    space = _Small()
+    network = space.freeze({"width": 2})
+    layer, itself = weakref.ref(space.layer), weakref.ref(space)
+    del space
+    gc.collect()
+    assert layer() is None
+    assert itself() is None
+    assert network(torch.ones(1, 2)).shape == (1, 2)
+
+
+def test_a_method_of_a_users_module_may_be_called_derived():
+    space = _Small()
+    x = torch.ones(1, 2)
+    frozen = space.freeze({"width": 2})
+    with space.activate({"width": 2}):
+        assert torch.equal(frozen(x), space(x))

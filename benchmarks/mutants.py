@@ -193,8 +193,12 @@ class Suite:
         by_line = data.contexts_by_lineno(mutant.file)
         near = {name for names in by_line.values() for name in names}
         names = {name for line in lines or () for name in by_line.get(line, ())}
-        chosen = self.seconds.keys() & names if lines else self.seconds.keys()
-        quickest = sorted(chosen, key=lambda name: (name not in near, self.seconds[name]))
+        # What runs while tests are collected, such as what they are parametrized by, is no test's.
+        collected = "" in names
+        chosen = self.seconds.keys() & names if lines and not collected else self.seconds.keys()
+        quickest = sorted(
+            chosen, key=lambda name: (name not in names, name not in near, self.seconds[name])
+        )
         return {name: self.seconds[name] for name in quickest}
 
 

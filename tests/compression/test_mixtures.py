@@ -20,7 +20,7 @@ EXACT = (
     "ResNet", "UNet", "DenseNet", "Inception", "nn.LSTM", "BERT", "ViT", "Llama", "ConvNeXt",
     "nn.TransformerEncoder",
 )  # fmt: skip
-REFUSED = {"GPT-2": "plain numbers"}
+REFUSED = {"GPT-2": "plain numbers|combinations"}
 SLOW = {"BERT", "ViT", "Llama", "GPT-2", "ConvNeXt", "DenseNet", "UNet", "Inception"}
 
 

@@ -40,6 +40,7 @@ __all__ = [
     "AdoptedLayer",
     "SizeBlueprint",
     "adopted_class",
+    "origin_of",
     "takes_cache",
 ]
 
@@ -52,6 +53,11 @@ RESERVED = BOOKKEEPING | {
     "_order",
 }  # fmt: skip
 """What spaces, the modules in them and frozen networks keep, under names that are then taken."""
+
+
+def origin_of(network: nn.Module) -> tuple[Any, Any]:
+    """Return the note on a network: its architecture, and the digest of an order."""
+    return vars(network).get("_architecture"), vars(network).get("_order")
 
 
 class Adopted(MutableModule):

@@ -12,7 +12,7 @@ from torch.nn.parameter import is_lazy
 
 from ..errors import UsageError
 from ..nn import ModelSpace, MutableModule
-from .adopted import RESERVED
+from .adopted import RESERVED, origin_of
 from .calling import arguments_of
 
 __all__ = ["batches_in", "check_inputs", "check_network", "check_plain"]
@@ -115,8 +115,8 @@ def _check_names(net: nn.Module, space: type[nn.Module]) -> None:
     """Names of the network that a space has as well: one would hide the other."""
     taken = {name for name in dir(space) if not name.startswith("__")} - set(dir(nn.Module()))
     # A network that another space was frozen to says so, and what it says is put aside.
-    note = vars(net).get("_architecture"), vars(net).get("_order")
-    is_note = isinstance(note[0], dict) and isinstance(note[1], (str, type(None)))
+    arch, order = origin_of(net)
+    is_note = isinstance(arch, dict) and isinstance(order, (str, type(None)))
     taken |= RESERVED - ({"_architecture", "_order"} if is_note else set())
     own = set(vars(net)) | set(net._modules) | set(net._parameters) | set(net._buffers)
     own |= {name for name in dir(type(net)) if not name.startswith("__")}

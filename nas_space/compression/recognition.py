@@ -15,14 +15,10 @@ from torch import nn
 
 from ..errors import SampleValidationError, UsageError
 from ..mutable import Sample
+from .adopted import origin_of
 from .checks import check_plain
 
-__all__ = ["check_alike", "frozen_to", "origin_of"]
-
-
-def origin_of(network: nn.Module) -> tuple[Any, Any]:
-    """Return the note on a network: its architecture, and the digest of an order."""
-    return vars(network).get("_architecture"), vars(network).get("_order")
+__all__ = ["check_alike", "frozen_to"]
 
 
 def frozen_to(space: Any, order: str, network: Any, who: str) -> Sample:

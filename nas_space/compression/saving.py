@@ -25,7 +25,7 @@ from ..errors import CheckpointError, StorageError, UsageError
 from ..files import replacing
 from ..schema import checked
 from ..training.checkpoint import digest_of, read_safetensors
-from .adopted import AdoptedBlocks
+from .adopted import AdoptedBlocks, origin_of
 from .layouts import Layout, Product, Sum, indices
 from .sorting import TensorLayout
 
@@ -90,13 +90,14 @@ def save_network(network: nn.Module, folder: str | Path, *, maker: str | None = 
         _function(maker)
     folder = Path(folder)
     config: Any = getattr(network, "config", None)
+    arch, order = origin_of(network)
     described: dict[str, Any] = {
         "format": _FORMAT,
         "class": _name_of(type(network)),
         "maker": maker,
         "config": config.to_dict() if hasattr(config, "to_dict") else None,
-        "architecture": network.__dict__.get("_architecture"),
-        "order": network.__dict__.get("_order"),
+        "architecture": arch,
+        "order": order,
         "training": network.training,
         "modules": {path: _described(module) for path, module in network.named_modules()},
     }

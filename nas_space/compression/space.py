@@ -19,7 +19,7 @@ from ..mutable import Sample
 from ..nn import ModelSpace
 from ..nn.freezing import Freezer
 from .absorbing import absorb
-from .adopted import Adopted
+from .adopted import Adopted, origin_of
 from .analysis import Options, analyse, report
 from .blocks import BlockRun, sort_runs
 from .building import Building
@@ -27,7 +27,7 @@ from .calling import arguments_of
 from .checks import batches_in, check_inputs, check_network, check_plain
 from .groups import Groups
 from .parts import running
-from .recognition import check_alike, frozen_to, origin_of
+from .recognition import check_alike, frozen_to
 from .refitting import refit
 from .saving import became, guard_saving, sizes_in_config
 from .sorting import Loss, TensorLayout, sort

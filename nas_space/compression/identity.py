@@ -19,6 +19,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_map
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from .meets import MEETS, compressed
@@ -326,8 +327,9 @@ class Identities(TorchDispatchMode):  # type: ignore[no-untyped-call]
             func = _reshaped
         elif name == "constant_pad_nd":
             return self._padded(source, args[1])
+        rest, named = tree_map(_beside_numbers, (tuple(args[1:]), kwargs))
         results = [
-            func(component.expand(source.shape), *args[1:], **kwargs)
+            func(component.expand(source.shape), *rest, **named)
             for component in self.components(source)
         ]
         if isinstance(out, (tuple, list)):
@@ -377,6 +379,13 @@ class Identities(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return self.apart(
             [self.grouped(c, [dim], are_sums=has_weight) for side in sides for c in side]
         )
+
+
+def _beside_numbers(value: Any) -> Any:
+    """Indices, and devices to move to, where the numbers are, wherever the network is."""
+    if isinstance(value, Tensor):
+        return value.cpu()
+    return torch.device("cpu") if isinstance(value, torch.device) else value
 
 
 def _reshaped(tensor: Tensor, shape: Any) -> Tensor:

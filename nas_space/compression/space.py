@@ -23,7 +23,7 @@ from .adopted import Adopted, origin_of
 from .analysis import Options, analyse, report
 from .blocks import BlockRun, sort_runs
 from .building import Building
-from .calling import arguments_of
+from .calling import arguments_of, undisturbed
 from .checks import batches_in, check_inputs, check_network, check_plain
 from .groups import Groups
 from .parts import running
@@ -386,8 +386,7 @@ def elastic(
     args, kwargs = arguments_of(inputs)
     # On the network itself, so that no copy is held beside what is cut while it is tried.
     with keeping(net), _evaluating(net):
-        same = torch.random.fork_rng(devices=[])
-        with running("the network"), torch.no_grad(), same, forgetting_caches(net):
+        with running("the network"), torch.no_grad(), undisturbed(net), forgetting_caches(net):
             net(*args, **kwargs)
         found = analyse(net, args, kwargs, options)
     work = net if in_place else _copied(net)

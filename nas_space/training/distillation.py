@@ -19,6 +19,7 @@ from torch.nn import functional as F
 from ..errors import DataError, UsageError
 from .fabric import device_of, unwrapped
 from .forward import RecordedCall, forward, recorded_calls, tensors_of
+from .memory import Memory
 from .metric import Metric
 from .modes import preserved_modes
 
@@ -26,6 +27,9 @@ __all__ = ["Distillation", "Divergence", "divergence_of", "relative_error", "sof
 
 Divergence: TypeAlias = "Literal['mse', 'kl'] | Callable[[Tensor, Tensor], Tensor]"
 """How far the student's output is from the teacher's: a name, or ``function(student, teacher)``."""
+
+
+_Answer: TypeAlias = "tuple[RecordedCall, dict[str, list[RecordedCall]]]"
 
 
 def relative_error(output: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
@@ -96,6 +100,12 @@ class Distillation:
         As ``hidden``, for modules that return a tensor of attention probabilities of shape
         ``(batch, heads, queries, keys)``; compared by their mean over the heads.
 
+    Attributes
+    ----------
+    memory
+        Answers that are kept beyond that on the last batch. At first there is no room in it: give
+        it some, ``memory.most``, where several networks are trained on the same batches.
+
     Raises
     ------
     UsageError
@@ -142,8 +152,9 @@ class Distillation:
         self.attention = _as_pairs("attention", attention)
         for path in (*self.hidden.values(), *self.attention.values()):
             _submodule(teacher, path, "teacher")
+        self.memory = Memory()
         self._copy: nn.Module | None = None
-        self._last: tuple[list[Any], RecordedCall, dict[str, list[RecordedCall]]] | None = None
+        self._last: tuple[list[Any], _Answer] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         # What another process, or a copy, would not find again.
@@ -192,11 +203,19 @@ class Distillation:
         """Make a context in which a student's calls are recorded, to be compared afterwards."""
         return _recording(self, network)
 
-    def answer(self, call: RecordedCall) -> tuple[RecordedCall, dict[str, list[RecordedCall]]]:
+    def answer(self, call: RecordedCall) -> _Answer:
         """Return the teacher's own call with the arguments of a student's, and those inside it."""
         given = _flat((call.arguments, call.keywords))
         if self._last is not None and _same(self._last[0], given):
-            return self._last[1:]
+            return self._last[1]
+        answer: _Answer | None = self.memory.find(given)
+        if answer is None:
+            answer = self._asked(call, given)
+            self.memory.keep(given, answer)
+        self._last = [_versioned(item) for item in given], answer
+        return answer
+
+    def _asked(self, call: RecordedCall, given: list[Any]) -> _Answer:
         teacher = self._beside(given)
         kind = next((p.dtype for p in teacher.parameters() if p.is_floating_point()), None)
         arguments, keywords = _cast((call.arguments, call.keywords), kind)
@@ -209,9 +228,7 @@ class Distillation:
             }
             teacher.eval()
             output = teacher(*arguments, **keywords)
-        mine = RecordedCall(call.arguments, call.keywords, output)
-        self._last = [_versioned(item) for item in given], mine, inside
-        return mine, inside
+        return RecordedCall((), {}, output), inside
 
     def between(self, output: Tensor, target: Tensor, weight: Tensor | None) -> Tensor:
         """Return how far an output is from the teacher's."""

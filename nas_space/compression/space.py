@@ -20,12 +20,13 @@ from ..nn import ModelSpace
 from ..nn.freezing import Freezer
 from .absorbing import absorb
 from .adopted import Adopted, origin_of
-from .analysis import Options, analyse, report
+from .analysis import analyse, report
 from .blocks import BlockRun, sort_runs
 from .building import Building
 from .calling import arguments_of, undisturbed
 from .checks import batches_in, check_inputs, check_network, check_plain
 from .groups import Groups
+from .options import Options
 from .parts import running
 from .recognition import check_alike, frozen_to
 from .refitting import refit

@@ -43,7 +43,7 @@ from .files import read_json, write_json
 from .folder import COMPRESSED, COMPRESSION, RunFolder
 from .plan import CompressionPlan
 from .record import Record
-from .sensitivity import FEW, Inherited, changes, is_within, loses_least
+from .sensitivity import FEW, InheritedScore, changes, is_within, loses_least
 from .sources import example_of, load_model, load_task
 from .stage import OnProgress, Stage
 
@@ -143,7 +143,7 @@ class CompressionRun:
         teacher = distillation_of(self.task)
         assert teacher is not None
         # All networks are trained on the same batches, and scored on the same.
-        teacher.memory.most = _ANSWERS
+        teacher.cache.most = _ANSWERS
         self.inputs = example_of(self.task)
         arguments, keywords = self.inputs
         followed: Any = keywords or arguments
@@ -267,9 +267,9 @@ class CompressionRun:
     losses: Mapping[str, float]
 
     @cached_property
-    def _inherited(self) -> Inherited:
+    def _inherited(self) -> InheritedScore:
         batches = self._batches("refit")
-        return Inherited(self.space, self.original, self.task, batches, self.fabric, self.seed)
+        return InheritedScore(self.space, self.original, self.task, batches, self.fabric, self.seed)
 
     def _sensitivity(self) -> Stage:
         """Find what each choice loses by itself, with the shared weights."""

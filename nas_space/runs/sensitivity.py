@@ -20,7 +20,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from ..compression.unchanged import Unchanged
+from ..compression.block_cache import BlockCache
 from ..mutable import Sample
 from ..mutable.factors import Factor
 from ..tables import Table, best
@@ -32,7 +32,7 @@ from ..training.distillation import divergence_of
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
-__all__ = ["FEW", "Inherited", "changes", "is_within", "loses_least", "summed"]
+__all__ = ["FEW", "InheritedScore", "changes", "is_within", "loses_least", "summed"]
 
 FEW = 4
 """Batches that layers are fitted to, and blocks sorted by, to compare architectures."""
@@ -52,7 +52,7 @@ _FAR = 1e6
 """What is lost by a choice that is not wanted; divergences and shares of errors are small."""
 
 
-class Inherited:
+class InheritedScore:
     """How near architectures are to their teacher, with weights of the space fitted to it.
 
     That tells small differences apart on few examples, where a metric such as accuracy needs many.
@@ -85,12 +85,12 @@ class Inherited:
         # One batch, where that can be as long as is wanted.
         held = islice(one_pass(source, _HELD), 1 if is_dataset(source) else FEW)
         self.held = [fabric.to_device(batch) for batch in held]
-        self.unchanged = Unchanged(original, self.batches[0], _KEPT)
+        self.blocks = BlockCache(original, self.batches[0], _KEPT)
 
     def __call__(self, arch: Sample) -> float:
         """Return how far an architecture is from the teacher, times -1."""
-        network, unchanged = self.space.freeze(arch).eval(), self.unchanged
-        with unchanged.blocks_of(network), unchanged.blocks_of(self.original):
+        network = self.space.freeze(arch).eval()
+        with self.blocks.of(network), self.blocks.of(self.original):
             self.space.refit(network, self.batches, teacher=self.original)
             recalibrate(network, self.task, batches=FEW, fabric=self.fabric, seed=self.seed)
             with torch.no_grad(), self.fabric.autocast():

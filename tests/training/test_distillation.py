@@ -123,13 +123,13 @@ def test_answers_are_kept_while_they_fit_for_inputs_that_come_again_in_other_ten
     plain, teaching = Distillation(whole), Distillation(whole)
     wanted = [plain.loss(student, one).item() for one in (batch, other)]
     whole.calls = 0
-    teaching.memory.most = memory
+    teaching.cache.most = memory
     for _ in range(4):
         for one, loss in zip((batch, other), wanted, strict=True):
             again = {name: tensor.clone() for name, tensor in one.items()}
             assert teaching.loss(student, again).item() == loss
     assert whole.calls == calls
-    assert copy.deepcopy(teaching).memory.most == memory
+    assert copy.deepcopy(teaching).cache.most == memory
 
 
 def test_what_differs_in_type_or_in_precision_is_another_input():
@@ -142,7 +142,7 @@ def test_what_differs_in_type_or_in_precision_is_another_input():
 
     whole.register_forward_hook(count)
     teaching = Distillation(whole)
-    teaching.memory.most = 1 << 20
+    teaching.cache.most = 1 << 20
     student = teacher(4)
     for _ in range(2):
         teaching.loss(student, x.clone())

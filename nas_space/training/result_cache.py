@@ -1,4 +1,4 @@
-"""``Memory``: what was computed of given inputs, for when they come again in other tensors."""
+"""What was computed of given inputs, for when the same come again."""
 
 from __future__ import annotations
 
@@ -11,10 +11,25 @@ from torch import Tensor
 
 from .forward import tensors_of
 
-__all__ = ["Memory"]
+__all__ = ["LastResult", "ResultCache"]
 
 
-class Memory:
+class LastResult:
+    """The last result, for the very same tensors, unchanged since."""
+
+    def __init__(self) -> None:
+        self._last: tuple[list[Any], Any] | None = None
+
+    def find(self, given: Sequence[Any]) -> Any:
+        """Return what was kept for the same inputs; ``None`` if nothing was."""
+        return self._last[1] if self._last is not None and _same(self._last[0], given) else None
+
+    def keep(self, given: Sequence[Any], result: Any) -> None:
+        """Keep a result in the place of the last."""
+        self._last = [_versioned(item) for item in given], result
+
+
+class ResultCache:
     """Results by the content of what they were computed from, as many as fit; all that fit stay.
 
     Those that come first stay: what comes again does so in the order in which it came, and of a
@@ -27,9 +42,9 @@ class Memory:
 
     Examples
     --------
-    >>> memory = Memory(1 << 10)
-    >>> memory.keep([torch.ones(2)], "both are one")
-    >>> memory.find([torch.ones(2)]), memory.find([torch.ones(3)])
+    >>> cache = ResultCache(1 << 10)
+    >>> cache.keep([torch.ones(2)], "both are one")
+    >>> cache.find([torch.ones(2)]), cache.find([torch.ones(3)])
     ('both are one', None)
     """
 
@@ -69,3 +84,24 @@ def _digest(given: Sequence[Any]) -> bytes | None:
         else:
             return None
     return found.digest()
+
+
+def _versioned(item: Any) -> Any:
+    return (item, item._version) if _counted(item) else item
+
+
+def _counted(item: Any) -> bool:
+    return isinstance(item, Tensor) and not bool(item.is_inference())
+
+
+def _same(before: Sequence[Any], now: Sequence[Any]) -> bool:
+    """Whether arguments are the very ones of before, tensors unchanged since."""
+    if len(before) != len(now):
+        return False
+    for old, new in zip(before, now, strict=True):
+        if _counted(new):
+            if not isinstance(old, tuple) or old[0] is not new or old[1] != new._version:
+                return False
+        elif isinstance(new, Tensor) or old is not new:
+            return False
+    return True

@@ -15,14 +15,14 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_flatten, tree_map
 
-from ..training.memory import Memory
+from ..training.result_cache import ResultCache
 from .calling import call
 from .symbolic import leaves_of
 
-__all__ = ["Unchanged"]
+__all__ = ["BlockCache"]
 
 
-class Unchanged:
+class BlockCache:
     """What the blocks of a network return, for that and for others that have the same blocks.
 
     Blocks are the children of lists and sequences, the outermost ones.  One is passed over if the
@@ -43,8 +43,8 @@ class Unchanged:
     --------
     >>> net = nn.Sequential(*(nn.Sequential(nn.Linear(2, 2)) for _ in range(3))).eval()
     >>> x = torch.ones(1, 2)
-    >>> unchanged = Unchanged(net, x, 1 << 10)
-    >>> with unchanged.blocks_of(net):
+    >>> blocks = BlockCache(net, x, 1 << 10)
+    >>> with blocks.of(net):
     ...     y = net(x)
     >>> torch.equal(y, net(x))
     True
@@ -53,17 +53,17 @@ class Unchanged:
     def __init__(self, net: nn.Module, batch: Any, most: int) -> None:
         self.net = net
         self.paths = list(_blocks(net, ""))
-        self.memory = Memory(most)
+        self.cache = ResultCache(most)
         with torch.no_grad():
             usual = leaves_of(call(net, batch))
-            with self.blocks_of(net):
+            with self.of(net):
                 call(net, batch)
                 again = leaves_of(call(net, batch))
         if len(usual) != len(again) or not all(map(torch.equal, usual, again)):
             self.paths = []
 
     @contextmanager
-    def blocks_of(self, network: nn.Module) -> Iterator[None]:
+    def of(self, network: nn.Module) -> Iterator[None]:
         """Enter a context in which a network passes over what the original has computed."""
         theirs, ours = dict(self.net.named_modules()), dict(network.named_modules())
         blocks = {path: ours[path] for path in self.paths if path in ours}
@@ -96,11 +96,11 @@ class Unchanged:
             return forward(*args, **kwargs)
         leaves, form = tree_flatten((args, kwargs))
         given = [path, str(form), *leaves]
-        known = self.memory.find(given)
+        known = self.cache.find(given)
         if known is None:
             known = forward(*args, **kwargs)
             if block is model:
-                self.memory.keep(given, tree_map(_copied, known))
+                self.cache.keep(given, tree_map(_copied, known))
             return known
         return tree_map(_copied, known)  # for what is returned may be changed in place
 

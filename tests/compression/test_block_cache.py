@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from nas_space.compression.unchanged import Unchanged
+from nas_space.compression.block_cache import BlockCache
 
 RUNS: list[int] = []
 """The names of the blocks that have run, in their order."""
@@ -68,7 +68,7 @@ def ran(net: nn.Module, x: Tensor = X) -> tuple[Tensor, list[int]]:
 )
 def test_whatever_is_changed_a_network_returns_what_it_returns_by_itself(in_place, most, changes):
     net = net_of(in_place=in_place)
-    unchanged = Unchanged(net, X, most)
+    cache = BlockCache(net, X, most)
     for kind, place in changes:
         other, x = copy.deepcopy(net), X
         if kind == "weight":
@@ -80,7 +80,7 @@ def test_whatever_is_changed_a_network_returns_what_it_returns_by_itself(in_plac
         else:
             x = X + place
         wanted = ran(other, x)[0]
-        with unchanged.blocks_of(net), unchanged.blocks_of(other):
+        with cache.of(net), cache.of(other):
             ran(net, x)
             for _ in range(2):
                 assert torch.equal(ran(other, x)[0], wanted)
@@ -90,22 +90,22 @@ def test_whatever_is_changed_a_network_returns_what_it_returns_by_itself(in_plac
 
 def test_what_comes_before_a_change_is_not_run_again():
     net = net_of()
-    unchanged, other = Unchanged(net, X, 1 << 20), copy.deepcopy(net)
+    cache, other = BlockCache(net, X, 1 << 20), copy.deepcopy(net)
     other.blocks[2].layer.bias.data += 1
-    with unchanged.blocks_of(net), unchanged.blocks_of(other):
+    with cache.of(net), cache.of(other):
         assert [ran(each)[1] for each in (net, other)] == [[], [2, 3]]
         assert [ran(each, 2 * X)[1] for each in (other, net, other)] == [[0, 1, 2, 3]] * 2 + [
             [2, 3]
         ]
-    with Unchanged(net, X, 0).blocks_of(net):
+    with BlockCache(net, X, 0).of(net):
         assert ran(net)[1] == [0, 1, 2, 3]
 
 
 @pytest.mark.parametrize("why", ["hook", "training", "gradients"])
 def test_a_block_that_is_watched_or_trained_is_run(why):
     net = net_of()
-    unchanged, seen = Unchanged(net, X, 1 << 20), []
-    with unchanged.blocks_of(net):
+    cache, seen = BlockCache(net, X, 1 << 20), []
+    with cache.of(net):
         if why == "hook":
             handle = net.blocks[1].layer.register_forward_hook(lambda *_: seen.append(1))
             assert (ran(net)[1], seen) == ([1], [1])
@@ -135,5 +135,5 @@ class Noting(Block):
 def test_where_a_block_does_more_than_return_all_blocks_run():
     Noting.noted = torch.zeros(())
     net = Net(Noting(0), Noting(1)).eval()
-    with Unchanged(net, X, 1 << 20).blocks_of(net):
+    with BlockCache(net, X, 1 << 20).of(net):
         assert ran(net)[1] == [0, 1]

@@ -21,6 +21,7 @@ import torch
 from torch import nn
 
 from ..compression.block_cache import BlockCache
+from ..compression.calling import call
 from ..mutable import Sample
 from ..mutable.factors import Factor
 from ..tables import Table, best
@@ -85,17 +86,26 @@ class InheritedScore:
         # One batch, where that can be as long as is wanted.
         held = islice(one_pass(source, _HELD), 1 if is_dataset(source) else FEW)
         self.held = [fabric.to_device(batch) for batch in held]
-        self.blocks = BlockCache(original, self.batches[0], _KEPT)
+        # That of the space is the original up to rounding, once channels are sorted.
+        largest = space.freeze(space.original).eval()
+        self.caches = [BlockCache(net, self.batches[0], _KEPT) for net in (original, largest)]
+        with self.caches[1].of(largest), torch.no_grad():
+            for batch in self.batches:
+                call(largest, batch)
+            self._apart(largest)
 
     def __call__(self, arch: Sample) -> float:
         """Return how far an architecture is from the teacher, times -1."""
         network = self.space.freeze(arch).eval()
-        with self.blocks.of(network), self.blocks.of(self.original):
+        with self.caches[0].of(self.original), self.caches[1].of(network):
             self.space.refit(network, self.batches, teacher=self.original)
             recalibrate(network, self.task, batches=FEW, fabric=self.fabric, seed=self.seed)
-            with torch.no_grad(), self.fabric.autocast():
-                apart = [divergence_of(self.task, network, batch) for batch in self.held]
-        return -float(torch.stack(apart).mean())
+            return -self._apart(network)
+
+    def _apart(self, network: nn.Module) -> float:
+        with torch.no_grad(), self.fabric.autocast():
+            apart = [divergence_of(self.task, network, batch) for batch in self.held]
+        return float(torch.stack(apart).mean())
 
 
 def changes(space: Any) -> Iterator[tuple[str, Sample]]:

@@ -115,13 +115,13 @@ def test_a_trial_that_is_none_of_the_search_is_left_alone(tmp_path):
 
 def test_a_driver_that_dies_while_another_looks_on_is_counted_as_one_death(tmp_path):
     space = Tiny()
-    options = {"weights": "none", "keep_networks": 0, "resume": True, "elsewhere": False}
     one, other = (
         open_ledger(
-            tmp_path / "search.db", "search", space, objectives_of("value"), None, **options
+            tmp_path / "search.db", "search", space, objectives_of("value"), None,
+            weights="none", keep_networks=0, resume=True, elsewhere=False,
         )
         for _ in range(2)
-    )
+    )  # fmt: skip
     arch = space.sample(seed=0)
     with one.open():
         one.begin(0, arch, space.arch_id(arch), 0)

@@ -14,8 +14,16 @@ from ..errors import UsageError
 from ..mutable import Sample
 from ..mutable.node import Node
 from ..mutable.random_words import RandomState, Words, words
+from ..tables import Restricted
 
-__all__ = ["Evaluated", "SearchState", "Searchable", "Strategy", "check_dedup"]
+__all__ = [
+    "Evaluated",
+    "SearchState",
+    "Searchable",
+    "Strategy",
+    "check_dedup",
+    "unrestricted",
+]
 
 
 class Searchable(Protocol):
@@ -44,6 +52,11 @@ class Searchable(Protocol):
     def structure(self) -> Node | None:
         """Return the expression whose evaluation needs the active labels."""
         ...
+
+
+def unrestricted(space: Any) -> Any:
+    """Return the space that a restriction is of; a space is its own."""
+    return space.space if isinstance(space, Restricted) else space
 
 
 @dataclass(frozen=True)
@@ -168,8 +181,6 @@ class Strategy(ABC):
     @abstractmethod
     def propose(self, state: SearchState) -> Sample:
         """Return the architecture to evaluate next.
-
-        x
 
         Parameters
         ----------

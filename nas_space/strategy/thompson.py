@@ -16,6 +16,7 @@ from .base import Evaluated, SearchState, Strategy
 from .candidates import best_new, candidates, normal_scores, scalarised, shares
 from .encoding import Direction, Encoding
 from .linear_model import WeightPosterior, evidence
+from .neighbours import is_untried
 from .score_model import Fit, ModelMemory
 
 __all__ = ["LinearThompson"]
@@ -210,7 +211,7 @@ def _best(
     for asked in _ASKED:
         archs = _ranked(state, terms, drawn, asked, seen)
         for arch in archs:
-            if state.space.contains(arch) and state.space.arch_id(arch) not in state.taken:
+            if is_untried(state.space, arch, state.taken):
                 return arch
         if seen + len(archs) < asked:
             break

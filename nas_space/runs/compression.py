@@ -30,13 +30,13 @@ from ..runtimes import find_runtime
 from ..schema import checked
 from ..strategy.oneshot import Sandwich
 from ..study import OneShotResult, describe, fingerprint, search
-from ..training import Progress, evaluate, fit, make_fabric, recalibrate
+from ..training import Progress, Task, evaluate, fit, make_fabric, recalibrate
 from ..training.batches import training_batches
 from ..training.distillation import DistilledStep, distillation_of
 from ..training.forward import inputs_of
 from ..training.modes import without_dropout
 from .contents import Compressed, EightBits, check_alike
-from .costs import Costs
+from .costs import Costs, amount_of
 from .deployment import Deployment, deployment_of
 from .exporting import StoredNetwork, export_checked, export_network
 from .files import read_json, write_json
@@ -134,7 +134,7 @@ class CompressionRun:
         self.fabric = make_fabric(device)
         self.original = load_model(model)
         # One pass over the memory for each step: tables of words are most of a small network.
-        optimizer = partial(
+        optimizer = self._optimizer = partial(
             torch.optim.AdamW, lr=self.plan.learning_rate, weight_decay=0.01, fused=True
         )
         self.task = load_task(
@@ -210,10 +210,10 @@ class CompressionRun:
         """Return budgets in numbers, each under a name that serves as the name of a folder."""
         found: dict[str, dict[str, float]] = {}
         for budget in budgets:
-            most = {}
-            for cost, wanted in budget.items():
-                whole = self.costs.values(cost, self.space.original)
-                most[cost] = whole * _share(wanted) if isinstance(wanted, str) else float(wanted)
+            most = {
+                cost: amount_of(wanted, self.costs.values(cost, self.space.original))
+                for cost, wanted in budget.items()
+            }
             name = "-".join(f"{cost}-{wanted}" for cost, wanted in budget.items())
             found[name.replace("%", "").replace(":", "-")] = most
         if not found:
@@ -326,7 +326,7 @@ class CompressionRun:
             with self._noiseless(network):
                 fit(
                     network,
-                    self.task,
+                    self._task(name),
                     steps=steps,
                     fabric=self.fabric,
                     seed=self.seed,
@@ -348,6 +348,17 @@ class CompressionRun:
         """What a teacher computes has no noise, and there is no end of it to be learnt by heart."""
         has_labels = isinstance(self.task.step, DistilledStep)
         return nullcontext() if has_labels else without_dropout(network)
+
+    def _task(self, name: str) -> Task:
+        """The task, with a rate for as much as there is to be learnt, if it has no rate of its own.
+
+        As the error that a fit leaves grows with the square of what is cut away, so does the rate:
+        one that brings a small network far takes a large one further away than it was.
+        """
+        if self.task.optimizer is not self._optimizer:
+            return self.task
+        rate = self.plan.learning_rate * min(1.0, 2 * self._cut(name) ** 2)
+        return replace(self.task, optimizer=partial(self._optimizer, lr=rate))
 
     def _steps(self, name: str) -> int:
         """How long the network of a budget is trained.
@@ -486,14 +497,3 @@ def _read(file: Path) -> dict[str, float]:
     """Return the scores that an interrupted stage has found so far."""
     found: dict[str, float] = read_json(file, dict[str, float])
     return found
-
-
-def _share(text: str) -> float:
-    number, percent, rest = text.strip().partition("%")
-    try:
-        share = float(number) / 100
-    except ValueError:
-        share = 0.0
-    if not percent or rest or not 0 < share <= 1:
-        raise UsageError(f"a share of the original is written as 50%, but got {text!r}")
-    return share

@@ -130,6 +130,11 @@ class SearchState:
         """
         return words(np.random.SeedSequence([self.seed, self.number]))
 
+    def goes_on(self, space: Searchable, numbers: Sequence[int]) -> bool:
+        """Return whether this is of a space, and its history begins with some numbers."""
+        begun = [evaluated.number for evaluated in self.history[: len(numbers)]]
+        return self.space is space and begun == list(numbers)
+
     def sample(self) -> Sample:
         """Return an architecture at random, from :attr:`words`."""
         drawn: Sample = self.space.sample(seed=int(self.words(1)[0]))
@@ -168,6 +173,12 @@ class Strategy(ABC):
 
     seed: int | None = None
     """What its proposals depend on; by default on the seed of the search."""
+
+    _memory: Any = None
+    """What makes the next proposal faster and follows from the history, so it is not pickled."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "_memory"}
 
     def check(self, space: Searchable) -> None:  # noqa: B027 - most can deal with all
         """Refuse a space that the strategy cannot deal with, before a search of it begins.

@@ -112,15 +112,12 @@ class LinearThompson(Strategy):
         if len(self.warm_start) == 1:
             raise UsageError("warm_start needs the scores of several architectures, but got one")
         self.seed = seed
-        self._memory: _Remembered | None = None
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_memory": None}
 
     def _remembered(self, state: SearchState) -> _Remembered:
-        if self._memory is None or self._memory.space is not state.space:
-            self._memory = _Remembered(state.space, self.warm_start, pairs=self.pairs)
-        return self._memory
+        memory: _Remembered | None = self._memory
+        if memory is None or memory.space is not state.space:
+            memory = self._memory = _Remembered(state.space, self.warm_start, pairs=self.pairs)
+        return memory
 
     def _model(
         self, state: SearchState, history: Sequence[Evaluated], objective: int = 0

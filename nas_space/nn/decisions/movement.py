@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,15 +12,12 @@ from torch import Tensor
 from ...mutable import MutableExpression
 from ..places import Indices
 from .cases import run_by_cases
+from .elementwise import arguments_of, axis_at, joined_axes, wide_of
 from .marginals import Support
 from .mixed_axis import MixedAxis, axis_of
 from .mixed_number import MixedNumber
 from .mixed_tensor import MixedTensor, mixed_in, mixer_of
 from .mixer import Mixer, Values, union
-
-if TYPE_CHECKING:
-    pass
-from .elementwise import arguments_of, axis_at, joined_axes, wide_of
 
 __all__ = ["cat", "expanded", "permuted", "repeated", "side_by_side", "stack", "with_or_without"]
 

@@ -14,9 +14,9 @@ from ..module_path import running_module
 from .cases import by_cases
 from .marginals import labels_of
 from .mixed_axis import Axes, MixedAxis
-from .mixed_tensor import MixedTensor
+from .mixed_tensor import MixedTensor, narrowed
 from .mixer import Atoms, Mixer, Values, union
-from .refusals import Absent, CannotMixError, labels_in, named, refused
+from .refusals import CannotMixError, labels_in, named, refused
 
 __all__ = ["Branch", "sum_of_branches", "summed", "total_of", "weighted_sum"]
 
@@ -107,21 +107,12 @@ def total_of(tensor: MixedTensor) -> Tensor:
     SpaceError
         If it is not.
     """
-    cases = list(by_cases("sum", tensor.mixer, tensor.atoms, lambda values: _there(tensor, values)))
+    cases = list(
+        by_cases("sum", tensor.mixer, tensor.atoms, lambda values: narrowed(tensor, values))
+    )
     if len({case.shape for _, _, case in cases}) > 1:
         raise refused("the output", tensor.atoms, "its shape differs between architectures")
     found: Tensor = summed(tensor.mixer, tensor.atoms, (None,) * cases[0][2].dim(), cases)
-    return found
-
-
-def _at(tensor: Tensor, values: Values) -> Tensor:
-    return _there(tensor, values) if isinstance(tensor, MixedTensor) else tensor
-
-
-def _there(tensor: MixedTensor, values: Values) -> Tensor:
-    found = tensor.at(values)
-    if found is None:
-        raise Absent
     return found
 
 
@@ -149,8 +140,8 @@ def sum_of_branches(mixer: Mixer, choice: Any, branches: Sequence[Branch]) -> An
     def run(values: Values) -> Any:
         output = by_value.get(key_of(values(choice)))
         if output is None:  # as much as zero
-            return torch.zeros_like(_at(outputs[0], values))
-        return _at(output, values)
+            return torch.zeros_like(narrowed(outputs[0], values))
+        return narrowed(output, values)
 
     found = list(by_cases(str(choice), mixer, both, run))
     if axes is not None:

@@ -23,6 +23,7 @@ from .intervals import Interval, corners
 
 __all__ = [
     "ATOM",
+    "BRANCHES",
     "CASE",
     "COMPARISON",
     "CONDITION",
@@ -269,3 +270,6 @@ LOOKUP = _define("lookup", _look_up, _lookup_text, lazy=True)
 CONDITION = _define("condition", _branch, lazy=True)
 CASE = _define("case", _branch, _case_text, lazy=True)
 SWITCH = _define("switch_case", _branch, _switch_text, lazy=True)
+
+BRANCHES = {CONDITION: slice(1, None), SWITCH: slice(2, None), CASE: slice(1, None, 2)}
+"""Which arguments of a lazy operator its value can be."""

@@ -21,7 +21,7 @@ from ..mutable import bounds
 from ..mutable.bounds import enclosure
 from ..mutable.expression import apply
 from ..mutable.node import Node, key_of
-from ..mutable.operators import CASE, CONDITION, SWITCH
+from ..mutable.operators import BRANCHES, CONDITION, SWITCH
 from .construction import extent, slim
 from .places import Indices, Places
 
@@ -355,7 +355,7 @@ def _quotient(size: Any, known: Known) -> AxisLayout:
 
 
 def _branches(size: Any, known: Known) -> AxisLayout:
-    parts = [_layout(size.arguments[place], known) for place in _ways(size)]
+    parts = [_layout(way, known) for way in size.arguments[BRANCHES[size.operator]]]
     return AxisLayout(size) if all(p.is_prefix for p in parts) else _Branching(size, parts)
 
 
@@ -415,13 +415,6 @@ def _share(size: Any, parts: Any) -> Any:
     return apply("sum", *terms[:length]) if length > 1 else terms[0]
 
 
-def _ways(node: Any) -> range:
-    """Return where among the arguments of a lazy operator its possible values are."""
-    n = len(node.arguments)
-    starts = {CONDITION: range(1, n), SWITCH: range(2, n), CASE: range(1, n, 2)}
-    return starts[node.operator]
-
-
 def _selectors(node: Any) -> list[Node]:
-    ways = _ways(node)
+    ways = range(len(node.arguments))[BRANCHES[node.operator]]
     return [a for i, a in enumerate(node.arguments) if i not in ways and isinstance(a, Node)]

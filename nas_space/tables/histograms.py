@@ -105,15 +105,25 @@ class RowPairs:
 
     def chunks(self) -> Iterator[tuple[Array, Array, Array]]:
         """Yield pair, left row and right row of each combination, not too many at a time."""
-        ends = np.cumsum(self.width)
-        start = done = 0
-        while start < len(ends):
-            stop = max(start + 1, int(np.searchsorted(ends, done + CHUNK, "right")))
-            some = slice(start, stop)
-            width = self.width[some]
-            row = np.repeat(np.arange(start, stop), width)
-            yield self.pair[row], self.row[row], runs(self.begin[some], width)
-            start, done = stop, int(ends[stop - 1])
+        for row, other in ranges(self.begin, self.begin + self.width):
+            yield self.pair[row], self.row[row], other
+
+
+def chunks(sizes: Array) -> Iterator[slice]:
+    """Yield ranges of things of some sizes that are not too large together."""
+    ends = np.cumsum(sizes)
+    start = done = 0
+    while start < len(sizes):
+        stop = max(start + 1, int(np.searchsorted(ends, done + CHUNK, "right")))
+        yield slice(start, stop)
+        start, done = stop, int(ends[stop - 1])
+
+
+def ranges(begin: Array, end: Array) -> Iterator[tuple[Array, Array]]:
+    """Yield the number of a range, and a place in it, for all places; not too many at a time."""
+    for some in chunks(end - begin):
+        counts = end[some] - begin[some]
+        yield np.repeat(np.arange(some.start, some.stop), counts), runs(begin[some], counts)
 
 
 def merged(

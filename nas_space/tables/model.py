@@ -23,7 +23,15 @@ from .join_tree import CliqueVertex, JoinTree
 from .quantisation import Quantisation, exact_keys
 from .table import Table
 
-__all__ = ["BareStructure", "CompiledModel", "Model", "Over", "find_constraints", "root_of"]
+__all__ = [
+    "BareStructure",
+    "CompiledModel",
+    "Model",
+    "Over",
+    "find_constraints",
+    "infinitely_many",
+    "root_of",
+]
 
 _KEPT = 8
 """How many compiled models are kept, of those that tell further codes apart."""
@@ -289,6 +297,14 @@ _NOTHING: Node = MutableExpression(OPERATORS["tuple"], ())
 Over = Literal["labels", "architectures"]
 
 
+def infinitely_many(label: Any) -> DomainError:
+    """Return the error for a label that has no finite number of values."""
+    return DomainError(
+        f"{label.name!r} is continuous, so there are infinitely many architectures; give it a "
+        "step (quantize=...) and finite bounds"
+    )
+
+
 def _auxiliaries(factors: Iterable[Factor]) -> dict[Auxiliary, None]:
     """Return the auxiliary variables of some factors, and those of their conditions, in order."""
     found: dict[Auxiliary, None] = {}
@@ -313,9 +329,6 @@ def _by_distribution(label: Any, active: Factor) -> Factor:
 
 def _by_number(label: Any, active: Factor) -> Factor:
     if label.size is None:
-        raise DomainError(
-            f"{label.name!r} is continuous, so there are infinitely many architectures; give it a "
-            "step (quantize=...) and finite bounds"
-        )
+        raise infinitely_many(label)
     numbers = np.where(active.values, np.array(label.size, dtype=object), 1)
     return Factor(active.scope, np.asarray(numbers, dtype=object))

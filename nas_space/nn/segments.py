@@ -217,7 +217,9 @@ class _Branching(_Compound):
         super().__init__(parts, max(part.extent for part in taken))
 
     def own_atoms(self) -> list[Node]:
-        return _selectors(self.node)
+        arguments = self.node.arguments
+        ways = range(len(arguments))[BRANCHES[self.node.operator]]
+        return [a for i, a in enumerate(arguments) if i not in ways and isinstance(a, Node)]
 
     def _branch(self, values: Callable[[Any], Any]) -> int:
         arguments = self.node.arguments
@@ -261,26 +263,19 @@ class _Placed(AxisLayout):
         return key_of(values(self.by))
 
 
-class _Quotient(_Compound):
+class _Quotient(_Branching):
     """A layout divided by a number that may be 1; otherwise a prefix."""
 
     def __init__(self, node: Any, whole: AxisLayout) -> None:
         self.divisor = node.arguments[1]
-        only = slim()
-        kept = whole.extent if only is None or only(self.divisor) == 1 else 0
-        super().__init__((AxisLayout(node), whole), max(extent(node), kept))
+        super().__init__(node, (AxisLayout(node), whole))
+        self.extent = max(extent(node), self.extent)
 
     def own_atoms(self) -> list[Node]:
         return [self.divisor]
 
-    def _part(self, values: Callable[[Any], Any]) -> AxisLayout:
-        return self.parts[1 if values(self.divisor) == 1 else 0]
-
-    def indices(self, values: Callable[[Any], Any]) -> Indices:
-        return self._part(values).indices(values)
-
-    def key(self, values: Callable[[Any], Any]) -> Any:
-        return values(self.divisor) == 1, self._part(values).key(values)
+    def _branch(self, values: Callable[[Any], Any]) -> int:
+        return int(values(self.divisor) == 1)
 
 
 def layout_of(size: Any) -> AxisLayout:
@@ -413,8 +408,3 @@ def _share(size: Any, parts: Any) -> Any:
     if keys != keys[:length] * parts:
         return None
     return apply("sum", *terms[:length]) if length > 1 else terms[0]
-
-
-def _selectors(node: Any) -> list[Node]:
-    ways = range(len(node.arguments))[BRANCHES[node.operator]]
-    return [a for i, a in enumerate(node.arguments) if i not in ways and isinstance(a, Node)]

@@ -41,7 +41,7 @@ def apply(function: Any, args: Any, kwargs: Any) -> Any:
     if name in _PROPERTIES:
         return _property(name, function, args, kwargs)
     tensors = [item for item in mixed if isinstance(item, MixedTensor)]
-    if tensors and all(item.wide is not None for item in tensors):
+    if tensors and kwargs.get("out") is None and all(t.wide is not None for t in tensors):
         rule = elementwise if is_in_place(name) else _RULES.get(name)
         if rule is not None and (rule is not elementwise or name.rstrip("_") in _POINTWISE):
             try:

@@ -50,7 +50,6 @@ def along_given_dims(*names: str, **defaults: Any) -> Rule:
     """
 
     def dims_of(n: int, args: Any, kwargs: Any) -> list[int] | None:
-        kwargs = {("dim" if key == "axis" else key): value for key, value in kwargs.items()}
         known = {**dict.fromkeys(names), **defaults}
         dims = arguments_of(("input", *names), known, args, kwargs)[-1]
         if dims is None or isinstance(dims, str):

@@ -16,7 +16,7 @@ from torch import Tensor
 from ...mutable.factors import Array
 from ...mutable.node import key_of
 from ..places import Indices
-from .elementwise import arguments_of
+from .elementwise import arguments_of, one_by_one
 from .marginals import Support
 from .mixed_axis import MixedAxis
 from .mixed_number import MixedNumber, MixedShape
@@ -42,9 +42,7 @@ def _target(name: str, tensor: Any, args: Any, kwargs: Any) -> list[Any] | None:
     sizes = list(tensor.sizes())
     n = len(sizes)
     if name in ("view", "reshape"):
-        found = args or (kwargs.get("shape", kwargs.get("size")),)
-        if len(found) == 1 and isinstance(found[0], (tuple, list)):
-            found = found[0]
+        found = one_by_one(args or (kwargs.get("shape", kwargs.get("size")),))
         return list(found) if all(isinstance(s, (int, MixedNumber)) for s in found) else None
     if name in ("view_as", "reshape_as"):
         return list(args[0].shape)
@@ -226,10 +224,6 @@ def _unraveled(
     each = [whole.indices(v).reshape(sizes) for v, sizes in zip(readers, wanted, strict=True)]
     sizes = np.array(wanted)
     varying = [d for d in range(sizes.shape[1]) if (sizes[:, d] != sizes[0, d]).any()]
-    if not varying:
-        if any(not np.array_equal(one, each[0]) for one in each):
-            return None
-        return each[0].reshape(-1), list(each[0].shape), [None] * len(each[0].shape)
     if len(varying) == 1:
         (dim,) = varying
         rows: dict[bytes, int] = {}

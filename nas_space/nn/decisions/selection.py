@@ -86,15 +86,6 @@ def _taken(wide: Tensor, dim: int, kept: Indices) -> tuple[Tensor, bool]:
     return wide.index_select(dim, index), True
 
 
-_SYNONYMS = {
-    "tensor": "input",
-    "split_size": "split_size_or_sections",
-    "sections": "indices_or_sections",
-    "indices": "indices_or_sections",
-}
-"""Arguments that methods call otherwise than functions."""
-
-
 def taking(*names: str, copies: bool = False, **defaults: Any) -> Rule:
     """Return a rule for functions that take elements along a dimension, or several times some.
 
@@ -113,7 +104,6 @@ def taking(*names: str, copies: bool = False, **defaults: Any) -> Rule:
     place = next(place for place, name in enumerate(names) if name in ("dim", "dims"))
 
     def rule(name: str, function: Any, args: Any, kwargs: Any) -> Any:
-        kwargs = {_SYNONYMS.get(key, key): value for key, value in kwargs.items()}
         tensor, *how = arguments_of(("input", *names), defaults, args, kwargs)
         if len(names) == 1 and len(args) > 2:  # of a method, dimensions one by one
             how = [args[1:]]

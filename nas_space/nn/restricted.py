@@ -61,29 +61,29 @@ class RestrictedSpace(Restricted[Any]):
 
     def canonical(self, arch: Mapping[str, Any]) -> Sample:
         """Return that of the whole space, for an architecture that meets the conditions."""
-        self.validate(arch)
-        found: Sample = self.space.canonical(arch)
+        found: Sample = self._whole(arch).canonical(arch)
         return found
 
     def arch_id(self, arch: Mapping[str, Any]) -> str:
         """Return that of the whole space: an architecture has one id, restricted or not."""
-        self.validate(arch)
-        found: str = self.space.arch_id(arch)
+        found: str = self._whole(arch).arch_id(arch)
         return found
 
     def network_id(self, arch: Mapping[str, Any]) -> str:
         """Return that of the whole space, for an architecture that meets the conditions."""
-        self.validate(arch)
-        found: str = self.space.network_id(arch)
+        found: str = self._whole(arch).network_id(arch)
         return found
 
     def explain(self, arch: Mapping[str, Any], input_shape: tuple[int, ...] | None = None) -> Any:
         """Return that of the whole space, for an architecture that meets the conditions."""
-        self.validate(arch)
-        return self.space.explain(arch, input_shape)
+        return self._whole(arch).explain(arch, input_shape)
 
     def activate(self, arch: Mapping[str, Any]) -> Activation:
         """Return that of the whole space, for an architecture that meets the conditions."""
-        self.validate(arch)
-        activation: Activation = self.space.activate(arch)
+        activation: Activation = self._whole(arch).activate(arch)
         return activation
+
+    def _whole(self, arch: Mapping[str, Any]) -> Any:
+        """Return the whole space, for an architecture that meets the conditions."""
+        self.validate(arch)
+        return self.space

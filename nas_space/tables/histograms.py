@@ -22,7 +22,19 @@ from ..mutable.factors import Array
 from .arithmetic import Arithmetic
 from .join_tree import Join, runs
 
-__all__ = ["CHUNK", "LONG", "SHORT", "Histograms", "RowPairs", "convolved", "joined", "merged"]
+__all__ = [
+    "CHUNK",
+    "LONG",
+    "SHORT",
+    "Histograms",
+    "RowPairs",
+    "chunks",
+    "convolved",
+    "joined",
+    "merged",
+    "pick_between",
+    "ranges",
+]
 
 CHUNK = 2**20
 """Rows that are put together at a time, so that they stay in memory, and mostly in the cache."""
@@ -124,6 +136,13 @@ def ranges(begin: Array, end: Array) -> Iterator[tuple[Array, Array]]:
     for some in chunks(end - begin):
         counts = end[some] - begin[some]
         yield np.repeat(np.arange(some.start, some.stop), counts), runs(begin[some], counts)
+
+
+def pick_between(sums: Array, begin: Array, end: Array, uniform: Array) -> Array:
+    """Return a place in each of some ranges, in proportion to what sums grow by there."""
+    wanted = sums[begin] + uniform * (sums[end] - sums[begin])
+    found: Array = np.clip(np.searchsorted(sums, wanted, "right") - 1, begin, end - 1)
+    return found
 
 
 def merged(

@@ -22,7 +22,7 @@ import numpy as np
 
 from ..mutable.factors import Array
 from .arithmetic import Arithmetic, MinPlus, Modular
-from .histograms import Histograms, RowPairs, chunks, joined, ranges
+from .histograms import Histograms, RowPairs, chunks, joined, pick_between, ranges
 from .join_tree import CliqueVertex, Join, runs
 from .quantisation import Quantisation
 
@@ -238,9 +238,7 @@ class Messages:
         """A row of each chosen range, by weight."""
         begin, end = ends.begin[chosen], ends.end[chosen]
         sums = np.append(0.0, np.cumsum(self.histograms[ends.other].weights))
-        wanted = sums[begin] + uniform * (sums[end] - sums[begin])
-        found: Array = np.clip(np.searchsorted(sums, wanted, "right") - 1, begin, end - 1)
-        return found
+        return pick_between(sums, begin, end, uniform)
 
     def _origins(self, place: int, rows: Array, uniform: Array) -> tuple[Array, Array]:
         """The rows of its children that each row of a join comes from, by weight."""
@@ -258,9 +256,7 @@ class Messages:
             span = slice(*np.searchsorted(which[order], [some.start, some.stop]))
             asked = order[span]
             row = which[asked] - some.start
-            low, high = sums[begin[row]], sums[end[row]]
-            target = low + uniform[asked] * (high - low)
-            chosen = np.clip(np.searchsorted(sums, target, "right") - 1, begin[row], end[row] - 1)
+            chosen = pick_between(sums, begin[row], end[row], uniform[asked])
             left[asked], right[asked] = found.left[chosen], found.right[chosen]
         return left, right
 

@@ -9,7 +9,7 @@ from typing import Any, Literal, cast
 import numpy as np
 
 from ..errors import DecompositionError, DomainError
-from ..mutable import Mutable, MutableExpression, SampleBatch
+from ..mutable import Mutable, MutableExpression, SampleBatch, Values
 from ..mutable.constraints import Constraint, ExpressionConstraint, Marker
 from ..mutable.factors import Array, Auxiliary, Factor, combinations_of
 from ..mutable.node import Leaf, Node, leaves
@@ -270,13 +270,16 @@ class CompiledModel:
 
 
 class BareStructure(Mutable):
-    """A structure on its own, as something to read architectures with."""
+    """A structure on its own, to read and draw architectures with: it freezes to their values."""
 
     def __init__(self, root: Node) -> None:
         self.root = root
 
     def structure(self) -> Node:
         return self.root
+
+    def freeze_values(self, values: Values) -> Values:
+        return values
 
 
 def find_constraints(root: Node) -> list[Constraint]:

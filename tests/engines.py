@@ -20,7 +20,13 @@ import pytest
 def dask_client() -> Iterator[Any]:
     """Start a scheduler and two workers, each a process of this machine; skip without Dask."""
     distributed = pytest.importorskip("distributed", reason="distributed is not installed")
+    import dask
+
+    # A worker that was killed is given up where it is not back in 15 seconds, which may be the
+    # machine's fault; without one, a search waits for somebody to start another.
+    patience = {"distributed.deploy.lost-worker-timeout": "10 minutes"}
     with (
+        dask.config.set(patience),
         distributed.LocalCluster(
             n_workers=2, threads_per_worker=1, dashboard_address=None, silence_logs=50
         ) as cluster,

@@ -17,6 +17,8 @@ import numpy as np
 from torch import nn
 
 from ..errors import UsageError
+from ..nn.reparametrized import PARAMETRIZATIONS
+from ..nn.structure import is_plain_layer
 from .adopted import RESERVED, Adopted
 from .depth import OptionalBlocks, runs_of
 from .equations import Solution, solve
@@ -204,7 +206,7 @@ def _choose(found: Analysis, options: Options) -> None:
         dims = [(origin, size) for origin, size in used if origin.dim is not None]
         if not dims:
             continue  # an attribute that nothing reads
-        label = found.labels[name] = _label(name, used)
+        label = found.labels[name] = _label(name, used, found.trial.modules)
         step, values = _values(solution.sizes[name], name, dims, options)
         is_outer = name in outer
         reason = next((r for o, _ in used if (r := _taken_name(found, o))), None)
@@ -241,24 +243,37 @@ def _taken_name(found: Analysis, origin: Origin) -> str | None:
     )
 
 
-def _label(name: str, used: Sequence[tuple[Origin, Polynomial]]) -> str:
+def _label(
+    name: str, used: Sequence[tuple[Origin, Polynomial]], modules: Mapping[str, nn.Module]
+) -> str:
     """Where the size comes from: an attribute that is it, or the first layer that has it.
 
-    What is only a factor of dimensions is a number of heads, or of groups.
+    What is only a factor of dimensions is a number of heads, or of groups.  A layer of torch's that
+    has no tensor, as a norm without weights, gives its size to none.
     """
     exact = [origin for origin, size in used if size.as_name() == name]
     layers = [origin for origin, _ in used if origin.dim is not None]
     of_layers = {origin.path for origin in layers}
-    attributes = [o for o in exact if o.dim is None and o.path not in of_layers]
+    attributes = [
+        o
+        for o in exact
+        if o.dim is None and o.path not in of_layers and not _is_leaf(modules[o.path])
+    ]
     dims = [o for o in exact if o.dim is not None]
     if attributes:
         origin, part = attributes[0], attributes[0].name
     elif dims:
         origin = dims[0]
-        part = "width" if origin.name in ("weight", "bias") else origin.name
+        is_computed = PARAMETRIZATIONS in origin.path
+        part = "width" if is_computed or origin.name in ("weight", "bias") else origin.name
     else:
         origin, part = layers[0], "heads"
-    return f"{origin.path}.{part}" if origin.path else part
+    path = origin.path.partition(f".{PARAMETRIZATIONS}")[0]
+    return f"{path}.{part}" if path else part
+
+
+def _is_leaf(module: nn.Module) -> bool:
+    return is_plain_layer(module) and not module._modules
 
 
 def _values(

@@ -253,9 +253,10 @@ def _reduced(ids: Numbering, out: Any, x: Tensor, *args: Any, **kwargs: Any) -> 
     elif shaped.dim() == 0:
         dims = list(range(x.dim()))
     else:
-        # ``dim`` is the only argument that is a list or, for some, a number.
+        # ``dim`` is the only argument that is a list, or else the first number: of norms, the order
+        # is the first.
         given = [a for a in (*args, kwargs.get("dim")) if isinstance(a, list) or type(a) is int]
-        dims = _dims(x, given[-1] if isinstance(given[0], float) else given[0])
+        dims = _dims(x, next((a for a in given if isinstance(a, list)), given[0]))
     firsts = [ids.grouped(c, dims) for c in ids.components(x)]
     if shaped.dim() < x.dim():
         kept = [d for d in range(x.dim()) if d not in dims]

@@ -387,6 +387,13 @@ def _bilinear(input1: Tensor, input2: Tensor, weight: Tensor, bias: Any = None) 
     return _new(input1, (*input1.shape[:-1], weight.shape[0]))
 
 
+@rule(torch._weight_norm)
+def _weight_norm(v: Tensor, g: Tensor, dim: int = 0) -> Tensor:
+    if g.dim() == v.dim():
+        same(g.shape[dim], v.shape[dim])
+    return _new(v, v.shape)
+
+
 @rule(F.embedding)
 def _embedding(input: Tensor, weight: Tensor, *_: Any, **__: Any) -> Tensor:
     fixed(weight.shape[0])
@@ -423,6 +430,22 @@ def _recurrent(*args: Any) -> Any:
         features = hidden * directions
     out = _new(given, (*given.shape[:-1], features))
     return (out, *(_new(s, s.shape) for s in states))
+
+
+@rule(torch.lstm_cell, torch.gru_cell, torch.rnn_tanh_cell, torch.rnn_relu_cell)
+def _recurrent_cell(
+    input: Tensor, state: Any, w_ih: Tensor, w_hh: Tensor, b_ih: Any = None, b_hh: Any = None
+) -> Any:
+    states = list(state) if isinstance(state, (tuple, list)) else [state]
+    hidden = states[0].shape[-1]
+    gates = int_hint(w_ih.shape[0]) // int_hint(hidden)
+    same(w_ih.shape[1], input.shape[-1])
+    same(w_hh.shape[1], hidden)
+    for tensor in (w_ih, w_hh, b_ih, b_hh):
+        if tensor is not None:
+            same(tensor.shape[0], gates * hidden)
+    made = [_new(one, one.shape) for one in states]
+    return tuple(made) if len(made) > 1 else made[0]
 
 
 @rule(F.multi_head_attention_forward)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ..errors import UsageError
 from ..lazy import installed
+from .dask_tasks import Dask
 from .ray_tasks import Ray
 from .slurm_jobs import Slurm
 
@@ -67,8 +68,7 @@ def executor_at(address: str, folder: Path, workers: int | None = None) -> Execu
     try:
         if kind == "dask":
             client = installed("distributed", "dask").Client(f"tcp://{where}", timeout=_PATIENCE)
-            executor: Executor = client.get_executor(pure=False)
-            return executor
+            return Dask(client)
         if kind == "ray":
             return Ray(address if where else None, workers=workers)
         return Slurm(folder, workers or 8)

@@ -399,13 +399,13 @@ def _engine(
     """Return what evaluates, what makes it anew, and how many trials are evaluated at once."""
     if given is None and workers in (None, 1):
         return None, None, 1
-    from ..executors import Processes, capacity_of
+    from ..executors import Processes, adapted, capacity_of
 
     make: MakeExecutor | None = None
     if isinstance(given, Executor):
-        executor = given
+        executor = adapted(given)
     else:
-        make = partial(Processes, workers or 1) if given is None else given
+        make = partial(Processes, workers or 1) if given is None else lambda: adapted(given())
         executor = make()
     if not isinstance(executor, Executor):
         raise UsageError(f"executor= gave {executor!r}, which is no concurrent.futures.Executor")

@@ -259,6 +259,18 @@ KINDS: dict[str, tuple[Any, ...]] = {
         ),
         conv(W),
     ),
+    "a width on the right": (
+        lambda s, x: s.layers[0](
+            s.a(x) * ((9 - (n := s.a(x).shape[1])) / (7 // n + 7 % n + 1 / n + 2**n))
+        ),
+        conv(W),
+    ),
+    "a plain linear of two in the middle": (
+        lambda s, x: F.linear(
+            (y := s.c(x))[:, (m := y.shape[1] // 2) : m + 2].movedim(1, -1),
+            torch.arange(6.0).reshape(3, 2).to(x),
+        ),
+    ),
     "a width looked up": (
         lambda s, x: s.layers[0](s.a(x) * {2: 5.0, 4: 7.0}[s.a(x).shape[1]]),
         conv(W),

@@ -244,6 +244,17 @@ def test_everything_drawn_and_found_is_within_the_restriction(name, monkeypatch)
     assert bool(trained) == (name not in {"darts", "darts, second order", "gumbel"})
 
 
+def test_what_the_policy_draws_is_trained_where_it_is_in_the_space_soon_enough():
+    torch.manual_seed(0)
+    whole: Any = Rich()
+    space = whole.where(whole.symbols()["depth"] <= 2)
+    run = Run(ALL["proxyless"](), space, task(), steps=6, seed=0)
+    deep, wanted = (whole.where(whole.symbols()["depth"] == n).sample(seed=0) for n in (3, 2))
+    draws = iter([deep, deep, wanted])
+    assert run.preferred(lambda: next(draws)) == wanted
+    assert space.contains(run.preferred(lambda: deep))
+
+
 @pytest.mark.parametrize("name", list(ALL)[3:])
 def test_learning_the_policy_leaves_the_weights_alone(name):
     run = begin(name)

@@ -331,7 +331,7 @@ class Run:
         value = self.task.metrics[name](output, target)
         found = torch.tensor(value, device=self.fabric.device)
         mean = float(self.fabric.all_reduce(found, reduce_op="mean"))  # type: ignore[arg-type]
-        return mean if self.task.metrics[name].maximize else -mean
+        return self.task.fitness({name: mean}, name)
 
     def averaged(self, gradients: Iterable[Tensor | None]) -> list[Tensor | None]:
         """Return gradients, each the mean over the processes."""

@@ -9,9 +9,13 @@ from collections.abc import Callable
 from concurrent.futures import Executor, Future
 from typing import Any
 
+from ..lazy import installed
 from .base import WorkerDiedError, pending, settle
 
 __all__ = ["Dask", "adapted"]
+
+_PATIENCE = 30.0
+"""Seconds that a scheduler has to answer."""
 
 
 class Dask(Executor):
@@ -24,13 +28,24 @@ class Dask(Executor):
     Parameters
     ----------
     client
-        A ``distributed.Client``.
+        A ``distributed.Client``, or the address of a scheduler, such as ``'tcp://host:8786'``; then
+        one is made, and closed when the executor is shut down.
     options
         More for ``client.submit``, such as ``resources`` or ``workers``.  Tasks are not pure: two
         evaluations of one architecture are two.
+
+    Raises
+    ------
+    OSError
+        Nobody answers at the address.
+    UsageError
+        Dask's package ``distributed`` is not installed.
     """
 
     def __init__(self, client: Any, **options: Any) -> None:
+        self._is_made_here = isinstance(client, str)
+        if self._is_made_here:
+            client = installed("distributed", "dask").Client(client, timeout=_PATIENCE)
         self._client = client
         self._options = {**options, "pure": False}
         self._running: dict[Future[Any], Any] = {}
@@ -58,12 +73,14 @@ class Dask(Executor):
         settle(future, result, error)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """Cancel what still runs, or wait for it; the client is left as it is."""
+        """Cancel what still runs, or wait for it; a client that was given is left as it is."""
         for future, task in list(self._running.items()):
             if cancel_futures or not wait:
                 future.cancel()
             else:
                 task.exception()
+        if self._is_made_here:
+            self._client.close()
 
 
 def adapted(executor: Executor) -> Executor:

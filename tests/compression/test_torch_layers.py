@@ -110,6 +110,18 @@ class Scaled(nn.Module):
         return (x @ self.low).relu() @ self.high
 
 
+class Interleaved(nn.Module):
+    """A gate and what it opens, in turns."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.low, self.high = nn.Linear(8, 48), nn.Linear(24, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.low(x)
+        return self.high(x[..., ::2].sigmoid() * x[..., 1::2])  # type: ignore[no-any-return]
+
+
 class Unit(nn.Module):
     """Divides by a norm whose order is a whole number, as its dimension is."""
 
@@ -151,6 +163,7 @@ NETWORKS: dict[str, tuple[Callable[[], Made], set[str]]] = {
         lambda: (Generator(), torch.randn(IMAGE)), {"stem.width", "up.width"}
     ),
     "own parametrizations": (_own_parametrizations, {"0.width", "2.width"}),
+    "every second": (lambda: (Interleaved(), torch.randn(2, 3, 8)), {"high.width"}),
     "norm of order 1": (lambda: (Unit(), torch.randn(2, 3, 8)), {"low.width"}),
     "own parameters": (
         lambda: (nn.Sequential(nn.Linear(8, 8), Scaled()), torch.randn(3, 8)),

@@ -27,11 +27,12 @@ from .adopted import (
     adopted_class,
     takes_cache,
 )
-from .analysis import Analysis, Options, kind_of
+from .analysis import Analysis, kind_of
 from .blocks import BlockRun, below, numbers
 from .depth import OptionalBlocks
 from .groups import Group
 from .layouts import expression_of
+from .options import Options
 from .polynomials import Polynomial
 from .sorting import Axis, TensorLayout, listed_in, names_in
 from .symbolic import Origin

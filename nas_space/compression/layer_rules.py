@@ -13,14 +13,31 @@ from .rules import fixed, int_hint, new_like, rule, same, spread
 __all__: list[str] = []  # the rules are found by the functions that they are of
 
 
+def _biased(bias: Any, size: Any) -> None:
+    if bias is not None:
+        same(bias.shape[0], size)
+
+
 @rule(F.linear)
 def _linear(input: Tensor, weight: Tensor, bias: Any = None) -> Tensor:
     same(input.shape[-1], weight.shape[1])
-    if bias is not None:
-        same(bias.shape[0], weight.shape[0])
+    _biased(bias, weight.shape[0])
     return new_like(input, (*input.shape[:-1], weight.shape[0]))
 
 
+def _channels(input: Tensor, weight: Tensor, bias: Any, groups: Any, *, transposed: bool) -> Any:
+    """Check what a convolution asks of channels; return its output's, between the other sizes."""
+    n = weight.dim() - 2
+    ends = weight.shape[0], weight.shape[1] * groups
+    given, made = ends if transposed else ends[::-1]
+    same(input.shape[-n - 1], given)
+    if not (type(groups) is int and groups == 1):
+        same(weight.shape[0] % groups, 0)
+    _biased(bias, made)
+    return (*input.shape[: -n - 1], made)
+
+
+@rule(F.conv1d, F.conv2d, F.conv3d)
 def _convolution(
     input: Tensor,
     weight: Tensor,
@@ -31,31 +48,17 @@ def _convolution(
     groups: Any = 1,
 ) -> Any:
     n = weight.dim() - 2
-    batched = input.dim() == n + 2
-    channels, extents = input.shape[-n - 1], input.shape[-n:]
-    same(channels, weight.shape[1] * groups)
-    if not (type(groups) is int and groups == 1):
-        same(weight.shape[0] % groups, 0)
-    if bias is not None:
-        same(bias.shape[0], weight.shape[0])
-    strides, dilations = spread(stride, n), spread(dilation, n)
+    shape = _channels(input, weight, bias, groups, transposed=False)
     if padding == "same":
-        out = list(extents)
-    else:
-        pads = (0,) * n if padding == "valid" else spread(padding, n)
-        out = [
-            (e + 2 * p - d * (k - 1) - 1) // s + 1
-            for e, p, d, k, s in zip(
-                extents, pads, dilations, weight.shape[2:], strides, strict=True
-            )
-        ]
-    shape = (weight.shape[0], *out)
-    return new_like(input, (input.shape[0], *shape) if batched else shape)
+        return new_like(input, (*shape, *input.shape[-n:]))
+    pads = (0,) * n if padding == "valid" else spread(padding, n)
+    given = (pads, spread(dilation, n), spread(stride, n))
+    sizes = zip(input.shape[-n:], weight.shape[2:], *given, strict=True)
+    out = [(e + 2 * p - d * (k - 1) - 1) // s + 1 for e, k, p, d, s in sizes]
+    return new_like(input, (*shape, *out))
 
 
-rule(F.conv1d, F.conv2d, F.conv3d)(_convolution)
-
-
+@rule(F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)
 def _transposed(
     input: Tensor,
     weight: Tensor,
@@ -67,91 +70,35 @@ def _transposed(
     dilation: Any = 1,
 ) -> Any:
     n = weight.dim() - 2
-    same(input.shape[-n - 1], weight.shape[0])
-    if not (type(groups) is int and groups == 1):
-        same(weight.shape[0] % groups, 0)
-    channels = weight.shape[1] * groups
-    if bias is not None:
-        same(bias.shape[0], channels)
-    out = [
-        (e - 1) * s - 2 * p + d * (k - 1) + o + 1
-        for e, s, p, d, k, o in zip(
-            input.shape[-n:],
-            spread(stride, n),
-            spread(padding, n),
-            spread(dilation, n),
-            weight.shape[2:],
-            spread(output_padding, n),
-            strict=True,
-        )
-    ]
-    return new_like(input, (*input.shape[: -n - 1], channels, *out))
+    shape = _channels(input, weight, bias, groups, transposed=True)
+    given = (spread(value, n) for value in (stride, padding, dilation, output_padding))
+    sizes = zip(input.shape[-n:], weight.shape[2:], *given, strict=True)
+    out = [(e - 1) * s - 2 * p + d * (k - 1) + o + 1 for e, k, s, p, d, o in sizes]
+    return new_like(input, (*shape, *out))
 
 
-rule(F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)(_transposed)
-
-
-@rule(F.layer_norm, torch.layer_norm)
-def _layer_norm(
-    input: Tensor,
-    normalized_shape: Any,
-    weight: Any = None,
-    bias: Any = None,
-    eps: float = 1e-5,
-    *_: Any,
-) -> Tensor:
+@rule(F.layer_norm, torch.layer_norm, F.rms_norm, torch.rms_norm)
+def _layer_norm(input: Tensor, normalized_shape: Any, *own: Any, **named: Any) -> Tensor:
     for place, size in enumerate(reversed(tuple(normalized_shape))):
-        for tensor in (input, weight, bias):
-            if tensor is not None:
+        for tensor in (input, *own, *named.values()):
+            if isinstance(tensor, Tensor):
                 same(tensor.shape[-1 - place], size)
     return new_like(input, input.shape)
 
 
-@rule(F.rms_norm, torch.rms_norm)
-def _rms_norm(input: Tensor, normalized_shape: Any, weight: Any = None, eps: Any = None) -> Tensor:
-    made: Tensor = _layer_norm(input, normalized_shape, weight)
-    return made
-
-
-@rule(F.batch_norm, torch.batch_norm)
-def _batch_norm(
-    input: Tensor,
-    running_mean: Any,
-    running_var: Any,
-    weight: Any = None,
-    bias: Any = None,
-    *_: Any,
-    **__: Any,
-) -> Tensor:
-    for tensor in (running_mean, running_var, weight, bias):
-        if tensor is not None:
+@rule(F.batch_norm, torch.batch_norm, F.instance_norm)
+def _batch_norm(input: Tensor, *own: Any, **named: Any) -> Tensor:
+    for tensor in (*own, *named.values()):
+        if isinstance(tensor, Tensor):
             same(tensor.shape[0], input.shape[1])
     return new_like(input, input.shape)
-
-
-@rule(F.instance_norm)
-def _instance_norm(
-    input: Tensor,
-    running_mean: Any = None,
-    running_var: Any = None,
-    weight: Any = None,
-    bias: Any = None,
-    *_: Any,
-    **__: Any,
-) -> Tensor:
-    made: Tensor = _batch_norm(input, running_mean, running_var, weight, bias)
-    return made
 
 
 @rule(F.group_norm, torch.group_norm)
-def _group_norm(
-    input: Tensor, num_groups: Any, weight: Any = None, bias: Any = None, *_: Any, **__: Any
-) -> Tensor:
+def _group_norm(input: Tensor, num_groups: Any, *own: Any, **named: Any) -> Tensor:
     same(input.shape[1] % num_groups, 0)
-    for tensor in (weight, bias):
-        if tensor is not None:
-            same(tensor.shape[0], input.shape[1])
-    return new_like(input, input.shape)
+    made: Tensor = _batch_norm(input, *own, **named)
+    return made
 
 
 @rule(F.scaled_dot_product_attention)
@@ -203,16 +150,9 @@ def _matmul(input: Tensor, other: Tensor) -> Any:
     return new_like(input, (*batch, input.shape[-2], other.shape[-1]))
 
 
-@rule(torch.baddbmm, Tensor.baddbmm)
-def _baddbmm(input: Tensor, batch1: Tensor, batch2: Tensor, **_: Any) -> Tensor:
-    made: Tensor = _matmul(batch1, batch2)
-    _broadcast(made.shape, input.shape)
-    return made
-
-
-@rule(torch.addmm, Tensor.addmm)
-def _addmm(input: Tensor, mat1: Tensor, mat2: Tensor, **_: Any) -> Tensor:
-    made: Tensor = _matmul(mat1, mat2)
+@rule(torch.baddbmm, Tensor.baddbmm, torch.addmm, Tensor.addmm)
+def _addmm(input: Tensor, *factors: Tensor, **named: Any) -> Tensor:
+    made: Tensor = _matmul(*factors, *(t for t in named.values() if isinstance(t, Tensor)))
     _broadcast(made.shape, input.shape)
     return made
 
@@ -221,8 +161,7 @@ def _addmm(input: Tensor, mat1: Tensor, mat2: Tensor, **_: Any) -> Tensor:
 def _bilinear(input1: Tensor, input2: Tensor, weight: Tensor, bias: Any = None) -> Tensor:
     same(input1.shape[-1], weight.shape[1])
     same(input2.shape[-1], weight.shape[2])
-    if bias is not None:
-        same(bias.shape[0], weight.shape[0])
+    _biased(bias, weight.shape[0])
     return new_like(input1, (*input1.shape[:-1], weight.shape[0]))
 
 
@@ -325,15 +264,13 @@ def _multi_head(
     else:
         same(in_proj_weight.shape[1], width)
         same(in_proj_weight.shape[0], width * 3)
-    if in_proj_bias is not None:
-        same(in_proj_bias.shape[0], width * 3)
+    _biased(in_proj_bias, width * 3)
     for extra in (bias_k, bias_v):
         if extra is not None:
             same(extra.shape[-1], width)
     same(out_proj_weight.shape[1], width)
     same(out_proj_weight.shape[0], width)
-    if out_proj_bias is not None:
-        same(out_proj_bias.shape[0], width)
+    _biased(out_proj_bias, width)
     if not need_weights:
         return new_like(query, query.shape), None
     source, target = key.shape[0], query.shape[0]

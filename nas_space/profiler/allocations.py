@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -10,8 +11,11 @@ import torch
 from ..mutable.factors import Factor
 from ..mutable.piecewise import Piecewise
 from .contexts import Context
+from .operator_calls import OperatorRecorder
+from .tensors import VaryingTensor
+from .trace import FunctionCall
 
-__all__ = ["Allocation", "Claim", "Memory", "MemoryUse", "Share"]
+__all__ = ["Allocation", "Claim", "MemoryWatch", "Moment", "PeakRecorder", "Share"]
 
 
 class Allocation:
@@ -78,77 +82,179 @@ class Share:
         self.live.pop(id(self), None)
 
 
-class Memory:
-    """All memory that is held at a moment.
+class Moment(NamedTuple):
+    """Where tensors lie when a function is called.
+
+    Attributes
+    ----------
+    live
+        The memory that is held when it begins.
+    arguments, results
+        For its arguments and its results: the place among the leaves, and where that lies.
+    """
+
+    live: list[Claim]
+    arguments: list[tuple[int, Claim]]
+    results: list[tuple[int, Claim]]
+
+
+class PeakRecorder(OperatorRecorder):  # type: ignore[no-untyped-call]
+    """Records operators, and the most bytes that their results held at once.
+
+    Attributes
+    ----------
+    peak
+        These bytes.
+    """
+
+    def __init__(self, *given: Any) -> None:
+        super().__init__(*given)
+        self._held = 0
+        self._alive: dict[int, _Storage] = {}
+
+    def note(self, outputs: Sequence[torch.Tensor], before: dict[int, int]) -> None:
+        """Count the memory of results: all that is new, or by how much it has grown."""
+        for tensor in outputs:
+            self._hold(tensor, before)
+
+    def _hold(self, tensor: torch.Tensor, before: dict[int, int]) -> None:
+        storage = tensor.untyped_storage()
+        key, size = storage._cdata, storage.nbytes()
+        known = self._alive.get(key)
+        if known is None and before.get(key) == size:
+            return  # an argument's
+        first = before.get(key, 0) if known is None else known.first
+        if known is None:
+
+            def release(_: Any) -> None:
+                gone = self._alive.pop(key)
+                self._held -= gone.size - gone.first
+
+            known = _Storage(weakref.ref(storage, release), first, first)
+        self._alive[key] = known._replace(size=size)
+        self._held += size - known.size
+        self.peak = max(self.peak, self._held)
+
+
+class MemoryWatch:
+    """Notes which memory is held at which moment, while a space is followed.
 
     Attributes
     ----------
     live
         The claims, by the identity of the share that each holds as long as.
+    inputs
+        The claims of the inputs, which are held all the time.
+    operators
+        What records the operators of a function.
     """
+
+    operators = PeakRecorder
 
     def __init__(self) -> None:
         self.live: dict[int, Claim] = {}
+        self.inputs: list[Claim] = []
 
     def claims(self) -> list[Claim]:
         """Return what is held now."""
         return list(self.live.values())
 
-    def hold(self, context: Context, size: Factor) -> Share:
-        """Return a claim on new memory of a size, for the architectures of a context."""
-        return Share(self.live, Claim(Allocation(context, size), ()))
+    def given(self, tensor: VaryingTensor, size: int) -> None:
+        """Note an input of so many bytes."""
+        tensor.shares = (self._hold(tensor.context, Factor.constant(size)),)
+        self.inputs = self.claims()
 
-    def shares(
+    def made(
         self,
-        context: Context,
+        tensor: VaryingTensor,
         executions: Piecewise,
-        tensors: Sequence[torch.Tensor | None],
+        metas: Sequence[torch.Tensor | None],
         origins: Sequence[int | None],
         leaves: Sequence[Any],
-    ) -> tuple[Share, ...]:
-        """Return where a result lies: in memory of its own, or in that of an argument.
+    ) -> None:
+        """Note a result, which lies in memory of its own or in that of an argument.
 
         Parameters
         ----------
-        context
-            The architectures that have it.
+        tensor
+            The result.
         executions
             The call that gave it.
-        tensors, origins
+        metas, origins
             For each execution, what it gave, and the place of the argument of which it is a view.
         leaves
-            The arguments; those that differ between architectures have ``shares``.
+            The arguments.
         """
+        tensor.shares = self._shares(tensor.context, executions, metas, origins, leaves)
+
+    def joined(self, tensor: VaryingTensor, parts: Sequence[tuple[Factor, Any]]) -> None:
+        """Note a tensor that is another one under each of some conditions."""
+        tensor.shares = tuple(
+            share.where(condition) for condition, leaf in parts for share in _shares_of(leaf)
+        )
+
+    def moved(
+        self,
+        tensor: VaryingTensor,
+        context: Context,
+        executions: Piecewise,
+        metas: Sequence[torch.Tensor | None],
+        origins: Sequence[int | None],
+        leaves: Sequence[Any],
+    ) -> None:
+        """Note that an argument lies in other memory than before, for some architectures."""
+        here = context.exact
+        outside = [share.where(~here) for share in tensor.shares if here.scope]
+        inside = self._shares(context, executions, metas, origins, leaves)
+        tensor.shares = (*inside, *outside)
+
+    def called(
+        self, call: FunctionCall, live: list[Claim], leaves: list[Any], results: list[Any]
+    ) -> None:
+        """Note a call of a function, given what was held when it began."""
+        arguments, its = (
+            [(place, s.claim) for place, leaf in enumerate(found) for s in _shares_of(leaf)]
+            for found in (leaves, results)
+        )
+        call.memory = Moment(live, arguments, its)
+
+    def _hold(self, context: Context, size: Factor) -> Share:
+        """Return a claim on new memory of a size, for the architectures of a context."""
+        return Share(self.live, Claim(Allocation(context, size), ()))
+
+    def _shares(
+        self,
+        context: Context,
+        executions: Piecewise,
+        metas: Sequence[torch.Tensor | None],
+        origins: Sequence[int | None],
+        leaves: Sequence[Any],
+    ) -> tuple[Share, ...]:
         found: list[Share] = []
         different = dict.fromkeys(origins)
         for origin in different:
             here = [each == origin for each in origins]
             if origin is None:
-                pairs = zip(tensors, here, strict=True)
-                own = [_bytes_of(tensor) if its else 0 for tensor, its in pairs]
-                found.append(self.hold(context, Piecewise(executions.places, own).quantity(int)))
+                own = [_bytes_of(t) if its else 0 for t, its in zip(metas, here, strict=True)]
+                found.append(self._hold(context, Piecewise(executions.places, own).quantity(int)))
                 continue
             condition = Piecewise(executions.places, here).truth()
             conditions = (condition,) if len(different) > 1 else ()
-            its = getattr(leaves[origin], "shares", ())
-            found.extend(share.where(*conditions) for share in its)
+            found.extend(share.where(*conditions) for share in _shares_of(leaves[origin]))
         return tuple(found)
+
+
+def _shares_of(leaf: Any) -> tuple[Share, ...]:
+    return leaf.shares if type(leaf) is VaryingTensor else ()
 
 
 def _bytes_of(tensor: torch.Tensor | None) -> int:
     return 0 if tensor is None else tensor.untyped_storage().nbytes()
 
 
-class MemoryUse(NamedTuple):
-    """What memory an argument or a result of a call lies in.
+class _Storage(NamedTuple):
+    """Memory that a call has made, or made larger: how large it was at first, and is now."""
 
-    Attributes
-    ----------
-    place
-        Which of the leaves it is.
-    claim
-        Where it lies.
-    """
-
-    place: int
-    claim: Claim
+    reference: weakref.ref[Any]
+    first: int
+    size: int

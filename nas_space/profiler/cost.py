@@ -24,7 +24,19 @@ from .profile import InputShape, Profile, Space, profile
 from .tensors import unflatten
 from .trace import ModuleCall
 
-__all__ = ["Cost", "LayerCall", "UnknownOperatorError"]
+__all__ = ["FORMULAS", "Cost", "LayerCall", "UnknownOperatorError", "formula_for"]
+
+FORMULAS: dict[type[nn.Module], Callable[..., Any]] = {}
+"""What is registered by :func:`~nas_space.profiler.register_flops_formula`, by class."""
+
+
+def formula_for(module: nn.Module) -> Callable[..., Any] | None:
+    """Return the formula of a module: ``_count_flops`` of its class, or what is registered."""
+    for cls in type(module).__mro__:
+        found = vars(cls).get("_count_flops", FORMULAS.get(cls))
+        if found is not None:
+            return found  # type: ignore[no-any-return]
+    return None
 
 
 class LayerCall(NamedTuple):

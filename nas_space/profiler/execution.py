@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import nn
@@ -14,12 +14,39 @@ from ..errors import SpaceError
 from ..mutable.node import key_of
 from ..nn.reparametrized import Computing
 from ..nn.structure import ATOMS
-from .known_values import KnownValues, RealResult
 from .operator_calls import OperatorCall, OperatorRecorder
-from .plain_layers import forward_with, plain_forward
-from .tensors import flatten, unflatten
+from .tensors import BY_FORM, flatten, unflatten
 
-__all__ = ["Execution", "Executor", "name_of"]
+if TYPE_CHECKING:  # entered where values are known
+    from .known_values import KnownValues, RealResult
+
+__all__ = ["Effects", "Execution", "Executor", "name_of"]
+
+
+class Effects:
+    """What a call changes in its arguments.
+
+    Attributes
+    ----------
+    changed
+        Those whose shape, type or need of gradients it has changed, with what they are now.
+    tracked
+        Of these, the ones that were written to with something that autograd follows: so are now
+        all views of the same memory.
+    moved
+        Those that lie in other memory after the call: in that of another argument, or, where it is
+        ``None``, in memory of their own.
+    written
+        Those whose values it has changed.
+    """
+
+    __slots__ = ("changed", "moved", "tracked", "written")
+
+    def __init__(self) -> None:
+        self.changed: dict[int, torch.Tensor] = {}
+        self.tracked: set[int] = set()
+        self.moved: dict[int, int | None] = {}
+        self.written: set[int] = set()
 
 
 class Execution:
@@ -37,17 +64,8 @@ class Execution:
         For each leaf: the argument that it is itself, or ``None``.
     views
         The leaves that autograd takes for views of an argument.
-    changed
-        Arguments whose shape, type or need of gradients the call has changed, with what they are
-        now.
-    tracked
-        Of these, the ones that were written to with something that autograd follows: so are now
-        all views of the same memory.
-    moved
-        Arguments that lie in other memory after the call: in that of another argument, or, where
-        it is ``None``, in memory of their own.
-    written
-        Arguments whose values the call has changed.
+    effects
+        What it changes in its arguments; ``None`` if nothing.
     operators, peak
         As of :class:`~.operator_calls.OperatorRecorder`.
     kept_arguments, kept_leaves, extra
@@ -58,8 +76,8 @@ class Execution:
     """
 
     __slots__ = (
-        "call", "changed", "error", "extra", "kept_arguments", "kept_leaves", "leaves", "moved",
-        "operators", "origins", "peak", "same", "spec", "tracked", "views", "written",
+        "call", "effects", "error", "extra", "kept_arguments", "kept_leaves", "leaves",
+        "operators", "origins", "peak", "same", "spec", "views",
     )  # fmt: skip
 
     def __init__(self, call: tuple[Callable[..., Any], Any, list[Any]]) -> None:
@@ -69,10 +87,7 @@ class Execution:
         self.origins: list[int | None] = []
         self.same: list[int | None] = []
         self.views: frozenset[int] = frozenset()
-        self.changed: dict[int, torch.Tensor] = {}
-        self.tracked: frozenset[int] = frozenset()
-        self.moved: dict[int, int | None] = {}
-        self.written: frozenset[int] = frozenset()
+        self.effects: Effects | None = None
         self.operators: tuple[OperatorCall, ...] = ()
         self.peak = 0
         self.kept_arguments: frozenset[int] = frozenset()
@@ -83,7 +98,9 @@ class Execution:
     def __str__(self) -> str:
         """The call, with the shapes of what it was given."""
         function, _, leaves = self.call
-        name = repr(leaves[0]) if function in (plain_forward, forward_with) else name_of(function)
+        # Of an elastic layer, the plain layer that it is.
+        of_layer = bool(leaves) and isinstance(leaves[0], nn.Module)
+        name = repr(leaves[0]) if of_layer else name_of(function)
         shapes = [str(tuple(leaf.shape)) for leaf in leaves if isinstance(leaf, torch.Tensor)]
         return f"{name} of {', '.join(shapes)}" if shapes else name
 
@@ -100,32 +117,41 @@ class Executor:
     ----------
     training
         Whether to watch what autograd keeps.
+    operators
+        What records the operators that a function runs.
+
+    Attributes
+    ----------
+    values
+        Those of meta tensors that follow from constants alone; ``None`` as long as there are none.
     """
 
-    def __init__(self, training: bool = False) -> None:
+    def __init__(
+        self, training: bool = False, operators: type[OperatorRecorder] = OperatorRecorder
+    ) -> None:
         self.training = training
+        self.operators = operators
+        self.values: KnownValues | None = None
         self._interned: dict[Any, torch.Tensor] = {}
         self._known: dict[int, tuple[Any, torch.Tensor]] = {}
         self._executions: dict[Any, Execution] = {}
         self._forms: dict[Any, torch.Tensor] = {}
-        self.values = KnownValues()
 
     # -- tensors --------------------------------------------------------------------------------
 
     def interned(self, tensor: torch.Tensor, value: Any = None) -> torch.Tensor:
         """Return the one meta tensor like this one, with the same values where these are known."""
-        known = self.values.key(value)
+        known = None if value is None else self._made_values().key(value)
         found = self._known.get(id(tensor)) if known is None else None
         if found is not None:
             return found[1]
         parameter = isinstance(tensor, nn.Parameter)
         grad = tensor.requires_grad and (parameter or self.training)
-        key = (tensor.shape, _strides(tensor), tensor.dtype, grad, parameter, known)
+        strides = _strides(tensor)
+        key = (tensor.shape, strides, tensor.dtype, grad, parameter, known)
         made = self._interned.get(key)
         if made is None:
-            made = torch.empty_strided(
-                tensor.shape, _strides(tensor), dtype=tensor.dtype, device="meta"
-            )
+            made = torch.empty_strided(tensor.shape, strides, dtype=tensor.dtype, device="meta")
             if parameter:
                 made = nn.Parameter(made, requires_grad=grad)
             elif grad:
@@ -133,16 +159,23 @@ class Executor:
             self._interned[key] = made
             self._known[id(made)] = (made, made)
             if known is not None:
-                self.values.add(made, value.detach().cpu())
+                self._made_values().add(made, value.detach().cpu())
         return made
+
+    def _made_values(self) -> KnownValues:
+        if self.values is None:
+            from .known_values import KnownValues
+
+            self.values = KnownValues()
+        return self.values
+
+    def value_of(self, tensor: torch.Tensor) -> torch.Tensor | None:
+        """Return the values of a meta tensor, if they are known."""
+        return None if self.values is None else self.values.of(tensor)
 
     def forgotten(self, tensor: torch.Tensor) -> torch.Tensor:
         """Return the one meta tensor like this one of which no values are known."""
-        return tensor if self.values.of(tensor) is None else self.interned(self._fresh(tensor))
-
-    def tracked(self, tensor: torch.Tensor) -> torch.Tensor:
-        """Return the one meta tensor like this one that autograd follows."""
-        return self.interned(tensor.detach().requires_grad_())
+        return tensor if self.value_of(tensor) is None else self.interned(self._fresh(tensor))
 
     def shadow(self, tensor: torch.Tensor) -> torch.Tensor:
         """Return the meta tensor for one that lives on, such as a parameter: it is remembered."""
@@ -174,7 +207,14 @@ class Executor:
         owned
             For each leaf, whether it is a tensor of the space's own.
         """
-        key = self._key(function, spec, leaves, (first, owned))
+        tensors = [isinstance(leaf, torch.Tensor) for leaf in leaves]
+        key: Any = None
+        # Without a tensor, a function may be called for what it does: switching gradients on. A
+        # module of a user's may do something else at each call.
+        if any(tensors) and not isinstance(function, nn.Module):
+            pairs = zip(leaves, tensors, strict=True)
+            parts = [id(leaf) if tensor else key_of(leaf) for leaf, tensor in pairs]
+            key = (function, spec, tuple(parts), first, owned, torch.is_grad_enabled())
         execution = None if key is None else self._executions.get(key)
         if execution is None:
             execution = self._run(function, spec, leaves, first, owned)
@@ -182,21 +222,6 @@ class Executor:
                 # It holds the arguments, whose identities are in the key.
                 self._executions[key] = execution
         return execution
-
-    def _key(self, function: Any, spec: Any, leaves: list[Any], more: Any) -> Any:
-        parts: list[Any] = []
-        tensors = False
-        for leaf in leaves:
-            if isinstance(leaf, torch.Tensor):
-                tensors = True
-                parts.append(id(leaf))
-                continue
-            parts.append(key_of(leaf))
-        # Without a tensor, a function may be called for what it does: switching gradients on. A
-        # module of a user's may do something else at each call.
-        if not tensors or isinstance(function, nn.Module):
-            return None
-        return (function, spec, tuple(parts), more, torch.is_grad_enabled())
 
     def _run(
         self,
@@ -227,21 +252,21 @@ class Executor:
         mine = own | {_memory(value) for value, its in zip(given, owned, strict=True) if its}
         if isinstance(function, nn.Module):
             mine |= {_memory(tensor) for tensor in (*function.parameters(), *function.buffers())}
-        recorder = OperatorRecorder(self._without_data, frozenset(mine))
+        recorder = self.operators(self._without_data, frozenset(mine))
         saved: list[torch.Tensor] = []
         try:
-            with self._watching(saved), recorder:
+            with self._gradients(saved), recorder:
                 result = function(*args, **kwargs)
                 found: list[Any] = []
                 execution.spec = flatten(result, found, use_up=True)
         except Exception as error:  # noqa: BLE001 - whatever torch or an operator raises
-            real = self.values.call(function, spec, leaves)
+            real = self._real(function, spec, leaves)
             if real is None:
                 execution.error = error.with_traceback(None)
             else:
                 self._take(real, execution)
             return execution
-        real = self.values.call(function, spec, leaves)
+        real = self._real(function, spec, leaves)
         execution.operators, execution.peak = tuple(recorder.calls), recorder.peak
         places = {id(value): place for place, value in enumerate(given) if _tensor(value)}
         execution.same = [places.get(id(leaf)) if _tensor(leaf) else None for leaf in found]
@@ -269,6 +294,14 @@ class Executor:
             )
         return execution
 
+    def _real(
+        self, function: Callable[..., Any], spec: Any, leaves: list[Any]
+    ) -> RealResult | None:
+        """What a function really gives, if the values of all that it looks at are known."""
+        if self.values is None and function not in BY_FORM and any(map(_tensor, leaves)):
+            return None
+        return self._made_values().call(function, spec, leaves)
+
     def _compare(
         self,
         given: list[Any],
@@ -278,28 +311,30 @@ class Executor:
         real: RealResult | None,
     ) -> None:
         """What the call has changed in its arguments."""
-        tracked = []
-        written = []
-        for place, (tensor, old) in enumerate(zip(given, before, strict=True)):
-            if old is None or (new := _state(tensor)) == old:
+        after = [None if old is None else _state(t) for t, old in zip(given, before, strict=True)]
+        if after == before:
+            return
+        effects = execution.effects = Effects()
+        for place, (tensor, old, new) in enumerate(zip(given, before, after, strict=True)):
+            if old is None or new is None or new == old:
                 continue
-            if new.version != old.version:
-                written.append(place)
+            written = new.version != old.version
+            if written:
+                effects.written.add(place)
             value = real.arguments[place] if real else None
-            knew = self.values.of(execution.call[2][place]) is not None
+            knew = self.value_of(execution.call[2][place]) is not None
             if (
                 new.form != old.form
                 or (self.training and new.grad != old.grad)
-                or (new.version != old.version and (knew or value is not None))
+                or (written and (knew or value is not None))
             ):
-                execution.changed[place] = self.interned(tensor, value)
-                if new.grad and not old.grad and new.version != old.version:
-                    tracked.append(place)
+                effects.changed[place] = self.interned(tensor, value)
+                if new.grad and not old.grad and written:
+                    effects.tracked.add(place)
             if new.storage != old.storage:
-                execution.moved[place] = owners.get(new.storage)
+                effects.moved[place] = owners.get(new.storage)
             elif new.size != old.size:
-                execution.moved[place] = None
-        execution.tracked, execution.written = frozenset(tracked), frozenset(written)
+                effects.moved[place] = None
 
     def _take(self, real: RealResult, execution: Execution) -> None:
         """Take over what only values tell, such as a number, or how many elements are chosen."""
@@ -310,8 +345,9 @@ class Executor:
         execution.same = execution.origins = [None] * len(real.leaves)
         for place, value in enumerate(real.arguments):
             if _tensor(value) and value._version:
-                execution.changed[place] = self.interned(value.to("meta"), value)
-                execution.written |= {place}
+                effects = execution.effects = execution.effects or Effects()
+                effects.changed[place] = self.interned(value.to("meta"), value)
+                effects.written.add(place)
 
     def _without_data(self, tensor: torch.Tensor) -> torch.Tensor:
         """A tensor of the same form for costs to look at, whatever it is one of."""
@@ -334,19 +370,16 @@ class Executor:
         # Not a leaf of autograd: those cannot be changed in place.
         return made.requires_grad_().clone() if tensor.requires_grad else made
 
-    @contextlib.contextmanager
-    def _watching(self, saved: list[torch.Tensor]) -> Iterator[None]:
+    def _gradients(self, saved: list[torch.Tensor]) -> AbstractContextManager[Any]:
+        """Follow them, and list what is saved for them; outside of training, do without."""
         if not self.training:
-            with torch.no_grad():
-                yield
-            return
+            return torch.no_grad()
 
         def pack(tensor: torch.Tensor) -> torch.Tensor:
             saved.append(tensor)
             return tensor
 
-        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-            yield
+        return torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor)
 
     @staticmethod
     def _sort_out(

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import warnings
 import weakref
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import torch
 from torch import nn
@@ -14,12 +14,14 @@ from torch import nn
 from ..errors import SpaceError, UsageError
 from ..mutable import Mutable
 from ..mutable.piecewise import Piecewise
-from ..nn.own_freeze import parts_apart
+from ..nn.freezing import freezes_itself
+from ..nn.module import MutableModule
 from ..tables import Restricted
-from .known_values import is_constant
-from .misread import read_otherwise
 from .recorder import Recorder
-from .trace import FunctionCall, ModuleCall
+from .trace import ModuleCall
+
+if TYPE_CHECKING:
+    from .allocations import MemoryWatch
 
 __all__ = [
     "InputShape",
@@ -71,8 +73,11 @@ class Inputs:
 
     def _meta(self, tensor: torch.Tensor) -> torch.Tensor:
         made = torch.empty_like(tensor, device="meta")
-        if is_constant(tensor):
-            self.values[id(made)] = tensor.detach().cpu().clone()
+        if not tensor.is_meta:
+            from .known_values import is_constant
+
+            if is_constant(tensor):
+                self.values[id(made)] = tensor.detach().cpu().clone()
         return made
 
     @property
@@ -145,25 +150,38 @@ class Profile:
         What happened, for all architectures at once.
     inputs
         On what.
-    live
-        The memory that is held at the beginning, and all the time: that of the inputs.
+    held
+        The memory that is held all the time, that of the inputs; ``None`` if none was watched.
     misread
         A sentence for each layer that reads a concatenation in another order than its width
         says; see :func:`nas_space.nn.decisions.misread`.
     """
 
-    def __init__(self, space: nn.Module, inputs: Inputs, training: bool = False) -> None:
-        recorder = Recorder(space, training)
+    def __init__(
+        self, space: nn.Module, inputs: Inputs, training: bool = False, memory: bool = False
+    ) -> None:
+        watch: MemoryWatch | None = None
+        if memory:
+            from .allocations import MemoryWatch
+
+            watch = MemoryWatch()
+        recorder = Recorder(space, training, watch)
         recorder.record(inputs.args, inputs.kwargs, inputs.values)
         if recorder.failures:
             from .failures import check
 
             check(space, recorder.failures, str(inputs), recorder.dead)
         self.root: ModuleCall = recorder.root
-        self.live = recorder.inputs
+        self.held = None if watch is None else watch.inputs
         self.inputs = inputs
-        differing = (call for _, call in self.function_calls() if len(call.executions.values) > 1)
-        self.misread = read_otherwise(space, differing, inputs.args, inputs.kwargs)
+        self.misread: list[str] = []
+        if recorder.differs:
+            from .misread import read_otherwise
+
+            differing = (
+                call for _, call in self.root.functions() if len(call.executions.values) > 1
+            )
+            self.misread = read_otherwise(space, differing, inputs.args, inputs.kwargs)
         self._space = weakref.ref(space)
         self._modules = [(weakref.ref(m), _shapes(m)) for m in space.modules()]
 
@@ -203,10 +221,6 @@ class Profile:
         _visit(self.root, arch, 0, found)
         return found
 
-    def function_calls(self) -> Iterator[tuple[ModuleCall, FunctionCall]]:
-        """Return every call of a function, with the module that makes it, in order."""
-        return _function_calls(self.root)
-
 
 def _visit(call: ModuleCall, arch: Mapping[str, Any], depth: int, found: list[ModuleCost]) -> int:
     inputs, outputs = (
@@ -230,14 +244,6 @@ def _visit(call: ModuleCall, arch: Mapping[str, Any], depth: int, found: list[Mo
     return total
 
 
-def _function_calls(call: ModuleCall) -> Iterator[tuple[ModuleCall, FunctionCall]]:
-    for inner in call.calls:
-        if isinstance(inner, ModuleCall):
-            yield from _function_calls(inner)
-        else:
-            yield call, inner
-
-
 def _shapes(module: nn.Module) -> list[Any]:
     return [None if p is None else p.shape for p in module._parameters.values()]
 
@@ -256,6 +262,11 @@ def module_of(space: Any) -> nn.Module:
         name = getattr(space, "__name__", None) if callable(space) else None
         got = f"{name}, which is to be called first" if name else type(space).__name__
         raise UsageError(f"a cost is that of a space or a module, but got {got}")
+    kinds = {type(module) for module in space.modules() if isinstance(module, MutableModule)}
+    if not any(map(freezes_itself, kinds)):
+        return space
+    from ..nn.own_freeze import parts_apart
+
     for path, kind in parts_apart(space):
         raise SpaceError(
             f"{path or 'the space'!r}, a {kind}, says by its own freeze(...) what it becomes, so "
@@ -277,6 +288,7 @@ def profile(
     dtype: torch.dtype | None = None,
     batch_size: int = 1,
     training: bool = False,
+    memory: bool = False,
 ) -> Profile:
     """Follow a space on inputs of a shape, or find that this was done before.
 
@@ -292,6 +304,8 @@ def profile(
         As of :class:`Inputs`.
     training
         Whether to follow it in training.
+    memory
+        Whether to watch where tensors lie.
 
     Raises
     ------
@@ -307,8 +321,8 @@ def profile(
     key = (given.key, training)
     known = _PROFILES.setdefault(space, {})
     found = known.get(key)
-    if found is None or not found.is_of(space):
-        found = known[key] = Profile(space, given, training)
+    if found is None or not found.is_of(space) or (memory and found.held is None):
+        found = known[key] = Profile(space, given, training, memory)
         for sentence in found.misread:
             warnings.warn(sentence, stacklevel=2)
     return found

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from ..mutable.factors import Factor
 from ..mutable.piecewise import Piecewise
-from .allocations import Claim, MemoryUse
 from .contexts import Context
 from .execution import Execution
 
@@ -23,20 +22,16 @@ class FunctionCall:
         Which these are.
     executions
         What the call gives and costs.
-    live
-        The memory that is held when it begins.
-    arguments, results
-        The memory of its arguments and of its results.
+    memory
+        Where its tensors lie, if that was watched: a :class:`~.allocations.Moment`.
     """
 
-    __slots__ = ("arguments", "context", "executions", "live", "results")
+    __slots__ = ("context", "executions", "memory")
 
-    def __init__(self, context: Context, executions: Piecewise, live: list[Claim]) -> None:
+    def __init__(self, context: Context, executions: Piecewise) -> None:
         self.context = context
         self.executions = executions
-        self.live = live
-        self.arguments: list[MemoryUse] = []
-        self.results: list[MemoryUse] = []
+        self.memory: Any = None
 
     def within(self, quantity: Callable[[Execution], float], *conditions: Factor) -> Factor:
         """Return a quantity, 0 for architectures that do not get there or meet conditions."""
@@ -71,3 +66,11 @@ class ModuleCall:
         self.decides = False
         self.arguments: tuple[Any, list[Any]] = (None, [])
         self.results: tuple[Any, list[Any]] = (None, [])
+
+    def functions(self) -> Iterator[tuple[ModuleCall, FunctionCall]]:
+        """Yield every call of a function, with the module that makes it, in order."""
+        for inner in self.calls:
+            if isinstance(inner, ModuleCall):
+                yield from inner.functions()
+            else:
+                yield self, inner

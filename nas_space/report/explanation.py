@@ -282,7 +282,7 @@ def _by_path(followed: Profile) -> dict[str, ModuleCost]:
 
 
 def _misread(space: nn.Module, followed: Profile) -> list[str]:
-    calls = (call for _, call in followed.function_calls())
+    calls = (call for _, call in followed.root.functions())
     return read_otherwise(space, calls, followed.inputs.args, followed.inputs.kwargs)
 
 

@@ -109,31 +109,20 @@ class PeakRecorder(OperatorRecorder):  # type: ignore[no-untyped-call]
 
     def __init__(self, *given: Any) -> None:
         super().__init__(*given)
-        self._held = 0
-        self._alive: dict[int, _Storage] = {}
+        self._made: dict[int, tuple[weakref.ref[Any], int]] = {}
 
     def note(self, outputs: Sequence[torch.Tensor], before: dict[int, int]) -> None:
-        """Count the memory of results: all that is new, or by how much it has grown."""
-        for tensor in outputs:
-            self._hold(tensor, before)
+        """Count the memory of all results that are left: what is new, or by how much it has grown.
 
-    def _hold(self, tensor: torch.Tensor, before: dict[int, int]) -> None:
-        storage = tensor.untyped_storage()
-        key, size = storage._cdata, storage.nbytes()
-        known = self._alive.get(key)
-        if known is None and before.get(key) == size:
-            return  # an argument's
-        first = before.get(key, 0) if known is None else known.first
-        if known is None:
-
-            def release(_: Any) -> None:
-                gone = self._alive.pop(key)
-                self._held -= gone.size - gone.first
-
-            known = _Storage(weakref.ref(storage, release), first, first)
-        self._alive[key] = known._replace(size=size)
-        self._held += size - known.size
-        self.peak = max(self.peak, self._held)
+        Memory is told by its address, which may be used again when it is free.
+        """
+        self._made = {key: made for key, made in self._made.items() if made[0]() is not None}
+        for storage in [tensor.untyped_storage() for tensor in outputs]:
+            key = storage._cdata
+            self._made.setdefault(key, (weakref.ref(storage), before.get(key, 0)))
+        sizes = ((made(), first) for made, first in self._made.values())
+        held = sum(storage.nbytes() - first for storage, first in sizes if storage is not None)
+        self.peak = max(self.peak, held)
 
 
 class MemoryWatch:
@@ -250,11 +239,3 @@ def _shares_of(leaf: Any) -> tuple[Share, ...]:
 
 def _bytes_of(tensor: torch.Tensor | None) -> int:
     return 0 if tensor is None else tensor.untyped_storage().nbytes()
-
-
-class _Storage(NamedTuple):
-    """Memory that a call has made, or made larger: how large it was at first, and is now."""
-
-    reference: weakref.ref[Any]
-    first: int
-    size: int

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeGuard
 
 import torch
 from torch import nn
@@ -240,16 +240,13 @@ class Executor:
                 given.append(given[first[place]])
             else:
                 given.append(self._fresh(leaf))
-        own = {t.untyped_storage()._cdata for leaf in leaves for t in _tensors_of(leaf)}
-        owners = {
-            tensor.untyped_storage()._cdata: place
-            for place, tensor in enumerate(given)
-            if isinstance(tensor, torch.Tensor)
-        }
+        tensors = {place: value for place, value in enumerate(given) if _tensor(value)}
+        own = {_memory(tensor) for leaf in leaves for tensor in _tensors_of(leaf)}
+        owners = {_memory(tensor): place for place, tensor in tensors.items()}
         args, kwargs = unflatten(spec, iter(given))
-        before = [_state(value) if _tensor(value) else None for value in given]
-        storages = [value.untyped_storage() for value in given if _tensor(value)]  # to stay apart
-        mine = own | {_memory(value) for value, its in zip(given, owned, strict=True) if its}
+        before = {place: _state(tensor) for place, tensor in tensors.items()}
+        storages = [tensor.untyped_storage() for tensor in tensors.values()]  # to stay apart
+        mine = own | {_memory(tensor) for place, tensor in tensors.items() if owned[place]}
         if isinstance(function, nn.Module):
             mine |= {_memory(tensor) for tensor in (*function.parameters(), *function.buffers())}
         recorder = self.operators(self._without_data, frozenset(mine))
@@ -268,11 +265,9 @@ class Executor:
             return execution
         real = self._real(function, spec, leaves)
         execution.operators, execution.peak = tuple(recorder.calls), recorder.peak
-        places = {id(value): place for place, value in enumerate(given) if _tensor(value)}
+        places = {id(tensor): place for place, tensor in tensors.items()}
         execution.same = [places.get(id(leaf)) if _tensor(leaf) else None for leaf in found]
-        execution.origins = [
-            owners.get(leaf.untyped_storage()._cdata) if _tensor(leaf) else None for leaf in found
-        ]
+        execution.origins = [owners.get(_memory(leaf)) if _tensor(leaf) else None for leaf in found]
         if self.training:
             self._sort_out(saved, owners, own, found, execution)
         values = real.leaves if real and len(real.leaves) == len(found) else [None] * len(found)
@@ -283,11 +278,11 @@ class Executor:
         execution.views = frozenset(
             place for place, leaf in enumerate(found) if _tensor(leaf) and leaf._is_view()
         )
-        self._compare(given, before, owners, execution, real)
+        self._compare(tensors, before, owners, execution, real)
         del storages
         again: list[Any] = []
         flatten((args, kwargs), again)
-        if list(map(_identity, again)) != list(map(_identity, given)):
+        if len(again) != len(given) or any(again[p] is not tensor for p, tensor in tensors.items()):
             execution.error = SpaceError(
                 "it changes a list or dictionary that it is given, where it cannot be followed; "
                 "return what it adds instead"
@@ -304,20 +299,18 @@ class Executor:
 
     def _compare(
         self,
-        given: list[Any],
-        before: list[_State | None],
+        tensors: dict[int, torch.Tensor],
+        before: dict[int, _State],
         owners: dict[int, int],
         execution: Execution,
         real: RealResult | None,
     ) -> None:
         """What the call has changed in its arguments."""
-        after = [None if old is None else _state(t) for t, old in zip(given, before, strict=True)]
-        if after == before:
-            return
-        effects = execution.effects = Effects()
-        for place, (tensor, old, new) in enumerate(zip(given, before, after, strict=True)):
-            if old is None or new is None or new == old:
+        for place, tensor in tensors.items():
+            old, new = before[place], _state(tensor)
+            if new == old:
                 continue
+            effects = execution.effects = execution.effects or Effects()
             written = new.version != old.version
             if written:
                 effects.written.add(place)
@@ -390,25 +383,15 @@ class Executor:
         execution: Execution,
     ) -> None:
         """What autograd keeps: arguments, results, or something else."""
-        results = {
-            leaf.untyped_storage()._cdata: place
-            for place, leaf in enumerate(found)
-            if _tensor(leaf)
-        }
-        arguments: set[int] = set()
-        leaves: set[int] = set()
-        others: dict[int, int] = {}
-        for tensor in saved:
-            storage = tensor.untyped_storage()
-            key = storage._cdata
-            if key in owners:
-                arguments.add(owners[key])
-            elif key in results:
-                leaves.add(results[key])
-            elif key not in own:
-                others[key] = storage.nbytes()
-        execution.kept_arguments, execution.kept_leaves = frozenset(arguments), frozenset(leaves)
-        execution.extra = sum(others.values())
+        results = {_memory(leaf): place for place, leaf in enumerate(found) if _tensor(leaf)}
+        kept = {_memory(tensor): tensor.untyped_storage().nbytes() for tensor in saved}
+        arguments = kept.keys() & owners.keys()
+        leaves = kept.keys() & results.keys() - owners.keys()
+        execution.kept_arguments = frozenset(owners[key] for key in arguments)
+        execution.kept_leaves = frozenset(results[key] for key in leaves)
+        execution.extra = sum(
+            kept[key] for key in kept.keys() - owners.keys() - results.keys() - own
+        )
 
 
 def _memory(tensor: torch.Tensor) -> int:
@@ -416,7 +399,7 @@ def _memory(tensor: torch.Tensor) -> int:
     return address
 
 
-def _tensor(value: Any) -> bool:
+def _tensor(value: Any) -> TypeGuard[torch.Tensor]:
     return isinstance(value, torch.Tensor)
 
 
@@ -464,10 +447,6 @@ def _state(tensor: torch.Tensor) -> _State:
 def _lasts(leaf: Any) -> bool:
     """Whether something that a call gave can be given again: it cannot be changed or used up."""
     return type(leaf) in ATOMS or _tensor(leaf)
-
-
-def _identity(leaf: Any) -> int | None:
-    return id(leaf) if _tensor(leaf) else None
 
 
 def name_of(function: Any) -> str:

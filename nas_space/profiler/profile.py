@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import torch
 from torch import nn
+from torch.utils._pytree import tree_leaves, tree_map_only
 
 from ..errors import SpaceError, UsageError
 from ..mutable import Mutable
-from ..mutable.piecewise import Piecewise
 from ..nn.freezing import freezes_itself
 from ..nn.module import MutableModule
 from ..tables import Restricted
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from .allocations import MemoryWatch
 
 __all__ = [
+    "Call",
     "InputShape",
     "Inputs",
     "ModuleCost",
@@ -35,6 +36,9 @@ __all__ = [
 ]
 
 InputShape = tuple[int, ...]
+
+Call: TypeAlias = tuple[tuple[Any, ...], Mapping[str, Any]]
+"""What a forward is called with: arguments, and arguments by name."""
 
 Space: TypeAlias = nn.Module | Restricted[Any]
 """What has costs: a space, a restriction of one, or any other module."""
@@ -56,6 +60,13 @@ class Inputs:
         The type of a sample given by its shape.
     batch_size
         How many samples there are, given by shape.
+
+    Attributes
+    ----------
+    given
+        The arguments of the forward, and those by name; tensors are on the meta device.
+    values
+        By the identity of such a tensor, the values that may be looked at.
     """
 
     def __init__(
@@ -66,10 +77,8 @@ class Inputs:
         if inputs is None:
             shape = _checked_shape(input_shape, batch_size)
             inputs = torch.empty(shape, dtype=dtype or torch.get_default_dtype(), device="meta")
-        arguments, self.kwargs = called_with(inputs)
         self.values: dict[int, torch.Tensor] = {}
-        self.args = torch.utils._pytree.tree_map_only(torch.Tensor, self._meta, arguments)
-        self.kwargs = torch.utils._pytree.tree_map_only(torch.Tensor, self._meta, self.kwargs)
+        self.given: Call = tree_map_only(torch.Tensor, self._meta, called_with(inputs))
 
     def _meta(self, tensor: torch.Tensor) -> torch.Tensor:
         made = torch.empty_like(tensor, device="meta")
@@ -87,15 +96,14 @@ class Inputs:
 
     def __str__(self) -> str:
         """In words, for error messages."""
-        given = torch.utils._pytree.tree_leaves((self.args, self.kwargs))
         shapes = [
             f"{tuple(item.shape)} of {item.dtype}" if isinstance(item, torch.Tensor) else repr(item)
-            for item in given
+            for item in tree_leaves(self.given)
         ]
         return f"inputs {', '.join(shapes)}"
 
 
-def called_with(inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+def called_with(inputs: Any) -> Call:
     """Return the arguments of a forward, and those by name, as :class:`Inputs` is given them."""
     arguments: tuple[Any, ...] = inputs if isinstance(inputs, tuple) else (inputs,)
     if isinstance(inputs, Mapping):
@@ -166,7 +174,7 @@ class Profile:
 
             watch = MemoryWatch()
         recorder = Recorder(space, training, watch)
-        recorder.record(inputs.args, inputs.kwargs, inputs.values)
+        recorder.record(inputs.given, inputs.values)
         if recorder.failures:
             from .failures import check
 
@@ -181,7 +189,7 @@ class Profile:
             differing = (
                 call for _, call in self.root.functions() if len(call.executions.values) > 1
             )
-            self.misread = read_otherwise(space, differing, inputs.args, inputs.kwargs)
+            self.misread = read_otherwise(space, differing, *inputs.given)
         self._space = weakref.ref(space)
         self._modules = [(weakref.ref(m), _shapes(m)) for m in space.modules()]
 
@@ -224,11 +232,8 @@ class Profile:
 
 def _visit(call: ModuleCall, arch: Mapping[str, Any], depth: int, found: list[ModuleCost]) -> int:
     inputs, outputs = (
-        [tuple(leaf.shape) for leaf in taken if isinstance(leaf, torch.Tensor)]
-        for taken in (
-            [leaf.at(arch) if isinstance(leaf, Piecewise) else leaf for leaf in apart[1]]
-            for apart in (call.arguments, call.results)
-        )
+        list(map(tuple, apart.map(lambda part: part.at(arch)).shapes))
+        for apart in (call.arguments, call.results)
     )
     row = ModuleCost(call.path, call.kind, depth, inputs, outputs, 0)
     found.append(row)

@@ -27,7 +27,7 @@ from ..nn.structure import Survey
 from .execution import Execution, Executor
 from .explore import Dead, Explorer, Refusal
 from .tensors import VaryingNumber, VaryingObject, VaryingTensor, flatten, memory_of, unflatten
-from .trace import FunctionCall, ModuleCall
+from .trace import Apart, FunctionCall, ModuleCall
 from .twin import Followed, Twins
 
 if TYPE_CHECKING:  # entered by those forwards alone that have to do with them
@@ -76,37 +76,32 @@ class Recorder(Explorer):
         self._numbers = itertools.count()
         self._finished = False
 
-    def record(
-        self,
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-        values: Mapping[int, torch.Tensor],
-    ) -> None:
+    def record(self, given: Any, values: Mapping[int, torch.Tensor]) -> None:
         """Run the space on tensors of which only shape and type are looked at.
 
         Parameters
         ----------
-        values
-            By identity of a tensor among the arguments, the values that code may look at.
+        given, values
+            As of :class:`~.profile.Inputs`.
         """
         twin = Twins(self.space, self.executor.shadow, self)[id(self.space)]
         twin.train(self.training)
         leaves: list[Any] = []
-        spec = flatten((args, kwargs), leaves)
+        spec = flatten(given, leaves)
         for leaf in leaves:
             if isinstance(leaf, Iterator):
                 raise UsageError(
                     f"a {type(leaf).__name__} can be gone through once, but the forward runs again "
                     "where architectures differ; give a list of what it gives"
                 )
-        given = [
+        inputs = [
             self._input(leaf, values.get(id(leaf))) if isinstance(leaf, torch.Tensor) else leaf
             for leaf in leaves
         ]
 
         def run() -> None:
-            positional, named = unflatten(spec, iter(given))
-            twin(*positional, **named)
+            args, kwargs = unflatten(spec, iter(inputs))
+            twin(*args, **kwargs)
 
         try:
             with self, torch.set_grad_enabled(self.training), self.mode:
@@ -207,7 +202,7 @@ class Recorder(Explorer):
         plain = getattr(followed.original, "wraps", None) or type(followed.original)
         call = ModuleCall(followed.path, plain.__name__, self.context)
         leaves: list[Any] = []
-        call.arguments = flatten((args, kwargs), leaves), _without_stand_ins(leaves)
+        call.arguments = Apart(flatten((args, kwargs), leaves), _without_stand_ins(leaves))
         self.call.calls.append(call)
         outer, self.call = self.call, call
         try:
@@ -215,7 +210,7 @@ class Recorder(Explorer):
         finally:
             self.call = outer
         found: list[Any] = []
-        call.results = flatten(result, found), _without_stand_ins(found)
+        call.results = Apart(flatten(result, found), _without_stand_ins(found))
         return result
 
     def _inside(

@@ -2,15 +2,56 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
 
-from ..mutable.factors import Factor
-from ..mutable.piecewise import Piecewise
+import torch
+
+from ..mutable.factors import LIMIT, Factor, TooLargeError
+from ..mutable.piecewise import Piecewise, joint
 from .contexts import Context
 from .execution import Execution
 
-__all__ = ["FunctionCall", "ModuleCall"]
+__all__ = ["Apart", "FunctionCall", "ModuleCall", "Way"]
+
+
+class Apart(NamedTuple):
+    """Arguments or results, as :func:`~.tensors.flatten` takes them apart.
+
+    Attributes
+    ----------
+    spec, leaves
+        What differs between architectures is a :class:`~nas_space.mutable.piecewise.Piecewise`.
+    """
+
+    spec: Any
+    leaves: list[Any]
+
+    @property
+    def shapes(self) -> list[torch.Size]:
+        """The shapes of the tensors in it."""
+        return [leaf.shape for leaf in self.leaves if isinstance(leaf, torch.Tensor)]
+
+    def map(self, function: Callable[[Piecewise], Any]) -> Apart:
+        """Return the same with something else in the place of what differs."""
+        leaves = [function(x) if isinstance(x, Piecewise) else x for x in self.leaves]
+        return Apart(self.spec, leaves)
+
+
+class Way(NamedTuple):
+    """One of the different ways in which something is called.
+
+    Attributes
+    ----------
+    arguments, results
+        What it is given, and what it gives.
+    others
+        What else was asked for.
+    """
+
+    arguments: Apart
+    results: Apart
+    others: list[Any]
 
 
 class FunctionCall:
@@ -52,8 +93,7 @@ class ModuleCall:
     decides
         Whether it is itself a choice between branches.
     arguments, results
-        What goes in and comes out, taken apart; what differs between architectures as a
-        :class:`~nas_space.mutable.piecewise.Piecewise`.
+        What goes in and comes out.
     """
 
     __slots__ = ("arguments", "calls", "context", "decides", "kind", "path", "results")
@@ -64,8 +104,7 @@ class ModuleCall:
         self.context = context
         self.calls: list[FunctionCall | ModuleCall] = []
         self.decides = False
-        self.arguments: tuple[Any, list[Any]] = (None, [])
-        self.results: tuple[Any, list[Any]] = (None, [])
+        self.arguments = self.results = Apart(None, [])
 
     def functions(self) -> Iterator[tuple[ModuleCall, FunctionCall]]:
         """Yield every call of a function, with the module that makes it, in order."""
@@ -74,3 +113,27 @@ class ModuleCall:
                 yield from inner.functions()
             else:
                 yield self, inner
+
+    def ways(self, others: Sequence[Piecewise], most: int = LIMIT) -> Piecewise:
+        """Return the different ways in which it is called, together with what else differs.
+
+        Raises
+        ------
+        TooLargeError
+            If there are more than so many.
+        """
+        found = (*self.arguments.leaves, *self.results.leaves)
+        parts = [*others, *(leaf for leaf in found if isinstance(leaf, Piecewise))]
+        together = joint(parts, self.context.possible)
+        if len(together.values) > most:
+            raise TooLargeError(together.scope)
+
+        def way(places: tuple[int, ...]) -> Way:
+            values = [part.values[place] for part, place in zip(parts, places, strict=True)]
+            of = {id(part): value for part, value in zip(parts, values, strict=True)}
+            arguments, results = (
+                apart.map(lambda part: of[id(part)]) for apart in (self.arguments, self.results)
+            )
+            return Way(arguments, results, values[: len(others)])
+
+        return Piecewise(together.places, [way(places) for places in together.values])

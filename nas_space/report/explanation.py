@@ -283,7 +283,7 @@ def _by_path(followed: Profile) -> dict[str, ModuleCost]:
 
 def _misread(space: nn.Module, followed: Profile) -> list[str]:
     calls = (call for _, call in followed.root.functions())
-    return read_otherwise(space, calls, followed.inputs.args, followed.inputs.kwargs)
+    return read_otherwise(space, calls, *followed.inputs.given)
 
 
 def _decided(

@@ -176,10 +176,9 @@ class Cost:
                 for execution in inner.executions.values:
                     if id(execution) not in known:
                         known[id(execution)] = self._of_execution(execution, call.path)
-                total.add(
-                    inner.executions.quantity(lambda execution: known[id(execution)]),
-                    inner.context,
-                )
+                if any(known[id(execution)] for execution in inner.executions.values):
+                    costs = inner.executions.quantity(lambda execution: known[id(execution)])
+                    total.add(costs, inner.context)
 
         visit(followed.root)
         return titled(total.sum(), self.name)

@@ -8,9 +8,9 @@ from typing import Any
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves, tree_map_only
 
 from .operator_flops import formula_of, is_free
+from .tensors import flatten, unflatten
 
 __all__ = ["OperatorCall", "OperatorRecorder"]
 
@@ -118,33 +118,32 @@ class OperatorRecorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 parts = func.decompose(*args, **kwargs)
                 if parts is not NotImplemented:
                     return parts
-        inputs = _tensors((args, kwargs))
+        leaves: list[Any] = []
+        spec = flatten((args, kwargs), leaves)
+        inputs = _tensors(leaves)
         before = {s._cdata: s.nbytes() for s in (tensor.untyped_storage() for tensor in inputs)}
         owned = tuple([tensor.untyped_storage()._cdata in self.owned for tensor in inputs])
-        given, named = tree_map_only(torch.Tensor, self.shadow, (args, kwargs))
-        shadows = tuple(map(self.shadow, inputs))  # before it changes them
+        given = self._without_data(leaves)  # before it changes them
         out = func(*args, **kwargs)
-        outputs = _tensors(out)
+        results: list[Any] = []
+        form = flatten(out, results)
+        outputs = _tensors(results)
         self.note(outputs, before)
         is_view = not func._schema.is_mutable and bool(outputs)
         is_view &= all(tensor.untyped_storage()._cdata in before for tensor in outputs)
-        self.calls.append(
-            OperatorCall(
-                func,
-                given,
-                named,
-                tree_map_only(torch.Tensor, self.shadow, out),
-                shadows,
-                owned,
-                tuple(map(self.shadow, outputs)),
-                is_view,
-            )
-        )
+        made = self._without_data(results)
+        shown, named = unflatten(spec, iter(given))
+        result = unflatten(form, iter(made))
+        call = (func, shown, named, result, _tensors(given), owned, _tensors(made), is_view)
+        self.calls.append(OperatorCall(*call))
         return out
 
     def note(self, outputs: Sequence[torch.Tensor], before: dict[int, int]) -> None:
         """Note what an operator gave, given the bytes of what it was given, by ``_cdata``."""
 
+    def _without_data(self, leaves: list[Any]) -> list[Any]:
+        return [self.shadow(leaf) if isinstance(leaf, torch.Tensor) else leaf for leaf in leaves]
 
-def _tensors(value: Any) -> tuple[torch.Tensor, ...]:
-    return tuple([leaf for leaf in tree_leaves(value) if isinstance(leaf, torch.Tensor)])
+
+def _tensors(leaves: list[Any]) -> tuple[torch.Tensor, ...]:
+    return tuple([leaf for leaf in leaves if isinstance(leaf, torch.Tensor)])

@@ -139,6 +139,8 @@ class Twins(dict[int, Any]):
         kind = type(value)
         if kind in _ATOMS or isinstance(value, (Node, torch.Tensor, type, types.FunctionType)):
             return value
+        if kind is tuple and _ATOMS.issuperset(map(type, value)):
+            return value
         if isinstance(value, nn.Module):
             return self.get(id(value), value)
         if isinstance(value, (list, tuple, set, frozenset)) and not hasattr(value, "_fields"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
@@ -18,6 +19,7 @@ from .trace import FunctionCall
 __all__ = ["Allocation", "Claim", "MemoryWatch", "Moment", "PeakRecorder", "Share"]
 
 
+@dataclass(slots=True, eq=False)
 class Allocation:
     """Memory of one tensor.
 
@@ -29,11 +31,8 @@ class Allocation:
         Its bytes, a factor.
     """
 
-    __slots__ = ("context", "size")
-
-    def __init__(self, context: Context, size: Factor) -> None:
-        self.context = context
-        self.size = size
+    context: Context
+    size: Factor
 
     def within(self, conditions: tuple[Factor, ...] = ()) -> Factor:
         """Return its bytes, 0 for architectures that lack it or do not meet conditions."""

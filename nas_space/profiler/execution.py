@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeGuard
 
 import torch
@@ -23,6 +24,7 @@ if TYPE_CHECKING:  # entered where values are known
 __all__ = ["Effects", "Execution", "Executor", "name_of"]
 
 
+@dataclass(slots=True, eq=False)
 class Effects:
     """What a call changes in its arguments.
 
@@ -40,15 +42,13 @@ class Effects:
         Those whose values it has changed.
     """
 
-    __slots__ = ("changed", "moved", "tracked", "written")
-
-    def __init__(self) -> None:
-        self.changed: dict[int, torch.Tensor] = {}
-        self.tracked: set[int] = set()
-        self.moved: dict[int, int | None] = {}
-        self.written: set[int] = set()
+    changed: dict[int, torch.Tensor] = field(default_factory=dict)
+    tracked: set[int] = field(default_factory=set)
+    moved: dict[int, int | None] = field(default_factory=dict)
+    written: set[int] = field(default_factory=set)
 
 
+@dataclass(slots=True, eq=False)
 class Execution:
     """What one call of a function gives and costs.
 
@@ -75,25 +75,19 @@ class Execution:
         What it raised instead.
     """
 
-    __slots__ = (
-        "call", "effects", "error", "extra", "kept_arguments", "kept_leaves", "leaves",
-        "operators", "origins", "peak", "same", "spec", "views",
-    )  # fmt: skip
-
-    def __init__(self, call: tuple[Callable[..., Any], Any, list[Any]]) -> None:
-        self.call = call
-        self.spec: Any = None
-        self.leaves: list[Any] = []
-        self.origins: list[int | None] = []
-        self.same: list[int | None] = []
-        self.views: frozenset[int] = frozenset()
-        self.effects: Effects | None = None
-        self.operators: tuple[OperatorCall, ...] = ()
-        self.peak = 0
-        self.kept_arguments: frozenset[int] = frozenset()
-        self.kept_leaves: frozenset[int] = frozenset()
-        self.extra = 0
-        self.error: Exception | None = None
+    call: tuple[Callable[..., Any], Any, list[Any]]
+    spec: Any = None
+    leaves: list[Any] = field(default_factory=list)
+    origins: list[int | None] = field(default_factory=list)
+    same: list[int | None] = field(default_factory=list)
+    views: frozenset[int] = frozenset()
+    effects: Effects | None = None
+    operators: tuple[OperatorCall, ...] = ()
+    peak: int = 0
+    kept_arguments: frozenset[int] = frozenset()
+    kept_leaves: frozenset[int] = frozenset()
+    extra: int = 0
+    error: Exception | None = None
 
     def __str__(self) -> str:
         """The call, with the shapes of what it was given."""

@@ -11,8 +11,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
 from functools import partial
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 from torch import nn
@@ -69,7 +70,7 @@ class Refusal(BaseException):
         self.what = what
 
 
-class Failure:
+class Failure(NamedTuple):
     """Architectures that do not run.
 
     Attributes
@@ -84,15 +85,13 @@ class Failure:
         What it raised.
     """
 
-    def __init__(
-        self, conditions: tuple[Factor, ...], path: str, what: str, error: Exception
-    ) -> None:
-        self.conditions = conditions
-        self.path = path
-        self.what = what
-        self.error = error
+    conditions: tuple[Factor, ...]
+    path: str
+    what: str
+    error: Exception
 
 
+@dataclass(slots=True, eq=False)
 class Frame:
     """A piece of code that can be run again.
 
@@ -107,12 +106,9 @@ class Frame:
         How many modules run in it, each inside of another, that were given an iterator.
     """
 
-    __slots__ = ("lazy", "once", "raised")
-
-    def __init__(self) -> None:
-        self.once = 0
-        self.raised: tuple[Callable[[Any], BaseException], Any] | None = None
-        self.lazy: Piecewise | None = None
+    raised: tuple[Callable[[Any], BaseException], Any] | None = None
+    lazy: Piecewise | None = None
+    once: int = 0
 
 
 class ExploredValues(Values):

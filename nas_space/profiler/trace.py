@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import torch
@@ -54,6 +55,7 @@ class Way(NamedTuple):
     others: list[Any]
 
 
+@dataclass(slots=True, eq=False)
 class FunctionCall:
     """One call of a function, for all architectures that get there.
 
@@ -67,18 +69,19 @@ class FunctionCall:
         Where its tensors lie, if that was watched: a :class:`~.allocations.Moment`.
     """
 
-    __slots__ = ("context", "executions", "memory")
-
-    def __init__(self, context: Context, executions: Piecewise) -> None:
-        self.context = context
-        self.executions = executions
-        self.memory: Any = None
+    context: Context
+    executions: Piecewise
+    memory: Any = None
 
     def within(self, quantity: Callable[[Execution], float], *conditions: Factor) -> Factor:
         """Return a quantity, 0 for architectures that do not get there or meet conditions."""
         return self.context.within(*conditions).only(self.executions.quantity(quantity))
 
 
+_NOTHING = Apart(None, [])
+
+
+@dataclass(slots=True, eq=False)
 class ModuleCall:
     """One call of a module.
 
@@ -96,15 +99,13 @@ class ModuleCall:
         What goes in and comes out.
     """
 
-    __slots__ = ("arguments", "calls", "context", "decides", "kind", "path", "results")
-
-    def __init__(self, path: str, kind: str, context: Context) -> None:
-        self.path = path
-        self.kind = kind
-        self.context = context
-        self.calls: list[FunctionCall | ModuleCall] = []
-        self.decides = False
-        self.arguments = self.results = Apart(None, [])
+    path: str
+    kind: str
+    context: Context
+    calls: list[FunctionCall | ModuleCall] = field(default_factory=list)
+    decides: bool = False
+    arguments: Apart = _NOTHING
+    results: Apart = _NOTHING
 
     def functions(self) -> Iterator[tuple[ModuleCall, FunctionCall]]:
         """Yield every call of a function, with the module that makes it, in order."""

@@ -152,36 +152,7 @@ class MemoryWatch:
         tensor.shares = (self._hold(tensor.context, Factor.constant(size)),)
         self.inputs = self.claims()
 
-    def made(
-        self,
-        tensor: VaryingTensor,
-        executions: Piecewise,
-        metas: Sequence[torch.Tensor | None],
-        origins: Sequence[int | None],
-        leaves: Sequence[Any],
-    ) -> None:
-        """Note a result, which lies in memory of its own or in that of an argument.
-
-        Parameters
-        ----------
-        tensor
-            The result.
-        executions
-            The call that gave it.
-        metas, origins
-            For each execution, what it gave, and the place of the argument of which it is a view.
-        leaves
-            The arguments.
-        """
-        tensor.shares = self._shares(tensor.context, executions, metas, origins, leaves)
-
-    def joined(self, tensor: VaryingTensor, parts: Sequence[tuple[Factor, Any]]) -> None:
-        """Note a tensor that is another one under each of some conditions."""
-        tensor.shares = tuple(
-            share.where(condition) for condition, leaf in parts for share in _shares_of(leaf)
-        )
-
-    def moved(
+    def placed(
         self,
         tensor: VaryingTensor,
         context: Context,
@@ -190,11 +161,40 @@ class MemoryWatch:
         origins: Sequence[int | None],
         leaves: Sequence[Any],
     ) -> None:
-        """Note that an argument lies in other memory than before, for some architectures."""
+        """Note that calls have put a tensor into memory of its own, or into that of arguments.
+
+        Parameters
+        ----------
+        tensor
+            A result, or an argument that was moved.
+        context
+            The architectures for which they ran; for others, it lies where it lay.
+        executions
+            The calls.
+        metas, origins
+            For each execution, what it gave, and the place of the argument of which it is a view.
+        leaves
+            The arguments.
+        """
         here = context.exact
         outside = [share.where(~here) for share in tensor.shares if here.scope]
-        inside = self._shares(context, executions, metas, origins, leaves)
-        tensor.shares = (*inside, *outside)
+        found: list[Share] = []
+        different = dict.fromkeys(origins)
+        for origin in different:
+            its = [each == origin for each in origins]
+            if origin is None:
+                own = [_bytes_of(t) if mine else 0 for t, mine in zip(metas, its, strict=True)]
+                found.append(self._hold(context, Piecewise(executions.places, own).quantity(int)))
+                continue
+            conditions = [Piecewise(executions.places, its).truth()] if len(different) > 1 else []
+            found += [share.where(*conditions) for share in _shares_of(leaves[origin])]
+        tensor.shares = (*found, *outside)
+
+    def joined(self, tensor: VaryingTensor, parts: Sequence[tuple[Factor, Any]]) -> None:
+        """Note a tensor that is another one under each of some conditions."""
+        tensor.shares = tuple(
+            share.where(condition) for condition, leaf in parts for share in _shares_of(leaf)
+        )
 
     def called(
         self, call: FunctionCall, live: list[Claim], leaves: list[Any], results: list[Any]
@@ -209,27 +209,6 @@ class MemoryWatch:
     def _hold(self, context: Context, size: Factor) -> Share:
         """Return a claim on new memory of a size, for the architectures of a context."""
         return Share(self.live, Claim(Allocation(context, size), ()))
-
-    def _shares(
-        self,
-        context: Context,
-        executions: Piecewise,
-        metas: Sequence[torch.Tensor | None],
-        origins: Sequence[int | None],
-        leaves: Sequence[Any],
-    ) -> tuple[Share, ...]:
-        found: list[Share] = []
-        different = dict.fromkeys(origins)
-        for origin in different:
-            here = [each == origin for each in origins]
-            if origin is None:
-                own = [_bytes_of(t) if its else 0 for t, its in zip(metas, here, strict=True)]
-                found.append(self._hold(context, Piecewise(executions.places, own).quantity(int)))
-                continue
-            condition = Piecewise(executions.places, here).truth()
-            conditions = (condition,) if len(different) > 1 else ()
-            found.extend(share.where(*conditions) for share in _shares_of(leaves[origin]))
-        return tuple(found)
 
 
 def _shares_of(leaf: Any) -> tuple[Share, ...]:

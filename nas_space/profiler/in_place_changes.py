@@ -84,7 +84,12 @@ class Changes:
             self._update(tensor, Piecewise(executions.places, values).distinct(), context)
             self.notice(tensor)
             if any(place in effect.moved for effect in effects):
-                self._move(tensor, place, context, executions, leaves)
+                origins = [effect.moved.get(place, place) for effect in effects]
+                if self.watch is not None:
+                    metas = [effect.changed.get(place) for effect in effects]
+                    self.watch.placed(tensor, context, executions, metas, origins, leaves)
+                before = tensor.memory if context.exact.scope else frozenset()
+                tensor.memory = self.memory(origins, leaves) | before
             tracked = [place in effect.tracked for effect in effects]
             if any(tracked):
                 here = Piecewise(executions.places, tracked).truth()
@@ -108,23 +113,6 @@ class Changes:
                 here = context.within(*conditions).exact
                 before = [(~here, part.pieces)] if here.scope else []
                 part.pieces = merged([(here, new), *before])
-
-    def _move(
-        self,
-        tensor: VaryingTensor,
-        place: int,
-        context: Context,
-        executions: Piecewise,
-        leaves: list[Any],
-    ) -> None:
-        """Take over that a tensor lies in other memory than before, for some architectures."""
-        effects: list[Effects] = [each.effects or _NOTHING for each in executions.values]
-        origins = [effect.moved.get(place, place) for effect in effects]
-        outside = tensor.memory if context.exact.scope else frozenset()
-        if self.watch is not None:
-            tensors = [effect.changed.get(place) for effect in effects]
-            self.watch.moved(tensor, context, executions, tensors, origins, leaves)
-        tensor.memory = self.memory(origins, leaves) | outside
 
 
 def _tracked(tensor: Any) -> Any:

@@ -303,7 +303,8 @@ class Recorder(Explorer):
                     varying[place] = leaf.pieces
                 plain.append(leaf.pieces.values[0])
             else:
-                plain.append(self._plain(leaf))
+                tensor = isinstance(leaf, torch.Tensor)
+                plain.append(self.executor.shadow(leaf) if tensor else leaf)
         if not varying:
             return Piecewise.constant(plain)
         together = joint(list(varying.values()), self.context.possible)
@@ -313,9 +314,6 @@ class Recorder(Explorer):
             for (place, pieces), code in zip(varying.items(), codes, strict=True):
                 ways[-1][place] = pieces.values[code]
         return Piecewise(together.places, ways)
-
-    def _plain(self, leaf: Any) -> Any:
-        return self.executor.shadow(leaf) if isinstance(leaf, torch.Tensor) else leaf
 
     def _check_context(self, leaf: Any) -> None:
         if (
@@ -353,7 +351,7 @@ class Recorder(Explorer):
         views = _views(place, executions, leaves)
         made = self._made(pieces.distinct(), self._memory(origins, leaves), views)
         if self.watch is not None:
-            self.watch.made(made, executions, values, origins, leaves)
+            self.watch.placed(made, self.context, executions, values, origins, leaves)
         return made
 
     def _plain_or_number(self, pieces: Piecewise) -> Any:
@@ -421,18 +419,19 @@ class Recorder(Explorer):
         passed_on = type(first) not in _DIFFERING or first.context.reaches_into(self.context)
         if passed_on and all(leaf is first for _, leaf in parts):
             return first
-        # Their contexts are left now.
-        pieces = [
-            (here, leaf.pieces)
-            if type(leaf) in _DIFFERING
-            else (here, Piecewise.constant(self._plain(leaf)))
-            for here, leaf in parts
-        ]
+        pieces = [(here, self._inner(leaf)) for here, leaf in parts]
         if isinstance(first, torch.Tensor):
             return self._joined(merged(pieces), parts)
         if type(first) is VaryingNumber or type(first) in (int, float):
             return self._number(merged(pieces, key_of))
         return first
+
+    def _inner(self, leaf: Any) -> Piecewise:
+        """What a branch returned, whose context is left now."""
+        if type(leaf) in _DIFFERING:
+            return leaf.pieces  # type: ignore[no-any-return]
+        tensor = isinstance(leaf, torch.Tensor)
+        return Piecewise.constant(self.executor.shadow(leaf) if tensor else leaf)
 
     def _joined(
         self, pieces: Piecewise, parts: list[tuple[Factor, Any]], views: Any = None

@@ -5,12 +5,14 @@
     make mutants ARGS="--count 300 --seed 0 --jobs 2"
 
 A mutant is a file with one operator, constant, condition or loop changed by cosmic-ray.  First the
-doctests and tests of each layer that are not slow run once, unchanged, under coverage, which keeps
+doctests and tests of all layers that are not slow run once, unchanged, under coverage, which keeps
 the lines that each test runs and how long it takes.  A mutant is then tried, in a copy of the tree
-in a temporary folder, by the tests of its layer that run the changed statement, the quickest first,
-until one fails: what never runs a statement cannot notice that it changed.  All tests run one that
-is run when its module is imported.  (A test that found in a cache what an earlier one left there is
-not seen to run what made it.  So a survivor may be none, but no survivor is missed.)
+in a temporary folder, by the tests of any layer that run the changed statement, the quickest first,
+until one fails: what never runs a statement cannot notice that it changed.  What is run when a
+module is imported is tried by the tests that run anything of its file, and what is run while the
+tests of a file are collected, such as what they are parametrized by, by these.  (A test that found
+in a cache what an earlier one left there is not seen to run what made it.  So a survivor may be
+none, but no survivor is missed.)
 
 What came out is kept, a file per mutant, so that the command goes on where it was stopped, and a
 larger ``--count`` tries those of a smaller one first.  Hypothesis draws the same examples each
@@ -33,8 +35,8 @@ import signal
 import sys
 import tempfile
 import time
-from collections import Counter
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections import ChainMap, Counter
+from collections.abc import Generator, Iterable, Iterator, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import redirect_stderr, redirect_stdout, suppress
 from functools import cache
@@ -156,50 +158,58 @@ def mutants(root: Path, folders: Sequence[str], seed: int) -> Iterator[Mutant]:
 
 
 class Suite:
-    """What a folder of tests runs: which lines each test, and for how many seconds.
+    """What folders of tests run: which lines each test, and for how many seconds.
 
-    ``kept`` is where coverage left the lines, beside a table of seconds.
+    ``kept`` is where coverage left the lines of each folder, beside a table of seconds.
     """
 
-    def __init__(self, kept: Path) -> None:
-        self.kept = kept
-        self.seconds: dict[str, float] = json.loads(kept.with_suffix(".json").read_text())
+    def __init__(self, kept: Sequence[Path]) -> None:
+        self.data = [CoverageData(str(file)) for file in kept]
+        for data in self.data:
+            data.read()
+        tables = [json.loads(file.with_suffix(".json").read_text()) for file in kept]
+        self.seconds: dict[str, float] = dict(ChainMap(*tables))
 
     @classmethod
-    def measured(cls, root: Path, folder: str, out: Path) -> Suite:
-        """Run a folder of tests under coverage, unless what they and theirs run is kept.
+    def measured(cls, root: Path, folders: Iterable[str], out: Path) -> Suite:
+        """Run folders of tests under coverage, unless what they and all layers run is kept.
 
         Raises
         ------
         SystemExit
             If one fails: tests that fail anyway would kill whatever is tried.
         """
-        tested = [layer for layer in LAYERS if LAYERS[layer] == folder]
-        files = sorted(file for name in [*tested, folder] for file in (root / name).rglob("*.py"))
-        digest = hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:16]
-        kept = out / f"{Path(folder).name}-{digest}.coverage"
-        if not kept.with_suffix(".json").exists():
-            kept.unlink(missing_ok=True)
-            code, said = _in_a_fork(root, [*tested, folder], _Watch(kept, tested))
-            if code:
-                sys.exit(f"{folder} fails without a change: {_failed(said)}")
-        return cls(kept)
+        layers = [layer for layer in LAYERS if (root / layer).exists()]
+        return cls([_measured(root, folder, layers, out) for folder in sorted(folders)])
 
     def covering(self, mutant: Mutant) -> dict[str, float]:
         """The tests that run the changed statement, and for how long, the quickest first."""
-        lines = mutant.statement()
-        data = CoverageData(str(self.kept))
-        data.read()
-        by_line = data.contexts_by_lineno(mutant.file)
-        near = {name for names in by_line.values() for name in names}
-        names = {name for line in lines or () for name in by_line.get(line, ())}
-        # What runs while tests are collected, such as what they are parametrized by, is no test's.
-        collected = "" in names
-        chosen = self.seconds.keys() & names if lines and not collected else self.seconds.keys()
-        quickest = sorted(
-            chosen, key=lambda name: (name not in names, name not in near, self.seconds[name])
-        )
+        by_line: dict[int, set[str]] = {}
+        for data in self.data:
+            for line, tests in data.contexts_by_lineno(mutant.file).items():
+                by_line.setdefault(line, set()).update(tests)
+        names = {name for line in mutant.statement() or () for name in by_line.get(line, ())}
+        chosen = self.seconds.keys() & names
+        collected = {name for name in names if "::" not in name}
+        if mutant.statement() is None or collected:
+            chosen |= self.seconds.keys() & set().union(*by_line.values())
+            chosen |= {name for name in self.seconds if name.partition("::")[0] in collected}
+        quickest = sorted(chosen, key=lambda name: (name not in names, self.seconds[name]))
         return {name: self.seconds[name] for name in quickest}
+
+
+def _measured(root: Path, folder: str, layers: Sequence[str], out: Path) -> Path:
+    """Where coverage left what a folder of tests, and the doctests that it tests, run of layers."""
+    files = sorted(file for name in [*layers, folder] for file in (root / name).rglob("*.py"))
+    digest = hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:16]
+    kept = out / f"{Path(folder).name}-{digest}.coverage"
+    if not kept.with_suffix(".json").exists():
+        kept.unlink(missing_ok=True)
+        tested = [layer for layer in layers if LAYERS[layer] == folder]
+        code, said = _in_a_fork(root, [*tested, folder], _Watch(kept, layers))
+        if code:
+            sys.exit(f"{folder} fails without a change: {_failed(said)}")
+    return kept
 
 
 class _Watch:
@@ -213,6 +223,11 @@ class _Watch:
         self.coverage = Coverage(data_file=str(self.kept), config_file=False, source=self.folders)
         self.coverage.set_option("run:relative_files", True)
         self.coverage.start()
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_make_collect_report(self, collector: pytest.Collector) -> Generator[None, Any, Any]:
+        self.coverage.switch_context(collector.nodeid.partition("::")[0])
+        return (yield)
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> Generator[None, Any, Any]:
@@ -231,10 +246,13 @@ class _Watch:
 
 
 class _Pick:
-    """In pytest: runs these tests in this order, and ends the process if one takes far too long."""
+    """In pytest: runs these tests in this order, and ends the process if one takes far too long.
 
-    def __init__(self, seconds: dict[str, float], patience: int) -> None:
-        self.seconds, self.patience = seconds, patience
+    Those of unknown names come last: a test may be called after what the change made otherwise.
+    """
+
+    def __init__(self, seconds: dict[str, float], known: Set[str], patience: int) -> None:
+        self.seconds, self.known, self.patience = seconds, {*known}, patience
 
     def _limit(self, seconds: float) -> None:
         """End the process by a signal after so much work, or after ten times that on the wall."""
@@ -246,11 +264,12 @@ class _Pick:
 
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
         found = {item.nodeid: item for item in items}
-        items[:] = [found[name] for name in self.seconds if name in found]
+        chosen = [found[name] for name in self.seconds if name in found]
+        items[:] = chosen + [item for name, item in found.items() if name not in self.known]
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> Generator[None, Any, Any]:
-        self._limit(10 * self.seconds[item.nodeid])
+        self._limit(10 * self.seconds.get(item.nodeid, 0))
         return (yield)
 
 
@@ -292,7 +311,7 @@ def tried(mutant: Mutant, suite: Suite, copy: Path) -> Outcome:
     file.write_text(mutant.source)
     try:
         names = dict.fromkeys(name.partition("::")[0] for name in chosen)
-        code, said = _in_a_fork(copy, [*names], _Pick(chosen, PATIENCE))
+        code, said = _in_a_fork(copy, [*names], _Pick(chosen, suite.seconds.keys(), PATIENCE))
     finally:
         file.write_text(mutant.before)
         os.utime(file, ns=(times.st_atime_ns, times.st_mtime_ns))
@@ -308,7 +327,7 @@ def _failed(said: str) -> str:
 
 def tried_all(
     drawn: Iterable[Mutant],
-    suites: dict[str, Suite],
+    suite: Suite,
     copies: Sequence[Path],
     given: argparse.Namespace,
 ) -> list[tuple[Mutant, Outcome]]:
@@ -324,7 +343,7 @@ def tried_all(
             if kept.what == "killed" or not given.again:
                 return mutant, kept
         copy = free.get()
-        outcome = tried(mutant, suites[_folder(mutant.file)], copy)
+        outcome = tried(mutant, suite, copy)
         free.put(copy)
         file.write_text(json.dumps({"mutant": str(mutant), "outcome": outcome._asdict()}))
         print(
@@ -337,11 +356,6 @@ def tried_all(
         return [*pool.map(outcome_of, drawn)]
 
 
-def _folder(file: str) -> str:
-    """The tests of a file's layer."""
-    return LAYERS[max((layer for layer in LAYERS if file.startswith(f"{layer}/")), key=len)]
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--count", type=int, default=300, help="how many mutants (300)")
@@ -352,20 +366,17 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/mutants"), help="what is kept")
     given = parser.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(given.jobs) as pool:
+    with tempfile.TemporaryDirectory() as folder:
         first, *others = [Path(folder, str(job)) for job in range(given.jobs)]
         for name in ("nas_space", "tests", "benchmarks", "docs"):
             shutil.copytree(ROOT / name, first / name)
         for file in filter(Path.is_file, ROOT.iterdir()):
             shutil.copy2(file, first)
-        out = given.out.resolve()
-        folders = {LAYERS[layer] for layer in given.only}
-        measured = pool.map(lambda folder: Suite.measured(first, folder, out), folders)
-        suites = dict(zip(folders, measured, strict=True))
+        suite = Suite.measured(first, {*LAYERS.values()}, given.out.resolve())
         for copy in others:  # with the bytecode that those left
             shutil.copytree(first, copy)
         drawn = islice(mutants(first, given.only, given.seed), given.count)
-        outcomes = tried_all(drawn, suites, [first, *others], given)
+        outcomes = tried_all(drawn, suite, [first, *others], given)
         for mutant, outcome in outcomes:
             if outcome.what != "killed":
                 print(f"\n{outcome.what}: {outcome.said}\n{mutant}")

@@ -78,7 +78,7 @@ from nas_space.strategy import (
 )
 from nas_space.strategy.neighbours import complete
 from nas_space.study import TableEvaluator, maximize, minimize
-from nas_space.study.storage import quiet
+from nas_space.study.studies import quiet
 from nas_space.tables import grid
 
 Array = npt.NDArray[np.float64]

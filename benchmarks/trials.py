@@ -68,7 +68,7 @@ from nas_space.strategy import (
     Strategy,
 )
 from nas_space.study import Outcome
-from nas_space.study.storage import quiet
+from nas_space.study.studies import quiet
 
 PARTS = ("overhead", "growth", "executors", "speed-up", "proposals", "resume", "nni", "regret")
 TRIALS = 100

@@ -7,6 +7,7 @@ import secrets
 import shutil
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,13 +21,41 @@ import pytest
 def dask_client() -> Iterator[Any]:
     """Start a scheduler and two workers, each a process of this machine; skip without Dask."""
     distributed = pytest.importorskip("distributed", reason="distributed is not installed")
+    import dask
+
+    # A worker that was killed is given up where it is not back in 15 seconds, which may be the
+    # machine's fault; without one, a search waits for somebody to start another.
+    patience = {"distributed.deploy.lost-worker-timeout": "10 minutes"}
     with (
+        dask.config.set(patience),
         distributed.LocalCluster(
-            n_workers=2, threads_per_worker=1, dashboard_address=None, silence_logs=50
+            n_workers=2, threads_per_worker=1, dashboard_address=":0", silence_logs=50
         ) as cluster,
         distributed.Client(cluster) as client,
     ):
         yield client
+
+
+@contextmanager
+def dask_processes() -> Iterator[str]:
+    """Start a scheduler and two workers by Dask's commands; give the address."""
+    pytest.importorskip("distributed", reason="distributed is not installed")
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    address, running = f"tcp://127.0.0.1:{port}", []
+    environment, null = {**os.environ, "PYTHONPATH": str(Path.cwd())}, subprocess.DEVNULL
+    for command in (
+        ["scheduler", "--host", "127.0.0.1", "--port", str(port), "--no-dashboard"],
+        ["worker", address, "--nthreads", "1", "--nworkers", "2", "--no-dashboard"],
+    ):
+        begun = [sys.executable, "-m", "dask", *command]
+        running.append(subprocess.Popen(begun, env=environment, stdout=null, stderr=null))
+    try:
+        yield address
+    finally:
+        for process in reversed(running):
+            process.terminate()
+            process.wait(60)
 
 
 SLURM = """

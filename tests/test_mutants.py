@@ -30,6 +30,10 @@ LEAST = 1
 
 def at_least(price: int) -> int:
     return max(price, LEAST)
+
+
+def dear(price: int) -> int:
+    return price * 100
 '''
 TEST = """from nas_space.tables.prices import total
 
@@ -44,7 +48,34 @@ OTHER = """from nas_space.tables.prices import at_least
 def test_at_least():
     assert at_least(3) == 3
 """
-TESTS = {"tests/tables/test_total.py": TEST, "tests/tables/test_at_least.py": OTHER}
+ELSEWHERE = """def test_nothing():
+    pass
+
+
+def test_no_rebate():
+    from nas_space.tables.prices import total
+
+    assert total(3, 5, 0) == 15
+"""
+PARAMETRIZED = """import pytest
+
+
+def costs():
+    from nas_space.tables.prices import dear
+
+    return [dear(3)]
+
+
+@pytest.mark.parametrize("cost", costs())
+def test_dear(cost):
+    assert cost == 300
+"""
+TESTS = {
+    "tests/tables/test_total.py": TEST,
+    "tests/tables/test_at_least.py": OTHER,
+    "tests/tables/test_dear.py": PARAMETRIZED,
+    "tests/nn/test_elsewhere.py": ELSEWHERE,
+}
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +92,7 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def suite(tree: Path, tmp_path_factory: pytest.TempPathFactory) -> Suite:
-    return Suite.measured(tree, "tests/tables", tmp_path_factory.mktemp("out"))
+    return Suite.measured(tree, ["tests/tables", "tests/nn"], tmp_path_factory.mktemp("out"))
 
 
 def planted(old: str, new: str) -> Mutant:
@@ -84,10 +115,12 @@ def test_what_does_not_end_is_said_to_be_so_and_the_file_is_as_before(tree, suit
     assert (tree / FILE).read_text() == SOURCE
 
 
-def test_only_tests_that_run_a_statement_are_tried(tree, suite):
+def test_only_tests_that_run_a_statement_are_tried_of_whatever_layer(tree, suite):
     of_total = ["tests/tables/test_total.py::test_total"]
+    of_total += ["tests/nn/test_elsewhere.py::test_no_rebate"]
     of_both = [*of_total, "tests/tables/test_at_least.py::test_at_least"]
-    assert [*suite.covering(planted("price * number", "price + number"))] == of_total
+    covering = suite.covering(planted("price * number", "price + number"))
+    assert sorted(covering) == sorted(of_total)
     nobody = planted("ValueError(rebate)", "TypeError(rebate)")
     assert not suite.covering(nobody)
     assert tried(nobody, suite, tree) == ("survived", 0.0, "no test runs it")
@@ -98,11 +131,17 @@ def test_only_tests_that_run_a_statement_are_tried(tree, suite):
         assert sorted(suite.covering(at_import)) == sorted(of_both)
 
 
+def test_what_tests_are_parametrized_by_is_tried_by_these(tree, suite):
+    dearer = planted("price * 100", "price * 101")
+    assert "tests/tables/test_dear.py::test_dear[300]" in suite.covering(dearer)
+    assert tried(dearer, suite, tree).what == "killed"
+
+
 def test_tests_that_fail_anyway_are_said(tree, tmp_path):
     shutil.copytree(tree, tmp_path / "tree")
     (tmp_path / "tree" / FILE).write_text(SOURCE.replace("price * number", "price"))
     with pytest.raises(SystemExit, match=r"tests/tables fails without a change: .*test_total"):
-        Suite.measured(tmp_path / "tree", "tests/tables", tmp_path)
+        Suite.measured(tmp_path / "tree", ["tests/tables"], tmp_path)
     assert not list(tmp_path.glob("*.json"))
 
 

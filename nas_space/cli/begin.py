@@ -17,9 +17,11 @@ from .options import (
     LatencyOption,
     MaxOption,
     ParamsOption,
+    QuietOption,
     RuntimeOption,
     TableOption,
     ThreadsOption,
+    said,
 )
 from .values import arguments_of, budgets_of, shown
 
@@ -35,58 +37,40 @@ _SHARED, _SINGLY = "With shared weights", "With each candidate trained by itself
 
 WorkersOption = Annotated[
     int | None,
-    typer.Option(
-        min=1, help="How many trials are evaluated at once, each in a process of its own.",
-        show_default="1, or as the executor says",
+    said(
+        "How many trials are evaluated at once, each in a process of its own.",
+        "1, or as the executor says", least=1,
     ),
 ]  # fmt: skip
 ExecutorOption = Annotated[
     str | None,
-    typer.Option(
-        help="What evaluates trials: dask://host:port, ray://host:port, ray, or slurm.",
-        show_default="this machine",
-    ),
-]
-TrialsOption = Annotated[
-    int | None,
-    typer.Option(
-        min=1, help="Architectures to try.", show_default="80 with shared weights, otherwise 30"
+    said(
+        "What evaluates trials: dask://host:port, ray://host:port, ray, or slurm.", "this machine"
     ),
 ]
 TimeoutOption = Annotated[
-    float | None,
-    typer.Option(help="Seconds after which no further trial begins.", rich_help_panel=_SINGLY),
+    float | None, said("Seconds after which no further trial begins.", panel=_SINGLY)
 ]
 FailuresOption = Annotated[
     int | None,
-    typer.Option(
-        min=1, help="With how many failed trials to give up.", rich_help_panel=_SINGLY,
-        show_default="a tenth, at least 10",
-    ),
-]  # fmt: skip
-QuietOption = Annotated[bool, typer.Option("--quiet", help="No progress.")]
+    said("With how many failed trials to give up.", "a tenth, at least 10", _SINGLY, least=1),
+]
 
 
 def search(
     space: Annotated[
         str | None,
-        typer.Option(
-            help="A space of the hub (see `nas-space spaces`), or module:Class.",
-            show_default="proxylessnas",
-        ),
+        said("A space of the hub (see `nas-space spaces`), or module:Class.", "proxylessnas"),
     ] = None,
     data: Annotated[
-        str | None,
-        typer.Option(
-            help="'digits', an .npz of x and y, or module:function.", show_default="digits"
-        ),
+        str | None, said("'digits', an .npz of x and y, or module:function.", "digits")
     ] = None,
     most: MaxOption = None,
     max_macs: Annotated[
         str | None,
-        typer.Option(
-            help="As --max macs=..., such as 320M; or none.",
-            show_default="what half of random architectures need, unless there is another budget",
+        said(
+            "As --max macs=..., such as 320M; or none.",
+            "what half of random architectures need, unless there is another budget",
         ),
     ] = None,
     max_params: ParamsOption = None,
@@ -97,22 +81,20 @@ def search(
     cost: CostOption = None,
     strategy: Annotated[
         str | None,
-        typer.Option(
-            help="spos trains shared weights first; random-path, darts, gumbel, proxyless and enas "
+        said(
+            "spos trains shared weights first; random-path, darts, gumbel, proxyless and enas "
             "search while they train them; random, grid, evolution, thompson, gp, tpe, nsga2, ... "
             "train each candidate by itself.",
-            show_default="spos",
+            "spos",
         ),
     ] = None,
-    trials: TrialsOption = None,
+    trials: Annotated[
+        int | None, said("Architectures to try.", "80 with shared weights, otherwise 30", least=1)
+    ] = None,
     workers: WorkersOption = None,
     executor: ExecutorOption = None,
-    device: Annotated[
-        str | None, typer.Option(help="auto, cpu, cuda, cuda:0, ...", show_default="auto")
-    ] = None,
-    seed: Annotated[
-        int | None, typer.Option(help="Of everything random.", show_default="0")
-    ] = None,
+    device: Annotated[str | None, said("auto, cpu, cuda, cuda:0, ...", "auto")] = None,
+    seed: Annotated[int | None, said("Of everything random.", "0")] = None,
     out: Annotated[Path, typer.Option(help="The folder for all that is written.")] = Path(
         "runs/search"
     ),
@@ -122,93 +104,58 @@ def search(
     arg: ArgumentOption = None,
     quiet: QuietOption = False,
     first_steps: Annotated[
-        int | None,
-        typer.Option(
-            min=1, help="Of training one path.", show_default="60", rich_help_panel=_SHARED
-        ),
+        int | None, said("Of training one path.", "60", _SHARED, least=1)
     ] = None,
     steps: Annotated[
         int | None,
-        typer.Option(
-            min=1, help="Of training the weights.", rich_help_panel=_SHARED,
-            show_default="400, or 600 where that is the search",
-        ),
+        said("Of training the weights.", "400, or 600 where that is the search", _SHARED, least=1),
     ] = None,
     finalists: Annotated[
-        int | None,
-        typer.Option(
-            min=1, help="Of those found, how many are fine-tuned.", show_default="3",
-            rich_help_panel=_SHARED,
-        ),
+        int | None, said("Of those found, how many are fine-tuned.", "3", _SHARED, least=1)
     ] = None,
     fine_tuning: Annotated[
-        int | None,
-        typer.Option(
-            min=1, help="Steps for each finalist.", show_default="50 with spos, else 150",
-            rich_help_panel=_SHARED,
-        ),
+        int | None, said("Steps for each finalist.", "50 with spos, else 150", _SHARED, least=1)
     ] = None,
     rivals: Annotated[
-        int | None,
-        typer.Option(
-            min=0, help="Random architectures to compare with.", show_default="3",
-            rich_help_panel=_SHARED,
-        ),
+        int | None, said("Random architectures to compare with.", "3", _SHARED, least=0)
     ] = None,
     epochs: Annotated[
         int | None,
-        typer.Option(
-            min=1, help="Passes over the data: of training each candidate, or the shared weights.",
-            show_default="5, or as --steps says",
+        said(
+            "Passes over the data: of training each candidate, or the shared weights.",
+            "5, or as --steps says", least=1,
         ),
     ] = None,
     batch_size: Annotated[
-        int | None,
-        typer.Option(min=1, help="Examples in a batch.", show_default="128 with spos, else 64"),
+        int | None, said("Examples in a batch.", "128 with spos, else 64", least=1)
     ] = None,
     learning_rate: Annotated[
-        float | None, typer.Option(help="The largest, at the beginning.", show_default="0.1")
+        float | None, said("The largest, at the beginning.", "0.1")
     ] = None,
     final_epochs: Annotated[
-        int | None,
-        typer.Option(
-            min=1, help="Of training the best.", show_default="15", rich_help_panel=_SINGLY
-        ),
+        int | None, said("Of training the best.", "15", _SINGLY, least=1)
     ] = None,
     minimize: Annotated[
         list[str] | None,
-        typer.Option(
-            help="What to make small as well: a cost as for --max, or loss; may be given "
-            "repeatedly.",
-        ),
+        said("What to make small as well: a cost as for --max, or loss; may be given repeatedly."),
     ] = None,
     option: Annotated[
         list[str] | None,
-        typer.Option(
-            help="An argument of the strategy, as name=value; may be given repeatedly.",
-        ),
+        said("An argument of the strategy, as name=value; may be given repeatedly."),
     ] = None,
     pruner: Annotated[
         str | None,
-        typer.Option(
-            help="What ends poor trials early: median, halving, hyperband or none.",
-            show_default="none", rich_help_panel=_SINGLY,
-        ),
+        said("What ends poor trials early: median, halving, hyperband or none.", "none", _SINGLY),
     ] = None,
     storage: Annotated[
         str | None,
-        typer.Option(
-            help="Where trials are kept: a file, or the address of a database that several "
-            "machines share.",
-            show_default="study.db in --out", rich_help_panel=_SINGLY,
+        said(
+            "Where trials are kept: a file, or the address of a database that several machines "
+            "share.",
+            "study.db in --out", _SINGLY,
         ),
     ] = None,
-    name: Annotated[
-        str | None,
-        typer.Option(
-            help="Of the study in the storage.", show_default="search", rich_help_panel=_SINGLY
-        ),
-    ] = None,
+    name: Annotated[str | None, said("Of the study in the storage.", "search", _SINGLY)] = None,
     timeout: TimeoutOption = None,
     failures: FailuresOption = None,
 ) -> None:  # fmt: skip
@@ -260,14 +207,11 @@ def search(
 def resume(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of the run.")],
     trials: Annotated[
-        int | None,
-        typer.Option(min=1, help="In all, those that are done included.", show_default="as before"),
+        int | None, said("In all, those that are done included.", "as before", least=1)
     ] = None,
     workers: WorkersOption = None,
     executor: ExecutorOption = None,
-    device: Annotated[
-        str | None, typer.Option(help="auto, cpu, cuda, cuda:0, ...", show_default="as before")
-    ] = None,
+    device: Annotated[str | None, said("auto, cpu, cuda, cuda:0, ...", "as before")] = None,
     timeout: TimeoutOption = None,
     failures: FailuresOption = None,
     quiet: QuietOption = False,

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from ..errors import UsageError
-from .options import RuntimeOption, TableOption, ThreadsOption
+from .options import QuietOption, RuntimeOption, SeedOption, TableOption, ThreadsOption, said
 from .values import amount, duration
 
 __all__ = ["compress", "go"]
@@ -22,39 +22,35 @@ _PANEL = "Lengths of the stages"
 def compress(
     model: Annotated[
         str | None,
-        typer.Option(
-            help="A folder of save_pretrained of transformers, or module:function that returns the "
+        said(
+            "A folder of save_pretrained of transformers, or module:function that returns the "
             "network.",
-            show_default="MiniLM, which nas-space[demo] brings",
+            "MiniLM, which nas-space[demo] brings",
         ),
     ] = None,
     data: Annotated[
         str | None,
-        typer.Option(
-            help="'digits', an .npz of x and y, or module:function: a Task, Splits, or data sets "
+        said(
+            "'digits', an .npz of x and y, or module:function: a Task, Splits, or data sets "
             "without labels.",
-            show_default="the manual of Python, with MiniLM",
+            "the manual of Python, with MiniLM",
         ),
     ] = None,
     max_macs: Annotated[
         str | None,
-        typer.Option(
-            help="Multiply-adds: shares of the original or amounts, one network for each.",
-            show_default="75%,50%,25%",
+        said(
+            "Multiply-adds: shares of the original or amounts, one network for each.",
+            "75%,50%,25%",
         ),
     ] = None,
-    max_params: Annotated[
-        str | None, typer.Option(help="As --max-macs, of parameters.")
-    ] = None,
+    max_params: Annotated[str | None, said("As --max-macs, of parameters.")] = None,
     max_latency: Annotated[
-        str | None,
-        typer.Option(help="As --max-macs, of time; needs --runtime or --latency-table."),
+        str | None, said("As --max-macs, of time; needs --runtime or --latency-table.")
     ] = None,
     most: Annotated[
         list[str] | None,
         typer.Option(
-            "--max",
-            help="Budgets of any cost, as name=50%,25%; may be given repeatedly.",
+            "--max", help="Budgets of any cost, as name=50%,25%; may be given repeatedly."
         ),
     ] = None,
     latency_table: TableOption = None,
@@ -63,43 +59,32 @@ def compress(
     int8: Annotated[
         bool, typer.Option("--int8", help="Each network with 8 bits, too, for ONNX Runtime.")
     ] = False,
-    out: Annotated[Path, typer.Option(help="The folder for all that is written.")] = Path(
-        "runs/small"
-    ),
-    again: Annotated[
-        bool, typer.Option("--resume", help="Go on with the run in --out.")
-    ] = False,
+    out: Annotated[Path, said("The folder for all that is written.")] = Path("runs/small"),
+    again: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
     widths: Annotated[
         str | None,
-        typer.Option(
-            help="Which parts of a width are tried.",
-            show_default="0.25,0.5,0.75,1, and 0.125 by default",
-        ),
+        said("Which parts of a width are tried.", "0.25,0.5,0.75,1, and 0.125 by default"),
     ] = None,
     share: Annotated[
-        str, typer.Option(help="One choice for each 'layer', or for all layers of a 'kind'.")
+        str, said("One choice for each 'layer', or for all layers of a 'kind'.")
     ] = "layer",
-    outputs: Annotated[
-        str, typer.Option(help="'free' if sizes that reach an output may vary.")
-    ] = "fixed",
-    steps: Annotated[
-        int, typer.Option(min=0, help="Of training the shared weights.", rich_help_panel=_PANEL)
-    ] = 0,
+    outputs: Annotated[str, said("'free' if sizes that reach an output may vary.")] = "fixed",
+    steps: Annotated[int, said("Of training the shared weights.", panel=_PANEL, least=0)] = 0,
     trials: Annotated[
-        int,
-        typer.Option(min=1, help="Those that lose least, to try for each budget.",
-                     rich_help_panel=_PANEL),
+        int, said("Those that lose least, to try for each budget.", panel=_PANEL, least=1)
     ] = 1,
     fine_tuning: Annotated[
         int,
-        typer.Option(min=1, help="Steps for each network on average; smaller ones go on from "
-                     "larger ones.", rich_help_panel=_PANEL),
+        said(
+            "Steps for each network on average; smaller ones go on from larger ones.",
+            panel=_PANEL, least=1,
+        ),
     ] = 100,
-    learning_rate: Annotated[float, typer.Option(help="The largest, of AdamW.")] = 1e-3,
-    batch_size: Annotated[int, typer.Option(min=1, help="Examples in a batch.")] = 32,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:0, ...")] = "auto",
-    seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
-    quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
+    learning_rate: Annotated[float, said("The largest, of AdamW.")] = 1e-3,
+    batch_size: Annotated[int, said("Examples in a batch.", least=1)] = 32,
+    device: Annotated[str, said("auto, cpu, cuda, cuda:0, ...")] = "auto",
+    seed: SeedOption = 0,
+    quiet: QuietOption = False,
 ) -> None:  # fmt: skip
     """Make a network that exists smaller: to one budget or several.
 
@@ -108,8 +93,7 @@ def compress(
     """
     if (model is None) != (data is None):
         raise UsageError("--model and --data go together; without both, MiniLM is compressed")
-    lengths = {"steps": steps, "trials": trials, "fine_tuning": fine_tuning}
-    arguments = {
+    arguments: dict[str, Any] = {
         "model": model or _DEMO[0],
         "data": data or _DEMO[1],
         "budgets": budgets_of(most, macs=max_macs, params=max_params, latency=max_latency),
@@ -127,7 +111,14 @@ def compress(
         # Eighteen more to try, which cost more than they give: what is left of a head attends by
         # other products than it was trained for, and no fit of what follows undoes that.
         options["fixed"] = ["*.attention_head_size"]
-    _go(out, arguments, lengths, options, learning_rate, batch_size, resume=again, quiet=quiet)
+    from ..runs.compression import CompressionRun
+    from ..runs.plan import CompressionPlan
+
+    plan = CompressionPlan(
+        steps=steps, trials=trials, fine_tuning=fine_tuning, learning_rate=learning_rate,
+        batch_size=batch_size, elastic=options,
+    )  # fmt: skip
+    go(lambda: CompressionRun(out, plan=plan, resume=again, **arguments), out, quiet=quiet)
 
 
 def budgets_of(pairs: list[str] | None, **single: str | None) -> list[dict[str, float | str]]:
@@ -181,26 +172,6 @@ def _numbers(text: str) -> tuple[float, ...]:
         return tuple(float(part) for part in text.split(","))
     except ValueError:
         raise UsageError(f"--widths takes numbers with commas, but got {text!r}") from None
-
-
-def _go(
-    out: Path,
-    arguments: dict[str, Any],
-    lengths: dict[str, int],
-    options: dict[str, Any],
-    learning_rate: float,
-    batch_size: int,
-    *,
-    resume: bool,
-    quiet: bool,
-) -> None:
-    from ..runs.compression import CompressionRun
-    from ..runs.plan import CompressionPlan
-
-    plan = CompressionPlan(
-        **lengths, learning_rate=learning_rate, batch_size=batch_size, elastic=options
-    )
-    go(lambda: CompressionRun(out, plan=plan, resume=resume, **arguments), out, quiet=quiet)
 
 
 def go(begin: Callable[[], Any], out: Path, *, quiet: bool) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -14,6 +14,7 @@ __all__ = [
     "MacsOption",
     "MaxOption",
     "ParamsOption",
+    "QuietOption",
     "RunArgument",
     "RuntimeOption",
     "SeedOption",
@@ -21,7 +22,35 @@ __all__ = [
     "SpaceOption",
     "TableOption",
     "ThreadsOption",
+    "TrustOption",
+    "said",
 ]
+
+
+def said(
+    words: str,
+    default: str | bool = True,
+    panel: str | None = None,
+    *flags: str,
+    least: int | None = None,
+) -> Any:
+    """Return an option that is described by words.
+
+    Parameters
+    ----------
+    words
+        What it is for.
+    default
+        What holds where it is not given, in words; ``True`` for its default value.
+    panel
+        Under which title ``--help`` has it.
+    flags
+        By default made of the name of the parameter.
+    least
+        The least that a number may be.
+    """
+    return typer.Option(*flags, help=words, show_default=default, rich_help_panel=panel, min=least)
+
 
 SpaceOption = Annotated[
     str, typer.Option(help="A space of the hub (see `nas-space spaces`), or module:Class.")
@@ -34,7 +63,8 @@ TrustOption = Annotated[
     bool,
     typer.Option("--trust", help="Import the module that the file names, which runs its code."),
 ]
-SeedOption = Annotated[int, typer.Option(help="Of everything random.")]
+SeedOption = Annotated[int, said("Of everything random.")]
+QuietOption = Annotated[bool, typer.Option("--quiet", help="No progress.")]
 MaxOption = Annotated[
     list[str] | None,
     typer.Option(

@@ -15,11 +15,13 @@ from .options import (
     MacsOption,
     MaxOption,
     ParamsOption,
+    QuietOption,
     SeedOption,
     ShapeOption,
     SpaceOption,
     TableOption,
     ThreadsOption,
+    said,
 )
 from .values import arguments_of, budgets_of, build, shape_of, written
 
@@ -33,6 +35,8 @@ _DRAWN = 100_000
 
 _BARS = 16
 """Bars of a histogram."""
+
+BatchOption = Annotated[int, said("Images at a time.", least=1)]
 
 latency = typer.Typer(
     invoke_without_command=True, help="Measure how long each block of a space takes on a device."
@@ -58,9 +62,10 @@ def profile(
     from .display import plain_console
 
     if plot is not None:
-        _check_picture(plot)
-    built = build(space, arguments_of(arg))
-    shape = shape_of(input_shape) if input_shape else built.example_shape or (3, 224, 224)
+        from ..report.figures import check_format
+
+        check_format(plot)  # before all the work for it is done
+    built, shape = _space(space, arg, input_shape)
     limits = budgets_of(most, macs=max_macs, params=max_params, latency=max_latency) or {}
     misread = _misread(built, shape)
     costs = Costs(built, shape, latency_table, tuple(cost or ()))
@@ -84,6 +89,12 @@ def profile(
         console.print(f"in {plot}")
 
 
+def _space(name: str, arg: list[str] | None, shape: str | None) -> tuple[Any, tuple[int, ...]]:
+    """Return the space of a command, and the shape of its images."""
+    built = build(name, arguments_of(arg))
+    return built, shape_of(shape) if shape else built.example_shape or (3, 224, 224)
+
+
 def _misread(space: Any, shape: tuple[int, ...]) -> list[str]:
     """Return what following the space would warn of, which is printed instead."""
     import warnings
@@ -93,13 +104,6 @@ def _misread(space: Any, shape: tuple[int, ...]) -> list[str]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return followed(space, shape).misread
-
-
-def _check_picture(file: Path) -> None:
-    """Refuse what no picture can be drawn into, before all the work for it is done."""
-    from ..report.figures import check_format
-
-    check_format(file)
 
 
 def _drawn(space: Any) -> Any:
@@ -202,7 +206,7 @@ def measure(
     threads: ThreadsOption = None,
     device: Annotated[str, typer.Option(help="Of torch: cpu, cuda, cuda:0, ...")] = "cpu",
     input_shape: ShapeOption = None,
-    batch_size: Annotated[int, typer.Option(min=1, help="Images at a time.")] = 1,
+    batch_size: BatchOption = 1,
     calibrate: Annotated[
         int | None,
         typer.Option(
@@ -215,15 +219,14 @@ def measure(
         "latency.yaml"
     ),
     arg: ArgumentOption = None,
-    quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
+    quiet: QuietOption = False,
 ) -> None:
     """Measure each different block, correct that by whole networks, and write a table."""
     if context.invoked_subcommand is not None:
         return
     from ..profiler import LatencyTable, calibrate_latency, measure_latency
 
-    built = build(space, arguments_of(arg))
-    shape = shape_of(input_shape) if input_shape else built.example_shape or (3, 224, 224)
+    built, shape = _space(space, arg, input_shape)
     known = LatencyTable.read(out) if out.exists() else None
     table = measure_latency(
         built, device, shape, runtime=runtime, threads=threads, batch_size=batch_size,
@@ -246,14 +249,13 @@ def export(
     space: SpaceOption = "proxylessnas",
     runtime: Annotated[str, typer.Option(help="Whose files they are.")] = "onnxruntime",
     input_shape: ShapeOption = None,
-    batch_size: Annotated[int, typer.Option(min=1, help="Images at a time.")] = 1,
+    batch_size: BatchOption = 1,
     arg: ArgumentOption = None,
 ) -> None:
     """Write each different block as a file, to be timed elsewhere, and a list to fill in."""
     from ..profiler import export_blocks
 
-    built = build(space, arguments_of(arg))
-    shape = shape_of(input_shape) if input_shape else built.example_shape or (3, 224, 224)
+    built, shape = _space(space, arg, input_shape)
     typer.echo(export_blocks(built, shape, folder, runtime=runtime, batch_size=batch_size))
 
 
@@ -266,7 +268,7 @@ def kit(
         int, typer.Option(min=0, help="Random architectures to time whole, for calibration.")
     ] = 0,
     input_shape: ShapeOption = None,
-    batch_size: Annotated[int, typer.Option(min=1, help="Images at a time.")] = 1,
+    batch_size: BatchOption = 1,
     seed: SeedOption = 0,
     arg: ArgumentOption = None,
 ) -> None:
@@ -276,8 +278,7 @@ def kit(
     """
     from ..profiler import device_kit
 
-    built = build(space, arguments_of(arg))
-    shape = shape_of(input_shape) if input_shape else built.example_shape or (3, 224, 224)
+    built, shape = _space(space, arg, input_shape)
     typer.echo(
         device_kit(
             built, shape, folder,

@@ -26,7 +26,7 @@ from ..nn.freezing import dense
 from ..nn.module import MutableModule
 from ..nn.places import Places, leading
 from ..nn.segments import AxisLayout, layout_of
-from ..nn.structure import BOOKKEEPING
+from ..nn.structure import BOOKKEEPING, side_by_side
 
 if TYPE_CHECKING:
     from ..nn.freezing import Freezer
@@ -80,11 +80,20 @@ class Adopted(MutableModule):
                     return _alike(_cut(_places(layouts[name], activation.values), tensor), tensor)
         return super().__getattr__(name)
 
-    def own_expressions(self) -> list[Any]:
+    def describe(self, survey: Survey) -> Node | None:
+        # A label may be only that of parameters which a module of one's own has, beside its layers.
+        parts = [survey.contents(self), *(size.structure() for size in self._sizes())]
+        return side_by_side([part for part in parts if part is not None])
+
+    def _sizes(self) -> list[Any]:
+        """What says how its tensors are cut."""
         layouts: dict[str, dict[int, AxisLayout]] = self.__dict__.get(_CUTS, {})
-        sizes = [atom for axes in layouts.values() for axis in axes.values() for atom in axis.atoms]
+        return [atom for axes in layouts.values() for axis in axes.values() for atom in axis.atoms]
+
+    def own_expressions(self) -> list[Any]:
         keep = self.__dict__.get(_KEEP)
-        return [*([keep] if isinstance(keep, Node) else []), *super().own_expressions(), *sizes]
+        own = super().own_expressions()
+        return [*([keep] if isinstance(keep, Node) else []), *own, *self._sizes()]
 
     def cuts(self, values: Any) -> dict[str, Any]:
         """Return, by tensor, what takes the part of it that is there under some values."""
@@ -233,7 +242,7 @@ class AdoptedBlock(Adopted):
     """A block that only some architectures have."""
 
     def describe(self, survey: Survey) -> Node | None:
-        inner = survey.contents(self)
+        inner = super().describe(survey)
         keep = self.__dict__[_KEEP]
         return None if inner is None else MutableExpression.condition(keep, inner, None)
 

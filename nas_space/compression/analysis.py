@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fnmatch
 import math
 import random
 import re
@@ -16,7 +15,8 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from ..errors import UsageError
+from ..nn.reparametrized import PARAMETRIZATIONS
+from ..nn.structure import is_plain_layer
 from .adopted import RESERVED, Adopted
 from .depth import OptionalBlocks, runs_of
 from .equations import Solution, solve
@@ -24,6 +24,7 @@ from .groups import Group, Groups
 from .identity import Misplaced
 from .kernels import Kernel, kernels_of
 from .layouts import Dimension, Layout, layouts_of
+from .options import Options
 from .parts import follow_parts, said
 from .polynomials import Polynomial
 from .symbolic import Origin, Trace, follow
@@ -35,51 +36,7 @@ TAKEN = RESERVED | {
 }
 """Names that what varies has, and a module of somebody else's may not."""
 
-__all__ = ["Analysis", "Options", "Width", "analyse"]
-
-
-@dataclass(frozen=True)
-class Options:
-    """What a user has asked for; see :func:`nas_space.elastic`."""
-
-    widths: tuple[float, ...] = (0.5, 0.75, 1.0)
-    depth: bool | str = True
-    kernels: bool | tuple[int, ...] = False
-    divisor: int = 8
-    fixed: tuple[str, ...] = ()
-    only: tuple[str, ...] = ("*",)
-    outputs: str = "fixed"
-    share: str = "layer"
-
-    def check(self) -> None:
-        """Raise if an option means nothing.
-
-        Raises
-        ------
-        UsageError
-            With the option, and what it may be.
-        """
-        if not self.widths or not all(0 < width <= 1 for width in self.widths):
-            raise UsageError(f"widths are parts of a width, above 0 and up to 1, not {self.widths}")
-        if self.divisor < 1:
-            raise UsageError(f"divisor is a whole number from 1 on, not {self.divisor}")
-        if self.depth not in (True, False, "any"):
-            raise UsageError(f"depth is True, False or 'any', not {self.depth!r}")
-        if not isinstance(self.kernels, bool) and not all(
-            type(size) is int and size % 2 and size > 0 for size in self.kernels
-        ):
-            raise UsageError(f"kernels is True, False or odd sizes, not {self.kernels}")
-        for name, value, known in (
-            ("outputs", self.outputs, ("fixed", "free")),
-            ("share", self.share, ("layer", "kind")),
-        ):
-            if value not in known:
-                raise UsageError(f"{name} is {' or '.join(map(repr, known))}, not {value!r}")
-
-    def excludes(self, label: str) -> bool:
-        """Tell whether the caller wants a label fixed."""
-        chosen = any(fnmatch.fnmatchcase(label, pattern) for pattern in self.only)
-        return not chosen or any(fnmatch.fnmatchcase(label, pattern) for pattern in self.fixed)
+__all__ = ["Analysis", "Width", "analyse"]
 
 
 @dataclass
@@ -204,7 +161,7 @@ def _choose(found: Analysis, options: Options) -> None:
         dims = [(origin, size) for origin, size in used if origin.dim is not None]
         if not dims:
             continue  # an attribute that nothing reads
-        label = found.labels[name] = _label(name, used)
+        label = found.labels[name] = _label(name, used, found.trial.modules)
         step, values = _values(solution.sizes[name], name, dims, options)
         is_outer = name in outer
         reason = next((r for o, _ in used if (r := _taken_name(found, o))), None)
@@ -241,24 +198,37 @@ def _taken_name(found: Analysis, origin: Origin) -> str | None:
     )
 
 
-def _label(name: str, used: Sequence[tuple[Origin, Polynomial]]) -> str:
+def _label(
+    name: str, used: Sequence[tuple[Origin, Polynomial]], modules: Mapping[str, nn.Module]
+) -> str:
     """Where the size comes from: an attribute that is it, or the first layer that has it.
 
-    What is only a factor of dimensions is a number of heads, or of groups.
+    What is only a factor of dimensions is a number of heads, or of groups.  A layer of torch's that
+    has no tensor, as a norm without weights, gives its size to none.
     """
     exact = [origin for origin, size in used if size.as_name() == name]
     layers = [origin for origin, _ in used if origin.dim is not None]
     of_layers = {origin.path for origin in layers}
-    attributes = [o for o in exact if o.dim is None and o.path not in of_layers]
+    attributes = [
+        o
+        for o in exact
+        if o.dim is None and o.path not in of_layers and not _is_leaf(modules[o.path])
+    ]
     dims = [o for o in exact if o.dim is not None]
     if attributes:
         origin, part = attributes[0], attributes[0].name
     elif dims:
         origin = dims[0]
-        part = "width" if origin.name in ("weight", "bias") else origin.name
+        is_computed = PARAMETRIZATIONS in origin.path
+        part = "width" if is_computed or origin.name in ("weight", "bias") else origin.name
     else:
         origin, part = layers[0], "heads"
-    return f"{origin.path}.{part}" if origin.path else part
+    path = origin.path.partition(f".{PARAMETRIZATIONS}")[0]
+    return f"{path}.{part}" if path else part
+
+
+def _is_leaf(module: nn.Module) -> bool:
+    return is_plain_layer(module) and not module._modules
 
 
 def _values(

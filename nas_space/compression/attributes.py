@@ -11,8 +11,11 @@ __all__ = ["candidates"]
 _READ: dict[type[nn.Module], tuple[str, ...]] = {
     nn.modules.conv._ConvNd: ("groups",),
     nn.GroupNorm: ("num_groups",),
+    nn.modules.instancenorm._InstanceNorm: ("num_features",),
     nn.MultiheadAttention: ("embed_dim", "num_heads", "head_dim", "kdim", "vdim"),
     nn.RNNBase: ("input_size", "hidden_size", "proj_size"),
+    nn.RNNCellBase: ("input_size", "hidden_size"),
+    nn.Transformer: ("d_model",),
     nn.LayerNorm: ("normalized_shape",),
     nn.RMSNorm: ("normalized_shape",),
 }

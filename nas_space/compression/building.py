@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any, cast
 
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
 from .. import nn as layers
 from ..mutable import Categorical
@@ -15,6 +16,7 @@ from ..mutable.node import Node
 from ..nn.blueprint import Blueprint, Template, defaults_of
 from ..nn.elastic import ElasticModule
 from ..nn.parametrized import expressions_in
+from ..nn.reparametrized import PARAMETRIZATIONS, parametrizations_of, reparametrize
 from ..nn.segments import flattened, layout_of
 from .adopted import (
     Adopted,
@@ -25,11 +27,12 @@ from .adopted import (
     adopted_class,
     takes_cache,
 )
-from .analysis import Analysis, Options, kind_of
+from .analysis import Analysis, kind_of
 from .blocks import BlockRun, below, numbers
 from .depth import OptionalBlocks
 from .groups import Group
 from .layouts import expression_of
+from .options import Options
 from .polynomials import Polynomial
 from .sorting import Axis, TensorLayout, listed_in, names_in
 from .symbolic import Origin
@@ -244,25 +247,14 @@ class Building:
         root
             What the network itself becomes.
         """
-        containers = {run.container for run in self.runs}
+        done: set[nn.Module] = set()
         for path, module in self.modules.items():
-            tensors, attributes = self.tensors.get(path, {}), self.attributes.get(path, {})
-            varies = tensors or path in self.kernels
-            if path and varies and type(module) in _KNOWN and self._layer(path, module):
+            if module in done:
                 continue
-            is_layer = path not in self.optional and not any(True for _ in module.children())
-            if path and tensors and is_layer:
-                self._foreign_layer(module, tensors, attributes)
+            if path and self._layer(path, module):
+                done.update(module.modules())
                 continue
-            bases: list[type[nn.Module]] = [] if path else [root]
-            if path in containers:
-                bases.append(AdoptedBlocks)
-            if path in self.optional:
-                bases.append(AdoptedBlock)
-            if not bases and (tensors or attributes or takes_cache(type(module))):
-                bases.append(Adopted)
-            if bases:
-                self._adopt(module, tuple(bases), tensors, attributes)
+            self._other(path, module, [] if path else [root])
             if path in self.optional:
                 call = self.found.trace.calls[path]
                 module.__dict__.update(_keep=self.optional[path], _returns=call.length)
@@ -270,6 +262,23 @@ class Building:
                 if run.container == path:
                     for choice in run.choices:
                         cast(Adopted, module).add_mutable(choice)
+
+    def _other(self, path: str, module: nn.Module, bases: list[type[nn.Module]]) -> None:
+        """Make what is no layer of torch mutable: a layer of one's own, blocks, what holds some."""
+        tensors = self.tensors.get(path, {})
+        attributes = self._sizes_said(path, module, tensors) | self.attributes.get(path, {})
+        is_layer = path not in self.optional and not any(True for _ in module.children())
+        if path and tensors and is_layer:
+            self._foreign_layer(module, tensors, attributes)
+            return
+        if path in {run.container for run in self.runs}:
+            bases.append(AdoptedBlocks)
+        if path in self.optional:
+            bases.append(AdoptedBlock)
+        if not bases and (tensors or attributes or takes_cache(type(module))):
+            bases.append(Adopted)
+        if bases:
+            self._adopt(module, tuple(bases), tensors, attributes)
 
     def _adopt(
         self,
@@ -315,8 +324,11 @@ class Building:
 
     def _layer(self, path: str, module: nn.Module) -> bool:
         """Make a layer of torch the elastic one, if its arguments say all that varies."""
-        elastic = _KNOWN[type(module)]
-        arguments = self._arguments(path, module)
+        elastic = _KNOWN.get(parametrize.type_before_parametrizations(module))
+        tensors = self.tensors.get(path, {}) | self._computed(path, module)
+        if elastic is None or not (tensors or path in self.kernels):
+            return False
+        arguments = self._arguments(path, module, elastic.plain, tensors)
         if not any(map(expressions_in, arguments.values())):
             return False
         layouts = {
@@ -326,8 +338,9 @@ class Building:
             tensor = getattr(module, name, None)
             if tensor is not None and tuple(a.extent for a in layout) != tuple(tensor.shape):
                 return False
-        reference = Template(module, elastic.derived)
+        reference = Template(_without_parametrizations(module), elastic.derived)
         module.__class__ = elastic
+        reparametrize(module)
         vars(module)["args"] = arguments
         vars(module)["_blueprint"] = Blueprint(elastic, arguments, reference, layouts)
         for name, value in arguments.items():
@@ -337,31 +350,58 @@ class Building:
                 setattr(module, name, value)
         return True
 
-    def _arguments(self, path: str, module: nn.Module) -> dict[str, Any]:
+    def _computed(self, path: str, module: nn.Module) -> dict[str, dict[int, Any]]:
+        """The sizes of tensors that are computed from others: from one that lies as they do."""
+        found: dict[str, dict[int, Any]] = {}
+        for name, parts in parametrizations_of(module).items():
+            whole = getattr(module, name).shape
+            sizes = self.tensors.get(f"{path}.{PARAMETRIZATIONS}.{name}", {})
+            alike = [sizes[part] for part in sizes if getattr(parts, part).shape == whole]
+            found |= {name: alike[0]} if alike else {}
+        return found
+
+    def _arguments(
+        self,
+        path: str,
+        module: nn.Module,
+        plain: type[nn.Module],
+        tensors: Mapping[str, Mapping[int, Any]],
+    ) -> dict[str, Any]:
         """The arguments of a layer's constructor, read from it."""
         state = vars(module)
         found: dict[str, Any] = {}
-        for name in inspect.signature(type(module)).parameters:
+        for name in inspect.signature(plain).parameters:
             if name in ("device", "dtype"):
                 continue
             tensor = module._parameters.get(name, module)
             if name == "bias":
-                found[name] = module._parameters.get("bias") is not None
+                found[name] = getattr(module, "bias", None) is not None
             elif name in state and tensor is module:
                 found[name] = state[name]
-            elif name in defaults_of(type(module)):
-                found[name] = defaults_of(type(module))[name]
-        sizes = self._size_arguments(path, module)
+            elif name in defaults_of(plain):
+                found[name] = defaults_of(plain)[name]
+        sizes = self._size_arguments(path, module, tensors)
         # Of two expressions of one size, that of a tensor says where its elements are.
         made = {**self.attributes.get(path, {}), **sizes}
         found |= {name: value for name, value in made.items() if name in found}
         found |= self.kernels.get(path, {})
         return found
 
-    def _size_arguments(self, path: str, module: nn.Module) -> dict[str, Any]:
+    def _sizes_said(
+        self, path: str, module: nn.Module, tensors: Mapping[str, Mapping[int, Any]]
+    ) -> dict[str, Any]:
+        """What a class derived from a layer of torch says of its size, where that varies."""
+        if not tensors:
+            return {}
+        said = self._size_arguments(path, module, tensors)
+        return {name: v for name, v in said.items() if expressions_in(v) and name in vars(module)}
+
+    def _size_arguments(
+        self, path: str, module: nn.Module, tensors: Mapping[str, Mapping[int, Any]]
+    ) -> dict[str, Any]:
         def size(name: str, dim: int) -> Any:
             tensor = getattr(module, name, None)
-            known = self.tensors.get(path, {}).get(name, {})
+            known = tensors.get(name, {})
             return None if tensor is None else known.get(dim, tensor.shape[dim])
 
         found: dict[str, Any] = {}
@@ -387,6 +427,20 @@ class Building:
                     found["groups"] = groups = size("weight", 0)
                 found[argument] = groups if depthwise else flattened(groups, inner)
         return found
+
+
+def _without_parametrizations(module: nn.Module) -> nn.Module:
+    """A layer as its constructor makes it: with tensors where others are computed from."""
+    lists = parametrizations_of(module)
+    if not lists:
+        return module
+    light: nn.Module = object.__new__(parametrize.type_before_parametrizations(module))
+    vars(light).update(vars(module))
+    computed = {name: nn.Parameter(getattr(module, name).detach()) for name in lists}
+    vars(light)["_parameters"] = {**module._parameters, **computed}
+    inner = {n: child for n, child in module._modules.items() if n != PARAMETRIZATIONS}
+    vars(light)["_modules"] = inner
+    return light
 
 
 _NORMS = (nn.modules.batchnorm._NormBase,)

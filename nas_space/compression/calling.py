@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..errors import UsageError
+from ..training.randomness import preserved_randomness
 
-__all__ = ["arguments_of", "call", "filled_rows"]
+__all__ = ["arguments_of", "call", "filled_rows", "undisturbed"]
 
 
 def arguments_of(inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -37,6 +39,14 @@ def call(net: Any, inputs: Any) -> Any:
     """Return what a network makes of inputs."""
     args, kwargs = arguments_of(inputs)
     return net(*args, **kwargs)
+
+
+@contextmanager
+def undisturbed(net: nn.Module) -> Iterator[None]:
+    """Enter a context after which global generators are as before, that of the device included."""
+    tensors = (*net.parameters(), *net.buffers())
+    with preserved_randomness(next((t.device for t in tensors), torch.device("cpu"))):
+        yield
 
 
 def filled_rows(inputs: Any, x: Tensor) -> Tensor | None:

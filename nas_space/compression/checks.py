@@ -9,6 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
+from torch.nn.utils.prune import BasePruningMethod
+from torch.nn.utils.spectral_norm import SpectralNorm
+from torch.nn.utils.weight_norm import WeightNorm
 
 from ..errors import UsageError
 from ..nn import ModelSpace, MutableModule
@@ -34,6 +37,7 @@ def check_network(net: Any, space: type[nn.Module]) -> None:
         With the path of the module, and what to do.
     """
     check_plain(net, "elastic")
+    _check_hooks(net)
     _check_names(net, space)
 
 
@@ -109,6 +113,26 @@ def _check_tensor(path: str, tensor: Tensor) -> None:
         )
     if tensor.is_meta:
         raise UsageError(f"{path} is on the meta device: it has no values; load the weights first")
+
+
+def _check_hooks(net: nn.Module) -> None:
+    """Parameters that a hook computes anew for each call: what is cut would be written over."""
+    for path, module in net.named_modules():
+        for hook in module._forward_pre_hooks.values():
+            for kind, (attribute, remove) in _COMPUTING.items():
+                if isinstance(hook, kind):
+                    raise UsageError(
+                        f"{path or 'the network'} has its {getattr(hook, attribute)!r} computed "
+                        f"anew for each call, by a hook of {kind.__module__}; make it a parameter "
+                        f"as it is by torch.nn.utils.{remove}(module, ...)"
+                    )
+
+
+_COMPUTING: dict[type, tuple[str, str]] = {
+    BasePruningMethod: ("_tensor_name", "prune.remove"),
+    WeightNorm: ("name", "remove_weight_norm"),
+    SpectralNorm: ("name", "remove_spectral_norm"),
+}
 
 
 def _check_names(net: nn.Module, space: type[nn.Module]) -> None:

@@ -44,7 +44,7 @@ class Constants(TorchFunctionMode):
         self._known: list[Tensor] = []  # alive, as they are told apart by their identities
         for tensor, fake in given:
             if is_constant(tensor):
-                self._remember(fake, tensor.detach().cpu())
+                self._remember(fake, tensor.detach())
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         del types

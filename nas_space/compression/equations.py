@@ -8,10 +8,10 @@ out architectures, never admits a wrong one; each is kept for the report.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
-from .polynomials import Polynomial
+from .polynomials import Polynomial, quotient
 from .symbolic import Equation, Trace, Where
 
 __all__ = ["Solution", "solve"]
@@ -264,14 +264,6 @@ class Solution:
         origin = self.origins.get(name)
         return str(origin) if origin is not None else f"a factor of size {self.sizes[name]}"
 
-    def uses(self) -> Callable[[str], list[str]]:
-        """Return what gives, for a free variable, the names whose value depends on it."""
-        found: dict[str, list[str]] = {}
-        for name in self.origins:
-            for free in self.resolve(Polynomial.name(name)).names:
-                found.setdefault(free, []).append(name)
-        return lambda free: found.get(free, [])
-
 
 _QUOTIENTS = frozenset({"FloorDiv", "CleanDiv", "CeilDiv"})
 _REMAINDERS = frozenset({"Mod", "PythonMod"})
@@ -281,18 +273,9 @@ def _divided(a: Polynomial, b: Polynomial) -> Polynomial | None:
     """``a / b`` where ``b`` is a single term that divides each of ``a``."""
     if len(b.terms) != 1:
         return None
-    ((factors, coefficient),) = b.terms.items()
-    terms = {}
-    for monomial, c in a.terms.items():
-        left = list(monomial)
-        for name in factors:
-            if name not in left:
-                return None
-            left.remove(name)
-        if c % coefficient:
-            return None
-        terms[tuple(left)] = c // coefficient
-    return Polynomial(terms)
+    (divisor,) = b.terms.items()
+    terms = [quotient(term, divisor) for term in a.terms.items()]
+    return None if None in terms else Polynomial(dict(terms))
 
 
 def solve(trace: Trace) -> Solution:

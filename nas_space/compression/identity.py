@@ -19,9 +19,10 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_map
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from .meets import MEETS, compressed
+from .meets import MEETS, aligned, compressed
 
 __all__ = ["Identities", "Misplaced"]
 
@@ -285,13 +286,10 @@ class Identities(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def _pointwise(self, out: Any, args: Any, kwargs: Any) -> list[Tensor]:
         shaped = out[0] if isinstance(out, (tuple, list)) else out
-        operands: list[list[Tensor]] = []
-        for leaf in torch.utils._pytree.tree_leaves((args, kwargs)):
-            if isinstance(leaf, Tensor):
-                lead = shaped.dim() - leaf.dim()
-                operands.append(
-                    [c.reshape((1,) * lead + tuple(c.shape)) for c in self.components(leaf)]
-                )
+        leaves = torch.utils._pytree.tree_leaves((args, kwargs))
+        operands = [
+            aligned(self, leaf, shaped.dim()) for leaf in leaves if isinstance(leaf, Tensor)
+        ]
         return self.join(operands)
 
     def join(self, operands: Sequence[Sequence[Tensor]]) -> list[Tensor]:
@@ -310,9 +308,7 @@ class Identities(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if name in ("slice_scatter", "select_scatter", "as_strided", "set_"):
             return None
         if name == "copy_":
-            source = args[1]
-            lead = args[0].dim() - source.dim()
-            return [c.reshape((1,) * lead + tuple(c.shape)) for c in self.components(source)]
+            return aligned(self, args[1], args[0].dim())
         if any(
             self.components(t)
             for t in torch.utils._pytree.tree_leaves((args[1:], kwargs))
@@ -326,8 +322,9 @@ class Identities(TorchDispatchMode):  # type: ignore[no-untyped-call]
             func = _reshaped
         elif name == "constant_pad_nd":
             return self._padded(source, args[1])
+        rest, named = tree_map(_beside_numbers, (tuple(args[1:]), kwargs))
         results = [
-            func(component.expand(source.shape), *args[1:], **kwargs)
+            func(component.expand(source.shape), *rest, **named)
             for component in self.components(source)
         ]
         if isinstance(out, (tuple, list)):
@@ -377,6 +374,13 @@ class Identities(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return self.apart(
             [self.grouped(c, [dim], are_sums=has_weight) for side in sides for c in side]
         )
+
+
+def _beside_numbers(value: Any) -> Any:
+    """Indices, and devices to move to, where the numbers are, wherever the network is."""
+    if isinstance(value, Tensor):
+        return value.cpu()
+    return torch.device("cpu") if isinstance(value, torch.device) else value
 
 
 def _reshaped(tensor: Tensor, shape: Any) -> Tensor:

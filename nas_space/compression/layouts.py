@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .equations import Solution
-from .polynomials import Polynomial
+from .polynomials import Polynomial, quotient
 from .symbolic import Trace
 
 __all__ = [
@@ -105,8 +105,10 @@ class _Compositions:
         ((monomial, c),) = size.terms.items()
         # A part of the factors may have been seen together: it stays in its order.
         for whole in sorted(self.known, key=lambda w: -sum(map(len, w.terms))):
-            rest = _without(monomial, c, whole)
-            if rest is not None and rest != size:
+            rest = None
+            if len(whole.terms) == 1:
+                rest = quotient((monomial, c), next(iter(whole.terms.items())))
+            if rest is not None and rest != ((), 1):
                 others: list[Layout] = [*([] if rest[1] == 1 else [rest[1]]), *rest[0]]
                 for inner in self.layouts(whole, depth + 1):
                     for among in itertools.permutations([*others, inner]):
@@ -117,20 +119,6 @@ class _Compositions:
             factors.insert(0, c)
         for ordered in itertools.permutations(factors):
             yield _made("product", ordered)
-
-
-def _without(monomial: tuple[str, ...], c: int, whole: Polynomial) -> Any:
-    if len(whole.terms) != 1:
-        return None
-    ((factors, coefficient),) = whole.terms.items()
-    left = list(monomial)
-    for name in factors:
-        if name not in left:
-            return None
-        left.remove(name)
-    if c % coefficient or (not left and c == coefficient):
-        return None
-    return tuple(left), c // coefficient
 
 
 def _made(kind: str, parts: Any) -> Layout:

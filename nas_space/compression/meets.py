@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
-__all__ = ["MEETS", "Numbering", "compressed"]
+__all__ = ["MEETS", "Numbering", "aligned", "compressed"]
 
 
 class Numbering(Protocol):
@@ -61,54 +61,30 @@ def _rule(*names: str) -> Callable[[Any], Any]:
     return register
 
 
-@_rule("mm")
-def _mm(ids: Numbering, out: Tensor, a: Tensor, b: Tensor) -> list[Tensor]:
-    return ids.apart(
-        [
-            c.squeeze(1)
-            for c in ids.contract(
-                (
-                    [c.unsqueeze(2) for c in ids.components(a)],
-                    [c.unsqueeze(0) for c in ids.components(b)],
-                ),
-                1,
-                has_weight=ids.is_weight(a, b),
-            )
-        ]
+def aligned(ids: Numbering, tensor: Tensor, dims: int) -> list[Tensor]:
+    """Return the components of a tensor that is broadcast to more dimensions, from the left."""
+    return [c.reshape(*(1,) * (dims - c.dim()), *c.shape) for c in ids.components(tensor)]
+
+
+@_rule("mm", "bmm")
+def _mm(ids: Numbering, out: Tensor, a: Tensor, b: Tensor, **_: Any) -> list[Tensor]:
+    rows, columns = a.dim(), a.dim() - 2
+    sides = (
+        [c.unsqueeze(rows) for c in ids.components(a)],
+        [c.unsqueeze(columns) for c in ids.components(b)],
     )
+    made = ids.contract(sides, rows - 1, has_weight=ids.is_weight(a, b))
+    return ids.apart([c.squeeze(rows - 1) for c in made])
 
 
-@_rule("addmm")
+@_rule("addmm", "baddbmm")
 def _addmm(ids: Numbering, out: Tensor, bias: Tensor, a: Tensor, b: Tensor, **_: Any) -> Any:
-    lead = 2 - bias.dim()
-    own = [c.reshape((1,) * lead + tuple(c.shape)) for c in ids.components(bias)]
-    return ids.join([_mm(ids, out, a, b), own])
-
-
-@_rule("bmm")
-def _bmm(ids: Numbering, out: Tensor, a: Tensor, b: Tensor, **_: Any) -> list[Tensor]:
-    made = ids.contract(
-        ([c.unsqueeze(3) for c in ids.components(a)], [c.unsqueeze(1) for c in ids.components(b)]),
-        2,
-        has_weight=ids.is_weight(a, b),
-    )
-    return ids.apart([c.squeeze(2) for c in made])
-
-
-@_rule("baddbmm")
-def _baddbmm(ids: Numbering, out: Tensor, bias: Tensor, a: Tensor, b: Tensor, **_: Any) -> Any:
-    lead = 3 - bias.dim()
-    own = [c.reshape((1,) * lead + tuple(c.shape)) for c in ids.components(bias)]
-    return ids.join([_bmm(ids, out, a, b), own])
+    return ids.join([_mm(ids, out, a, b), aligned(ids, bias, a.dim())])
 
 
 @_rule("mv", "dot")
 def _mv(ids: Numbering, out: Tensor, a: Tensor, b: Tensor) -> list[Tensor]:
-    lead = a.dim() - b.dim()
-    sides = (
-        ids.components(a),
-        [c.reshape((1,) * lead + tuple(c.shape)) for c in ids.components(b)],
-    )
+    sides = (ids.components(a), aligned(ids, b, a.dim()))
     made = ids.contract(sides, a.dim() - 1, has_weight=ids.is_weight(a, b))
     return ids.apart([c.squeeze(-1) for c in made])
 
@@ -171,12 +147,8 @@ def _along(channel: Tensor | None, dims: int, ids: Numbering) -> list[Tensor]:
 
 
 @_rule(
-    "native_batch_norm",
-    "_native_batch_norm_legit",
-    "_batch_norm_with_update",
-    "cudnn_batch_norm",
-    "_native_batch_norm_legit_no_training",
-    "_batch_norm_no_update",
+    *("native_batch_norm", "_native_batch_norm_legit", "_native_batch_norm_legit_no_training"),
+    *("_batch_norm_with_update", "_batch_norm_no_update", "cudnn_batch_norm"),
     "native_batch_norm_legit",
 )
 def _batch_norm(ids: Numbering, out: Any, x: Tensor, *others: Any, **_: Any) -> Any:
@@ -186,11 +158,7 @@ def _batch_norm(ids: Numbering, out: Any, x: Tensor, *others: Any, **_: Any) -> 
 
 @_rule("native_layer_norm", "_fused_rms_norm")
 def _layer_norm(ids: Numbering, out: Any, x: Tensor, shape: Any, *others: Any) -> Any:
-    own = []
-    for tensor in others:
-        if isinstance(tensor, Tensor):
-            lead = (1,) * (x.dim() - tensor.dim())
-            own.append([c.reshape(*lead, *c.shape) for c in ids.components(tensor)])
+    own = [aligned(ids, t, x.dim()) for t in others if isinstance(t, Tensor)]
     dims = range(x.dim() - len(shape), x.dim())
     for c in ids.components(x):
         ids.grouped(c, dims)
@@ -198,18 +166,8 @@ def _layer_norm(ids: Numbering, out: Any, x: Tensor, shape: Any, *others: Any) -
 
 
 @_rule("native_group_norm")
-def _group_norm(
-    ids: Numbering,
-    out: Any,
-    x: Tensor,
-    weight: Any,
-    bias: Any,
-    n: int,
-    c: int,
-    hw: int,
-    group: int,
-    eps: float,
-) -> Any:
+def _group_norm(ids: Numbering, out: Any, x: Tensor, weight: Any, bias: Any, *sizes: Any) -> Any:
+    group = sizes[3]
     for component in ids.components(x):
         if component.shape[1] > 1:
             ids.grouped(component.reshape(component.shape[0], group, -1), [2])
@@ -223,26 +181,8 @@ def _dims(x: Tensor, dim: Any) -> list[int]:
 
 
 @_rule(
-    "mean",
-    "sum",
-    "amax",
-    "amin",
-    "var",
-    "std",
-    "argmax",
-    "argmin",
-    "norm",
-    "logsumexp",
-    "prod",
-    "linalg_vector_norm",
-    "max",
-    "min",
-    "any",
-    "all",
-    "var_mean",
-    "std_mean",
-    "nansum",
-    "median",
+    *("mean", "sum", "amax", "amin", "var", "std", "argmax", "argmin", "norm", "logsumexp", "prod"),
+    *("linalg_vector_norm", "max", "min", "any", "all", "var_mean", "std_mean", "nansum", "median"),
 )
 def _reduced(ids: Numbering, out: Any, x: Tensor, *args: Any, **kwargs: Any) -> Any:
     shaped = out[0] if isinstance(out, (tuple, list)) else out
@@ -253,9 +193,10 @@ def _reduced(ids: Numbering, out: Any, x: Tensor, *args: Any, **kwargs: Any) -> 
     elif shaped.dim() == 0:
         dims = list(range(x.dim()))
     else:
-        # ``dim`` is the only argument that is a list or, for some, a number.
+        # ``dim`` is the only argument that is a list, or else the first number: of norms, the order
+        # is the first.
         given = [a for a in (*args, kwargs.get("dim")) if isinstance(a, list) or type(a) is int]
-        dims = _dims(x, given[-1] if isinstance(given[0], float) else given[0])
+        dims = _dims(x, next((a for a in given if isinstance(a, list)), given[0]))
     firsts = [ids.grouped(c, dims) for c in ids.components(x)]
     if shaped.dim() < x.dim():
         kept = [d for d in range(x.dim()) if d not in dims]
@@ -338,8 +279,3 @@ def _view_as_complex(ids: Numbering, out: Any, x: Tensor) -> Any:
 @_rule("view_as_real")
 def _view_as_real(ids: Numbering, out: Any, x: Tensor) -> Any:
     return [c.unsqueeze(-1) for c in ids.components(x)]
-
-
-@_rule("native_dropout")
-def _dropout(ids: Numbering, out: Any, x: Tensor, *_: Any) -> Any:
-    return ids.components(x)

@@ -18,6 +18,7 @@ import torch
 from torch import nn
 
 from ..errors import UsageError
+from .calling import undisturbed
 from .symbolic import Equation, Origin, Trace, Where, forgetting_caches, is_own_code, tensors_of
 
 __all__ = ["follow_parts", "running", "said"]
@@ -83,7 +84,7 @@ def _calls(net: nn.Module, args: Any, kwargs: Any) -> dict[str, list[Any]]:
         for path, module in net.named_modules()
     ]
     try:
-        with torch.no_grad(), forgetting_caches(net), torch.random.fork_rng(devices=[]):
+        with torch.no_grad(), forgetting_caches(net), undisturbed(net):
             net(*args, **kwargs)
     finally:
         for handle in handles:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-__all__ = ["Monomial", "Polynomial"]
+__all__ = ["Monomial", "Polynomial", "quotient"]
 
 Monomial = tuple[str, ...]
 """The names of the factors, in order; ``()`` is the constant."""
@@ -162,6 +162,22 @@ class Polynomial:
                 power = power * base
             return power
         return special(expression)
+
+
+def quotient(term: tuple[Monomial, int], divisor: tuple[Monomial, int]) -> Any:
+    """Return a term divided by another, each a monomial and its coefficient; ``None`` if inexact.
+
+    Examples
+    --------
+    >>> quotient((("heads", "size"), 6), (("size",), 2))
+    (('heads',), 3)
+    """
+    left = list(term[0])
+    for name in divisor[0]:
+        if name not in left:
+            return None
+        left.remove(name)
+    return None if term[1] % divisor[1] else (tuple(left), term[1] // divisor[1])
 
 
 def _polynomial(value: Polynomial | int) -> Polynomial:

@@ -56,6 +56,13 @@ def frozen_to(space: Any, order: str, network: Any, who: str) -> Sample:
             f"another one: {error}"
         ) from error
     check_alike(wanted, network, who)
+    if its_order is None:
+        raise UsageError(
+            f"{who} takes a network that has its channels and blocks in the order of the space, "
+            f"but this {kind} was frozen by an earlier version, which did not note the order; if "
+            "the space is sorted as it was then, put its weights into one that has the note: "
+            "again = space.freeze(arch); again.load_state_dict(network.state_dict())"
+        )
     if its_order != order:
         raise UsageError(
             f"{who} takes a network that has its channels and blocks in the order of the space, "

@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.module import register_module_forward_pre_hook
 from torch.overrides import TorchFunctionMode
 
 from ..errors import UsageError
@@ -221,7 +222,10 @@ def _fit(layer: nn.Module, rows: _Rows, ridge: float) -> bool:
             cross += a.T @ (k[:, None] * b)
     strength = ridge * gram.diagonal().mean()
     eye = torch.eye(len(gram), dtype=gram.dtype, device=gram.device)
-    solved = prior + torch.linalg.lstsq(gram + strength * eye, cross - gram @ prior).solution
+    left, right = gram + strength * eye, cross - gram @ prior
+    if not ridge:  # of inputs that depend on each other, only the CPU has the least solution
+        left, right = left.cpu(), right.cpu()
+    solved = prior + torch.linalg.lstsq(left, right).solution.to(prior)
     if not torch.isfinite(solved).all():
         return False  # the inputs are constant, or not finite
     with torch.no_grad():
@@ -294,6 +298,8 @@ class _Following(TorchFunctionMode):
         self.passages[layer].append(self.open[-1])
 
     def read(self, module: nn.Module, args: Any) -> None:
+        if module._modules:
+            return
         read = [passage for passage in self.open if args and args[0] is passage.followed]
         if not type(module).__name__.startswith("Dropout") and not isinstance(module, nn.Identity):
             for passage in read:
@@ -343,9 +349,8 @@ def _followed(
 ) -> dict[nn.Module, list[_Passage]]:
     """What becomes of the outputs of layers; the forward goes no further."""
     following = _Following(calls)
-    leaves = [module for module in net.modules() if not module._modules]
     handles: list[Any] = [layer.register_forward_hook(following.begin) for layer in calls]
-    handles += [leaf.register_forward_pre_hook(following.read) for leaf in leaves]
+    handles.append(register_module_forward_pre_hook(following.read))
     try:
         with torch.no_grad(), following:
             call(net, batch)

@@ -20,12 +20,13 @@ from ..nn import ModelSpace
 from ..nn.freezing import Freezer
 from .absorbing import absorb
 from .adopted import Adopted, origin_of
-from .analysis import Options, analyse, report
+from .analysis import analyse, report
 from .blocks import BlockRun, sort_runs
 from .building import Building
-from .calling import arguments_of
+from .calling import arguments_of, undisturbed
 from .checks import batches_in, check_inputs, check_network, check_plain
 from .groups import Groups
+from .options import Options
 from .parts import running
 from .recognition import check_alike, frozen_to
 from .refitting import refit
@@ -386,8 +387,7 @@ def elastic(
     args, kwargs = arguments_of(inputs)
     # On the network itself, so that no copy is held beside what is cut while it is tried.
     with keeping(net), _evaluating(net):
-        same = torch.random.fork_rng(devices=[])
-        with running("the network"), torch.no_grad(), same, forgetting_caches(net):
+        with running("the network"), torch.no_grad(), undisturbed(net), forgetting_caches(net):
             net(*args, **kwargs)
         found = analyse(net, args, kwargs, options)
     work = net if in_place else _copied(net)

@@ -25,6 +25,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx.experimental.symbolic_shapes import DimDynamic, ShapeEnv
 from torch.utils._sympy.functions import FloorDiv, Mod, PythonMod
 
+from . import layer_rules, movement_rules  # noqa: F401 - which register what they say
 from .attributes import candidates
 from .constants import Constants
 from .rules import Rules

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from .calling import undisturbed
 from .depth import OptionalBlocks
 from .equations import Solution
 from .identity import Identities, Misplaced
@@ -262,8 +263,8 @@ class Trial:
         return _channels(own, {id(tensor): key for key, tensor in tensors.items()})
 
     def _run(self, tensors: Mapping[str, Tensor], seed: int = 0) -> list[Tensor]:
-        with torch.no_grad(), forgetting_caches(self.net), torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(seed)
+        with torch.no_grad(), forgetting_caches(self.net), undisturbed(self.net):
+            torch.manual_seed(seed)
             if tensors:
                 result = torch.func.functional_call(self.net, dict(tensors), self.args, self.kwargs)
             else:

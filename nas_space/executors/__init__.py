@@ -1,7 +1,7 @@
-"""Executors to evaluate trials with: processes of this machine, Ray, and SLURM.
+"""Executors to evaluate trials with: processes of this machine, Dask, Ray, and SLURM.
 
 ``search(executor=...)`` takes any ``concurrent.futures.Executor``: these, that of a Dask client
-(``client.get_executor()``), loky's, MPI's.
+(``client.get_executor()``, for which :class:`Dask` is taken), loky's, MPI's.
 
 >>> from nas_space.executors import Processes
 >>> with Processes(1) as executor:
@@ -18,15 +18,18 @@ from ..lazy import lazily
 if TYPE_CHECKING:
     from .address import check_executor, executor_at
     from .base import WorkerDiedError, capacity_of
+    from .dask_tasks import Dask, adapted
     from .processes import Processes
     from .ray_tasks import Ray
     from .slurm_jobs import Slurm
 
 __all__ = [
+    "Dask",
     "Processes",
     "Ray",
     "Slurm",
     "WorkerDiedError",
+    "adapted",
     "capacity_of",
     "check_executor",
     "executor_at",

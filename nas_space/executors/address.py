@@ -7,14 +7,11 @@ from pathlib import Path
 
 from ..errors import UsageError
 from ..lazy import installed
+from .dask_tasks import Dask
 from .ray_tasks import Ray
 from .slurm_jobs import Slurm
 
 __all__ = ["check_executor", "executor_at"]
-
-_PATIENCE = 30.0
-"""Seconds that a scheduler has to answer."""
-
 
 _PACKAGES = {"dask": "distributed", "ray": "ray", "slurm": "submitit"}
 """The package behind each kind of address; the kind is the extra that brings it, too."""
@@ -66,9 +63,7 @@ def executor_at(address: str, folder: Path, workers: int | None = None) -> Execu
     kind, _, where = address.partition("://")
     try:
         if kind == "dask":
-            client = installed("distributed", "dask").Client(f"tcp://{where}", timeout=_PATIENCE)
-            executor: Executor = client.get_executor(pure=False)
-            return executor
+            return Dask(f"tcp://{where}")
         if kind == "ray":
             return Ray(address if where else None, workers=workers)
         return Slurm(folder, workers or 8)

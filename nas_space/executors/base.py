@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from concurrent.futures import Executor
+from collections.abc import Callable
+from concurrent.futures import Executor, Future
+from typing import Any
 
-__all__ = ["WorkerDiedError", "capacity_of"]
+__all__ = ["WorkerDiedError", "capacity_of", "pending", "settle"]
 
 
 class WorkerDiedError(Exception):
@@ -25,3 +27,20 @@ def capacity_of(executor: Executor) -> int | None:
     if workers is None and client is not None:
         workers = sum(client.nthreads().values()) or None
     return workers
+
+
+def pending(cancel: Callable[[], object]) -> Future[Any]:
+    """Return the future of a task elsewhere, which is cancelled with it."""
+    future: Future[Any] = Future()
+    future.add_done_callback(lambda done: cancel() if done.cancelled() else None)
+    return future
+
+
+def settle(future: Future[Any], result: Any, error: BaseException | None = None) -> None:
+    """Tell what came of a task, unless nobody waits for it any more."""
+    if not future.set_running_or_notify_cancel():
+        return
+    if error is None:
+        future.set_result(result)
+    else:
+        future.set_exception(error)

@@ -7,7 +7,7 @@ from concurrent.futures import Executor, Future
 from typing import Any
 
 from ..lazy import installed
-from .base import WorkerDiedError
+from .base import WorkerDiedError, pending, settle
 
 __all__ = ["Ray"]
 
@@ -62,8 +62,7 @@ class Ray(Executor):
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         remote = self._ray.remote(**self._options)(fn)
         reference = remote.remote(*args, **kwargs)
-        future: Future[Any] = Future()
-        future.set_running_or_notify_cancel()
+        future: Future[Any] = pending(lambda: self._ray.cancel(reference, force=True))
         self._running[future] = reference
         reference.future().add_done_callback(lambda done: self._ended(future, done))
         return future
@@ -71,15 +70,13 @@ class Ray(Executor):
     def _ended(self, future: Future[Any], done: Future[Any]) -> None:
         self._running.pop(future, None)
         error = done.exception()
-        if error is None:
-            future.set_result(done.result())
-        elif isinstance(error, self._ray.exceptions.RayTaskError):
-            future.set_exception(error)
-        else:  # of Ray itself: a process, a node, or what they held, is no more
-            future.set_exception(WorkerDiedError(f"{type(error).__name__}: {error}"))
+        if error is not None and not isinstance(error, self._ray.exceptions.RayTaskError):
+            # Of Ray itself: a process, a node, or what they held, is no more.
+            error = WorkerDiedError(f"{type(error).__name__}: {error}")
+        settle(future, None if error else done.result(), error)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """End what still runs; the cluster is left as it is."""
-        for reference in list(self._running.values()):
+        for future in list(self._running):
             if cancel_futures or not wait:
-                self._ray.cancel(reference, force=True)
+                future.cancel()

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ..lazy import installed
-from .base import WorkerDiedError
+from .base import WorkerDiedError, pending, settle
 
 __all__ = ["Slurm"]
 
@@ -61,9 +61,8 @@ class Slurm(Executor):
         self._lock = threading.Lock()
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
-        future: Future[Any] = Future()
-        future.set_running_or_notify_cancel()
         job = self._submitit.submit(fn, *args, **kwargs)
+        future: Future[Any] = pending(job.cancel)
         with self._lock:
             self._jobs[future] = job
             if len(self._jobs) == 1:
@@ -84,9 +83,9 @@ class Slurm(Executor):
                 try:
                     if not done:
                         raise WorkerDiedError("it is no longer in the queue, and left no result")
-                    future.set_result(job.result())
+                    settle(future, job.result())
                 except Exception as error:  # noqa: BLE001 - whatever has become of the job
-                    future.set_exception(WorkerDiedError(f"the job {job.job_id}: {error}"))
+                    settle(future, None, WorkerDiedError(f"the job {job.job_id}: {error}"))
             with self._lock:
                 if not self._jobs:
                     return
@@ -121,6 +120,6 @@ class Slurm(Executor):
                 time.sleep(_PAUSE)
         with self._lock:
             jobs, self._jobs = self._jobs, {}
-        for future, job in jobs.items():
-            job.cancel()
-            future.set_exception(WorkerDiedError(f"the job {job.job_id} was cancelled"))
+        for future in jobs:
+            future.cancel()
+            settle(future, None)

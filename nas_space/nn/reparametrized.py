@@ -32,6 +32,7 @@ __all__ = [
     "Reparametrization",
     "defer",
     "is_reparametrized",
+    "parametrizations_of",
     "reparametrize",
     "run",
 ]
@@ -108,7 +109,7 @@ class Reparametrization:
     def __init__(self, layer: Any) -> None:
         self.layer = layer
         self.hooks: dict[str, Any] = {}
-        self.lists: dict[str, Any] = dict(_lists_of(layer))
+        self.lists: dict[str, Any] = parametrizations_of(layer)
         self.added: dict[int, _Added] = {}
         for hook in layer._forward_pre_hooks.values():
             for kind, attribute, sources in _HOOKS:
@@ -267,9 +268,10 @@ class Reparametrization:
         }
 
 
-def _lists_of(layer: nn.Module) -> Any:
+def parametrizations_of(layer: nn.Module) -> Any:
+    """Return by name what computes tensors of a layer by ``torch.nn.utils.parametrize``."""
     lists: Any = layer._modules.get(PARAMETRIZATIONS)
-    return {} if lists is None else lists.items()
+    return {} if lists is None else dict(lists.items())
 
 
 def _after_weight(item: tuple[str, Any]) -> bool:

@@ -11,11 +11,10 @@ before, or the original: so what that has learnt is not learnt anew.
 from __future__ import annotations
 
 import copy
-import functools
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, replace
-from functools import partial
-from itertools import islice
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,7 @@ import torch
 from torch import nn
 
 from ..compression import elastic, load_network, save_network
+from ..compression.adopted import origin_of
 from ..errors import NasSpaceError, UsageError
 from ..mutable import Sample
 from ..profiler.target import TORCH
@@ -30,35 +30,27 @@ from ..runtimes import find_runtime
 from ..schema import checked
 from ..strategy.oneshot import Sandwich
 from ..study import OneShotResult, describe, fingerprint, search
-from ..training import (
-    Progress,
-    evaluate,
-    fit,
-    make_fabric,
-    recalibrate,
-)
-from ..training.batches import is_dataset, one_pass, training_batches
-from ..training.distillation import divergence_of
+from ..training import Progress, Task, evaluate, fit, make_fabric, recalibrate
+from ..training.batches import training_batches
+from ..training.distillation import DistilledStep, distillation_of
 from ..training.forward import inputs_of
+from ..training.modes import without_dropout
 from .contents import Compressed, EightBits, check_alike
-from .costs import Costs
+from .costs import Costs, amount_of
 from .deployment import Deployment, deployment_of
 from .exporting import StoredNetwork, export_checked, export_network
 from .files import read_json, write_json
 from .folder import COMPRESSED, COMPRESSION, RunFolder
 from .plan import CompressionPlan
 from .record import Record
-from .sensitivity import changes, is_within, loses_least
+from .sensitivity import FEW, InheritedScore, changes, is_within, loses_least
 from .sources import example_of, load_model, load_task
 from .stage import OnProgress, Stage
 
 __all__ = ["CompressionRun"]
 
-_FEW = 4
-"""Batches that layers are fitted to while architectures are compared."""
-
-_HELD = 128
-"""Examples on which they are compared with their teacher."""
+_ANSWERS = 1 << 28
+"""Bytes of the teacher's answers that are kept."""
 
 _SETTINGS = ("model", "data", "latency_table", "runtime", "threads", "int8", "device", "seed")
 
@@ -141,10 +133,17 @@ class CompressionRun:
         self.folder = RunFolder(out, resume=resume)
         self.fabric = make_fabric(device)
         self.original = load_model(model)
-        optimizer = partial(torch.optim.AdamW, lr=self.plan.learning_rate, weight_decay=0.01)
+        # One pass over the memory for each step: tables of words are most of a small network.
+        optimizer = self._optimizer = partial(
+            torch.optim.AdamW, lr=self.plan.learning_rate, weight_decay=0.01, fused=True
+        )
         self.task = load_task(
             data, self.original, seed, batch_size=self.plan.batch_size, optimizer=optimizer
         )
+        teacher = distillation_of(self.task)
+        assert teacher is not None
+        # All networks are trained on the same batches, and scored on the same.
+        teacher.cache.most = _ANSWERS
         self.inputs = example_of(self.task)
         arguments, keywords = self.inputs
         followed: Any = keywords or arguments
@@ -152,7 +151,7 @@ class CompressionRun:
         for network in (self.original, self.space):
             self.fabric.to_device(network)
         # Which blocks are there decides what an architecture costs, so this comes before costs.
-        self.space.sort_blocks(self._batches("sort")[:_FEW])
+        self.space.sort_blocks(self._batches("sort")[:FEW])
         self.deployment, table = deployment_of(runtime, threads), None
         if self.deployment is not None and latency_table is None:
             table = self.deployment.table(
@@ -181,6 +180,7 @@ class CompressionRun:
         }
         self.folder.claim(settings, describe(self.space), {"device"})
         Deployment.keep(table, self.folder)
+        self._found: dict[str, Sample] = {}
         self.record = Record(self.folder.path / "metrics.jsonl")
         training = [self._shared_weights()] if self.plan.steps else []
         self.stages = [self._sorting(), *training, self._sensitivity()]
@@ -210,10 +210,10 @@ class CompressionRun:
         """Return budgets in numbers, each under a name that serves as the name of a folder."""
         found: dict[str, dict[str, float]] = {}
         for budget in budgets:
-            most = {}
-            for cost, wanted in budget.items():
-                whole = self.costs.values(cost, self.space.original)
-                most[cost] = whole * _share(wanted) if isinstance(wanted, str) else float(wanted)
+            most = {
+                cost: amount_of(wanted, self.costs.values(cost, self.space.original))
+                for cost, wanted in budget.items()
+            }
             name = "-".join(f"{cost}-{wanted}" for cost, wanted in budget.items())
             found[name.replace("%", "").replace(":", "-")] = most
         if not found:
@@ -266,6 +266,11 @@ class CompressionRun:
     _spaces: list[Any]
     losses: Mapping[str, float]
 
+    @cached_property
+    def _inherited(self) -> InheritedScore:
+        batches = self._batches("refit")
+        return InheritedScore(self.space, self.original, self.task, batches, self.fabric, self.seed)
+
     def _sensitivity(self) -> Stage:
         """Find what each choice loses by itself, with the shared weights."""
         tried = list(changes(self.space))
@@ -301,34 +306,6 @@ class CompressionRun:
 
         return Stage(f"search {name}", trials, 15.0, do)
 
-    def _inherited(self, arch: Sample) -> float:
-        """Score an architecture with the weights of the space, fitted to those of its teacher.
-
-        By its distance from the teacher, which tells small differences apart on few examples,
-        where a metric such as accuracy needs many.
-        """
-        network = self.space.freeze(arch)
-        self.space.refit(network, self._batches("refit")[:_FEW], teacher=self.original)
-        recalibrate(network, self.task, batches=_FEW, fabric=self.fabric, seed=self.seed)
-        network.eval()
-        with torch.no_grad(), self.fabric.autocast():
-            apart = [divergence_of(self.task, network, batch) for batch in self._held]
-        return -float(torch.stack(apart).mean())
-
-    @functools.cached_property
-    def _held(self) -> list[Any]:
-        """Some validation data: one batch, where that can be as long as is wanted.
-
-        The teacher remembers what it was asked last, so it runs once for all architectures.
-        """
-        source = self.task.split("validation")
-        batches = islice(one_pass(source, _HELD), 1 if is_dataset(source) else _FEW)
-        return [self.fabric.to_device(batch) for batch in batches]
-
-    @property
-    def _found(self) -> dict[str, Sample]:
-        return self.__dict__.setdefault("_found_by_budget", {})  # type: ignore[no-any-return]
-
     def _tuning(self, name: str) -> Stage:
         """Cut the network of a budget out, fit it to its teacher, and train it further."""
         steps = self._steps(name)
@@ -346,17 +323,18 @@ class CompressionRun:
                     self.record.add(f"fine-tuning {name}", done, loss=progress.loss)
                 on_progress(f"fine-tuning {name}", done, total, f"loss {progress.loss:.3f}")
 
-            fit(
-                network,
-                self.task,
-                steps=steps,
-                fabric=self.fabric,
-                seed=self.seed,
-                checkpoint=self.folder.checkpoint(f"fine-tuning {name}"),
-                every=max(10, steps // 10),
-                resume=True,
-                on_step=show,
-            )
+            with self._noiseless(network):
+                fit(
+                    network,
+                    self._task(name),
+                    steps=steps,
+                    fabric=self.fabric,
+                    seed=self.seed,
+                    checkpoint=self.folder.checkpoint(f"fine-tuning {name}"),
+                    every=max(10, steps // 5),  # it is three times the size of the network
+                    resume=True,
+                    on_step=show,
+                )
             tuned = self._validation(network)
             if tuned < refitted:
                 network.load_state_dict(kept)
@@ -365,6 +343,22 @@ class CompressionRun:
             self._write(name, network, after)
 
         return Stage(f"fine-tuning {name}", steps, 1.0, do)
+
+    def _noiseless(self, network: nn.Module) -> AbstractContextManager[None]:
+        """What a teacher computes has no noise, and there is no end of it to be learnt by heart."""
+        has_labels = isinstance(self.task.step, DistilledStep)
+        return nullcontext() if has_labels else without_dropout(network)
+
+    def _task(self, name: str) -> Task:
+        """The task, with a rate for as much as there is to be learnt, if it has no rate of its own.
+
+        As the error that a fit leaves grows with the square of what is cut away, so does the rate:
+        one that brings a small network far takes a large one further away than it was.
+        """
+        if self.task.optimizer is not self._optimizer:
+            return self.task
+        rate = self.plan.learning_rate * min(1.0, 2 * self._cut(name) ** 2)
+        return replace(self.task, optimizer=partial(self._optimizer, lr=rate))
 
     def _steps(self, name: str) -> int:
         """How long the network of a budget is trained.
@@ -405,14 +399,10 @@ class CompressionRun:
         if before is not None and is_within(arch, self._found[before]):
             larger = load_network(self._place(before) / "network", self.original)
             larger = self.fabric.to_device(larger)
-            try:
-                space = copy.deepcopy(self.space).absorb(larger)
-            except UsageError:
-                # A run that goes on elsewhere may have sorted channels of nearly equal importance
-                # the other way round; then what was cut before does not go with this order.
-                pass
-            else:
-                yield self._start(space, arch, larger)
+            # A run that goes on elsewhere may have sorted channels of nearly equal importance the
+            # other way round; then what was cut before does not go with this order.
+            if origin_of(larger)[1] == origin_of(self.space.freeze(arch, device="meta"))[1]:
+                yield self._start(copy.deepcopy(self.space).absorb(larger), arch, larger)
                 return
         for space in self._spaces:
             yield self._start(space, arch, self.original)
@@ -507,14 +497,3 @@ def _read(file: Path) -> dict[str, float]:
     """Return the scores that an interrupted stage has found so far."""
     found: dict[str, float] = read_json(file, dict[str, float])
     return found
-
-
-def _share(text: str) -> float:
-    number, percent, rest = text.strip().partition("%")
-    try:
-        share = float(number) / 100
-    except ValueError:
-        share = 0.0
-    if not percent or rest or not 0 < share <= 1:
-        raise UsageError(f"a share of the original is written as 50%, but got {text!r}")
-    return share

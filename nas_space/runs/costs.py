@@ -13,7 +13,7 @@ from ..errors import InfeasibleError, UsageError
 from ..mutable import MutableExpression
 from ..profiler import COSTS, LatencyTable, find_cost
 
-__all__ = ["Costs", "title_of", "unit_of"]
+__all__ = ["Costs", "amount_of", "title_of", "unit_of"]
 
 _USUAL = ("macs", "params")
 
@@ -40,6 +40,31 @@ def unit_of(cost: str) -> str:
     module, colon, _ = cost.partition(":")
     known = module in sys.modules if colon else cost in COSTS
     return find_cost(cost).unit if known else ""
+
+
+def amount_of(wanted: float | str, whole: float) -> float:
+    """Return an amount that is wanted, or that share of the whole.
+
+    Raises
+    ------
+    UsageError
+        A share is not written as one.
+
+    Examples
+    --------
+    >>> amount_of(3, 8), amount_of("50%", 8)
+    (3.0, 4.0)
+    """
+    if not isinstance(wanted, str):
+        return float(wanted)
+    number, percent, rest = wanted.strip().partition("%")
+    try:
+        share = float(number) / 100
+    except ValueError:
+        share = 0.0
+    if not percent or rest or not 0 < share <= 1:
+        raise UsageError(f"a share of the original is written as 50%, but got {wanted!r}")
+    return share * whole
 
 
 class Costs:

@@ -12,18 +12,37 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from typing import Any
+from itertools import islice
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
+from torch import nn
 
+from ..compression.block_cache import BlockCache
+from ..compression.calling import call
 from ..mutable import Sample
 from ..mutable.factors import Factor
 from ..tables import Table, best
 from ..tables.model import Model, root_of
+from ..training import Task, recalibrate
+from ..training.batches import is_dataset, one_pass
+from ..training.distillation import divergence_of
 
-__all__ = ["changes", "is_within", "loses_least", "summed"]
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
+__all__ = ["FEW", "InheritedScore", "changes", "is_within", "loses_least", "summed"]
+
+FEW = 4
+"""Batches that layers are fitted to, and blocks sorted by, to compare architectures."""
+
+_HELD = 128
+"""Examples on which they are compared with their teacher."""
+
+_KEPT = 1 << 28
+"""Bytes of what blocks return."""
 
 _TRIED = {"depth": (0.0, 0.5, 1.0)}
 """Where among the smaller values of a label are those that are tried, by what it decides: of a
@@ -32,6 +51,61 @@ block less may lose much."""
 
 _FAR = 1e6
 """What is lost by a choice that is not wanted; divergences and shares of errors are small."""
+
+
+class InheritedScore:
+    """How near architectures are to their teacher, with weights of the space fitted to it.
+
+    That tells small differences apart on few examples, where a metric such as accuracy needs many.
+
+    Parameters
+    ----------
+    space, original
+        A space made by :func:`nas_space.elastic`, and the network that it was made of.
+    task
+        One with a teacher.
+    batches
+        What layers are fitted to; the first few are taken.
+    fabric, seed
+        Where, and with which examples batch norms are recalibrated.
+    """
+
+    def __init__(
+        self,
+        space: Any,
+        original: nn.Module,
+        task: Task,
+        batches: list[Any],
+        fabric: Fabric,
+        seed: int,
+    ) -> None:
+        self.space, self.original, self.task = space, original, task
+        self.fabric, self.seed = fabric, seed
+        self.batches = batches[:FEW]
+        source = task.split("validation")
+        # One batch, where that can be as long as is wanted.
+        held = islice(one_pass(source, _HELD), 1 if is_dataset(source) else FEW)
+        self.held = [fabric.to_device(batch) for batch in held]
+        # That of the space is the original up to rounding, once channels are sorted.
+        largest = space.freeze(space.original).eval()
+        self.caches = [BlockCache(net, self.batches[0], _KEPT) for net in (original, largest)]
+        with self.caches[1].of(largest), torch.no_grad():
+            for batch in self.batches:
+                call(largest, batch)
+            self._apart(largest)
+
+    def __call__(self, arch: Sample) -> float:
+        """Return how far an architecture is from the teacher, times -1."""
+        network = self.space.freeze(arch).eval()
+        with self.caches[0].of(self.original), self.caches[1].of(network):
+            self.space.refit(network, self.batches, teacher=self.original)
+            recalibrate(network, self.task, batches=FEW, fabric=self.fabric, seed=self.seed)
+            return -self._apart(network)
+
+    def _apart(self, network: nn.Module) -> float:
+        with torch.no_grad(), self.fabric.autocast():
+            apart = [divergence_of(self.task, network, batch) for batch in self.held]
+        return float(torch.stack(apart).mean())
 
 
 def changes(space: Any) -> Iterator[tuple[str, Sample]]:

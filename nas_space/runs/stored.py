@@ -12,10 +12,11 @@ from optuna.trial import TrialState
 
 from ..errors import StorageError, UsageError, suggest
 from ..schema import checked
+from ..strategy.base import unrestricted
 from ..study import SearchResult, describe, load_search, signs
 from ..study.definition import SearchDefinition
-from ..study.fingerprint import Described, differences, unrestricted
-from ..study.ledger import WORKER
+from ..study.fingerprint import Described, differences
+from ..study.shared_ledger import WORKER
 from ..study.snapshot import snapshot
 from ..study.storage import is_file
 from .contents import Compressed, Conclusion, DrawnDecision, check_alike

@@ -90,10 +90,6 @@ class ModelAveraging(Strategy):
         )
         self.process = GP()
         self.seed = seed
-        self._odds: tuple[Any, tuple[int, ...], float] | None = None
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_odds": None}
 
     def propose(self, state: SearchState) -> Sample:
         learnt = [cost for cost in state.costs or (None,) if cost is None]
@@ -110,8 +106,10 @@ class ModelAveraging(Strategy):
         scores at its best, so what they leave out is the same.
         """
         fit = self.process.fit(state)
-        if self._odds is None or self._odds[0] is not state.space or self._odds[1] != fit.key:
+        space, key, odds = self._memory or (None, None, 0.0)
+        if space is not state.space or key != fit.key:
             chosen = [state.history[place] for place in fit.places]
             difference = fit.likelihood - self.linear.likelihood(state, chosen)
-            self._odds = (state.space, fit.key, _PRIOR + float(np.clip(difference, -50, 50)))
-        return self._odds[2]
+            odds = _PRIOR + float(np.clip(difference, -50, 50))
+            self._memory = state.space, fit.key, odds
+        return odds

@@ -14,8 +14,16 @@ from ..errors import UsageError
 from ..mutable import Sample
 from ..mutable.node import Node
 from ..mutable.random_words import RandomState, Words, words
+from ..tables import Restricted
 
-__all__ = ["Evaluated", "SearchState", "Searchable", "Strategy", "check_dedup"]
+__all__ = [
+    "Evaluated",
+    "SearchState",
+    "Searchable",
+    "Strategy",
+    "check_dedup",
+    "unrestricted",
+]
 
 
 class Searchable(Protocol):
@@ -44,6 +52,11 @@ class Searchable(Protocol):
     def structure(self) -> Node | None:
         """Return the expression whose evaluation needs the active labels."""
         ...
+
+
+def unrestricted(space: Any) -> Any:
+    """Return the space that a restriction is of; a space is its own."""
+    return space.space if isinstance(space, Restricted) else space
 
 
 @dataclass(frozen=True)
@@ -117,6 +130,11 @@ class SearchState:
         """
         return words(np.random.SeedSequence([self.seed, self.number]))
 
+    def goes_on(self, space: Searchable, numbers: Sequence[int]) -> bool:
+        """Return whether this is of a space, and its history begins with some numbers."""
+        begun = [evaluated.number for evaluated in self.history[: len(numbers)]]
+        return self.space is space and begun == list(numbers)
+
     def sample(self) -> Sample:
         """Return an architecture at random, from :attr:`words`."""
         drawn: Sample = self.space.sample(seed=int(self.words(1)[0]))
@@ -156,6 +174,12 @@ class Strategy(ABC):
     seed: int | None = None
     """What its proposals depend on; by default on the seed of the search."""
 
+    _memory: Any = None
+    """What makes the next proposal faster and follows from the history, so it is not pickled."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "_memory"}
+
     def check(self, space: Searchable) -> None:  # noqa: B027 - most can deal with all
         """Refuse a space that the strategy cannot deal with, before a search of it begins.
 
@@ -168,8 +192,6 @@ class Strategy(ABC):
     @abstractmethod
     def propose(self, state: SearchState) -> Sample:
         """Return the architecture to evaluate next.
-
-        x
 
         Parameters
         ----------

@@ -13,7 +13,7 @@ from scipy.stats import rankdata
 from ..mutable import Sample
 from ..mutable.random_words import Words, unit
 from .base import Evaluated, SearchState
-from .neighbours import neighbours
+from .neighbours import is_untried, neighbours
 
 __all__ = ["beginning", "best_new", "candidates", "normal_scores", "scalarised", "shares"]
 
@@ -98,7 +98,7 @@ def best_new(state: SearchState, options: Sequence[Sample], scores: npt.ArrayLik
     """
     for place in np.argsort(-np.asarray(scores), kind="stable").tolist():
         arch: Sample = options[place]
-        if state.space.contains(arch) and state.space.arch_id(arch) not in state.taken:
+        if is_untried(state.space, arch, state.taken):
             return arch
     return state.sample()
 

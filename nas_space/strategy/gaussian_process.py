@@ -76,10 +76,6 @@ class GP(Strategy):
             raise UsageError(f"initial must be at least 2, but got {initial}")
         self.initial = initial
         self.seed = seed
-        self._fitted: tuple[Any, KernelFit] | None = None
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_fitted": None}
 
     def propose(self, state: SearchState) -> Sample:
         if len(state.history) < self.initial:
@@ -112,15 +108,16 @@ class GP(Strategy):
         """
         size = beginning(len(state.history))
         key = tuple(one.number for one in state.history[:size])
-        if self._fitted is None or self._fitted[0] is not state.space or self._fitted[1].key != key:
+        memory: tuple[Any, KernelFit] | None = self._memory
+        if memory is None or memory[0] is not state.space or memory[1].key != key:
             codes = Codes(state.space)
             fitness = np.array([one.fitness[0] for one in state.history[:size]])
             chosen = _subset(fitness, _MOST_FITTED)
             rows = codes.of([state.history[place].arch for place in chosen])
             parameters, likelihood = fitted(codes, rows, normal_scores(fitness[chosen]))
             fit = KernelFit(key, tuple(chosen.tolist()), parameters, likelihood)
-            self._fitted = (state.space, fit)
-        return self._fitted[1]
+            memory = self._memory = (state.space, fit)
+        return memory[1]
 
 
 @dataclass(frozen=True)

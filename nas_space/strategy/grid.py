@@ -56,15 +56,11 @@ class GridSearch(Strategy):
         check_dedup(dedup)
         self.seed = seed
         self.shuffle = shuffle
-        self._place: _Place | None = None
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_place": None}
 
     def propose(self, state: SearchState) -> Sample:
-        place = self._place
+        place: _Place | None = self._memory
         if place is None or not place.is_for(state):
-            place = self._place = _Place(state, self._all(state.space, state.seed))
+            place = self._memory = _Place(state, self._all(state.space, state.seed))
         for arch in place.rest:
             key = state.space.arch_id(arch)
             place.passed.add(key)

@@ -8,7 +8,7 @@ from ..errors import UsageError
 from ..mutable import Sample
 from .base import SearchState, Strategy
 from .candidates import scalarised
-from .neighbours import neighbours
+from .neighbours import is_untried, neighbours
 
 __all__ = ["LocalSearch"]
 
@@ -53,6 +53,6 @@ class LocalSearch(Strategy):
         scores = scalarised(state.history, state.words)
         for place in np.argsort(-scores, kind="stable")[:_CENTRES].tolist():
             for arch in neighbours(state.space, state.history[place].arch, state.words):
-                if state.space.contains(arch) and state.space.arch_id(arch) not in state.taken:
+                if is_untried(state.space, arch, state.taken):
                     return arch
         return state.sample()

@@ -11,11 +11,22 @@ from ..mutable import Mutable, MutableSymbol, Sample, Values
 from ..mutable.node import key_of
 from ..mutable.random_words import Words
 from ..mutable.word_layout import Layout
+from ..nn.digests import architecture_digest
 from ..tables import grid
-from .base import Searchable
+from .base import Searchable, unrestricted
 from .draws import chance, choose, shuffled
 
-__all__ = ["complete", "crossover", "decide", "distance", "mutate", "nearest", "neighbours"]
+__all__ = [
+    "canonical_id",
+    "complete",
+    "crossover",
+    "decide",
+    "distance",
+    "is_untried",
+    "mutate",
+    "nearest",
+    "neighbours",
+]
 
 _LISTED = 64
 """Of a label with more values than these, neighbours have some at random, not all."""
@@ -83,6 +94,19 @@ def decide(
             chosen[leaf.name] = choose(leaf)
         values.known[leaf] = leaf.visit(chosen, values)
     return values.active
+
+
+def canonical_id(space: Searchable, arch: Mapping[str, Any]) -> str:
+    """Return the id of an architecture that is known to be in a space, with active labels only.
+
+    ``space.arch_id`` gives the same, and validates again what it is asked about.
+    """
+    return architecture_digest(dict(arch), unrestricted(space).symbols())
+
+
+def is_untried(space: Searchable, arch: Mapping[str, Any], taken: Set[str]) -> bool:
+    """Return whether an architecture of active labels is in a space, and its id not taken."""
+    return space.contains(arch) and canonical_id(space, arch) not in taken
 
 
 def mutate(
@@ -189,7 +213,7 @@ def nearest(
     Returns
     -------
     tuple or None
-        The architecture, and in how many labels it differs; ``None`` if none is left.
+        The architecture, canonical, and in how many labels it differs; ``None`` if none is left.
 
     Examples
     --------
@@ -203,11 +227,15 @@ def nearest(
     """
 
     def fits(candidate: Sample) -> bool:
-        return space.contains(candidate) and space.arch_id(candidate) not in taken
+        return is_untried(space, candidate, taken)
 
+    def found(candidate: Sample, steps: int) -> tuple[Sample, int]:
+        return {label: candidate[label] for label in labels if label in candidate}, steps
+
+    labels = unrestricted(space).simplify()
     start = complete(space, arch, words)
     if fits(start):
-        return start, 0
+        return found(start, 0)
     seen = {key_of(start, loose=True)}
     ring = [start]
     while ring:
@@ -219,9 +247,10 @@ def nearest(
                     continue
                 seen.add(key)
                 if fits(candidate):
-                    return candidate, distance(start, candidate)
+                    return found(candidate, distance(start, candidate))
                 if len(seen) > limit:
-                    return _far(space, start, words, fits)
+                    far = _far(space, start, words, fits)
+                    return None if far is None else found(far, distance(start, far))
                 further.append(candidate)
         ring = shuffled(words, further)
     return None
@@ -229,16 +258,13 @@ def nearest(
 
 def _far(
     space: Searchable, arch: Sample, words: Words, fits: Callable[[Sample], bool]
-) -> tuple[Sample, int] | None:
+) -> Sample | None:
     """The nearest of some random architectures that fit; else any."""
     drawn = space.sample(_SAMPLED, seed=int(words(1)[0]))
     fitting = [candidate for candidate in drawn if fits(candidate)]
     if not fitting:
         fitting = list(islice(filter(fits, _all(space)), 1))
-    if not fitting:
-        return None
-    best = min(fitting, key=lambda candidate: distance(arch, candidate))
-    return best, distance(arch, best)
+    return min(fitting, key=lambda candidate: distance(arch, candidate), default=None)
 
 
 def _all(space: Searchable) -> Iterator[Sample]:

@@ -52,10 +52,6 @@ class OptunaSampler(Strategy):
     def __init__(self, make: Callable[[int], BaseSampler], *, impute: bool = False) -> None:
         self.make = make
         self.impute = impute
-        self._memory: _Memory | None = None
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_memory": None}
 
     def check(self, space: Searchable) -> None:
         with _silent():
@@ -87,7 +83,7 @@ class OptunaSampler(Strategy):
 
     def _remember(self, state: SearchState) -> _Memory:
         """A study that shows the history, from the last proposal where that goes on from it."""
-        memory = self._memory
+        memory: _Memory | None = self._memory
         if memory is None or not memory.continues(state):
             memory = self._memory = _Memory(state)
         for evaluated in state.history[len(memory.shown) :]:
@@ -124,11 +120,7 @@ class _Memory:
 
     def continues(self, state: SearchState) -> bool:
         """Return whether the history is what is shown, or goes on from it."""
-        return (
-            self.space is state.space
-            and self.objectives == state.objectives
-            and self.shown == [evaluated.number for evaluated in state.history[: len(self.shown)]]
-        )
+        return self.objectives == state.objectives and state.goes_on(self.space, self.shown)
 
     def params(self, arch: Sample, *, impute: bool) -> dict[str, Any]:
         """Return the parameters that stand for an architecture."""

@@ -90,10 +90,6 @@ class PolicyBasedRL(Strategy):
         self.entropy_weight = entropy_weight
         self.hidden_size = hidden_size
         self.tanh_constant = tanh_constant
-        self._pupil: _Pupil | None = None
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_pupil": None}
 
     def check(self, space: Searchable) -> None:
         with preserved_randomness():
@@ -124,10 +120,10 @@ class PolicyBasedRL(Strategy):
 
     def _taught(self, state: SearchState) -> Controller:
         """The controller after the trials so far."""
-        pupil = self._pupil
+        pupil: _Pupil | None = self._memory
         if pupil is None or not pupil.continues(state):
             controller = self._controller(state.space, state.seed)
-            pupil = self._pupil = _Pupil(
+            pupil = self._memory = _Pupil(
                 state.space,
                 state.seed,
                 controller,
@@ -210,11 +206,7 @@ class _Pupil:
 
     def continues(self, state: SearchState) -> bool:
         """Return whether the history is what it has learned from, or goes on from it."""
-        return (
-            self.space is state.space
-            and self.seed == state.seed
-            and self.seen == [one.number for one in state.history[: len(self.seen)]]
-        )
+        return self.seed == state.seed and state.goes_on(self.space, self.seen)
 
     def follow(self, arch: Sample) -> Decisions:
         """Return the decisions that lead to an architecture, as they would be taken now."""

@@ -16,6 +16,7 @@ from .base import Evaluated, SearchState, Strategy
 from .candidates import best_new, candidates, normal_scores, scalarised, shares
 from .encoding import Direction, Encoding
 from .linear_model import WeightPosterior, evidence
+from .neighbours import is_untried
 from .score_model import Fit, ModelMemory
 
 __all__ = ["LinearThompson"]
@@ -111,15 +112,12 @@ class LinearThompson(Strategy):
         if len(self.warm_start) == 1:
             raise UsageError("warm_start needs the scores of several architectures, but got one")
         self.seed = seed
-        self._memory: _Remembered | None = None
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_memory": None}
 
     def _remembered(self, state: SearchState) -> _Remembered:
-        if self._memory is None or self._memory.space is not state.space:
-            self._memory = _Remembered(state.space, self.warm_start, pairs=self.pairs)
-        return self._memory
+        memory: _Remembered | None = self._memory
+        if memory is None or memory.space is not state.space:
+            memory = self._memory = _Remembered(state.space, self.warm_start, pairs=self.pairs)
+        return memory
 
     def _model(
         self, state: SearchState, history: Sequence[Evaluated], objective: int = 0
@@ -210,7 +208,7 @@ def _best(
     for asked in _ASKED:
         archs = _ranked(state, terms, drawn, asked, seen)
         for arch in archs:
-            if state.space.contains(arch) and state.space.arch_id(arch) not in state.taken:
+            if is_untried(state.space, arch, state.taken):
                 return arch
         if seen + len(archs) < asked:
             break

@@ -12,7 +12,8 @@ from ..errors import StorageError, UsageError
 from ..schema import checked
 from .fingerprint import Described, describe, differences, digest, fingerprint
 from .objectives import Objective
-from .storage import Storage, unwarned
+from .storage import Storage
+from .studies import name_objectives
 
 __all__ = ["SearchDefinition"]
 
@@ -81,8 +82,7 @@ class SearchDefinition:
                     f"{where} holds {trials} trials of something else; give another name"
                 )
             study.set_user_attr(_ATTRIBUTE, vars(self))
-            with unwarned():
-                study.set_metric_names([name for name, *_ in self.objectives])
+            name_objectives(study, [name for name, *_ in self.objectives])
             return
         self.compare(study, storage)
         if trials and not resume:

@@ -11,7 +11,7 @@ from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property, partial
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
@@ -20,17 +20,18 @@ from ..errors import TrialError, UsageError
 from ..mutable import Mutable, MutableExpression, Sample
 from ..mutable.random_words import words
 from ..strategy import SearchState, Strategy
-from ..strategy.neighbours import nearest
+from ..strategy.base import unrestricted
+from ..strategy.neighbours import canonical_id, nearest
 from ..training.metric import STANDARD_ERROR
 from ..training.randomness import seed_of
-from .evaluation import Job, Measurement, NetworkSource, Recipe, SentRecipe
-from .failures import all_alike, failure_error
-from .fingerprint import unrestricted
+from .evaluation import Job, Measurement, NetworkSource, Recipe
 from .intermediate import Reports
-from .ledger import COST, ERROR, FAILURE, METRICS, Attempt, Ledger, counts, pauses
-from .networks import KeptNetworks
+from .ledger import COST, ERROR, FAILURE, METRICS, Attempt, Ledger, pauses
 from .objectives import Objective
-from .storage import quiet
+from .studies import quiet
+
+if TYPE_CHECKING:
+    from .remote import SentRecipe
 
 __all__ = ["Callback", "Driver", "Evaluate", "MakeExecutor", "Settings"]
 
@@ -71,8 +72,6 @@ class Settings:
         How many may fail.
     weights
         Of the networks: 'inherit', 'fresh', or 'none' for no network at all.
-    networks
-        Where the networks of the best trials are kept.
     patient
         Whether to go on although the first trials all failed for the same reason.
     """
@@ -85,7 +84,6 @@ class Settings:
     seed: int
     failures: int
     weights: str
-    networks: KeptNetworks
     patient: bool = False
 
     @cached_property
@@ -95,12 +93,11 @@ class Settings:
             None if o.expression is None else o.expression * o.sign for o in self.objectives
         )
 
-    @property
-    def recipe(self) -> Recipe:
-        """How trials are evaluated."""
+    def recipe(self, *, packed: bool) -> Recipe:
+        """Return how trials are evaluated; ``packed`` as of :class:`.evaluation.Recipe`."""
         objectives = tuple(Objective(o.name, o.direction) for o in self.objectives)
         source = NetworkSource.of(unrestricted(self.space), self.weights)
-        return Recipe(source, self.evaluate, objectives, self.seed)
+        return Recipe(source, self.evaluate, objectives, self.seed, packed)
 
 
 class Driver:
@@ -108,8 +105,8 @@ class Driver:
 
     Parameters
     ----------
-    study
-        Of Optuna.
+    ledger
+        Of the study.
     settings
         What to do.
     callbacks
@@ -126,7 +123,7 @@ class Driver:
 
     def __init__(
         self,
-        study: optuna.Study,
+        ledger: Ledger,
         settings: Settings,
         callbacks: Sequence[Callback] = (),
         timeout: float | None = None,
@@ -134,25 +131,22 @@ class Driver:
         make: MakeExecutor | None = None,
         slots: int = 1,
     ) -> None:
-        self.study = study
+        self.study = ledger.study
+        self.ledger = ledger
         self.settings = settings
         self.callbacks = callbacks
         self.slots = slots
         self.deadline = None if timeout is None else time.monotonic() + timeout
         self.base = unrestricted(settings.space)
         self.cost = deciding_cost(settings.space)
-        self.ledger = Ledger(
-            study, settings.space, settings.objectives, settings.networks,
-            elsewhere=executor is not None,
-        )  # fmt: skip
-        self.ledger.look()
-        self.allowed = self.ledger.failures + settings.failures
-        self.before = frozenset(t.number for t in self.ledger.trials() if t.state.is_finished())
+        self.allowed = ledger.failures + settings.failures
+        self.before = frozenset(t.number for t in ledger.trials() if t.state.is_finished())
+        self.warned: set[str] = set()
         self.exhausted = False
         self.suspects: set[int] = set()
         self.unwatched = 0
         self.running: dict[Future[Measurement | None], Job] = {}
-        self.recipe = settings.recipe
+        self.recipe = settings.recipe(packed=executor is not None or ledger.networks.packed)
         self.sent: SentRecipe | None = None
         self.executor = executor
         self.make = make
@@ -170,6 +164,8 @@ class Driver:
         """
         with quiet(), self.ledger.open(), self._line() as line, self._stopping() as stopped:
             if self.executor is not None:
+                from .remote import SentRecipe
+
                 self.sent = SentRecipe.of(self.recipe, self.executor, line)
             try:
                 self._work(stopped)
@@ -245,62 +241,55 @@ class Driver:
     def _verdict(self) -> TrialError | None:
         """Return the error that ends the search, if too much has failed."""
         failures = self.ledger.failures
+        too_many = failures >= self.allowed
         hopeless = not self.settings.patient and failures and not self.ledger.history
-        if failures < self.allowed and not hopeless:
+        if not too_many and not hopeless:
             return None
-        ended = [t for t in self.ledger.trials() if t.state.is_finished() and counts(t)]
-        failed = [trial for trial in ended if FAILURE in trial.user_attrs]
-        if failures >= self.allowed:
-            return failure_error(
-                f"{self.settings.failures} trials have failed, so the search ends",
-                failed,
-                f"Each trial's traceback is in its attribute {FAILURE!r}; what has been found is "
-                "kept. Resume with a larger `failures` to go on all the same",
-            )
-        new = [trial for trial in ended if trial.number not in self.before]
-        if len(failed) == len(ended) and all_alike(new):
-            return failure_error(
-                "the first trials have all failed for the same reason, so the search ends",
-                [trial for trial in failed if trial.number not in self.before],
-                "Mend it and resume; or say by `failures` how many may fail, to go on all the same",
-            )
-        return None
+        from .failures import verdict
+
+        most = self.settings.failures if too_many else None
+        return verdict(self.ledger.trials(), self.before, most)
 
     # -- begin a trial --------------------------------------------------------------------------
 
     def _begin(self) -> None:
         """Take the next number, and have it evaluated."""
         ledger, number = self.ledger, self.ledger.free
-        arch, repaired = ledger.lost.get(number, ({}, 0))
-        if number not in ledger.lost or self.settings.space.arch_id(arch) in ledger.taken:
+        lost = ledger.lost.get(number)
+        if lost is not None and lost.arch_id not in ledger.taken:
+            arch, arch_id, repaired = lost.arch, lost.arch_id, lost.repaired
+        else:
             found = self._proposal(number)
             if found is None:
                 self.exhausted = True
                 return
             arch, repaired = found
-        attempt = ledger.begin(number, arch, repaired)
+            arch_id = canonical_id(self.base, arch)
+        attempt = ledger.begin(number, arch, arch_id, repaired)
         if attempt is None:
             return
         if ledger.is_deadly(number):
             self.suspects.discard(number)
             self._tell(attempt, Measurement(failure=_DIED))
             return
-        read = self.base.read(arch)
-        objectives, kept = self.settings.objectives, self.settings.networks
-        job = Job(
-            attempt.trial,
-            number,
-            arch,
-            {o.name: float(read(o.expression)) for o in objectives if o.expression is not None},
-            None if self.cost is None else float(read(self.cost)),
-            kept.count > 0,
-            kept.worst,
-        )
+        kept = self.ledger.networks
+        known, cost = self._known(arch)
+        job = Job(attempt.trial, number, arch, known, cost, kept.count > 0, kept.worst)
         if self.sent is not None:
             self._submit(job, whole=not getattr(self.executor, "persistent", True))
             return
         reports = Reports(partial(self._decide, job.attempt) if self._prunes else None)
         self._tell(attempt, self.recipe.run(job, reports))
+
+    def _known(self, arch: Sample) -> tuple[dict[str, float], float | None]:
+        """Return the objectives that follow from an architecture, and what decides between them."""
+        read = self.base.read(arch)
+        known = {
+            o.name: float(read(o.expression))
+            for o in self.settings.objectives
+            if o.expression is not None
+        }
+        return known, None if self.cost is None else float(read(self.cost))
 
     def _proposal(self, number: int) -> tuple[Sample, int] | None:
         """Return what the strategy proposes, or what is near it; ``None`` if nothing is left."""
@@ -317,8 +306,7 @@ class Driver:
         )
         source = words(seed_of(settings.seed, "search/mend", number))
         proposed = settings.strategy.propose(state)
-        found = nearest(settings.space, proposed, source, taken=state.taken)
-        return None if found is None else (settings.space.canonical(found[0]), found[1])
+        return nearest(settings.space, proposed, source, taken=state.taken)
 
     def _submit(self, job: Job, *, whole: bool) -> None:
         """Give a job to the executor; the recipe comes along where it may not be there."""
@@ -398,7 +386,7 @@ class Driver:
         """Write down what came of a trial, and call back."""
         attributes: dict[str, Any] = {}
         if found.weights is not None:
-            self.settings.networks.keep(attempt.number, found.weights)
+            self.ledger.networks.keep(attempt.number, found.weights)
         numbers = dict(found.numbers)
         if STANDARD_ERROR in numbers:
             attributes[ERROR] = numbers.pop(STANDARD_ERROR)
@@ -417,10 +405,17 @@ class Driver:
             attempt, state, found.values, attributes, reports, reported=self._prunes
         ):
             trial = self.ledger.storage.get_trial(attempt.trial_id)
+            if found.failure is not None:
+                self._warn(trial)
             for callback in self.callbacks:
                 callback(self.study, trial)
         if found.fatal is not None:
             raise UsageError(found.fatal)
+
+    def _warn(self, trial: FrozenTrial) -> None:
+        from .failures import warn_of
+
+        warn_of(self.study, trial, self.warned)
 
     # -- pruning --------------------------------------------------------------------------------
 

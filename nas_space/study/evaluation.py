@@ -1,30 +1,26 @@
 """What happens where a trial is evaluated: in this process, or in one that an executor runs.
 
-A process is sent a *recipe* once (how networks are made and what evaluates them), and a *job* for
-each trial (an architecture, and its number); a *measurement* comes back.
+A *recipe* says how networks are made and what evaluates them; of each trial there is a *job* (an
+architecture, and its number), and a *measurement* comes back.
 """
 
 from __future__ import annotations
 
-import hashlib
-import pickle
 import traceback
+from copy import deepcopy
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import optuna
 import torch
+from torch import Tensor
 
 from ..errors import UsageError
 from ..mutable import Sample
-from ..training import dump_state
 from ..training.fabric import device_of
 from ..training.randomness import preserved_randomness, seed_globally
 from .intermediate import Reports, reporting_to
 from .objectives import Objective, measured, ranking
-
-if TYPE_CHECKING:
-    from .channel import PruningClient
 
 __all__ = [
     "Evaluator",
@@ -32,11 +28,10 @@ __all__ = [
     "Measurement",
     "NetworkSource",
     "Recipe",
-    "SentRecipe",
     "make_network",
 ]
 
-_LONGEST = 20_000
+LONGEST = 20_000
 """Characters of a traceback that are kept, from its end."""
 
 
@@ -134,7 +129,8 @@ class Measurement:
     reports
         Step to what was reported then.
     weights
-        Of the network, as :func:`~nas_space.training.save_state` writes them, if they are wanted.
+        Of the network, if they are wanted: its state, or that as
+        :func:`~nas_space.training.dump_state` gives it.
     pruned
         Whether it was stopped early.
     failure
@@ -147,7 +143,7 @@ class Measurement:
     numbers: dict[str, float] = field(default_factory=dict)
     cost: float | None = None
     reports: dict[int, float] = field(default_factory=dict)
-    weights: bytes | None = None
+    weights: Any = None
     pruned: bool = False
     failure: str | None = None
     fatal: str | None = None
@@ -167,12 +163,15 @@ class Recipe:
         What it measures, and what is known, in their order.
     seed
         What everything random depends on.
+    packed
+        Whether weights are wanted as bytes, to be sent or written, not as they are.
     """
 
     networks: NetworkSource
     evaluate: Any
     objectives: tuple[Objective, ...]
     seed: int
+    packed: bool
 
     def run(self, job: Job, reports: Reports) -> Measurement:
         """Evaluate an architecture; whatever it runs into is told by what is returned."""
@@ -188,7 +187,7 @@ class Recipe:
             failure = traceback.format_exc()
         # Outside of the handler: the frames of the failure, and what they hold, are gone.
         torch.cuda.empty_cache()  # does nothing where CUDA is not in use
-        return Measurement(reports=reports.values, failure=failure[-_LONGEST:], fatal=fatal)
+        return Measurement(reports=reports.values, failure=failure[-LONGEST:], fatal=fatal)
 
     def _measure(self, job: Job, reports: Reports) -> Measurement:
         device = self.networks.device
@@ -208,90 +207,17 @@ class Recipe:
         values = [numbers.pop(objective.name) for objective in self.objectives]
         rank = ranking(self.objectives, values, cost, job.number)
         wanted = job.keep and network is not None and (job.worst is None or rank < job.worst)
-        weights = dump_state(network.state_dict()) if wanted else None
+        weights = self._state(network) if wanted else None
         return Measurement(values, numbers, cost, weights=weights)
 
+    def _state(self, network: Any) -> Any:
+        """Return the weights and buffers of a network as they are now, whatever becomes of it."""
+        state = network.state_dict()
+        if not self.packed:
+            return {
+                name: value.to("cpu", copy=True) if isinstance(value, Tensor) else deepcopy(value)
+                for name, value in state.items()
+            }
+        from ..training import dump_state
 
-@dataclass(frozen=True)
-class SentRecipe:
-    """A recipe as it is sent: once to each process, which keeps it.
-
-    Attributes
-    ----------
-    content
-        The recipe, pickled.
-    key
-        Its digest, by which jobs call it.
-    line
-        Where a process asks whether to go on with a trial; ``None`` where nothing is pruned.
-    """
-
-    content: bytes
-    key: str
-    line: PruningClient | None
-
-    @classmethod
-    def of(cls, recipe: Recipe, executor: Any, line: PruningClient | None) -> SentRecipe:
-        """Pickle a recipe.
-
-        Raises
-        ------
-        UsageError
-            Something of it cannot be sent to other processes.
-        """
-        try:
-            content = _pickler(executor).dumps(recipe)
-        except (AttributeError, TypeError, pickle.PicklingError) as error:
-            raise UsageError(
-                f"what evaluates trials cannot be sent to other processes: {error}; define "
-                "evaluate, and the classes of the space, at the top level of a module, or "
-                "evaluate in this process, by workers=1"
-            ) from error
-        return cls(content, hashlib.sha256(content).hexdigest(), line)
-
-    def job(self, job: Job, *, whole: bool) -> tuple[Any, ...]:
-        """Return what to submit: a function and its arguments."""
-        return run_job, self.key, self.content if whole else None, self.line, job
-
-
-def _pickler(executor: Any) -> Any:
-    """Return what pickles for the processes of an executor.
-
-    Those of this machine run the same script again, so that ``__main__`` is the same there.
-    Elsewhere it is another, and what stands in it has to be sent by value: that is what
-    cloudpickle is for, which the engines that run processes elsewhere bring along.
-    """
-    from ..executors import Processes
-
-    if not isinstance(executor, Processes):
-        try:
-            import cloudpickle
-
-            return cloudpickle
-        except ImportError:
-            pass
-    return pickle
-
-
-_KEPT: dict[str, Recipe] = {}
-"""The recipe that this process was sent last."""
-
-
-def run_job(
-    key: str, content: bytes | None, line: PruningClient | None, job: Job
-) -> Measurement | None:
-    """Evaluate a job in this process; ``None`` if its recipe is neither here nor came along."""
-    if key not in _KEPT:
-        if content is None:
-            return None
-        try:
-            recipe = pickle.loads(content)  # noqa: S301 - of our own driver: what its user gave
-        except Exception as error:  # noqa: BLE001 - whatever the modules run into that it imports
-            return Measurement(
-                failure=traceback.format_exc()[-_LONGEST:],
-                fatal="what evaluates trials cannot be made in a process of the executor: "
-                f"{type(error).__name__}: {error}; it must have the same packages and modules",
-            )
-        _KEPT.clear()
-        _KEPT[key] = recipe
-    return _KEPT[key].run(job, Reports(None if line is None else line.asking(job.attempt)))
+        return dump_state(state)

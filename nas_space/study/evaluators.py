@@ -13,6 +13,7 @@ from torch.utils.data import Subset
 
 from ..errors import DataError, DivergenceError, UsageError
 from ..mutable import Sample
+from ..strategy.base import unrestricted
 from ..training import EarlyStopping, Progress, Task, evaluate, fit, make_fabric, recalibrate
 from ..training.batches import is_dataset, length_of
 from ..training.early_stopping import check_rules
@@ -20,7 +21,6 @@ from ..training.fabric import device_of
 from ..training.randomness import preserved_randomness
 from ..training.scoring import evaluate_with_error
 from .evaluation import Evaluator, make_network
-from .fingerprint import unrestricted
 from .intermediate import pruning, report
 from .objectives import Objective, maximize, minimize
 

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 
 import optuna
 from optuna.trial import FrozenTrial
 
 from ..errors import TrialError
-from .ledger import FAILURE, number_of
+from .ledger import FAILURE, counts, number_of
 
-__all__ = ["FailureWarnings", "all_alike", "failure_error", "reason_of"]
+__all__ = ["failure_error", "verdict", "warn_of"]
 
 _HOPELESS = 3
 """How many failures for the same reason, before anything has worked, show that nothing will."""
@@ -58,19 +58,44 @@ def failure_error(what: str, trials: Sequence[FrozenTrial], advice: str) -> Tria
     return error
 
 
-class FailureWarnings:
-    """A callback of a search that warns of failed trials, once for each kind of reason."""
+def warn_of(study: optuna.Study, trial: FrozenTrial, warned: set[str]) -> None:
+    """Warn of a failed trial, unless that was done for its kind of reason."""
+    if _kind(trial) in warned:
+        return
+    warned.add(_kind(trial))
+    warnings.warn(
+        f"trial {number_of(trial)} of the search {study.study_name!r} failed with "
+        f"{reason_of(trial)!r}; further failures of this kind are not told, see result.outcomes",
+        stacklevel=2,
+    )
 
-    def __init__(self) -> None:
-        self._seen: set[str] = set()
 
-    def __call__(self, study: optuna.Study, trial: FrozenTrial) -> None:
-        if FAILURE not in trial.user_attrs or _kind(trial) in self._seen:
-            return
-        self._seen.add(_kind(trial))
-        warnings.warn(
-            f"trial {number_of(trial)} of the search {study.study_name!r} failed with "
-            f"{reason_of(trial)!r}; further failures of this kind are not told, see "
-            "result.outcomes",
-            stacklevel=2,
+def verdict(trials: Sequence[FrozenTrial], before: Set[int], most: int | None) -> TrialError | None:
+    """Return the error that ends a search, if too much of it has failed.
+
+    Parameters
+    ----------
+    trials
+        All attempts.
+    before
+        Optuna's numbers of those that had ended when this driver began.
+    most
+        How many were allowed to fail and have; ``None`` while there are fewer.
+    """
+    ended = [t for t in trials if t.state.is_finished() and counts(t)]
+    failed = [trial for trial in ended if FAILURE in trial.user_attrs]
+    if most is not None:
+        return failure_error(
+            f"{most} trials have failed, so the search ends",
+            failed,
+            f"Each trial's traceback is in its attribute {FAILURE!r}; what has been found is "
+            "kept. Resume with a larger `failures` to go on all the same",
         )
+    new = [trial for trial in ended if trial.number not in before]
+    if len(failed) == len(ended) and all_alike(new):
+        return failure_error(
+            "the first trials have all failed for the same reason, so the search ends",
+            [trial for trial in failed if trial.number not in before],
+            "Mend it and resume; or say by `failures` how many may fail, to go on all the same",
+        )
+    return None

@@ -10,7 +10,7 @@ from typing import Any, TypedDict, cast
 
 from ..mutable import MISSING, Mutable, MutableSymbol
 from ..mutable.node import Leaf, Node, postorder
-from ..tables import Restricted
+from ..strategy.base import unrestricted
 
 __all__ = ["Described", "describe", "differences", "fingerprint"]
 
@@ -123,11 +123,6 @@ def differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
 def digest(expression: Any) -> str:
     """Return a short digest of an expression."""
     return _digest(_program(expression))
-
-
-def unrestricted(space: Any) -> Any:
-    """Return the space that a restriction is of; a space is its own."""
-    return space.space if isinstance(space, Restricted) else space
 
 
 def _conditions(space: Any) -> Iterable[Any]:

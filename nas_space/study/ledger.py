@@ -1,25 +1,18 @@
-"""What a search writes on Optuna's trials, and how drivers share them.
+"""What a search writes on Optuna's trials.
 
 A trial of Optuna is one *attempt* at a *number*, a place in the search from 0 to one less than the
 trials that are wanted.  If what evaluates an attempt dies, the attempt is abandoned, its number is
 free again, and the next attempt takes the smallest free number, with the architecture that was
 lost.  Proposals depend on the number, so a search that was interrupted and resumed proposes what
 it would have proposed.
-
-Several drivers, on one machine or on several, may add to one study.  An attempt is written whole,
-with its number and architecture, in one transaction, and Optuna numbers attempts in the order in
-which they were written.  So who has written one sees all earlier ones, and gives way if one of
-them has the same number or architecture: no two try the same, on any storage, without a lock.
 """
 
 from __future__ import annotations
 
-import json
-import time
 from bisect import insort
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any
@@ -29,11 +22,9 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
-from ..errors import StorageError, UsageError
-from ..mutable import MISSING, Sample
-from ..mutable.node import key_of
+from ..errors import StorageError
+from ..mutable import Sample
 from ..strategy import Evaluated
-from . import signs
 from .intermediate import Curve, expected_end
 from .networks import KeptNetworks
 from .objectives import Objective, ranking
@@ -50,9 +41,6 @@ __all__ = [
     "Attempt",
     "Ledger",
 ]
-
-ALIVE = "alive"
-"""Counts the signs of life of the driver that has the trial."""
 
 ARCHITECTURE = "architecture"
 """The attribute of a trial that holds its architecture."""
@@ -78,19 +66,11 @@ NUMBER = "number"
 ABANDONED = "void"
 """Why an attempt came to nothing, if it did not die."""
 
-ELSEWHERE = "elsewhere"
-"""Whether another process than the driver's evaluates the trial, so that it may outlive it."""
-
 WEIGHTS = "weights"
 """The attribute of a study that holds which weights its networks have before they are scored."""
 
-WORKER = "worker"
-"""Which driver it is that has the trial."""
-
 _DEATHS = 5
 """So many processes may die of an architecture before it counts as failed."""
-
-_GAVE_WAY = "another had the same number or architecture"
 
 
 @dataclass(frozen=True)
@@ -103,8 +83,8 @@ class Attempt:
         Its number at Optuna.
     trial_id
         What storages call it.
-    number, arch
-        Its place in the search, and its architecture.
+    number, arch, arch_id
+        Its place in the search, its architecture, and the id of that.
     repaired
         In how many labels that differs from what the strategy proposed.
     """
@@ -113,27 +93,28 @@ class Attempt:
     trial_id: int
     number: int
     arch: Sample
+    arch_id: str = ""
     repaired: int = 0
 
 
 class Ledger:
-    """The trials of a study, as a search sees them; what was seen once is not read again.
+    """The trials of a study in the memory of this process, as a search sees them.
+
+    Those of a storage, which others may add to, are :class:`.shared_ledger.SharedLedger`'s.
 
     Parameters
     ----------
     study
         Of Optuna.
-    space
-        Gives architectures their ids.
     objectives
         Of the search.
     networks
         Are told which trials are complete.
-    elsewhere
-        Whether other processes than this one evaluate.
 
     Attributes
     ----------
+    mine
+        The attempts of this driver that are under way, by Optuna's numbers.
     history
         What has been evaluated, in the order of the numbers.  A trial that was stopped early is
         there with what it would have come to, see :func:`expected_end`.
@@ -146,59 +127,34 @@ class Ledger:
     failures
         How many evaluations have failed.
     lost
-        Number to the architecture of the last attempt at it that came to nothing, and how far
-        that was repaired.
+        Number to the last attempt at it that came to nothing.
     deaths
         Number to how many processes died of it.
     """
 
     def __init__(
-        self,
-        study: optuna.Study,
-        space: Any,
-        objectives: tuple[Objective, ...],
-        networks: KeptNetworks,
-        *,
-        elsewhere: bool,
+        self, study: optuna.Study, objectives: tuple[Objective, ...], networks: KeptNetworks
     ) -> None:
         self.study = study
         self.storage: BaseStorage = study._storage
-        self.space = space
         self.objectives = objectives
         self.networks = networks
-        self.me = signs.new_name()
         self.mine: dict[int, Attempt] = {}
         self.history: list[Evaluated] = []
         self.taken: dict[str, int] = {}
         self.held: dict[int, int] = {}
         self.working: dict[int, Attempt] = {}
         self.failures = 0
-        self.lost: dict[int, tuple[Sample, int]] = {}
+        self.lost: dict[int, Attempt] = {}
         self.deaths: Counter[int] = Counter()
-        self._elsewhere = elsewhere
         self._curves: list[Curve] = []
-        self._seen = 0
-        self._open: set[int] = set()
         self._free = 0
-        self._signs: dict[tuple[int, int], float] = {}
 
-    @contextmanager
-    def open(self) -> Iterator[None]:
-        """Enter a context in which this driver is at trials of the study, with signs of life."""
-        with signs.living(self.me, self._give_sign):
-            yield
-
-    def _give_sign(self, number: int) -> None:
-        for attempt in list(self.mine.values()):
-            with suppress(Exception):  # it is over already, or the storage is out of reach
-                self.storage.set_trial_user_attr(attempt.trial_id, ALIVE, number)
+    def open(self) -> AbstractContextManager[object]:
+        """Return a context in which this driver is at trials of the study."""
+        return nullcontext()
 
     # -- reading ------------------------------------------------------------------------------
-
-    @property
-    def finished(self) -> int:
-        """How many numbers are done: evaluated, stopped early, or failed."""
-        return len(self.held) - len(self.working)
 
     @property
     def free(self) -> int:
@@ -220,38 +176,12 @@ class Ledger:
         return self.study.get_trials(deepcopy=False)
 
     def look(self) -> None:
-        """See what has changed; what dead drivers have left is freed on the way."""
-        trials = self.trials()
-        places = [*sorted(self._open), *range(self._seen, len(trials))]
-        self._seen = len(trials)
-        for place in places:
-            trial = trials[place]
-            if trial.state == TrialState.RUNNING and not self._lives(trial):
-                trial = self._released(trial)
-            self._note(trial)
-
-    def _note(self, trial: FrozenTrial) -> None:
-        """Take up what a trial is now."""
-        stored = trial.user_attrs.get(ARCHITECTURE)
-        if stored is None or trial.user_attrs.get(ABANDONED) == _GAVE_WAY:
-            self._open.discard(trial.number)
-            return  # not one of the search
-        place = trial.number
-        if place not in self._open:
-            self._open.add(place)
-            arch, repaired = self.space.canonical(stored), int(trial.user_attrs.get(REPAIRED, 0))
-            self._begin(Attempt(place, trial._trial_id, number_of(trial), arch, repaired))
-        if not trial.state.is_finished():
-            return
-        self._open.discard(place)
-        reports = trial.intermediate_values
-        self._end(place, trial.state, trial.values, trial.user_attrs, reports)
+        """See what others have done."""
 
     def _begin(self, attempt: Attempt) -> None:
-        number, key = attempt.number, self.space.arch_id(attempt.arch)
-        if number in self.held or key in self.taken:
+        if attempt.number in self.held or attempt.arch_id in self.taken:
             return  # it gives way
-        self.held[number] = self.taken[key] = attempt.trial
+        self.held[attempt.number] = self.taken[attempt.arch_id] = attempt.trial
         self.working[attempt.trial] = attempt
 
     def _end(
@@ -268,9 +198,9 @@ class Ledger:
             return
         number, arch = attempt.number, attempt.arch
         if state == TrialState.FAIL and FAILURE not in attributes:
-            del self.held[number], self.taken[self.space.arch_id(arch)]
+            del self.held[number], self.taken[attempt.arch_id]
             self._free = min(self._free, number)
-            self.lost[number] = arch, attempt.repaired
+            self.lost[number] = attempt
             self.deaths[number] += ABANDONED not in attributes
         elif state == TrialState.COMPLETE:
             values = valid_values(place, values, len(self.objectives))
@@ -288,29 +218,24 @@ class Ledger:
 
     # -- writing ------------------------------------------------------------------------------
 
-    def begin(self, number: int, arch: Sample, repaired: int) -> Attempt | None:
+    def begin(self, number: int, arch: Sample, arch_id: str, repaired: int) -> Attempt | None:
         """Take a number and an architecture; ``None`` if another was faster."""
-        attributes: dict[str, Any] = {WORKER: self.me, ARCHITECTURE: arch, NUMBER: number}
+        attempt = self._write({}, number, arch, arch_id, repaired)
+        self._begin(attempt)
+        return attempt
+
+    def _write(
+        self, attributes: dict[str, Any], number: int, arch: Sample, arch_id: str, repaired: int
+    ) -> Attempt:
+        """Write an attempt, with its number and architecture, in one transaction."""
+        attributes |= {ARCHITECTURE: arch, NUMBER: number}
         if repaired:
             attributes[REPAIRED] = repaired
-        if self._elsewhere:
-            attributes[ELSEWHERE] = True
         template = optuna.trial.create_trial(state=TrialState.RUNNING, user_attrs=attributes)
         trial_id = self.storage.create_new_trial(self.study._study_id, template)
         place = self.storage.get_trial_number_from_id(trial_id)
-        attempt = self.mine[place] = Attempt(place, trial_id, number, arch, repaired)
-        if place == self._seen and self._open <= self.mine.keys():
-            # Nobody else is at the study, so nothing has changed but by us: to read all trials
-            # again would take the longer, the more there are.
-            self._seen += 1
-            self._open.add(place)
-            self._begin(attempt)
-        else:
-            self.look()
-        if place in self.working:
-            return attempt
-        self.abandon(attempt, _GAVE_WAY)
-        return None
+        attempt = self.mine[place] = Attempt(place, trial_id, number, arch, arch_id, repaired)
+        return attempt
 
     def end(
         self,
@@ -337,7 +262,6 @@ class Ledger:
             return False
         finally:
             self.mine.pop(attempt.trial, None)
-        self._open.discard(attempt.trial)
         self._end(attempt.trial, state, values, attributes or {}, reports or {})
         return True
 
@@ -348,29 +272,6 @@ class Ledger:
     def die(self, attempt: Attempt) -> None:
         """Write that a process died of an attempt."""
         self.end(attempt, TrialState.FAIL)
-
-    def _released(self, trial: FrozenTrial) -> FrozenTrial:
-        """Declare an attempt abandoned whose driver is no more."""
-        attempt = Attempt(trial.number, trial._trial_id, number_of(trial), {})
-        if ELSEWHERE in trial.user_attrs:
-            self.abandon(attempt, "its driver has ended")
-        else:
-            self.die(attempt)
-        return self.storage.get_trial(trial._trial_id)
-
-    def _lives(self, trial: FrozenTrial) -> bool:
-        """Whether somebody is still at a trial, as far as can be told from here."""
-        worker = trial.user_attrs.get(WORKER)
-        if worker is None or ARCHITECTURE not in trial.user_attrs:
-            return True  # none of ours
-        if worker == self.me:
-            return trial.number in self.mine
-        lives = signs.lives(worker)
-        if lives is None:
-            sign = (trial.number, trial.user_attrs.get(ALIVE, 0))
-            since = self._signs.setdefault(sign, time.monotonic())
-            lives = time.monotonic() - since < signs.SILENCE
-        return lives
 
 
 def valid_values(trial: int, values: Sequence[float] | None, objectives: int) -> Sequence[float]:
@@ -405,24 +306,3 @@ def pauses() -> Iterator[float]:
     while True:
         yield pause
         pause = min(pause * 1.5, 0.5)
-
-
-def storable(space: Any) -> None:
-    """Check that architectures can be written down.
-
-    Raises
-    ------
-    UsageError
-        If a label has values that JSON cannot hold.
-    """
-    for label, symbol in space.simplify().items():
-        for value in getattr(symbol, "values", ()):
-            try:
-                read = json.loads(json.dumps(value))
-            except (TypeError, ValueError):
-                read = MISSING
-            if key_of(read, loose=True) != key_of(value, loose=True):
-                raise UsageError(
-                    f"the label {label!r} has the value {value!r}, which cannot be stored; give "
-                    "its values as numbers or names, and look up what they stand for"
-                )

@@ -11,9 +11,10 @@ from ..errors import StorageError, suggest
 from .definition import SearchDefinition
 from .fingerprint import describe, differences
 from .ledger import WEIGHTS
-from .networks import KeptNetworks, folder_of
+from .network_files import networks_of
 from .result import SearchResult
-from .storage import NoSampler, Storage, is_file, open_storage, quiet, reading
+from .storage import Storage, is_file, open_storage, reading
+from .studies import NoSampler, quiet
 
 __all__ = ["load_search"]
 
@@ -64,7 +65,7 @@ def load_search(storage: Storage, name: str | None = None, *, space: Any = None)
                 + "; ".join(what)
             )
     with reading(storage):
-        networks = KeptNetworks(0, folder_of(storage, study.study_name))
+        networks = networks_of(storage, study.study_name, 0)
         weights = study.user_attrs.get(WEIGHTS, "inherit")
         result = SearchResult(study, space, definition.measured(), weights, networks)
         _ = result.outcomes  # reads them all, and is kept

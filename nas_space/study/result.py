@@ -23,7 +23,7 @@ from ..extensions import call
 from ..mutable import Sample
 from ..mutable.node import key_of
 from ..strategy import Evaluated
-from .fingerprint import unrestricted
+from ..strategy.base import unrestricted
 from .ledger import (
     ARCHITECTURE,
     COST,
@@ -37,7 +37,7 @@ from .ledger import (
 )
 from .networks import KeptNetworks
 from .objectives import Objective, ranking
-from .storage import quiet, unwarned
+from .studies import quiet, unwarned
 
 if TYPE_CHECKING:
     from ..strategy import ScoreModel
@@ -149,7 +149,7 @@ class SearchResult:
 
     def _arch(self, trial: FrozenTrial) -> Sample:
         stored: Sample = trial.user_attrs[ARCHITECTURE]
-        return dict(stored) if self.space is None else self.space.canonical(stored)
+        return dict(stored) if self.space is None else unrestricted(self.space).canonical(stored)
 
     @cached_property
     def complete(self) -> list[Outcome]:

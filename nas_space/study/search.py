@@ -16,20 +16,18 @@ from torch import nn
 from ..errors import UsageError, suggest
 from ..mutable import Mutable
 from ..strategy import Strategy, get_strategy
+from ..strategy.base import unrestricted
 from ..tables import Restricted
 from .callbacks import SearchCallback, Tracked, check_watchers
-from .definition import SearchDefinition
 from .driver import Callback, Driver, Evaluate, MakeExecutor, Settings
 from .evaluation import Evaluator
-from .failures import FailureWarnings, failure_error
-from .fingerprint import unrestricted
 from .intermediate import check_pruner
-from .ledger import FAILURE, WEIGHTS, storable
+from .ledger import FAILURE, Ledger
 from .live import shape_of, shown
-from .networks import KeptNetworks, folder_of
+from .networks import KeptNetworks
 from .objectives import Objectives, objectives_of
 from .result import SearchResult
-from .storage import Storage, open_storage, open_study, reading, unreachable
+from .studies import in_memory
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -38,6 +36,7 @@ if TYPE_CHECKING:
     from ..strategy.oneshot import OneShotName, OneShotProgress
     from ..training import Task
     from .oneshot import OneShotResult
+    from .storage import Storage
 
 __all__ = ["search"]
 
@@ -255,7 +254,6 @@ def search(
         seed=seed,
         failures=max(10, trials // 10) if failures is None else failures,
         weights=weights or str(getattr(evaluate, "weights", "inherit")),
-        networks=KeptNetworks(keep_networks, folder_of(storage, name)),
         patient=failures is not None,
     )
     _check_objectives(settings)
@@ -263,27 +261,26 @@ def search(
     settings.strategy.check(space)
     is_here = executor is None and workers in (None, 1)
     if storage is not None or not is_here:
-        storable(unrestricted(space))
+        from .stored import open_ledger, storable
+
+        storable(space)
     if isinstance(evaluate, Evaluator):
         evaluate.check(space)
     watching += shown(progress, trials)
-    callbacks = [FailureWarnings(), *watching]
     known = {"strategy": type(settings.strategy).__name__, "trials": trials, "seed": seed}
     _tell(watching, "on_begin", space, known)
-
-    definition = SearchDefinition.of(space, settings.objectives)
-    with reading(storage):
-        study = open_study(open_storage(storage), name, settings.objectives, pruner)
-        definition.claim(study, storage, resume=resume)
-        study.set_user_attr(WEIGHTS, settings.weights)
-    engine = _engine(executor, workers)
-    with reading(storage):
-        driver = Driver(study, settings, callbacks, timeout, *engine)
-    try:
-        driver.run()
-    except optuna.exceptions.StorageInternalError as error:
-        raise unreachable(storage, error) from error
-    result = SearchResult(study, space, settings.objectives, settings.weights, settings.networks)
+    if storage is None:
+        study = in_memory(name, settings.objectives, pruner)
+        ledger = Ledger(study, settings.objectives, KeptNetworks(keep_networks))
+    else:
+        ledger = open_ledger(
+            storage, name, space, settings.objectives, pruner, weights=settings.weights,
+            keep_networks=keep_networks, resume=resume, elsewhere=not is_here,
+        )  # fmt: skip
+    Driver(ledger, settings, watching, timeout, *_engine(executor, workers)).run()
+    result = SearchResult(
+        ledger.study, space, settings.objectives, settings.weights, ledger.networks
+    )
     _check_found(result)
     _tell(watching, "on_end", result)
     return result
@@ -399,13 +396,13 @@ def _engine(
     """Return what evaluates, what makes it anew, and how many trials are evaluated at once."""
     if given is None and workers in (None, 1):
         return None, None, 1
-    from ..executors import Processes, capacity_of
+    from ..executors import Processes, adapted, capacity_of
 
     make: MakeExecutor | None = None
     if isinstance(given, Executor):
-        executor = given
+        executor = adapted(given)
     else:
-        make = partial(Processes, workers or 1) if given is None else given
+        make = partial(Processes, workers or 1) if given is None else lambda: adapted(given())
         executor = make()
     if not isinstance(executor, Executor):
         raise UsageError(f"executor= gave {executor!r}, which is no concurrent.futures.Executor")
@@ -453,6 +450,8 @@ def _check_found(result: SearchResult) -> None:
     trials = [t for t in result.study.get_trials(deepcopy=False) if FAILURE in t.user_attrs]
     number = len(result.outcomes)
     if trials:
+        from .failures import failure_error
+
         raise failure_error(
             f"none of {number} trials is complete", trials, "Mend it, and search again or resume"
         )

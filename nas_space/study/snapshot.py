@@ -15,7 +15,7 @@ from optuna.storages import InMemoryStorage
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from .storage import quiet
+from .studies import quiet
 
 __all__ = ["snapshot"]
 

@@ -7,34 +7,20 @@ import os
 import shutil
 import sqlite3
 import time
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
-import optuna
 from optuna.exceptions import StorageInternalError
 from optuna.storages import BaseStorage, InMemoryStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalRedisBackend
 
 from ..errors import NasSpaceError, StorageError, UsageError
 from ..files import beside, unwritable, writing
+from .studies import unwarned
 
-if TYPE_CHECKING:
-    from .objectives import Objective
-
-__all__ = [
-    "NoSampler",
-    "Storage",
-    "is_file",
-    "open_storage",
-    "open_study",
-    "quiet",
-    "reading",
-    "unreachable",
-    "unwarned",
-]
+__all__ = ["Storage", "is_file", "open_storage", "reading", "unreachable"]
 
 Storage: TypeAlias = "str | Path | BaseStorage | None"
 """``None`` is memory; a path ends in ``.db`` (SQLite) or ``.journal``; or a database's address."""
@@ -196,58 +182,3 @@ def _file(path: Path, *, sqlite: bool = False) -> BaseStorage:
         f"{', '.join(_JOURNAL)} (a journal), or in a database such as postgresql://..., "
         f"but got {str(path)!r}"
     )
-
-
-def open_study(
-    storage: BaseStorage,
-    name: str,
-    objectives: tuple[Objective, ...],
-    pruner: optuna.pruners.BasePruner | None,
-) -> optuna.Study:
-    """Return the study of a name, made if there is none."""
-    with quiet():
-        return optuna.create_study(
-            storage=storage,
-            study_name=name,
-            directions=[objective.direction for objective in objectives],
-            sampler=NoSampler(),
-            pruner=pruner or optuna.pruners.NopPruner(),
-            load_if_exists=True,
-        )
-
-
-class NoSampler(optuna.samplers.BaseSampler):
-    """Strategies propose whole architectures, so Optuna is never asked to suggest anything."""
-
-    def infer_relative_search_space(self, study: Any, trial: Any) -> dict[str, Any]:
-        return {}
-
-    def sample_relative(self, study: Any, trial: Any, search_space: Any) -> dict[str, Any]:
-        return {}
-
-    def sample_independent(
-        self, study: Any, trial: Any, param_name: str, param_distribution: Any
-    ) -> Any:
-        raise UsageError(
-            f"nothing can be suggested for {param_name!r}: architectures come from the strategy; "
-            "make it a label of the space"
-        )
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Silence Optuna, which logs every trial; a search shows its own progress."""
-    level = optuna.logging.get_verbosity()
-    optuna.logging.set_verbosity(max(level, optuna.logging.ERROR))
-    try:
-        yield
-    finally:
-        optuna.logging.set_verbosity(level)
-
-
-@contextmanager
-def unwarned() -> Iterator[None]:
-    """Silence what Optuna says of interfaces that may change; tests would notice."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        yield

@@ -12,7 +12,7 @@ import numpy as np
 from ..errors import DataError, NasSpaceError, UsageError, suggest
 from ..files import replacing
 from ..mutable import MutableSymbol, Sample
-from .fingerprint import unrestricted
+from ..strategy.base import unrestricted
 from .objectives import Objective, Objectives, objectives_of
 from .table_files import ARCH, TableColumns, read_columns
 

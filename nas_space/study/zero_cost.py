@@ -9,12 +9,12 @@ import optuna
 from torch import nn
 
 from ..mutable import Sample
+from ..strategy.base import unrestricted
 from ..training import Task
 from ..training.fabric import device_of
 from ..training.proxies import proxy
 from ..training.randomness import preserved_randomness, seed_globally
 from .evaluation import Evaluator, make_network
-from .fingerprint import unrestricted
 from .objectives import Objective, maximize, measured, objectives_of
 
 __all__ = ["Filtered", "ZeroCost", "filtered", "proxy_scores", "zero_cost"]

@@ -21,11 +21,15 @@ from .fabric import device_of, unwrapped
 from .forward import RecordedCall, forward, recorded_calls, tensors_of
 from .metric import Metric
 from .modes import preserved_modes
+from .result_cache import LastResult, ResultCache
 
 __all__ = ["Distillation", "Divergence", "divergence_of", "relative_error", "soft_cross_entropy"]
 
 Divergence: TypeAlias = "Literal['mse', 'kl'] | Callable[[Tensor, Tensor], Tensor]"
 """How far the student's output is from the teacher's: a name, or ``function(student, teacher)``."""
+
+
+_Answer: TypeAlias = "tuple[RecordedCall, dict[str, list[RecordedCall]]]"
 
 
 def relative_error(output: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
@@ -96,6 +100,12 @@ class Distillation:
         As ``hidden``, for modules that return a tensor of attention probabilities of shape
         ``(batch, heads, queries, keys)``; compared by their mean over the heads.
 
+    Attributes
+    ----------
+    cache
+        Answers that are kept beyond that on the last batch. At first there is no room in it: give
+        it some, ``cache.most``, where several networks are trained on the same batches.
+
     Raises
     ------
     UsageError
@@ -142,12 +152,12 @@ class Distillation:
         self.attention = _as_pairs("attention", attention)
         for path in (*self.hidden.values(), *self.attention.values()):
             _submodule(teacher, path, "teacher")
+        self.cache, self._last = ResultCache(), LastResult()
         self._copy: nn.Module | None = None
-        self._last: tuple[list[Any], RecordedCall, dict[str, list[RecordedCall]]] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         # What another process, or a copy, would not find again.
-        return {**self.__dict__, "_copy": None, "_last": None}
+        return {**self.__dict__, "_copy": None, "_last": LastResult()}
 
     def loss(self, network: nn.Module, batch: Any) -> Tensor:
         """Return how far a student is from the teacher on a batch of inputs.
@@ -192,11 +202,17 @@ class Distillation:
         """Make a context in which a student's calls are recorded, to be compared afterwards."""
         return _recording(self, network)
 
-    def answer(self, call: RecordedCall) -> tuple[RecordedCall, dict[str, list[RecordedCall]]]:
+    def answer(self, call: RecordedCall) -> _Answer:
         """Return the teacher's own call with the arguments of a student's, and those inside it."""
         given = _flat((call.arguments, call.keywords))
-        if self._last is not None and _same(self._last[0], given):
-            return self._last[1:]
+        answer: _Answer | None = self._last.find(given) or self.cache.find(given)
+        if answer is None:
+            answer = self._asked(call, given)
+            self.cache.keep(given, answer)
+        self._last.keep(given, answer)
+        return answer
+
+    def _asked(self, call: RecordedCall, given: list[Any]) -> _Answer:
         teacher = self._beside(given)
         kind = next((p.dtype for p in teacher.parameters() if p.is_floating_point()), None)
         arguments, keywords = _cast((call.arguments, call.keywords), kind)
@@ -209,9 +225,7 @@ class Distillation:
             }
             teacher.eval()
             output = teacher(*arguments, **keywords)
-        mine = RecordedCall(call.arguments, call.keywords, output)
-        self._last = [_versioned(item) for item in given], mine, inside
-        return mine, inside
+        return RecordedCall((), {}, output), inside
 
     def between(self, output: Tensor, target: Tensor, weight: Tensor | None) -> Tensor:
         """Return how far an output is from the teacher's."""
@@ -462,27 +476,6 @@ def _flat(value: Any) -> list[Any]:
     if isinstance(value, list | tuple):
         return [leaf for item in value for leaf in _flat(item)]
     return [value]
-
-
-def _versioned(item: Any) -> Any:
-    return (item, item._version) if _counted(item) else item
-
-
-def _counted(item: Any) -> bool:
-    return isinstance(item, Tensor) and not bool(item.is_inference())
-
-
-def _same(before: list[Any], now: list[Any]) -> bool:
-    """Whether arguments are the very ones of before, tensors unchanged since."""
-    if len(before) != len(now):
-        return False
-    for old, new in zip(before, now, strict=True):
-        if _counted(new):
-            if not isinstance(old, tuple) or old[0] is not new or old[1] != new._version:
-                return False
-        elif isinstance(new, Tensor) or old is not new:
-            return False
-    return True
 
 
 def _cast(value: Any, kind: torch.dtype | None) -> Any:

@@ -6,8 +6,22 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from torch import nn
+from torch.nn.modules.dropout import _DropoutNd
 
-__all__ = ["preserved_modes"]
+__all__ = ["preserved_modes", "without_dropout"]
+
+
+@contextmanager
+def without_dropout(network: nn.Module) -> Iterator[None]:
+    """Enter a context in which layers of dropout let everything through, in training mode too."""
+    rates = [(layer, layer.p) for layer in network.modules() if isinstance(layer, _DropoutNd)]
+    try:
+        for layer, _ in rates:
+            layer.p = 0.0
+        yield
+    finally:
+        for layer, rate in rates:
+            layer.p = rate
 
 
 @contextmanager

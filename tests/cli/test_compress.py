@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +81,37 @@ def test_a_compression_that_is_cut_off_anywhere_goes_on_to_the_same_networks(tmp
     for name in ("macs-60", "macs-30"):
         mine, theirs = (weights(tmp_path / out / name / "network") for out in ("whole", "cut"))
         assert all(torch.equal(value, theirs[key]) for key, value in mine.items())
+
+
+def test_the_rate_grows_with_what_is_cut_away_but_a_task_of_ones_own_has_its_own(tmp_path):
+    run: Any = run_of(tmp_path / "out", budgets=[{"macs": "90%"}, {"macs": "60%"}, {"macs": "25%"}])
+    rates = {name: run._task(name).optimizer.keywords["lr"] for name in run.budgets}
+    wanted = {"macs-90": 2e-5, "macs-60": 3.2e-4, "macs-25": 1e-3}
+    assert rates == pytest.approx(wanted, rel=1e-6)
+    run.task = replace(run.task, optimizer=torch.optim.SGD)
+    assert run._task("macs-60").optimizer is torch.optim.SGD
+
+
+@pytest.mark.parametrize("order", ["other", None])
+def test_a_run_that_goes_on_where_channels_come_out_in_another_order_begins_from_the_original(
+    tmp_path, order
+):
+    out = tmp_path / "out"
+    whole = run_of(out).run()
+    before = weights(out / "macs-30" / "network")
+    note = out / "macs-60" / "network" / "network.json"
+    for cut in (False, True):
+        if cut:
+            described = json.loads(note.read_text()) | {"order": order}
+            del described["sha256"]
+            note.write_text(json.dumps(described))
+        for place in ("macs-30", "compressed.json", "work/fine-tuning-macs-30.safetensors"):
+            file = out / place
+            shutil.rmtree(file) if file.is_dir() else file.unlink(missing_ok=True)
+        resumed = run_of(out, resume=True).run()
+        assert resumed[2].arch == whole[2].arch
+        after = weights(out / "macs-30" / "network")
+        assert all(torch.equal(value, after[key]) for key, value in before.items()) is not cut
 
 
 def test_batches_of_texts_with_masks_are_compressed_without_labels(tmp_path):

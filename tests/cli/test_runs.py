@@ -231,6 +231,24 @@ def test_several_workers(strategy: str, tmp_path: Path, images: str) -> None:
     assert len({trial.user_attrs["worker"] for trial in result.study.trials}) == 1
 
 
+def test_trials_are_evaluated_by_the_workers_of_dask(tmp_path: Path, images: str) -> None:
+    distributed = pytest.importorskip("distributed", reason="distributed is not installed")
+    out = tmp_path / "run"
+    given = ["--strategy", "random", "--space", SPACE, "--data", images, "--max-macs", "none"]
+    with distributed.LocalCluster(
+        n_workers=1, threads_per_worker=1, processes=False, protocol="tcp",
+        dashboard_address=":0", silence_logs=50,
+    ) as cluster:  # fmt: skip
+        address = cluster.scheduler_address.replace("tcp", "dask")
+        more = ["--trials", "3", "--executor", address, *SHORT]
+        assert run("search", "--out", str(out), *given, *more) == 0
+        assert "run_job" in cluster.scheduler.task_prefixes
+        assert set(cluster.scheduler.clients) <= {"fire-and-forget"}
+    found = open_run(out).result
+    assert found is not None
+    assert [outcome.state for outcome in found.outcomes] == ["complete"] * 3
+
+
 def test_when_time_has_run_out_the_best_so_far_is_trained(
     tmp_path: Path, images: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -366,6 +366,7 @@ _LIBRARY: dict[str, Callable[[], Made]] = {
     "Gemma 2": _text("Gemma2ForCausalLM", "Gemma2Config", **_HEADS),
     "Gemma 3": _text("Gemma3ForCausalLM", "Gemma3TextConfig", **_HEADS),
     "Qwen3": _text("Qwen3ForCausalLM", "Qwen3Config", **_HEADS),
+    "Cohere": _text("CohereForCausalLM", "CohereConfig", num_key_value_heads=2),
     "SmolLM3": _text("SmolLM3ForCausalLM", "SmolLM3Config", num_key_value_heads=2),
     "Phi-3": _text("Phi3ForCausalLM", "Phi3Config", num_key_value_heads=2),
     "BLOOM": _hf("BloomForCausalLM", "BloomConfig", _ids, n_layer=3, n_head=4, **_SMALL),

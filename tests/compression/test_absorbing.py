@@ -211,6 +211,20 @@ def test_a_network_from_before_the_space_was_sorted_is_refused_for_its_channels_
     space.absorb(space.freeze(smallest(space)))
 
 
+def test_a_network_without_a_note_of_its_order_is_told_from_one_of_another_order():
+    space: Any = ns.elastic(_plain(), ROWS).sort_channels()
+    old = space.freeze(smallest(space))
+    del vars(old)["_order"]
+    old[0].bias.data.fill_(7.0)
+    for use in (space.absorb, lambda net: space.refit(net, [ROWS])):
+        with pytest.raises(UsageError, match="by an earlier version, which did not note the order"):
+            use(old)
+    again = space.freeze(smallest(space))
+    again.load_state_dict(old.state_dict())
+    space.absorb(again)
+    assert torch.equal(space.freeze(smallest(space))[0].bias, old[0].bias)
+
+
 def test_a_network_that_was_saved_is_known_again(tmp_path):
     net = _plain()
     space: Any = ns.elastic(net, ROWS).sort_channels()

@@ -15,6 +15,7 @@ from nas_space.mutable import (
     MutableAnnotation,
     MutableExpression,
     MutableList,
+    Numerical,
     label_scope,
 )
 
@@ -70,6 +71,14 @@ def test_a_constraint_on_a_branch_is_met_only_there() -> None:
 def test_what_is_no_expression_is_refused() -> None:
     with pytest.raises(ExpressionError, match="but got True, which is the same for every"):
         ExpressionConstraint(True)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("number", [a, a + b, Numerical(0, 1, label="x")], ids=str)
+def test_a_number_holds_no_condition_but_a_flag_does(number: Any) -> None:
+    with pytest.raises(ExpressionError, match="is a number: compare it"):
+        ExpressionConstraint(number)
+    flag = ExpressionConstraint(Categorical([0, 1], label="flag"))
+    assert [flag.contains({"flag": value}) for value in (0, 1)] == [False, True]
 
 
 class Odd(Constraint):

@@ -131,6 +131,7 @@ def test_numpy_scalars_are_python_numbers() -> None:
     [
         (a + b * 2, "a + b * 2"),
         ((a + b) * 2, "(a + b) * 2"),
+        (a * (b @ a) / (a @ b), "a * (b @ a) / (a @ b)"),
         (a - (b - 1), "a - (b - 1)"),
         (a - b - 1, "a - b - 1"),
         (a**b**2, "a ** b ** 2"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextvars
 import threading
 from typing import Any
 
@@ -16,6 +18,7 @@ from nas_space.mutable import (
     frozen_context,
     frozen_factory,
 )
+from nas_space.mutable.context_stack import Entered
 from nas_space.mutable.frozen_contexts import dry_run
 
 a = Categorical([1, 2, 3], label="a")
@@ -128,3 +131,29 @@ def test_threads_have_contexts_of_their_own() -> None:
     for thread in threads:
         thread.join()
     assert wrong == []
+
+
+def test_a_task_keeps_what_was_entered_where_it_was_made() -> None:
+    async def main() -> tuple[list[str], list[str]]:
+        entered: Entered[str] = Entered("kept")
+        entry, left = entered.enter("a"), asyncio.Event()
+
+        async def later() -> list[str]:
+            await left.wait()
+            return list(entered)
+
+        task = asyncio.create_task(later())
+        entered.leave(entry)
+        left.set()
+        return list(entered), await task
+
+    assert asyncio.run(main()) == ([], ["a"])
+
+
+def test_what_is_left_in_another_context_of_its_thread_is_left_in_its_own() -> None:
+    entered: Entered[str] = Entered("elsewhere")
+    context = contextvars.copy_context()
+    entry = context.run(entered.enter, "a")
+    assert context.run(list, entered) == ["a"]
+    entered.leave(entry)
+    assert context.run(list, entered) == []

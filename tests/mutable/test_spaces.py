@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
@@ -250,6 +252,14 @@ def test_a_sample_is_a_mapping() -> None:
         found = a.check_contains(wrong)  # type: ignore[arg-type]
         assert found is not None
         assert "dict from label to value" in str(found)
+
+
+@pytest.mark.parametrize("value", [np.array([1, 2]), torch.tensor([1, 2])], ids=["array", "tensor"])
+def test_a_value_that_cannot_be_compared_is_refused_with_its_label(value: Any) -> None:
+    found = MutableList([b, a]).check_contains({"a": value, "b": 4})
+    assert isinstance(found, SampleValidationError)
+    assert found.label == "a"
+    assert f"'a' is a {type(value).__name__} that cannot be compared" in str(found)
 
 
 def test_two_choices_of_one_label_are_refused() -> None:

@@ -420,6 +420,10 @@ def test_values_that_can_be_told_apart_are_each_a_choice(one: Any, other: Any) -
         (lambda: CategoricalMultiple([1, 2], n_chosen=True, label="w"), "between 1 and 2"),
         (lambda: CategoricalMultiple([1], weights=[2], label="w"), "'w' must be 1 probabilities"),
         (
+            lambda: CategoricalMultiple([1], weights=[-0.5], label="w"),
+            "must be 1 probabilities, but got .-0.5",
+        ),
+        (
             lambda: CategoricalMultiple([1, 2], n_chosen=2, weights=[1, 0], label="w"),
             "'w' chooses 2",
         ),
@@ -433,6 +437,7 @@ def test_values_that_can_be_told_apart_are_each_a_choice(one: Any, other: Any) -
         (lambda: Numerical(0, 1, quantize=0, label="w"), "quantize of 'w' must be positive"),
         (lambda: Numerical(mu=0, label="w"), "'w' needs both mu and sigma"),
         (lambda: Numerical(mu=0, sigma=-1, label="w"), "sigma of 'w' must be positive, but got -1"),
+        (lambda: Numerical(mu=0, sigma=0, label="w"), "sigma of 'w' must be positive, but got 0"),
         (lambda: Numerical(0, 1, log_distributed=True, label="w"), "'w' is log-uniform.*positive"),
         (
             lambda: Numerical(distribution=stats.norm(), mu=1, sigma=1, label="w"),

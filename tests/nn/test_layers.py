@@ -350,6 +350,14 @@ def test_a_layer_prints_its_expressions() -> None:
         conv(torch.zeros(1, 3, 4, 4))
 
 
+def test_buffers_and_modules_that_are_set_to_none_are_none() -> None:
+    norm = mnn.MutableBatchNorm1d(Categorical([4, 8], label="width"))
+    norm.part = nn.Linear(2, 2)
+    norm.running_mean = norm.part = None
+    assert (norm._buffers["running_mean"], norm._modules["part"]) == (None, None)
+    assert {"running_mean", "part.weight"}.isdisjoint(norm.state_dict())
+
+
 def test_instances_are_one_for_each_distinct_tuple_up_to_a_limit() -> None:
     size = Categorical([4, 6, 8], label="size")
     cell = mnn.MutableLSTMCell(3, size, bias=size > 4)

@@ -341,7 +341,11 @@ def test_one_segment_stays_a_view():
 
 def test_what_is_concatenated_in_another_order_is_said_with_its_path():
     space = Joined("sum")
+    space.reader.eval()
+    modes = [module.training for module in space.modules()]
     assert misread(space, torch.zeros(1, 3, 3, 3)) == []
+    assert [module.training for module in space.modules()] == modes
+    assert set(modes) == {True, False}
     space.join = lambda a, b: cat(b, a)
     (said,) = misread(space, torch.zeros(1, 3, 3, 3))
     assert said.startswith("reader.0, of ")
@@ -354,6 +358,11 @@ def otherwise() -> dict[str, Any]:
     return {
         "order": (w + v, lambda a, b: torch.cat([b, a], 1), "write v + w"),
         "hstack": (w + v, lambda a, b: torch.hstack([b, a]), "write v + w"),
+        "one of four": (
+            w + v + w + w,
+            lambda a, b: torch.cat([a, a, a, b], 1),
+            "write w + w + w + v",
+        ),
         "one of three": (w + v + w, lambda a, b: torch.cat([a, a, b], 1), "write w + w + v"),
         "a product": (3 * w, lambda a, _: torch.cat([a] * 3, 1), "write flattened(3, w)"),
         "tiled": (3 * w, lambda a, _: torch.stack([a] * 3, 1).flatten(1, 2), "flattened(3, w)"),

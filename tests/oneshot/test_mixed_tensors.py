@@ -114,6 +114,16 @@ KINDS: dict[str, tuple[Any, ...]] = {
         lambda w, v: mnn.MutableLayerNorm(w + v),
         linear(lambda w, v: w + v),
     ),
+    "layer norm of a shape": (
+        lambda s, x: s.layers[1](s.layers[0](s.a(x).movedim(1, -1))),
+        lambda w, v: mnn.MutableLayerNorm((SIZE, SIZE, w)),
+        linear(W),
+    ),
+    "layer norm of a tuple": (
+        lambda s, x: s.layers[1](s.layers[0](s.a(x).movedim(1, -1))),
+        lambda w, v: mnn.MutableLayerNorm((w,)),
+        linear(W),
+    ),
     "cat, depthwise": (
         lambda s, x: s.layers[1](s.layers[0](cat(s.a(x), s.b(x)))),
         lambda w, v: mnn.MutableConv2d(w + v, w + v, 3, groups=w + v),
@@ -259,6 +269,18 @@ KINDS: dict[str, tuple[Any, ...]] = {
         ),
         conv(W),
     ),
+    "a width on the right": (
+        lambda s, x: s.layers[0](
+            s.a(x) * ((9 - (n := s.a(x).shape[1])) / (7 // n + 7 % n + 1 / n + 2**n))
+        ),
+        conv(W),
+    ),
+    "a plain linear of two in the middle": (
+        lambda s, x: F.linear(
+            (y := s.c(x))[:, (m := y.shape[1] // 2) : m + 2].movedim(1, -1),
+            torch.arange(6.0).reshape(3, 2).to(x),
+        ),
+    ),
     "a width looked up": (
         lambda s, x: s.layers[0](s.a(x) * {2: 5.0, 4: 7.0}[s.a(x).shape[1]]),
         conv(W),
@@ -376,6 +398,11 @@ KINDS: dict[str, tuple[Any, ...]] = {
         lambda w, v: Plainly(v),
         conv(W),
     ),
+    "a width as a plain number, after a change": (
+        lambda s, x: s.layers[1](s.layers[0](s.a(x))),
+        lambda w, v: Doubling(w),
+        conv(W),
+    ),
     "a width as a plain number": (
         lambda s, x: s.layers[0](s.a(x)) * int(s.a(x).shape[1]),
         conv(W),
@@ -414,6 +441,12 @@ class Leading(Reader):
 class Counting(Reader):
     def forward(self, x: Tensor) -> Tensor:
         return torch.cat([x[:, k : k + 1] * k for k in range(x.shape[1])], 1)
+
+
+class Doubling(Reader):
+    def forward(self, x: Tensor) -> Tensor:
+        x.mul_(2)
+        return x * int(x.shape[1])
 
 
 class Plainly(nn.Module):
@@ -460,11 +493,13 @@ def test_a_mixture_is_the_mean_over_all_architectures(kind, training):
         with space.activate({label: symbols[label].value(code) for label, code in pairs}):
             outputs.append(space(x))
         certain = {
-            label: torch.eye(symbols[label].size or 0, dtype=torch.double)[code]
+            label: torch.eye(symbols[label].size or 0, dtype=torch.double)[code].requires_grad_()
             for label, code in pairs
         }
         with Weighted(certain):
-            torch.testing.assert_close(space(x), outputs[-1], rtol=1e-9, atol=1e-9)
+            output = space(x)
+        torch.testing.assert_close(output, outputs[-1], rtol=1e-9, atol=1e-9)
+        assert_finite_gradients(output, certain)
     uniform = {
         label: torch.full((symbol.size or 0,), 1 / (symbol.size or 1), dtype=torch.double)
         for label, symbol in symbols.items()
@@ -472,8 +507,12 @@ def test_a_mixture_is_the_mean_over_all_architectures(kind, training):
     with Weighted({label: p.requires_grad_() for label, p in uniform.items()}):
         mixed = space(x)
     torch.testing.assert_close(mixed, torch.stack(outputs).mean(0), rtol=1e-9, atol=1e-9)
-    inputs = [*uniform.values()]
-    gradients: Any = torch.autograd.grad(mixed.square().sum(), inputs, allow_unused=True)
+    assert_finite_gradients(mixed, uniform)
+
+
+def assert_finite_gradients(output: Tensor, probabilities: dict[str, Tensor]) -> None:
+    inputs = [*probabilities.values()]
+    gradients: Any = torch.autograd.grad(output.square().sum(), inputs, allow_unused=True)
     assert all(torch.as_tensor(0.0 if g is None else g).isfinite().all() for g in gradients)
 
 

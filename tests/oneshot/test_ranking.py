@@ -102,6 +102,21 @@ def test_what_failed_comes_last_and_spoils_no_main_effect(failure):
     assert kendalltau(broken, sound).statistic > 0.6
 
 
+def test_a_poor_value_counts_in_full_up_to_four_deviations_below_the_median():
+    space, archs = listed()
+    values = np.random.default_rng(0).normal(size=len(archs))
+    values[0] = -1e6
+    middle = np.median(values)
+    spread = 1.4826 * np.median(np.abs(values - middle))
+
+    def effects(deviations: float) -> list[float]:
+        values[0] = middle - deviations * spread
+        return MainEffects(space, archs, list(values)).discounted(0.0)
+
+    assert effects(4.01) == pytest.approx(effects(9.0))
+    assert effects(3.9) != pytest.approx(effects(3.5))
+
+
 @given(seed=st.integers(0, 20))
 def test_the_best_by_main_effects_is_the_best_of_all_that_are_left(seed):
     space, archs = listed()

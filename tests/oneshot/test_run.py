@@ -244,6 +244,33 @@ def test_everything_drawn_and_found_is_within_the_restriction(name, monkeypatch)
     assert bool(trained) == (name not in {"darts", "darts, second order", "gumbel"})
 
 
+def test_what_the_policy_draws_is_trained_where_it_is_in_the_space_soon_enough():
+    torch.manual_seed(0)
+    whole: Any = Rich()
+    space = whole.where(whole.symbols()["depth"] <= 2)
+    run = Run(ALL["proxyless"](), space, task(), steps=6, seed=0)
+    deep, wanted = (whole.where(whole.symbols()["depth"] == n).sample(seed=0) for n in (3, 2))
+    draws = iter([deep, deep, wanted])
+    assert run.preferred(lambda: next(draws)) == wanted
+    assert space.contains(run.preferred(lambda: deep))
+
+
+def test_where_weights_stay_as_they_are_none_that_is_trained_gets_a_gradient():
+    run = begin("proxyless")
+    fixed, *trained = run.network.parameters()
+    fixed.requires_grad_(False)
+    with run.weights_as_they_are():
+        assert not any(parameter.requires_grad for parameter in (fixed, *trained))
+    assert not fixed.requires_grad
+    assert all(parameter.requires_grad for parameter in trained)
+
+
+@pytest.mark.parametrize("more", [{"log_prob_every_n_step": 0}, {"warmup_epochs": -1}])
+def test_steps_that_are_none_are_refused(more):
+    with pytest.raises(UsageError, match="warmup_epochs >= 0 and log_prob_every_n_step >= 1"):
+        DARTS(**more)
+
+
 @pytest.mark.parametrize("name", list(ALL)[3:])
 def test_learning_the_policy_leaves_the_weights_alone(name):
     run = begin(name)

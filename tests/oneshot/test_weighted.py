@@ -254,6 +254,23 @@ def test_a_block_knows_how_deep_it_is():
     torch.testing.assert_close(mixed, 0.2 * first + 0.3 * second + 0.5 * third)
 
 
+def test_a_block_that_is_never_reached_is_what_it_would_be_if_all_depths_were_as_likely():
+    depth = C([1, 2, 3], label="d")
+    body = mnn.Repeat(lambda i: Scaled(depth * (i + 1)), depth)
+    p = torch.tensor([1.0, 0.0, 0.0], dtype=torch.double, requires_grad=True)
+    x = torch.randn(3, dtype=torch.double)
+    with Weighted({"d": p}):
+        mixed = body(x)
+    first = x.sin()
+    second = ((4 * first).sin() + (6 * first).sin()) / 2
+    torch.testing.assert_close(mixed, first)
+    mixed.sum().backward()
+    assert p.grad is not None
+    # What is deeper adds its output, and its share of the first block's, which all depths run.
+    deeper = torch.stack([second + (2 * x).sin(), (9 * second).sin() + (3 * x).sin()])
+    torch.testing.assert_close(p.grad[1:], deeper.sum(1))
+
+
 def test_branches_without_weight_do_not_run():
     op = mnn.LayerChoice([nn.Identity(), Refuses()], label="op")
     with Weighted({"op": torch.tensor([1.0, 0.0])}):

@@ -152,7 +152,7 @@ class TestPolicyBasedRL:
         def log_probabilities(number_of_trials):
             now = round_of(space, archs[:number_of_trials], fitness[:number_of_trials])
             strategy.propose(now)
-            pupil = strategy._pupil
+            pupil = strategy._memory
             assert pupil is not None
             return [float(pupil.follow(arch).log_probability.detach()) for arch in archs[:10]]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -57,6 +58,41 @@ def test_dask_loses_a_worker_and_no_trial(dask):
         Various(), slow_worth, trials=30, executor=dask.get_executor(), callbacks=[kill]
     )
     check(result, 30)
+
+
+class DeadlyToSend:
+    """Kills the process that is asked to send it."""
+
+    def __reduce__(self):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def lost_with_its_worker(folder):
+    """Compute once something that nobody gets, and kill the process that computes it again."""
+    times = len([*folder.iterdir()])
+    (folder / str(times)).touch()
+    if times:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return DeadlyToSend()
+
+
+def test_a_result_that_dask_loses_and_cannot_compute_again_is_said_to_be_lost(dask, tmp_path):
+    distributed = pytest.importorskip("distributed")
+    executor = ns.executors.adapted(dask.get_executor())
+    with pytest.raises(distributed.KilledWorker):
+        executor.submit(lost_with_its_worker, tmp_path).result(timeout=300)
+
+
+def test_what_is_cancelled_is_cancelled_at_dask(dask):
+    executor = ns.executors.Dask(dask)
+    running = [executor.submit(time.sleep, 20) for _ in range(2)]
+    assert executor.submit(max, 1, 2).cancel()
+    executor.shutdown(wait=False)
+    assert all(future.cancelled() for future in running)
+    end = time.monotonic() + 15
+    while any(dask.processing().values()) and time.monotonic() < end:
+        time.sleep(0.1)
+    assert not any(dask.processing().values())
 
 
 def test_a_pool_of_processes_is_made_anew_and_the_culprit_found(monkeypatch):

@@ -16,7 +16,7 @@ import nas_space as ns
 from nas_space.errors import TrialError, UsageError
 from nas_space.executors import Processes, WorkerDiedError, executor_at
 from nas_space.strategy import GridSearch
-from nas_space.study import evaluation
+from nas_space.study import remote
 from tests.problems import Tiny, Various, deadly, failing, reporting, weight_sum, worth
 
 
@@ -43,7 +43,7 @@ class Inline(Executor):
 @pytest.fixture(autouse=True)
 def forgotten():
     """No process has been sent anything."""
-    evaluation._KEPT.clear()
+    remote._KEPT.clear()
 
 
 def architectures(result):

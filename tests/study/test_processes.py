@@ -18,7 +18,8 @@ import pytest
 import nas_space as ns
 from nas_space.errors import TrialError, UsageError
 from nas_space.study.objectives import objectives_of
-from nas_space.study.storage import open_storage, open_study
+from nas_space.study.storage import open_storage
+from nas_space.study.studies import open_study
 from tests.problems import Various, deadly, failing, reporting, slow_worth, worth
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="kills processes as POSIX does")

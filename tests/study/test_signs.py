@@ -10,7 +10,9 @@ import pytest
 
 import nas_space as ns
 from nas_space.study import open_storage, signs
-from tests.problems import Various, worth
+from nas_space.study.objectives import objectives_of
+from nas_space.study.stored import open_ledger
+from tests.problems import Tiny, Various, worth
 
 ELSEWHERE = "another-machine:17:4711/0"
 
@@ -109,3 +111,22 @@ def test_a_trial_that_is_none_of_the_search_is_left_alone(tmp_path):
     study(file).ask()
     result = ns.search(Various(), worth, trials=4, storage=file, resume=True)
     assert [outcome.number for outcome in result.outcomes] == list(range(4))
+
+
+def test_a_driver_that_dies_while_another_looks_on_is_counted_as_one_death(tmp_path):
+    space = Tiny()
+    one, other = (
+        open_ledger(
+            tmp_path / "search.db", "search", space, objectives_of("value"), None,
+            weights="none", keep_networks=0, resume=True, elsewhere=False,
+        )
+        for _ in range(2)
+    )  # fmt: skip
+    arch = space.sample(seed=0)
+    with one.open():
+        one.begin(0, arch, space.arch_id(arch), 0)
+        other.look()
+        assert other.held == {0: 0}
+    other.look()
+    assert other.deaths == {0: 1}
+    assert other.free == 0

@@ -35,6 +35,8 @@ from nas_space.mutable import (
     Numerical,
     SampleBatch,
 )
+from nas_space.mutable.factor_sum import FactorSum
+from nas_space.mutable.factors import Factor
 from nas_space.mutable.printing import brief
 from nas_space.tables import (
     Over,
@@ -206,6 +208,16 @@ def test_a_rounded_cost_is_off_by_half_a_unit_for_each_term(seed, unit, factor):
     ]
     limit = coarse.evaluate(archs[0])
     assert few.count() == sum(coarse.evaluate(arch) <= limit for arch in everything)
+
+
+def test_a_multiple_of_a_condition_between_tables_is_rounded_in_each_of_them() -> None:
+    rows = ([3, 8, 21], [1, 40, 5])
+    ways = [ME.lookup(FactorSum([Factor(LAYERS[:1], np.array(row))])) for row in rows]
+    cost = 3 * ME.condition(LAYERS[1] > 0, *ways)
+    coarse = rounded(cost, 7)
+    for code, flag in product(range(3), range(2)):
+        arch = {LAYERS[0].name: code, LAYERS[1].name: flag}
+        assert coarse.evaluate(arch) == math.floor(cost.evaluate(arch) / 7 + 0.5)
 
 
 def test_what_is_rounded_needs_a_unit() -> None:
@@ -465,6 +477,22 @@ def test_restrictions_that_only_drawing_can_meet_must_be_allowed_to() -> None:
         never.sample(seed=0)
     with pytest.raises(UsageError, match="attempts must be 1 or more"):
         restrict(space, highest <= 1, attempts=0)
+
+
+def test_costs_are_told_apart_finely_enough_that_one_attempt_will_do() -> None:
+    digits = [Categorical(range(4), label=f"x{i}") for i in range(10)]
+    tables = np.random.default_rng(0).integers(0, 10**6, (2, 10, 4)).tolist()
+    one, other = (
+        ME.sum([ME.switch_case(digit, dict(enumerate(row))) for digit, row in pairs])
+        for table in tables
+        for pairs in [zip(digits, table, strict=True)]
+    )
+    low, high = 49 * 10**5, 5 * 10**6
+    bounds_on_both = (one >= low, one <= high, other >= low, other <= high)
+    space = restrict(MutableList(digits), *bounds_on_both, attempts=1)
+    drawn = list(space.sample(50, seed=0))
+    assert len(drawn) == 50
+    assert all(low <= cost.evaluate(arch) <= high for arch in drawn for cost in (one, other))
 
 
 # -- labels of infinitely many, or very many values ------------------------------------------------

@@ -21,9 +21,11 @@ from nas_space.mutable import (
     SampleBatch,
 )
 from nas_space.mutable.expression import apply
+from nas_space.mutable.factors import Auxiliary, Factor
 from nas_space.mutable.node import Node
 from nas_space.mutable.random_words import words
 from nas_space.tables import tabulate
+from nas_space.tables.lookup import lookup_expression
 from tests.strategies import combinations, decoded, expressions, pools
 from tests.tables.brute import architectures
 from tests.tables.spaces import Costed, spaces, unhurried
@@ -267,6 +269,15 @@ def test_policies_are_checked() -> None:
         table.expected({"width": [0.5, 0.5, 0], "depth": [0.5, 0.5]})
     with pytest.raises(UsageError, match="sum to 1"):
         table.expected({"width": [0.5, 0.6], "depth": [0.5, 0.5]})
+
+
+def test_what_depends_on_a_condition_over_a_label_that_is_not_active_is_zero() -> None:
+    outer, inner = Categorical([0, 1], label="outer"), Categorical([0, 1, 2], label="inner")
+    space = MutableList([ME.condition(outer == 1, inner, 0)])
+    holds = Auxiliary.of(Factor((inner,), np.array([False, True, True])))
+    found = lookup_expression(space.structure(), [Factor((holds,), np.array([0, 5]))], 3)
+    archs: Any = [{"outer": 0}, *({"outer": 1, "inner": value} for value in range(3))]
+    assert [found.evaluate(arch) for arch in archs] == [3, 3, 8, 8]
 
 
 def test_tables_pickle() -> None:

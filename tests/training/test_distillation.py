@@ -115,6 +115,43 @@ def test_the_teacher_is_evaluated_once_for_a_batch_but_again_when_it_has_changed
     assert whole.calls == 2
 
 
+@pytest.mark.parametrize(("memory", "calls"), [(0, 8), (1 << 20, 2), (1, 8), (32 * 6 * 8 * 4, 5)])
+def test_answers_are_kept_while_they_fit_for_inputs_that_come_again_in_other_tensors(memory, calls):
+    whole, student = Encoder(), Encoder(4)
+    batch = batch_of(Texts())
+    other = {**batch, "tokens": batch["tokens"].flip(0)}
+    plain, teaching = Distillation(whole), Distillation(whole)
+    wanted = [plain.loss(student, one).item() for one in (batch, other)]
+    whole.calls = 0
+    teaching.cache.most = memory
+    for _ in range(4):
+        for one, loss in zip((batch, other), wanted, strict=True):
+            again = {name: tensor.clone() for name, tensor in one.items()}
+            assert teaching.loss(student, again).item() == loss
+    assert whole.calls == calls
+    assert copy.deepcopy(teaching).cache.most == memory
+
+
+def test_what_differs_in_type_or_in_precision_is_another_input():
+    whole, x = teacher(), torch.tensor([[1.0, 2.0, 3.0, 4.0]])
+    calls = 0
+
+    def count(*_: Any) -> None:
+        nonlocal calls
+        calls += 1
+
+    whole.register_forward_hook(count)
+    teaching = Distillation(whole)
+    teaching.cache.most = 1 << 20
+    student = teacher(4)
+    for _ in range(2):
+        teaching.loss(student, x.clone())
+        with torch.autocast("cpu", torch.bfloat16):
+            teaching.loss(student, x.clone())
+        teaching.loss(copy.deepcopy(student).double(), x.double())
+    assert calls == 3
+
+
 def test_the_teacher_runs_in_evaluation_mode_and_keeps_its_modes():
     whole = nn.Sequential(nn.Linear(4, 3), nn.Dropout(0.5))
     whole[0].eval()

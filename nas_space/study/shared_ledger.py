@@ -1,0 +1,174 @@
+"""``SharedLedger``: the trials of a study in a storage, which several drivers may add to.
+
+An attempt is written whole, with its number and architecture, in one transaction, and Optuna
+numbers attempts in the order in which they were written.  So who has written one sees all earlier
+ones, and gives way if one of them has the same number or architecture: no two try the same, on any
+storage, without a lock.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import optuna
+from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
+from optuna.trial import FrozenTrial, TrialState
+
+from ..mutable import Sample
+from . import signs
+from .ledger import ABANDONED, ARCHITECTURE, REPAIRED, Attempt, Ledger, number_of
+from .networks import KeptNetworks
+from .objectives import Objective
+from .storage import Storage, unreachable
+
+__all__ = ["WORKER", "SharedLedger"]
+
+ALIVE = "alive"
+"""Counts the signs of life of the driver that has the trial."""
+
+ELSEWHERE = "elsewhere"
+"""Whether another process than the driver's evaluates the trial, so that it may outlive it."""
+
+WORKER = "worker"
+"""Which driver it is that has the trial."""
+
+_GAVE_WAY = "another had the same number or architecture"
+
+
+class SharedLedger(Ledger):
+    """What was seen once is not read again.
+
+    Parameters
+    ----------
+    study, objectives, networks
+        As of :class:`.ledger.Ledger`.
+    space
+        What is searched, by which stored architectures are read.
+    storage
+        Its address, for messages.
+    elsewhere
+        Whether other processes than this one evaluate.
+    """
+
+    def __init__(
+        self,
+        study: optuna.Study,
+        objectives: tuple[Objective, ...],
+        networks: KeptNetworks,
+        space: Any,
+        storage: Storage,
+        *,
+        elsewhere: bool,
+    ) -> None:
+        super().__init__(study, objectives, networks)
+        self.me = signs.new_name()
+        self._space = space
+        self._address = storage
+        self._elsewhere = elsewhere
+        self._seen = 0
+        self._open: set[int] = set()
+        self._signs: dict[tuple[int, int], float] = {}
+        self.look()
+
+    @contextmanager
+    def open(self) -> Iterator[None]:
+        """Enter a context in which this driver gives signs of life.
+
+        Raises
+        ------
+        StorageError
+            In place of what Optuna raises if the storage fails.
+        """
+        try:
+            with signs.living(self.me, self._give_sign):
+                yield
+        except StorageInternalError as error:
+            raise unreachable(self._address, error) from error
+
+    def _give_sign(self, number: int) -> None:
+        for attempt in list(self.mine.values()):
+            with suppress(Exception):  # it is over already, or the storage is out of reach
+                self.storage.set_trial_user_attr(attempt.trial_id, ALIVE, number)
+
+    def look(self) -> None:
+        """See what has changed; what dead drivers have left is freed on the way."""
+        trials = self.trials()
+        places = [*sorted(self._open), *range(self._seen, len(trials))]
+        self._seen = len(trials)
+        for place in places:
+            trial = trials[place]
+            if trial.state == TrialState.RUNNING and not self._lives(trial):
+                trial = self._released(trial)
+            self._note(trial)
+
+    def _note(self, trial: FrozenTrial) -> None:
+        """Take up what a trial is now."""
+        stored = trial.user_attrs.get(ARCHITECTURE)
+        if stored is None or trial.user_attrs.get(ABANDONED) == _GAVE_WAY:
+            self._open.discard(trial.number)
+            return  # not one of the search
+        place = trial.number
+        if place not in self._open:
+            self._open.add(place)
+            arch, repaired = self._space.canonical(stored), int(trial.user_attrs.get(REPAIRED, 0))
+            arch_id = self._space.arch_id(arch)
+            self._begin(Attempt(place, trial._trial_id, number_of(trial), arch, arch_id, repaired))
+        if trial.state.is_finished():
+            reports = trial.intermediate_values
+            self._end(place, trial.state, trial.values, trial.user_attrs, reports)
+
+    def _end(
+        self,
+        place: int,
+        state: TrialState,
+        values: Sequence[float] | None,
+        attributes: Mapping[str, Any],
+        reports: Mapping[int, float],
+    ) -> None:
+        self._open.discard(place)
+        super()._end(place, state, values, attributes, reports)
+
+    def begin(self, number: int, arch: Sample, arch_id: str, repaired: int) -> Attempt | None:
+        attributes: dict[str, Any] = {WORKER: self.me}
+        if self._elsewhere:
+            attributes[ELSEWHERE] = True
+        attempt = self._write(attributes, number, arch, arch_id, repaired)
+        place = attempt.trial
+        if place == self._seen and self._open <= self.mine.keys():
+            # Nobody else is at the study, so nothing has changed but by us: to read all trials
+            # again would take the longer, the more there are.
+            self._seen += 1
+            self._open.add(place)
+            self._begin(attempt)
+        else:
+            self.look()
+        if place in self.working:
+            return attempt
+        self.abandon(attempt, _GAVE_WAY)
+        return None
+
+    def _released(self, trial: FrozenTrial) -> FrozenTrial:
+        """Declare an attempt abandoned whose driver is no more."""
+        trial_id = trial._trial_id
+        with suppress(UpdateFinishedTrialError):  # another driver has seen it, too
+            if ELSEWHERE in trial.user_attrs:
+                self.storage.set_trial_user_attr(trial_id, ABANDONED, "its driver has ended")
+            self.storage.set_trial_state_values(trial_id, TrialState.FAIL)
+        return self.storage.get_trial(trial_id)
+
+    def _lives(self, trial: FrozenTrial) -> bool:
+        """Whether somebody is still at a trial, as far as can be told from here."""
+        worker = trial.user_attrs.get(WORKER)
+        if worker is None or ARCHITECTURE not in trial.user_attrs:
+            return True  # none of ours
+        if worker == self.me:
+            return trial.number in self.mine
+        lives = signs.lives(worker)
+        if lives is None:
+            sign = (trial.number, trial.user_attrs.get(ALIVE, 0))
+            since = self._signs.setdefault(sign, time.monotonic())
+            lives = time.monotonic() - since < signs.SILENCE
+        return lives

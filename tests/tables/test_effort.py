@@ -23,6 +23,7 @@ from nas_space.tables import (
     dominance,
     effort,
     grid,
+    histograms,
     pareto,
     restrict,
     sample,
@@ -208,7 +209,7 @@ def test_a_bounded_cost_itself_is_best_at_its_bound_and_equal_ones_stay_as_they_
             assert query() == found
         # Where too many combinations are worth keeping, what is at the end is found all the same.
         patch.setattr(dominance, "_MOST", 0)
-        patch.setattr(dominance, "CHUNK", 1)
+        patch.setattr(histograms, "CHUNK", 1)
         try:
             alone = query()
         except DecompositionError:

@@ -281,8 +281,8 @@ def _by_path(followed: Profile) -> dict[str, ModuleCost]:
 
 
 def _misread(space: nn.Module, followed: Profile) -> list[str]:
-    calls = (call for _, call in followed.function_calls())
-    return read_otherwise(space, calls, followed.inputs.args, followed.inputs.kwargs)
+    calls = (call for _, call in followed.root.functions())
+    return read_otherwise(space, calls, *followed.inputs.given)
 
 
 def _decided(origins: list[Any], active: Mapping[str, Any]) -> dict[str, Any]:

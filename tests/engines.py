@@ -7,6 +7,7 @@ import secrets
 import shutil
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -33,6 +34,42 @@ def dask_client() -> Iterator[Any]:
         distributed.Client(cluster) as client,
     ):
         yield client
+
+
+@contextmanager
+def dask_processes() -> Iterator[str]:
+    """Start a scheduler and two workers by Dask's commands; give the address."""
+    pytest.importorskip("distributed", reason="distributed is not installed")
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    address, running = f"tcp://127.0.0.1:{port}", []
+    environment, null = {**os.environ, "PYTHONPATH": str(Path.cwd())}, subprocess.DEVNULL
+    for command in (
+        ["scheduler", "--host", "127.0.0.1", "--port", str(port), "--no-dashboard"],
+        ["worker", address, "--nthreads", "1", "--nworkers", "2", "--no-dashboard"],
+    ):
+        begun = [sys.executable, "-m", "dask", *command]
+        running.append(subprocess.Popen(begun, env=environment, stdout=null, stderr=null))
+    try:
+        yield address
+    finally:
+        for process in reversed(running):
+            process.terminate()
+            process.wait(60)
+
+
+@contextmanager
+def ray_nodes() -> Iterator[str]:
+    """Start a cluster of Ray that outlives its drivers; give the address."""
+    ray = pytest.importorskip("ray", reason="Ray is not installed")
+    from ray.cluster_utils import Cluster
+
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2})
+    try:
+        yield cluster.address
+    finally:
+        ray.shutdown()
+        cluster.shutdown()
 
 
 SLURM = """

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from nas_space.hub.published import PROXYLESSNAS
+from nas_space.hub.published import published_in
 from tests.reference_networks import (
     BASE_WIDTHS,
     CANDIDATES,
@@ -19,6 +19,8 @@ from tests.reference_networks import (
     ProxylessNetwork,
     random_architecture,
 )
+
+PROXYLESSNAS = published_in("ProxylessNAS")
 
 
 @pytest.mark.parametrize(

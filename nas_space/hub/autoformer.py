@@ -22,14 +22,15 @@ from ..nn import (
 from ..nn.widths import Widths
 from .cells import DropPath
 from .pretrained import load_checkpoint
-from .published import Published
-from .published_autoformer import AUTOFORMER, AUTOFORMER_SUPERNETS, PRESETS
+from .published import Published, presets, published_in, supernets
 from .searched import SearchedSpace
 
 __all__ = ["AutoFormer", "AutoformerSpace", "RelativePosition2D", "RelativePositionSelfAttention"]
 
 _SPREAD = 0.02
 """Standard deviation of initial tokens and positions."""
+_PRESETS, _SUPERNETS = presets("AutoformerSpace"), supernets("AutoformerSpace")
+"""The three spaces of the paper, as arguments, and the weights of each, by their names."""
 
 
 class ClassTokenLayer(nn.Module):
@@ -306,7 +307,7 @@ class AutoformerSpace(SearchedSpace):
     (14, 15, 16)
     """
 
-    published: ClassVar[Mapping[str, Published]] = AUTOFORMER
+    published: ClassVar[Mapping[str, Published]] = published_in("AutoformerSpace")
     last_layer: ClassVar[str] = "head"
     example_shape: ClassVar[tuple[int, ...]] = (3, 224, 224)
 
@@ -383,7 +384,7 @@ class AutoformerSpace(SearchedSpace):
         UsageError
             If there is none of that name.
         """
-        return dict(PRESETS[_size(name)])
+        return dict(_PRESETS[_size(name)])
 
     @classmethod
     def load_pretrained_supernet(
@@ -409,8 +410,8 @@ class AutoformerSpace(SearchedSpace):
             If the weights are not to be had, or damaged.
         """
         size = _size(name.removeprefix("random-one-shot-"))
-        space = cls(**PRESETS[size])
-        file = AUTOFORMER_SUPERNETS[size]
+        space = cls(**_PRESETS[size])
+        file = _SUPERNETS[size]
         load_checkpoint(space, file, head=cls.last_layer, download=download, progress=progress)
         return space
 
@@ -435,9 +436,9 @@ class AutoformerSpace(SearchedSpace):
 def _size(name: str) -> str:
     """Return which of the paper's spaces is meant."""
     size = str(name).lower()
-    if size not in PRESETS:
+    if size not in _PRESETS:
         raise UsageError(
-            f"there is no preset {name!r}{suggest(size, PRESETS)}; there are {sorted(PRESETS)}"
+            f"there is no preset {name!r}{suggest(size, _PRESETS)}; there are {sorted(_PRESETS)}"
         )
     return size
 

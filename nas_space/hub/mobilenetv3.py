@@ -30,8 +30,7 @@ from .mobile import (
     one_of,
     reset_parameters,
 )
-from .published import Published
-from .published_mobilenetv3 import MOBILENETV3
+from .published import Published, published_in
 from .searched import SearchedSpace
 
 __all__ = [
@@ -239,7 +238,7 @@ class MobileNetV3Space(SearchedSpace):
     torch.Size([2, 10])
     """
 
-    published: ClassVar[Mapping[str, Published]] = MOBILENETV3
+    published: ClassVar[Mapping[str, Published]] = published_in("MobileNetV3Space")
     # Stage 0 has no depth to choose, but published architectures give one.
     example_shape: ClassVar[tuple[int, ...]] = (3, 224, 224)
     retired_labels: ClassVar[dict[str, Any]] = {"s0_depth": 1}

@@ -16,8 +16,7 @@ from ..nn.elastic import blank_layers
 from ..nn.segments import flattened
 from ..nn.switch import Switch
 from .cells import OPERATIONS, AuxiliaryHead, CellInputs, CellOutputs, DropPath
-from .published import Published
-from .published_cells import AMOEBANET, DARTS, NASNET
+from .published import Published, published_in
 from .searched import SearchedSpace
 
 __all__ = ["AmoebaNetSpace", "CellSpace", "DARTSSpace", "ENASSpace", "NASNetSpace", "PNASSpace"]
@@ -282,7 +281,7 @@ class NASNetSpace(CellSpace):
     )  # fmt: skip
     num_nodes = 5
     merge_op: ClassVar[Literal["all", "loose_end"]] = "loose_end"
-    published = NASNET
+    published = published_in("NASNetSpace")
 
 
 class ENASSpace(CellSpace):
@@ -304,7 +303,7 @@ class AmoebaNetSpace(CellSpace):
     )  # fmt: skip
     num_nodes = 5
     merge_op: ClassVar[Literal["all", "loose_end"]] = "loose_end"
-    published = AMOEBANET
+    published = published_in("AmoebaNetSpace")
 
 
 class PNASSpace(CellSpace):
@@ -333,4 +332,4 @@ class DARTSSpace(CellSpace):
         "max_pool_3x3", "avg_pool_3x3", "skip_connect", "sep_conv_3x3", "sep_conv_5x5",
         "dil_conv_3x3", "dil_conv_5x5",
     )  # fmt: skip
-    published = DARTS
+    published = published_in("DARTSSpace")

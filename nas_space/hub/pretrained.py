@@ -12,10 +12,7 @@ import torch
 from torch import nn
 
 from ..errors import CheckpointError
-from .published import PROXYLESSNAS, SHUFFLENET, find
-from .published_autoformer import AUTOFORMER
-from .published_cells import DARTS
-from .published_mobilenetv3 import MOBILENETV3
+from .published import find, with_weights
 
 __all__ = [
     "BASE_ADDRESS",
@@ -109,7 +106,7 @@ def load_pretrained_weight(name: str, *, download: bool = False, progress: bool 
     CheckpointError
         As :func:`checkpoint_file`.
     """
-    published = find(name, PROXYLESSNAS | MOBILENETV3 | SHUFFLENET | DARTS | AUTOFORMER, "the hub")
+    published = find(name, with_weights(), "the hub")
     return str(checkpoint_file(published.checkpoint, download=download, progress=progress))
 
 

@@ -18,7 +18,7 @@ from .mobile import (
     inverted_residual_choice_builder,
     reset_parameters,
 )
-from .published import PROXYLESSNAS
+from .published import published_in
 from .searched import SearchedSpace
 
 __all__ = ["ProxylessNAS"]
@@ -70,7 +70,7 @@ class ProxylessNAS(SearchedSpace):
     torch.Size([2, 10])
     """
 
-    published = PROXYLESSNAS
+    published = published_in("ProxylessNAS")
     # Stage 7 has no depth to choose, but published architectures give one.
     example_shape: ClassVar[tuple[int, ...]] = (3, 224, 224)
     retired_labels: ClassVar[dict[str, Any]] = {"s7_depth": 1}

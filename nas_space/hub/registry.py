@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import NasSpaceError, UsageError, suggest
 from ..lazy import at_address, named
+from .published import Published, published_in
 
 if TYPE_CHECKING:
     from ..nn import ModelSpace
-    from .published import Published
 
 __all__ = ["SPACES", "Entry", "check_trusted", "find_space"]
 
@@ -33,15 +33,18 @@ class Entry:
         Arguments that make it small enough to search small images in minutes.
     labels, architectures
         How many it has by default.
-    networks
-        The names of its published architectures.
     """
 
     address: str
     small: Mapping[str, Any]
     labels: int = 0
     architectures: int = 0
-    networks: tuple[str, ...] = ()
+
+    @property
+    def networks(self) -> tuple[str, ...]:
+        """The names of its published architectures, if it is one of the hub; none is imported."""
+        module, _, name = self.address.partition(":")
+        return tuple(published_in(name)) if module.startswith(".") else ()
 
     @property
     def space(self) -> type[ModelSpace]:
@@ -88,21 +91,12 @@ SPACES: dict[str, Entry] = {
         },
         30,
         280_804_921_344,
-        ("autoformer-base", "autoformer-small", "autoformer-tiny"),
     ),
     "proxylessnas": Entry(
         ".proxylessnas:ProxylessNAS",
         {"width_mult": 0.25},
         26,
         54_375_883_032_510_144,
-        (
-            "acenas-m1",
-            "acenas-m2",
-            "acenas-m3",
-            "proxyless-cpu",
-            "proxyless-gpu",
-            "proxyless-mobile",
-        ),
     ),
     "mobilenetv3": Entry(
         ".mobilenetv3:MobileNetV3Space",
@@ -113,25 +107,12 @@ SPACES: dict[str, Entry] = {
         },
         67,
         2_203_368_352_784_502_925_061_485_493_979_840_000,
-        (
-            "mobilenetv3-large-100",
-            "mobilenetv3-small-050",
-            "mobilenetv3-small-075",
-            "mobilenetv3-small-100",
-            "cream-014",
-            "cream-043",
-            "cream-114",
-            "cream-287",
-            "cream-481",
-            "cream-604",
-        ),
     ),
     "darts": Entry(
         ".nasnet:DARTSSpace",
         _CELLS,
         34,
         103_367_707_243_686_950_400_000,
-        ("darts-v1", "darts-v2", "p-darts", "pc-darts", "snas"),
     ),
     "ofa-mobilenetv3": Entry(
         ".ofa:OFAMobileNetV3Space",
@@ -150,7 +131,6 @@ SPACES: dict[str, Entry] = {
         _CELLS,
         42,
         76_610_498_965_704_453_192_482_832_998_400_000,
-        ("nasnet-a",),
     ),
     "enas": Entry(".nasnet:ENASSpace", _CELLS, 42, 384_433_593_750_000_000_000_000_000),
     "amoebanet": Entry(
@@ -158,7 +138,6 @@ SPACES: dict[str, Entry] = {
         _CELLS,
         42,
         4_647_516_974_116_161_337_058_918_400_000,
-        ("amoebanet-a",),
     ),
     "pnas": Entry(".nasnet:PNASSpace", _CELLS, 42, 4_647_516_974_116_161_337_058_918_400_000),
     "nas-bench-101": Entry(
@@ -174,7 +153,6 @@ SPACES: dict[str, Entry] = {
         {"base_widths": (8, 16, 32, 64, 128, 256), "stage_depths": (1, 2, 3, 2)},
         20,
         1_099_511_627_776,
-        ("spos",),
     ),
 }
 

@@ -14,7 +14,7 @@ from ..mutable import Categorical
 from ..nn import LayerChoice, MutableBatchNorm2d, MutableConv2d
 from ..nn.elastic import blank_layers
 from .arguments import positive_numbers
-from .published import SHUFFLENET, Published
+from .published import Published, published_in
 from .searched import SearchedSpace
 
 __all__ = ["ShuffleNetBlock", "ShuffleNetSpace"]
@@ -151,7 +151,7 @@ class ShuffleNetSpace(SearchedSpace):
     torch.Size([1, 10])
     """
 
-    published: ClassVar[Mapping[str, Published]] = SHUFFLENET
+    published: ClassVar[Mapping[str, Published]] = published_in("ShuffleNetSpace")
     example_shape: ClassVar[tuple[int, ...]] = (3, 224, 224)
 
     def __init__(

@@ -124,9 +124,9 @@ def migrate(source: str, package: str = "") -> Migration:
         raise UsageError(f"this is not Python: {error}") from error
     done = Migration(source)
     lines = re.findall(r".*?(?:\r\n|\r|\n)|.+", source, re.DOTALL)  # the lines that Python counts
-    uses, stars = list(_uses(tree)), StarImports(tree)
-    for node in reversed([node for node in ast.walk(tree) if isinstance(node, _IMPORTS)]):
-        written = _rewritten(node, package, uses, stars, done.findings)
+    imports, kinds = _Imports(tree, package), (ast.Import, ast.ImportFrom)
+    for node in reversed([node for node in ast.walk(tree) if isinstance(node, kinds)]):
+        written = imports.rewritten(node)
         if written is not None:
             start, end = node.lineno - 1, node.end_lineno or node.lineno
             before = lines[start].encode()[: node.col_offset].decode()  # ast counts bytes
@@ -134,7 +134,7 @@ def migrate(source: str, package: str = "") -> Migration:
             lines[start:end] = [_laid_out(written, before, after)]
     done.text = "".join(lines)
     written_out = experiment_lines(tree)
-    done.findings = [_with_lines(finding, written_out) for finding in done.findings]
+    done.findings = [_with_lines(finding, written_out) for finding in imports.findings]
     done.findings += _questionable(tree)
     done.findings = sorted(dict.fromkeys(done.findings), key=lambda finding: finding.line)
     return done
@@ -195,155 +195,145 @@ def _wrapped(statement: str) -> list[str]:
     return [f"{head} import (", *(f"    {name}," for name in names.split(", ")), ")"]
 
 
-_IMPORTS = (ast.Import, ast.ImportFrom)
+@dataclass
+class _Imports:
+    """The imports of a file, and what is found while they are rewritten.
+
+    Attributes
+    ----------
+    tree
+        The file.
+    package
+        The one it is in.
+    findings
+        What no import covers, as far as they are rewritten.
+    """
+
+    tree: ast.Module
+    package: str
+    findings: list[Finding] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.uses = list(_uses(self.tree))
+        self.stars = StarImports(self.tree)
+
+    def found(self, line: int, what: str, instead: str) -> None:
+        """Leave something for the author to do."""
+        self.findings.append(Finding(line, what, instead))
+
+    def rewritten(self, node: ast.Import | ast.ImportFrom) -> list[str] | None:
+        """Return the statements that take the place of an import; ``None`` if it stays."""
+        if isinstance(node, ast.Import):
+            return self.plain(node)
+        module = node.module or ""
+        if node.level:
+            parts = self.package.split(".") if self.package else []
+            above = parts[: len(parts) - node.level + 1]
+            module = ".".join([*above, *([module] if module else [])])
+        if not is_nni(module):
+            return None
+        by_home: dict[str, list[str]] = {}
+        kept = []
+        for alias in node.names:
+            moved = self.moved(node, module, alias)
+            if moved is None:
+                kept.append(alias)
+            for home, name in moved or []:
+                if name not in by_home.setdefault(home, []):
+                    by_home[home].append(name)
+        written = [text for home, names in sorted(by_home.items()) for text in _from(home, names)]
+        if not written:
+            return None
+        if kept:
+            stays = "." * node.level + (node.module or "")
+            written += _from(stays, [ast.unparse(alias) for alias in kept])
+        return written
+
+    def moved(
+        self, node: ast.ImportFrom, module: str, alias: ast.alias
+    ) -> list[tuple[str, str]] | None:
+        """Return from where what takes one name's place is imported; ``None`` if it stays."""
+        if is_module(f"{module}.{alias.name}"):
+            whole = ast.alias(f"{module}.{alias.name}", alias.asname or alias.name)
+            new = self.whole_module(whole, alias.lineno)
+            return None if new is None else [("", new)]
+        target = find(module, alias.name)
+        if target is None:
+            what = f"{module}.{alias.name} has no counterpart"
+            self.found(alias.lineno, what, advice(module, alias.name))
+            return None
+        if alias.name == "*":
+            return self.star(node, module, target.module)
+        return [(target.module, _as(target, alias))]
+
+    def star(self, node: ast.ImportFrom, module: str, home: str) -> list[tuple[str, str]] | None:
+        """Return what takes the place of a star import, where nothing is lost by that."""
+        lost = self.stars.lost(node, module, home)
+        if lost:
+            self.findings += [Finding(*each) for each in lost]
+            return None
+        others = [(find(module, name), name) for name in self.stars.elsewhere(module, home)]
+        more = [(found.module, _as(found, ast.alias(name))) for found, name in others if found]
+        return [(home, "*"), *more]
+
+    def plain(self, node: ast.Import) -> list[str] | None:
+        """Return the statements that take the place of ``import a, b``."""
+        before = [ast.unparse(alias) for alias in node.names]
+        after = [
+            (self.whole_module(alias, alias.lineno) if is_nni(alias.name) else None) or text
+            for alias, text in zip(node.names, before, strict=True)
+        ]
+        return None if after == before else _from("", list(dict.fromkeys(after)))
+
+    def whole_module(self, alias: ast.alias, line: int) -> str | None:
+        """Return what takes the place of ``nni...``, under a name of its own or as ``nni``.
+
+        What the file reads through it must be there; where only some is, the rest is reported.
+        """
+        module = alias.name if alias.asname else "nni"
+        bound = alias.asname or "nni"
+        read = [
+            (line, chain, *_place(module, chain.removeprefix(f"{bound}.")))
+            for line, chain in self.uses
+            if chain.startswith(f"{bound}.")
+        ]
+
+        def is_reached(home: str, chain: str, inner: str, name: str) -> bool:
+            # The name is written out in the code, so what it leads to must be called the same.
+            found = find(inner, name)
+            if found is None or found.name != name:
+                return False
+            return _same_chain(chain) if bound == "nni" else offers(home, name)
+
+        # One module takes the place of the alias: the one with most of what is read through it.
+        candidates = ("nas_space",) if bound == "nni" else homes(alias.name)
+        known = {home: [is_reached(home, *use[1:]) for use in read] for home in candidates}
+        home = max(candidates, key=lambda home: sum(known[home]), default="")
+        for place, (where, _, inner, name) in enumerate(read):
+            if not home or not known[home][place]:
+                found = find(inner, name)
+                told = (
+                    advice(inner, name) if found is None else f"write {found.module}.{found.name}"
+                )
+                self.found(where, f"{inner}.{name} is read through {bound!r}", told)
+        if not home or (read and not any(known[home])):
+            if not read:
+                self.found(line, f"{alias.name} has no counterpart", advice(alias.name))
+            return None
+        return f"{home} as {bound}"
 
 
-def _rewritten(
-    node: ast.Import | ast.ImportFrom,
-    package: str,
-    uses: list[tuple[int, str]],
-    stars: StarImports,
-    findings: list[Finding],
-) -> list[str] | None:
-    """Return the statements that take the place of an import; ``None`` if it stays."""
-    if isinstance(node, ast.Import):
-        return _plain_import(node, uses, findings)
-    module = node.module or ""
-    if node.level:
-        above = package.split(".")[: len(package.split(".")) - node.level + 1] if package else []
-        module = ".".join([*above, *([module] if module else [])])
-    if not is_nni(module):
-        return None
-    by_home: dict[str, list[str]] = {}
-    kept = []
-    for alias in node.names:
-        moved = _moved(node, module, alias, uses, stars, findings)
-        if moved is None:
-            kept.append(alias)
-        for home, name in moved or []:
-            if name not in by_home.setdefault(home, []):
-                by_home[home].append(name)
-    written = [text for home, names in sorted(by_home.items()) for text in _imports(home, names)]
-    if not written:
-        return None
-    if kept:
-        stays = "." * node.level + (node.module or "")
-        written.append(_from(stays, [ast.unparse(alias) for alias in kept]))
-    return written
-
-
-def _imports(home: str, names: list[str]) -> list[str]:
+def _from(module: str, names: list[str]) -> list[str]:
     """Return the statements that import names from a module; whole modules from nowhere."""
-    if not home:
+    if not module:
         return [f"import {name}" for name in names]
     star, others = [n for n in names if n == "*"], [n for n in names if n != "*"]
-    return [_from(home, each) for each in (star, others) if each]
-
-
-def _moved(
-    node: ast.ImportFrom,
-    module: str,
-    alias: ast.alias,
-    uses: list[tuple[int, str]],
-    stars: StarImports,
-    findings: list[Finding],
-) -> list[tuple[str, str]] | None:
-    """Return from where what takes the place of one name is imported; ``None`` if it stays."""
-    if is_module(f"{module}.{alias.name}"):
-        return _submodule(module, alias, uses, findings)
-    found = find(module, alias.name)
-    if found is None:
-        what = f"{module}.{alias.name} has no counterpart"
-        findings.append(Finding(alias.lineno, what, advice(module, alias.name)))
-        return None
-    if alias.name == "*":
-        return _star(node, module, stars, findings)
-    return [(found.module, _as(found, alias))]
-
-
-def _submodule(
-    module: str, alias: ast.alias, uses: list[tuple[int, str]], findings: list[Finding]
-) -> list[tuple[str, str]] | None:
-    """Return what takes the place of a module that is imported from the one above it."""
-    whole = ast.alias(f"{module}.{alias.name}", alias.asname or alias.name)
-    whole.lineno = alias.lineno
-    new = _plain_alias(whole, uses, findings)
-    return None if new is None else [("", new)]
-
-
-def _star(
-    node: ast.ImportFrom, module: str, stars: StarImports, findings: list[Finding]
-) -> list[tuple[str, str]] | None:
-    """Return what takes the place of a star import, where nothing is lost by that."""
-    home = find(module, "*")
-    assert home is not None
-    lost = stars.lost(node, module, home.module)
-    if lost:
-        findings += [Finding(*each) for each in lost]
-        return None
-    others = [(find(module, name), name) for name in stars.elsewhere(module, home.module)]
-    more = [(found.module, _as(found, ast.alias(name))) for found, name in others if found]
-    return [(home.module, "*"), *more]
+    return [f"from {module} import {', '.join(each)}" for each in (star, others) if each]
 
 
 def _as(found: Target, alias: ast.alias) -> str:
     bound = alias.asname or alias.name
     return bound if bound == found.name else f"{found.name} as {bound}"
-
-
-def _from(module: str, names: list[str]) -> str:
-    return f"from {module} import {', '.join(names)}"
-
-
-def _plain_import(
-    node: ast.Import, uses: list[tuple[int, str]], findings: list[Finding]
-) -> list[str] | None:
-    written = []
-    for alias in node.names:
-        new = _plain_alias(alias, uses, findings) if is_nni(alias.name) else None
-        written.append(new or ast.unparse(alias))
-    if written == [ast.unparse(alias) for alias in node.names]:
-        return None
-    return [f"import {name}" for name in dict.fromkeys(written)]
-
-
-def _plain_alias(
-    alias: ast.alias, uses: list[tuple[int, str]], findings: list[Finding]
-) -> str | None:
-    """``import nni...``, under a name of its own or as ``nni``.
-
-    What the file reads through it must be there; where only some is, the rest is reported.
-    """
-    module = alias.name if alias.asname else "nni"
-    bound = alias.asname or "nni"
-    read = [
-        (line, chain, *_place(module, chain.removeprefix(f"{bound}.")))
-        for line, chain in uses
-        if chain.startswith(f"{bound}.")
-    ]
-
-    def is_reached(home: str, chain: str, inner: str, name: str) -> bool:
-        # The name is written out in the code, so what it leads to must be called the same.
-        found = find(inner, name)
-        if found is None or found.name != name:
-            return False
-        return _same_chain(chain) if bound == "nni" else offers(home, name)
-
-    # One module takes the place of the alias: the one that has most of what is read through it.
-    candidates = ("nas_space",) if bound == "nni" else homes(alias.name)
-    known = {home: [is_reached(home, *use[1:]) for use in read] for home in candidates}
-    home = max(candidates, key=lambda home: sum(known[home]), default="")
-    for place, (line, _, inner, name) in enumerate(read):
-        if not home or not known[home][place]:
-            found = find(inner, name)
-            told = advice(inner, name) if found is None else f"write {found.module}.{found.name}"
-            findings.append(Finding(line, f"{inner}.{name} is read through {bound!r}", told))
-    if not home or (read and not any(known[home])):
-        if not read:
-            text = f"{alias.name} has no counterpart"
-            findings.append(Finding(alias.lineno, text, advice(alias.name)))
-        return None
-    return f"{home} as {bound}"
 
 
 def _place(module: str, rest: str) -> tuple[str, str]:
@@ -383,7 +373,7 @@ def _questionable(tree: ast.AST) -> Iterator[Finding]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Compare) and isinstance(node.ops[0], (ast.Is, ast.IsNot)):
             left, right = node.left, node.comparators[0]
-            if all(_is_a_value(side) for side in (left, right)):
+            if _is_a_value(left) and _is_a_value(right):
                 yield Finding(
                     node.lineno,
                     f"'{ast.unparse(node)}' asks whether two objects are one, and equal numbers "
@@ -401,26 +391,13 @@ def _questionable(tree: ast.AST) -> Iterator[Finding]:
                 "call nas_space.interop.nni_compat.legacy_description(symbol)",
             )
         elif isinstance(node, ast.ClassDef):
-            for item in node.body:
-                if (
-                    isinstance(item, ast.FunctionDef)
-                    and item.name in OVERRIDDEN.keys() - called  # but by the file itself
-                ):
-                    yield Finding(
-                        item.lineno,
-                        f"{node.name}.{item.name} is not called here",
-                        OVERRIDDEN[item.name],
-                    )
-                elif (
-                    isinstance(item, ast.FunctionDef)
-                    and item.name in DERIVED
-                    and not _says_its_structure(node)
-                ):
-                    yield Finding(
-                        item.lineno,
-                        f"{node.name}.{item.name} does not decide here what the space is",
-                        DERIVED[item.name],
-                    )
+            for item in _methods(node):
+                whole, name = f"{node.name}.{item.name}", item.name
+                if name in OVERRIDDEN.keys() - called:  # but by the file itself
+                    yield Finding(item.lineno, f"{whole} is not called here", OVERRIDDEN[name])
+                elif name in DERIVED and not _says_its_structure(node):
+                    what = f"{whole} does not decide here what the space is"
+                    yield Finding(item.lineno, what, DERIVED[name])
 
 
 def _identities_left_out(loop: ast.For) -> Iterator[Finding]:
@@ -465,11 +442,16 @@ def _numbers_of_layers(loop: ast.For) -> Iterator[Finding]:
             )
 
 
+def _methods(node: ast.ClassDef) -> list[ast.FunctionDef]:
+    return [item for item in node.body if isinstance(item, ast.FunctionDef)]
+
+
 def _says_its_structure(node: ast.ClassDef) -> bool:
     """Return whether a class is a constraint, of which these are used, or has a structure."""
-    bases = [ast.unparse(base).rpartition(".")[2] for base in node.bases]
-    methods = {item.name for item in node.body if isinstance(item, ast.FunctionDef)}
-    return any(base.endswith("Constraint") for base in bases) or "structure" in methods
+    bases = (ast.unparse(base) for base in node.bases)
+    return any(base.endswith("Constraint") for base in bases) or any(
+        method.name == "structure" for method in _methods(node)
+    )
 
 
 def _is_a_value(side: ast.expr) -> bool:

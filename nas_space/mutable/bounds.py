@@ -11,7 +11,7 @@ from .columns import all_combinations, python_values
 from .factors import combinations_of
 from .intervals import EVERYTHING, Interval, hull
 from .node import Node, key_of, leaves, postorder
-from .operators import CASE, CONDITION, LOOKUP, SWITCH
+from .operators import BRANCHES, LOOKUP
 
 __all__ = ["bounds", "distinct_values", "enclosure"]
 
@@ -121,19 +121,11 @@ def _interval(node: Node, known: dict[Node, Interval]) -> Interval:
         found: Interval = node.arguments[0].interval()
         return found
     if operator.lazy:
-        return hull([of(argument) for argument in node.arguments[_BRANCHES[operator]]])
+        return hull([of(argument) for argument in node.arguments[BRANCHES[operator]]])
     if operator.bounds is None:
         return EVERYTHING
     result = operator.bounds(*[of(argument) for argument in node.arguments])
     return EVERYTHING if any(_nan(end) for end in result) else result
-
-
-_BRANCHES = {
-    CONDITION: slice(1, None),
-    SWITCH: slice(2, None),
-    CASE: slice(1, None, 2),
-}
-"""Which arguments of a lazy operator its value can be."""
 
 
 def _nan(value: Any) -> bool:

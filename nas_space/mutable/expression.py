@@ -35,6 +35,30 @@ class Batch(Protocol):
         """Return the value of an expression for each architecture."""
 
 
+def _operation(name: str) -> Callable[..., MutableExpression[Any]]:
+    """Return the method of an operator: a node of it over an expression, and what stands behind."""
+    operator = OPERATORS[name]
+
+    def method(self: Node, *others: Any) -> MutableExpression[Any]:
+        return MutableExpression(operator, (self, *others))
+
+    return method
+
+
+def _comparison(name: str) -> Callable[..., MutableExpression[bool]]:
+    return _operation(name)
+
+
+def _reflected(name: str) -> Callable[..., MutableExpression[Any]]:
+    """Return the method of an operator whose left operand is no expression."""
+    operator = OPERATORS[name]
+
+    def method(self: Node, other: Any) -> MutableExpression[Any]:
+        return MutableExpression(operator, (other, self))
+
+    return method
+
+
 class MutableExpression(Node, Mutable, Generic[T_co]):
     """An operator over symbols, expressions and plain values.
 
@@ -181,11 +205,14 @@ class MutableExpression(Node, Mutable, Generic[T_co]):
 
     # -- the operators --------------------------------------------------------------------
 
-    def __getitem__(self, key: Any) -> MutableExpression[Any]:
-        return apply("getitem", self, key)
-
     def __round__(self, ndigits: Any = None) -> MutableExpression[Any]:
         return apply("round", self) if ndigits is None else apply("round_to", self, ndigits)
+
+    def __pow__(self, other: Any, modulo: Any = None) -> MutableExpression[Any]:
+        return apply("pow", self, other) if modulo is None else apply("powmod", self, other, modulo)
+
+    def __rpow__(self, other: Any, modulo: Any = None) -> MutableExpression[Any]:
+        return apply("pow", other, self) if modulo is None else apply("powmod", other, self, modulo)
 
     def __trunc__(self) -> MutableExpression[int]:
         return apply("trunc", self)
@@ -196,120 +223,30 @@ class MutableExpression(Node, Mutable, Generic[T_co]):
     def __ceil__(self) -> MutableExpression[int]:
         return apply("ceil", self)
 
-    def __neg__(self) -> MutableExpression[Any]:
-        return apply("neg", self)
-
-    def __pos__(self) -> MutableExpression[Any]:
-        return apply("pos", self)
-
-    def __invert__(self) -> MutableExpression[Any]:
-        return apply("invert", self)
-
-    def __abs__(self) -> MutableExpression[Any]:
-        return apply("abs", self)
-
-    def __add__(self, other: Any) -> MutableExpression[Any]:
-        return apply("add", self, other)
-
-    def __radd__(self, other: Any) -> MutableExpression[Any]:
-        return apply("add", other, self)
-
-    def __sub__(self, other: Any) -> MutableExpression[Any]:
-        return apply("sub", self, other)
-
-    def __rsub__(self, other: Any) -> MutableExpression[Any]:
-        return apply("sub", other, self)
-
-    def __mul__(self, other: Any) -> MutableExpression[Any]:
-        return apply("mul", self, other)
-
-    def __rmul__(self, other: Any) -> MutableExpression[Any]:
-        return apply("mul", other, self)
-
-    def __matmul__(self, other: Any) -> MutableExpression[Any]:
-        return apply("matmul", self, other)
-
-    def __rmatmul__(self, other: Any) -> MutableExpression[Any]:
-        return apply("matmul", other, self)
-
-    def __truediv__(self, other: Any) -> MutableExpression[Any]:
-        return apply("truediv", self, other)
-
-    def __rtruediv__(self, other: Any) -> MutableExpression[Any]:
-        return apply("truediv", other, self)
-
-    def __floordiv__(self, other: Any) -> MutableExpression[Any]:
-        return apply("floordiv", self, other)
-
-    def __rfloordiv__(self, other: Any) -> MutableExpression[Any]:
-        return apply("floordiv", other, self)
-
-    def __mod__(self, other: Any) -> MutableExpression[Any]:
-        return apply("mod", self, other)
-
-    def __rmod__(self, other: Any) -> MutableExpression[Any]:
-        return apply("mod", other, self)
-
-    def __divmod__(self, other: Any) -> MutableExpression[Any]:
-        return apply("divmod", self, other)
-
-    def __rdivmod__(self, other: Any) -> MutableExpression[Any]:
-        return apply("divmod", other, self)
-
-    def __pow__(self, other: Any, modulo: Any = None) -> MutableExpression[Any]:
-        return apply("pow", self, other) if modulo is None else apply("powmod", self, other, modulo)
-
-    def __rpow__(self, other: Any, modulo: Any = None) -> MutableExpression[Any]:
-        return apply("pow", other, self) if modulo is None else apply("powmod", other, self, modulo)
-
-    def __lshift__(self, other: Any) -> MutableExpression[Any]:
-        return apply("lshift", self, other)
-
-    def __rlshift__(self, other: Any) -> MutableExpression[Any]:
-        return apply("lshift", other, self)
-
-    def __rshift__(self, other: Any) -> MutableExpression[Any]:
-        return apply("rshift", self, other)
-
-    def __rrshift__(self, other: Any) -> MutableExpression[Any]:
-        return apply("rshift", other, self)
-
-    def __and__(self, other: Any) -> MutableExpression[Any]:
-        return apply("and", self, other)
-
-    def __rand__(self, other: Any) -> MutableExpression[Any]:
-        return apply("and", other, self)
-
-    def __xor__(self, other: Any) -> MutableExpression[Any]:
-        return apply("xor", self, other)
-
-    def __rxor__(self, other: Any) -> MutableExpression[Any]:
-        return apply("xor", other, self)
-
-    def __or__(self, other: Any) -> MutableExpression[Any]:
-        return apply("or", self, other)
-
-    def __ror__(self, other: Any) -> MutableExpression[Any]:
-        return apply("or", other, self)
-
-    def __lt__(self, other: Any) -> MutableExpression[bool]:
-        return apply("lt", self, other)
-
-    def __le__(self, other: Any) -> MutableExpression[bool]:
-        return apply("le", self, other)
-
-    def __gt__(self, other: Any) -> MutableExpression[bool]:
-        return apply("gt", self, other)
-
-    def __ge__(self, other: Any) -> MutableExpression[bool]:
-        return apply("ge", self, other)
-
-    def __eq__(self, other: object) -> MutableExpression[bool]:  # type: ignore[override]
-        return apply("eq", self, other)
-
-    def __ne__(self, other: object) -> MutableExpression[bool]:  # type: ignore[override]
-        return apply("ne", self, other)
-
+    __getitem__ = _operation("getitem")
+    __neg__ = _operation("neg")
+    __pos__ = _operation("pos")
+    __invert__ = _operation("invert")
+    __abs__ = _operation("abs")
+    __add__, __radd__ = _operation("add"), _reflected("add")
+    __sub__, __rsub__ = _operation("sub"), _reflected("sub")
+    __mul__, __rmul__ = _operation("mul"), _reflected("mul")
+    __matmul__, __rmatmul__ = _operation("matmul"), _reflected("matmul")
+    __truediv__, __rtruediv__ = _operation("truediv"), _reflected("truediv")
+    __floordiv__, __rfloordiv__ = _operation("floordiv"), _reflected("floordiv")
+    __mod__, __rmod__ = _operation("mod"), _reflected("mod")
+    __divmod__, __rdivmod__ = _operation("divmod"), _reflected("divmod")
+    __lshift__, __rlshift__ = _operation("lshift"), _reflected("lshift")
+    __rshift__, __rrshift__ = _operation("rshift"), _reflected("rshift")
+    __and__, __rand__ = _operation("and"), _reflected("and")
+    __xor__, __rxor__ = _operation("xor"), _reflected("xor")
+    __or__, __ror__ = _operation("or"), _reflected("or")
+    __lt__ = _comparison("lt")
+    __le__ = _comparison("le")
+    __gt__ = _comparison("gt")
+    __ge__ = _comparison("ge")
+    __eq__ = _comparison("eq")  # type: ignore[assignment]
+    __ne__ = _comparison("ne")  # type: ignore[assignment]
     __hash__ = Node.__hash__
 
     # -- what Python's syntax cannot say --------------------------------------------------

@@ -23,6 +23,7 @@ from .intervals import Interval, corners
 
 __all__ = [
     "ATOM",
+    "BRANCHES",
     "CASE",
     "COMPARISON",
     "CONDITION",
@@ -86,6 +87,13 @@ def _lookup(name: str) -> Operator:
 def _define(name: str, scalar: Callable[..., Any], *rest: Any, **more: Any) -> Operator:
     OPERATORS[name] = Operator(name, scalar, *rest, **more)
     return OPERATORS[name]
+
+
+def _bounded(
+    name: str, scalar: Any, template: str, precedence: int, form: Any, ufunc: Any, bounds: Any
+) -> None:
+    """Define an operator whose interval tells whether its columns stay within int64."""
+    _define(name, scalar, template, precedence, form(ufunc, bounds), bounds)
 
 
 # -- how those print that are not written between or before their operands --------------------
@@ -173,23 +181,9 @@ def _branch(*_: Any) -> NoReturn:
 
 # -- the table --------------------------------------------------------------------------------
 
-_define("add", py.add, "{} + {}", 11, exact.arithmetic(np.add, intervals.add), intervals.add)
-_define(
-    "sub",
-    py.sub,
-    "{} - {}",
-    11,
-    exact.arithmetic(np.subtract, intervals.subtract),
-    intervals.subtract,
-)
-_define(
-    "mul",
-    py.mul,
-    "{} * {}",
-    12,
-    exact.arithmetic(np.multiply, intervals.multiply),
-    intervals.multiply,
-)
+_bounded("add", py.add, "{} + {}", 11, exact.arithmetic, np.add, intervals.add)
+_bounded("sub", py.sub, "{} - {}", 11, exact.arithmetic, np.subtract, intervals.subtract)
+_bounded("mul", py.mul, "{} * {}", 12, exact.arithmetic, np.multiply, intervals.multiply)
 _define("sum", _sum, _sum_text, ATOM, exact.total, intervals.total)
 # The size of axes made one; a product, which says of a tensor where its elements are.
 _define(
@@ -220,22 +214,8 @@ _define("neg", py.neg, "-{}", 13, exact.NEGATIVE, corners(py.neg))
 _define("pos", py.pos, "+{}", 13, exact.POSITIVE, corners(py.pos))
 _define("abs", abs, "", ATOM, exact.ABSOLUTE, intervals.absolute)
 
-_define(
-    "lshift",
-    py.lshift,
-    "{} << {}",
-    10,
-    exact.shift(np.left_shift, intervals.left_shift),
-    intervals.left_shift,
-)
-_define(
-    "rshift",
-    py.rshift,
-    "{} >> {}",
-    10,
-    exact.shift(np.right_shift, corners(py.rshift)),
-    corners(py.rshift),
-)
+_bounded("lshift", py.lshift, "{} << {}", 10, exact.shift, np.left_shift, intervals.left_shift)
+_bounded("rshift", py.rshift, "{} >> {}", 10, exact.shift, np.right_shift, corners(py.rshift))
 _define("and", py.and_, "{} & {}", 9, exact.bitwise(np.bitwise_and), intervals.bits)
 _define("xor", py.xor, "{} ^ {}", 8, exact.bitwise(np.bitwise_xor), intervals.bits)
 _define("or", py.or_, "{} | {}", 7, exact.bitwise(np.bitwise_or), intervals.bits)
@@ -269,3 +249,6 @@ LOOKUP = _define("lookup", _look_up, _lookup_text, lazy=True)
 CONDITION = _define("condition", _branch, lazy=True)
 CASE = _define("case", _branch, _case_text, lazy=True)
 SWITCH = _define("switch_case", _branch, _switch_text, lazy=True)
+
+BRANCHES = {CONDITION: slice(1, None), SWITCH: slice(2, None), CASE: slice(1, None, 2)}
+"""Which arguments of a lazy operator its value can be."""

@@ -8,37 +8,13 @@ from __future__ import annotations
 from typing import Any, TypeAlias
 
 from ..mutable import MutableExpression
-from . import checkpointing, sync_batchnorm
+from . import checkpointing, layers, sync_batchnorm
 from .activation import Activation, active
 from .cell import Cell
 from .choice import ChosenInputs, InputChoice, LayerChoice
 from .elastic import ElasticModule
-from .layers import (
-    MutableBatchNorm1d,
-    MutableBatchNorm2d,
-    MutableBatchNorm3d,
-    MutableBilinear,
-    MutableConv1d,
-    MutableConv2d,
-    MutableConv3d,
-    MutableConvTranspose1d,
-    MutableConvTranspose2d,
-    MutableConvTranspose3d,
-    MutableEmbedding,
-    MutableEmbeddingBag,
-    MutableGroupNorm,
-    MutableInstanceNorm1d,
-    MutableInstanceNorm2d,
-    MutableInstanceNorm3d,
-    MutableLayerNorm,
-    MutableLinear,
-    MutableMultiheadAttention,
-    MutablePReLU,
-    MutableRMSNorm,
-    MutableSyncBatchNorm,
-    generic_layer,
-    layer_names,
-)
+from .generic_layers import generic_layer, layer_names
+from .layers import *  # noqa: F403 - what it lists
 from .module import MutableModule
 from .parametrized import ParametrizedModule
 from .recurrent import MutableGRU, MutableLSTM, MutableRNN
@@ -61,38 +37,17 @@ __all__ = [
     "LayerChoice",
     "MaybeIntChoice",
     "ModelSpace",
-    "MutableBatchNorm1d",
-    "MutableBatchNorm2d",
-    "MutableBatchNorm3d",
-    "MutableBilinear",
-    "MutableConv1d",
-    "MutableConv2d",
-    "MutableConv3d",
-    "MutableConvTranspose1d",
-    "MutableConvTranspose2d",
-    "MutableConvTranspose3d",
-    "MutableEmbedding",
-    "MutableEmbeddingBag",
     "MutableGRU",
-    "MutableGroupNorm",
-    "MutableInstanceNorm1d",
-    "MutableInstanceNorm2d",
-    "MutableInstanceNorm3d",
     "MutableLSTM",
-    "MutableLayerNorm",
-    "MutableLinear",
     "MutableModule",
-    "MutableMultiheadAttention",
-    "MutablePReLU",
-    "MutableRMSNorm",
     "MutableRNN",
-    "MutableSyncBatchNorm",
     "ParametrizedModule",
     "Repeat",
     "active",
     "choice",
     "flattened",
 ]
+__all__ += layers.__all__
 
 
 def choice(label: str, choices: list[Any]) -> Any:

@@ -32,7 +32,17 @@ Candidates = Mapping[str, Candidate] | Sequence[Candidate] | nn.ModuleList | nn.
 ReductionType = Literal["mean", "concat", "sum", "none"]
 
 
-class LayerChoice(MutableModule):
+class _Choosing(MutableModule):
+    """A module that differs by one choice."""
+
+    @property
+    def label(self) -> str:
+        """The label of the choice."""
+        choice: Any = self.expression("choice")
+        return str(choice.label)
+
+
+class LayerChoice(_Choosing):
     """One of several modules.
 
     Parameters
@@ -76,12 +86,6 @@ class LayerChoice(MutableModule):
         wanted = self.names if only is None else [only(choice)]
         for name in wanted:
             self._modules[str(name)] = _made(named[name], name, choice.label)
-
-    @property
-    def label(self) -> str:
-        """The label of the choice."""
-        choice: Any = self.expression("choice")
-        return str(choice.label)
 
     @property
     def candidates(self) -> dict[str, nn.Module] | list[nn.Module]:
@@ -179,7 +183,7 @@ def _made(candidate: Any, name: Any, label: str) -> nn.Module:
     return made
 
 
-class InputChoice(MutableModule):
+class InputChoice(_Choosing):
     """Some of several inputs, reduced to one.
 
     Parameters
@@ -220,12 +224,6 @@ class InputChoice(MutableModule):
         self.choice = CategoricalMultiple(
             range(n_candidates), n_chosen=n_chosen, weights=weights, label=label
         )
-
-    @property
-    def label(self) -> str:
-        """The label of the choice."""
-        choice: Any = self.expression("choice")
-        return str(choice.label)
 
     def freeze_module(self, freezer: Freezer) -> nn.Module:
         chosen = freezer.values(self.expression("choice"))

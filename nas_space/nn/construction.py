@@ -7,7 +7,7 @@ expressions; only primitives ask this module how much of themselves to build.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 from ..mutable import MutableSymbol, bounds
@@ -68,11 +68,9 @@ def slim() -> Slim | None:
     return _SLIM.last()
 
 
-@contextmanager
-def building_for(arch: Slim | None) -> Iterator[None]:
-    """Enter a context in which primitives build only what one architecture needs."""
-    with _SLIM.entering(arch):
-        yield
+def building_for(arch: Slim | None) -> AbstractContextManager[None]:
+    """Return a context in which primitives build only what one architecture needs."""
+    return _SLIM.entering(arch)
 
 
 def constructor() -> Constructor | None:
@@ -80,11 +78,9 @@ def constructor() -> Constructor | None:
     return _CONSTRUCTOR.last()
 
 
-@contextmanager
-def constructing_by(how: Constructor | None) -> Iterator[None]:
-    """Enter a context in which calling the class of a mutable module is calling ``how``."""
-    with _CONSTRUCTOR.entering(how):
-        yield
+def constructing_by(how: Constructor | None) -> AbstractContextManager[None]:
+    """Return a context in which calling the class of a mutable module is calling ``how``."""
+    return _CONSTRUCTOR.entering(how)
 
 
 @contextmanager

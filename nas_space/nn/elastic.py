@@ -11,7 +11,7 @@ tensors have.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from typing import Any, ClassVar
 
 import torch
@@ -408,14 +408,12 @@ _MUTABLE_BY = frozenset({"args", "_expressions", "_mutables"})
 _BLANK: Entered[bool] = Entered("blank")
 
 
-@contextmanager
-def blank_layers() -> Iterator[None]:
-    """Enter a context for constructors that set all weights themselves in the end.
+def blank_layers() -> AbstractContextManager[None]:
+    """Return a context for constructors that set all weights themselves in the end.
 
     Layers built in it leave the drawing of initial weights to them.
     """
-    with _BLANK.entering(True):
-        yield
+    return _BLANK.entering(True)
 
 
 def _itself(parameter: nn.Parameter, cut: Cut, part: Tensor) -> Tensor:

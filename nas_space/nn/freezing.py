@@ -22,7 +22,7 @@ from ..mutable import Mutable, MutableDict, MutableList, Values
 from ..mutable.node import Node, fresh
 from .structure import ATOMS, BOOKKEEPING, held
 
-__all__ = ["Cut", "FreezeMemo", "Freezer", "Weights", "dense", "freezes_itself"]
+__all__ = ["Cut", "FreezeMemo", "Freezer", "Weights", "cell_content", "dense", "freezes_itself"]
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -437,7 +437,7 @@ def _closed_over(function: types.FunctionType, seen: set[int]) -> Any:
     seen.add(id(function))
     code, defaults = function.__code__, function.__defaults__ or ()
     cells = zip(code.co_freevars, function.__closure__ or (), strict=True)
-    contents = {name: _content(cell) for name, cell in cells}
+    contents = {name: cell_content(cell) for name, cell in cells}
     last = code.co_varnames[code.co_argcount - len(defaults) : code.co_argcount]
     contents |= dict(zip(last, defaults, strict=True)) | (function.__kwdefaults__ or {})
     for name, value in contents.items():
@@ -449,7 +449,8 @@ def _closed_over(function: types.FunctionType, seen: set[int]) -> Any:
             yield from ((name, found) for found in held(value))
 
 
-def _content(cell: types.CellType) -> Any:
+def cell_content(cell: types.CellType) -> Any:
+    """Return what a function closes over in one cell."""
     try:
         return cell.cell_contents
     except ValueError:  # not assigned yet

@@ -24,6 +24,7 @@ from ..mutable.expression import PLAIN_NUMBERS
 from ..mutable.lazy import evaluate
 from ..mutable.node import Node
 from .construction import slim
+from .freezing import cell_content
 
 __all__ = ["built"]
 
@@ -166,12 +167,7 @@ class _Outliner(pickle.Pickler):
 
 
 def _held_by(function: types.FunctionType) -> dict[str, Any]:
-    contents = []
-    for cell in function.__closure__ or ():
-        try:
-            contents.append(cell.cell_contents)
-        except ValueError:  # it is still to be set
-            contents.append(None)
+    contents = [cell_content(cell) for cell in function.__closure__ or ()]
     defaults = (function.__defaults__, function.__kwdefaults__)
     return {"code": function.__code__.co_code, "cells": contents, "defaults": defaults}
 

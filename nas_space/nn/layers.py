@@ -2,25 +2,22 @@
 
 Each says which shapes its tensors have in terms of its arguments, which may be expressions;
 the mechanism is in ``elastic.py``.  The other layers of ``torch.nn`` come from
-:func:`generic_layer`, which needs to know nothing about them.
+``generic_layers.py``, which needs to know nothing about them.
 """
 
 from __future__ import annotations
 
-import types
 from collections.abc import Mapping
-from functools import cache
 from typing import Any, cast
 
 import torch
 from torch import nn
 
-from ..errors import SpaceError, suggest
+from ..errors import SpaceError
 from ..mutable.node import Node
 from .blueprint import Shape
 from .elastic import ElasticModule
-from .parametrized import ParametrizedModule
-from .places import Places, centred, leading
+from .places import Places, centred, leading, spread
 from .segments import flattened
 from .trial_values import allowed_values
 from .widths import Widths
@@ -48,15 +45,7 @@ __all__ = [
     "MutablePReLU",
     "MutableRMSNorm",
     "MutableSyncBatchNorm",
-    "WeightlessModule",
-    "generic_layer",
-    "layer_names",
 ]
-
-
-def _spread(value: Any, n: int) -> tuple[Any, ...]:
-    """Return an argument that is one number or one for each of ``n`` dimensions."""
-    return tuple(value) if isinstance(value, (tuple, list)) else (value,) * n
 
 
 def _per_group(channels: Any, groups: Any) -> Any:
@@ -68,16 +57,17 @@ class _Convolution(ElasticModule):
     """Convolutions: output channels first, kernels cut from the middle."""
 
     dimensions: int
+    inputs_first = False
     sizes = frozenset({"in_channels", "out_channels"})
 
     @classmethod
     def shapes(cls, arguments: Mapping[str, Any]) -> dict[str, Shape]:
-        kernel = _spread(arguments["kernel_size"], cls.dimensions)
-        out, groups = arguments["out_channels"], arguments["groups"]
-        return {
-            "weight": (out, _per_group(arguments["in_channels"], groups), *kernel),
-            "bias": (out,),
-        }
+        first, second = arguments["out_channels"], arguments["in_channels"]
+        bias = (first,)
+        if cls.inputs_first:
+            first, second = second, first
+        kernel = spread(arguments["kernel_size"], cls.dimensions)
+        return {"weight": (first, _per_group(second, arguments["groups"]), *kernel), "bias": bias}
 
     @classmethod
     def cut(cls, name: str, tensor: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
@@ -87,16 +77,8 @@ class _Convolution(ElasticModule):
 class _TransposedConvolution(_Convolution):
     """Transposed convolutions: input channels first."""
 
+    inputs_first = True
     sizes = frozenset()  # they choose their output padding by shapes
-
-    @classmethod
-    def shapes(cls, arguments: Mapping[str, Any]) -> dict[str, Shape]:
-        kernel = _spread(arguments["kernel_size"], cls.dimensions)
-        out, groups = arguments["out_channels"], arguments["groups"]
-        return {
-            "weight": (arguments["in_channels"], _per_group(out, groups), *kernel),
-            "bias": (out,),
-        }
 
 
 class MutableConv1d(_Convolution, nn.Conv1d, wraps=nn.Conv1d):
@@ -183,6 +165,7 @@ class _ChannelNorm(ElasticModule):
     """Normalisation with one number of each kind for each channel."""
 
     channels = "num_features"
+    widths = Widths("num_features", "num_features", 1, "channel")
     is_normalization = True
 
     @classmethod
@@ -204,8 +187,6 @@ class _BatchNorm(_ChannelNorm):
 class MutableBatchNorm1d(_BatchNorm, nn.BatchNorm1d, wraps=nn.BatchNorm1d):
     """``torch.nn.BatchNorm1d`` whose arguments may be expressions."""
 
-    widths = Widths("num_features", "num_features", 1, "channel")
-
 
 class MutableBatchNorm2d(_BatchNorm, nn.BatchNorm2d, wraps=nn.BatchNorm2d):
     """``torch.nn.BatchNorm2d`` whose arguments may be expressions.
@@ -213,37 +194,25 @@ class MutableBatchNorm2d(_BatchNorm, nn.BatchNorm2d, wraps=nn.BatchNorm2d):
     Running statistics are shared and updated in place, on the channels that are active.
     """
 
-    widths = Widths("num_features", "num_features", 1, "channel")
-
 
 class MutableBatchNorm3d(_BatchNorm, nn.BatchNorm3d, wraps=nn.BatchNorm3d):
     """``torch.nn.BatchNorm3d`` whose arguments may be expressions."""
-
-    widths = Widths("num_features", "num_features", 1, "channel")
 
 
 class MutableSyncBatchNorm(_ChannelNorm, nn.SyncBatchNorm, wraps=nn.SyncBatchNorm):
     """``torch.nn.SyncBatchNorm`` whose arguments may be expressions."""
 
-    widths = Widths("num_features", "num_features", 1, "channel")
-
 
 class MutableInstanceNorm1d(_ChannelNorm, nn.InstanceNorm1d, wraps=nn.InstanceNorm1d):
     """``torch.nn.InstanceNorm1d`` whose arguments may be expressions."""
-
-    widths = Widths("num_features", "num_features", 1, "channel")
 
 
 class MutableInstanceNorm2d(_ChannelNorm, nn.InstanceNorm2d, wraps=nn.InstanceNorm2d):
     """``torch.nn.InstanceNorm2d`` whose arguments may be expressions."""
 
-    widths = Widths("num_features", "num_features", 1, "channel")
-
 
 class MutableInstanceNorm3d(_ChannelNorm, nn.InstanceNorm3d, wraps=nn.InstanceNorm3d):
     """``torch.nn.InstanceNorm3d`` whose arguments may be expressions."""
-
-    widths = Widths("num_features", "num_features", 1, "channel")
 
 
 class MutableGroupNorm(_ChannelNorm, nn.GroupNorm, wraps=nn.GroupNorm):
@@ -268,7 +237,7 @@ class _ShapeNorm(ElasticModule):
 
     @classmethod
     def shapes(cls, arguments: Mapping[str, Any]) -> dict[str, Shape]:
-        shape = _spread(arguments["normalized_shape"], 1)
+        shape = spread(arguments["normalized_shape"], 1)
         return {"weight": shape, "bias": shape}
 
 
@@ -366,69 +335,3 @@ def _surely_same(width: Any, other: Any) -> bool:
     if isinstance(width, Node) or isinstance(other, Node):
         return width is None or width is other
     return width is None or width == other
-
-
-class WeightlessModule(ElasticModule):
-    """Base class of layers without weights, of which any number of values costs nothing."""
-
-    @classmethod
-    def shapes(cls, arguments: Mapping[str, Any]) -> dict[str, Shape]:
-        del arguments  # there is nothing to shape
-        return {}
-
-
-_WEIGHTLESS = frozenset(
-    f"torch.nn.modules.{file}"
-    for file in (
-        *("activation", "channelshuffle", "distance", "dropout", "flatten", "fold"),
-        *("normalization", "padding", "pixelshuffle", "pooling", "upsampling"),
-    )
-)
-"""Where torch keeps layers without weights, beside those that have an elastic form above."""
-
-_CONTAINERS = frozenset(
-    {
-        *("Module", "Sequential", "ModuleList", "ModuleDict", "ParameterList", "ParameterDict"),
-        *("Container", "DataParallel"),
-    }
-)
-
-
-@cache
-def generic_layer(name: str) -> type[ParametrizedModule]:
-    """Return the ``Mutable`` form of any other layer of ``torch.nn``, by its plain name.
-
-    A layer without weights takes any number of values; another one keeps an instance for each
-    distinct tuple of arguments.
-
-    Raises
-    ------
-    AttributeError
-        If torch has no such layer.
-    """
-    plain = getattr(nn, name, None)
-    if not _is_layer(name, plain):
-        raise AttributeError(
-            f"torch.nn has no layer {name!r} to make Mutable{name} of"
-            f"{suggest(name, (each.removeprefix('Mutable') for each in layer_names()))}"
-        )
-    base = WeightlessModule if plain.__module__ in _WEIGHTLESS else ParametrizedModule
-    contents = {
-        "__module__": "nas_space.nn",
-        "__doc__": f"``torch.nn.{name}`` whose arguments may be expressions.",
-    }
-    return cast(
-        "type[ParametrizedModule]",
-        types.new_class(
-            f"Mutable{name}", (base, plain), {"wraps": plain}, lambda space: space.update(contents)
-        ),
-    )
-
-
-def _is_layer(name: str, value: Any) -> bool:
-    return isinstance(value, type) and issubclass(value, nn.Module) and name not in _CONTAINERS
-
-
-def layer_names() -> list[str]:
-    """Return the names of all ``Mutable`` layers."""
-    return sorted(f"Mutable{name}" for name, value in vars(nn).items() if _is_layer(name, value))

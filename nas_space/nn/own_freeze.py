@@ -8,14 +8,14 @@ seen by calling both.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import nn
 
-from ..mutable import Mutable
 from ..mutable.node import Node
+from ..tables.model import BareStructure
 from .digests import described
 from .freezing import freezes_itself, rebuilds_itself
 from .module import MutableModule
@@ -50,8 +50,9 @@ def _freezes_as_ours(module: MutableModule, structure: Node) -> bool:
     ours = next(
         base for base in kind.__mro__ if not freezes_itself(base) and "freeze" in vars(base)
     )
-    labels = _Choices(structure)
-    for sample in (labels.default(), labels.random(random_state=0)):
+    labels = BareStructure(structure)
+    for values in (labels.default(), labels.random(random_state=0)):
+        sample = dict(values.active)
         try:
             with torch.random.fork_rng(devices=[]):
                 mine, its = ours.freeze(module, sample), kind.freeze(module, sample)
@@ -73,16 +74,3 @@ def _adds_attributes(mine: nn.Module, its: Any) -> bool:
         return False
     tensors = its.state_dict()
     return all(torch.equal(tensor, tensors[key]) for key, tensor in mine.state_dict().items())
-
-
-class _Choices(Mutable):
-    """Chooses for a structure, and freezes nothing."""
-
-    def __init__(self, structure: Node) -> None:
-        self._structure = structure
-
-    def structure(self) -> Node:
-        return self._structure
-
-    def freeze_values(self, values: Any) -> Mapping[str, Any]:
-        return dict(values.active)

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-__all__ = ["Indices", "Places", "centred", "leading"]
+__all__ = ["Indices", "Places", "centred", "leading", "spread"]
 
 Indices = npt.NDArray[np.int64]
 """Places of elements along a dimension, in order."""
@@ -95,3 +95,8 @@ def centred(tensor: Tensor, shape: Sequence[int], start: int) -> Tensor:
         if tensor.shape[dim] != size:
             tensor = tensor.narrow(dim, (tensor.shape[dim] - size) // 2, size)
     return tensor
+
+
+def spread(value: Any, n: int) -> tuple[Any, ...]:
+    """Return an argument that is one number or one for each of ``n`` dimensions."""
+    return tuple(value) if isinstance(value, (tuple, list)) else (value,) * n

@@ -12,7 +12,42 @@ from ..mutable.random_words import RandomState, words
 from ..tables import Restricted
 from .activation import Activation
 
-__all__ = ["RestrictedSpace", "random_network"]
+__all__ = ["RestrictedSpace", "random"]
+
+
+def random(
+    self: Any,
+    memo: Sample | None = None,
+    random_state: RandomState = None,
+    *,
+    seed: RandomState = None,
+    **freezing: Any,
+) -> nn.Module:
+    """Return a random network of a space: ``sample`` and ``freeze``.
+
+    Parameters
+    ----------
+    memo
+        Values already chosen; those chosen here are added.
+    random_state, seed
+        As for ``sample``; two names for one thing.
+    freezing
+        Passed on to ``freeze``.
+
+    Raises
+    ------
+    ConstraintViolation
+        If values already chosen, together with those drawn, do not meet the conditions.
+    """
+    sample: Sample = {} if memo is None else memo
+    seed = random_state if seed is None else seed
+    if sample:
+        source = words(seed)
+        self.fill(sample, lambda symbol: symbol.draw(source(symbol.words)))
+    else:
+        sample.update(self.sample(seed=seed))
+    network: nn.Module = self.freeze(sample, **freezing)
+    return network
 
 
 class RestrictedSpace(Restricted[Any]):
@@ -22,71 +57,33 @@ class RestrictedSpace(Restricted[Any]):
     weights, train :attr:`space`, along architectures of this.
     """
 
+    random = random
+
     def canonical(self, arch: Mapping[str, Any]) -> Sample:
         """Return that of the whole space, for an architecture that meets the conditions."""
-        self.validate(arch)
-        found: Sample = self.space.canonical(arch)
+        found: Sample = self._whole(arch).canonical(arch)
         return found
 
     def arch_id(self, arch: Mapping[str, Any]) -> str:
         """Return that of the whole space: an architecture has one id, restricted or not."""
-        self.validate(arch)
-        found: str = self.space.arch_id(arch)
+        found: str = self._whole(arch).arch_id(arch)
         return found
 
     def network_id(self, arch: Mapping[str, Any]) -> str:
         """Return that of the whole space, for an architecture that meets the conditions."""
-        self.validate(arch)
-        found: str = self.space.network_id(arch)
+        found: str = self._whole(arch).network_id(arch)
         return found
 
     def explain(self, arch: Mapping[str, Any], input_shape: tuple[int, ...] | None = None) -> Any:
         """Return that of the whole space, for an architecture that meets the conditions."""
-        self.validate(arch)
-        return self.space.explain(arch, input_shape)
+        return self._whole(arch).explain(arch, input_shape)
 
     def activate(self, arch: Mapping[str, Any]) -> Activation:
         """Return that of the whole space, for an architecture that meets the conditions."""
-        self.validate(arch)
-        activation: Activation = self.space.activate(arch)
+        activation: Activation = self._whole(arch).activate(arch)
         return activation
 
-    def random(
-        self,
-        memo: Sample | None = None,
-        random_state: RandomState = None,
-        *,
-        seed: RandomState = None,
-        **freezing: Any,
-    ) -> nn.Module:
-        """Return a random network within the restriction: :meth:`sample` and :meth:`freeze`.
-
-        Parameters
-        ----------
-        memo
-            Values already chosen; those chosen here are added.
-        random_state, seed
-            As for :meth:`sample`; two names for one thing.
-        freezing
-            Passed on to :meth:`freeze`.
-
-        Raises
-        ------
-        ConstraintViolation
-            If values already chosen, together with those drawn, do not meet the conditions.
-        """
-        return random_network(self, memo, random_state if seed is None else seed, freezing)
-
-
-def random_network(
-    space: Any, memo: Sample | None, seed: RandomState, freezing: dict[str, Any]
-) -> nn.Module:
-    """Return a random network of a space; values that ``memo`` says already are kept."""
-    sample: Sample = {} if memo is None else memo
-    if sample:
-        source = words(seed)
-        space.fill(sample, lambda symbol: symbol.draw(source(symbol.words)))
-    else:
-        sample.update(space.sample(seed=seed))
-    network: nn.Module = space.freeze(sample, **freezing)
-    return network
+    def _whole(self, arch: Mapping[str, Any]) -> Any:
+        """Return the whole space, for an architecture that meets the conditions."""
+        self.validate(arch)
+        return self.space

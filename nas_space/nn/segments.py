@@ -21,7 +21,7 @@ from ..mutable import bounds
 from ..mutable.bounds import enclosure
 from ..mutable.expression import apply
 from ..mutable.node import Node, key_of
-from ..mutable.operators import CASE, CONDITION, SWITCH
+from ..mutable.operators import BRANCHES, CONDITION, SWITCH
 from .construction import extent, slim
 from .places import Indices, Places
 
@@ -217,7 +217,9 @@ class _Branching(_Compound):
         super().__init__(parts, max(part.extent for part in taken))
 
     def own_atoms(self) -> list[Node]:
-        return _selectors(self.node)
+        arguments = self.node.arguments
+        ways = range(len(arguments))[BRANCHES[self.node.operator]]
+        return [a for i, a in enumerate(arguments) if i not in ways and isinstance(a, Node)]
 
     def _branch(self, values: Callable[[Any], Any]) -> int:
         arguments = self.node.arguments
@@ -261,26 +263,19 @@ class _Placed(AxisLayout):
         return key_of(values(self.by))
 
 
-class _Quotient(_Compound):
+class _Quotient(_Branching):
     """A layout divided by a number that may be 1; otherwise a prefix."""
 
     def __init__(self, node: Any, whole: AxisLayout) -> None:
         self.divisor = node.arguments[1]
-        only = slim()
-        kept = whole.extent if only is None or only(self.divisor) == 1 else 0
-        super().__init__((AxisLayout(node), whole), max(extent(node), kept))
+        super().__init__(node, (AxisLayout(node), whole))
+        self.extent = max(extent(node), self.extent)
 
     def own_atoms(self) -> list[Node]:
         return [self.divisor]
 
-    def _part(self, values: Callable[[Any], Any]) -> AxisLayout:
-        return self.parts[1 if values(self.divisor) == 1 else 0]
-
-    def indices(self, values: Callable[[Any], Any]) -> Indices:
-        return self._part(values).indices(values)
-
-    def key(self, values: Callable[[Any], Any]) -> Any:
-        return values(self.divisor) == 1, self._part(values).key(values)
+    def _branch(self, values: Callable[[Any], Any]) -> int:
+        return int(values(self.divisor) == 1)
 
 
 def layout_of(size: Any) -> AxisLayout:
@@ -355,7 +350,7 @@ def _quotient(size: Any, known: Known) -> AxisLayout:
 
 
 def _branches(size: Any, known: Known) -> AxisLayout:
-    parts = [_layout(size.arguments[place], known) for place in _ways(size)]
+    parts = [_layout(way, known) for way in size.arguments[BRANCHES[size.operator]]]
     return AxisLayout(size) if all(p.is_prefix for p in parts) else _Branching(size, parts)
 
 
@@ -413,15 +408,3 @@ def _share(size: Any, parts: Any) -> Any:
     if keys != keys[:length] * parts:
         return None
     return apply("sum", *terms[:length]) if length > 1 else terms[0]
-
-
-def _ways(node: Any) -> range:
-    """Return where among the arguments of a lazy operator its possible values are."""
-    n = len(node.arguments)
-    starts = {CONDITION: range(1, n), SWITCH: range(2, n), CASE: range(1, n, 2)}
-    return starts[node.operator]
-
-
-def _selectors(node: Any) -> list[Node]:
-    ways = _ways(node)
-    return [a for i, a in enumerate(node.arguments) if i not in ways and isinstance(a, Node)]

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
-from typing import Any, ClassVar, Literal, Self, cast, overload
+from typing import Any, ClassVar, Literal, Self, cast
 
 import torch
 from torch import nn
 
 from ..errors import DecompositionError, DomainError, SampleValidationError, SpaceError, UsageError
 from ..extensions import call as call_registered
-from ..mutable import Sample, SampleBatch, Values
+from ..mutable import Sample, Values
 from ..mutable.factors import combinations_of
-from ..mutable.random_words import RandomState
-from ..tables import Over, grid, sample
+from ..tables import grid
 from ..tables.queryable import Queryable
 from .activation import Activation, current
 from .compilation import compile_regions
@@ -23,7 +22,7 @@ from .digests import architecture_digest, network_digest
 from .factory import build_network
 from .freezing import Freezer
 from .own_freeze import parts_apart
-from .restricted import RestrictedSpace, random_network
+from .restricted import RestrictedSpace, random
 from .root import RootModule, refuse_frozen
 
 __all__ = ["ModelSpace"]
@@ -162,62 +161,11 @@ class ModelSpace(SharedWeights, Queryable, RootModule):
 
     # -- choosing architectures ----------------------------------------------------------------
 
-    @overload
-    def sample(
-        self, n: None = None, *, over: Over = "labels", seed: RandomState = None
-    ) -> Sample: ...
-    @overload
-    def sample(self, n: int, *, over: Over = "labels", seed: RandomState = None) -> SampleBatch: ...
-    def sample(
-        self, n: int | None = None, *, over: Over = "labels", seed: RandomState = None
-    ) -> Sample | SampleBatch:
-        """Draw architectures at random.
-
-        Parameters
-        ----------
-        n
-            How many; one dictionary if it is not given.
-        over
-            ``'labels'``: each label by its own distribution.  ``'architectures'``: every
-            architecture with the same probability, however many labels it has active.
-        seed
-            A seed, one of NumPy's generators, or ``None`` for NumPy's global state.
-
-        Returns
-        -------
-        dict or SampleBatch
-            A batch holds its architectures as columns; the first ones do not depend on how
-            many are drawn.
-
-        Raises
-        ------
-        InfeasibleError
-            If no draw meets the space's constraints.
-        """
+    def _draws_at_most(self) -> int:
         refuse_frozen(self)
-        return sample(self, n, over=over, seed=seed, attempts=_ATTEMPTS)
+        return _ATTEMPTS
 
-    def random(
-        self,
-        memo: Sample | None = None,
-        random_state: RandomState = None,
-        *,
-        seed: RandomState = None,
-        **freezing: Any,
-    ) -> nn.Module:
-        """Return a random network: :meth:`sample` and :meth:`freeze`.
-
-        Parameters
-        ----------
-        memo
-            Values already chosen; those chosen here are added.
-        random_state, seed
-            As for :meth:`sample`; two names for one thing.
-        freezing
-            Passed on to :meth:`freeze`.
-        """
-        refuse_frozen(self)
-        return random_network(self, memo, random_state if seed is None else seed, freezing)
+    random = random
 
     def grid(self, memo: Sample | None = None, granularity: int | None = None) -> Iterator[Any]:
         combinations = combinations_of(list(self.symbols().values()))

@@ -25,7 +25,7 @@ from ..nn import (
     MutableModule,
     Repeat,
 )
-from ..nn.layers import generic_layer
+from ..nn.generic_layers import generic_layer
 from ..strategy import ONE_SHOT, STRATEGIES, Evaluated, SearchState, Strategy, get_strategy
 from ..strategy.oneshot import OneShot, Run
 from ..training import Task

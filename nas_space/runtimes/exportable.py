@@ -120,18 +120,21 @@ class Exportable:
 
         The batch is the first axis of the first tensor, and of all those that are as long.
         """
-        whole = self.tensors[0].shape[0] if self.tensors[0].ndim else 0
+        places = torch.arange(size) % max(1, self.batch_size)
         return [
-            tensor[torch.arange(size) % whole]
-            if whole and tensor.ndim and tensor.shape[0] == whole
-            else tensor
-            for tensor in self.tensors
+            tensor[places] if batched else tensor
+            for tensor, batched in zip(self.tensors, self._batched, strict=True)
         ]
 
     @property
     def batch_size(self) -> int:
         """The number of samples; 0 if the first tensor has no axis."""
         return self.tensors[0].shape[0] if self.tensors[0].ndim else 0
+
+    @property
+    def _batched(self) -> list[bool]:
+        whole = self.batch_size
+        return [bool(whole and each.ndim and each.shape[0] == whole) for each in self.tensors]
 
     @cached_property
     def program(self) -> ExportedProgram:
@@ -144,7 +147,7 @@ class Exportable:
         # What is traced with a batch of one is held to be one for ever.
         tensors = self.of_batch(max(2, self.batch_size))
         return torch.export.export(
-            self.module, tuple(tensors), dynamic_shapes={"tensors": self.dynamic_shapes(tensors)}
+            self.module, tuple(tensors), dynamic_shapes={"tensors": self.dynamic_shapes()}
         )
 
     def bound(self, largest: int) -> int:
@@ -159,18 +162,12 @@ class Exportable:
         """
         largest = self.bound(largest)
         tensors = self.of_batch(largest)
-        shapes = self.dynamic_shapes(tensors, Dim("batch", min=1, max=largest))
+        shapes = self.dynamic_shapes(Dim("batch", min=1, max=largest))
         return torch.export.export(self.module, tuple(tensors), dynamic_shapes={"tensors": shapes})
 
-    def dynamic_shapes(
-        self, tensors: Sequence[Tensor], free: Any = Dim.AUTO
-    ) -> tuple[dict[int, Any] | None, ...]:
+    def dynamic_shapes(self, free: Any = Dim.AUTO) -> tuple[dict[int, Any] | None, ...]:
         """Return for each tensor that its first axis is free, if that is the batch."""
-        whole = tensors[0].shape[0] if tensors[0].ndim else 0
-        return tuple(
-            {0: free} if whole and tensor.ndim and tensor.shape[0] == whole else None
-            for tensor in tensors
-        )
+        return tuple({0: free} if batched else None for batched in self._batched)
 
 
 class _Flat(nn.Module):

@@ -33,7 +33,7 @@ class OpenVino(Runtime):
 
         shapes = [list(tensor.shape) for tensor in source.tensors]
         if dynamic:
-            for shape, free in zip(shapes, source.dynamic_shapes(source.tensors), strict=True):
+            for shape, free in zip(shapes, source.dynamic_shapes(), strict=True):
                 shape[:1] = [-1] if free else shape[:1]
         with torch.no_grad(), quietly():
             if fast and not dynamic:

@@ -35,15 +35,14 @@ class TorchExport(Runtime):
             tensors = source.of_batch(max(2, source.batch_size))
             args, kwargs = pytree.tree_unflatten(_instead(leaves, tensors), spec)
             bound = inspect.signature(source.network.forward).bind(*args, **kwargs)
-            free = iter(source.dynamic_shapes(tensors))
+            free = iter(source.dynamic_shapes())
             shapes = pytree.tree_map(
                 lambda leaf: next(free) if isinstance(leaf, Tensor) else None, dict(bound.arguments)
             )
         with torch.no_grad(), quietly():
             program = torch.export.export(source.network, args, kwargs, dynamic_shapes=shapes)
-            content = (
-                io.BytesIO()
-            )  # torch's own writer may abort the process where the disk is full
+            # torch's own writer may abort the process where the disk is full
+            content = io.BytesIO()
             torch.export.save(program, content)
         path.write_bytes(content.getbuffer())
 
@@ -64,7 +63,7 @@ class _Loaded(Program):
         self.example = pytree.tree_flatten(program.example_inputs)
         self.threads = threads
 
-    def _call(self, inputs: tuple[Tensor, ...]) -> Callable[[], Any]:
+    def prepare(self, *inputs: Tensor) -> Callable[[], Any]:
         leaves, spec = self.example
         args, kwargs = pytree.tree_unflatten(_instead(leaves, list(inputs)), spec)
 
@@ -81,8 +80,5 @@ class _Loaded(Program):
 
         return run
 
-    def prepare(self, *inputs: Tensor) -> Callable[[], Any]:
-        return self._call(inputs)
-
     def __call__(self, *inputs: Tensor) -> list[Tensor]:
-        return list(tensors_in(self._call(inputs)()).values())
+        return list(tensors_in(self.prepare(*inputs)()).values())

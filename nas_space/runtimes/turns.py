@@ -16,6 +16,7 @@ from __future__ import annotations
 import math
 import os
 import time
+import timeit
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -181,12 +182,7 @@ def time_in_turns(
 
 def on_cpu(run: Callable[[], Any], times: int, clock: Callable[[], float]) -> float:
     """Return the seconds that the fastest of some runs takes, by a clock."""
-    best = math.inf
-    for _ in range(times):
-        start = clock()
-        run()
-        best = min(best, clock() - start)
-    return best
+    return min(timeit.repeat(run, timer=clock, repeat=times, number=1))
 
 
 def _clock(pinned: bool) -> Callable[[], float]:

@@ -16,7 +16,33 @@ _FITS = 2**63
 """What is below this is counted as it is."""
 
 
-class Modular:
+class Arithmetic:
+    """How weights are added up and multiplied: by default as numbers that need no reduction."""
+
+    dtype: np.dtype[Any]
+    plus: np.ufunc = np.add
+    zero: float = 0
+    one: float = 1
+
+    def of(self, numbers: Array) -> Array:
+        """Return weights, which may be integers of any size, as they are computed with."""
+        return numbers.astype(self.dtype)
+
+    def times(self, left: Array, right: Array | float) -> Array:
+        """Return products, reduced."""
+        return self.reduced(left * right)
+
+    def reduced(self, sums: Array) -> Array:
+        """Return sums of fewer than 2**32 reduced numbers, reduced."""
+        return sums
+
+    def occurs(self, sums: Array) -> Array:
+        """Return which are sums of something."""
+        found: Array = sums != self.zero
+        return found
+
+
+class Modular(Arithmetic):
     """Integers in 64 bits, modulo a prime.
 
     Parameters
@@ -27,66 +53,38 @@ class Modular:
     """
 
     dtype = np.dtype(np.int64)
-    plus, zero, one = np.add, 0, 1
 
     def __init__(self, prime: int | None = None) -> None:
         self.prime = prime
 
     def of(self, numbers: Array) -> Array:
-        """Return integers of any size, reduced."""
         if self.prime is None and numbers.dtype == object:
             numbers = (numbers + 2**63) % 2**64 - 2**63  # what is too large cannot matter
         return self.reduced(numbers).astype(np.int64)
 
-    def times(self, left: Array, right: Array | float) -> Array:
-        """Return products, reduced."""
-        return self.reduced(left * right)
-
     def reduced(self, sums: Array) -> Array:
-        """Return sums of fewer than 2**32 reduced numbers, reduced."""
         rest: Array = sums if self.prime is None else sums % self.prime
         return rest
-
-    def occurs(self, sums: Array) -> Array:
-        """Return which are sums of something."""
-        found: Array = sums != 0
-        return found
 
     def total(self, numbers: Array) -> int:
         """Return the sum of reduced numbers, reduced."""
         return int(self.reduced(np.asarray(numbers.sum(dtype=np.int64))))
 
 
-class Real:
-    """Floats."""
+class Real(Arithmetic):
+    """Floats, of which the weights are relative to the largest: it may be too large for one."""
 
     dtype = np.dtype(np.float64)
-    plus, zero, one = np.add, 0.0, 1.0
 
     def of(self, numbers: Array) -> Array:
-        """Return weights, relative to the largest: integers may be too large for floats."""
         if numbers.dtype == object:
             largest = max(numbers.tolist(), default=1)
             # The quotient of two integers is correctly rounded, whatever their size.
             numbers = np.array([number / largest for number in numbers.tolist()])
-        return numbers.astype(np.float64)
-
-    def times(self, left: Array, right: Array | float) -> Array:
-        """Return products."""
-        product: Array = left * right
-        return product
-
-    def reduced(self, sums: Array) -> Array:
-        """Leave sums as they are: they need no reduction."""
-        return sums
-
-    def occurs(self, sums: Array) -> Array:
-        """Return which are sums of something."""
-        found: Array = sums != 0
-        return found
+        return super().of(numbers)
 
 
-class MinPlus:
+class MinPlus(Arithmetic):
     """The least of several costs in the place of sums, and sums in the place of products.
 
     With this semiring, what counts combinations finds the least cost among them (Aji and
@@ -102,29 +100,17 @@ class MinPlus:
 
     def __init__(self, dtype: Any = np.float64) -> None:
         self.dtype = np.dtype(dtype)
-        self.zero: float = 2**62 if self.dtype == np.int64 else np.inf
-        self.one: float = 0
-
-    def of(self, numbers: Array) -> Array:
-        """Return costs as they are."""
-        return numbers.astype(self.dtype)
+        self.zero = 2**62 if self.dtype == np.int64 else np.inf
+        self.one = 0
 
     def times(self, left: Array, right: Array | float) -> Array:
-        """Return sums."""
         total: Array = left + right
         return total
 
-    def reduced(self, sums: Array) -> Array:
-        """Return the least of several needs no reduction."""
-        return sums
-
     def occurs(self, sums: Array) -> Array:
-        """Return which are the least of something: what is added to infinity stays above 2**61."""
+        # What is added to infinity stays above 2**61.
         found: Array = sums < self.zero / 2
         return found
-
-
-Arithmetic = Modular | Real | MinPlus
 
 
 def exactly(bound: int, compute: Callable[[Modular], int]) -> int:

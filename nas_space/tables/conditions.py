@@ -20,12 +20,12 @@ from .path_conditions import PathConditions
 from .table import Table
 from .tabulation import split, table_of_terms, tabulate
 
-__all__ = ["Conditions", "Window"]
+__all__ = ["COMPARISONS", "Conditions", "Window", "against_number"]
 
 _FEW = 2**12
 """Conditions with this many combinations or fewer are enumerated, even if they bound a cost."""
 
-_COMPARISONS: dict[str, Callable[[Any, Any], Any]] = {
+COMPARISONS: dict[str, Callable[[Any, Any], Any]] = {
     "lt": py.lt,
     "le": py.le,
     "eq": py.eq,
@@ -34,7 +34,7 @@ _COMPARISONS: dict[str, Callable[[Any, Any], Any]] = {
 }
 _TURNED = {"lt": "gt", "le": "ge", "eq": "eq", "ge": "le", "gt": "lt"}
 _OF_EACH = frozenset({("max", "lt"), ("max", "le"), ("min", "gt"), ("min", "ge")})
-_TRUTH = frozenset({*_COMPARISONS, "ne"})
+_TRUTH = frozenset({*COMPARISONS, "ne"})
 _MONOTONE = frozenset({"add", "sub", "mul", "truediv", "floordiv", "neg", "pos", "float"})
 _DIVISIONS = frozenset({"truediv", "floordiv"})
 _ROUNDING = frozenset({"int", "round", "floor", "ceil", "trunc"})
@@ -107,7 +107,7 @@ class Conditions:
                 self.factors.append(~(guard & guards.lost))
                 for taken, part in guards.taken:
                     self.add(part, guard & taken)
-            elif not (name in _COMPARISONS and self._bound(condition, guard)):
+            elif not (name in COMPARISONS and self._bound(condition, guard)):
                 self.factors.append(Piecewise.of(condition).truth() | ~guard)
         except TooLargeError as error:
             raise DecompositionError(
@@ -118,9 +118,7 @@ class Conditions:
 
     def _bound(self, condition: Node, guard: Factor) -> bool:
         """Take a comparison as a window on a cost, if it is one."""
-        name, cost, bound = _sides(condition)
-        if isinstance(bound, Node):
-            cost, bound = apply("sub", cost, bound), 0
+        name, cost, bound = against_number(condition)
         if not isinstance(bound, (int, float)):
             return False
         try:
@@ -147,6 +145,12 @@ class Conditions:
         self.windows[id(table)] = Window(table, low, high, conditions)
 
 
+def against_number(comparison: Node) -> tuple[str, Node, Any]:
+    """Return a comparison as its name, a cost, and what that is compared with, no expression."""
+    name, cost, bound = _sides(comparison)
+    return (name, apply("sub", cost, bound), 0) if isinstance(bound, Node) else (name, cost, bound)
+
+
 def _sides(comparison: Node) -> tuple[str, Any, Any]:
     """A comparison as its name, what is compared, and with what: with a number if there is one."""
     assert comparison.operator is not None
@@ -162,12 +166,12 @@ def _parts(condition: Node) -> tuple[Any, ...]:
     name = "" if condition.operator is None else condition.operator.name
     if name == "and" and all(map(_is_truth, condition.arguments)):
         return condition.arguments
-    if name not in _COMPARISONS:
+    if name not in COMPARISONS:
         return ()
     name, cost, bound = _sides(condition)
     if cost.operator is None or (cost.operator.name, name) not in _OF_EACH:
         return ()
-    return tuple(_COMPARISONS[name](part, bound) for part in cost.arguments)
+    return tuple(COMPARISONS[name](part, bound) for part in cost.arguments)
 
 
 def _is_truth(part: Any) -> bool:
@@ -214,7 +218,7 @@ def _window(cost: Node, name: str, bound: float) -> tuple[Node, tuple[int, int] 
     low, high = tabulate(inner).interval()
     halves = ["le", "ge"] if name == "eq" else [name]
     for half in halves:
-        compare = _COMPARISONS[half]
+        compare = COMPARISONS[half]
         found = _where(lambda number, c=compare: c(value(number), bound), low, high)  # type: ignore[misc]
         if found is None:
             return inner, None

@@ -23,8 +23,8 @@ import numpy as np
 
 from ..mutable.factors import Array
 from .effort import ROW, WEIGH, Meter
-from .histograms import CHUNK, Histograms
-from .join_tree import CliqueVertex, Join, JoinTree, runs
+from .histograms import Histograms, RowPairs
+from .join_tree import CliqueVertex, Join, JoinTree
 from .lagrangian import Relaxation
 
 __all__ = ["DominanceSearch", "PartialCombinations", "TooManyRowsError", "undominated"]
@@ -215,30 +215,20 @@ class DominanceSearch:
         most: float,
         wanted: int,
     ) -> PartialCombinations:
-        a, b = join.pairs
-        lengths = left.rows.lengths[a]
-        pair = np.repeat(np.arange(len(a)), lengths)
-        row = runs(left.rows.starts[a], lengths)
-        result = join.owners[pair]
-        begin = right.rows.starts[b][pair]
+        pairs = RowPairs(left.rows, right.rows, *join.pairs)
         if self.bounds:  # of the rows on the right, the first so many are good enough
-            first = self.bounds[0]
-            room = self._limit(first, most) - left.rows.keys[row] - first.rest[place][result]
-            width = np.maximum(0, _first_above(right.rows, b[pair], room) - begin)
-        else:
-            width = right.rows.lengths[b][pair]
-        ends = np.cumsum(width)
-        if len(ends) and ROW * ends[-1] > self.meter.left:
+            first, result = self.bounds[0], join.owners[pairs.pair]
+            room = self._limit(first, most) - left.rows.keys[pairs.row] - first.rest[place][result]
+            last = _first_above(right.rows, join.pairs[1][pairs.pair], room)
+            pairs.width = np.maximum(0, last - pairs.begin)
+        if ROW * pairs.width.sum() > self.meter.left:
             raise TooManyRowsError
         nothing = np.zeros(0, np.int64)
         parts: list[tuple[Array, ...]] = [(nothing, nothing, nothing, left.costs[:, :0])]
-        start = done = collected = 0
-        while start < len(ends):
-            stop = max(start + 1, int(np.searchsorted(ends, done + CHUNK, "right")))
-            which = np.repeat(np.arange(start, stop), width[start:stop])
-            self.meter.spend(ROW * len(which))
-            one, two = row[which], runs(begin[start:stop], width[start:stop])
-            states, costs = result[which], left.costs[:, one] + right.costs[:, two]
+        collected = 0
+        for pair, one, two in pairs.chunks():
+            self.meter.spend(ROW * len(pair))
+            states, costs = join.owners[pair], left.costs[:, one] + right.costs[:, two]
             alive = self._alive(place, states, costs, most)
             parts.append((states[alive], one[alive], two[alive], costs[:, alive]))
             collected += len(alive)
@@ -247,7 +237,6 @@ class DominanceSearch:
                 collected = len(parts[0][0])
                 if collected > _MOST:
                     raise TooManyRowsError
-            start, done = stop, int(ends[stop - 1])
         states, one, two, costs = self._undominated(parts, wanted)
         return self._sorted(place, states, costs, one, two)
 

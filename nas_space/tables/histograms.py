@@ -22,7 +22,19 @@ from ..mutable.factors import Array
 from .arithmetic import Arithmetic
 from .join_tree import Join, runs
 
-__all__ = ["CHUNK", "LONG", "SHORT", "Histograms", "RowPairs", "convolved", "joined", "merged"]
+__all__ = [
+    "CHUNK",
+    "LONG",
+    "SHORT",
+    "Histograms",
+    "RowPairs",
+    "chunks",
+    "convolved",
+    "joined",
+    "merged",
+    "pick_between",
+    "ranges",
+]
 
 CHUNK = 2**20
 """Rows that are put together at a time, so that they stay in memory, and mostly in the cache."""
@@ -105,15 +117,32 @@ class RowPairs:
 
     def chunks(self) -> Iterator[tuple[Array, Array, Array]]:
         """Yield pair, left row and right row of each combination, not too many at a time."""
-        ends = np.cumsum(self.width)
-        start = done = 0
-        while start < len(ends):
-            stop = max(start + 1, int(np.searchsorted(ends, done + CHUNK, "right")))
-            some = slice(start, stop)
-            width = self.width[some]
-            row = np.repeat(np.arange(start, stop), width)
-            yield self.pair[row], self.row[row], runs(self.begin[some], width)
-            start, done = stop, int(ends[stop - 1])
+        for row, other in ranges(self.begin, self.begin + self.width):
+            yield self.pair[row], self.row[row], other
+
+
+def chunks(sizes: Array) -> Iterator[slice]:
+    """Yield ranges of things of some sizes that are not too large together."""
+    ends = np.cumsum(sizes)
+    start = done = 0
+    while start < len(sizes):
+        stop = max(start + 1, int(np.searchsorted(ends, done + CHUNK, "right")))
+        yield slice(start, stop)
+        start, done = stop, int(ends[stop - 1])
+
+
+def ranges(begin: Array, end: Array) -> Iterator[tuple[Array, Array]]:
+    """Yield the number of a range, and a place in it, for all places; not too many at a time."""
+    for some in chunks(end - begin):
+        counts = end[some] - begin[some]
+        yield np.repeat(np.arange(some.start, some.stop), counts), runs(begin[some], counts)
+
+
+def pick_between(sums: Array, begin: Array, end: Array, uniform: Array) -> Array:
+    """Return a place in each of some ranges, in proportion to what sums grow by there."""
+    wanted = sums[begin] + uniform * (sums[end] - sums[begin])
+    found: Array = np.clip(np.searchsorted(sums, wanted, "right") - 1, begin, end - 1)
+    return found
 
 
 def merged(

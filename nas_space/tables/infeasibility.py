@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import operator as py
 from collections.abc import Iterator
 from typing import Any
 
 from ..errors import DecompositionError, InfeasibleError
 from ..mutable.constraints import Constraint, ExpressionConstraint
-from ..mutable.expression import apply
 from ..mutable.node import Node
 from ..mutable.printing import brief
+from .conditions import COMPARISONS, against_number
 from .model import Model, find_constraints
 from .tabulation import tabulate
 
 __all__ = ["refusal"]
-
-_TURNED = {"lt": "gt", "le": "ge", "eq": "eq", "ge": "le", "gt": "lt"}
 
 
 def refusal(root: Node) -> InfeasibleError:
@@ -82,8 +79,7 @@ def _can_hold(name: str, low: Any, high: Any, bound: Any) -> bool:
     """Whether a comparison can be met by something between two values."""
     if name == "eq":
         return bool(low <= bound <= high)
-    compare = getattr(py, name)
-    return bool(compare(low if name in {"lt", "le"} else high, bound))
+    return bool(COMPARISONS[name](low if name in {"lt", "le"} else high, bound))
 
 
 def _text(constraint: Constraint) -> str:
@@ -106,11 +102,7 @@ def _comparisons(conditions: list[Constraint]) -> Iterator[tuple[Node, str, Any,
         name = part.operator.name
         if name == "and":
             waiting += reversed(part.arguments)
-        elif name in _TURNED:
-            cost, bound = part.arguments
-            if isinstance(cost, Node) and isinstance(bound, Node):
-                cost, bound = apply("sub", cost, bound), 0
-            elif isinstance(bound, Node):
-                cost, bound, name = bound, cost, _TURNED[name]
+        elif name in COMPARISONS:
+            name, cost, bound = against_number(part)
             if isinstance(bound, (int, float)):
                 yield cost, name, bound, brief(part)

@@ -290,16 +290,13 @@ class JoinTree:
 
     def classes(self, place: int, states: Array) -> dict[int, Array]:
         """Return the classes of the variables of a vertex, in some of its states by number."""
-        vertex = self.vertices[place]
-        shape = [self.graph.sizes[variable] for variable in vertex.scope]
-        digits = np.unravel_index(vertex.states[states], shape) if shape else ()
-        return dict(zip(vertex.scope, digits, strict=True))
+        return self._digits(self.vertices[place], states)
 
     # -- building -----------------------------------------------------------------------------
 
-    def _digits(self, vertex: Vertex) -> dict[int, Array]:
+    def _digits(self, vertex: Vertex, states: Any = slice(None)) -> dict[int, Array]:
         shape = [self.graph.sizes[place] for place in vertex.scope]
-        digits = np.unravel_index(vertex.states, shape) if shape else ()
+        digits = np.unravel_index(vertex.states[states], shape) if shape else ()
         return dict(zip(vertex.scope, digits, strict=True))
 
     def _number(self, digits: dict[int, Array], scope: Sequence[int], length: int) -> Array:

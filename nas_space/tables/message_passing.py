@@ -22,7 +22,7 @@ import numpy as np
 
 from ..mutable.factors import Array
 from .arithmetic import Arithmetic, MinPlus, Modular
-from .histograms import CHUNK, Histograms, RowPairs, joined
+from .histograms import Histograms, RowPairs, chunks, joined, pick_between, ranges
 from .join_tree import CliqueVertex, Join, runs
 from .quantisation import Quantisation
 
@@ -238,9 +238,7 @@ class Messages:
         """A row of each chosen range, by weight."""
         begin, end = ends.begin[chosen], ends.end[chosen]
         sums = np.append(0.0, np.cumsum(self.histograms[ends.other].weights))
-        wanted = sums[begin] + uniform * (sums[end] - sums[begin])
-        found: Array = np.clip(np.searchsorted(sums, wanted, "right") - 1, begin, end - 1)
-        return found
+        return pick_between(sums, begin, end, uniform)
 
     def _origins(self, place: int, rows: Array, uniform: Array) -> tuple[Array, Array]:
         """The rows of its children that each row of a join comes from, by weight."""
@@ -258,9 +256,7 @@ class Messages:
             span = slice(*np.searchsorted(which[order], [some.start, some.stop]))
             asked = order[span]
             row = which[asked] - some.start
-            low, high = sums[begin[row]], sums[end[row]]
-            target = low + uniform[asked] * (high - low)
-            chosen = np.clip(np.searchsorted(sums, target, "right") - 1, begin[row], end[row] - 1)
+            chosen = pick_between(sums, begin[row], end[row], uniform[asked])
             left[asked], right[asked] = found.left[chosen], found.right[chosen]
         return left, right
 
@@ -277,7 +273,7 @@ class Messages:
         left, right = self.histograms[ends.one].weights, self.histograms[ends.other].weights
         rows = others = np.zeros(0, np.int64)
         totals = np.zeros(0, self.numbers.dtype)
-        for which, other in _ranges(ends.begin, ends.end):
+        for which, other in ranges(ends.begin, ends.end):
             rows, others = np.append(rows, ends.row[which]), np.append(others, other)
             totals = np.append(totals, left[ends.row[which]] + right[other])
             best = np.argsort(totals, kind="stable")[:k]
@@ -290,7 +286,7 @@ class Messages:
     ) -> Iterator[dict[int, Array]]:
         """Yield all combinations that end with keys between bounds, in batches."""
         ends = self.root_pairs(low, high)
-        for which, other in _ranges(ends.begin, ends.end):
+        for which, other in ranges(ends.begin, ends.end):
             yield from self._expanded({ends.other: other, ends.one: ends.row[which]})
 
     def _expanded(
@@ -358,7 +354,7 @@ class Messages:
     def _portions(self, place: int, rows: Array) -> Iterator[slice]:
         """Ranges of rows whose candidates are few enough to look at together."""
         states = np.searchsorted(self.histograms[place].starts, rows, "right") - 1
-        return _chunks(self._burden(place)[states])
+        return chunks(self._burden(place)[states])
 
     def _find(self, vertex: int, states: Array, keys: Array) -> Array:
         """The first row of each given state with at least a given key; the end if there is none."""
@@ -417,23 +413,6 @@ class Messages:
 
 def _concatenated(parts: list[BackPointers]) -> BackPointers:
     return BackPointers(*(np.concatenate(part) for part in zip(*parts, strict=True)))
-
-
-def _chunks(sizes: Array) -> Iterator[slice]:
-    """Ranges of things of some sizes that are not too large together."""
-    ends = np.cumsum(sizes)
-    start = done = 0
-    while start < len(sizes):
-        stop = max(start + 1, int(np.searchsorted(ends, done + CHUNK, "right")))
-        yield slice(start, stop)
-        start, done = stop, int(ends[stop - 1])
-
-
-def _ranges(begin: Array, end: Array) -> Iterator[tuple[Array, Array]]:
-    """The number of a range, and a place in it, for all places; not too many at a time."""
-    for some in _chunks(end - begin):
-        counts = end[some] - begin[some]
-        yield np.repeat(np.arange(some.start, some.stop), counts), runs(begin[some], counts)
 
 
 def _range_minima(values: Array, begin: Array, end: Array, empty: float) -> Array:

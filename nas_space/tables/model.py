@@ -9,7 +9,7 @@ from typing import Any, Literal, cast
 import numpy as np
 
 from ..errors import DecompositionError, DomainError
-from ..mutable import Mutable, MutableExpression, SampleBatch
+from ..mutable import Mutable, MutableExpression, SampleBatch, Values
 from ..mutable.constraints import Constraint, ExpressionConstraint, Marker
 from ..mutable.factors import Array, Auxiliary, Factor, combinations_of
 from ..mutable.node import Leaf, Node, leaves
@@ -23,7 +23,15 @@ from .join_tree import CliqueVertex, JoinTree
 from .quantisation import Quantisation, exact_keys
 from .table import Table
 
-__all__ = ["BareStructure", "CompiledModel", "Model", "Over", "find_constraints", "root_of"]
+__all__ = [
+    "BareStructure",
+    "CompiledModel",
+    "Model",
+    "Over",
+    "find_constraints",
+    "infinitely_many",
+    "root_of",
+]
 
 _KEPT = 8
 """How many compiled models are kept, of those that tell further codes apart."""
@@ -262,13 +270,16 @@ class CompiledModel:
 
 
 class BareStructure(Mutable):
-    """A structure on its own, as something to read architectures with."""
+    """A structure on its own, to read and draw architectures with: it freezes to their values."""
 
     def __init__(self, root: Node) -> None:
         self.root = root
 
     def structure(self) -> Node:
         return self.root
+
+    def freeze_values(self, values: Values) -> Values:
+        return values
 
 
 def find_constraints(root: Node) -> list[Constraint]:
@@ -287,6 +298,14 @@ def root_of(space: Mutable) -> Node:
 _NOTHING: Node = MutableExpression(OPERATORS["tuple"], ())
 
 Over = Literal["labels", "architectures"]
+
+
+def infinitely_many(label: Any) -> DomainError:
+    """Return the error for a label that has no finite number of values."""
+    return DomainError(
+        f"{label.name!r} is continuous, so there are infinitely many architectures; give it a "
+        "step (quantize=...) and finite bounds"
+    )
 
 
 def _auxiliaries(factors: Iterable[Factor]) -> dict[Auxiliary, None]:
@@ -313,9 +332,6 @@ def _by_distribution(label: Any, active: Factor) -> Factor:
 
 def _by_number(label: Any, active: Factor) -> Factor:
     if label.size is None:
-        raise DomainError(
-            f"{label.name!r} is continuous, so there are infinitely many architectures; give it a "
-            "step (quantize=...) and finite bounds"
-        )
+        raise infinitely_many(label)
     numbers = np.where(active.values, np.array(label.size, dtype=object), 1)
     return Factor(active.scope, np.asarray(numbers, dtype=object))

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from ..errors import DecompositionError, DomainError, UsageError
+from ..errors import DecompositionError, UsageError
 from ..mutable import Mutable, Sample
 from ..mutable.factors import LIMIT, Array, Factor
 from ..mutable.node import Node, key_of
@@ -17,7 +17,7 @@ from .decoding import default_code
 from .effort import allowed
 from .infeasibility import refusal
 from .message_passing import Messages
-from .model import Model, root_of
+from .model import Model, infinitely_many, root_of
 from .quantisation import Quantisation, exact_keys
 from .solver import Solver
 from .table import Bounds, Table
@@ -284,8 +284,5 @@ def grid(space: Mutable) -> Iterator[Sample]:
     """
     for label in Model.of(root_of(space)).labels:
         if label.size is None:
-            raise DomainError(
-                f"{label.name!r} is continuous, so there are infinitely many architectures; give "
-                "it a step (quantize=...) and finite bounds"
-            )
+            raise infinitely_many(label)
     yield from Solver(space, [], []).everything()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, Generic, Self, TypeVar, overload
+from typing import Any, Generic, Self, TypeVar
 
 from ..errors import ExpressionError, UsageError
 from ..extensions import call
@@ -13,7 +13,6 @@ from ..mutable import (
     Mutable,
     MutableExpression,
     Sample,
-    SampleBatch,
     Values,
 )
 from ..mutable.expression import apply
@@ -25,9 +24,9 @@ from . import queries
 from .activity import Activity
 from .coverage import check_covered
 from .infeasibility import refusal
-from .model import Model, Over, root_of
+from .model import Model, root_of
 from .queryable import Queryable
-from .sampler import any_within, sample
+from .sampler import any_within
 
 __all__ = ["Restricted", "restrict"]
 
@@ -100,17 +99,8 @@ class Restricted(Queryable, Generic[S]):
         allowed = self.attempts if attempts is None else attempts
         return self.of(self.space, (*self.conditions, *conditions), allowed)
 
-    @overload
-    def sample(
-        self, n: None = None, *, over: Over = "labels", seed: RandomState = None
-    ) -> Sample: ...
-    @overload
-    def sample(self, n: int, *, over: Over = "labels", seed: RandomState = None) -> SampleBatch: ...
-    def sample(
-        self, n: int | None = None, *, over: Over = "labels", seed: RandomState = None
-    ) -> Sample | SampleBatch:
-        """Draw architectures; see :func:`nas_space.tables.sample`."""
-        return sample(self, n, over=over, seed=seed, attempts=self.attempts)
+    def _draws_at_most(self) -> int | None:
+        return self.attempts
 
     def random(self, memo: Sample | None = None, random_state: RandomState = None) -> Any:
         if memo:

@@ -16,6 +16,7 @@ from ..mutable.node import Leaf, Node
 from ..mutable.random_words import RandomState, Words, unit, words
 from .arithmetic import Real
 from .decoding import meets, within
+from .histograms import pick_between
 from .infeasibility import refusal
 from .message_passing import Messages
 from .model import BareStructure, CompiledModel, Model, Over, find_constraints
@@ -246,11 +247,7 @@ class _ClassMembers:
         if raw is not None and self.uniform:
             place = start + (unit(raw[:, 0]) * count).astype(np.int64)
         elif raw is not None:
-            low, high = self.sums[start], self.sums[start + count]
-            wanted = low + unit(raw[:, 0]) * (high - low)
-            place = np.clip(
-                np.searchsorted(self.sums, wanted, "right") - 1, start, start + count - 1
-            )
+            place = pick_between(self.sums, start, start + count, unit(raw[:, 0]))
         found: Array = self.order[place]
         return found
 

@@ -81,9 +81,11 @@ class Table:
     @property
     def whole(self) -> bool:
         """Whether all values are whole numbers, so that sums are exact."""
-        return isinstance(self.constant, int) and all(
-            term.values.dtype == np.int64 for term in self.terms
-        )
+        return self._sum.whole
+
+    @cached_property
+    def _sum(self) -> FactorSum:
+        return FactorSum(self.terms, self.constant)
 
     def evaluate(self, architectures: SampleBatch | Mapping[str, Any]) -> Any:
         """Return the value for each of many architectures, or for one.
@@ -113,8 +115,7 @@ class Table:
         if architectures.root is not None:
             self.check_covered(architectures.root)
         codes = architectures.codes
-        factors = FactorSum(self.terms, self.constant)
-        return factors.column(lambda symbol: _codes_of(symbol, codes), len(architectures))
+        return self._sum.column(lambda symbol: _codes_of(symbol, codes), len(architectures))
 
     def check_covered(self, root: Node) -> None:
         """Refuse a space that does not decide every label that is needed, wherever it is.
@@ -247,7 +248,7 @@ class Table:
 
     def interval(self) -> tuple[Any, Any]:
         """Return an interval that contains every value; exact if no label is in two terms."""
-        return FactorSum(self.terms, self.constant).interval()
+        return self._sum.interval()
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_tensors": {}}

@@ -25,7 +25,7 @@ from ..mutable.factors import (
     whole,
 )
 from ..mutable.node import Leaf, Node, leaves, postorder
-from ..mutable.operators import LOOKUP
+from ..mutable.operators import BRANCHES, LOOKUP
 from ..mutable.piecewise import Piecewise
 from ..mutable.printing import brief
 from .path_conditions import PathConditions
@@ -188,7 +188,7 @@ class _Splitting:
                 self.whole.add(node)
             return
         if operator.lazy:
-            parts = _branches(node)
+            parts = parts[BRANCHES[operator]]
         if name in _TRUTH or (
             (name in _WHOLE or name in _ROUNDING or operator.lazy)
             and (name in _ROUNDING or all(self._is_whole(part) for part in parts))
@@ -221,7 +221,7 @@ class _Splitting:
             return False
         if operator.name in {"float", "truediv"}:
             return True
-        parts = _branches(node) if operator.lazy else node.arguments
+        parts = node.arguments[BRANCHES[operator]] if operator.lazy else node.arguments
         return any(
             isinstance(part, float) or part in self.floats
             for part in parts
@@ -349,15 +349,6 @@ def _add(terms: dict[frozenset[Any], Factor], term: Factor) -> None:
 
 def _is_divisor(part: Any) -> bool:
     return isinstance(part, (int, float)) and math.isfinite(part) and part != 0
-
-
-def _branches(node: Node) -> tuple[Any, ...]:
-    """What a lazy node may be, and nothing that decides it."""
-    assert node.operator is not None
-    name, arguments = node.operator.name, node.arguments
-    if name == "case":
-        return arguments[1::2]
-    return arguments[1:] if name == "condition" else arguments[2:]
 
 
 def _too_large(node: Node, error: TooLargeError) -> DecompositionError:

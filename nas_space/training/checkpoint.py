@@ -174,6 +174,11 @@ def stored_tensors(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return stored
 
 
+def identity_of(tensor: Tensor) -> tuple[Any, ...]:
+    """Return what tied tensors have in common: one piece of memory, read in one way."""
+    return tensor.device, tensor.data_ptr(), tensor.dtype, tensor.shape, tensor.stride()
+
+
 def digest_of(metadata: Mapping[str, str], tensors: Mapping[str, Tensor]) -> str:
     """Return a checksum of what a safetensors file holds."""
     return _digest(json.dumps(metadata, sort_keys=True), tensors)
@@ -239,13 +244,7 @@ class _Encoder:
         if tensor.is_complex():
             return ["complex", self._tensor(torch.view_as_real(tensor.resolve_conj()), place)]
         # Tied tensors are one piece of memory, read in one way.
-        identity = (
-            tensor.device,
-            tensor.data_ptr(),
-            tensor.dtype,
-            tensor.shape,
-            tensor.stride(),
-        )
+        identity = identity_of(tensor)
         name = self._names.get(identity) if tensor.numel() else None
         if name is None:
             name = self._store(tensor)

@@ -142,9 +142,8 @@ class Watch:
         """Score the network after a step, if it is time to."""
         if step % self.every and step != self.total:
             return
-        name = self.rules.metric or self.task.main_metric
-        score = evaluate(self.network, self.task, self.rules.split, fabric=self.fabric)[name]
-        score = score if self.task.metrics[name].maximize else -score
+        scores = evaluate(self.network, self.task, self.rules.split, fabric=self.fabric)
+        score = self.task.fitness(scores, self.rules.metric)
         if self.best is None or score > self.best + self.rules.min_delta:  # NaN never is
             self.best, self._failures = score, 0
             if self.rules.restore:

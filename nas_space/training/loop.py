@@ -149,15 +149,12 @@ class Trainer:
         """
         if self.done:
             raise UsageError(f"all {self.total} steps are done; make a new Trainer to go on")
-        step, device, rank = self.step, self.fabric.device, self.fabric.global_rank
+        device = self.fabric.device
         with preserved_randomness(device):
-            batch = self.fabric.to_device(self._next_batch())
-            noise = generator_of(self.seed, f"train/augment/{rank}", step, device)
-            batch = self.task.augmented(batch, noise)
-            batch = self.fabric.strategy.precision.convert_input(batch)
+            batch = self._prepared(self._next_batch())
             self._forget()
             # The path must be one for all processes, dropout must not.
-            seed_globally(self.seed, "train/path", step, device)
+            seed_globally(self.seed, "train/path", self.step, device)
             loss = self.gradients(batch)
             self._check(loss)
             if self.task.clip is not None:
@@ -168,13 +165,20 @@ class Trainer:
                     error_if_nonfinite=False,
                 )
             lr = float(self.optimizer.param_groups[0]["lr"])
-            self.update()
+            self.optimizer.step()
             if self.schedule is not None:
                 self.schedule.step()
         self.step += 1
         if self.done:
             self.finish()
         return Progress(self.step, self.total, lr, loss)
+
+    def _prepared(self, batch: Any) -> Any:
+        """Return a batch as it is trained on in this step: on the device, augmented, converted."""
+        batch, device = self.fabric.to_device(batch), self.fabric.device
+        stream = f"train/augment/{self.fabric.global_rank}"
+        noise = generator_of(self.seed, stream, self.step, device)
+        return self.fabric.strategy.precision.convert_input(self.task.augmented(batch, noise))
 
     def _check(self, loss: Tensor) -> None:
         """Raise if the loss of a step is not finite, before it spoils the parameters."""
@@ -206,10 +210,6 @@ class Trainer:
                 value = loss()
             self.fabric.backward(value)
         return value.detach()
-
-    def update(self) -> None:
-        """Change the parameters by their gradients."""
-        self.optimizer.step()
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state between two steps, as a tree that :func:`save_state` takes.

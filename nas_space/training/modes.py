@@ -1,14 +1,15 @@
-"""The modes of modules, training or evaluation, put back as they were."""
+"""The modes of modules, training or evaluation, and their buffers, put back as they were."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import torch
 from torch import nn
 from torch.nn.modules.dropout import _DropoutNd
 
-__all__ = ["preserved_modes", "without_dropout"]
+__all__ = ["preserved_buffers", "preserved_modes", "without_dropout"]
 
 
 @contextmanager
@@ -34,3 +35,15 @@ def preserved_modes(network: nn.Module) -> Iterator[None]:
         for module, training in modes:
             # Not `train(mode)`, which would reach the children as well.
             module.training = training
+
+
+@contextmanager
+def preserved_buffers(network: nn.Module) -> Iterator[None]:
+    """Put the values of all buffers back, such as running statistics of batch norms."""
+    before = [(buffer, buffer.clone()) for buffer in network.buffers()]
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for buffer, value in before:
+                buffer.copy_(value)

@@ -20,7 +20,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from ..errors import UsageError, suggest
 from .batches import training_batches
 from .fabric import device_of
-from .modes import preserved_modes
+from .modes import preserved_buffers, preserved_modes
 from .randomness import preserved_randomness
 from .task import Task
 
@@ -220,12 +220,7 @@ def _batches(network: nn.Module, task: Task, batches: int, seed: int) -> list[An
 @contextmanager
 def _untouched(network: nn.Module, *, training: bool) -> Iterator[None]:
     """Run a network in a mode, and leave modes, buffers and generators as they were."""
-    buffers = [(buffer, buffer.clone()) for buffer in network.buffers()]
-    with preserved_modes(network), preserved_randomness(device_of(network)):
+    randomness = preserved_randomness(device_of(network))
+    with preserved_buffers(network), preserved_modes(network), randomness:
         network.train(training)
-        try:
-            yield
-        finally:
-            with torch.no_grad():
-                for buffer, before in buffers:
-                    buffer.copy_(before)
+        yield

@@ -407,8 +407,8 @@ class Task:
         """The name of the metric that searches go by."""
         return next(iter(self.metrics))
 
-    def fitness(self, scores: Mapping[str, float]) -> float:
-        """Return the main metric of ``scores``, its sign such that more is better.
+    def fitness(self, scores: Mapping[str, float], metric: str | None = None) -> float:
+        """Return one of ``scores``, by default the main one, its sign such that more is better.
 
         Examples
         --------
@@ -417,8 +417,8 @@ class Task:
         >>> task.fitness({"rmse": 0.5, "mae": 0.4})
         -0.5
         """
-        score = scores[self.main_metric]
-        return score if self.metrics[self.main_metric].maximize else -score
+        name = metric or self.main_metric
+        return scores[name] if self.metrics[name].maximize else -scores[name]
 
     def split(self, name: str) -> Source:
         """Return the data of a split: 'train', 'validation' or 'test'.

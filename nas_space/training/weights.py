@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from ..errors import CheckpointError, UsageError
 from ..files import replacing
-from .checkpoint import digest_of, read_safetensors, stored_tensors
+from .checkpoint import digest_of, identity_of, read_safetensors, stored_tensors
 
 __all__ = ["check_fit", "load_weights", "read_weights", "save_weights"]
 
@@ -230,7 +230,7 @@ def _without_ties(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[
     aliases: dict[str, str] = {}
     names: dict[tuple[Any, ...], str] = {}
     for name, tensor in state.items():
-        identity = (tensor.device, tensor.data_ptr(), tensor.dtype, tensor.shape, tensor.stride())
+        identity = identity_of(tensor)
         if tensor.numel() and identity in names:
             aliases[name] = names[identity]
         else:

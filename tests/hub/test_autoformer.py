@@ -10,8 +10,12 @@ import torch
 
 import nas_space as ns
 from nas_space.errors import UsageError
-from nas_space.hub import AutoformerSpace, RelativePosition2D, RelativePositionSelfAttention
-from nas_space.hub import published_autoformer as published
+from nas_space.hub import (
+    AutoformerSpace,
+    RelativePosition2D,
+    RelativePositionSelfAttention,
+    autoformer,
+)
 from nas_space.mutable import Categorical
 
 SMALL: dict[str, Any] = {
@@ -95,13 +99,13 @@ def test_every_architecture_is_a_leading_part_of_the_space_and_costs_what_it_cos
 
 
 def test_a_network_of_published_weights_keeps_a_head_of_its_own(tmp_path, monkeypatch):
-    monkeypatch.setitem(published.PRESETS, "tiny", SMALL)
+    monkeypatch.setitem(autoformer._PRESETS, "tiny", SMALL)
     monkeypatch.setenv("NAS_SPACE_CACHE", str(tmp_path))
     theirs = AutoformerSpace(**SMALL)
     torch.save(theirs.state_dict(), tmp_path / "weights.pth")
     digest = hashlib.sha256((tmp_path / "weights.pth").read_bytes()).hexdigest()[:8]
     (tmp_path / "weights.pth").rename(tmp_path / f"supernet-{digest}.pth")
-    monkeypatch.setitem(published.AUTOFORMER_SUPERNETS, "tiny", f"supernet-{digest}.pth")
+    monkeypatch.setitem(autoformer._SUPERNETS, "tiny", f"supernet-{digest}.pth")
     mine = AutoformerSpace.load_pretrained_supernet("random-one-shot-tiny")
     assert all(torch.equal(mine.state_dict()[k], v) for k, v in theirs.state_dict().items())
     arch = mine.sample(seed=0)

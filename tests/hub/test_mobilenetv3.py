@@ -34,14 +34,13 @@ from nas_space.hub import (
     MobileNetV3Space,
     ProxylessNAS,
     SqueezeExcite,
-    published_mobilenetv3,
     reset_parameters,
 )
 from nas_space.hub.published import Published
 from nas_space.mutable import Categorical, Mutable
 from nas_space.nn import ModelSpace, MutableLinear, Repeat
 
-MOBILENETV3 = published_mobilenetv3.MOBILENETV3
+MOBILENETV3 = MobileNetV3Space.published
 
 WIDTHS = (16, 16, 16, 32, 64, 128, 256, 512, 1024)
 STRIDES = (2, 1, 2, 2, 2, 1, 2, 1, 1)

@@ -16,7 +16,9 @@ import torch
 from nas_space.errors import CheckpointError
 from nas_space.hub import ProxylessNAS
 from nas_space.hub.pretrained import BASE_ADDRESS, base_address, cache_folder
-from nas_space.hub.published import PROXYLESSNAS, Published
+from nas_space.hub.published import Published, published_in
+
+PROXYLESSNAS = published_in("ProxylessNAS")
 
 NAME = "acenas-m1"
 SMALL: dict[str, Any] = {"width_mult": 0.1}

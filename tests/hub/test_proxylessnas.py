@@ -14,7 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from nas_space.errors import SampleValidationError, UsageError
 from nas_space.hub import ProxylessNAS
-from nas_space.hub.published import PROXYLESSNAS
+from nas_space.hub.published import published_in
 from nas_space.mutable import make_divisible
 from tests.reference_networks import (
     BASE_WIDTHS,
@@ -25,6 +25,8 @@ from tests.reference_networks import (
     initialise,
     random_architecture,
 )
+
+PROXYLESSNAS = published_in("ProxylessNAS")
 
 ARCHITECTURES = [random_architecture(Random(seed)) for seed in range(5)]
 

@@ -104,6 +104,16 @@ def test_the_parts_are_the_largest_of_which_there_are_few_forms() -> None:
     assert found == ["body.blocks.0", "body.blocks.1", "op.plain", "op.own"]
 
 
+@pytest.mark.parametrize(("forms", "found"), [(16, ["block"]), (17, [])])
+def test_a_part_of_more_than_sixteen_forms_is_not_compiled(forms: int, found: list[str]) -> None:
+    class Net(ns.ModelSpace):
+        def __init__(self) -> None:
+            super().__init__()
+            self.block = Block(8, Categorical(range(1, 2 * forms, 2), label="kernel"))
+
+    assert Net().compile_regions() == found
+
+
 def test_after_each_part_has_run_no_architecture_compiles_anything(counting: Any) -> None:
     space, _ = pair()
     x = torch.randn(2, 3, 8, 8)

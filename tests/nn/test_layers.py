@@ -14,7 +14,7 @@ from nas_space.errors import DomainError, ExpressionError, SpaceError
 from nas_space.mutable import Categorical, MutableExpression, normal, uniform
 from nas_space.nn import Activation, ElasticModule, MutableModule, ParametrizedModule
 from nas_space.nn.construction import Slim, building_for
-from nas_space.nn.layers import WeightlessModule, layer_names
+from nas_space.nn.generic_layers import WeightlessModule, layer_names
 
 from .layer_cases import ELASTIC, EVERY, INSTANCES, LAZY, WEIGHTLESS, Case
 

@@ -27,7 +27,7 @@ from nas_space.strategy import Proxyless
 from nas_space.study import from_scratch
 from nas_space.training import Task
 from tests.cli.test_compress import run_of, weights
-from tests.engines import dask_client
+from tests.engines import dask_client, dask_processes, ray_nodes
 from tests.problems import Tiny, Various, reporting, slow_worth
 
 pytestmark = [
@@ -36,7 +36,7 @@ pytestmark = [
 ]
 
 MOMENTS = {"Ray": 4, "submitit": 2}
-"""How many kills, where it is not ten: each takes seconds there."""
+"""How many kills of what evaluates, where it is not ten: each takes seconds there."""
 
 
 def noted(network: Any, arch: Any) -> float:
@@ -74,6 +74,12 @@ SEARCHES: dict[str, Callable[[], dict[str, Any]]] = {
     "kept weights": lambda: {"target": noted, "weights": "fresh"},
     "trained": lambda: {"target": Trained()},
 }  # fmt: skip
+
+STRATEGIES = {
+    name: lambda name=name: {"target": slow_worth, "strategy": name}
+    for name in ("evolution", "random", "tpe", "thompson", "gp")
+}
+"""What proposes otherwise than the default does: the driver's, which matters where that dies."""
 
 
 @contextmanager
@@ -217,12 +223,12 @@ def killed(
 
 
 @pytest.mark.parametrize("store", ["search.db", "search.journal"])
-@pytest.mark.parametrize("search", SEARCHES)
+@pytest.mark.parametrize("search", [*SEARCHES, *STRATEGIES])
 def test_a_driver_that_is_killed_goes_on_to_the_same_end(
     search: str, store: str, tmp_path: Path
 ) -> None:
     def begin(place: Path) -> Any:
-        options = SEARCHES[search]()
+        options = {**SEARCHES, **STRATEGIES}[search]()
         target = options.pop("target")
         return ns.search(
             Various(), target, trials=25, storage=place / store, resume=True, progress=False,
@@ -237,16 +243,50 @@ def test_a_driver_that_is_killed_goes_on_to_the_same_end(
     assert told(begin(place)) == told(begin(tmp_path / "whole"))
 
 
-def test_a_driver_of_processes_that_is_killed_loses_no_trial(tmp_path: Path) -> None:
-    def begin(place: Path) -> Any:
-        return ns.search(
-            Various(), slow_worth, trials=60, workers=2, storage=place / "search.db", resume=True,
-            progress=False,
-        )  # fmt: skip
+@contextmanager
+def drivable(engine: str, folder: Path) -> Iterator[Callable[[], dict[str, Any]]]:
+    """Start what outlives drivers; give what makes the executor of one."""
+    if engine == "Dask":
+        with dask_processes() as address:
+            yield lambda: {"executor": partial(ns.executors.Dask, address)}
+    elif engine == "Ray":
+        with ray_nodes() as address:
+            environment = {"env_vars": {"PYTHONPATH": str(Path.cwd())}}
+            options: dict[str, Any] = {"runtime_env": environment, "workers": 2}
+            yield lambda: {"executor": partial(ns.executors.Ray, address, **options)}
+    elif engine == "submitit":
+        pytest.importorskip("submitit", reason="submitit is not installed")
+        yield lambda: {"executor": Slurm(folder / "jobs", 2, cluster="local", timeout_min=5)}
+    elif engine == "loky":
+        loky = pytest.importorskip("loky", reason="loky is not installed")
+        yield lambda: {"executor": partial(loky.ProcessPoolExecutor, 2)}
+    else:
+        yield lambda: {"workers": 2}
 
-    result = begin(killed(begin, tmp_path, 6.0, moments=5))
-    assert [outcome.number for outcome in result.outcomes] == list(range(60))
+
+DRIVERS = {
+    "processes": ("evolution", 60), "loky": ("random", 60), "Dask": ("tpe", 60),
+    "Ray": ("evolution", 40), "submitit": ("random", 12),
+}  # fmt: skip
+"""The strategy, and how many trials."""
+
+
+@pytest.mark.parametrize("engine", DRIVERS)
+def test_a_driver_of_others_that_is_killed_loses_no_trial(engine: str, tmp_path: Path) -> None:
+    strategy, trials = DRIVERS[engine]
+    with drivable(engine, tmp_path) as options:
+
+        def begin(place: Path) -> Any:
+            return ns.search(
+                Various(), slow_worth, trials=trials, strategy=strategy, resume=True,
+                storage=place / "search.db", progress=False, **options(),
+            )  # fmt: skip
+
+        place = killed(begin, tmp_path, 20.0, moments=5)
+        result = begin(place)
+    assert [outcome.number for outcome in result.outcomes] == list(range(trials))
     assert {outcome.state for outcome in result.outcomes} == {"complete"}
+    assert len({str(outcome.arch) for outcome in result.outcomes}) == trials
 
 
 def test_one_shot_training_that_is_killed_goes_on_to_the_same_bits(tmp_path: Path) -> None:

@@ -41,7 +41,6 @@ _WAYS: dict[str, list[tuple[ModuleType, str, Any]]] = {
         (histograms, "CHUNK", 3),
         (histograms, "LONG", 0),
         (histograms, "SHORT", 0),
-        (message_passing, "CHUNK", 3),
         (message_passing, "_AT_ONCE", 2),
     ],
     # Lists are joined in small portions, by sorting; numbers are residues; too many rows dominate.
@@ -52,7 +51,6 @@ _WAYS: dict[str, list[tuple[ModuleType, str, Any]]] = {
         (histograms, "_LONGEST", 0),
         (arithmetic, "_FITS", 0),
         (solver, "_ROWS", 4),
-        (dominance, "CHUNK", 3),
         (dominance, "_MOST", 3),
     ],
     # Conditions on activity, and those of lazy costs, are named by auxiliary variables.

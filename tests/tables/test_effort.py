@@ -23,12 +23,14 @@ from nas_space.tables import (
     dominance,
     effort,
     grid,
+    histograms,
     pareto,
     restrict,
     sample,
     solver,
     tabulate,
 )
+from nas_space.tables.dominance import TooManyRowsError
 from nas_space.tables.effort import Meter, TooMuchWorkError
 from tests.tables.brute import front
 from tests.tables.spaces import unhurried
@@ -207,7 +209,7 @@ def test_a_bounded_cost_itself_is_best_at_its_bound_and_equal_ones_stay_as_they_
             assert query() == found
         # Where too many combinations are worth keeping, what is at the end is found all the same.
         patch.setattr(dominance, "_MOST", 0)
-        patch.setattr(dominance, "CHUNK", 1)
+        patch.setattr(histograms, "CHUNK", 1)
         try:
             alone = query()
         except DecompositionError:
@@ -243,6 +245,60 @@ def test_the_k_best_are_not_looked_for_beyond_what_is_known_of_them(
     assert [wanted for _, wanted in asked].index(2) == len(asked) - 1
     last = found[-1].value - tabulate(value).constant
     assert -last <= asked[-1][0] < asked[-2][0]
+
+
+@pytest.mark.parametrize(("kind", "k"), [("inversely", 2), ("subset sum", 20), ("concave", 20)])
+def test_combinations_that_are_known_bound_where_better_ones_are_looked_for(
+    kind: str, k: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    within, known, beyond = dominance.DominanceSearch.within, [np.inf], []
+
+    def spied(self: Any, most: float, wanted: int = 1) -> Any:
+        beyond.append(most - known[0])
+        found = within(self, most, wanted)
+        objective = np.sort(found[-1].costs[0])
+        if len(objective) >= k:
+            known[0] = min(known[0], objective[k - 1])
+        return found
+
+    monkeypatch.setattr(dominance.DominanceSearch, "within", spied)
+    monkeypatch.setattr(solver, "_ROWS", -1)
+    monkeypatch.setattr(solver, "_MOST_ROWS", -1)
+    labels = [Categorical(range(3), label=f"x{i}") for i in range(8)]
+    costs, values = knapsack(np.random.default_rng(0), 8, 2, 10**6, kind)
+    limit = int(costs[:, -1].sum()) // 2
+    best(
+        restrict(MutableList(labels), lookup(labels, costs) <= limit),
+        lookup(labels, values),
+        k,
+        maximize=True,
+    )
+    assert len(beyond) > 1
+    assert max(beyond) <= 1e-6 * abs(known[0])
+
+
+def test_a_join_of_more_pairs_than_the_effort_left_allows_is_not_begun(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    searches: list[Any] = []
+    within = dominance.DominanceSearch.within
+
+    def spied(self: Any, most: float, wanted: int = 1) -> Any:
+        searches.append(self)
+        return within(self, most, wanted)
+
+    monkeypatch.setattr(dominance.DominanceSearch, "within", spied)
+    monkeypatch.setattr(solver, "_ROWS", -1)
+    monkeypatch.setattr(solver, "_MOST_ROWS", -1)
+    labels = [Categorical(range(100), label=f"x{i}") for i in range(3)]
+    costs, values = knapsack(np.random.default_rng(0), 3, 99, 10**9, "weakly")
+    space = restrict(MutableList(labels), lookup(labels, costs) <= int(costs.max()))
+    best(space, lookup(labels, values), maximize=True)
+    search = searches[0]
+    search.meter = Meter(3e5)
+    with pytest.raises(TooManyRowsError):
+        within(search, search.bound + 1e15)
+    assert search.meter.left > 0
 
 
 def test_two_budgets_on_a_space_of_networks_return_or_are_refused() -> None:

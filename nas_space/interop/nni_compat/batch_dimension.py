@@ -10,7 +10,8 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 
 from ...mutable import Mutable
 from ...nn.structure import Survey
-from .contexts import StructureReader, recursive_freeze
+from ...tables.model import BareStructure
+from .contexts import recursive_freeze
 
 __all__ = ["batch_dimension", "cut"]
 
@@ -36,7 +37,7 @@ def batch_dimension(space: nn.Module, args: Any) -> int | None:
     if not any(isinstance(module, _SEQUENCES) for module in space.modules()):
         return 0
     structure = space.structure() if isinstance(space, Mutable) else Survey().contents(space)
-    sample = {} if structure is None else dict(StructureReader(structure).default().active)
+    sample = {} if structure is None else dict(BareStructure(structure).default().active)
     network, _ = recursive_freeze(space, sample)
     whole = _given(network, args)
     if whole == []:

@@ -13,8 +13,9 @@ from ...nn import ModelSpace
 from ...nn.construction import Slim, building_for, constructing_by, constructor, slim
 from ...nn.freezing import Freezer
 from ...nn.structure import Survey
+from ...tables.model import BareStructure
 
-__all__ = ["StructureReader", "current_model", "model_context", "recursive_freeze"]
+__all__ = ["current_model", "model_context", "recursive_freeze"]
 
 
 @contextmanager
@@ -109,19 +110,6 @@ def recursive_freeze(
     structure = survey.contents(module)
     if structure is None:
         return module, False
-    freezer = Freezer(StructureReader(structure).read(sample))
+    freezer = Freezer(BareStructure(structure).read(sample))
     freezer.root = module
     return freezer.clone(module), True
-
-
-class StructureReader(Mutable):
-    """Reads the labels that a structure needs."""
-
-    def __init__(self, structure: Any) -> None:
-        self._structure = structure
-
-    def structure(self) -> Any:
-        return self._structure
-
-    def freeze_values(self, values: Any) -> Any:
-        return values

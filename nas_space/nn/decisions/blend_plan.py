@@ -14,14 +14,14 @@ from ...mutable.node import Node
 from ..blueprint import TorchRefusesError
 from ..elastic import ElasticModule
 from ..parametrized import evaluated, expressions_in
-from ..places import Indices, Places
+from ..places import Indices, Places, spread
 from ..segments import AxisLayout, layout_of
 from .marginals import Known, Marginals, Outcomes, Support
 from .mixed_axis import Axes, MixedAxis, axis_of
 from .mixed_tensor import MixedTensor
 from .mixer import Atoms, reader_of, union
 from .refusals import CannotMixError, labels_in
-from .weight_masks import InputOrder, Mask, kernel_places, spread
+from .weight_masks import InputOrder, Mask, kernel_places
 
 __all__ = ["BlendPlan", "not_buildable", "not_mixable", "plan_of"]
 

@@ -18,7 +18,6 @@ from collections.abc import Iterator
 from typing import Any
 
 from torch import Tensor
-from torch.utils._pytree import tree_map
 
 from ...errors import SpaceError
 from ...mutable.node import key_of
@@ -31,7 +30,7 @@ from .marginals import Marginals, Support
 from .mixed_axis import Axes, MixedAxis
 from .mixed_tensor import MixedTensor, mixed_in, narrowed
 from .mixer import Mixer, Values, union
-from .summing import summed, total_of
+from .summing import summed, totalled
 
 __all__ = ["blend", "check_blendable"]
 
@@ -132,7 +131,7 @@ def _one_by_one(
     )
     if not all(isinstance(output, Tensor) for _, output in outputs):
         found = gathered(what, mixer, atoms, outputs, mixed, own_axes)
-        return found if mixed or mixer.misread is not None else tree_map(_total, found)
+        return found if mixed or mixer.misread is not None else totalled(found)
     x = args[0] if args else kwargs.get("input")
     dims = outputs[0][1].dim()
     axes: Axes | None = None
@@ -177,10 +176,6 @@ def misread_inputs(
                 names = [name for name, axis in own.items() if axis.is_as_long_as(its)]
             if names and not any(own[name].always_meets(its) for name in names):
                 yield layer, names[0], its
-
-
-def _total(item: Any) -> Any:
-    return total_of(item) if isinstance(item, MixedTensor) else item
 
 
 def _fits(axes: Axes, output: Tensor, values: Values) -> bool:

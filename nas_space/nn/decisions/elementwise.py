@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import Tensor
 
-from .mixed_axis import Axes, MixedAxis
+from .mixed_axis import Axes, MixedAxis, are_alike
 from .mixed_number import MixedNumber
 from .mixed_tensor import MixedTensor, mixer_of
 
@@ -21,6 +21,7 @@ __all__ = [
     "elementwise",
     "is_in_place",
     "joined_axes",
+    "one_by_one",
     "wide_of",
 ]
 
@@ -50,7 +51,7 @@ def elementwise(name: str, function: Any, args: Any, kwargs: Any) -> Any:
         isinstance(first, MixedTensor)
         and not first.copied
         and len(axes) == len(first.axes)
-        and all(a is b or (a and b and a.is_like(b)) for a, b in zip(axes, first.axes, strict=True))
+        and all(map(are_alike, axes, first.axes))
     ):
         return NotImplemented
     output = function(*map(wide_of, args), **{k: wide_of(v) for k, v in kwargs.items()})
@@ -95,6 +96,23 @@ def axis_at(tensor: Any, dim: int) -> MixedAxis | None:
 def arguments_of(
     names: Sequence[str], defaults: dict[str, Any], args: Any, kwargs: Any
 ) -> list[Any]:
-    """Return arguments in the order of some names."""
-    given = {**defaults, **dict(zip(names, args, strict=False)), **kwargs}
+    """Return arguments in the order of some names, by whichever of their names they are given."""
+    named = {_SYNONYMS.get(name, name): value for name, value in kwargs.items()}
+    given = {**defaults, **dict(zip(names, args, strict=False)), **named}
     return [given[name] for name in names]
+
+
+_SYNONYMS = {
+    "axis": "dim",
+    "tensor": "input",
+    "split_size": "split_size_or_sections",
+    "sections": "indices_or_sections",
+    "indices": "indices_or_sections",
+}
+"""Arguments that methods, or NumPy, call otherwise than functions."""
+
+
+def one_by_one(sizes: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Return sizes that are given one by one, or as one tuple."""
+    together = len(sizes) == 1 and isinstance(sizes[0], (tuple, list))
+    return tuple(sizes[0]) if together else sizes

@@ -7,16 +7,12 @@ is exact for any function.  So rules only save time.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from .cases import run_by_cases
+from .elementwise import Rule, elementwise, is_in_place
 from .mixed_tensor import MixedTensor, mixed_in
 from .mixer import union
-from .refusals import named, refused
-
-if TYPE_CHECKING:
-    pass
-from .elementwise import Rule, elementwise, is_in_place
 from .movement import cat, expanded, permuted, repeated, side_by_side, stack
 from .per_dimension import (
     along_given_dims,
@@ -25,8 +21,9 @@ from .per_dimension import (
     padded_dims,
     spatial_dims,
 )
+from .refusals import named, refused
 from .reshaping import channel_shuffle, glu, pixel_shuffle, pixel_unshuffle, reshaped
-from .selection import along_own_dims, get_item, narrow, select, set_item, split, unbind
+from .selection import get_item, select, set_item, taking
 
 __all__ = ["apply"]
 
@@ -44,7 +41,7 @@ def apply(function: Any, args: Any, kwargs: Any) -> Any:
     if name in _PROPERTIES:
         return _property(name, function, args, kwargs)
     tensors = [item for item in mixed if isinstance(item, MixedTensor)]
-    if tensors and all(item.wide is not None for item in tensors):
+    if tensors and kwargs.get("out") is None and all(t.wide is not None for t in tensors):
         rule = elementwise if is_in_place(name) else _RULES.get(name)
         if rule is not None and (rule is not elementwise or name.rstrip("_") in _POINTWISE):
             try:
@@ -173,41 +170,25 @@ _POINTWISE = frozenset(
 """Functions that work element by element."""
 
 _REDUCING = (
-    "sum",
-    "mean",
-    "prod",
-    "amax",
-    "amin",
-    "any",
-    "all",
-    "logsumexp",
-    "nansum",
-    "nanmean",
-    "norm",
+    *("sum", "mean", "prod", "amax", "amin", "any", "all", "logsumexp", "nansum", "nanmean"),
+    *("std", "var"),
 )
 _SCANS = (
-    "softmax",
-    "log_softmax",
-    "softmin",
-    "cumsum",
-    "cumprod",
-    "logcumsumexp",
-    "normalize",
-    "argmax",
-    "argmin",
-    "max",
-    "min",
+    *("softmax", "log_softmax", "softmin", "cumsum", "cumprod", "logcumsumexp"),
+    *("argmax", "argmin", "max", "min"),
 )
 
 _RULES: dict[str, Rule] = {
     **dict.fromkeys(_POINTWISE, elementwise),
-    **dict.fromkeys(("chunk", "split", "tensor_split"), split),
-    "flip": along_own_dims("dims"),
-    "roll": along_own_dims("shifts", "dims"),
-    "repeat_interleave": along_own_dims("repeats", "dim"),
-    "narrow": narrow,
+    "chunk": taking("chunks", "dim", dim=0),
+    "split": taking("split_size_or_sections", "dim", dim=0),
+    "tensor_split": taking("indices_or_sections", "dim", dim=0),
+    "narrow": taking("dim", "start", "length"),
+    "flip": taking("dims", copies=True),
+    "roll": taking("shifts", "dims", dims=None, copies=True),
+    "repeat_interleave": taking("repeats", "dim", dim=None, copies=True),
     "select": select,
-    "unbind": unbind,
+    "unbind": along_given_dims("dim", dim=0),
     "__getitem__": get_item,
     "__setitem__": set_item,
     **dict.fromkeys(("cat", "concat", "concatenate"), cat),
@@ -227,11 +208,9 @@ _RULES: dict[str, Rule] = {
     "glu": glu,
     **dict.fromkeys(("repeat", "tile"), repeated),
     "expand": expanded,
-    **dict.fromkeys(_REDUCING, along_given_dims(("dim",), {})),
-    "norm": along_given_dims(("p", "dim"), {"p": 2}),
-    **dict.fromkeys(_SCANS, along_given_dims(("dim",), {})),
-    "normalize": along_given_dims(("p", "dim"), {"p": 2, "dim": 1}),
-    **dict.fromkeys(("std", "var"), along_given_dims(("dim",), {})),
+    **dict.fromkeys((*_REDUCING, *_SCANS), along_given_dims("dim")),
+    "norm": along_given_dims("p", "dim", p=2),
+    "normalize": along_given_dims("p", "dim", p=2, dim=1),
     "linear": of_last_dims(1),
     **{f"conv{n}d": of_last_dims(n + 1) for n in (1, 2, 3)},
     **{f"conv_transpose{n}d": of_last_dims(n + 1) for n in (1, 2, 3)},

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from functools import cached_property, lru_cache
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property, partial
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -221,30 +221,17 @@ def _itself(tensor: Tensor) -> Tensor:
     return tensor
 
 
-@lru_cache(maxsize=8192)
-def _outcomes(key: tuple[Any, ...], asked: _Question) -> Outcomes:
-    del key  # it tells questions apart; nodes themselves must not be compared
-    return Outcomes(asked.expressions, asked.known, asked.support)
-
-
-class _Question:
-    """A question as it stands; equal to every other, for its key tells them apart."""
-
-    def __init__(self, expressions: tuple[Any, ...], known: Known, support: Support) -> None:
-        self.expressions, self.known, self.support = expressions, known, support
-
-    def __hash__(self) -> int:
-        return 0
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Question)
-
-
 _REMEMBERED = 2**14
+_ASKED: dict[Any, tuple[Any, Outcomes]] = {}
+"""What expressions can be together, with what was asked, whose identities are in the keys."""
 
-_ASKED: dict[Any, tuple[tuple[Any, ...], Known, Outcomes]] = {}
-"""What expressions can be together, if labels may have all of their codes; with what was asked,
-whose identities are in the keys."""
+
+def _remembered(key: Any, asked: Any, make: Callable[[], Outcomes]) -> Outcomes:
+    if key not in _ASKED:
+        if len(_ASKED) > _REMEMBERED:
+            _ASKED.clear()
+        _ASKED[key] = asked, make()
+    return _ASKED[key][1]
 
 
 class Marginals:
@@ -286,11 +273,7 @@ class Marginals:
                 self._asked[key] = self._ask(expressions, known)
             return self._asked[key]
         # Every step of a strategy asks the same of other probabilities.
-        if key not in _ASKED:
-            if len(_ASKED) > _REMEMBERED:
-                _ASKED.clear()
-            _ASKED[key] = expressions, known, self._ask(expressions, known)
-        return _ASKED[key][2]
+        return _remembered(key, (expressions, known), lambda: self._ask(expressions, known))
 
     def _ask(self, expressions: tuple[Any, ...], known: Known) -> Outcomes:
         known = _relevant(expressions, known)
@@ -298,10 +281,9 @@ class Marginals:
         # Of the support, only what matters: another one of other labels is the same question.
         support = tuple([(name, self._support[name]) for name in names if name in self._support])
         support = tuple(sorted(support))
-        return _outcomes(
-            (tuple(map(key_of, expressions)), tuple([(id(n), k) for n, k in known]), support),
-            _Question(expressions, known, support),
-        )
+        key = (tuple(map(key_of, expressions)), tuple([(id(n), k) for n, k in known]), support)
+        make = partial(Outcomes, expressions, known, support)
+        return _remembered(key, (expressions, known), make)
 
     def of(self, expressions: tuple[Any, ...], known: Known = ()) -> tuple[Outcomes, Tensor]:
         """Return :meth:`outcomes` with the probability of each combination of values.

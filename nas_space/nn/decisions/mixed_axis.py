@@ -13,7 +13,7 @@ from ..segments import layout_of
 from .marginals import Support, labels_of
 from .mixer import Atoms, Values, readers_of, union
 
-__all__ = ["Axes", "MixedAxis", "axis_of"]
+__all__ = ["Axes", "MixedAxis", "are_alike", "axis_of"]
 
 
 class MixedAxis:
@@ -105,6 +105,13 @@ class MixedAxis:
 
 
 _REMEMBERED = 512
+
+
+def are_alike(one: MixedAxis | None, other: MixedAxis | None) -> bool:
+    """Return whether two dimensions have the same elements under all values."""
+    return one is other or (one is not None and other is not None and one.is_like(other))
+
+
 Axes: TypeAlias = "Sequence[MixedAxis | None]"
 """For each dimension its axis; ``None`` where it does not differ."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,24 +12,18 @@ from torch import Tensor
 from ...mutable import MutableExpression
 from ..places import Indices
 from .cases import run_by_cases
+from .elementwise import arguments_of, axis_at, joined_axes, one_by_one, wide_of
 from .marginals import Support
-from .mixed_axis import MixedAxis, axis_of
+from .mixed_axis import MixedAxis, are_alike, axis_of
 from .mixed_number import MixedNumber
 from .mixed_tensor import MixedTensor, mixed_in, mixer_of
 from .mixer import Mixer, Values, union
-
-if TYPE_CHECKING:
-    pass
-from .elementwise import arguments_of, axis_at, joined_axes, wide_of
 
 __all__ = ["cat", "expanded", "permuted", "repeated", "side_by_side", "stack", "with_or_without"]
 
 
 def cat(_: str, function: Any, args: Any, kwargs: Any) -> Any:
     """Return tensors one after the other."""
-    if kwargs.get("out") is not None:
-        return NotImplemented
-    kwargs = {("dim" if k == "axis" else k): v for k, v in kwargs.items()}
     tensors, dim = arguments_of(("tensors", "dim"), {"dim": 0}, args, kwargs)
     mixer = mixer_of(mixed_in(tensors))
     number = max(wide_of(t).dim() for t in tensors)
@@ -41,19 +35,15 @@ def cat(_: str, function: Any, args: Any, kwargs: Any) -> Any:
         if other == dim:
             axes.append(_concatenated(mixer, tensors, dim))
             continue
-        its = [axis_at(t, other) for t in tensors]
-        if any((a is None) != (its[0] is None) for a in its):
+        first, *its = [axis_at(t, other) for t in tensors]
+        if not all(are_alike(first, axis) for axis in its):
             return NotImplemented
-        if its[0] is not None and not all(a is not None and its[0].is_like(a) for a in its):
-            return NotImplemented
-        axes.append(its[0])
+        axes.append(first)
     return MixedTensor.of(mixer, function([wide_of(t) for t in tensors], dim), axes)
 
 
 def side_by_side(name: str, _: Any, args: Any, kwargs: Any) -> Any:
     """Return tensors one after the other along their second dimension."""
-    if kwargs.get("out") is not None:
-        return NotImplemented
     (tensors,) = arguments_of(("tensors",), {}, args, kwargs)
     if any(wide_of(t).dim() < 2 for t in tensors):
         return NotImplemented
@@ -114,8 +104,6 @@ def _optional(own: MixedAxis, condition: Any, support: Support) -> MixedAxis:
 
 def stack(_: str, function: Any, args: Any, kwargs: Any) -> Any:
     """Return tensors along a new dimension."""
-    if kwargs.get("out") is not None:
-        return NotImplemented
     tensors, dim = arguments_of(("tensors", "dim"), {"dim": 0}, args, kwargs)
     axes = joined_axes(tensors)
     if axes is None or len({wide_of(t).shape for t in tensors}) > 1:
@@ -141,9 +129,7 @@ def permuted(_: str, function: Any, args: Any, kwargs: Any) -> Any:
 def repeated(_: str, function: Any, args: Any, kwargs: Any) -> Any:
     """Return copies of a tensor side by side."""
     tensor = args[0]
-    times = args[1:] or tuple(kwargs.values())
-    if len(times) == 1 and isinstance(times[0], (tuple, list)):
-        times = tuple(times[0])
+    times = one_by_one(args[1:] or tuple(kwargs.values()))
     n = tensor.wide.dim()
     if not all(isinstance(t, int) for t in times) or len(times) < n:
         return NotImplemented
@@ -158,9 +144,7 @@ def repeated(_: str, function: Any, args: Any, kwargs: Any) -> Any:
 def expanded(_: str, function: Any, args: Any, kwargs: Any) -> Any:
     """Return a tensor of which dimensions of size 1 are made larger."""
     tensor = args[0]
-    sizes = args[1:] or (kwargs.get("size"),)
-    if len(sizes) == 1 and isinstance(sizes[0], (tuple, list)):
-        sizes = tuple(sizes[0])
+    sizes = one_by_one(args[1:] or (kwargs.get("size"),))
     new = len(sizes) - tensor.wide.dim()
     wide: list[int] = list(sizes)
     own = tensor.sizes()

@@ -2,43 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any
 
 from torch import Tensor
 
-from .mixed_tensor import MixedTensor, mixed_in
-
-if TYPE_CHECKING:
-    pass
 from .elementwise import Rule, arguments_of
+from .mixed_tensor import MixedTensor, mixed_in
 
 __all__ = ["along_given_dims", "normalized_dims", "of_last_dims", "padded_dims", "spatial_dims"]
 
 
-def along_given_dims(names: Sequence[str], defaults: dict[str, Any]) -> Rule:
-    """Make a rule for functions along dimensions that they are given."""
+def _along(dims_of: Callable[[int, Any, Any], Any]) -> Rule:
+    """Return a rule for functions along dimensions that follow from their number and arguments."""
 
     def rule(_: str, function: Any, args: Any, kwargs: Any) -> Any:
-        kwargs = {("dim" if k == "axis" else k): v for k, v in kwargs.items()}
-        given = arguments_of(("input", *names), {**dict.fromkeys(names), **defaults}, args, kwargs)
-        tensor, dims = given[0], given[1 + names.index("dim")]
-        if not isinstance(tensor, MixedTensor) or dims is None or isinstance(dims, str):
+        tensor = args[0] if args else kwargs.get("input")
+        if not isinstance(tensor, MixedTensor) or len(mixed_in((args, kwargs))) > 1:
             return NotImplemented
-        if len(mixed_in((args, kwargs))) > 1:
+        try:
+            dims = dims_of(tensor.wide.dim(), args, kwargs)
+        except IndexError:
             return NotImplemented
-        dims = [dims] if isinstance(dims, int) else list(dims)
-        if not all(isinstance(dim, int) for dim in dims):
+        if dims is None or any(tensor.axes[dim] is not None for dim in dims):
             return NotImplemented
-        dims = [dim % tensor.wide.dim() for dim in dims]
-        if not dims or any(tensor.axes[dim] is not None for dim in dims):
-            return NotImplemented
-        rest = args[1:] if args else ()
-        extra = {k: v for k, v in kwargs.items() if k != "input"}
-        output = function(tensor.wide, *rest, **extra)
+        output = function(tensor.wide, *args[1:], **{k: kwargs[k] for k in kwargs if k != "input"})
         axes = list(tensor.axes)
-        flat = output if isinstance(output, Tensor) else output[0]
-        if flat.dim() < len(axes):
+        first = output if isinstance(output, Tensor) else output[0]
+        if first.dim() < len(axes):
             axes = [axis for dim, axis in enumerate(axes) if dim not in dims]
         if isinstance(output, Tensor):
             return MixedTensor.of(tensor.mixer, output, axes)
@@ -47,36 +38,37 @@ def along_given_dims(names: Sequence[str], defaults: dict[str, Any]) -> Rule:
     return rule
 
 
+def along_given_dims(*names: str, **defaults: Any) -> Rule:
+    """Make a rule for functions along dimensions that they are given.
+
+    Parameters
+    ----------
+    names
+        Their arguments after the tensor, up to ``dim``.
+    defaults
+        Of these arguments.
+    """
+
+    def dims_of(n: int, args: Any, kwargs: Any) -> list[int] | None:
+        known = {**dict.fromkeys(names), **defaults}
+        dims = arguments_of(("input", *names), known, args, kwargs)[-1]
+        if dims is None or isinstance(dims, str):
+            return None
+        dims = [dims] if isinstance(dims, int) else list(dims)
+        if not dims or not all(isinstance(dim, int) for dim in dims):
+            return None
+        return [dim % n for dim in dims]
+
+    return _along(dims_of)
+
+
 def of_last_dims(number: int | Callable[[Any, Any], int]) -> Rule:
     """Return a rule for functions of the last so many dimensions."""
 
-    def rule(name: str, function: Any, args: Any, kwargs: Any) -> Any:
-        del name
-        tensor = args[0] if args else kwargs.get("input")
-        if not isinstance(tensor, MixedTensor) or len(mixed_in((args, kwargs))) > 1:
-            return NotImplemented
-        try:
-            n = number if isinstance(number, int) else number(args, kwargs)
-        except (TypeError, KeyError, IndexError):
-            return NotImplemented
-        if any(axis is not None for axis in tensor.axes[len(tensor.axes) - n :]):
-            return NotImplemented
-        rest = args[1:]
-        extra = {k: v for k, v in kwargs.items() if k != "input"}
-        output = function(tensor.wide, *rest, **extra)
-        many = (output,) if isinstance(output, Tensor) else tuple(output)
-        made = [
-            MixedTensor.of(tensor.mixer, each, (*tensor.axes[: len(tensor.axes) - n], *[None] * n))
-            for each in many
-        ]
-        return made[0] if isinstance(output, Tensor) else tuple(made)
+    def dims_of(n: int, args: Any, kwargs: Any) -> range:
+        return range(n - (number if isinstance(number, int) else number(args, kwargs)), n)
 
-    return rule
-
-
-def _spatial(number: int) -> Rule:
-    """A rule for functions with channels before the last so many dimensions, which they mix."""
-    return of_last_dims(number + 1)
+    return _along(dims_of)
 
 
 def padded_dims(args: Any, kwargs: Any) -> int:

@@ -8,7 +8,16 @@ from ...errors import SpaceError
 from ...mutable.node import Node, leaves
 from ..module_path import running_module
 
-__all__ = ["Absent", "CannotMixError", "PlainNeededError", "here", "labels_in", "named", "refused"]
+__all__ = [
+    "Absent",
+    "CannotMixError",
+    "PlainNeededError",
+    "here",
+    "labels_in",
+    "named",
+    "path_here",
+    "refused",
+]
 
 
 class Absent(Exception):  # noqa: N818 - not an error: what has no probability is left out
@@ -64,12 +73,17 @@ def here() -> str:
     return f" of {path!r}" if path else ""
 
 
+def path_here() -> str:
+    """Return where the forward pass is, to stand behind what a message says."""
+    path = running_module()
+    return f" (path: {path})" if path else ""
+
+
 def refused(name: str, atoms: Sequence[Node], why: str) -> CannotMixError:
     """Return the error for a function that cannot be mixed."""
-    path = running_module()
     return CannotMixError(
         f"{name!r} cannot be mixed over sizes that depend on the {named(atoms)}: {why}"
-        f"{f' (path: {path})' if path else ''}; take a strategy that samples, such as "
+        f"{path_here()}; take a strategy that samples, such as "
         "RandomOneShot, or a layer of nas_space.nn that does the same",
         labels_in(atoms),
     )

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,17 +16,14 @@ from torch import Tensor
 from ...mutable.factors import Array
 from ...mutable.node import key_of
 from ..places import Indices
+from .elementwise import arguments_of, one_by_one
 from .marginals import Support
 from .mixed_axis import MixedAxis
 from .mixed_number import MixedNumber, MixedShape
 from .mixed_tensor import MixedTensor
 from .mixer import Values, readers_of, union
-from .refusals import Absent
-
-if TYPE_CHECKING:
-    pass
-from .elementwise import arguments_of
 from .per_dimension import along_given_dims
+from .refusals import Absent
 
 __all__ = ["channel_shuffle", "glu", "pixel_shuffle", "pixel_unshuffle", "reshaped"]
 
@@ -45,9 +42,7 @@ def _target(name: str, tensor: Any, args: Any, kwargs: Any) -> list[Any] | None:
     sizes = list(tensor.sizes())
     n = len(sizes)
     if name in ("view", "reshape"):
-        found = args or (kwargs.get("shape", kwargs.get("size")),)
-        if len(found) == 1 and isinstance(found[0], (tuple, list)):
-            found = found[0]
+        found = one_by_one(args or (kwargs.get("shape", kwargs.get("size")),))
         return list(found) if all(isinstance(s, (int, MixedNumber)) for s in found) else None
     if name in ("view_as", "reshape_as"):
         return list(args[0].shape)
@@ -229,10 +224,6 @@ def _unraveled(
     each = [whole.indices(v).reshape(sizes) for v, sizes in zip(readers, wanted, strict=True)]
     sizes = np.array(wanted)
     varying = [d for d in range(sizes.shape[1]) if (sizes[:, d] != sizes[0, d]).any()]
-    if not varying:
-        if any(not np.array_equal(one, each[0]) for one in each):
-            return None
-        return each[0].reshape(-1), list(each[0].shape), [None] * len(each[0].shape)
     if len(varying) == 1:
         (dim,) = varying
         rows: dict[bytes, int] = {}
@@ -293,40 +284,41 @@ def pixel_shuffle(_: str, _function: Any, args: Any, kwargs: Any) -> Any:
     """Return channels as pixels."""
     x, r = arguments_of(("input", "upscale_factor"), {}, args, kwargs)
     *batch, c, h, w = x.sizes()
-    n = len(batch)
-    apart = _with_shape(x, [*batch, c // (r * r), r, r, h, w])
-    if apart is NotImplemented:
-        return apart
-    apart = apart.permute(*range(n), n, n + 3, n + 1, n + 4, n + 2)
-    return apart.reshape(*batch, c // (r * r), h * r, w * r)
+    apart, together = (c // (r * r), r, r, h, w), (c // (r * r), h * r, w * r)
+    return _rearranged(x, batch, apart, (0, 3, 1, 4, 2), together)
 
 
 def pixel_unshuffle(_: str, _function: Any, args: Any, kwargs: Any) -> Any:
     """Return pixels as channels."""
     x, r = arguments_of(("input", "downscale_factor"), {}, args, kwargs)
     *batch, c, h, w = x.sizes()
-    n = len(batch)
-    apart = _with_shape(x, [*batch, c, h // r, r, w // r, r])
-    if apart is NotImplemented:
-        return apart
-    apart = apart.permute(*range(n), n, n + 2, n + 4, n + 1, n + 3)
-    return apart.reshape(*batch, c * r * r, h // r, w // r)
+    apart, together = (c, h // r, r, w // r, r), (c * r * r, h // r, w // r)
+    return _rearranged(x, batch, apart, (0, 2, 4, 1, 3), together)
 
 
 def channel_shuffle(_: str, _function: Any, args: Any, kwargs: Any) -> Any:
     """Return the channels of several groups in turn."""
     x, groups = arguments_of(("input", "groups"), {}, args, kwargs)
     batch, c, *rest = x.sizes()
-    apart = _with_shape(x, [batch, groups, c // groups, *rest])
-    if apart is NotImplemented:
-        return apart
-    return apart.transpose(1, 2).reshape(batch, c, *rest)
+    order = (1, 0, *range(2, 2 + len(rest)))
+    return _rearranged(x, [batch], (groups, c // groups, *rest), order, (c, *rest))
+
+
+def _rearranged(
+    x: Any, batch: list[Any], apart: Sequence[Any], order: Sequence[int], together: Sequence[Any]
+) -> Any:
+    """Take dimensions after those of a batch apart, and put them together in another order."""
+    n = len(batch)
+    found = _with_shape(x, [*batch, *apart])
+    if found is NotImplemented:
+        return found
+    return found.permute(*range(n), *[n + place for place in order]).reshape(*batch, *together)
 
 
 def glu(_: str, _function: Any, args: Any, kwargs: Any) -> Any:
     """Return one half of the channels, gated by the other."""
     x, dim = arguments_of(("input", "dim"), {"dim": -1}, args, kwargs)
     if x.axes[dim % x.wide.dim()] is None:
-        return along_given_dims(("dim",), {"dim": -1})("glu", _function, args, kwargs)
+        return along_given_dims("dim", dim=-1)("glu", _function, args, kwargs)
     first, second = torch.chunk(x, 2, dim)
     return first * torch.sigmoid(second)

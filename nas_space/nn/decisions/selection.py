@@ -3,26 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from ..places import Indices
+from .elementwise import Rule, arguments_of, axis_at, joined_axes, wide_of
 from .marginals import Support
 from .mixed_axis import MixedAxis
 from .mixed_number import MixedNumber
-from .mixed_tensor import MixedTensor, mixed_in
+from .mixed_tensor import MixedTensor, mixed_in, narrowed
 from .mixer import Values, readers_of, union
 from .refusals import Absent
 
-if TYPE_CHECKING:
-    pass
-from .elementwise import Rule, arguments_of, axis_at, joined_axes, wide_of
-
-__all__ = ["Ranks", "along_own_dims", "get_item", "narrow", "select", "set_item", "split", "unbind"]
+__all__ = ["Ranks", "get_item", "select", "set_item", "taking"]
 
 Ranks = Callable[[int, Values], Any]
 """Of so many elements, which are taken under some values, in order."""
@@ -71,17 +67,6 @@ def _selection(
     )
 
 
-def _plainly(how: Any, values: Values) -> Any:
-    """An argument as it is under some values."""
-    if isinstance(how, MixedNumber):
-        return how.at(values)
-    if isinstance(how, slice):
-        return slice(*(_plainly(part, values) for part in (how.start, how.stop, how.step)))
-    return (
-        type(how)(_plainly(item, values) for item in how) if isinstance(how, (tuple, list)) else how
-    )
-
-
 def _key_of(how: Any) -> Any:
     """What tells an argument from others, but for the numbers that differ."""
     if isinstance(how, slice):
@@ -101,106 +86,98 @@ def _taken(wide: Tensor, dim: int, kept: Indices) -> tuple[Tensor, bool]:
     return wide.index_select(dim, index), True
 
 
-def _piece(pieces_of: Any, place: int, n: int, values: Values) -> Any:
-    return pieces_of(n, values)[place].numpy()
+def taking(*names: str, copies: bool = False, **defaults: Any) -> Rule:
+    """Return a rule for functions that take elements along a dimension, or several times some.
 
+    Which elements these are in an architecture, the function itself says: it is called with their
+    numbers in the place of as many elements.
 
-def _slice(bounds: slice, n: int, values: Values) -> Any:
-    return np.arange(n)[_plainly(bounds, values)]
-
-
-def split(name: str, function: Any, args: Any, kwargs: Any) -> Any:
-    """Return the pieces of a tensor."""
-    second = {"chunk": "chunks", "split": "split_size_or_sections"}.get(name, "indices_or_sections")
-    kwargs = {
-        second if k in ("split_size", "sections", "indices") else k: v for k, v in kwargs.items()
-    }
-    kwargs = {("input" if k == "tensor" else k): v for k, v in kwargs.items()}
-    tensor, how, dim = arguments_of(("input", second, "dim"), {"dim": 0}, args, kwargs)
-    dim %= tensor.wide.dim()
-    if tensor.axes[dim] is None:
-        pieces = function(tensor.wide, how, dim)
-        return type(pieces)(MixedTensor.of(tensor.mixer, p, tensor.axes) for p in pieces)
-    if isinstance(how, Tensor):
-        return NotImplemented
-
-    def pieces_of(n: int, values: Values) -> Any:
-        return function(torch.arange(n), _plainly(how, values), 0)
-
-    axis = tensor.axes[dim]
-    atoms = union(axis.atoms, *(item.atoms for item in mixed_in(how)))
-    try:
-        counts = {
-            len(pieces_of(len(axis.indices(v)), v))
-            for v in readers_of(atoms, tensor.mixer.marginals.support)
-        }
-    except (Absent, RuntimeError, TypeError):
-        return NotImplemented
-    if len(counts) != 1:
-        return NotImplemented
-    found = [
-        _selected(
-            tensor,
-            dim,
-            (name, _key_of(how), place),
-            partial(_piece, pieces_of, place),
-            how,
-        )
-        for place in range(counts.pop())
-    ]
-    return NotImplemented if any(p is NotImplemented for p in found) else tuple(found)
-
-
-def along_own_dims(*names: str) -> Rule:
-    """Return a rule for functions of a tensor that move elements along dimensions of their own."""
+    Parameters
+    ----------
+    names
+        Its arguments after the tensor, ``dim`` or ``dims`` among them.
+    copies
+        Whether torch gives a copy, not a view.
+    defaults
+        Of these arguments.
+    """
+    place = next(place for place, name in enumerate(names) if name in ("dim", "dims"))
 
     def rule(name: str, function: Any, args: Any, kwargs: Any) -> Any:
-        given = arguments_of(("input", *names), dict.fromkeys(names), args, kwargs)
-        tensor, dims = given[0], given[-1]
-        if name == "flip":
-            dims = args[1:] if len(args) > 2 else dims
-        if dims is None:
+        tensor, *how = arguments_of(("input", *names), defaults, args, kwargs)
+        if len(names) == 1 and len(args) > 2:  # of a method, dimensions one by one
+            how = [args[1:]]
+        if how[place] is None:
             return NotImplemented
-        dims = [dims] if isinstance(dims, int) else list(dims)
+        dims = [how[place]] if isinstance(how[place], int) else list(how[place])
         dims = [dim % tensor.wide.dim() for dim in dims]
+        mixer, copied = tensor.mixer, tensor.copied and not copies
         if all(tensor.axes[dim] is None for dim in dims):
-            output = function(tensor.wide, *args[1:], **kwargs)
-            return MixedTensor.of(tensor.mixer, output, tensor.axes)
-        if len(dims) > 1:
+            found = function(tensor.wide, *how)
+            if isinstance(found, Tensor):
+                return MixedTensor.of(mixer, found, tensor.axes, copied=copied)
+            return tuple(MixedTensor.of(mixer, p, tensor.axes, copied=copied) for p in found)
+        if len(dims) > 1 or any(isinstance(item, Tensor) for item in how):
             return NotImplemented
-        fixed = given[1:-1]
-        if any(isinstance(item, (Tensor, MixedNumber)) for item in fixed):
+        how[place] = 0 if isinstance(how[place], int) else (0,)
+        (dim,), axis = dims, tensor.axes[dims[0]]
+
+        def pieces(n: int, values: Values) -> Any:
+            found = function(torch.arange(n), *narrowed(how, values))
+            return (found,) if isinstance(found, Tensor) else found
+
+        def ranks_of(number: int) -> Ranks:
+            return lambda n, values: pieces(n, values)[number].numpy()
+
+        atoms = union(axis.atoms, *(item.atoms for item in mixed_in(how)))
+        readers = readers_of(atoms, mixer.marginals.support)
+        try:
+            numbers = {len(pieces(len(axis.indices(values)), values)) for values in readers}
+        except (Absent, IndexError, RuntimeError, TypeError):
             return NotImplemented
-        key = (name, tuple(map(repr, fixed)))
-
-        def ranks(n: int, _: Values) -> Any:
-            moved = [item if not isinstance(item, (tuple, list)) else item[0] for item in fixed]
-            along = (0,) if name == "flip" else 0
-            return function(torch.arange(n), *moved, along).numpy()
-
-        return _selected(tensor, dims[0], key, ranks, views=False)
+        if len(numbers) != 1:
+            return NotImplemented
+        found = [
+            _selected(
+                tensor,
+                dim,
+                (name, _key_of(how), number),
+                ranks_of(number),
+                how,
+                views=not copies,
+            )
+            for number in range(numbers.pop())
+        ]
+        if any(piece is NotImplemented for piece in found):
+            return NotImplemented
+        return tuple(found) if name in _SEVERAL else found[0]
 
     return rule
 
 
-def narrow(_: str, function: Any, args: Any, kwargs: Any) -> Any:
-    """Return a part of a dimension."""
-    names = ("input", "dim", "start", "length")
-    tensor, dim, start, length = arguments_of(names, {}, args, kwargs)
-    dim %= tensor.wide.dim()
-    if tensor.axes[dim] is None:
-        output = function(tensor.wide, dim, start, length)
-        return MixedTensor.of(tensor.mixer, output, tensor.axes)
+_SEVERAL = frozenset({"chunk", "split", "tensor_split"})
+"""Functions that return pieces, even where it is one."""
 
-    def ranks(n: int, values: Values) -> Any:
-        first, number = _plainly(start, values), _plainly(length, values)
-        first = first % n if first < 0 else first
-        if first + number > n:
-            raise IndexError
-        return np.arange(first, first + number)
 
-    how = (start, length)
-    return _selected(tensor, dim, ("narrow", _key_of(how)), ranks, how)
+def _of_each(index: Any, dims: int) -> list[Any] | None:
+    """Return an index with an item for each dimension; ``None`` of one with tensors or lists."""
+    items = index if isinstance(index, tuple) else (index,)
+    if not all(isinstance(i, _PLAIN) and not isinstance(i, bool) for i in items):
+        return None
+    taken = sum(item is not None and item is not Ellipsis for item in items)
+    place = next((i for i, item in enumerate(items) if item is Ellipsis), len(items))
+    return [*items[:place], *[slice(None)] * (dims - taken), *items[place + 1 :]]
+
+
+_PLAIN = (int, slice, type(None), type(Ellipsis))
+
+
+def _ranks_between(bounds: slice) -> Ranks:
+    return lambda n, values: np.arange(n)[narrowed(bounds, values)]
+
+
+def _is_whole(item: Any) -> bool:
+    return isinstance(item, slice) and item == slice(None)
 
 
 def get_item(_: str, _function: Any, args: Any, kwargs: Any) -> Any:
@@ -209,24 +186,18 @@ def get_item(_: str, _function: Any, args: Any, kwargs: Any) -> Any:
     tensor, index = args
     if not isinstance(tensor, MixedTensor):
         return NotImplemented
-    index = index if isinstance(index, tuple) else (index,)
-    if any(item is True or item is False for item in index):
+    items = _of_each(index, tensor.wide.dim())
+    if items is None:
         return NotImplemented
-    plain = (int, slice, type(None), type(Ellipsis))
-    if not all(isinstance(item, plain) for item in index):
-        return NotImplemented
-    taken = sum(item is not None and item is not Ellipsis for item in index)
-    rest = [slice(None)] * (tensor.wide.dim() - taken)
-    place = next((i for i, item in enumerate(index) if item is Ellipsis), len(index))
     left: list[Any] = []  # of the index, once what differs has been taken
     found: Any = tensor
     dim = 0
-    for item in (*index[:place], *rest, *index[place + 1 :]):
+    for item in items:
         if item is None:
             left.append(None)
             continue
         axis = tensor.axes[dim]
-        if axis is None or (isinstance(item, slice) and item == slice(None)):
+        if axis is None or _is_whole(item):
             left.append(item)
         else:
             bounds = item if isinstance(item, slice) else slice(item, item + 1 or None)
@@ -234,8 +205,8 @@ def get_item(_: str, _function: Any, args: Any, kwargs: Any) -> Any:
                 found,
                 dim,
                 _key_of(bounds),
-                partial(_slice, bounds),
-                (bounds.start, bounds.stop, bounds.step),
+                _ranks_between(bounds),
+                bounds,
             )
             if found is NotImplemented:
                 return NotImplemented
@@ -257,26 +228,18 @@ def set_item(_: str, function: Any, args: Any, kwargs: Any) -> Any:
     """Change elements in place, where that is along dimensions that do not differ."""
     del kwargs
     tensor, index, value = args
-    plain = (int, slice, type(None), type(Ellipsis))
-    parts = index if isinstance(index, tuple) else (index,)
+    if isinstance(value, (Tensor, MixedNumber)) or tensor.copied:
+        return NotImplemented
     if isinstance(index, MixedTensor):  # a mask
         axes = joined_axes([tensor, index])
-        if axes is None or len(axes) != len(tensor.axes) or isinstance(value, Tensor):
+        if axes is None or len(axes) != len(tensor.axes):
             return NotImplemented
-        index = wide_of(index)
-    elif not all(isinstance(item, plain) for item in parts) or isinstance(value, Tensor):
+        return function(tensor.wide, wide_of(index), value)
+    items = _of_each(index, tensor.wide.dim())
+    if items is None:
         return NotImplemented
-    else:
-        taken = sum(item is not None and item is not Ellipsis for item in parts)
-        place = next((i for i, item in enumerate(parts) if item is Ellipsis), len(parts))
-        rest = [slice(None)] * (tensor.wide.dim() - taken)
-        full = [item for item in (*parts[:place], *rest, *parts[place + 1 :]) if item is not None]
-        if any(
-            axis is not None and not (isinstance(item, slice) and item == slice(None))
-            for axis, item in zip(tensor.axes, full, strict=True)
-        ):
-            return NotImplemented
-    if tensor.copied or isinstance(value, MixedNumber):
+    each = (item for item in items if item is not None)
+    if not all(a is None or _is_whole(item) for a, item in zip(tensor.axes, each, strict=True)):
         return NotImplemented
     return function(tensor.wide, index, value)
 
@@ -287,13 +250,3 @@ def select(_: str, function: Any, args: Any, kwargs: Any) -> Any:
     tensor, dim, index = arguments_of(("input", "dim", "index"), {}, args, kwargs)
     dim %= tensor.wide.dim()
     return get_item("", None, (tensor, (*[slice(None)] * dim, index)), {})
-
-
-def unbind(_: str, function: Any, args: Any, kwargs: Any) -> Any:
-    """Return all elements of a dimension, one by one."""
-    tensor, dim = arguments_of(("input", "dim"), {"dim": 0}, args, kwargs)
-    dim %= tensor.wide.dim()
-    if tensor.axes[dim] is not None:
-        return NotImplemented
-    axes = (*tensor.axes[:dim], *tensor.axes[dim + 1 :])
-    return tuple(MixedTensor.of(tensor.mixer, t, axes) for t in function(tensor.wide, dim))

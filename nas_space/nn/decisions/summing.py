@@ -8,17 +8,17 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_map
 
 from ...mutable.node import Node, key_of
-from ..module_path import running_module
 from .cases import by_cases
 from .marginals import labels_of
-from .mixed_axis import Axes, MixedAxis
-from .mixed_tensor import MixedTensor
+from .mixed_axis import Axes, MixedAxis, are_alike
+from .mixed_tensor import MixedTensor, narrowed
 from .mixer import Atoms, Mixer, Values, union
-from .refusals import Absent, CannotMixError, labels_in, named, refused
+from .refusals import CannotMixError, labels_in, named, path_here, refused
 
-__all__ = ["Branch", "sum_of_branches", "summed", "total_of", "weighted_sum"]
+__all__ = ["Branch", "sum_of_branches", "summed", "totalled", "weighted_sum"]
 
 Case = tuple[Values, Tensor, Tensor]
 """What reads the expressions; the weight; what there is."""
@@ -45,11 +45,10 @@ def weighted_sum(choice: Any, branches: Sequence[Branch]) -> Tensor:
 
 def _scaled(output: Tensor, weight: Tensor, atoms: Atoms) -> Tensor:
     if atoms and not (output.is_floating_point() or output.is_complex()):
-        path = running_module()
         kind = str(output.dtype).removeprefix("torch.")
         raise CannotMixError(
             f"a tensor of {kind} cannot be mixed over the {named(atoms)}: of such values there is "
-            f"no mean{f' (path: {path})' if path else ''}; take a strategy that samples, such as "
+            f"no mean{path_here()}; take a strategy that samples, such as "
             "RandomOneShot",
             labels_in(atoms),
         )
@@ -107,22 +106,18 @@ def total_of(tensor: MixedTensor) -> Tensor:
     SpaceError
         If it is not.
     """
-    cases = list(by_cases("sum", tensor.mixer, tensor.atoms, lambda values: _there(tensor, values)))
+    cases = list(
+        by_cases("sum", tensor.mixer, tensor.atoms, lambda values: narrowed(tensor, values))
+    )
     if len({case.shape for _, _, case in cases}) > 1:
         raise refused("the output", tensor.atoms, "its shape differs between architectures")
     found: Tensor = summed(tensor.mixer, tensor.atoms, (None,) * cases[0][2].dim(), cases)
     return found
 
 
-def _at(tensor: Tensor, values: Values) -> Tensor:
-    return _there(tensor, values) if isinstance(tensor, MixedTensor) else tensor
-
-
-def _there(tensor: MixedTensor, values: Values) -> Tensor:
-    found = tensor.at(values)
-    if found is None:
-        raise Absent
-    return found
+def totalled(output: Any) -> Any:
+    """Return an output with :func:`total_of` each tensor in it that differs."""
+    return tree_map(lambda x: total_of(x) if isinstance(x, MixedTensor) else x, output)
 
 
 def sum_of_branches(mixer: Mixer, choice: Any, branches: Sequence[Branch]) -> Any:
@@ -149,8 +144,8 @@ def sum_of_branches(mixer: Mixer, choice: Any, branches: Sequence[Branch]) -> An
     def run(values: Values) -> Any:
         output = by_value.get(key_of(values(choice)))
         if output is None:  # as much as zero
-            return torch.zeros_like(_at(outputs[0], values))
-        return _at(output, values)
+            return torch.zeros_like(narrowed(outputs[0], values))
+        return narrowed(output, values)
 
     found = list(by_cases(str(choice), mixer, both, run))
     if axes is not None:
@@ -172,8 +167,7 @@ def _common_axes(outputs: Sequence[Any]) -> Axes | None:
     for other in others:
         if other.wide.shape != first.wide.shape:
             return None
-        for a, b in zip(first.axes, other.axes, strict=True):
-            if (a is None) != (b is None) or (a is not None and not a.is_like(b)):
-                return None
+        if not all(map(are_alike, first.axes, other.axes)):
+            return None
     axes: tuple[MixedAxis | None, ...] = first.axes
     return axes

@@ -11,8 +11,8 @@ from typing import Any
 from torch import Tensor
 
 from ...errors import SpaceError
-from ..module_path import running_module
 from .mixed_tensor import MixedTensor
+from .refusals import path_here
 
 __all__ = ["Unchanged"]
 
@@ -59,10 +59,9 @@ class Unchanged:
         """
         if self:
             return
-        path = running_module()
         raise SpaceError(
             f"what runs for {value!r} of {choice} changes its input in place"
-            f"{f' (path: {path})' if path else ''}, and what runs for other values reads that as "
+            f"{path_here()}, and what runs for other values reads that as "
             "well; write inplace=False, or clone the input first, or take a strategy that samples, "
             "such as RandomOneShot"
         )

@@ -22,9 +22,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from ..places import Indices
+from ..places import Indices, spread
 
-__all__ = ["InputOrder", "Mask", "kernel_places", "spread"]
+__all__ = ["InputOrder", "Mask", "kernel_places"]
 
 
 class Mask:
@@ -174,8 +174,3 @@ def _before(row: Mapping[str, Any], d: int, n: int) -> int:
         span = spread(row["dilation"], n)[d] * (spread(row["kernel_size"], n)[d] - 1)
         return int(span // 2)
     return int(spread(row["padding"], n)[d])
-
-
-def spread(value: Any, n: int) -> tuple[Any, ...]:
-    """Return an argument that is one number or one for each of ``n`` dimensions."""
-    return tuple(value) if isinstance(value, (tuple, list)) else (value,) * n

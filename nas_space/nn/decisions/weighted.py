@@ -10,7 +10,7 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from torch import Tensor
-from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
+from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from ...errors import SpaceError
 from ...mutable.expression import apply
@@ -24,7 +24,7 @@ from .mixed_tensor import MixedTensor, mixed_in
 from .mixer import Atoms, Mixer, Values, reader_of, union
 from .movement import with_or_without
 from .refusals import CannotMixError, PlainNeededError, here, labels_in
-from .summing import Branch, sum_of_branches, total_of, weighted_sum
+from .summing import Branch, sum_of_branches, totalled, weighted_sum
 from .unchanged import Unchanged
 
 __all__ = ["MOST_RUNS", "Mixture", "Weighted"]
@@ -162,9 +162,7 @@ class Weighted(Activation):
                 place.numbers.clear()
         if place.depth:
             return output
-        return tree_map(
-            lambda item: total_of(item) if isinstance(item, MixedTensor) else item, output
-        )
+        return totalled(output)
 
     def called(self, module: Any, run: Callable[..., Any], args: Any, kwargs: Any) -> Any:
         # What a forward computes with plain numbers is nobody's to follow: it is run once for each

@@ -147,21 +147,16 @@ class DARTS(Differentiable):
         batch = run.policy_batch()
         if self.unrolled:
             loss, gradients = self._second_order(run, batch)
+            run.improve(dict(zip(run.policy.parameters(), gradients, strict=True)))
         else:
             with run.weights_as_they_are():
-                loss, gradients = self._gradients(run, batch)
-        run.improve(dict(zip(run.policy.parameters(), gradients, strict=True)))
-        return self.numbers(run, policy_loss=loss)
+                loss = self.penalised(run, self._loss(run, batch))
+                run.improve_by(loss)
+        return self.numbers(run, policy_loss=loss.detach())
 
     def _loss(self, run: Run, batch: Any) -> Tensor:
         with Weighted(self.sampled(run, "policy")):
             return run.policy_loss(batch)
-
-    def _gradients(self, run: Run, batch: Any) -> tuple[Tensor, list[Tensor | None]]:
-        loss = self.penalised(run, self._loss(run, batch))
-        parameters = list(run.policy.parameters())
-        found = torch.autograd.grad(loss, parameters, allow_unused=True)
-        return loss.detach(), list(found)
 
     def _second_order(self, run: Run, batch: Any) -> tuple[Tensor, list[Tensor | None]]:
         """The gradient at the weights that one step of training would lead to."""
@@ -194,7 +189,7 @@ class DARTS(Differentiable):
             # A label on no path of the mixture has none of the three.
             second = None if first is None else ahead * (plus - minus) / (2 * small)
             gradients.append(None if second is None else first - second)
-        return loss.detach(), gradients
+        return loss, gradients
 
 
 def _moved(weights: Any, before: Any, ways: Any, far: Any) -> None:

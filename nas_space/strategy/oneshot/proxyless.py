@@ -87,13 +87,12 @@ class Proxyless(Differentiable):
     def _by_gates(self, run: Run) -> Mapping[str, Any]:
         pairs = pairs_of(run.policy.probabilities(), run.generator("pairs"))
         parameters = list(run.policy.parameters())
+        before = [parameter.detach().clone() for parameter in parameters]
         with run.weights_as_they_are():
             with Gated(run.policy.by_label(), pairs):
                 loss = run.policy_loss(run.policy_batch())
             loss = self.penalised(run, loss)
-            gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
-        before = [parameter.detach().clone() for parameter in parameters]
-        run.improve(dict(zip(parameters, gradients, strict=True)))
+            run.improve_by(loss)
         if self.penalty is None:
             for old, logits, pair in zip(before, parameters, pairs.values(), strict=True):
                 rescale(old, logits, pair)
@@ -113,10 +112,7 @@ class Proxyless(Differentiable):
         if self.penalty is not None:
             reward = self.penalty.rewarded(reward, self.penalty.cost(arch))
         gain = advantage(run.memory, reward, self.baseline_decay)
-        surprise = -gain * run.policy.log_probability({label: codes[label] for label in arch})
-        parameters = list(run.policy.parameters())
-        gradients = torch.autograd.grad(surprise, parameters, allow_unused=True)
-        run.improve(dict(zip(parameters, gradients, strict=True)))
+        run.improve_by(-gain * run.policy.log_probability({k: codes[k] for k in arch}))
         return self.numbers(run, reward=reward)
 
 

@@ -17,7 +17,7 @@ from ...errors import CheckpointError, DivergenceError, InfeasibleError, UsageEr
 from ...mutable import Sample
 from ...nn.decisions import Traced
 from ...training import Task, evaluate, recalibrate, training_batches
-from ...training.modes import preserved_modes
+from ...training.modes import preserved_buffers, preserved_modes
 from ...training.randomness import (
     generator_of,
     preserved_randomness,
@@ -254,10 +254,9 @@ class Run:
         InfeasibleError
             If a thousand in a row are outside of the restriction.
         """
-        for _ in range(_ATTEMPTS):
-            arch = draw()
-            if self.space.contains(arch):
-                return arch
+        found = self._first_within(draw, _ATTEMPTS)
+        if found is not None:
+            return found
         raise InfeasibleError(
             f"none of {_ATTEMPTS} architectures that the policy drew is in the restricted space; "
             "loosen its conditions, or say what architectures cost by a penalty instead"
@@ -269,12 +268,12 @@ class Run:
         For training weights: a policy that learns by gradients may well come to prefer what is
         outside of a restriction.
         """
-        for _ in range(_PATIENCE):
-            arch = draw()
-            if self.space.contains(arch):
-                return arch
-        found: Sample = self.space.sample(seed=self.seed_for("preferred"))
-        return found
+        found = self._first_within(draw, _PATIENCE)
+        return self.space.sample(seed=self.seed_for("preferred")) if found is None else found
+
+    def _first_within(self, draw: Callable[[], Sample], attempts: int) -> Sample | None:
+        every = (draw() for _ in range(attempts))
+        return next((arch for arch in every if self.space.contains(arch)), None)
 
     def training_batch(self) -> Any:
         """Return the batch that the weights will be trained on at this step."""
@@ -285,17 +284,9 @@ class Run:
         """That of the weights at this step."""
         return float(self.trainer.optimizer.param_groups[0]["lr"])
 
-    @contextmanager
-    def statistics_as_they_are(self) -> Iterator[None]:
+    def statistics_as_they_are(self) -> AbstractContextManager[None]:
         """Return a context after which buffers, such as running statistics, are put back."""
-        buffers = list(self.network.buffers())
-        before = [buffer.clone() for buffer in buffers]
-        try:
-            yield
-        finally:
-            with torch.no_grad():
-                for buffer, value in zip(buffers, before, strict=True):
-                    buffer.copy_(value)
+        return preserved_buffers(self.network)
 
     @contextmanager
     def weights_as_they_are(self) -> Iterator[None]:
@@ -340,7 +331,7 @@ class Run:
         value = self.task.metrics[name](output, target)
         found = torch.tensor(value, device=self.fabric.device)
         mean = float(self.fabric.all_reduce(found, reduce_op="mean"))  # type: ignore[arg-type]
-        return mean if self.task.metrics[name].maximize else -mean
+        return self.task.fitness({name: mean}, name)
 
     def averaged(self, gradients: Iterable[Tensor | None]) -> list[Tensor | None]:
         """Return gradients, each the mean over the processes."""
@@ -352,6 +343,12 @@ class Run:
             else cast("Tensor", self.fabric.all_reduce(gradient, reduce_op="mean"))
             for gradient in gradients
         ]
+
+    def improve_by(self, loss: Tensor) -> None:
+        """Take a step of the policy's optimizer by the gradients of a loss."""
+        parameters = list(self.policy.parameters())
+        found = torch.autograd.grad(loss, parameters, allow_unused=True)
+        self.improve(dict(zip(parameters, found, strict=True)))
 
     def improve(self, gradients: Mapping[nn.Parameter, Tensor | None]) -> None:
         """Take a step of the policy's optimizer; parameters without a gradient stay."""

@@ -11,7 +11,6 @@ from torch import Tensor, nn
 
 from ...nn.decisions import Slice, Traced
 from ...training import Progress, Task, Trainer, used_slices
-from ...training.randomness import generator_of
 
 __all__ = ["SharedWeightsTrainer"]
 
@@ -53,10 +52,7 @@ class SharedWeightsTrainer(Trainer):
         """Return the batch of this step, as it will be trained on."""
         if self._coming is None:
             self._coming = (super()._next_batch(),)
-        batch = self.fabric.to_device(self._coming[0])
-        device, rank = self.fabric.device, self.fabric.global_rank
-        noise = generator_of(self.seed, f"train/augment/{rank}", self.step, device)
-        return self.fabric.strategy.precision.convert_input(self.task.augmented(batch, noise))
+        return self._prepared(self._coming[0])
 
     def _next_batch(self) -> Any:
         if self._coming is None:

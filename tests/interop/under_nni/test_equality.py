@@ -13,8 +13,7 @@ from torch import nn
 
 from nas_space import hub as ours
 from nas_space.errors import SampleValidationError
-from nas_space.hub.published import PROXYLESSNAS
-from nas_space.hub.published_mobilenetv3 import MOBILENETV3
+from nas_space.hub.published import published_in
 
 SMALL: dict[str, Any] = {"num_labels": 10, "width_mult": 0.25}
 REFUSED_BY_NNI = {"cream-481", "cream-604"} | {
@@ -61,7 +60,7 @@ def test_random_networks_of_proxylessnas(start: int) -> None:
         assert_same(mine, theirs.ProxylessNAS.frozen_factory(arch)(**SMALL))
 
 
-@pytest.mark.parametrize("name", PROXYLESSNAS)
+@pytest.mark.parametrize("name", published_in("ProxylessNAS"))
 def test_published_networks_of_proxylessnas(name: str) -> None:
     mine = ours.ProxylessNAS.load_searched_model(name)
     assert_same(mine, theirs.ProxylessNAS.load_searched_model(name))
@@ -143,7 +142,7 @@ def test_random_networks_of_mobilenetv3() -> None:
         assert_same(mine, theirs.MobileNetV3Space.frozen_factory(arch)(num_labels=10))
 
 
-@pytest.mark.parametrize("name", sorted(set(MOBILENETV3) - REFUSED_BY_NNI))
+@pytest.mark.parametrize("name", sorted(set(published_in("MobileNetV3Space")) - REFUSED_BY_NNI))
 def test_published_networks_of_mobilenetv3(name: str) -> None:
     mine = ours.MobileNetV3Space.load_searched_model(name)
     assert_same(mine, theirs.MobileNetV3Space.load_searched_model(name))

@@ -10,7 +10,7 @@ import typer
 
 from ..errors import UsageError
 from .options import QuietOption, RuntimeOption, SeedOption, TableOption, ThreadsOption, said
-from .values import amount, duration
+from .values import budget
 
 __all__ = ["compress", "go"]
 
@@ -143,7 +143,8 @@ def budgets_of(pairs: list[str] | None, **single: str | None) -> list[dict[str, 
     for name, text in given:
         if not name or not text or name in lists:
             raise UsageError(f"--max takes name=50%,25%, each name once, but got {name}={text}")
-        lists[name] = [_budget(name, part.strip()) for part in text.split(",")]
+        parts = [part.strip() for part in text.split(",")]
+        lists[name] = [part if part.endswith("%") else budget(name, part) for part in parts]
     count = max(map(len, lists.values()))
     for name, budgets in lists.items():
         if len(budgets) not in (1, count):
@@ -155,16 +156,6 @@ def budgets_of(pairs: list[str] | None, **single: str | None) -> list[dict[str, 
         {name: budgets[place % len(budgets)] for name, budgets in lists.items()}
         for place in range(count)
     ]
-
-
-def _budget(name: str, text: str) -> float | str:
-    from ..profiler import find_cost
-
-    if text.endswith("%"):
-        return text
-    value = duration(text) if find_cost(name).unit == "us" else amount(text)
-    assert value is not None
-    return value
 
 
 def _numbers(text: str) -> tuple[float, ...]:

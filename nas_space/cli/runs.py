@@ -127,8 +127,8 @@ def _facts(run: Any) -> dict[str, str]:
     budgets = run.settings.get("budgets")
     if budgets:
         facts["budget"] = ", ".join(f"{cost} {written(cost, v)}" for cost, v in budgets.items())
+    facts |= run.facts
     if run.steps is not None:
-        facts["steps"] = f"{run.steps[0]} of {run.steps[1]}"
         scores = ("inherited", "validation", "test")
         told = run.conclusion or {}
         reached = {name: told[name] for name in scores if name in told}
@@ -136,11 +136,6 @@ def _facts(run: Any) -> dict[str, str]:
             facts["accuracy"] = ", ".join(f"{name} {score:.4g}" for name, score in reached.items())
     result = run.result
     if result is not None:
-        total = "" if run.trials is None else f" of {run.trials}"
-        states = [outcome.state for outcome in result.outcomes]
-        counts = [f"{states.count(s)} {s}" for s in ("complete", "pruned", "failed") if s in states]
-        facts["trials"] = f"{len(states)}{total}: {', '.join(counts)}"
-        facts["objectives"] = ", ".join(f"{o.direction} {o.name}" for o in result.objectives)
         if result.complete:
             sharing, error = len(result.sharing()), result.standard_error
             words = [f"{sharing} trials share it"] if sharing > 1 else []

@@ -15,6 +15,7 @@ __all__ = [
     "amount",
     "architecture",
     "arguments_of",
+    "budget",
     "budgets_of",
     "build",
     "duration",
@@ -26,7 +27,7 @@ __all__ = [
 _UNITS = {"": 1.0, "K": 1e3, "M": 1e6, "G": 1e9}
 
 
-def amount(text: str | None) -> float | None:
+def amount(text: str) -> float:
     """Return a number such as ``320M``, ``0.8M``, ``6e6`` or ``800000``.
 
     Raises
@@ -39,8 +40,6 @@ def amount(text: str | None) -> float | None:
     >>> amount("320M"), amount("6e5")
     (320000000.0, 600000.0)
     """
-    if text is None:
-        return None
     found = re.fullmatch(r"\s*([0-9.]+(?:[eE][+-]?[0-9]+)?)\s*([kKmMgG]?)\s*", text)
     try:
         value = float(found[1]) * _UNITS[found[2].upper()] if found else 0.0
@@ -53,7 +52,7 @@ def amount(text: str | None) -> float | None:
     return value
 
 
-def duration(text: str | None) -> float | None:
+def duration(text: str) -> float:
     """Return a time such as ``60ms`` or ``800us``, in microseconds.
 
     Raises
@@ -66,8 +65,6 @@ def duration(text: str | None) -> float | None:
     >>> duration("60ms"), duration("0.5 s")
     (60000.0, 500000.0)
     """
-    if text is None:
-        return None
     found = re.fullmatch(r"\s*([0-9]*\.?[0-9]+)\s*(us|µs|ms|s)\s*", text)
     value = float(found[1]) * {"s": 1e6, "ms": 1e3}.get(found[2], 1.0) if found else 0.0
     if not 0 < value < math.inf:
@@ -100,8 +97,6 @@ def budgets_of(pairs: list[str] | None, **single: str | None) -> dict[str, float
     >>> budgets_of(["params=5M", "latency=60ms"], macs="320M")
     {'params': 5000000.0, 'latency': 60000.0, 'macs': 320000000.0}
     """
-    from ..profiler import find_cost
-
     given = [pair.rpartition("=")[::2] for pair in pairs or ()]
     given += [(name, text) for name, text in single.items() if text is not None]
     found: dict[str, float] = {}
@@ -111,10 +106,15 @@ def budgets_of(pairs: list[str] | None, **single: str | None) -> dict[str, float
         if name in found:
             raise UsageError(f"there are two budgets of {name}; give one")
         if text.lower() not in ("none", "0"):
-            value = duration(text) if find_cost(name).unit == "us" else amount(text)
-            assert value is not None
-            found[name] = value
+            found[name] = budget(name, text)
     return found if given else None
+
+
+def budget(cost: str, text: str) -> float:
+    """Return a value of a cost as people write it: a time with its unit, or an amount."""
+    from ..profiler import find_cost
+
+    return duration(text) if find_cost(cost).unit == "us" else amount(text)
 
 
 def build(space: str, arguments: dict[str, Any]) -> Any:

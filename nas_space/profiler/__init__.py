@@ -25,12 +25,13 @@ if TYPE_CHECKING:
     from .calibration import calibrate_latency
     from .correction import Correction
     from .cost import Cost, LayerCall, UnknownOperatorError
-    from .costs import flops, macs, memory
+    from .costs import flops, macs
     from .device_kit import device_kit, export_blocks, read_device_kit
     from .formulas import FlopsResult, register_flops_formula
     from .latency import blocks, latency
     from .latency_table import LatencyTable
     from .measuring import measure_latency
+    from .memory import memory
     from .operator_calls import OperatorCall
     from .parameters import params
     from .profile import ModuleCost, Profile, profile

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
@@ -10,10 +12,14 @@ import torch
 from ..mutable.factors import Factor
 from ..mutable.piecewise import Piecewise
 from .contexts import Context
+from .operator_calls import OperatorRecorder
+from .tensors import VaryingTensor
+from .trace import FunctionCall
 
-__all__ = ["Allocation", "Claim", "Memory", "MemoryUse", "Share"]
+__all__ = ["Allocation", "Claim", "MemoryWatch", "Moment", "PeakRecorder", "Share"]
 
 
+@dataclass(slots=True, eq=False)
 class Allocation:
     """Memory of one tensor.
 
@@ -25,11 +31,8 @@ class Allocation:
         Its bytes, a factor.
     """
 
-    __slots__ = ("context", "size")
-
-    def __init__(self, context: Context, size: Factor) -> None:
-        self.context = context
-        self.size = size
+    context: Context
+    size: Factor
 
     def within(self, conditions: tuple[Factor, ...] = ()) -> Factor:
         """Return its bytes, 0 for architectures that lack it or do not meet conditions."""
@@ -78,77 +81,139 @@ class Share:
         self.live.pop(id(self), None)
 
 
-class Memory:
-    """All memory that is held at a moment.
+class Moment(NamedTuple):
+    """Where tensors lie when a function is called.
+
+    Attributes
+    ----------
+    live
+        The memory that is held when it begins.
+    arguments, results
+        For its arguments and its results: the place among the leaves, and where that lies.
+    """
+
+    live: list[Claim]
+    arguments: list[tuple[int, Claim]]
+    results: list[tuple[int, Claim]]
+
+
+class PeakRecorder(OperatorRecorder):  # type: ignore[no-untyped-call]
+    """Records operators, and the most bytes that their results held at once.
+
+    Attributes
+    ----------
+    peak
+        These bytes.
+    """
+
+    def __init__(self, *given: Any) -> None:
+        super().__init__(*given)
+        self._made: dict[int, tuple[weakref.ref[Any], int]] = {}
+
+    def note(self, outputs: Sequence[torch.Tensor], before: dict[int, int]) -> None:
+        """Count the memory of all results that are left: what is new, or by how much it has grown.
+
+        Memory is told by its address, which may be used again when it is free.
+        """
+        self._made = {key: made for key, made in self._made.items() if made[0]() is not None}
+        for storage in [tensor.untyped_storage() for tensor in outputs]:
+            key = storage._cdata
+            self._made.setdefault(key, (weakref.ref(storage), before.get(key, 0)))
+        sizes = ((made(), first) for made, first in self._made.values())
+        held = sum(storage.nbytes() - first for storage, first in sizes if storage is not None)
+        self.peak = max(self.peak, held)
+
+
+class MemoryWatch:
+    """Notes which memory is held at which moment, while a space is followed.
 
     Attributes
     ----------
     live
         The claims, by the identity of the share that each holds as long as.
+    inputs
+        The claims of the inputs, which are held all the time.
+    operators
+        What records the operators of a function.
     """
+
+    operators = PeakRecorder
 
     def __init__(self) -> None:
         self.live: dict[int, Claim] = {}
+        self.inputs: list[Claim] = []
 
     def claims(self) -> list[Claim]:
         """Return what is held now."""
         return list(self.live.values())
 
-    def hold(self, context: Context, size: Factor) -> Share:
-        """Return a claim on new memory of a size, for the architectures of a context."""
-        return Share(self.live, Claim(Allocation(context, size), ()))
+    def given(self, tensor: VaryingTensor, size: int) -> None:
+        """Note an input of so many bytes."""
+        tensor.shares = (self._hold(tensor.context, Factor.constant(size)),)
+        self.inputs = self.claims()
 
-    def shares(
+    def placed(
         self,
+        tensor: VaryingTensor,
         context: Context,
         executions: Piecewise,
-        tensors: Sequence[torch.Tensor | None],
+        metas: Sequence[torch.Tensor | None],
         origins: Sequence[int | None],
         leaves: Sequence[Any],
-    ) -> tuple[Share, ...]:
-        """Return where a result lies: in memory of its own, or in that of an argument.
+    ) -> None:
+        """Note that calls have put a tensor into memory of its own, or into that of arguments.
 
         Parameters
         ----------
+        tensor
+            A result, or an argument that was moved.
         context
-            The architectures that have it.
+            The architectures for which they ran; for others, it lies where it lay.
         executions
-            The call that gave it.
-        tensors, origins
+            The calls.
+        metas, origins
             For each execution, what it gave, and the place of the argument of which it is a view.
         leaves
-            The arguments; those that differ between architectures have ``shares``.
+            The arguments.
         """
+        here = context.exact
+        outside = [share.where(~here) for share in tensor.shares if here.scope]
         found: list[Share] = []
         different = dict.fromkeys(origins)
         for origin in different:
-            here = [each == origin for each in origins]
+            its = [each == origin for each in origins]
             if origin is None:
-                pairs = zip(tensors, here, strict=True)
-                own = [_bytes_of(tensor) if its else 0 for tensor, its in pairs]
-                found.append(self.hold(context, Piecewise(executions.places, own).quantity(int)))
+                own = [_bytes_of(t) if mine else 0 for t, mine in zip(metas, its, strict=True)]
+                found.append(self._hold(context, Piecewise(executions.places, own).quantity(int)))
                 continue
-            condition = Piecewise(executions.places, here).truth()
-            conditions = (condition,) if len(different) > 1 else ()
-            its = getattr(leaves[origin], "shares", ())
-            found.extend(share.where(*conditions) for share in its)
-        return tuple(found)
+            conditions = [Piecewise(executions.places, its).truth()] if len(different) > 1 else []
+            found += [share.where(*conditions) for share in _shares_of(leaves[origin])]
+        tensor.shares = (*found, *outside)
+
+    def joined(self, tensor: VaryingTensor, parts: Sequence[tuple[Factor, Any]]) -> None:
+        """Note a tensor that is another one under each of some conditions."""
+        tensor.shares = tuple(
+            share.where(condition) for condition, leaf in parts for share in _shares_of(leaf)
+        )
+
+    def called(
+        self, call: FunctionCall, live: list[Claim], leaves: list[Any], results: list[Any]
+    ) -> None:
+        """Note a call of a function, given what was held when it began."""
+        arguments, its = (
+            [(place, s.claim) for place, leaf in enumerate(found) for s in _shares_of(leaf)]
+            for found in (leaves, results)
+        )
+        call.memory = Moment(live, arguments, its)
+
+    def _hold(self, context: Context, size: Factor) -> Share:
+        """Return a claim on new memory of a size, for the architectures of a context."""
+        return Share(self.live, Claim(Allocation(context, size), ()))
+
+
+def _shares_of(leaf: Any) -> tuple[Share, ...]:
+    return leaf.shares if type(leaf) is VaryingTensor else ()
 
 
 def _bytes_of(tensor: torch.Tensor | None) -> int:
     return 0 if tensor is None else tensor.untyped_storage().nbytes()
-
-
-class MemoryUse(NamedTuple):
-    """What memory an argument or a result of a call lies in.
-
-    Attributes
-    ----------
-    place
-        Which of the leaves it is.
-    claim
-        Where it lies.
-    """
-
-    place: int
-    claim: Claim

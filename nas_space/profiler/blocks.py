@@ -11,17 +11,17 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import nn
+from torch.utils._pytree import tree_map_only
 
 from ..errors import InfeasibleError
 from ..mutable import Mutable, Values
 from ..mutable.factors import TooLargeError
-from ..mutable.piecewise import NOWHERE, Piecewise, joint
+from ..mutable.piecewise import NOWHERE, Piecewise
 from ..nn.freezing import Freezer
 from .contexts import Context
 from .execution import Execution, name_of
@@ -29,9 +29,9 @@ from .failures import architecture
 from .operator_calls import OperatorCall
 from .profile import Profile
 from .tensors import unflatten
-from .trace import FunctionCall, ModuleCall
+from .trace import Apart, FunctionCall, ModuleCall, Way
 
-__all__ = ["Apart", "Block", "Timed", "random_like", "shapes_in", "timed"]
+__all__ = ["Block", "Timed", "filled", "random_like", "timed"]
 
 _MOST_VARIANTS = 256
 """Into how many combinations of widths, kernels and the like a piece may fall to be one block."""
@@ -56,15 +56,13 @@ class Block:
     """
 
     def __init__(self, source: _Source, code: int) -> None:
-        self._source = source
-        self._code = code
-        self.path = source.path
-        self.kind = source.kind
-        self.inputs = shapes_in(source.arguments(code)[1])
-        self.outputs = shapes_in(source.results(code)[1])
-        executions = list(source.executions(code))
-        self.macs = sum(execution.flops for execution in executions) // 2
-        text = "\n".join(map(_in_words, executions))
+        self._source, self._code = source, code
+        self._way: Way = source.ways.values[code]
+        self.path, self.kind = source.path, source.kind
+        self.inputs = [tuple(shape) for shape in self._way.arguments.shapes]
+        self.outputs = [tuple(shape) for shape in self._way.results.shapes]
+        self.macs = sum(execution.flops for execution in self._executions) // 2
+        text = "\n".join(map(_in_words, self._executions))
         shapes = f"input:{_written(self.inputs)}-output:{_written(self.outputs)}"
         self.key = f"{self.kind}-{shapes}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
@@ -72,36 +70,46 @@ class Block:
         return f"Block({self.key!r}, path={self.path!r})"
 
     @property
+    def _executions(self) -> list[Execution]:
+        return [execution for execution in self._way.others if execution is not None]
+
+    @property
     def sample(self) -> dict[str, Any] | None:
         """An architecture that has the block; ``None`` if constraints leave none."""
-        return self._source.sample(self._code)
+        source = self._source
+        conditions = (*source.context.conditions, source.ways.where(self._code))
+        return architecture(source.space, conditions)
 
     @property
     def operators(self) -> list[OperatorCall]:
         """The operators of torch that it runs, in order."""
-        executions = self._source.executions(self._code)
-        return [operator for execution in executions for operator in execution.operators]
+        return [operator for execution in self._executions for operator in execution.operators]
 
     def frozen(
         self, device: torch.device | str | None = None, dtype: torch.dtype | None = None
     ) -> nn.Module:
         """Return the block as a plain network, with weights of the space."""
-        return self._source.frozen(self._code, device, dtype).eval()
+        if not self._source.is_module:
+            return _FunctionModule(self._executions[0].call[0]).eval()
+        space, sample = self._source.space, self.sample
+        if sample is None:
+            raise InfeasibleError(f"no architecture that meets the constraints has {self.path}")
+        values = space.read(sample) if isinstance(space, Mutable) else Values()
+        module = space.get_submodule(self.path)
+        return Freezer(values, "copy", device, dtype).module(module).eval()
 
     def of_tensors(
         self, device: torch.device | str | None = None, dtype: torch.dtype | None = None
     ) -> nn.Module:
         """Return the same, taking nothing but the tensors of :meth:`example`."""
-        spec, leaves = self._source.arguments(self._code)
-        return _OfTensors(self.frozen(device, dtype), spec, leaves).eval()
+        return _OfTensors(self.frozen(device, dtype), *self._way.arguments).eval()
 
     def example(
         self, device: torch.device | str = "cpu", dtype: torch.dtype | None = None
     ) -> tuple[torch.Tensor, ...]:
         """Return tensors that it takes: random ones, zeros where they are whole numbers."""
         generator = torch.Generator().manual_seed(0)
-        leaves = self._source.arguments(self._code)[1]
-        tensors = (leaf for leaf in leaves if isinstance(leaf, torch.Tensor))
+        tensors = (x for x in self._way.arguments.leaves if isinstance(x, torch.Tensor))
         return tuple(random_like(tensor, generator, dtype).to(device) for tensor in tensors)
 
 
@@ -124,7 +132,17 @@ def random_like(
     return torch.zeros(tensor.shape, dtype=tensor.dtype)
 
 
-class Timed:
+def filled(given: Any, seed: int) -> Any:
+    """Return arguments with random numbers, drawn by a seed, where only shapes are known."""
+    draw = torch.Generator().manual_seed(seed)
+
+    def made(tensor: torch.Tensor) -> torch.Tensor:
+        return random_like(tensor, draw) if tensor.is_meta else tensor
+
+    return tree_map_only(torch.Tensor, made, given)
+
+
+class Timed(NamedTuple):
     """One place of a space that is timed, with the block that each architecture has there.
 
     Attributes
@@ -135,30 +153,39 @@ class Timed:
         Which block it is.
     """
 
-    def __init__(self, context: Context, blocks: Piecewise) -> None:
-        self.context = context
-        self.blocks = blocks
+    context: Context
+    blocks: Piecewise
 
 
 def timed(of: Profile) -> list[Timed]:
     """Return the places of a space that are timed, in the order in which they run."""
     found: list[Timed] = []
+    space = of.space  # which so lives as long as its blocks
 
     def visit(call: ModuleCall) -> None:
         if not _decides(call):
-            inside = list(_function_calls(call))
+            inside = [inner for _, inner in call.functions()]
             if all(map(_only_views, inside)):
                 return
-            source = _Module.of_call(of, call, inside)
-            # A space without a choice between branches is taken apart, too.
-            if source is not None and not (call is of.root and source.calls.scope):
-                found.append(source.timed())
-                return
+            try:
+                ways = call.ways(list(map(_ran, inside)), _MOST_VARIANTS)
+            except TooLargeError:
+                pass
+            else:
+                # A space without a choice between branches is taken apart, too.
+                if call is not of.root or not ways.scope:
+                    source = _Source(space, call.path, call.kind, call.context, ways)
+                    found.append(source.timed())
+                    return
         for inner in call.calls:
             if isinstance(inner, ModuleCall):
                 visit(inner)
             elif not _only_views(inner):
-                found.append(_Function(of, call, inner).timed())
+                executions = inner.executions
+                ways = Piecewise(executions.places, list(map(_way, executions.values)))
+                kind = name_of(executions.values[0].call[0])
+                source = _Source(space, call.path, kind, inner.context, ways, is_module=False)
+                found.append(source.timed())
 
     visit(of.root)
     return found
@@ -167,14 +194,6 @@ def timed(of: Profile) -> list[Timed]:
 def _decides(call: ModuleCall) -> bool:
     inside = (inner for inner in call.calls if isinstance(inner, ModuleCall))
     return call.decides or any(map(_decides, inside))
-
-
-def _function_calls(call: ModuleCall) -> Iterator[FunctionCall]:
-    for inner in call.calls:
-        if isinstance(inner, ModuleCall):
-            yield from _function_calls(inner)
-        else:
-            yield inner
 
 
 def _only_views(call: FunctionCall) -> bool:
@@ -192,105 +211,40 @@ def _only_views(call: FunctionCall) -> bool:
     )
 
 
-Apart = tuple[Any, list[Any]]
-"""Arguments or results as :func:`~.tensors.flatten` takes them apart."""
-
-
-class _Source:
-    """A call that is timed: of a module or of a function.
+class _Source(NamedTuple):
+    """What is timed: the calls of a module, or of a function.
 
     Attributes
     ----------
+    space
+        What it is in.
     path, kind
         As of a block.
-    calls
-        Which of the different calls it is.
+    context
+        The architectures that get there.
+    ways
+        The different calls, each with the executions of functions in it, or ``None``.
+    is_module
+        Whether it is a module.
     """
 
+    space: nn.Module
     path: str
     kind: str
-    calls: Piecewise
-
-    def __init__(self, of: Profile, context: Context) -> None:
-        self.space = of.space  # which so lives as long as its blocks
-        self.context = context
-
-    def arguments(self, code: int) -> Apart:
-        """Return what one of the calls is given."""
-        raise NotImplementedError
-
-    def results(self, code: int) -> Apart:
-        """Return what it gives."""
-        raise NotImplementedError
-
-    def executions(self, code: int) -> Iterator[Execution]:
-        """Return the functions it runs."""
-        raise NotImplementedError
-
-    def frozen(
-        self, code: int, device: torch.device | str | None, dtype: torch.dtype | None
-    ) -> nn.Module:
-        """Return the module it calls."""
-        raise NotImplementedError
+    context: Context
+    ways: Piecewise
+    is_module: bool = True
 
     def timed(self) -> Timed:
         """Return all the calls."""
-        blocks = [Block(self, code) for code in range(len(self.calls.values))]
-        return Timed(self.context, Piecewise(self.calls.places, blocks))
-
-    def sample(self, code: int) -> dict[str, Any] | None:
-        """Return an architecture for which it is one of the calls."""
-        return architecture(self.space, (*self.context.conditions, self.calls.where(code)))
+        blocks = [Block(self, code) for code in range(len(self.ways.values))]
+        return Timed(self.context, Piecewise(self.ways.places, blocks))
 
 
-class _Module(_Source):
-    """A module that is called."""
-
-    def __init__(self, of: Profile, call: ModuleCall, inside: list[FunctionCall]) -> None:
-        super().__init__(of, call.context)
-        self.path, self.kind, self.call = call.path, call.kind, call
-        self.ran = len(inside)
-        leaves = (*call.arguments[1], *call.results[1])
-        varying = (leaf for leaf in leaves if isinstance(leaf, Piecewise))
-        self.parts = [*map(_ran, inside), *varying]
-        self.calls = joint(self.parts, call.context.possible)
-
-    @classmethod
-    def of_call(cls, of: Profile, call: ModuleCall, inside: list[FunctionCall]) -> _Module | None:
-        """Return a module as one block; ``None`` if it would be too many different ones."""
-        try:
-            made = cls(of, call, inside)
-        except TooLargeError:
-            return None
-        return made if len(made.calls.values) <= _MOST_VARIANTS else None
-
-    def _of(self, apart: Apart, code: int) -> Apart:
-        chosen = {
-            id(part): part.values[place]
-            for part, place in zip(self.parts, self.calls.values[code], strict=True)
-        }
-        return apart[0], [chosen.get(id(leaf), leaf) for leaf in apart[1]]
-
-    def arguments(self, code: int) -> Apart:
-        return self._of(self.call.arguments, code)
-
-    def results(self, code: int) -> Apart:
-        return self._of(self.call.results, code)
-
-    def executions(self, code: int) -> Iterator[Execution]:
-        places = self.calls.values[code][: self.ran]
-        found = (part.values[i] for part, i in zip(self.parts, places, strict=False))
-        return (execution for execution in found if execution is not None)
-
-    def frozen(
-        self, code: int, device: torch.device | str | None, dtype: torch.dtype | None
-    ) -> nn.Module:
-        sample = self.sample(code)
-        if sample is None:
-            raise InfeasibleError(f"no architecture that meets the constraints has {self.path}")
-        values = self.space.read(sample) if isinstance(self.space, Mutable) else Values()
-        module = self.space.get_submodule(self.path)
-        return Freezer(values, "copy", device, dtype).module(module)
+def _way(execution: Execution) -> Way:
+    """A call of a function."""
+    _, spec, leaves = execution.call
+    return Way(Apart(spec, leaves), Apart(execution.spec, execution.leaves), [execution])
 
 
 def _ran(call: FunctionCall) -> Piecewise:
@@ -302,31 +256,6 @@ def _ran(call: FunctionCall) -> Piecewise:
         lambda here, places: np.where(here & (places != NOWHERE), places, nothing),
     )
     return Piecewise(places, [*executions.values, None])
-
-
-class _Function(_Source):
-    """A function that is called between modules."""
-
-    def __init__(self, of: Profile, caller: ModuleCall, call: FunctionCall) -> None:
-        super().__init__(of, call.context)
-        self.path, self.calls = caller.path, call.executions
-        self.kind = name_of(self.calls.values[0].call[0])
-
-    def arguments(self, code: int) -> Apart:
-        apart: Apart = self.calls.values[code].call[1:]
-        return apart
-
-    def results(self, code: int) -> Apart:
-        execution = self.calls.values[code]
-        return execution.spec, execution.leaves
-
-    def executions(self, code: int) -> Iterator[Execution]:
-        yield self.calls.values[code]
-
-    def frozen(
-        self, code: int, device: torch.device | str | None, dtype: torch.dtype | None
-    ) -> nn.Module:
-        return _FunctionModule(self.calls.values[code].call[0])
 
 
 class _FunctionModule(nn.Module):
@@ -354,11 +283,6 @@ class _OfTensors(nn.Module):
         leaves = (next(given) if other is None else other[0] for other in self.others)
         args, kwargs = unflatten(self.spec, leaves)
         return self.inner(*args, **kwargs)
-
-
-def shapes_in(leaves: Sequence[Any]) -> list[tuple[int, ...]]:
-    """Return the shapes of the tensors among some things."""
-    return [tuple(leaf.shape) for leaf in leaves if isinstance(leaf, torch.Tensor)]
 
 
 def _written(shapes: list[tuple[int, ...]]) -> str:

@@ -10,21 +10,19 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
-from torch.utils._pytree import tree_map_only
 
 from ..errors import DataError, DecompositionError, UsageError
 from ..mutable import Mutable, MutableExpression
 from ..mutable.factors import Array
 from ..runtimes import rank_correlation
-from .blocks import Block, random_like, timed
+from .blocks import Block, filled, timed
 from .correction import Correction
 from .latency import followed, latency, namer
 from .latency_table import LatencyTable
 from .measuring import Progress, reported
 from .profile import Profile, called_with
 from .share_model import Shares, fitted, quantities
-from .target import TORCH, Call, TimingTarget
+from .target import TORCH, TimingTarget
 
 __all__ = ["calibrate_latency"]
 
@@ -121,9 +119,7 @@ def calibrate_latency(
     if isinstance(networks, int):
         target = _target(plain)
         chosen, kept = _chosen(space, usage, cost, networks, held_out, seed)
-        call = _call(
-            (of.inputs.args, of.inputs.kwargs) if inputs is None else called_with(inputs), seed
-        )
+        call = filled(called_with(inputs) if inputs is not None else of.inputs.given, seed)
         archs = [*chosen, *kept]
         found = target.time(
             (
@@ -246,17 +242,6 @@ def _chosen(
         left.remove(nearest)
         chosen.append(archs[nearest])
     return chosen, [archs[number] for number in left[:held_out]]
-
-
-def _call(given: Any, seed: int) -> Call:
-    """Return what a network is called with: random numbers where only shapes are known."""
-    generator = torch.Generator().manual_seed(seed)
-
-    def made(tensor: Tensor) -> Tensor:
-        return random_like(tensor, generator) if tensor.is_meta else tensor
-
-    found: Call = tree_map_only(Tensor, made, given)
-    return found
 
 
 def _checked(networks: Sequence[tuple[Any, float]]) -> Array:

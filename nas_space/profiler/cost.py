@@ -14,17 +14,28 @@ from ..errors import SpaceError, UsageError
 from ..mutable import Values
 from ..mutable.factors import Factor
 from ..mutable.node import leaves
-from ..mutable.piecewise import Piecewise, joint
+from ..mutable.piecewise import Piecewise
 from ..nn.freezing import Freezer
 from ..nn.structure import Survey
 from .accumulation import Accumulator, titled
 from .execution import Execution
 from .operator_calls import OperatorCall
 from .profile import InputShape, Profile, Space, profile
-from .tensors import unflatten
-from .trace import ModuleCall
+from .trace import ModuleCall, Way
 
-__all__ = ["Cost", "LayerCall", "UnknownOperatorError"]
+__all__ = ["FORMULAS", "Cost", "LayerCall", "UnknownOperatorError", "formula_for"]
+
+FORMULAS: dict[type[nn.Module], Callable[..., Any]] = {}
+"""What is registered by :func:`~nas_space.profiler.register_flops_formula`, by class."""
+
+
+def formula_for(module: nn.Module) -> Callable[..., Any] | None:
+    """Return the formula of a module: ``_count_flops`` of its class, or what is registered."""
+    for cls in type(module).__mro__:
+        found = vars(cls).get("_count_flops", FORMULAS.get(cls))
+        if found is not None:
+            return found  # type: ignore[no-any-return]
+    return None
 
 
 class LayerCall(NamedTuple):
@@ -165,10 +176,9 @@ class Cost:
                 for execution in inner.executions.values:
                     if id(execution) not in known:
                         known[id(execution)] = self._of_execution(execution, call.path)
-                total.add(
-                    inner.executions.quantity(lambda execution: known[id(execution)]),
-                    inner.context,
-                )
+                if any(known[id(execution)] for execution in inner.executions.values):
+                    costs = inner.executions.quantity(lambda execution: known[id(execution)])
+                    total.add(costs, inner.context)
 
         visit(followed.root)
         return titled(total.sum(), self.name)
@@ -208,31 +218,14 @@ def _over_arguments(
     """A number for each combination of what a module and its inputs are."""
     root = Survey()(module)
     symbols: list[Any] = [] if root is None else [leaf for leaf in leaves(root) if leaf.words]
-    arguments = (*call.arguments[1], *call.results[1])
-    varying = [item for item in arguments if isinstance(item, Piecewise)]
-    for symbol in symbols:
-        codes = np.arange(symbol.size)
-        varying.append(Piecewise(Factor((symbol,), codes), codes.tolist()))
-    together = joint(varying, call.context.possible)
+    codes = [Piecewise(Factor((each,), np.arange(each.size)), range(each.size)) for each in symbols]
 
-    def of(places: tuple[int, ...]) -> float:
-        chosen = {id(item): item.values[i] for item, i in zip(varying, places, strict=True)}
+    def of(way: Way) -> float:
         values = Values()
-        for symbol, code in zip(symbols, places[len(places) - len(symbols) :], strict=True):
+        for symbol, code in zip(symbols, way.others, strict=True):
             values.known[symbol] = symbol.value(code)
         layer = Freezer(values, "share").module(module)
-        inputs, outputs = (
-            _shapes(unflatten(spec, iter([chosen.get(id(item), item) for item in items])))
-            for spec, items in (call.arguments, call.results)
-        )
-        return quantity(LayerCall(call.path, layer, inputs, outputs))
+        shapes = tuple(way.arguments.shapes), tuple(way.results.shapes)
+        return quantity(LayerCall(call.path, layer, *shapes))
 
-    return together.quantity(of)
-
-
-def _shapes(value: Any) -> tuple[torch.Size, ...]:
-    if isinstance(value, torch.Tensor):
-        return (value.shape,)
-    items = value.values() if isinstance(value, dict) else value
-    nested = isinstance(value, (list, tuple, dict))
-    return tuple(shape for item in items for shape in _shapes(item)) if nested else ()
+    return call.ways(codes).quantity(of)

@@ -19,10 +19,10 @@ from ..mutable import Sample
 from ..runtimes import Exportable, Runtime, find_runtime
 from ..runtimes.failures import first_line
 from . import measure_on_device
-from .blocks import Block, random_like
+from .blocks import Block, filled
 from .latency import blocks
 from .latency_table import LatencyTable
-from .profile import Inputs, Space, module_of, profile
+from .profile import Space, module_of, profile
 
 __all__ = ["device_kit", "export_blocks", "read_device_kit"]
 
@@ -135,7 +135,7 @@ def device_kit(
         tensors = _write_blocks(adapter, wanted, aside)
         if networks:
             drawn = whole.sample(networks, seed=seed)
-            tensors |= _write_networks(adapter, whole, drawn, _random(of, seed), aside, dtype)
+            tensors |= _write_networks(adapter, whole, drawn, filled(of.given, seed), aside, dtype)
         about: dict[str, Any] = {"runtime": runtime, "batch_size": batch_size}
         if input_shape is not None:
             about["input_shape"] = list(input_shape)
@@ -222,14 +222,6 @@ def _write_blocks(adapter: Runtime, wanted: Sequence[Block], folder: Path) -> Te
     head = ("key", "file", "path", "input_shapes", "milliseconds")
     _write_csv(folder / _BLOCKS, head, rows)
     return tensors
-
-
-def _random(inputs: Inputs, seed: int) -> Any:
-    """Return tensors with random numbers, of the shapes and types of some inputs."""
-    draw = torch.Generator().manual_seed(seed)
-    return torch.utils._pytree.tree_map_only(
-        torch.Tensor, lambda tensor: random_like(tensor, draw), (inputs.args, dict(inputs.kwargs))
-    )
 
 
 def _write_networks(

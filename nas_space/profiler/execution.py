@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeGuard
 
 import torch
 from torch import nn
@@ -14,14 +15,40 @@ from ..errors import SpaceError
 from ..mutable.node import key_of
 from ..nn.reparametrized import Computing
 from ..nn.structure import ATOMS
-from .known_values import KnownValues, RealResult
 from .operator_calls import OperatorCall, OperatorRecorder
-from .plain_layers import forward_with, plain_forward
-from .tensors import flatten, unflatten
+from .tensors import BY_FORM, flatten, unflatten
 
-__all__ = ["Execution", "Executor", "name_of"]
+if TYPE_CHECKING:  # entered where values are known
+    from .known_values import KnownValues, RealResult
+
+__all__ = ["Effects", "Execution", "Executor", "name_of"]
 
 
+@dataclass(slots=True, eq=False)
+class Effects:
+    """What a call changes in its arguments.
+
+    Attributes
+    ----------
+    changed
+        Those whose shape, type or need of gradients it has changed, with what they are now.
+    tracked
+        Of these, the ones that were written to with something that autograd follows: so are now
+        all views of the same memory.
+    moved
+        Those that lie in other memory after the call: in that of another argument, or, where it is
+        ``None``, in memory of their own.
+    written
+        Those whose values it has changed.
+    """
+
+    changed: dict[int, torch.Tensor] = field(default_factory=dict)
+    tracked: set[int] = field(default_factory=set)
+    moved: dict[int, int | None] = field(default_factory=dict)
+    written: set[int] = field(default_factory=set)
+
+
+@dataclass(slots=True, eq=False)
 class Execution:
     """What one call of a function gives and costs.
 
@@ -37,17 +64,8 @@ class Execution:
         For each leaf: the argument that it is itself, or ``None``.
     views
         The leaves that autograd takes for views of an argument.
-    changed
-        Arguments whose shape, type or need of gradients the call has changed, with what they are
-        now.
-    tracked
-        Of these, the ones that were written to with something that autograd follows: so are now
-        all views of the same memory.
-    moved
-        Arguments that lie in other memory after the call: in that of another argument, or, where
-        it is ``None``, in memory of their own.
-    written
-        Arguments whose values the call has changed.
+    effects
+        What it changes in its arguments; ``None`` if nothing.
     operators, peak
         As of :class:`~.operator_calls.OperatorRecorder`.
     kept_arguments, kept_leaves, extra
@@ -57,33 +75,26 @@ class Execution:
         What it raised instead.
     """
 
-    __slots__ = (
-        "call", "changed", "error", "extra", "kept_arguments", "kept_leaves", "leaves", "moved",
-        "operators", "origins", "peak", "same", "spec", "tracked", "views", "written",
-    )  # fmt: skip
-
-    def __init__(self, call: tuple[Callable[..., Any], Any, list[Any]]) -> None:
-        self.call = call
-        self.spec: Any = None
-        self.leaves: list[Any] = []
-        self.origins: list[int | None] = []
-        self.same: list[int | None] = []
-        self.views: frozenset[int] = frozenset()
-        self.changed: dict[int, torch.Tensor] = {}
-        self.tracked: frozenset[int] = frozenset()
-        self.moved: dict[int, int | None] = {}
-        self.written: frozenset[int] = frozenset()
-        self.operators: tuple[OperatorCall, ...] = ()
-        self.peak = 0
-        self.kept_arguments: frozenset[int] = frozenset()
-        self.kept_leaves: frozenset[int] = frozenset()
-        self.extra = 0
-        self.error: Exception | None = None
+    call: tuple[Callable[..., Any], Any, list[Any]]
+    spec: Any = None
+    leaves: list[Any] = field(default_factory=list)
+    origins: list[int | None] = field(default_factory=list)
+    same: list[int | None] = field(default_factory=list)
+    views: frozenset[int] = frozenset()
+    effects: Effects | None = None
+    operators: tuple[OperatorCall, ...] = ()
+    peak: int = 0
+    kept_arguments: frozenset[int] = frozenset()
+    kept_leaves: frozenset[int] = frozenset()
+    extra: int = 0
+    error: Exception | None = None
 
     def __str__(self) -> str:
         """The call, with the shapes of what it was given."""
         function, _, leaves = self.call
-        name = repr(leaves[0]) if function in (plain_forward, forward_with) else name_of(function)
+        # Of an elastic layer, the plain layer that it is.
+        of_layer = bool(leaves) and isinstance(leaves[0], nn.Module)
+        name = repr(leaves[0]) if of_layer else name_of(function)
         shapes = [str(tuple(leaf.shape)) for leaf in leaves if isinstance(leaf, torch.Tensor)]
         return f"{name} of {', '.join(shapes)}" if shapes else name
 
@@ -100,32 +111,41 @@ class Executor:
     ----------
     training
         Whether to watch what autograd keeps.
+    operators
+        What records the operators that a function runs.
+
+    Attributes
+    ----------
+    values
+        Those of meta tensors that follow from constants alone; ``None`` as long as there are none.
     """
 
-    def __init__(self, training: bool = False) -> None:
+    def __init__(
+        self, training: bool = False, operators: type[OperatorRecorder] = OperatorRecorder
+    ) -> None:
         self.training = training
+        self.operators = operators
+        self.values: KnownValues | None = None
         self._interned: dict[Any, torch.Tensor] = {}
         self._known: dict[int, tuple[Any, torch.Tensor]] = {}
         self._executions: dict[Any, Execution] = {}
         self._forms: dict[Any, torch.Tensor] = {}
-        self.values = KnownValues()
 
     # -- tensors --------------------------------------------------------------------------------
 
     def interned(self, tensor: torch.Tensor, value: Any = None) -> torch.Tensor:
         """Return the one meta tensor like this one, with the same values where these are known."""
-        known = self.values.key(value)
+        known = None if value is None else self._made_values().key(value)
         found = self._known.get(id(tensor)) if known is None else None
         if found is not None:
             return found[1]
         parameter = isinstance(tensor, nn.Parameter)
         grad = tensor.requires_grad and (parameter or self.training)
-        key = (tensor.shape, _strides(tensor), tensor.dtype, grad, parameter, known)
+        strides = _strides(tensor)
+        key = (tensor.shape, strides, tensor.dtype, grad, parameter, known)
         made = self._interned.get(key)
         if made is None:
-            made = torch.empty_strided(
-                tensor.shape, _strides(tensor), dtype=tensor.dtype, device="meta"
-            )
+            made = torch.empty_strided(tensor.shape, strides, dtype=tensor.dtype, device="meta")
             if parameter:
                 made = nn.Parameter(made, requires_grad=grad)
             elif grad:
@@ -133,16 +153,23 @@ class Executor:
             self._interned[key] = made
             self._known[id(made)] = (made, made)
             if known is not None:
-                self.values.add(made, value.detach().cpu())
+                self._made_values().add(made, value.detach().cpu())
         return made
+
+    def _made_values(self) -> KnownValues:
+        if self.values is None:
+            from .known_values import KnownValues
+
+            self.values = KnownValues()
+        return self.values
+
+    def value_of(self, tensor: torch.Tensor) -> torch.Tensor | None:
+        """Return the values of a meta tensor, if they are known."""
+        return None if self.values is None else self.values.of(tensor)
 
     def forgotten(self, tensor: torch.Tensor) -> torch.Tensor:
         """Return the one meta tensor like this one of which no values are known."""
-        return tensor if self.values.of(tensor) is None else self.interned(self._fresh(tensor))
-
-    def tracked(self, tensor: torch.Tensor) -> torch.Tensor:
-        """Return the one meta tensor like this one that autograd follows."""
-        return self.interned(tensor.detach().requires_grad_())
+        return tensor if self.value_of(tensor) is None else self.interned(self._fresh(tensor))
 
     def shadow(self, tensor: torch.Tensor) -> torch.Tensor:
         """Return the meta tensor for one that lives on, such as a parameter: it is remembered."""
@@ -174,7 +201,14 @@ class Executor:
         owned
             For each leaf, whether it is a tensor of the space's own.
         """
-        key = self._key(function, spec, leaves, (first, owned))
+        tensors = [isinstance(leaf, torch.Tensor) for leaf in leaves]
+        key: Any = None
+        # Without a tensor, a function may be called for what it does: switching gradients on. A
+        # module of a user's may do something else at each call.
+        if any(tensors) and not isinstance(function, nn.Module):
+            pairs = zip(leaves, tensors, strict=True)
+            parts = [id(leaf) if tensor else key_of(leaf) for leaf, tensor in pairs]
+            key = (function, spec, tuple(parts), first, owned, torch.is_grad_enabled())
         execution = None if key is None else self._executions.get(key)
         if execution is None:
             execution = self._run(function, spec, leaves, first, owned)
@@ -182,21 +216,6 @@ class Executor:
                 # It holds the arguments, whose identities are in the key.
                 self._executions[key] = execution
         return execution
-
-    def _key(self, function: Any, spec: Any, leaves: list[Any], more: Any) -> Any:
-        parts: list[Any] = []
-        tensors = False
-        for leaf in leaves:
-            if isinstance(leaf, torch.Tensor):
-                tensors = True
-                parts.append(id(leaf))
-                continue
-            parts.append(key_of(leaf))
-        # Without a tensor, a function may be called for what it does: switching gradients on. A
-        # module of a user's may do something else at each call.
-        if not tensors or isinstance(function, nn.Module):
-            return None
-        return (function, spec, tuple(parts), more, torch.is_grad_enabled())
 
     def _run(
         self,
@@ -215,39 +234,34 @@ class Executor:
                 given.append(given[first[place]])
             else:
                 given.append(self._fresh(leaf))
-        own = {t.untyped_storage()._cdata for leaf in leaves for t in _tensors_of(leaf)}
-        owners = {
-            tensor.untyped_storage()._cdata: place
-            for place, tensor in enumerate(given)
-            if isinstance(tensor, torch.Tensor)
-        }
+        tensors = {place: value for place, value in enumerate(given) if _tensor(value)}
+        own = {_memory(tensor) for leaf in leaves for tensor in _tensors_of(leaf)}
+        owners = {_memory(tensor): place for place, tensor in tensors.items()}
         args, kwargs = unflatten(spec, iter(given))
-        before = [_state(value) if _tensor(value) else None for value in given]
-        storages = [value.untyped_storage() for value in given if _tensor(value)]  # to stay apart
-        mine = own | {_memory(value) for value, its in zip(given, owned, strict=True) if its}
+        before = {place: _state(tensor) for place, tensor in tensors.items()}
+        storages = [tensor.untyped_storage() for tensor in tensors.values()]  # to stay apart
+        mine = own | {_memory(tensor) for place, tensor in tensors.items() if owned[place]}
         if isinstance(function, nn.Module):
             mine |= {_memory(tensor) for tensor in (*function.parameters(), *function.buffers())}
-        recorder = OperatorRecorder(self._without_data, frozenset(mine))
+        recorder = self.operators(self._without_data, frozenset(mine))
         saved: list[torch.Tensor] = []
         try:
-            with self._watching(saved), recorder:
+            with self._gradients(saved), recorder:
                 result = function(*args, **kwargs)
                 found: list[Any] = []
                 execution.spec = flatten(result, found, use_up=True)
         except Exception as error:  # noqa: BLE001 - whatever torch or an operator raises
-            real = self.values.call(function, spec, leaves)
+            real = self._real(function, spec, leaves)
             if real is None:
                 execution.error = error.with_traceback(None)
             else:
                 self._take(real, execution)
             return execution
-        real = self.values.call(function, spec, leaves)
+        real = self._real(function, spec, leaves)
         execution.operators, execution.peak = tuple(recorder.calls), recorder.peak
-        places = {id(value): place for place, value in enumerate(given) if _tensor(value)}
+        places = {id(tensor): place for place, tensor in tensors.items()}
         execution.same = [places.get(id(leaf)) if _tensor(leaf) else None for leaf in found]
-        execution.origins = [
-            owners.get(leaf.untyped_storage()._cdata) if _tensor(leaf) else None for leaf in found
-        ]
+        execution.origins = [owners.get(_memory(leaf)) if _tensor(leaf) else None for leaf in found]
         if self.training:
             self._sort_out(saved, owners, own, found, execution)
         values = real.leaves if real and len(real.leaves) == len(found) else [None] * len(found)
@@ -258,48 +272,56 @@ class Executor:
         execution.views = frozenset(
             place for place, leaf in enumerate(found) if _tensor(leaf) and leaf._is_view()
         )
-        self._compare(given, before, owners, execution, real)
+        self._compare(tensors, before, owners, execution, real)
         del storages
         again: list[Any] = []
         flatten((args, kwargs), again)
-        if list(map(_identity, again)) != list(map(_identity, given)):
+        if len(again) != len(given) or any(again[p] is not tensor for p, tensor in tensors.items()):
             execution.error = SpaceError(
                 "it changes a list or dictionary that it is given, where it cannot be followed; "
                 "return what it adds instead"
             )
         return execution
 
+    def _real(
+        self, function: Callable[..., Any], spec: Any, leaves: list[Any]
+    ) -> RealResult | None:
+        """What a function really gives, if the values of all that it looks at are known."""
+        if self.values is None and function not in BY_FORM and any(map(_tensor, leaves)):
+            return None
+        return self._made_values().call(function, spec, leaves)
+
     def _compare(
         self,
-        given: list[Any],
-        before: list[_State | None],
+        tensors: dict[int, torch.Tensor],
+        before: dict[int, _State],
         owners: dict[int, int],
         execution: Execution,
         real: RealResult | None,
     ) -> None:
         """What the call has changed in its arguments."""
-        tracked = []
-        written = []
-        for place, (tensor, old) in enumerate(zip(given, before, strict=True)):
-            if old is None or (new := _state(tensor)) == old:
+        for place, tensor in tensors.items():
+            old, new = before[place], _state(tensor)
+            if new == old:
                 continue
-            if new.version != old.version:
-                written.append(place)
+            effects = execution.effects = execution.effects or Effects()
+            written = new.version != old.version
+            if written:
+                effects.written.add(place)
             value = real.arguments[place] if real else None
-            knew = self.values.of(execution.call[2][place]) is not None
+            knew = self.value_of(execution.call[2][place]) is not None
             if (
                 new.form != old.form
                 or (self.training and new.grad != old.grad)
-                or (new.version != old.version and (knew or value is not None))
+                or (written and (knew or value is not None))
             ):
-                execution.changed[place] = self.interned(tensor, value)
-                if new.grad and not old.grad and new.version != old.version:
-                    tracked.append(place)
+                effects.changed[place] = self.interned(tensor, value)
+                if new.grad and not old.grad and written:
+                    effects.tracked.add(place)
             if new.storage != old.storage:
-                execution.moved[place] = owners.get(new.storage)
+                effects.moved[place] = owners.get(new.storage)
             elif new.size != old.size:
-                execution.moved[place] = None
-        execution.tracked, execution.written = frozenset(tracked), frozenset(written)
+                effects.moved[place] = None
 
     def _take(self, real: RealResult, execution: Execution) -> None:
         """Take over what only values tell, such as a number, or how many elements are chosen."""
@@ -310,8 +332,9 @@ class Executor:
         execution.same = execution.origins = [None] * len(real.leaves)
         for place, value in enumerate(real.arguments):
             if _tensor(value) and value._version:
-                execution.changed[place] = self.interned(value.to("meta"), value)
-                execution.written |= {place}
+                effects = execution.effects = execution.effects or Effects()
+                effects.changed[place] = self.interned(value.to("meta"), value)
+                effects.written.add(place)
 
     def _without_data(self, tensor: torch.Tensor) -> torch.Tensor:
         """A tensor of the same form for costs to look at, whatever it is one of."""
@@ -334,19 +357,16 @@ class Executor:
         # Not a leaf of autograd: those cannot be changed in place.
         return made.requires_grad_().clone() if tensor.requires_grad else made
 
-    @contextlib.contextmanager
-    def _watching(self, saved: list[torch.Tensor]) -> Iterator[None]:
+    def _gradients(self, saved: list[torch.Tensor]) -> AbstractContextManager[Any]:
+        """Follow them, and list what is saved for them; outside of training, do without."""
         if not self.training:
-            with torch.no_grad():
-                yield
-            return
+            return torch.no_grad()
 
         def pack(tensor: torch.Tensor) -> torch.Tensor:
             saved.append(tensor)
             return tensor
 
-        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-            yield
+        return torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor)
 
     @staticmethod
     def _sort_out(
@@ -357,25 +377,15 @@ class Executor:
         execution: Execution,
     ) -> None:
         """What autograd keeps: arguments, results, or something else."""
-        results = {
-            leaf.untyped_storage()._cdata: place
-            for place, leaf in enumerate(found)
-            if _tensor(leaf)
-        }
-        arguments: set[int] = set()
-        leaves: set[int] = set()
-        others: dict[int, int] = {}
-        for tensor in saved:
-            storage = tensor.untyped_storage()
-            key = storage._cdata
-            if key in owners:
-                arguments.add(owners[key])
-            elif key in results:
-                leaves.add(results[key])
-            elif key not in own:
-                others[key] = storage.nbytes()
-        execution.kept_arguments, execution.kept_leaves = frozenset(arguments), frozenset(leaves)
-        execution.extra = sum(others.values())
+        results = {_memory(leaf): place for place, leaf in enumerate(found) if _tensor(leaf)}
+        kept = {_memory(tensor): tensor.untyped_storage().nbytes() for tensor in saved}
+        arguments = kept.keys() & owners.keys()
+        leaves = kept.keys() & results.keys() - owners.keys()
+        execution.kept_arguments = frozenset(owners[key] for key in arguments)
+        execution.kept_leaves = frozenset(results[key] for key in leaves)
+        execution.extra = sum(
+            kept[key] for key in kept.keys() - owners.keys() - results.keys() - own
+        )
 
 
 def _memory(tensor: torch.Tensor) -> int:
@@ -383,7 +393,7 @@ def _memory(tensor: torch.Tensor) -> int:
     return address
 
 
-def _tensor(value: Any) -> bool:
+def _tensor(value: Any) -> TypeGuard[torch.Tensor]:
     return isinstance(value, torch.Tensor)
 
 
@@ -431,10 +441,6 @@ def _state(tensor: torch.Tensor) -> _State:
 def _lasts(leaf: Any) -> bool:
     """Whether something that a call gave can be given again: it cannot be changed or used up."""
     return type(leaf) in ATOMS or _tensor(leaf)
-
-
-def _identity(leaf: Any) -> int | None:
-    return id(leaf) if _tensor(leaf) else None
 
 
 def name_of(function: Any) -> str:

@@ -11,8 +11,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
 from functools import partial
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 from torch import nn
@@ -20,18 +21,21 @@ from torch import nn
 from ..errors import DecompositionError, NasSpaceError
 from ..mutable import Values
 from ..mutable.expression import apply
-from ..mutable.factors import Factor
-from ..mutable.node import Node
+from ..mutable.factors import Auxiliary, Factor, combinations_of
+from ..mutable.node import Node, leaves
 from ..mutable.piecewise import NOWHERE, Piecewise, enumerated
 from ..nn.activation import Activation
 from ..nn.elastic import ElasticModule
+from ..nn.module import MutableModule
 from .contexts import EVERYWHERE, Context
-from .named_conditions import named_conditions
 
 __all__ = ["Dead", "ExploredValues", "Explorer", "Failure", "Fork", "Frame", "Refusal"]
 
 _MOST_RUNS = 20_000
 """How often code is run again, because it needs plain values, until giving up."""
+
+_LARGE = 2**16
+"""Expressions with more combinations of labels than this are told by their conditions."""
 
 
 class Fork(BaseException):  # not an Exception: a forward that catches those must not catch this
@@ -66,7 +70,7 @@ class Refusal(BaseException):
         self.what = what
 
 
-class Failure:
+class Failure(NamedTuple):
     """Architectures that do not run.
 
     Attributes
@@ -81,37 +85,30 @@ class Failure:
         What it raised.
     """
 
-    def __init__(
-        self, conditions: tuple[Factor, ...], path: str, what: str, error: Exception
-    ) -> None:
-        self.conditions = conditions
-        self.path = path
-        self.what = what
-        self.error = error
+    conditions: tuple[Factor, ...]
+    path: str
+    what: str
+    error: Exception
 
 
+@dataclass(slots=True, eq=False)
 class Frame:
     """A piece of code that can be run again.
 
     Attributes
     ----------
-    wanted
-        Set when a plain value is needed, for the case that its :class:`Fork` gets lost.
-    refused
-        Set when a :class:`Refusal` is raised, likewise.
+    raised
+        The first :class:`Fork` or :class:`Refusal` that was raised in it, and of what: C code may
+        replace it by an error.
     lazy
         The first number that was made in it without being plain.
     once
         How many modules run in it, each inside of another, that were given an iterator.
     """
 
-    __slots__ = ("lazy", "once", "refused", "wanted")
-
-    def __init__(self) -> None:
-        self.once = 0
-        self.refused: str | None = None
-        self.wanted: Sequence[Factor] | None = None
-        self.lazy: Piecewise | None = None
+    raised: tuple[Callable[[Any], BaseException], Any] | None = None
+    lazy: Piecewise | None = None
+    once: int = 0
 
 
 class ExploredValues(Values):
@@ -153,7 +150,7 @@ class Explorer(Activation):
 
     def __init__(self, space: nn.Module) -> None:
         super().__init__(ExploredValues(self))
-        self.named = named_conditions(space)
+        self.named = _named(space)
         self._known: dict[Node, Piecewise] = {}
         self.context = EVERYWHERE
         self.failures: list[Failure] = []
@@ -230,9 +227,16 @@ class Explorer(Activation):
 
     def fork(self, conditions: Sequence[Factor]) -> NoReturn:
         """Have the code that runs at this moment run again, once under each condition."""
-        if self.frames:
-            self.frames[-1].wanted = conditions
-        raise Fork(conditions)
+        self._raise(Fork, conditions)
+
+    def refuse(self, what: str) -> NoReturn:
+        """Raise for what cannot be followed."""
+        self._raise(Refusal, what)
+
+    def _raise(self, kind: Callable[[Any], BaseException], what: Any) -> NoReturn:
+        if self.frames and self.frames[-1].raised is None:
+            self.frames[-1].raised = kind, what
+        raise kind(what)
 
     def fail(self, what: str, error: Exception, *conditions: Factor) -> None:
         """Note that the architectures of the context, under further conditions, do not run."""
@@ -242,7 +246,7 @@ class Explorer(Activation):
     def over_arguments(
         self,
         layer: ElasticModule,
-        make: Callable[[int, Any], Any],
+        make: Callable[[Any], Any],
         also: Sequence[Any] = (),
     ) -> Piecewise:
         """Return what a function makes of each combination of a layer's arguments.
@@ -252,27 +256,57 @@ class Explorer(Activation):
         layer
             Whose arguments.
         make
-            Given the place of a combination, and the values of the expressions in it.  What torch
-            refuses are failures.
+            Given the values of the expressions.  What torch refuses are failures.
         also
             Further expressions to know the values of.
         """
         wanted = (*layer.wanted, *also)
-        pieces = self.pieces(apply("tuple", *wanted))
+
+        def made(values: tuple[Any, ...]) -> Any:
+            return make(dict(zip(wanted, values, strict=True)).__getitem__)
+
+        return self.each(self.pieces(apply("tuple", *wanted)), made, NasSpaceError)
+
+    def each(
+        self,
+        pieces: Piecewise,
+        make: Callable[[Any], Any],
+        errors: type[Exception],
+        named: Callable[[Any], str] = lambda _: "",
+    ) -> Piecewise:
+        """Return what a function makes of each value that occurs, where it makes something.
+
+        Parameters
+        ----------
+        pieces
+            The values.
+        make
+            The function; what it gives need not be different.
+        errors
+            What it raises for values with which architectures fail.
+        named
+            What was called there, given the value.
+
+        Raises
+        ------
+        Dead
+            If all of them fail.
+        """
         renumbered = np.full(len(pieces.values) + 1, NOWHERE)
-        made: list[Any] = []
+        found: list[Any] = []
         for place in self.present(pieces):
-            chosen = dict(zip(wanted, pieces.values[place], strict=True))
+            value = pieces.values[place]
             try:
-                found = make(place, chosen.__getitem__)
-            except NasSpaceError as error:
-                self.fail("", error, pieces.where(place))
+                made = make(value)
+            except errors as error:
+                # Without the frames, whose stand-ins would count as held.
+                self.fail(named(value), error.with_traceback(None), pieces.where(place))
                 continue
-            renumbered[place] = len(made)
-            made.append(found)
-        if not made:
+            renumbered[place] = len(found)
+            found.append(made)
+        if not found:
             raise Dead
-        return Piecewise(Factor(pieces.scope, renumbered[pieces.places.values]), made)
+        return Piecewise(Factor(pieces.scope, renumbered[pieces.places.values]), found)
 
     # -- running --------------------------------------------------------------------------------
 
@@ -319,22 +353,17 @@ class Explorer(Activation):
         except DecompositionError:
             raise
         except Exception as error:
-            if frame.refused is not None:
-                raise Refusal(frame.refused) from error
-            if frame.wanted is not None:  # C code may have replaced the fork by an error
-                raise Fork(frame.wanted) from error
-            if frame.lazy is not None:  # or does not take a number that is not plain
+            if frame.raised is not None:
+                kind, what = frame.raised
+                raise kind(what) from error
+            if frame.lazy is not None:  # C code may not take a number that is not plain
                 present = self.present(frame.lazy)
                 if len(present) > 1:
                     raise Fork([frame.lazy.where(place) for place in present]) from error
-            self.failed(error)
+            self.fail("", error)
             raise Dead from error
         finally:
             self.frames.pop()
-
-    def failed(self, error: Exception) -> None:
-        """Note that a piece of code raised, for every architecture of the context."""
-        self.fail("", error)
 
     def branches(self, conditions: Sequence[Factor], runs: Sequence[Callable[[], Any]]) -> Any:
         """Run pieces of code under a condition each, and merges what they give."""
@@ -416,3 +445,20 @@ class Explorer(Activation):
 
 def _bound(run: Callable[[Any], Any], value: Any) -> Callable[[], Any]:
     return lambda: run(value)
+
+
+def _named(space: nn.Module) -> dict[Node, Auxiliary]:
+    """Return the conditions that count as variables of their own, where expressions are large."""
+    modules = (module for module in space.modules() if isinstance(module, MutableModule))
+    roots = (mutable.structure() for module in modules for mutable in module.mutables)
+    large = [root for root in roots if root is not None and _is_large(root)]
+    if not large:
+        return {}
+    from .named_conditions import named_conditions
+
+    return named_conditions(large)
+
+
+def _is_large(root: Node) -> bool:
+    whole = combinations_of([leaf for leaf in leaves(root) if leaf.words])
+    return whole is not None and whole > _LARGE

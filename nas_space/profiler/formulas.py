@@ -10,9 +10,9 @@ from torch import nn
 
 from ..errors import UsageError
 from ..mutable import Mutable
-from .cost import LayerCall
+from .cost import FORMULAS, LayerCall
 
-__all__ = ["FlopsResult", "Formula", "formula_for", "multiply_adds", "register_flops_formula"]
+__all__ = ["FlopsResult", "Formula", "multiply_adds", "register_flops_formula"]
 
 
 class FlopsResult(NamedTuple):
@@ -46,8 +46,6 @@ class FlopsResult(NamedTuple):
 
 Formula = Callable[..., "FlopsResult | float"]
 
-_FORMULAS: dict[type[nn.Module], Formula] = {}
-
 
 def register_flops_formula(module_type: type[nn.Module], formula: Formula) -> None:
     """Say what modules of a class cost, in place of what is counted inside of them.
@@ -79,24 +77,10 @@ def register_flops_formula(module_type: type[nn.Module], formula: Formula) -> No
     >>> macs(Twice(8, 4), (8,))
     64
     """
-    if not _is_module_class(module_type):
-        raise UsageError(f"a formula is for a class of modules, but got {module_type!r}")
-    _FORMULAS[module_type] = formula
-
-
-def _is_module_class(value: Any) -> bool:
-    return isinstance(value, type) and issubclass(value, nn.Module)
-
-
-def formula_for(module: nn.Module) -> Formula | None:
-    """Return the formula of a module: ``_count_flops`` of its class, or what is registered."""
-    for cls in type(module).__mro__:
-        own = vars(cls).get("_count_flops")
-        if own is not None:
-            return own  # type: ignore[no-any-return]
-        if cls in _FORMULAS:
-            return _FORMULAS[cls]
-    return None
+    given: Any = module_type
+    if not isinstance(given, type) or not issubclass(given, nn.Module):
+        raise UsageError(f"a formula is for a class of modules, but got {given!r}")
+    FORMULAS[module_type] = formula
 
 
 def multiply_adds(formula: Formula, config: Any, call: LayerCall) -> int:

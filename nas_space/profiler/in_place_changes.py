@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import weakref
-from typing import Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 from ..errors import SpaceError
 from ..mutable.piecewise import Piecewise, merged
-from .allocations import Memory
 from .contexts import Context
-from .execution import Executor
+from .execution import Effects, Executor
 from .tensors import VaryingTensor
 
+if TYPE_CHECKING:
+    from .allocations import MemoryWatch
+
 __all__ = ["Changes"]
+
+_NOTHING = Effects()
 
 
 class Changes:
@@ -22,18 +27,26 @@ class Changes:
     ----------
     executor
         Which runs the calls.
+    watch
+        Is told which tensors lie in which memory, if anybody is.
     memory
-        In which tensors lie.
+        Numbers the memory of tensors, given that of which arguments it is and the arguments.
     """
 
-    def __init__(self, executor: Executor, memory: Memory) -> None:
+    def __init__(
+        self,
+        executor: Executor,
+        watch: MemoryWatch | None,
+        memory: Callable[[list[int | None], list[Any]], frozenset[int]],
+    ) -> None:
         self.executor = executor
+        self.watch = watch
         self.memory = memory
         self._with_values: list[weakref.ref[VaryingTensor]] = []
 
-    def watch(self, tensor: VaryingTensor) -> None:
+    def notice(self, tensor: VaryingTensor) -> None:
         """Remember a tensor of which values are known: what lies in its memory may be written."""
-        if any(self.executor.values.of(value) is not None for value in tensor.pieces.values):
+        if any(self.executor.value_of(meta) is not None for meta in tensor.pieces.values):
             self._with_values.append(weakref.ref(tensor))
 
     def take_over(self, context: Context, executions: Piecewise, leaves: list[Any]) -> None:
@@ -53,39 +66,44 @@ class Changes:
         SpaceError
             If a tensor that the space holds is not what it was.
         """
-        all_of_it = [place for e in executions.values for place in (*e.changed, *e.moved)]
-        for place in dict.fromkeys(p for e in executions.values for p in e.written):
+        effects: list[Effects] = [each.effects or _NOTHING for each in executions.values]
+        for place in dict.fromkeys(place for effect in effects for place in effect.written):
             if type(leaves[place]) is VaryingTensor:
                 self._forget(leaves[place])
-        for place in dict.fromkeys(all_of_it):
+        for place in dict.fromkeys(p for e in effects for p in (*e.changed, *e.moved)):
             tensor = leaves[place]
             if type(tensor) is not VaryingTensor:
                 raise SpaceError(
                     "the forward changes the shape, the type or the need of gradients of a tensor "
                     "that the space holds, so the next call would find it changed; work on a copy"
                 )
-            values = [e.changed.get(place, e.call[2][place]) for e in executions.values]
+            values = [
+                effect.changed.get(place, execution.call[2][place])
+                for effect, execution in zip(effects, executions.values, strict=True)
+            ]
             self._update(tensor, Piecewise(executions.places, values).distinct(), context)
-            self.watch(tensor)
-            if any(place in execution.moved for execution in executions.values):
-                self._move(tensor, place, context, executions, leaves)
-            tracked = [place in execution.tracked for execution in executions.values]
+            self.notice(tensor)
+            if any(place in effect.moved for effect in effects):
+                origins = [effect.moved.get(place, place) for effect in effects]
+                if self.watch is not None:
+                    metas = [effect.changed.get(place) for effect in effects]
+                    self.watch.placed(tensor, context, executions, metas, origins, leaves)
+                before = tensor.memory if context.exact.scope else frozenset()
+                tensor.memory = self.memory(origins, leaves) | before
+            tracked = [place in effect.tracked for effect in effects]
             if any(tracked):
                 here = Piecewise(executions.places, tracked).truth()
                 for view in [view() for view in tensor.views]:
                     if view is not None and view is not tensor:
-                        self._update(
-                            view, view.pieces.map(self.executor.tracked), context.within(here)
-                        )
+                        new = view.pieces.map(lambda t: self.executor.interned(_tracked(t)))
+                        self._update(view, new, context.within(here))
 
     def _forget(self, tensor: VaryingTensor) -> None:
         """Forget the values of what lies in the memory of a tensor that was written to."""
-        memory = {id(share.claim[0]) for share in tensor.shares}
         for other in [reference() for reference in self._with_values]:
-            if other is None or other is tensor:
+            if other is None or other is tensor or tensor.memory.isdisjoint(other.memory):
                 continue
-            if any(id(share.claim[0]) in memory for share in other.shares):
-                other.pieces = other.pieces.map(self.executor.forgotten)
+            other.pieces = other.pieces.map(self.executor.forgotten)
 
     @staticmethod
     def _update(tensor: VaryingTensor, new: Piecewise, context: Context) -> None:
@@ -96,18 +114,7 @@ class Changes:
                 before = [(~here, part.pieces)] if here.scope else []
                 part.pieces = merged([(here, new), *before])
 
-    def _move(
-        self,
-        tensor: VaryingTensor,
-        place: int,
-        context: Context,
-        executions: Piecewise,
-        leaves: list[Any],
-    ) -> None:
-        """Take over that a tensor lies in other memory than before, for some architectures."""
-        origins = [execution.moved.get(place, place) for execution in executions.values]
-        tensors = [execution.changed.get(place) for execution in executions.values]
-        here = context.exact
-        outside = [share.where(~here) for share in tensor.shares if here.scope]
-        inside = self.memory.shares(context, executions, tensors, origins, leaves)
-        tensor.shares = (*inside, *outside)
+
+def _tracked(tensor: Any) -> Any:
+    """Return a tensor like another one that autograd follows."""
+    return tensor.detach().requires_grad_()

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
-from .tensors import flatten, unflatten
+from .tensors import BY_FORM, flatten, unflatten
 
 __all__ = ["KnownValues", "RealResult", "is_constant"]
 
@@ -24,15 +24,6 @@ _DTYPES = frozenset(
     {torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64}
     | {torch.float16, torch.float32, torch.float64}
 )
-_FORMS = frozenset(
-    {
-        *(torch.zeros_like, torch.ones_like, torch.full_like),
-        *(torch.Tensor.new_zeros, torch.Tensor.new_ones, torch.Tensor.new_full),
-        torch.Tensor.new_tensor,
-    }
-)
-"""Functions that look at the shape and the type of a tensor only."""
-
 _UNSET = frozenset({"empty", "empty_like", "empty_strided", "new_empty", "new_empty_strided"})
 
 
@@ -98,7 +89,7 @@ class KnownValues:
         for leaf in leaves:
             if isinstance(leaf, torch.Tensor):
                 value = self.of(leaf)
-                if value is None and function in _FORMS and leaf.numel() <= _MOST:
+                if value is None and function in BY_FORM and leaf.numel() <= _MOST:
                     value = torch.zeros(leaf.shape, dtype=leaf.dtype)
                 if value is None:
                     return None

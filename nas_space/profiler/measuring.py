@@ -12,8 +12,8 @@ from ..errors import UsageError
 from .blocks import Block
 from .latency import blocks
 from .latency_table import LatencyTable
-from .profile import Space
-from .target import TORCH, Call, TimingTarget
+from .profile import Call, Space
+from .target import TORCH, TimingTarget
 
 __all__ = ["Progress", "measure_latency", "reported"]
 

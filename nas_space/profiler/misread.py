@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import cache
 from typing import Any
 
@@ -29,7 +29,10 @@ _MOVING = frozenset(
 
 
 def read_otherwise(
-    space: nn.Module, calls: Iterable[FunctionCall], args: tuple[Any, ...], kwargs: dict[str, Any]
+    space: nn.Module,
+    calls: Iterable[FunctionCall],
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any],
 ) -> list[str]:
     """Return a sentence for each layer that reads elements by the weights of others.
 

@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
-from torch import nn
+from collections.abc import Iterable, Iterator
 
 from ..errors import DecompositionError
-from ..mutable.factors import Auxiliary, Factor, combinations_of
+from ..mutable.factors import Auxiliary, Factor
 from ..mutable.node import Node, leaves, postorder
 from ..mutable.operators import CASE, CONDITION
 from ..mutable.piecewise import Piecewise
-from ..nn.module import MutableModule
 
 __all__ = ["named_conditions"]
 
-_LARGE = 2**16
-"""Expressions with more combinations of labels than this are told by their conditions."""
 
-
-def named_conditions(space: nn.Module) -> dict[Node, Auxiliary]:
-    """Return the conditions of a space that are variables of their own, with these variables.
+def named_conditions(roots: Iterable[Node]) -> dict[Node, Auxiliary]:
+    """Return the conditions in expressions that are variables of their own, with these variables.
 
     The channels of a cell whose loose ends are concatenated depend on what all of its nodes read:
     on ten labels together, and with the number of cells on twenty.  But they are a sum of one width
@@ -34,20 +28,14 @@ def named_conditions(space: nn.Module) -> dict[Node, Auxiliary]:
 
     Parameters
     ----------
-    space
-        What is to be followed.
+    roots
+        Expressions of a space that are too large to be enumerated.
     """
     found: dict[Node, Auxiliary] = {}
-    for module in space.modules():
-        for mutable in module.mutables if isinstance(module, MutableModule) else ():
-            root = mutable.structure()
-            labels = [] if root is None else [leaf for leaf in leaves(root) if leaf.words]
-            whole = combinations_of(labels)
-            if root is None or whole is None or whole <= _LARGE:
-                continue
-            for node in filter(_is_wide, _conditions(root)):
-                if node not in found and (truth := _truth(node)) is not None:
-                    found[node] = Auxiliary.of(truth, node)
+    for root in roots:
+        for node in filter(_is_wide, _conditions(root)):
+            if node not in found and (truth := _truth(node)) is not None:
+                found[node] = Auxiliary.of(truth, node)
     return found
 
 

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves, tree_map_only
 
 from .operator_flops import formula_of, is_free
+from .tensors import flatten, unflatten
 
 __all__ = ["OperatorCall", "OperatorRecorder"]
 
@@ -87,7 +86,7 @@ class OperatorRecorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     calls
         The calls of operators.
     peak
-        The most bytes that were held at once by tensors made in the meantime.
+        The most bytes that were held at once by tensors made in the meantime, if that is watched.
     """
 
     def __init__(
@@ -98,8 +97,6 @@ class OperatorRecorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.owned = owned
         self.calls: list[OperatorCall] = []
         self.peak = 0
-        self._held = 0
-        self._alive: dict[int, _Storage] = {}
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
@@ -121,61 +118,32 @@ class OperatorRecorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 parts = func.decompose(*args, **kwargs)
                 if parts is not NotImplemented:
                     return parts
-        inputs = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)]
+        leaves: list[Any] = []
+        spec = flatten((args, kwargs), leaves)
+        inputs = _tensors(leaves)
         before = {s._cdata: s.nbytes() for s in (tensor.untyped_storage() for tensor in inputs)}
-        owned = tuple(tensor.untyped_storage()._cdata in self.owned for tensor in inputs)
-        given, named = self._shadowed((args, kwargs))  # before it changes them
+        owned = tuple([tensor.untyped_storage()._cdata in self.owned for tensor in inputs])
+        given = self._without_data(leaves)  # before it changes them
         out = func(*args, **kwargs)
-        outputs = [leaf for leaf in tree_leaves(out) if isinstance(leaf, torch.Tensor)]
-        for tensor in outputs:
-            self._hold(tensor, before)
+        results: list[Any] = []
+        form = flatten(out, results)
+        outputs = _tensors(results)
+        self.note(outputs, before)
         is_view = not func._schema.is_mutable and bool(outputs)
         is_view &= all(tensor.untyped_storage()._cdata in before for tensor in outputs)
-        result = self._shadowed(out)
-        self.calls.append(
-            OperatorCall(
-                func,
-                given,
-                named,
-                result,
-                _tensors((given, named)),
-                owned,
-                _tensors(result),
-                is_view,
-            )
-        )
+        made = self._without_data(results)
+        shown, named = unflatten(spec, iter(given))
+        result = unflatten(form, iter(made))
+        call = (func, shown, named, result, _tensors(given), owned, _tensors(made), is_view)
+        self.calls.append(OperatorCall(*call))
         return out
 
-    def _shadowed(self, value: Any) -> Any:
-        return tree_map_only(torch.Tensor, self.shadow, value)
+    def note(self, outputs: Sequence[torch.Tensor], before: dict[int, int]) -> None:
+        """Note what an operator gave, given the bytes of what it was given, by ``_cdata``."""
 
-    def _hold(self, tensor: torch.Tensor, before: dict[int, int]) -> None:
-        """Count the memory of a result: all that is new, or by how much it has grown."""
-        storage = tensor.untyped_storage()
-        key, size = storage._cdata, storage.nbytes()
-        known = self._alive.get(key)
-        if known is None and before.get(key) == size:
-            return  # an argument's
-        first = before.get(key, 0) if known is None else known.first
-        if known is None:
-
-            def release(_: Any) -> None:
-                gone = self._alive.pop(key)
-                self._held -= gone.size - gone.first
-
-            known = _Storage(weakref.ref(storage, release), first, first)
-        self._alive[key] = known._replace(size=size)
-        self._held += size - known.size
-        self.peak = max(self.peak, self._held)
+    def _without_data(self, leaves: list[Any]) -> list[Any]:
+        return [self.shadow(leaf) if isinstance(leaf, torch.Tensor) else leaf for leaf in leaves]
 
 
-class _Storage(NamedTuple):
-    """Memory that a call has made, or made larger: how large it was at first, and is now."""
-
-    reference: weakref.ref[Any]
-    first: int
-    size: int
-
-
-def _tensors(value: Any) -> tuple[torch.Tensor, ...]:
-    return tuple(leaf for leaf in tree_leaves(value) if isinstance(leaf, torch.Tensor))
+def _tensors(leaves: list[Any]) -> tuple[torch.Tensor, ...]:
+    return tuple([leaf for leaf in leaves if isinstance(leaf, torch.Tensor)])

@@ -26,7 +26,7 @@ def formula_of(func: Any) -> Formula | None:
     if torchs is not None:
         return lambda args, kwargs, out: int(torchs(*args, **kwargs, out_val=out))
     ours = _MORE.get(packet)
-    return None if ours is None else lambda args, _kwargs, _out: ours(args)
+    return None if ours is None else lambda args, _kwargs, _out: 2 * int(ours(*args))
 
 
 def is_free(func: Any) -> bool:
@@ -54,34 +54,7 @@ _PRODUCTS = frozenset(
 _FREE = frozenset({"linalg_vector_norm", "linalg_cross", "linalg__powsum", "_linalg_check_errors"})
 
 
-# What torch multiplies, but has no formula for.  Two operations for each multiply-add.
-
-
-def _each(args: Any) -> int:
-    return 2 * int(args[0].numel())
-
-
-def _each_of_second(args: Any) -> int:
-    return 2 * int(args[1].numel())
-
-
-def _outer(args: Any) -> int:
-    return 2 * int(args[1].numel() * args[2].numel())
-
-
-def _matrices(args: Any) -> int:
-    return 2 * int(args[0].numel() * args[1].shape[-1])
-
-
-def _added_matrices(args: Any) -> int:
-    return _matrices(args[1:])
-
-
-def _distances(args: Any) -> int:
-    return 2 * int(args[0].numel() * args[1].shape[-2])
-
-
-def _trilinear(args: Any) -> int:
+def _trilinear(*args: Any) -> int:
     extents: dict[int, int] = {}
     for tensor, inserted in zip(args[:3], args[3:6], strict=True):
         shape = list(tensor.shape)
@@ -89,26 +62,26 @@ def _trilinear(args: Any) -> int:
             shape.insert(place, 1)
         for place, extent in enumerate(shape):
             extents[place] = max(extents.get(place, 1), extent)
-    return 2 * math.prod(extents.values())
+    return math.prod(extents.values())
 
 
-def _attention(args: Any) -> int:
-    query, key, value = args[:3]
+def _attention(query: Any, key: Any, value: Any, *_: Any) -> int:
     scores = math.prod(query.shape[:-1]) * key.shape[-2]
-    return 2 * int(scores * (query.shape[-1] + value.shape[-1]))
+    return int(scores * (query.shape[-1] + value.shape[-1]))
 
 
-_MORE: dict[Any, Callable[[Any], int]] = {
-    aten.dot: _each,
-    aten.vdot: _each,
-    aten.mv: _each,
-    aten.addmv: _each_of_second,
-    aten.addr: _outer,
-    aten._int_mm: _matrices,
-    aten.addbmm: _added_matrices,
-    aten._addmm_activation: _added_matrices,
-    aten._cdist_forward: _distances,
+_MORE: dict[Any, Callable[..., int]] = {
+    aten.dot: lambda x, _: x.numel(),
+    aten.vdot: lambda x, _: x.numel(),
+    aten.mv: lambda a, _: a.numel(),
+    aten.addmv: lambda _, a, *__: a.numel(),
+    aten.addr: lambda _, x, y: x.numel() * y.numel(),
+    aten._int_mm: lambda a, b: a.numel() * b.shape[-1],
+    aten.addbmm: lambda _, a, b: a.numel() * b.shape[-1],
+    aten._addmm_activation: lambda _, a, b: a.numel() * b.shape[-1],
+    aten._cdist_forward: lambda a, b, *_: a.numel() * b.shape[-2],
     aten._trilinear: _trilinear,
     aten._scaled_dot_product_flash_attention_for_cpu: _attention,
     aten._scaled_dot_product_fused_attention_overrideable: _attention,
 }
+"""Multiply-adds, by the arguments, of what torch multiplies but has no formula for."""

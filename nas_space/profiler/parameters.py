@@ -221,7 +221,7 @@ class _Counting(Freezer):
     def elastic(self, layer: ElasticModule) -> nn.Module:
         """Count for all values of the layer's arguments at once: there may be many."""
         census, blueprint = self.census, layer.blueprint
-        extents = census.over_arguments(layer, lambda _, chosen: blueprint.extents(chosen))
+        extents = census.over_arguments(layer, blueprint.extents)
         placed: Piecewise | None = None
         reparametrization = layer.reparametrization
         added = {} if reparametrization is None else reparametrization.added
@@ -241,7 +241,7 @@ class _Counting(Freezer):
                     # Other elements of the same number are another part.
                     placed = placed or census.over_arguments(
                         layer,
-                        lambda _, chosen: blueprint.extents(chosen, lambda a: a.places(chosen)),
+                        lambda chosen: blueprint.extents(chosen, lambda a: a.places(chosen)),
                         blueprint.atoms,
                     )
                     shapes = placed.map(partial(_plain, name))

@@ -19,33 +19,27 @@ class PlainLayers:
     """Plain layers with tensors of elastic ones, each made once; equal layers share one."""
 
     def __init__(self) -> None:
-        # With the elastic layers, whose identities are in the keys.
-        self._of_layer: dict[tuple[int, int], tuple[Any, nn.Module]] = {}
-        self._kinds: dict[int, Any] = {}
+        # With the elastic layers, whose identities are the keys.
+        self._kinds: dict[int, tuple[Any, Any]] = {}
         self._different: dict[Any, nn.Module] = {}
 
-    def of(self, layer: Any, place: int, chosen: Any) -> nn.Module:
+    def of(self, layer: Any, chosen: Any) -> nn.Module:
         """Return the plain layer of a combination of arguments.
 
         Parameters
         ----------
         layer
             The elastic layer.
-        place
-            The number of the combination.
         chosen
-            Gives the values of expressions in it.
+            Gives the values of expressions in the arguments.
         """
-        found = self._of_layer.get((id(layer), place))
-        if found is None:
-            found = self._of_layer[id(layer), place] = layer, self._made(layer, chosen)
-        return found[1]
-
-    def _made(self, layer: Any, chosen: Any) -> nn.Module:
-        kind = self._kinds.get(id(layer))
-        if kind is None:
-            kind = self._kinds[id(layer)] = _kind_of(layer)
-        key = (kind, key_of(tuple(evaluated(argument, chosen) for argument in layer.args.values())))
+        known = self._kinds.get(id(layer))
+        if known is None:
+            known = self._kinds[id(layer)] = layer, _kind_of(layer)
+        key = (
+            known[1],
+            key_of(tuple(evaluated(argument, chosen) for argument in layer.args.values())),
+        )
         found: nn.Module | None = self._different.get(key)
         if found is None:
             with torch._C.DisableTorchFunction():  # its weights are there before the forward

@@ -4,24 +4,27 @@ from __future__ import annotations
 
 import warnings
 import weakref
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import torch
 from torch import nn
+from torch.utils._pytree import tree_leaves, tree_map_only
 
 from ..errors import SpaceError, UsageError
 from ..mutable import Mutable
-from ..mutable.piecewise import Piecewise
-from ..nn.own_freeze import parts_apart
+from ..nn.freezing import freezes_itself
+from ..nn.module import MutableModule
 from ..tables import Restricted
-from .known_values import is_constant
-from .misread import read_otherwise
 from .recorder import Recorder
-from .trace import FunctionCall, ModuleCall
+from .trace import ModuleCall
+
+if TYPE_CHECKING:
+    from .allocations import MemoryWatch
 
 __all__ = [
+    "Call",
     "InputShape",
     "Inputs",
     "ModuleCost",
@@ -33,6 +36,9 @@ __all__ = [
 ]
 
 InputShape = tuple[int, ...]
+
+Call: TypeAlias = tuple[tuple[Any, ...], Mapping[str, Any]]
+"""What a forward is called with: arguments, and arguments by name."""
 
 Space: TypeAlias = nn.Module | Restricted[Any]
 """What has costs: a space, a restriction of one, or any other module."""
@@ -54,6 +60,13 @@ class Inputs:
         The type of a sample given by its shape.
     batch_size
         How many samples there are, given by shape.
+
+    Attributes
+    ----------
+    given
+        The arguments of the forward, and those by name; tensors are on the meta device.
+    values
+        By the identity of such a tensor, the values that may be looked at.
     """
 
     def __init__(
@@ -64,15 +77,16 @@ class Inputs:
         if inputs is None:
             shape = _checked_shape(input_shape, batch_size)
             inputs = torch.empty(shape, dtype=dtype or torch.get_default_dtype(), device="meta")
-        arguments, self.kwargs = called_with(inputs)
         self.values: dict[int, torch.Tensor] = {}
-        self.args = torch.utils._pytree.tree_map_only(torch.Tensor, self._meta, arguments)
-        self.kwargs = torch.utils._pytree.tree_map_only(torch.Tensor, self._meta, self.kwargs)
+        self.given: Call = tree_map_only(torch.Tensor, self._meta, called_with(inputs))
 
     def _meta(self, tensor: torch.Tensor) -> torch.Tensor:
         made = torch.empty_like(tensor, device="meta")
-        if is_constant(tensor):
-            self.values[id(made)] = tensor.detach().cpu().clone()
+        if not tensor.is_meta:
+            from .known_values import is_constant
+
+            if is_constant(tensor):
+                self.values[id(made)] = tensor.detach().cpu().clone()
         return made
 
     @property
@@ -82,15 +96,14 @@ class Inputs:
 
     def __str__(self) -> str:
         """In words, for error messages."""
-        given = torch.utils._pytree.tree_leaves((self.args, self.kwargs))
         shapes = [
             f"{tuple(item.shape)} of {item.dtype}" if isinstance(item, torch.Tensor) else repr(item)
-            for item in given
+            for item in tree_leaves(self.given)
         ]
         return f"inputs {', '.join(shapes)}"
 
 
-def called_with(inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+def called_with(inputs: Any) -> Call:
     """Return the arguments of a forward, and those by name, as :class:`Inputs` is given them."""
     arguments: tuple[Any, ...] = inputs if isinstance(inputs, tuple) else (inputs,)
     if isinstance(inputs, Mapping):
@@ -145,25 +158,38 @@ class Profile:
         What happened, for all architectures at once.
     inputs
         On what.
-    live
-        The memory that is held at the beginning, and all the time: that of the inputs.
+    held
+        The memory that is held all the time, that of the inputs; ``None`` if none was watched.
     misread
         A sentence for each layer that reads a concatenation in another order than its width
         says; see :func:`nas_space.nn.decisions.misread`.
     """
 
-    def __init__(self, space: nn.Module, inputs: Inputs, training: bool = False) -> None:
-        recorder = Recorder(space, training)
-        recorder.record(inputs.args, inputs.kwargs, inputs.values)
+    def __init__(
+        self, space: nn.Module, inputs: Inputs, training: bool = False, memory: bool = False
+    ) -> None:
+        watch: MemoryWatch | None = None
+        if memory:
+            from .allocations import MemoryWatch
+
+            watch = MemoryWatch()
+        recorder = Recorder(space, training, watch)
+        recorder.record(inputs.given, inputs.values)
         if recorder.failures:
             from .failures import check
 
             check(space, recorder.failures, str(inputs), recorder.dead)
         self.root: ModuleCall = recorder.root
-        self.live = recorder.inputs
+        self.held = None if watch is None else watch.inputs
         self.inputs = inputs
-        differing = (call for _, call in self.function_calls() if len(call.executions.values) > 1)
-        self.misread = read_otherwise(space, differing, inputs.args, inputs.kwargs)
+        self.misread: list[str] = []
+        if recorder.differs:
+            from .misread import read_otherwise
+
+            differing = (
+                call for _, call in self.root.functions() if len(call.executions.values) > 1
+            )
+            self.misread = read_otherwise(space, differing, *inputs.given)
         self._space = weakref.ref(space)
         self._modules = [(weakref.ref(m), _shapes(m)) for m in space.modules()]
 
@@ -203,18 +229,11 @@ class Profile:
         _visit(self.root, arch, 0, found)
         return found
 
-    def function_calls(self) -> Iterator[tuple[ModuleCall, FunctionCall]]:
-        """Return every call of a function, with the module that makes it, in order."""
-        return _function_calls(self.root)
-
 
 def _visit(call: ModuleCall, arch: Mapping[str, Any], depth: int, found: list[ModuleCost]) -> int:
     inputs, outputs = (
-        [tuple(leaf.shape) for leaf in taken if isinstance(leaf, torch.Tensor)]
-        for taken in (
-            [leaf.at(arch) if isinstance(leaf, Piecewise) else leaf for leaf in apart[1]]
-            for apart in (call.arguments, call.results)
-        )
+        list(map(tuple, apart.map(lambda part: part.at(arch)).shapes))
+        for apart in (call.arguments, call.results)
     )
     row = ModuleCost(call.path, call.kind, depth, inputs, outputs, 0)
     found.append(row)
@@ -228,14 +247,6 @@ def _visit(call: ModuleCall, arch: Mapping[str, Any], depth: int, found: list[Mo
             total += inner.executions.at(arch).flops // 2
     row.macs = total
     return total
-
-
-def _function_calls(call: ModuleCall) -> Iterator[tuple[ModuleCall, FunctionCall]]:
-    for inner in call.calls:
-        if isinstance(inner, ModuleCall):
-            yield from _function_calls(inner)
-        else:
-            yield call, inner
 
 
 def _shapes(module: nn.Module) -> list[Any]:
@@ -256,6 +267,11 @@ def module_of(space: Any) -> nn.Module:
         name = getattr(space, "__name__", None) if callable(space) else None
         got = f"{name}, which is to be called first" if name else type(space).__name__
         raise UsageError(f"a cost is that of a space or a module, but got {got}")
+    kinds = {type(module) for module in space.modules() if isinstance(module, MutableModule)}
+    if not any(map(freezes_itself, kinds)):
+        return space
+    from ..nn.own_freeze import parts_apart
+
     for path, kind in parts_apart(space):
         raise SpaceError(
             f"{path or 'the space'!r}, a {kind}, says by its own freeze(...) what it becomes, so "
@@ -277,6 +293,7 @@ def profile(
     dtype: torch.dtype | None = None,
     batch_size: int = 1,
     training: bool = False,
+    memory: bool = False,
 ) -> Profile:
     """Follow a space on inputs of a shape, or find that this was done before.
 
@@ -292,6 +309,8 @@ def profile(
         As of :class:`Inputs`.
     training
         Whether to follow it in training.
+    memory
+        Whether to watch where tensors lie.
 
     Raises
     ------
@@ -307,8 +326,8 @@ def profile(
     key = (given.key, training)
     known = _PROFILES.setdefault(space, {})
     found = known.get(key)
-    if found is None or not found.is_of(space):
-        found = known[key] = Profile(space, given, training)
+    if found is None or not found.is_of(space) or (memory and found.held is None):
+        found = known[key] = Profile(space, given, training, memory)
         for sentence in found.misread:
             warnings.warn(sentence, stacklevel=2)
     return found

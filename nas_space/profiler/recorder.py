@@ -9,9 +9,10 @@ ours.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import cached_property, partial
-from typing import Any, NoReturn
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -21,16 +22,18 @@ from torch.overrides import TorchFunctionMode
 from ..errors import SpaceError, UsageError
 from ..mutable.factors import Factor
 from ..mutable.node import key_of
-from ..mutable.piecewise import NOWHERE, Piecewise, joint, merged
+from ..mutable.piecewise import Piecewise, joint, merged
 from ..nn.structure import Survey
-from .allocations import Claim, Memory, MemoryUse, Share
 from .execution import Execution, Executor
 from .explore import Dead, Explorer, Refusal
-from .in_place_changes import Changes
-from .plain_layers import PlainLayers, computed_tensors, forward_with, plain_forward
-from .tensors import VaryingNumber, VaryingObject, VaryingTensor, flatten, unflatten
-from .trace import FunctionCall, ModuleCall
+from .tensors import VaryingNumber, VaryingObject, VaryingTensor, flatten, memory_of, unflatten
+from .trace import Apart, FunctionCall, ModuleCall
 from .twin import Followed, Twins
+
+if TYPE_CHECKING:  # entered by those forwards alone that have to do with them
+    from .allocations import MemoryWatch
+    from .in_place_changes import Changes
+    from .plain_layers import PlainLayers
 
 __all__ = ["Recorder"]
 
@@ -45,64 +48,60 @@ class Recorder(Explorer):
     training
         Whether it is followed in training, with what autograd keeps; else in evaluation,
         without gradients.
+    watch
+        Is told which tensors lie in which memory; nobody by default.
 
     Attributes
     ----------
     root
         What happened.
-    inputs
-        The memory of the inputs.
+    differs
+        Whether a function was called in different ways.
     dead
         Whether no architecture gets through.
     """
 
-    def __init__(self, space: nn.Module, training: bool = False) -> None:
+    def __init__(
+        self, space: nn.Module, training: bool = False, watch: MemoryWatch | None = None
+    ) -> None:
         super().__init__(space)
         self.space = space
         self.training = training
-        self.executor = Executor(training)
+        self.watch = watch
+        self.executor = Executor(training, *([] if watch is None else [watch.operators]))
         self.root = self.call = ModuleCall("", type(space).__name__, self.context)
-        self.memory = Memory()
-        self.inputs: list[Claim] = []
         self.mode = _Mode(self)
+        self.differs = self.dead = False
         self._opaque: dict[int, Any] = {}
-        self.changes = Changes(self.executor, self.memory)
-        self.dead = False
+        self._numbers = itertools.count()
         self._finished = False
 
-    def record(
-        self,
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-        values: Mapping[int, torch.Tensor] | None = None,
-    ) -> None:
+    def record(self, given: Any, values: Mapping[int, torch.Tensor]) -> None:
         """Run the space on tensors of which only shape and type are looked at.
 
         Parameters
         ----------
-        values
-            By identity of a tensor among the arguments, the values that code may look at.
+        given, values
+            As of :class:`~.profile.Inputs`.
         """
         twin = Twins(self.space, self.executor.shadow, self)[id(self.space)]
         twin.train(self.training)
         leaves: list[Any] = []
-        spec = flatten((args, kwargs), leaves)
+        spec = flatten(given, leaves)
         for leaf in leaves:
             if isinstance(leaf, Iterator):
                 raise UsageError(
                     f"a {type(leaf).__name__} can be gone through once, but the forward runs again "
                     "where architectures differ; give a list of what it gives"
                 )
-        known = values or {}
-        given = [
-            self._input(leaf, known.get(id(leaf))) if isinstance(leaf, torch.Tensor) else leaf
+        inputs = [
+            self._input(leaf, values.get(id(leaf))) if isinstance(leaf, torch.Tensor) else leaf
             for leaf in leaves
         ]
-        self.inputs = self.memory.claims()
 
         def run() -> None:
-            positional, named = unflatten(spec, iter(given))
-            twin(*positional, **named)
+            args, kwargs = unflatten(spec, iter(inputs))
+            twin(*args, **kwargs)
 
         try:
             with self, torch.set_grad_enabled(self.training), self.mode:
@@ -117,15 +116,31 @@ class Recorder(Explorer):
 
     def _input(self, tensor: torch.Tensor, value: torch.Tensor | None) -> VaryingTensor:
         meta = self.executor.interned(tensor.detach(), value)
-        size = Factor.constant(meta.untyped_storage().nbytes())
-        return self._made(Piecewise.constant(meta), (self.memory.hold(self.context, size),))
+        made = self._made(Piecewise.constant(meta), self._memory([None], ()))
+        if self.watch is not None:
+            self.watch.given(made, meta.untyped_storage().nbytes())
+        return made
 
-    def _made(
-        self, pieces: Piecewise, shares: tuple[Share, ...], views: Any = None
-    ) -> VaryingTensor:
-        tensor = VaryingTensor.make(self, pieces, shares, views)
-        self.changes.watch(tensor)
+    def _made(self, pieces: Piecewise, memory: frozenset[int], views: Any = None) -> VaryingTensor:
+        tensor = VaryingTensor.make(self, pieces, memory, views)
+        if self.executor.values is not None:
+            self.changes.notice(tensor)
         return tensor
+
+    def _memory(self, origins: Iterable[int | None], leaves: Sequence[Any]) -> frozenset[int]:
+        """Number the memory of a result: its own, or that of arguments that it is a view of."""
+        found: frozenset[int] = frozenset()
+        for origin in set(origins):
+            lies_in = {next(self._numbers)} if origin is None else memory_of(leaves[origin])
+            found = found | lies_in
+        return found
+
+    @cached_property
+    def changes(self) -> Changes:
+        """What takes over changes in place; made with the first that matters."""
+        from .in_place_changes import Changes
+
+        return Changes(self.executor, self.watch, self._memory)
 
     # -- what the explorer asks for ----------------------------------------
 
@@ -159,8 +174,10 @@ class Recorder(Explorer):
         return super().decided(choice)
 
     def elastic(self, layer: Any, *args: Any, **kwargs: Any) -> Any:
+        from .plain_layers import computed_tensors, forward_with, plain_forward
+
         # The plain layer of each combination of arguments is one more thing that differs.
-        pieces = self.over_arguments(layer, partial(self._plain_layers.of, layer))
+        pieces = self.over_arguments(layer, lambda chosen: self._plain_layers.of(layer, chosen))
         plain = VaryingObject(self, pieces.distinct())
         reparametrization = layer.reparametrization
         if reparametrization is None:
@@ -174,6 +191,8 @@ class Recorder(Explorer):
     @cached_property
     def _plain_layers(self) -> PlainLayers:
         """Made when the first layer runs as the plain layers that it stands for."""
+        from .plain_layers import PlainLayers
+
         return PlainLayers()
 
     # -- modules ----------------------------------------
@@ -182,19 +201,21 @@ class Recorder(Explorer):
         """Run a module of the twin."""
         plain = getattr(followed.original, "wraps", None) or type(followed.original)
         call = ModuleCall(followed.path, plain.__name__, self.context)
-        call.arguments = _taken_apart((args, kwargs))
+        leaves: list[Any] = []
+        call.arguments = Apart(flatten((args, kwargs), leaves), _without_stand_ins(leaves))
         self.call.calls.append(call)
         outer, self.call = self.call, call
         try:
-            result = self._inside(followed, args, kwargs)
+            result = self._inside(followed, args, kwargs, leaves)
         finally:
             self.call = outer
-        call.results = _taken_apart(result)
+        found: list[Any] = []
+        call.results = Apart(flatten(result, found), _without_stand_ins(found))
         return result
 
-    def _inside(self, followed: Followed, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        leaves: list[Any] = []
-        flatten((args, kwargs), leaves)
+    def _inside(
+        self, followed: Followed, args: tuple[Any, ...], kwargs: dict[str, Any], leaves: list[Any]
+    ) -> Any:
         if any(isinstance(leaf, Iterator) for leaf in leaves):
             # It cannot run again on what it has used up: that is for the code that made it.
             frame = self.frames[-1]
@@ -228,11 +249,6 @@ class Recorder(Explorer):
             self._opaque[id(module)] = found
         return self.apply(found, args, kwargs)
 
-    def refuse(self, what: str) -> NoReturn:
-        """Raise for what cannot be followed."""
-        self.frames[-1].refused = what
-        raise Refusal(what)
-
     # -- functions ----------------------------------------
 
     def apply(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -243,44 +259,61 @@ class Recorder(Explorer):
     def _apply(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         leaves: list[Any] = []
         spec = flatten((args, kwargs), leaves)
-        parts = [self._part(leaf) for leaf in leaves]
-        together = joint(parts, self.context.possible)
-        seen: dict[int, int] = {}
-        first = tuple(
-            [
-                seen.setdefault(id(leaf), place) if isinstance(leaf, torch.Tensor) else place
-                for place, leaf in enumerate(leaves)
-            ]
-        )
-        owned = tuple(map(_is_owned, leaves))
+        places: dict[int, int] = {}
+        first, owned = [], []
+        for place, leaf in enumerate(leaves):
+            tensor = isinstance(leaf, torch.Tensor)
+            first.append(places.setdefault(id(leaf), place) if tensor else place)
+            owned.append(tensor and not memory_of(leaf))
+        ways = self._ways(leaves)
         found = [
-            self.executor.call(
-                function,
-                spec,
-                [part.values[i] for part, i in zip(parts, places, strict=True)],
-                first,
-                owned,
-            )
-            for places in together.values
+            self.executor.call(function, spec, plain, tuple(first), tuple(owned))
+            for plain in ways.values
         ]
-        executions = self._successes(function, Piecewise(together.places, found))
-        self._check_same(executions, [execution.spec for execution in executions.values])
-        call = FunctionCall(self.context, executions, self.memory.claims())
-        form = executions.values[0]
-        results = [self._result(place, call, leaves) for place in range(len(form.leaves))]
-        self._note(call, leaves, results)
-        self.changes.take_over(self.context, executions, leaves)
+        executions = Piecewise(ways.places, found)
+        if [execution for execution in found if execution.error is not None]:
+            executions = self.each(executions, _succeeded, Exception, str)
+        if len(executions.values) > 1:
+            self.differs = True
+            self._check_same(executions, [execution.spec for execution in executions.values])
+        call = FunctionCall(self.context, executions)
+        held = None if self.watch is None else self.watch.claims()
+        form: Execution = executions.values[0]
+        results = [self._result(place, executions, leaves) for place in range(len(form.leaves))]
+        # What only asked for something is no part of the record.
+        if VaryingTensor in map(type, results) or any(e.operators for e in executions.values):
+            self.call.calls.append(call)
+            if self.watch is not None and held is not None:
+                self.watch.called(call, held, leaves, results)
+        effects = [each.effects for each in executions.values if each.effects is not None]
+        # That values were written matters to those alone that are known.
+        if self.executor.values is not None or any(each.changed or each.moved for each in effects):
+            self.changes.take_over(self.context, executions, leaves)
         return unflatten(form.spec, iter(results))
 
-    def _part(self, leaf: Any) -> Piecewise:
-        kind = type(leaf)
-        if kind in _DIFFERING:
-            if leaf.context is not self.context:
-                self._check_context(leaf)
-            return leaf.pieces  # type: ignore[no-any-return]
-        if isinstance(leaf, torch.Tensor):
-            return Piecewise.constant(self.executor.shadow(leaf))
-        return Piecewise.constant(leaf)
+    def _ways(self, leaves: list[Any]) -> Piecewise:
+        """Return the different combinations of plain things that some leaves are together."""
+        plain: list[Any] = []
+        varying: dict[int, Piecewise] = {}
+        for place, leaf in enumerate(leaves):
+            if type(leaf) in _DIFFERING:
+                if leaf.context is not self.context:
+                    self._check_context(leaf)
+                if leaf.pieces.scope:
+                    varying[place] = leaf.pieces
+                plain.append(leaf.pieces.values[0])
+            else:
+                tensor = isinstance(leaf, torch.Tensor)
+                plain.append(self.executor.shadow(leaf) if tensor else leaf)
+        if not varying:
+            return Piecewise.constant(plain)
+        together = joint(list(varying.values()), self.context.possible)
+        ways = []
+        for codes in together.values:
+            ways.append(list(plain))
+            for (place, pieces), code in zip(varying.items(), codes, strict=True):
+                ways[-1][place] = pieces.values[code]
+        return Piecewise(together.places, ways)
 
     def _check_context(self, leaf: Any) -> None:
         if (
@@ -293,22 +326,6 @@ class Recorder(Explorer):
                 "and kept; modules must pass tensors on by returning them"
             )
 
-    def _successes(self, function: Any, executions: Piecewise) -> Piecewise:
-        """Note the calls that failed, and go on with the others."""
-        if all(execution.error is None for execution in executions.values):
-            return executions
-        renumbered = np.full(len(executions.values) + 1, NOWHERE)
-        good: list[Execution] = []
-        for place, execution in enumerate(executions.values):
-            if execution.error is not None:
-                self.fail(str(execution), execution.error, executions.where(place))
-            else:
-                renumbered[place] = len(good)
-                good.append(execution)
-        if not good:
-            raise Dead
-        return Piecewise(Factor(executions.scope, renumbered[executions.places.values]), good)
-
     def _check_same(self, pieces: Piecewise, forms: Sequence[Any]) -> None:
         """Fork where something is not of the same form everywhere."""
         groups: dict[Any, list[int]] = {}
@@ -318,23 +335,24 @@ class Recorder(Explorer):
             places = pieces.places.values
             self.fork([Factor(pieces.scope, np.isin(places, own)) for own in groups.values()])
 
-    def _result(self, place: int, call: FunctionCall, leaves: list[Any]) -> Any:
+    def _result(self, place: int, executions: Piecewise, leaves: list[Any]) -> Any:
         """Return one leaf of the results, from all executions."""
-        executions = call.executions
         values = [execution.leaves[place] for execution in executions.values]
         pieces = Piecewise(executions.places, values)
         tensors = [isinstance(value, torch.Tensor) for value in values]
-        if all(tensors):
-            given = {execution.same[place] for execution in executions.values}
-            if len(given) == 1 and (argument := given.pop()) is not None:
-                return leaves[argument]  # changed in place, or passed through
-            origins = [execution.origins[place] for execution in executions.values]
-            shares = self.memory.shares(self.context, executions, values, origins, leaves)
-            views = _views(place, executions, leaves)
-            return self._made(pieces.distinct(), shares, views)
-        if any(tensors):
+        if not any(tensors):
+            return self._plain_or_number(pieces)
+        if not all(tensors):
             self._check_same(pieces, tensors)
-        return self._plain_or_number(pieces)
+        given = {execution.same[place] for execution in executions.values}
+        if len(given) == 1 and (argument := given.pop()) is not None:
+            return leaves[argument]  # changed in place, or passed through
+        origins = [execution.origins[place] for execution in executions.values]
+        views = _views(place, executions, leaves)
+        made = self._made(pieces.distinct(), self._memory(origins, leaves), views)
+        if self.watch is not None:
+            self.watch.placed(made, self.context, executions, values, origins, leaves)
+        return made
 
     def _plain_or_number(self, pieces: Piecewise) -> Any:
         keys = [key_of(value) for value in pieces.values]
@@ -355,97 +373,77 @@ class Recorder(Explorer):
 
     def compute(self, function: Callable[..., Any], operands: tuple[Any, ...]) -> Any:
         """Compute with numbers of which some differ between architectures."""
-        parts = [self._part(operand) for operand in operands]
-        together = joint(parts, self.context.possible)
-        values: list[Any] = []
-        renumbered: list[int] = []
-        for place, combination in enumerate(together.values):
-            plain = [part.values[i] for part, i in zip(parts, combination, strict=True)]
-            try:
-                value = function(*plain)
-            except ArithmeticError as error:
-                self.fail(f"{function.__name__}{tuple(plain)}", error, together.where(place))
-                renumbered.append(NOWHERE)
-                continue
-            renumbered.append(len(values))
-            values.append(value)
-        if not values:
-            raise Dead
-        places = np.array([*renumbered, NOWHERE])[together.places.values]
-        return self._plain_or_number(Piecewise(Factor(together.scope, places), values))
-
-    # -- memory ----------------------------------------
-
-    def _note(self, call: FunctionCall, leaves: list[Any], results: list[Any]) -> None:
-        """Add a call to the record, unless it only asked for something."""
-        if not any(type(result) is VaryingTensor for result in results) and not any(
-            execution.operators for execution in call.executions.values
-        ):
-            return
-        for into, found in ((call.arguments, leaves), (call.results, results)):
-            for place, leaf in enumerate(found):
-                if type(leaf) is VaryingTensor:
-                    into.extend(MemoryUse(place, share.claim) for share in leaf.shares)
-        self.call.calls.append(call)
+        found = self.each(
+            self._ways(list(operands)),
+            lambda plain: function(*plain),
+            ArithmeticError,
+            lambda plain: f"{function.__name__}{tuple(plain)}",
+        )
+        return self._plain_or_number(found)
 
     # -- merging ----------------------------------------
 
     def merge(self, outcomes: Sequence[tuple[Factor, Any]]) -> Any:
-        apart: list[tuple[Any, list[Any]]] = [
-            _taken_apart(value, pieces=False) for _, value in outcomes
-        ]
-        forms = [(spec, *map(_form, leaves)) for spec, leaves in apart]
+        columns: list[list[Any]] = []
+        forms: list[Any] = []
+        for _, value in outcomes:
+            leaves: list[Any] = []
+            spec = flatten(value, leaves)
+            columns.append(leaves)
+            forms.append((spec, *map(_form, leaves)))
         if len(set(forms)) > 1:
             places = [(here, Piecewise.constant(place)) for place, (here, _) in enumerate(outcomes)]
             which = merged(places, key_of)
             self._check_same(which, [forms[place] for place in which.values])
         conditions = [condition for condition, _ in outcomes]
-        columns = zip(*(leaves for _, leaves in apart), strict=True)
-        leaves = [self._merged(conditions, column) for column in columns]
-        return unflatten(apart[0][0], iter(leaves))
+        found = [
+            self._merged(list(zip(conditions, column, strict=True)))
+            for column in zip(*columns, strict=True)
+        ]
+        return unflatten(forms[0][0], iter(found))
 
     def narrowed(self, value: Any, condition: Factor) -> Any:
         leaves: list[Any] = []
         spec = flatten(value, leaves)
         with self.under(condition):
             narrow = [
-                self._narrowed(leaf, condition) if type(leaf) is VaryingTensor else leaf
+                self._joined(leaf.pieces, [(condition, leaf)], leaf.views)
+                if type(leaf) is VaryingTensor
+                else leaf
                 for leaf in leaves
             ]
         return unflatten(spec, iter(narrow))
 
-    def _narrowed(self, tensor: VaryingTensor, condition: Factor) -> VaryingTensor:
-        shares = tuple(share.where(condition) for share in tensor.shares)
-        made = self._made(tensor.pieces, shares, tensor.views)
-        made.is_also(tensor, condition)
-        return made
-
-    def _merged(self, conditions: list[Factor], column: tuple[Any, ...]) -> Any:
-        first = column[0]
+    def _merged(self, parts: list[tuple[Factor, Any]]) -> Any:
+        first = parts[0][1]
         passed_on = type(first) not in _DIFFERING or first.context.reaches_into(self.context)
-        if passed_on and all(leaf is first for leaf in column):
+        if passed_on and all(leaf is first for _, leaf in parts):
             return first
+        pieces = [(here, self._inner(leaf)) for here, leaf in parts]
         if isinstance(first, torch.Tensor):
-            parts = zip(conditions, map(self._inner, column), strict=True)
-            shares = [
-                share.where(condition)
-                for condition, leaf in zip(conditions, column, strict=True)
-                if type(leaf) is VaryingTensor
-                for share in leaf.shares
-            ]
-            made = self._made(merged(list(parts)), tuple(shares))
-            for condition, leaf in zip(conditions, column, strict=True):
-                if type(leaf) is VaryingTensor:
-                    made.is_also(leaf, condition)
-            return made
+            return self._joined(merged(pieces), parts)
         if type(first) is VaryingNumber or type(first) in (int, float):
-            parts = zip(conditions, map(self._inner, column), strict=True)
-            return self._number(merged(list(parts), key_of))
+            return self._number(merged(pieces, key_of))
         return first
 
     def _inner(self, leaf: Any) -> Piecewise:
         """What a branch returned, whose context is left now."""
-        return leaf.pieces if type(leaf) in (VaryingTensor, VaryingNumber) else self._part(leaf)
+        if type(leaf) in _DIFFERING:
+            return leaf.pieces  # type: ignore[no-any-return]
+        tensor = isinstance(leaf, torch.Tensor)
+        return Piecewise.constant(self.executor.shadow(leaf) if tensor else leaf)
+
+    def _joined(
+        self, pieces: Piecewise, parts: list[tuple[Factor, Any]], views: Any = None
+    ) -> VaryingTensor:
+        """Return a tensor that is another one under each of some conditions."""
+        made = self._made(pieces, frozenset().union(*[memory_of(leaf) for _, leaf in parts]), views)
+        for condition, leaf in parts:
+            if type(leaf) is VaryingTensor:
+                made.is_also(leaf, condition)
+        if self.watch is not None:
+            self.watch.joined(made, parts)
+        return made
 
 
 class _Mode(TorchFunctionMode):
@@ -471,11 +469,10 @@ def _views(place: int, executions: Piecewise, leaves: list[Any]) -> Any:
     return None
 
 
-def _is_owned(leaf: Any) -> bool:
-    """Whether a tensor is one of the space's own, such as a weight, or lies in its memory."""
-    if type(leaf) is VaryingTensor:
-        return not leaf.shares
-    return isinstance(leaf, torch.Tensor)
+def _succeeded(execution: Execution) -> Execution:
+    if execution.error is not None:
+        raise execution.error
+    return execution
 
 
 def _form(leaf: Any) -> Any:
@@ -486,10 +483,6 @@ def _form(leaf: Any) -> Any:
     return key_of(leaf)
 
 
-def _taken_apart(value: Any, pieces: bool = True) -> tuple[Any, list[Any]]:
-    leaves: list[Any] = []
-    spec = flatten(value, leaves)
-    if pieces:  # without the stand-ins, which would keep memory alive
-        differing = (VaryingTensor, VaryingNumber)
-        leaves = [leaf.pieces if type(leaf) in differing else leaf for leaf in leaves]
-    return spec, leaves
+def _without_stand_ins(leaves: list[Any]) -> list[Any]:
+    """Return what leaves are, without what would keep memory alive."""
+    return [leaf.pieces if type(leaf) in _DIFFERING else leaf for leaf in leaves]

@@ -151,10 +151,10 @@ def _build(home: str, name: str, space: Any, **given: Any) -> Any:
     return build(space, **given)
 
 
-_costs = partial(partial, _build, ".costs")
-register_cost("macs", _costs("macs"), unit="MACs")
-register_cost("flops", _costs("flops"), unit="FLOPs")
+register_cost("macs", partial(_build, ".costs", "macs"), unit="MACs")
+register_cost("flops", partial(_build, ".costs", "flops"), unit="FLOPs")
 register_cost("params", partial(_build, ".parameters", "params"), unit="parameters")
-register_cost("memory", _costs("memory"), unit="bytes")
-register_cost("training-memory", _costs("memory", training=True), unit="bytes")
+_memory = partial(_build, ".memory", "memory")
+register_cost("memory", _memory, unit="bytes")
+register_cost("training-memory", partial(_memory, training=True), unit="bytes")
 register_cost("latency", partial(_build, ".latency", "latency"), unit="us", needs=("table",))

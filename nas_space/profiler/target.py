@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -15,8 +15,9 @@ from torch.utils._pytree import tree_map_only
 from ..errors import SpaceError, UsageError
 from ..runtimes import Exportable, Turns, find_runtime, time_in_turns
 from ..runtimes.failures import explained
+from .profile import Call
 
-__all__ = ["TORCH", "Call", "TimingTarget"]
+__all__ = ["TORCH", "TimingTarget"]
 
 TORCH = "torch"
 """The name of torch's eager execution beside those of the runtimes."""
@@ -26,9 +27,6 @@ _TOGETHER = 1 << 30
 
 _DRIFT = 0.1
 """A relative change of the machine's speed between two lots that is too much."""
-
-Call = tuple[tuple[Any, ...], Mapping[str, Any]]
-"""What a network is called with: arguments, and arguments by name."""
 
 Loaded = Callable[[], Any]
 """Runs a network that is loaded, on inputs that it was given."""

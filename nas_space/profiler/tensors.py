@@ -12,19 +12,30 @@ import torch
 
 from ..mutable.factors import Factor
 from ..mutable.piecewise import Piecewise
-from .allocations import Share
 from .contexts import Context
 
 __all__ = [
+    "BY_FORM",
     "Follower",
     "Shape",
     "VaryingNumber",
     "VaryingObject",
     "VaryingTensor",
     "flatten",
+    "memory_of",
     "sized",
     "unflatten",
 ]
+
+
+BY_FORM = frozenset(
+    {
+        *(torch.zeros_like, torch.ones_like, torch.full_like),
+        *(torch.Tensor.new_zeros, torch.Tensor.new_ones, torch.Tensor.new_full),
+        torch.Tensor.new_tensor,
+    }
+)
+"""Functions that look at the shape and the type of a tensor only."""
 
 
 class Follower(Protocol):
@@ -62,8 +73,10 @@ class VaryingTensor(torch.Tensor):
         What follows it.
     context
         The architectures that have it.
+    memory
+        The numbers of the pieces of memory that it may lie in; none, if these are the space's own.
     shares
-        The memory it lies in, which it keeps alive.
+        What watches memory lets it hold as long as it lives.
     views
         The tensors that autograd takes for views of one, this one among them.
     parts
@@ -73,7 +86,8 @@ class VaryingTensor(torch.Tensor):
     pieces: Piecewise
     recorder: Follower
     context: Context
-    shares: tuple[Share, ...]
+    memory: frozenset[int]
+    shares: tuple[Any, ...] = ()
     views: list[weakref.ref[VaryingTensor]]
     parts: list[tuple[tuple[Factor, ...], weakref.ref[VaryingTensor]]]
 
@@ -81,17 +95,18 @@ class VaryingTensor(torch.Tensor):
     def make(
         recorder: Follower,
         pieces: Piecewise,
-        shares: tuple[Share, ...] = (),
+        memory: frozenset[int],
         views: list[weakref.ref[VaryingTensor]] | None = None,
     ) -> VaryingTensor:
         """Return a stand-in in the context of the recorder."""
-        made = torch.Tensor._make_wrapper_subclass(
-            VaryingTensor, (0,), dtype=torch.float32, device=torch.device("meta")
-        )
+        with torch._C.DisableTorchFunction():
+            made = torch.Tensor._make_wrapper_subclass(
+                VaryingTensor, (0,), dtype=torch.float32, device=_META
+            )
         views = [] if views is None else views
         views.append(weakref.ref(made))
         made.__dict__.update(
-            pieces=pieces, recorder=recorder, context=recorder.context, shares=shares, views=views,
+            pieces=pieces, recorder=recorder, context=recorder.context, memory=memory, views=views,
             parts=[],
         )  # fmt: skip
         return made
@@ -116,6 +131,15 @@ class VaryingTensor(torch.Tensor):
     def __repr__(self, **_: Any) -> str:  # type: ignore[override]
         shapes = [tuple(value.shape) for value in self.pieces.values]
         return f"VaryingTensor({self.pieces.places}: {shapes})"
+
+
+_META = torch.device("meta")
+_NONE: frozenset[int] = frozenset()
+
+
+def memory_of(leaf: Any) -> frozenset[int]:
+    """Return the numbers of the pieces of memory that something may lie in; none of the space's."""
+    return leaf.memory if type(leaf) is VaryingTensor else _NONE
 
 
 def _recorder_of(args: Any, kwargs: Any) -> Follower:
@@ -288,15 +312,30 @@ def flatten(value: Any, leaves: list[Any], use_up: bool = False) -> Any:
     """
     kind = type(value)
     if kind is not VaryingNumber and isinstance(value, (tuple, list)):
-        return (kind, *[flatten(item, leaves, use_up) for item in value])
-    if kind is dict or isinstance(value, dict):
-        return (kind, tuple(value), *[flatten(item, leaves, use_up) for item in value.values()])
-    if kind is slice:
-        return (kind, *[flatten(item, leaves) for item in (value.start, value.stop, value.step)])
-    if use_up and isinstance(value, Iterator):
-        return (Iterator, *[flatten(item, leaves, use_up) for item in value])
-    leaves.append(value)
-    return None
+        spec: list[Any] = [kind]
+        items: Any = value
+    elif kind is dict or isinstance(value, dict):
+        spec = [kind, tuple(value)]
+        items = value.values()
+    elif kind is slice:
+        spec = [kind]
+        items = (value.start, value.stop, value.step)
+    elif use_up and isinstance(value, Iterator):
+        spec = [Iterator]
+        items = value
+    else:
+        leaves.append(value)
+        return None
+    for item in items:
+        if type(item) in _PLAIN:  # most leaves are
+            leaves.append(item)
+            spec.append(None)
+        else:
+            spec.append(flatten(item, leaves, use_up))
+    return tuple(spec)
+
+
+_PLAIN = frozenset({VaryingTensor, VaryingNumber, torch.Tensor, torch.nn.Parameter, int, float})
 
 
 def unflatten(spec: Any, leaves: Any) -> Any:
@@ -308,7 +347,7 @@ def unflatten(spec: Any, leaves: Any) -> Any:
         items = [unflatten(part, leaves) for part in spec[2:]]
         pairs = zip(spec[1], items, strict=True)
         return dict(pairs) if kind is dict else kind(pairs)
-    parts = [unflatten(part, leaves) for part in spec[1:]]
+    parts = [next(leaves) if p is None else unflatten(p, leaves) for p in spec[1:]]
     if kind is list:
         return parts
     if kind is tuple:

@@ -10,6 +10,7 @@ import copy
 import functools
 import types
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
@@ -38,33 +39,26 @@ class Reporting(Protocol):
         """Run a module of the twin."""
 
 
+@dataclass(slots=True, eq=False)
 class Followed:
     """The forward of a module of the twin: reports to the recorder.
 
-    Parameters
+    Attributes
     ----------
     recorder
         Who follows.
-    module
-        The module of the twin.
     path
-        Where it is in the space.
+        Where the module is in the space.
     original
         The module of the space.
     forward
         What it does.
     """
 
-    __slots__ = ("forward", "module", "original", "path", "recorder")
-
-    def __init__(
-        self, recorder: Reporting, module: nn.Module, path: str, original: nn.Module, forward: Any
-    ) -> None:
-        self.recorder = recorder
-        self.module = module
-        self.path = path
-        self.original = original
-        self.forward = forward
+    recorder: Reporting
+    path: str
+    original: nn.Module
+    forward: Any
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return self.recorder.module(self, args, kwargs)
@@ -132,12 +126,14 @@ class Twins(dict[int, Any]):
                 into["forward"] = self.value(own)
             return
         forward = types.MethodType(type(module).forward, twin) if own is None else self.value(own)
-        into["forward"] = Followed(self.recorder, twin, path, module, forward)
+        into["forward"] = Followed(self.recorder, path, module, forward)
 
     def value(self, value: Any) -> Any:
         """Return what the twin has for something that a module holds."""
         kind = type(value)
         if kind in _ATOMS or isinstance(value, (Node, torch.Tensor, type, types.FunctionType)):
+            return value
+        if kind is tuple and _ATOMS.issuperset(map(type, value)):
             return value
         if isinstance(value, nn.Module):
             return self.get(id(value), value)

@@ -15,9 +15,9 @@ from ..mutable.node import Node, key_of, leaves
 from ..nn import LayerChoice, MutableModule, Repeat
 from ..profiler import LatencyTable, ModuleCost, Profile, profile
 from ..profiler.blocks import timed
-from ..tables import Restricted
+from ..strategy.base import unrestricted
 
-__all__ = ["Decision", "decisions_of", "shape_in_words"]
+__all__ = ["Decision", "beside_space", "decisions_of", "labels_of", "shape_in_words"]
 
 _LISTED = 64
 """Of a numerical label with more values the range is shown, and where in it the value is."""
@@ -98,9 +98,7 @@ def decisions_of(
     cost
         ``'macs'``, ``'params'``, or a table of measured times.
     """
-    whole = space
-    while isinstance(space, Restricted):
-        space = space.space
+    whole, space = space, unrestricted(space)
     archs = [whole.canonical(arch)] if arch is not None else whole.sample(_DRAWN, seed=0)
     shape = space.example_shape if input_shape is None else input_shape
     followed = _followed(space, shape, inputs)
@@ -182,7 +180,7 @@ def _places(space: nn.Module) -> Iterator[_DecidedModule]:
     while waiting:
         path, group, module = waiting.pop()
         if isinstance(module, MutableModule):
-            labels = tuple(_labels(module))
+            labels = tuple(labels_of(module))
             if labels:
                 yield _DecidedModule(path, type(module).__name__, group, labels)
         inner = path if isinstance(module, Repeat) else group
@@ -192,7 +190,7 @@ def _places(space: nn.Module) -> Iterator[_DecidedModule]:
         waiting.extend(reversed(children))
 
 
-def _labels(module: MutableModule) -> dict[str, None]:
+def labels_of(module: MutableModule) -> dict[str, None]:
     """Return the labels that decide what a module itself is, in order."""
     found: dict[str, None] = {}
     for mutable in module.own_expressions():
@@ -270,21 +268,36 @@ def _parameters(space: nn.Module, network: nn.Module, arch: Mapping[str, Any]) -
     """Return the parameters of modules by their paths in the space; what is shared counts once."""
     found: dict[str, float] = {}
     counted: set[int] = set()
-    waiting: list[tuple[str, Any, nn.Module]] = [("", space, network)]
-    while waiting:
-        path, origin, module = waiting.pop()
-        while isinstance(origin, LayerChoice):
-            name = origin.expression("choice").evaluate(arch)
-            path, origin = f"{path}.{name}".lstrip("."), origin[name]
-        if isinstance(origin, Repeat):
-            path, origin = f"{path}.blocks".lstrip("."), origin.blocks
+    for _, place, _, module in beside_space(space, network, arch):
         own = [p for p in module._parameters.values() if p is not None and id(p) not in counted]
         counted.update(map(id, own))
-        found[path] = found.get(path, 0.0) + sum(p.numel() for p in own)
+        found[place] = found.get(place, 0.0) + sum(p.numel() for p in own)
+    return found
+
+
+def beside_space(
+    space: nn.Module, network: nn.Module, arch: Mapping[str, Any]
+) -> Iterator[tuple[str, str, list[Any], nn.Module]]:
+    """Yield the modules of a network, beside those of the space that they come from.
+
+    Of each the path in the network, that in the space, the choices that led to it and the module
+    that they chose, and itself; each module before those in it.
+    """
+    waiting: list[tuple[str, str, Any, nn.Module]] = [("", "", space, network)]
+    while waiting:
+        path, place, origin, module = waiting.pop()
+        origins = [origin]
+        while isinstance(origin, LayerChoice):
+            name = origin.expression("choice").evaluate(arch)
+            place, origin = f"{place}.{name}".lstrip("."), origin[name]
+            origins.append(origin)
+        if isinstance(origin, Repeat):
+            place, origin = f"{place}.blocks".lstrip("."), origin.blocks
+        yield path, place, origins, module
         for name, child in reversed(list(module.named_children())):
             inner = None if origin is None else origin._modules.get(name)
-            waiting.append((f"{path}.{name}".lstrip("."), inner, child))
-    return found
+            here, there = (f"{each}.{name}".lstrip(".") for each in (path, place))
+            waiting.append((here, there, inner, child))
 
 
 def _shares(costs: Mapping[str, float], owner: Mapping[str, int], rows: int) -> list[float]:

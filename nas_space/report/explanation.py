@@ -10,18 +10,18 @@ from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
-from ..mutable import Mutable, Sample
-from ..mutable.node import Node, leaves
-from ..nn import LayerChoice, MutableModule, Repeat
+from ..mutable import Sample
+from ..nn import MutableModule
 from ..profiler import ModuleCost, profile
 from ..profiler.misread import read_otherwise
 from ..profiler.profile import Profile
-from ..tables import Restricted
+from ..strategy.base import unrestricted
 
 if TYPE_CHECKING:
     from rich.table import Table
 
 from .colours import CHOSEN, INK, MUTED, SHARE
+from .decisions import beside_space, labels_of
 from .figures import WIDTH, new_figure, save
 from .html import plain
 from .notebooks import html_of
@@ -238,8 +238,7 @@ def explain(
     ('ProxylessNAS', [(1, 1000)])
     """
     space.validate(arch)
-    while isinstance(space, Restricted):
-        space = space.space
+    space = unrestricted(space)
     shape = space.example_shape if input_shape is None else input_shape
     active = space.canonical(arch)
     network = space.freeze(active, device="meta").eval()
@@ -247,13 +246,13 @@ def explain(
     ran = {} if followed is None else _by_path(followed)
     unknown = ModuleCost("", "", 0, [], [], 0)
     parts = []
-    for path, module, decided in _decided(space, network, active):
+    for path, _, origins, module in beside_space(space, network, active):
         cost = ran.get(path, unknown)
         parts.append(
             ExplainedModule(
                 path,
                 type(module).__name__,
-                decided,
+                _decided(origins, active),
                 cost.inputs,
                 cost.outputs,
                 cost.macs,
@@ -282,41 +281,12 @@ def _by_path(followed: Profile) -> dict[str, ModuleCost]:
 
 
 def _misread(space: nn.Module, followed: Profile) -> list[str]:
-    calls = (call for _, call in followed.function_calls())
-    return read_otherwise(space, calls, followed.inputs.args, followed.inputs.kwargs)
+    calls = (call for _, call in followed.root.functions())
+    return read_otherwise(space, calls, *followed.inputs.given)
 
 
-def _decided(
-    space: nn.Module, network: nn.Module, active: Mapping[str, Any]
-) -> Iterator[tuple[str, nn.Module, dict[str, Any]]]:
-    """Yield the modules of a network, beside those of the space that they come from."""
-    waiting: list[tuple[str, nn.Module | None, nn.Module, dict[str, Any]]] = [
-        ("", space, network, {})
-    ]
-    while waiting:
-        path, origin, module, decided = waiting.pop()
-        while isinstance(origin, LayerChoice):
-            own = _labels(origin, active)
-            decided = {**decided, **own}
-            name = origin.expression("choice").evaluate(active)
-            origin = origin[name]
-        blocks: nn.Module | None = None
-        if isinstance(origin, MutableModule):
-            decided = {**decided, **_labels(origin, active)}
-            blocks = origin.blocks if isinstance(origin, Repeat) else None
-        yield path, module, decided
-        for name, child in reversed(list(module.named_children())):
-            below = blocks if blocks is not None else origin
-            own_child = None if below is None else below._modules.get(name)
-            waiting.append((f"{path}.{name}".lstrip("."), own_child, child, {}))
-
-
-def _labels(module: MutableModule, active: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the labels that decide what a module itself is, as far as they are active."""
-    found: dict[str, Any] = {}
-    for mutable in module.own_expressions():
-        structure = mutable.structure() if isinstance(mutable, Mutable) else None
-        for leaf in leaves(structure) if isinstance(structure, Node) else ():
-            if leaf.name in active:
-                found[leaf.name] = active[leaf.name]
-    return found
+def _decided(origins: list[Any], active: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the labels that decided what a module is, and their values, as far as active."""
+    decisive = [origin for origin in origins if isinstance(origin, MutableModule)]
+    labels = [label for origin in decisive for label in labels_of(origin)]
+    return {label: active[label] for label in labels if label in active}

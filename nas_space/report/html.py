@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["figure", "image", "number", "page", "plain", "table"]
+__all__ = ["figure", "number", "page", "plain", "table"]
 
 _STYLE = """
 :root { --ink: #222; --muted: #555; --line: #999; --back: #fff; --panel: #f4f4f4; }
@@ -26,7 +26,6 @@ table { border-collapse: collapse; font-size: 13px; width: max-content; }
 td { max-width: 28rem; }
 th, td { padding: .2em .8em .2em 0; text-align: left; vertical-align: top; }
 th { border-bottom: 1px solid var(--line); } td.n, th.n { text-align: right; }
-tr.best td { font-weight: bold; } tr.failed td { color: var(--muted); }
 img { max-width: 100%; } figure { margin: 1em 0; }
 figcaption { color: var(--muted); font-size: 13px; }
 pre { font-size: 12px; overflow-x: auto; background: var(--panel); padding: .6em; }
@@ -45,52 +44,36 @@ def page(title: str, body: Iterable[str]) -> str:
     )
 
 
-def table(
-    names: Sequence[str],
-    rows: Sequence[Sequence[str]],
-    *,
-    numbers: slice | None = None,
-    kinds: Sequence[str] = (),
-) -> str:
+def table(names: Sequence[str], rows: Sequence[Sequence[str]], *, numbers: slice = slice(0)) -> str:
     """Return a table.
 
     Parameters
     ----------
     names
-        Of the columns; none for a table without a head.
+        Of the columns.
     rows
         The cells.
     numbers
         Which columns are numbers, to the right.
-    kinds
-        For each row the class that the style sheet knows it by.
     """
 
-    def line(cells: Sequence[str], tag: str, kind: str = "") -> str:
-        right = set(range(len(cells))[numbers]) if numbers is not None else set()
-        classes = [' class="n"' if place in right else "" for place in range(len(cells))]
-        made = "".join(
-            f"<{tag}{c}>{escape(cell)}</{tag}>" for c, cell in zip(classes, cells, strict=True)
-        )
-        return f'<tr class="{escape(kind)}">{made}</tr>' if kind else f"<tr>{made}</tr>"
+    def line(cells: Sequence[str], tag: str) -> str:
+        looks = [""] * len(cells)
+        looks[numbers] = [' class="n"'] * len(looks[numbers])
+        made = (f"<{tag}{look}>{escape(c)}</{tag}>" for look, c in zip(looks, cells, strict=True))
+        return f"<tr>{''.join(made)}</tr>"
 
-    lines = [line(names, "th")] if names else []
-    lines += [line(row, "td", kinds[place] if kinds else "") for place, row in enumerate(rows)]
+    lines = [line(names, "th"), *(line(row, "td") for row in rows)]
     return '<div class="wide"><table>\n' + "\n".join(lines) + "\n</table></div>"
 
 
 def figure(drawn: Figure, caption: str) -> str:
-    """Return a drawing of matplotlib's."""
+    """Return a drawing of matplotlib's, as a part of the page."""
     buffer = io.BytesIO()
     drawn.savefig(buffer, format="svg", metadata={"Date": None})
-    return image(buffer.getvalue(), "svg+xml", caption)
-
-
-def image(content: bytes, kind: str, caption: str) -> str:
-    """Return a picture that is part of the page."""
-    data = base64.b64encode(content).decode("ascii")
+    data = base64.b64encode(buffer.getvalue()).decode("ascii")
     return (
-        f'<figure><img alt="{escape(caption)}" src="data:image/{kind};base64,{data}">'
+        f'<figure><img alt="{escape(caption)}" src="data:image/svg+xml;base64,{data}">'
         f"<figcaption>{escape(caption)}</figcaption></figure>"
     )
 

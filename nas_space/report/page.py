@@ -183,21 +183,9 @@ def _facts(run: StoredRun) -> str:
             value = run.settings[name]
             told = str(value) if name in ("data", "seed") else settings_in_words(value)
             facts[name.replace("_", " ")] = told
-    if run.steps is not None:
-        facts["steps"] = f"{run.steps[0]:,} of {run.steps[1]:,}"
-    if run.result is not None:
-        outcomes = run.result.outcomes
-        of = "" if run.trials is None else f" of {run.trials:,}"
-        counts = {
-            state: sum(o.state == state for o in outcomes)
-            for state in ("complete", "pruned", "failed")
-        }
-        facts["trials"] = f"{len(outcomes):,}{of}: " + ", ".join(
-            f"{number:,} {state}" for state, number in counts.items() if number
-        )
-        if run.result.repaired:
-            facts["proposals repaired"] = f"{run.result.repaired:,}"
-        facts["objectives"] = ", ".join(f"{o.direction} {o.name}" for o in run.result.objectives)
+    facts |= run.facts
+    if run.result is not None and run.result.repaired:
+        facts["proposals repaired"] = f"{run.result.repaired:,}"
     rows = "".join(
         f"<dt>{escape(name)}</dt><dd>{escape(str(value))}</dd>" for name, value in facts.items()
     )

@@ -12,8 +12,8 @@ from ..lazy import lazily
 
 if TYPE_CHECKING:
     from .conclusion import Finalist, Findings
-    from .kinds import Limits, plan_of
-    from .plan import Plan
+    from .kinds import plan_of
+    from .plan import Limits, Plan
     from .search_stages import PRUNERS
     from .stage import OnProgress, Stage
     from .staged import StagedRun

@@ -10,7 +10,8 @@ from torch import nn
 
 from ..errors import UsageError
 from ..profiler import LatencyTable, TimingTarget, calibrate_latency, measure_latency, time_in_turns
-from ..profiler.target import TORCH, Call
+from ..profiler.profile import Call
+from ..profiler.target import TORCH
 from ..runtimes import Exportable, export, find_runtime
 from .contents import Promise
 from .folder import RunFolder

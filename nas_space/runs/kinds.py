@@ -9,37 +9,14 @@ from typing import Any
 from ..errors import UsageError, suggest
 from ..strategy import ONE_SHOT, STRATEGIES
 from .initialization import zero_last_norms
-from .plan import Plan
+from .plan import Limits, Plan
 from .search_stages import inherited_search, one_shot_search, trained_search
 from .stage import Stage
 from .tuning_stage import final_training, fine_tuning
 from .weight_stages import one_path, random_paths
 from .workspace import Workspace
 
-__all__ = ["Kind", "Limits", "kind_of", "plan_of"]
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What holds for one command that works at a run, and not for the run.
-
-    Attributes
-    ----------
-    workers
-        How many trials are evaluated at once; by default one, or as the executor says.
-    executor
-        The address of what evaluates instead of processes of this machine, see
-        :func:`~nas_space.executors.executor_at`.
-    timeout
-        Seconds after which no further trial is begun.
-    failures
-        With how many failed trials the search gives up.
-    """
-
-    workers: int | None = None
-    executor: str | None = None
-    timeout: float | None = None
-    failures: int | None = None
+__all__ = ["Kind", "kind_of", "plan_of"]
 
 
 @dataclass(frozen=True)
@@ -75,7 +52,7 @@ def _shared_weights(run: Workspace, limits: Limits) -> list[Stage]:
     return [
         one_path(run),
         random_paths(run),
-        inherited_search(run, limits.workers, limits.executor),
+        inherited_search(run, limits),
         fine_tuning(run, run.plan.finalists + run.plan.rivals),
     ]
 
@@ -88,7 +65,7 @@ def _one_shot(run: Workspace, _: Limits) -> list[Stage]:
 
 def _trained(run: Workspace, limits: Limits) -> list[Stage]:
     """Train each candidate by itself, the best one for longer."""
-    return [trained_search(run, **vars(limits)), final_training(run)]
+    return [trained_search(run, limits), final_training(run)]
 
 
 _SHARED_WEIGHTS = Kind(

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-__all__ = ["CompressionPlan", "Plan"]
+__all__ = ["CompressionPlan", "Limits", "Plan"]
 
 
 @dataclass(frozen=True)
@@ -71,6 +71,29 @@ class Plan:
     pruner: str = "none"
     storage: str | None = None
     name: str = "search"
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What holds for one command that works at a run, and not for the run.
+
+    Attributes
+    ----------
+    workers
+        How many trials are evaluated at once; by default one, or as the executor says.
+    executor
+        The address of what evaluates instead of processes of this machine, see
+        :func:`~nas_space.executors.executor_at`.
+    timeout
+        Seconds after which no further trial is begun.
+    failures
+        With how many failed trials the search gives up.
+    """
+
+    workers: int | None = None
+    executor: str | None = None
+    timeout: float | None = None
+    failures: int | None = None
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from ..study.search import search
 from ..study.storage import open_storage
 from ..training import save_weights
 from .folder import ONE_SHOT_STATE, STUDY
+from .plan import Limits
 from .stage import OnProgress, Stage
 from .weight_stages import SHARED_WEIGHTS
 from .workspace import Candidate, Workspace
@@ -47,17 +48,14 @@ _ONE_SHOT_OPTIONS: dict[str, dict[str, Any]] = {
 """What suits a search of minutes; the strategies' own defaults are those of papers, for days."""
 
 
-def inherited_search(
-    run: Workspace, workers: int | None = None, executor: str | None = None
-) -> Stage:
+def inherited_search(run: Workspace, limits: Limits) -> Stage:
     """Return the stage that evolves architectures, scored with the weights of the space.
 
     Its candidates are the best that it found, of several with the same score those of the lowest
     loss, and as many random architectures as the plan wants rivals.
     """
     plan, objectives = run.plan, run.objectives
-    if executor is not None:
-        check_executor(executor)
+    _check(limits)
     population = min(plan.population, max(1, plan.trials // 2))
     strategy = RegularizedEvolution(
         population_size=population, sample_size=max(1, population // 3), mutation_prob=0.1
@@ -65,21 +63,14 @@ def inherited_search(
 
     def do(on_progress: OnProgress) -> None:
         evaluate = inherited(run.task(0.0), batches=plan.calibration)
-        result = _over_trials(
-            run, evaluate, strategy, on_progress, objectives=objectives, workers=workers,
-            executor=executor,
-        )  # fmt: skip
+        result = _over_trials(run, limits, evaluate, strategy, on_progress, objectives=objectives)
         for outcome in result.outcomes:
             run.record.add(
                 "search",
                 outcome.number,
                 state=outcome.state,
                 arch_id=run.space.arch_id(outcome.arch),
-                **{
-                    **run.costs.of(outcome.arch),
-                    **outcome.values,
-                    **outcome.metrics,
-                },
+                **{**run.costs.of(outcome.arch), **outcome.values, **outcome.metrics},
             )
         found = [dict(outcome.arch) for outcome in _ranked(result)[: plan.finalists]]
         archs = {f"found {number}": arch for number, arch in enumerate(found, start=1)}
@@ -92,14 +83,7 @@ def inherited_search(
     return Stage("search", plan.trials, _TRIAL, do)
 
 
-def trained_search(
-    run: Workspace,
-    *,
-    workers: int | None = None,
-    executor: str | None = None,
-    timeout: float | None = None,
-    failures: int | None = None,
-) -> Stage:
+def trained_search(run: Workspace, limits: Limits) -> Stage:
     """Return the stage that trains each architecture from scratch; its candidate is the best.
 
     Raises
@@ -120,10 +104,7 @@ def trained_search(
             f"there is no pruner {plan.pruner!r}{near}; there are {', '.join(PRUNERS)}"
         )
     pruner = PRUNERS[plan.pruner]()
-    if timeout is not None and timeout <= 0:
-        raise UsageError(f"timeout must be positive, but got {timeout}")
-    if executor is not None:
-        check_executor(executor)
+    _check(limits)
     check_pruner(pruner, [objective.name for objective in objectives])
     strategy.check(run.within)
     if plan.storage is not None:
@@ -131,19 +112,11 @@ def trained_search(
     task = run.task(plan.learning_rate)
 
     def do(on_progress: OnProgress) -> None:
+        evaluate = from_scratch(task, epochs, seed=run.seed)
         result = _over_trials(
-            run,
-            from_scratch(task, epochs, seed=run.seed),
-            strategy,
-            on_progress,
-            objectives=objectives,
-            name=plan.name,
-            workers=workers,
-            executor=executor,
-            timeout=timeout,
-            failures=failures,
-            pruner=pruner,
-        )
+            run, limits, evaluate, strategy, on_progress,
+            objectives=objectives, name=plan.name, pruner=pruner,
+        )  # fmt: skip
         best = result.winner()
         trained = f"training {run.space.arch_id(best.arch)} {plan.final_epochs}"
         facts = {"in_trial": {**best.values, **best.metrics}}
@@ -195,18 +168,24 @@ def one_shot_search(run: Workspace) -> Stage:
     return Stage("search", plan.steps, 6.0 if plan.strategy in ("darts", "gumbel") else 2.0, do)
 
 
+def _check(limits: Limits) -> None:
+    """Refuse limits that no search can have, before it begins."""
+    if limits.timeout is not None and limits.timeout <= 0:
+        raise UsageError(f"timeout must be positive, but got {limits.timeout}")
+    if limits.executor is not None:
+        check_executor(limits.executor)
+
+
 def _over_trials(
     run: Workspace,
+    limits: Limits,
     evaluate: Callable[[Any, Sample], Any],
     strategy: Strategy,
     on_progress: OnProgress,
-    *,
-    workers: int | None,
-    executor: str | None,
     **options: Any,
 ) -> SearchResult:
     """Search the space of a run over trials, or go on with that."""
-    trials, jobs = run.plan.trials, run.folder.work / "jobs"
+    trials, address, jobs = run.plan.trials, limits.executor, run.folder.work / "jobs"
 
     def show(progress: SearchProgress) -> None:
         on_progress("search", progress.done, trials, progress.findings)
@@ -221,8 +200,10 @@ def _over_trials(
         callbacks=[ShowProgress(trials, show, every=0.0)],
         keep_networks=0,  # what is found is trained further
         resume=True,
-        workers=workers,
-        executor=None if executor is None else partial(executor_at, executor, jobs, workers),
+        workers=limits.workers,
+        executor=None if address is None else partial(executor_at, address, jobs, limits.workers),
+        timeout=limits.timeout,
+        failures=limits.failures,
         **options,
     )
     assert isinstance(run.result, SearchResult)

@@ -11,8 +11,8 @@ from ..study import describe
 from .conclusion import Findings, conclude
 from .deployment import Deployment
 from .folder import RunFolder
-from .kinds import Limits, kind_of, plan_of
-from .plan import Plan
+from .kinds import kind_of, plan_of
+from .plan import Limits, Plan
 from .stage import OnProgress
 from .threads import threads_for
 from .workspace import Workspace

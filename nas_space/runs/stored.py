@@ -101,6 +101,26 @@ class StoredRun:
         return None if trials is None else int(trials)
 
     @property
+    def facts(self) -> dict[str, str]:
+        """How far it is, and what it looks for, in words."""
+        facts = {}
+        if self.steps is not None:
+            facts["steps"] = f"{self.steps[0]:,} of {self.steps[1]:,}"
+        if self.result is not None:
+            total = "" if self.trials is None else f" of {self.trials:,}"
+            states = [outcome.state for outcome in self.result.outcomes]
+            counts = ", ".join(
+                f"{states.count(state):,} {state}"
+                for state in ("complete", "pruned", "failed")
+                if state in states
+            )
+            facts["trials"] = f"{len(states):,}{total}: {counts}"
+            facts["objectives"] = ", ".join(
+                f"{o.direction} {o.name}" for o in self.result.objectives
+            )
+        return facts
+
+    @property
     def steps(self) -> tuple[int, int] | None:
         """Of a one-shot run how many steps are done, of how many; ``None`` of one over trials."""
         if self.folder is None or self.trials is not None or self.compressed is not None:
@@ -135,9 +155,11 @@ class StoredRun:
         if "described" in self.settings:
             described: Described = self.settings["described"]
             return described
-        definition = (
-            SearchDefinition.in_study(self.result.study) if self.result is not None else None
-        )
+        if self.result is None:
+            return {}
+        if self.result.space is not None:
+            return describe(self.result.space)
+        definition = SearchDefinition.in_study(self.result.study)
         return {} if definition is None else definition.space
 
     @property

@@ -142,7 +142,22 @@ class _Memory:
         }
 
 
-class TPE(OptunaSampler):
+class _Named(OptunaSampler):
+    """One of Optuna's samplers, with arguments of its own."""
+
+    kind: Callable[..., BaseSampler]
+    imputes = True
+
+    def __init__(self, **arguments: Any) -> None:
+        _check(self.kind, arguments)
+        self.arguments = arguments
+        super().__init__(self._sampler, impute=self.imputes)
+
+    def _sampler(self, seed: int) -> BaseSampler:
+        return self.kind(seed=seed, **self.arguments)
+
+
+class TPE(_Named):
     """Tree-structured Parzen estimators: likely values of good architectures, unlikely of others.
 
     Parameters
@@ -155,16 +170,11 @@ class TPE(OptunaSampler):
     Bergstra et al., *Algorithms for hyper-parameter optimization*, NeurIPS 2011.
     """
 
-    def __init__(self, **arguments: Any) -> None:
-        _check(optuna.samplers.TPESampler, arguments)
-        self.arguments = arguments
-        super().__init__(self._sampler)
-
-    def _sampler(self, seed: int) -> BaseSampler:
-        return optuna.samplers.TPESampler(seed=seed, **self.arguments)
+    kind = optuna.samplers.TPESampler
+    imputes = False
 
 
-class OptunaGP(OptunaSampler):
+class OptunaGP(_Named):
     """A Gaussian process as a model of the objectives, and its expected improvement.
 
     Parameters
@@ -173,28 +183,17 @@ class OptunaGP(OptunaSampler):
         Of :class:`optuna.samplers.GPSampler`.
     """
 
-    def __init__(self, **arguments: Any) -> None:
-        _check(optuna.samplers.GPSampler, arguments)
-        self.arguments = arguments
-        super().__init__(self._sampler, impute=True)
+    kind = optuna.samplers.GPSampler
 
     def _sampler(self, seed: int) -> BaseSampler:
         quiet = {"warn_independent_sampling": False, **self.arguments}
         return optuna.samplers.GPSampler(seed=seed, **quiet)
 
 
-class _Genetic(OptunaSampler):
+class _Genetic(_Named):
     """A genetic algorithm, whose trials belong to generations."""
 
     kind: Callable[..., BaseGASampler]
-
-    def __init__(self, **arguments: Any) -> None:
-        _check(self.kind, arguments)
-        self.arguments = arguments
-        super().__init__(self._sampler, impute=True)
-
-    def _sampler(self, seed: int) -> BaseGASampler:
-        return self.kind(seed=seed, **self.arguments)
 
     def _show(self, memory: _Memory, evaluated: Evaluated) -> None:
         # As a running trial first, so that the sampler can say which generation it is of.
@@ -207,7 +206,7 @@ class _Genetic(OptunaSampler):
         study.add_trial(waiting)
         trial = study.ask()
         frozen = study.get_trials(deepcopy=False)[trial.number]
-        self._sampler(0).get_trial_generation(study, frozen)
+        self.kind(seed=0, **self.arguments).get_trial_generation(study, frozen)
         study.tell(trial, list(evaluated.fitness))
         memory.shown.append(evaluated.number)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 import torch
@@ -14,13 +15,14 @@ from nas_space.errors import UsageError
 from nas_space.mutable import Categorical
 from nas_space.nn import LayerChoice, ModelSpace, MutableLinear
 from nas_space.profiler import FlopsResult, flops, macs, register_flops_formula
-from nas_space.profiler import formulas as formulas_module
+from nas_space.profiler.cost import FORMULAS
 from nas_space.profiler.operator_flops import formula_of, is_free
 
 
 @pytest.fixture(autouse=True)
-def _no_formulas_remain(monkeypatch):
-    monkeypatch.setattr(formulas_module, "_FORMULAS", {})
+def _no_formulas_remain():
+    with patch.dict(FORMULAS):
+        yield
 
 
 class _Calls(nn.Module):

@@ -14,11 +14,11 @@ from nas_space.mutable import MutableExpression
 from nas_space.profiler import (
     LatencyTable,
     blocks,
+    explore,
     flops,
     latency,
     macs,
     memory,
-    named_conditions,
     params,
 )
 
@@ -75,7 +75,7 @@ def test_costs_are_those_of_the_frozen_network_of_many_spaces(space):
 @SETTINGS
 @given(spaces())
 def test_costs_are_exact_where_conditions_are_variables_of_their_own(space):
-    with patch.object(named_conditions, "_LARGE", 0):
+    with patch.object(explore, "_LARGE", 0):
         check(space)
 
 

@@ -9,8 +9,9 @@ import torch
 from torch import nn
 
 from ...profiler import FlopsResult, LayerCall, OperatorCall
+from ...profiler.cost import formula_for
 from ...profiler.costs import Macs
-from ...profiler.formulas import formula_for, said_of
+from ...profiler.formulas import said_of
 
 __all__ = ["FormulaParameters", "Operations"]
 

@@ -13,7 +13,7 @@ from torch.utils._pytree import tree_leaves
 from ...errors import SpaceError, UsageError, suggest
 from ...mutable import MutableExpression
 from ...profiler import Cost, FlopsResult
-from ...profiler.formulas import formula_for
+from ...profiler.cost import formula_for
 from ...profiler.parameters import count_parameters
 from .batch_dimension import batch_dimension, cut
 from .extras import FormulaParameters, Operations

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import cache
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 import torch
@@ -22,9 +23,15 @@ from nas_space.interop.nni_compat import (
 from nas_space.mutable import Categorical, MutableExpression
 from nas_space.nn import ElasticModule, ModelSpace, MutableLinear, MutableMultiheadAttention
 from nas_space.profiler import FlopsResult, macs, register_flops_formula
-from nas_space.profiler import formulas as formulas_module
+from nas_space.profiler.cost import FORMULAS
 
 IMAGE = torch.zeros(1, 3, 224, 224)
+
+
+@pytest.fixture(autouse=True)
+def _no_formulas_remain():
+    with patch.dict(FORMULAS):
+        yield
 
 
 @cache
@@ -86,8 +93,7 @@ def test_what_counts(layers, operations):
     assert FlopsProfiler(nn.Sequential(*layers), torch.zeros(1, 2, 4, 4)).expression == operations
 
 
-def test_formulas_are_told_the_configuration(monkeypatch):
-    monkeypatch.setattr(formulas_module, "_FORMULAS", {})
+def test_formulas_are_told_the_configuration():
     register_flops_formula(
         nn.Linear, lambda *_, config, count_bias: 10 * count_bias + config.count_bias
     )
@@ -134,8 +140,7 @@ class Tripled(nn.Module):
         return self.inner(self.inner(self.inner(x)))
 
 
-def test_formulas_keep_their_parameters(monkeypatch):
-    monkeypatch.setattr(formulas_module, "_FORMULAS", {})
+def test_formulas_keep_their_parameters():
     register_flops_formula(
         Tripled, lambda module, x, _: FlopsResult(7 * x[0][-1], module.inner.in_features)
     )
@@ -148,8 +153,7 @@ def test_formulas_keep_their_parameters(monkeypatch):
     assert FlopsParamsProfiler(space, x).profile({}) == FlopsResult(20 + 2 * 5, 20 + 20)
 
 
-def test_the_parameters_of_formulas_are_those_of_the_architecture(monkeypatch):
-    monkeypatch.setattr(formulas_module, "_FORMULAS", {})
+def test_the_parameters_of_formulas_are_those_of_the_architecture():
     register_flops_formula(
         nn.Linear, lambda module, *_: FlopsResult(1, module.in_features * module.out_features)
     )

@@ -7,6 +7,7 @@ import gc
 import itertools
 import pickle
 import threading
+import warnings
 import weakref
 from functools import cache
 from typing import Any
@@ -31,7 +32,7 @@ from nas_space.nn import (
 from nas_space.profiler import flops, macs, memory, params, profile
 
 from . import oracle
-from .spaces import SPACES, Elastic, Residual
+from .spaces import SPACES, Concat, Elastic, Residual
 
 IMAGE = (3, 224, 224)
 
@@ -337,6 +338,21 @@ def test_a_space_is_followed_once_for_an_input_shape():
     assert profile(space, (3, 8, 8)) is first
     assert profile(space, (3, 9, 9)) is not first
     assert macs(space, (3, 8, 8)) is macs(space, (3, 8, 8))
+
+
+def test_memory_is_watched_where_it_is_asked_for_and_what_was_said_is_not_said_again():
+    space = Concat()
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        unwatched = profile(space, (3, 8, 8))
+        assert (len(told), unwatched.held) == (len(unwatched.misread), None)
+        cost = memory(space, (3, 8, 8))
+        watched = profile(space, (3, 8, 8))
+        assert watched is not unwatched
+        assert watched.held
+        assert memory(space, (3, 8, 8)) is cost
+        assert profile(space, (3, 8, 8)) is watched
+        assert len(told) == len(watched.misread) > 0
 
 
 def test_a_space_that_was_changed_is_followed_again():

@@ -94,8 +94,8 @@ class Twins(dict[int, Any]):
                     "followed; put the plain module in its place"
                 )
             self[id(module)] = object.__new__(type(module))
-        for tensor in (*root.parameters(), *root.buffers()):
-            self[id(tensor)] = tensor  # no copy of an object copies weights
+            for tensor in (*module._parameters.values(), *module._buffers.values()):
+                self[id(tensor)] = tensor  # no copy of an object copies weights
         for path, module in self.originals.items():
             self._fill(self[id(module)], module, path)
 

@@ -58,6 +58,20 @@ def dask_processes() -> Iterator[str]:
             process.wait(60)
 
 
+@contextmanager
+def ray_nodes() -> Iterator[str]:
+    """Start a cluster of Ray that outlives its drivers; give the address."""
+    ray = pytest.importorskip("ray", reason="Ray is not installed")
+    from ray.cluster_utils import Cluster
+
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2})
+    try:
+        yield cluster.address
+    finally:
+        ray.shutdown()
+        cluster.shutdown()
+
+
 SLURM = """
 ClusterName=one
 SlurmctldHost={host}

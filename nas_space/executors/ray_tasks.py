@@ -47,9 +47,8 @@ class Ray(Executor):
         self._ray = installed("ray", "ray")
         if not self._ray.is_initialized():
             self._ray.init(address=address, log_to_driver=False, configure_logging=False)
-        self._options = {
-            "num_cpus": num_cpus, "num_gpus": num_gpus, "max_retries": 0, **options,
-        }  # fmt: skip
+        options = {"num_cpus": num_cpus, "num_gpus": num_gpus, "max_retries": 0, **options}
+        self._remote = self._ray.remote(**options)(_call)  # of Python functions only
         there = self._ray.cluster_resources()
         room = [
             there.get(name, 0) / share
@@ -60,8 +59,7 @@ class Ray(Executor):
         self._running: dict[Future[Any], Any] = {}
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
-        remote = self._ray.remote(**self._options)(fn)
-        reference = remote.remote(*args, **kwargs)
+        reference = self._remote.remote(fn, *args, **kwargs)
         future: Future[Any] = pending(lambda: self._ray.cancel(reference, force=True))
         self._running[future] = reference
         reference.future().add_done_callback(lambda done: self._ended(future, done))
@@ -80,3 +78,7 @@ class Ray(Executor):
         for future in list(self._running):
             if cancel_futures or not wait:
                 future.cancel()
+
+
+def _call(fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    return fn(*args, **kwargs)

@@ -21,6 +21,7 @@ from nas_space.errors import TrialError
 from nas_space.runs import open_run
 from nas_space.study import load_search, report
 from nas_space.study.evaluators import FromScratch
+from tests.engines import ray_nodes
 from tests.problems import Various, failing, worth
 from tests.report.pages import data_of
 
@@ -244,6 +245,22 @@ def test_trials_are_evaluated_by_the_workers_of_dask(tmp_path: Path, images: str
         assert run("search", "--out", str(out), *given, *more) == 0
         assert "run_job" in cluster.scheduler.task_prefixes
         assert set(cluster.scheduler.clients) <= {"fire-and-forget"}
+    found = open_run(out).result
+    assert found is not None
+    assert [outcome.state for outcome in found.outcomes] == ["complete"] * 3
+
+
+@pytest.mark.slow  # a cluster takes its time to start
+def test_trials_are_evaluated_by_the_nodes_of_ray(tmp_path: Path, images: str) -> None:
+    ray = pytest.importorskip("ray", reason="Ray is not installed")
+    out = tmp_path / "run"
+    given = ["--strategy", "random", "--space", SPACE, "--data", images, "--max-macs", "none"]
+    environment = {"env_vars": {"PYTHONPATH": str(Path.cwd())}}
+    with ray_nodes() as address:
+        # What the shell is given is connected to already: Ray's own client wants a server beside.
+        ray.init(address=address, log_to_driver=False, runtime_env=environment)
+        more = ["--trials", "3", "--executor", "ray", *SHORT]
+        assert run("search", "--out", str(out), *given, *more) == 0
     found = open_run(out).result
     assert found is not None
     assert [outcome.state for outcome in found.outcomes] == ["complete"] * 3

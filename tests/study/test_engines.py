@@ -89,10 +89,7 @@ def test_what_is_cancelled_is_cancelled_at_dask(dask):
     assert executor.submit(max, 1, 2).cancel()
     executor.shutdown(wait=False)
     assert all(future.cancelled() for future in running)
-    end = time.monotonic() + 15
-    while any(dask.processing().values()) and time.monotonic() < end:
-        time.sleep(0.1)
-    assert not any(dask.processing().values())
+    wait_for(lambda: not any(dask.processing().values()))
 
 
 def test_a_pool_of_processes_is_made_anew_and_the_culprit_found(monkeypatch):
@@ -118,6 +115,31 @@ def test_jobs_of_submitit_are_futures(tmp_path):
     result = ns.search(Tiny(), worth, trials=2, executor=executor)
     assert architectures(result) == architectures(ns.search(Tiny(), worth, trials=2))
     assert any(tmp_path.iterdir())
+
+
+def test_a_job_of_submitit_that_is_cancelled_is_ended(tmp_path):
+    pytest.importorskip("submitit", reason="submitit is not installed")
+    begun, ended = tmp_path / "begun", tmp_path / "ended"
+    executor = ns.executors.Slurm(tmp_path / "jobs", workers=1, cluster="local", timeout_min=5)
+    future = executor.submit(slow_file, begun, ended, 5.0)
+    wait_for(begun.exists)
+    assert future.cancel()
+    executor.shutdown()
+    time.sleep(6.0)
+    assert not ended.exists()
+
+
+def slow_file(begun, ended, seconds):
+    begun.touch()
+    time.sleep(seconds)
+    ended.touch()
+
+
+def wait_for(holds):
+    end = time.monotonic() + 60
+    while not holds():
+        assert time.monotonic() < end
+        time.sleep(0.1)
 
 
 def deadly_once(network, arch):
@@ -155,6 +177,10 @@ def test_ray_loses_a_node_and_no_trial():
                 cluster.remove_node(nodes[0], allow_graceful=False)
 
         check(ns.search(Various(), slow_worth, trials=30, executor=executor, callbacks=[kill]), 30)
+        future = executor.submit(time.sleep, 600)
+        wait_for(lambda: not ray.available_resources().get("CPU"))
+        assert future.cancel()
+        wait_for(lambda: ray.available_resources().get("CPU") == 1)
     finally:
         ray.shutdown()
         cluster.shutdown()

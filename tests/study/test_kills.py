@@ -27,7 +27,7 @@ from nas_space.strategy import Proxyless
 from nas_space.study import from_scratch
 from nas_space.training import Task
 from tests.cli.test_compress import run_of, weights
-from tests.engines import dask_client, dask_processes
+from tests.engines import dask_client, dask_processes, ray_nodes
 from tests.problems import Tiny, Various, reporting, slow_worth
 
 pytestmark = [
@@ -241,20 +241,6 @@ def test_a_driver_that_is_killed_goes_on_to_the_same_end(
     place = killed(begin, tmp_path / "cut", 1.0)
     (tmp_path / "whole").mkdir()
     assert told(begin(place)) == told(begin(tmp_path / "whole"))
-
-
-@contextmanager
-def ray_nodes() -> Iterator[str]:
-    """Start a cluster of Ray that outlives its drivers; give the address."""
-    ray = pytest.importorskip("ray", reason="Ray is not installed")
-    from ray.cluster_utils import Cluster
-
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2})
-    try:
-        yield cluster.address
-    finally:
-        ray.shutdown()
-        cluster.shutdown()
 
 
 @contextmanager

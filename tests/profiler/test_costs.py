@@ -6,10 +6,13 @@ import copy
 import gc
 import itertools
 import pickle
+import sys
 import threading
 import warnings
 import weakref
+from collections.abc import Callable
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -353,6 +356,43 @@ def test_memory_is_watched_where_it_is_asked_for_and_what_was_said_is_not_said_a
         assert memory(space, (3, 8, 8)) is cost
         assert profile(space, (3, 8, 8)) is watched
         assert len(told) == len(watched.misread) > 0
+
+
+class Plain(ModelSpace):
+    """A choice between layers that have one form each, and an operator in place."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        layers = [nn.Conv2d(3, 4, 1), nn.Conv2d(3, 4, 3, padding=1)]
+        self.op = LayerChoice(layers, label="op")
+
+    def forward(self, x: Any) -> Any:
+        return self.op(x).relu_().mean((2, 3))
+
+
+def entered(work: Callable[[], Any]) -> set[str]:
+    """The files of the profiler that something runs code of."""
+    found: set[str] = set()
+
+    def note(frame: Any, event: str, _: Any) -> None:
+        path = Path(frame.f_code.co_filename)
+        if event == "call" and path.parts[-3:-1] == ("nas_space", "profiler"):
+            found.add(path.stem)
+
+    sys.setprofile(note)
+    try:
+        work()
+    finally:
+        sys.setprofile(None)
+    return found
+
+
+def test_what_is_rare_is_entered_where_it_is_met():
+    rare = {"allocations", "failures", "formulas", "in_place_changes", "known_values", "memory"}
+    rare |= {"misread", "named_conditions", "plain_layers"}
+    assert entered(lambda: macs(Plain(), (3, 8, 8))) & rare == set()
+    assert entered(lambda: memory(Plain(), (3, 8, 8))) & rare == {"allocations", "memory"}
+    assert entered(lambda: macs(Elastic(), (3, 8, 8))) & rare == {"misread", "plain_layers"}
 
 
 def test_a_space_that_was_changed_is_followed_again():

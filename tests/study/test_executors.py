@@ -236,6 +236,6 @@ def test_one_that_does_not_tell_its_size_is_asked_for_it():
 @pytest.mark.parametrize("address", ["somewhere", "dask", "slurm://x", "dask://127.0.0.1:1"])
 def test_an_address_that_means_nothing_is_refused(address, tmp_path, monkeypatch):
     pytest.importorskip("distributed", reason="distributed is not installed")
-    monkeypatch.setattr("nas_space.executors.address._PATIENCE", 0.5)
+    monkeypatch.setattr("nas_space.executors.dask_tasks._PATIENCE", 0.5)
     with pytest.raises(UsageError, match=r"executor is|nobody answers"):
         executor_at(address, tmp_path)

@@ -154,6 +154,10 @@ def _bottleneck(block: Any) -> dict[str, Any]:
 # -- what all have -------------------------------------------------------------------------------
 
 
+_ALONE = {"use_bn": False, "act_func": None, "dropout_rate": 0, "ops_order": "weight_bn_act"}
+"""What once-for-all says of a layer without others around it."""
+
+
 def _layer(conv: Any, *others: nn.Module) -> dict[str, Any]:
     norm = any(isinstance(layer, nn.BatchNorm2d) for layer in others)
     return {
@@ -167,10 +171,9 @@ def _layer(conv: Any, *others: nn.Module) -> dict[str, Any]:
         "use_se": False,
         "in_channels": conv.in_channels,
         "out_channels": conv.out_channels,
+        **_ALONE,
         "use_bn": norm,
         "act_func": next(_ACTS[type(layer)] for layer in others if type(layer) in _ACTS),
-        "dropout_rate": 0,
-        "ops_order": "weight_bn_act",
     }
 
 
@@ -179,10 +182,7 @@ def _identity(channels: int) -> dict[str, Any]:
         "name": "IdentityLayer",
         "in_channels": channels,
         "out_channels": channels,
-        "use_bn": False,
-        "act_func": None,
-        "dropout_rate": 0,
-        "ops_order": "weight_bn_act",
+        **_ALONE,
     }
 
 
@@ -192,10 +192,8 @@ def _linear(layer: Any, dropout_rate: float) -> dict[str, Any]:
         "in_features": layer.in_features,
         "out_features": layer.out_features,
         "bias": layer.bias is not None,
-        "use_bn": False,
-        "act_func": None,
+        **_ALONE,
         "dropout_rate": dropout_rate,
-        "ops_order": "weight_bn_act",
     }
 
 

@@ -211,6 +211,14 @@ def _stages(
             yield stage
 
 
+def _widths(
+    config: Mapping[str, Any], stages: Sequence[Sequence[_MobileBlock]], *last: str
+) -> tuple[int, ...]:
+    """Return the widths of the first layer, of all stages, and of the last layers, by name."""
+    before, *after = (config[name]["out_channels"] for name in ("first_conv", *last))
+    return (before, stages[0][0].inputs, *(blocks[0].outputs for blocks in stages), *after)
+
+
 def _norms(config: Mapping[str, Any]) -> dict[str, Any]:
     """Return what a configuration says of batch norms and of the classifier, as arguments."""
     norm, last = config.get("bn") or {}, config["classifier"]
@@ -232,12 +240,7 @@ def _read_proxyless(config: Mapping[str, Any]) -> Configuration:
             blocks[-1].expect("so many blocks in the last stage:", len(blocks), 1)
         for index, block in enumerate(blocks):
             architecture[f"s{stage}_i{index}"] = f"k{block.kernel}e{block.ratio:g}"
-    widths = (
-        config["first_conv"]["out_channels"],
-        stages[0][0].inputs,
-        *(blocks[0].outputs for blocks in stages),
-        config["feature_mix_layer"]["out_channels"],
-    )
+    widths = _widths(config, stages, "feature_mix_layer")
     return Configuration(ProxylessNAS, {"base_widths": widths, **_norms(config)}, architecture)
 
 
@@ -260,13 +263,7 @@ def _read_mobilenet(config: Mapping[str, Any]) -> Configuration:
     used = [block for blocks in stages for block in blocks]
     depths = [2, 4, *map(len, stages)]
     arguments = {
-        "base_widths": (
-            config["first_conv"]["out_channels"],
-            stages[0][0].inputs,
-            *(blocks[0].outputs for blocks in stages),
-            config["final_expand_layer"]["out_channels"],
-            config["feature_mix_layer"]["out_channels"],
-        ),
+        "base_widths": _widths(config, stages, "final_expand_layer", "feature_mix_layer"),
         "expand_ratios": tuple(sorted({3, 4, 6} | {block.ratio for block in used})),
         "depths": (min(depths), max(depths)),
     }

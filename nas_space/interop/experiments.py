@@ -76,7 +76,8 @@ class _Script:
             name = self.called(call)
             how = _BECOMES.get(name)
             if how is not None:
-                found.setdefault(name, []).append(how(self, call))
+                text = how if isinstance(how, str) else how(self, call)
+                found.setdefault(name, []).append(text)
         return {name: "; ".join(dict.fromkeys(texts)) for name, texts in found.items()}
 
     def called(self, call: ast.Call) -> str:
@@ -113,6 +114,10 @@ def _arguments(call: ast.Call, *names: str) -> dict[str, ast.expr]:
 
 def _text(node: Any) -> str:
     return "..." if node is None else ast.unparse(node)
+
+
+def _if_given(arguments: dict[str, ast.expr], name: str) -> str | None:
+    return ast.unparse(arguments[name]) if name in arguments else None
 
 
 def _call(name: str, *positional: str, **named: str | None) -> str:
@@ -177,7 +182,7 @@ def _epochs(call: ast.Call) -> str | None:
     trainer = given.get("trainer")
     if isinstance(trainer, ast.Call):
         given = _arguments(trainer)
-    return None if given.get("max_epochs") is None else _text(given["max_epochs"])
+    return _if_given(given, "max_epochs")
 
 
 def _supervised(kind: str) -> Callable[[_Script, ast.Call], str]:
@@ -188,7 +193,7 @@ def _supervised(kind: str) -> Callable[[_Script, ast.Call], str]:
             for name, theirs in (("lr", "learning_rate"), ("weight_decay", "weight_decay"))
             if theirs in given
         }
-        optimizer = _text(given.get("optimizer")) if "optimizer" in given else "torch.optim.Adam"
+        optimizer = _if_given(given, "optimizer") or "torch.optim.Adam"
         task = _call(
             f"nas_space.training.Task.{kind}",
             _text(given.get("train_dataloaders")),
@@ -216,8 +221,8 @@ def _lightning(script: _Script, call: ast.Call) -> str:
         _text(module),
         metrics=f"{{{', '.join(f'{name!r}: {way!r}' for name, way in metrics.items())}}}",
         network="'model'",
-        train=_text(given["train_dataloaders"]) if "train_dataloaders" in given else None,
-        validation=_text(given["val_dataloaders"]) if "val_dataloaders" in given else None,
+        train=_if_given(given, "train_dataloaders"),
+        validation=_if_given(given, "val_dataloaders"),
     )
     return (
         f"write task = {task}, whose module is a LightningModule, or any torch.nn.Module with "
@@ -278,22 +283,9 @@ def _handled(_: _Script, call: ast.Call) -> str:
     )
 
 
-def _deduplicated(_: _Script, call: ast.Call) -> str:
-    del call
-    return "leave it out: nas_space.search never tries an architecture twice"
-
-
 def _repeated(_: _Script, call: ast.Call) -> str:
     repeat = _text(_arguments(call, "repeat").get("repeat"))
     return f"return the mean of {repeat} runs from the function given to nas_space.search"
-
-
-def _stopped(_: _Script, call: ast.Call) -> str:
-    del call
-    return (
-        "write nas_space.search(..., pruner=optuna.pruners.MedianPruner()), and report by "
-        "nas_space.study.report(value, step)"
-    )
 
 
 def _traced(_: _Script, call: ast.Call) -> str:
@@ -302,7 +294,7 @@ def _traced(_: _Script, call: ast.Call) -> str:
 
 _TASKS = ("Classification", "Regression", "Lightning")
 
-_BECOMES: dict[str, Callable[[_Script, ast.Call], str]] = {
+_BECOMES: dict[str, str | Callable[[_Script, ast.Call], str]] = {
     "NasExperiment": _experiment,
     "RetiariiExperiment": _experiment,
     "FunctionalEvaluator": _functional,
@@ -312,9 +304,10 @@ _BECOMES: dict[str, Callable[[_Script, ast.Call], str]] = {
     "Chain": _chained,
     "Filter": _filtered,
     "FailureHandler": _handled,
-    "Deduplication": _deduplicated,
+    "Deduplication": "leave it out: nas_space.search never tries an architecture twice",
     "MultipleEvaluation": _repeated,
-    "MedianStop": _stopped,
+    "MedianStop": "write nas_space.search(..., pruner=optuna.pruners.MedianPruner()), and report "
+    "by nas_space.study.report(value, step)",
     "trace": _traced,
 }
 """What is written for a call, by what NNI calls its class."""

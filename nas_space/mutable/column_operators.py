@@ -7,6 +7,8 @@ round differently or keep another type, it is not used.
 
 from __future__ import annotations
 
+import functools
+import math
 import operator as py
 from collections.abc import Callable
 from typing import Any
@@ -79,160 +81,144 @@ def _small(*arrays: Any) -> bool:
     return all(low >= -_EXACT_FLOAT and high <= _EXACT_FLOAT for low, high in ends)
 
 
-def arithmetic(function: Function, interval: Callable[..., Interval]) -> Function:
-    """Return an operator whose results the interval tells to be within int64, or not."""
+def _exactly(
+    function: Function,
+    arrays_of: Callable[..., list[Any] | None],
+    holds: Callable[..., bool] = lambda *_: True,
+) -> Function:
+    """Return an operator that is computed by NumPy where that gives what Python does.
+
+    Parameters
+    ----------
+    function
+        Of arrays.
+    arrays_of
+        Makes arrays of columns; ``None`` of those that are of other kinds.
+    holds
+        Whether the function gives for some arrays what Python does.
+    """
 
     def columns(*operands: Any) -> Any:
-        arrays = _numbers(*operands)
-        if arrays is None:
+        arrays = arrays_of(*operands)
+        if arrays is None or not holds(*arrays):
             return NotImplemented
-        whole = all(array.dtype == _INT for array in arrays)
-        if whole and not _fits(interval(*map(_ends, arrays))):
-            return NotImplemented
-        with np.errstate(all="ignore"):
-            return function(*arrays)
+        return function(*arrays)
 
     return columns
 
 
-def total(*terms: Any) -> Any:
-    """Return the sum from left to right, as Python adds."""
-    arrays = _numbers(*terms)
-    if arrays is None:
-        return NotImplemented
+def _quietly(function: Function) -> Function:
+    """Return a function without NumPy's warnings: of floats that overflow, Python says nothing."""
+
+    def quiet(*arrays: Any) -> Any:
+        with np.errstate(all="ignore"):
+            return function(*arrays)
+
+    return quiet
+
+
+def arithmetic(function: Function, interval: Callable[..., Interval]) -> Function:
+    """Return an operator whose results the interval tells to be within int64, or not."""
+
+    def holds(*arrays: Any) -> bool:
+        whole = all(array.dtype == _INT for array in arrays)
+        return not whole or _fits(interval(*map(_ends, arrays)))
+
+    return _exactly(_quietly(function), _numbers, holds)
+
+
+@_quietly
+def _sum(*arrays: Any) -> Any:
+    return functools.reduce(py.add, arrays, 0)
+
+
+def _sums_fit(*arrays: Any) -> bool:
     # Every partial sum of integers must fit, so no term may help another one back.
     ends = [_ends(array) for array in arrays if array.dtype == _INT]
-    reach = intervals.total(*[(min(low, 0), max(high, 0)) for low, high in ends])
-    if not _fits(reach):
-        return NotImplemented
-    result: Any = 0
-    with np.errstate(all="ignore"):
-        for array in arrays:
-            result = result + array
-    return result
+    return _fits(intervals.total(*[(min(low, 0), max(high, 0)) for low, high in ends]))
 
 
 def comparison(function: Function) -> Function:
     """Compare as Python does, an integer with a float exactly; NumPy converts it first."""
+    return _exactly(function, _numbers, lambda a, b: a.dtype == b.dtype or _small(a, b))
 
-    def columns(left: Any, right: Any) -> Any:
-        arrays = _numbers(left, right)
-        if arrays is None or (arrays[0].dtype != arrays[1].dtype and not _small(*arrays)):
-            return NotImplemented
-        return function(*arrays)
 
-    return columns
+def _booleans_or_integers(*columns: Any) -> list[Any] | None:
+    arrays = [np.asarray(column) for column in columns]
+    return arrays if all(array.dtype == _BOOL for array in arrays) else _integers(*arrays)
 
 
 def bitwise(function: Function) -> Function:
     """Return a boolean of two booleans, an integer of anything else."""
-
-    def columns(left: Any, right: Any) -> Any:
-        a, b = np.asarray(left), np.asarray(right)
-        if a.dtype == _BOOL and b.dtype == _BOOL:
-            return function(a, b)
-        arrays = _integers(a, b)
-        return NotImplemented if arrays is None else function(*arrays)
-
-    return columns
+    return _exactly(function, _booleans_or_integers)
 
 
-def true_division(left: Any, right: Any) -> Any:
-    """Divide large integers before they are rounded, as Python does; NumPy rounds them first."""
-    arrays = _numbers(left, right)
-    if arrays is None or not _small(*arrays):
-        return NotImplemented
-    if np.any(arrays[1] == 0):
+def _divides(array: Any) -> bool:
+    if np.any(array == 0):
         raise ZeroDivisionError("division by zero")
-    with np.errstate(all="ignore"):
-        return np.true_divide(*arrays)
+    return True
 
 
 def whole_division(function: Function) -> Function:
     """Divide integers; of floats, the last digit and the sign of zero differ between libraries."""
+    return _exactly(function, _integers, lambda a, b: _ends(a)[0] != _LOWEST and _divides(b))
 
-    def columns(left: Any, right: Any) -> Any:
-        arrays = _integers(left, right)
-        if arrays is None or _ends(arrays[0])[0] == _LOWEST:
-            return NotImplemented
-        if np.any(arrays[1] == 0):
-            raise ZeroDivisionError("division by zero")
-        return function(*arrays)
 
-    return columns
+def _to_counts(
+    function: Function, interval: Callable[..., Interval], most: float = math.inf
+) -> Function:
+    """Take a right operand of 0 or more, where the interval tells that the results fit."""
+
+    def holds(*arrays: Any) -> bool:
+        a, b = map(_ends, arrays)
+        return b[0] >= 0 and b[1] <= most and _fits(interval(a, b))
+
+    return _exactly(function, _integers, holds)
 
 
 def shift(function: Function, interval: Callable[..., Interval]) -> Function:
     """Shift by fewer bits than an integer has."""
-
-    def columns(left: Any, right: Any) -> Any:
-        arrays = _integers(left, right)
-        if arrays is None:
-            return NotImplemented
-        a, b = map(_ends, arrays)
-        if b[0] < 0 or b[1] > 62 or not _fits(interval(a, b)):
-            return NotImplemented
-        return function(*arrays)
-
-    return columns
-
-
-def power(left: Any, right: Any) -> Any:
-    """Raise integers to whole powers; those of floats differ between libraries."""
-    arrays = _integers(left, right)
-    if arrays is None:
-        return NotImplemented
-    a, b = map(_ends, arrays)
-    if b[0] < 0 or not _fits(intervals.power(a, b)):
-        return NotImplemented
-    return np.power(*arrays)
+    return _to_counts(function, interval, 62)
 
 
 def whole(function: Function) -> Function:
     """Round to an integer, exactly where the result is within int64."""
-
-    def columns(value: Any) -> Any:
-        arrays = _numbers(value)
-        if arrays is None:
-            return NotImplemented
-        array = arrays[0]
-        if array.dtype == _INT:
-            return array
-        if not (np.abs(array) < 2.0**62).all():
-            return NotImplemented
-        return function(array).astype(np.int64)
-
-    return columns
+    return _exactly(
+        lambda array: array if array.dtype == _INT else function(array).astype(np.int64),
+        _numbers,
+        lambda array: array.dtype == _INT or bool((np.abs(array) < 2.0**62).all()),
+    )
 
 
-def to_float(value: Any) -> Any:
-    """Return floats: integers round to the nearest one in both."""
-    arrays = _numbers(value)
-    return NotImplemented if arrays is None else arrays[0].astype(np.float64)
+def _ordered(*columns: Any) -> list[Any] | None:
+    """Operands of one type, without what NumPy orders in another way: zeros, and no numbers."""
+    arrays = [np.asarray(column) for column in columns]
+    kind = arrays[0].dtype
+    if kind not in (_INT, _FLOAT) or any(array.dtype != kind for array in arrays):
+        return None
+    if kind == _FLOAT and any((np.isnan(array) | (array == 0)).any() for array in arrays):
+        return None
+    return arrays
 
 
 def extreme(function: Function) -> Function:
     """Return the first of equal ones, with its type: ``max(2, 2.0)`` is 2, ``max(2.0, 2)`` 2.0."""
-
-    def columns(*operands: Any) -> Any:
-        arrays = [np.asarray(operand) for operand in operands]
-        kind = arrays[0].dtype
-        if kind not in (_INT, _FLOAT) or any(array.dtype != kind for array in arrays):
-            return NotImplemented
-        if kind == _FLOAT and any(_unordered(array) for array in arrays):
-            return NotImplemented
-        result = arrays[0]
-        for array in arrays[1:]:
-            result = function(result, array)
-        return result
-
-    return columns
+    return _exactly(lambda *arrays: functools.reduce(function, arrays), _ordered)
 
 
-def _unordered(array: Any) -> bool:
-    """Whether an order matters that NumPy does not keep: of zeros, and of what is no number."""
-    return bool(np.isnan(array).any() or (array == 0).any())
+total = _exactly(_sum, _numbers, _sums_fit)
+"""The sum from left to right, as Python adds."""
 
+true_division = _exactly(
+    _quietly(np.true_divide), _numbers, lambda a, b: _small(a, b) and _divides(b)
+)
+"""Large integers are divided before they are rounded, as Python does; NumPy rounds them first."""
+
+power = _to_counts(np.power, intervals.power)
+"""Of integers, to whole powers; those of floats differ between libraries."""
+
+to_float = _exactly(lambda array: array.astype(np.float64), _numbers)
+"""Integers round to the nearest float in both."""
 
 ABSOLUTE = arithmetic(np.abs, intervals.absolute)
 NEGATIVE = arithmetic(np.negative, intervals.corners(py.neg))

@@ -48,7 +48,47 @@ def frozen(item: Any, values: Values) -> Any:
     return item.freeze_values(values) if isinstance(item, Mutable) else item
 
 
-class MutableList(Mutable, MutableSequence[Any]):
+class _Container(Mutable):
+    """What lists and dictionaries of mutables have in common."""
+
+    mutables: Any
+
+    def _items(self) -> Iterable[tuple[str, Any]]:
+        """Return what it holds, with names."""
+        raise NotImplementedError
+
+    def structure(self) -> Node | None:
+        return joint_structure(item for _, item in self._items())
+
+    def _named_parts(self) -> Iterator[tuple[str, Mutable]]:
+        return ((name, item) for name, item in self._items() if isinstance(item, Mutable))
+
+    def extra_repr(self) -> str:
+        return repr(self.mutables)
+
+    def __delitem__(self, place: Any) -> None:
+        del self.mutables[place]
+
+    def __len__(self) -> int:
+        return len(self.mutables)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, _Container) or type(self.mutables) is not type(other.mutables):
+            return False
+        mine, theirs = list(self._items()), list(other._items())
+        return [name for name, _ in mine] == [name for name, _ in theirs] and all(
+            a.equals(b) if isinstance(a, Mutable) else not isinstance(b, Mutable) and bool(a == b)
+            for (_, a), (_, b) in zip(mine, theirs, strict=True)
+        )
+
+    __hash__ = None  # type: ignore[assignment]  # it can be changed
+
+    def equals(self, other: Any) -> bool:
+        """Return whether two containers hold equal mutables, under the same names."""
+        return bool(self == other)
+
+
+class MutableList(_Container, MutableSequence[Any]):
     """A list of mutables, frozen to a list.
 
     Parameters
@@ -75,19 +115,11 @@ class MutableList(Mutable, MutableSequence[Any]):
         self.mutables: list[Any] = [_held(item, "a MutableList") for item in mutables or ()]
         self._depth = 1 + max(map(depth_of, self.mutables), default=0)
 
-    def structure(self) -> Node | None:
-        return joint_structure(self.mutables)
-
     def freeze_values(self, values: Values) -> list[Any]:
         return [frozen(item, values) for item in self.mutables]
 
-    def _named_parts(self) -> Iterator[tuple[str, Mutable]]:
-        for index, item in enumerate(self.mutables):
-            if isinstance(item, Mutable):
-                yield f"[{index}]", item
-
-    def extra_repr(self) -> str:
-        return repr(self.mutables)
+    def _items(self) -> Iterable[tuple[str, Any]]:
+        return [(f"[{index}]", item) for index, item in enumerate(self.mutables)]
 
     @overload
     def __getitem__(self, index: int) -> Any: ...
@@ -107,12 +139,6 @@ class MutableList(Mutable, MutableSequence[Any]):
         else:
             self.mutables[index] = _held(mutable, "a MutableList")
 
-    def __delitem__(self, index: int | slice) -> None:
-        del self.mutables[index]
-
-    def __len__(self) -> int:
-        return len(self.mutables)
-
     def insert(self, index: int, value: Any) -> None:
         """Insert a mutable before an index."""
         self.mutables.insert(index, _held(value, "a MutableList"))
@@ -130,17 +156,8 @@ class MutableList(Mutable, MutableSequence[Any]):
                 return place
         raise ValueError(f"{value!r} is not in the list")
 
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, MutableList) and _all_equal(self.mutables, other.mutables)
 
-    __hash__ = None  # type: ignore[assignment]  # it can be changed
-
-    def equals(self, other: Any) -> bool:
-        """Return whether two lists hold equal mutables."""
-        return bool(self == other)
-
-
-class MutableDict(Mutable, MutableMapping[str, Any]):
+class MutableDict(_Container, MutableMapping[str, Any]):
     """A dictionary of mutables, frozen to a dictionary.
 
     Parameters
@@ -177,19 +194,11 @@ class MutableDict(Mutable, MutableMapping[str, Any]):
                 raise UsageError(f"{key!r} is given twice: in the dictionary and as a keyword")
             self[key] = mutable
 
-    def structure(self) -> Node | None:
-        return joint_structure(self.mutables.values())
-
     def freeze_values(self, values: Values) -> dict[str, Any]:
         return {key: frozen(item, values) for key, item in self.mutables.items()}
 
-    def _named_parts(self) -> Iterator[tuple[str, Mutable]]:
-        for key, item in self.mutables.items():
-            if isinstance(item, Mutable):
-                yield key, item
-
-    def extra_repr(self) -> str:
-        return repr(self.mutables)
+    def _items(self) -> Iterable[tuple[str, Any]]:
+        return self.mutables.items()
 
     def __getitem__(self, key: str) -> Any:
         return self.mutables[key]
@@ -198,34 +207,5 @@ class MutableDict(Mutable, MutableMapping[str, Any]):
         self.mutables[key] = _held(mutable, "a MutableDict")
         self._depth = max(self._depth, 1 + depth_of(mutable))
 
-    def __delitem__(self, key: str) -> None:
-        del self.mutables[key]
-
-    def __len__(self) -> int:
-        return len(self.mutables)
-
     def __iter__(self) -> Iterator[str]:
         return iter(self.mutables)
-
-    def __eq__(self, other: object) -> bool:
-        return (
-            isinstance(other, MutableDict)
-            and list(self.mutables) == list(other.mutables)
-            and _all_equal(self.mutables.values(), other.mutables.values())
-        )
-
-    __hash__ = None  # type: ignore[assignment]  # it can be changed
-
-    def equals(self, other: Any) -> bool:
-        """Return whether two dictionaries hold equal mutables under the same names."""
-        return bool(self == other)
-
-
-def _all_equal(left: Iterable[Any], right: Iterable[Any]) -> bool:
-    first, second = list(left), list(right)
-    if len(first) != len(second):
-        return False
-    return all(
-        a.equals(b) if isinstance(a, Mutable) else not isinstance(b, Mutable) and bool(a == b)
-        for a, b in zip(first, second, strict=True)
-    )

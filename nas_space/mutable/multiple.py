@@ -122,7 +122,7 @@ class CategoricalMultiple(MutableSymbol[list[T_co]]):
 
     def places(self, code: int) -> tuple[int, ...]:
         """Return which of the values a code chooses, as ascending indices."""
-        known: dict[int, tuple[int, ...]] = self.__dict__.setdefault("_places", {})
+        known: dict[int, tuple[int, ...]] = self.__dict__.setdefault("_subsets", {})
         found = known.get(code)
         if found is None:
             found = self._places_of(code)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from .layouts import indices
 from .refitting import paths
 from .sorting import Axis, TensorLayout
+from .symbolic import own_tensors
 
 __all__ = ["absorb"]
 
@@ -30,8 +31,8 @@ def absorb(
     ours, theirs = dict(space.named_modules()), dict(network.named_modules())
     found: list[tuple[Tensor, tuple[Tensor, ...], Tensor]] = []
     for small, large in paths(space, arch):
-        for name, tensor in _tensors(theirs[small]).items():
-            whole = _tensors(ours[large])[name]
+        for name, tensor in own_tensors(theirs[small]).items():
+            whole = own_tensors(ours[large])[name]
             # What no layout says is whole, or the middle of a kernel.
             kept = [
                 torch.arange(size) + (most - size) // 2
@@ -47,8 +48,3 @@ def absorb(
                 whole[tuple(m.to(whole.device) for m in mesh)] = tensor.to(whole)
             else:
                 whole.copy_(tensor)
-
-
-def _tensors(module: nn.Module) -> dict[str, Tensor]:
-    held = {**module._parameters, **module._buffers}
-    return {name: tensor for name, tensor in held.items() if tensor is not None}

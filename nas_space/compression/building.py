@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Mapping
 from typing import Any, cast
 
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.utils import parametrize
 
 from .. import nn as layers
@@ -35,7 +35,7 @@ from .layouts import expression_of
 from .options import Options
 from .polynomials import Polynomial
 from .sorting import Axis, TensorLayout, listed_in, names_in
-from .symbolic import Origin
+from .symbolic import Origin, own_tensors
 from .trial import layout_at
 
 __all__ = ["Building"]
@@ -305,19 +305,16 @@ class Building:
     ) -> None:
         own = type(module)
         module.__class__ = adopted_class(own, AdoptedLayer)
-        held = {**module._parameters, **module._buffers}
+        held = own_tensors(module)
         shapes = {
-            name: tuple(
-                axes.get(dim, size) for dim, size in enumerate(cast(Tensor, held[name]).shape)
-            )
+            name: tuple(axes.get(dim, size) for dim, size in enumerate(held[name].shape))
             for name, axes in tensors.items()
         }
         sizes = {
             name: apply("tuple", *value) if isinstance(value, tuple) else value
             for name, value in attributes.items()
         }
-        names = frozenset(name for name, tensor in held.items() if tensor is not None)
-        blueprint = SizeBlueprint(cast(Any, type(module)), sizes, shapes, names)
+        blueprint = SizeBlueprint(cast(Any, type(module)), sizes, shapes, frozenset(held))
         module.__dict__.update(args=blueprint.arguments, _blueprint=blueprint)
         for name, value in sizes.items():
             setattr(module, name, value)

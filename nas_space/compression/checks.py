@@ -17,6 +17,7 @@ from ..errors import UsageError
 from ..nn import ModelSpace, MutableModule
 from .adopted import RESERVED, origin_of
 from .calling import arguments_of
+from .symbolic import own_tensors
 
 __all__ = ["batches_in", "check_inputs", "check_network", "check_plain"]
 
@@ -92,9 +93,8 @@ def check_plain(net: Any, method: str) -> None:
                 f"{where}, a {type(module).__name__}, is quantised; make the network small first, "
                 "and quantise what comes out"
             )
-        for name, tensor in (*module._parameters.items(), *module._buffers.items()):
-            if tensor is not None:
-                _check_tensor(f"{path}.{name}" if path else name, tensor)
+        for name, tensor in own_tensors(module).items():
+            _check_tensor(f"{path}.{name}" if path else name, tensor)
 
 
 def _check_tensor(path: str, tensor: Tensor) -> None:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from .blocks import below
+from .symbolic import keeping
 
 __all__ = ["Kernel", "kernels_of", "shrunk", "silent"]
 
@@ -99,34 +100,24 @@ def _is_padded(arguments: dict[str, Any]) -> bool:
 @contextmanager
 def shrunk(net: nn.Module, kernels: Sequence[Kernel]) -> Iterator[dict[str, Tensor]]:
     """Enter a context in which convolutions have their smallest kernels: yields the weights."""
-    held: list[tuple[nn.Module, dict[str, Any]]] = []
     weights: dict[str, Tensor] = {}
-    try:
+    with keeping(net):
         for kernel in kernels:
             module: Any = net.get_submodule(kernel.path)
-            held.append((module, dict(vars(module))))
             arguments = kernel.arguments(module, kernel.values[0])
             vars(module).update(arguments)
             if "padding" in arguments:
                 twice = [pad for pad in reversed(arguments["padding"]) for _ in (0, 1)]
             else:
-                twice = [
-                    side
-                    for rate, size in zip(
-                        reversed(module.dilation), reversed(module.kernel_size), strict=True
-                    )
-                    for side in (rate * (size - 1) // 2, rate * (size - 1) - rate * (size - 1) // 2)
-                ]
+                sizes = zip(reversed(module.dilation), reversed(module.kernel_size), strict=True)
+                around = [rate * (size - 1) for rate, size in sizes]
+                twice = [side for total in around for side in (total // 2, total - total // 2)]
             vars(module)["_reversed_padding_repeated_twice"] = twice
             middle = module.weight.detach()
             for dim, size in enumerate(module.kernel_size, start=2):
                 middle = middle.narrow(dim, (middle.shape[dim] - size) // 2, size)
             weights[below(kernel.path, "weight")] = middle
         yield weights
-    finally:
-        for module, state in held:
-            vars(module).clear()
-            vars(module).update(state)
 
 
 def silent(net: nn.Module, kernels: Sequence[Kernel]) -> dict[str, Tensor]:

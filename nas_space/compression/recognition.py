@@ -17,6 +17,7 @@ from ..errors import SampleValidationError, UsageError
 from ..mutable import Sample
 from .adopted import origin_of
 from .checks import check_plain
+from .symbolic import own_tensors
 
 __all__ = ["check_alike", "frozen_to"]
 
@@ -98,11 +99,7 @@ def check_alike(wanted: nn.Module, network: nn.Module, who: str) -> None:
 
 def _tensors_differ(mine: nn.Module, found: nn.Module) -> str:
     shapes, others = (
-        {
-            name: tuple(tensor.shape)
-            for name, tensor in (*module._parameters.items(), *module._buffers.items())
-            if tensor is not None
-        }
+        {name: tuple(tensor.shape) for name, tensor in own_tensors(module).items()}
         for module in (mine, found)
     )
     for name in dict.fromkeys([*shapes, *others]):

@@ -29,6 +29,7 @@ from torch.nn.modules.module import register_module_forward_pre_hook
 from torch.overrides import TorchFunctionMode
 
 from ..errors import UsageError
+from ..training.modes import preserved_modes
 from .adopted import AdoptedBlocks
 from .calling import call, filled_rows
 from .layouts import indices
@@ -56,7 +57,7 @@ def refit(
     model_arch: Mapping[str, Any] | None,
     ridge: float,
     orders: Mapping[str, Any],
-) -> list[str]:
+) -> None:
     """Fit the layers of a network that read less than those of the teacher: channels, or places.
 
     Parameters
@@ -65,11 +66,6 @@ def refit(
         What the teacher was frozen to; ``None`` for the original.
     orders
         In which order the channels of the teacher come in the space.
-
-    Returns
-    -------
-    list of str
-        The paths of the layers that were fitted, in the order in which they were.
     """
     ours, theirs = dict(network.named_modules()), dict(teacher.named_modules())
     pairs = dict(paths(space, arch))
@@ -89,33 +85,27 @@ def refit(
         small: _kept(plan, arch, model_arch, large, theirs[models[large]], orders)
         for small, large in layers.items()
     }
-    training = [(module, module.training) for net in (network, teacher) for module in net.modules()]
-    fitted = []
     before = {path: copy.deepcopy(ours[path].state_dict()) for path in layers}
-    try:
+    with preserved_modes(network), preserved_modes(teacher):
         network.eval()
         teacher.eval()
-        with running("the network"):
-            calls, sizes = _calls(network, batches[0], layers)
-        most = sum(p.numel() * p.element_size() for p in teacher.parameters())
-        for group in _groups(calls, {path: len(batches) * sizes[path] for path in calls}, most):
-            followed = {theirs[models[layers[path]]]: calls[path] for path in group}
-            with running("the teacher"):
-                wanted = [_followed(teacher, followed, batch) for batch in batches]
-            for path in group:
-                model = theirs[models[layers[path]]]
-                targets = [passages.pop(model) for passages in wanted]
-                rows = _Rows(network, ours[path], model, kept[path], calls[path], batches, targets)
-                if _fit(ours[path], rows, ridge):
-                    fitted.append(path)
-    except BaseException:
-        for path, state in before.items():
-            ours[path].load_state_dict(state)
-        raise
-    finally:
-        for module, mode in training:
-            module.training = mode
-    return fitted
+        try:
+            with running("the network"):
+                calls, sizes = _calls(network, batches[0], layers)
+            most = sum(p.numel() * p.element_size() for p in teacher.parameters())
+            for group in _groups(calls, {path: len(batches) * sizes[path] for path in calls}, most):
+                followed = {theirs[models[layers[path]]]: calls[path] for path in group}
+                with running("the teacher"):
+                    wanted = [_followed(teacher, followed, batch) for batch in batches]
+                for path in group:
+                    layer, model = ours[path], theirs[models[layers[path]]]
+                    targets = [passages.pop(model) for passages in wanted]
+                    rows = _Rows(network, layer, model, kept[path], calls[path], batches, targets)
+                    _fit(layer, rows, ridge)
+        except BaseException:
+            for path, state in before.items():
+                ours[path].load_state_dict(state)
+            raise
 
 
 def _check_larger(arch: Mapping[str, Any], model_arch: Mapping[str, Any]) -> None:
@@ -199,8 +189,11 @@ def _calls(
     return calls, sizes
 
 
-def _fit(layer: nn.Module, rows: _Rows, ridge: float) -> bool:
-    """Least squares by the normal equations, which are summed over batches, in float64."""
+def _fit(layer: nn.Module, rows: _Rows, ridge: float) -> None:
+    """Least squares by the normal equations, which are summed over batches, in float64.
+
+    What is no linear layer, or whose inputs are constant or not finite, stays as it is.
+    """
     weight = _weight(layer)
     flat = _flat(layer, weight.detach().double())
     bias: Tensor | None = layer.bias if isinstance(layer.bias, Tensor) else None
@@ -210,13 +203,13 @@ def _fit(layer: nn.Module, rows: _Rows, ridge: float) -> bool:
     checked = False
     for x, y, now, counted in rows:
         if len(x) != len(now):
-            return False
+            return
         for part in zip(*(torch.split(t, _ROWS) for t in (x, y, now, counted)), strict=True):
             a, b, c, k = (tensor.double() for tensor in part)
             if bias is not None:
                 a = torch.cat([a, torch.ones_like(a[:, :1])], 1)
             if not checked and not _is_linear(a, prior, c):
-                return False
+                return
             checked = True
             gram += a.T @ (k[:, None] * a)
             cross += a.T @ (k[:, None] * b)
@@ -227,13 +220,12 @@ def _fit(layer: nn.Module, rows: _Rows, ridge: float) -> bool:
         left, right = left.cpu(), right.cpu()
     solved = prior + torch.linalg.lstsq(left, right).solution.to(prior)
     if not torch.isfinite(solved).all():
-        return False  # the inputs are constant, or not finite
+        return
     with torch.no_grad():
         if bias is not None:
             bias.copy_(solved[-1])
             solved = solved[:-1]
         weight.copy_(_unflat(layer, solved.T, weight))
-    return True
 
 
 def _is_linear(x: Tensor, prior: Tensor, returned: Tensor) -> bool:

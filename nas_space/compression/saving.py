@@ -28,6 +28,7 @@ from ..training.checkpoint import digest_of, read_safetensors
 from .adopted import AdoptedBlocks, origin_of
 from .layouts import Layout, Product, Sum, indices
 from .sorting import TensorLayout
+from .symbolic import own_tensors
 
 __all__ = ["became", "guard_saving", "load_network", "save_network", "sizes_in_config"]
 
@@ -352,15 +353,14 @@ def became(space: nn.Module, plan: TensorLayout, values: Any) -> dict[int, set[i
     known = plan.values(values.active)
     varying = {(place, axis.dim): axis.layout for axis in plan.axes for place in axis.places}
     for path, module in space.named_modules():
-        for tensors in (module._parameters, module._buffers):
-            for name, tensor in tensors.items():
-                for dim, size in enumerate(() if tensor is None else tensor.shape):
-                    layout = varying.get(((path, name), dim), size)
-                    for part in _parts_of(layout):
-                        if part is not layout and isinstance(part, int):
-                            continue  # as of how many matrices are packed in one
-                        kept, whole = indices(part, known, plan.sizes)
-                        found.setdefault(whole, set()).add(len(kept))
+        for name, tensor in own_tensors(module).items():
+            for dim, size in enumerate(tensor.shape):
+                layout = varying.get(((path, name), dim), size)
+                for part in _parts_of(layout):
+                    if part is not layout and isinstance(part, int):
+                        continue  # as of how many matrices are packed in one
+                    kept, whole = indices(part, known, plan.sizes)
+                    found.setdefault(whole, set()).add(len(kept))
         if isinstance(module, AdoptedBlocks):
             kept_blocks = module.there(values)
             found.setdefault(len(module._modules), set()).add(len(kept_blocks))

@@ -6,8 +6,7 @@ import copy
 import fnmatch
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Self, cast
 
@@ -386,7 +385,9 @@ def elastic(
     check_inputs(net, inputs)
     args, kwargs = arguments_of(inputs)
     # On the network itself, so that no copy is held beside what is cut while it is tried.
-    with keeping(net), _evaluating(net):
+    with keeping(net):
+        for module in net.modules():
+            module.training = False
         with running("the network"), torch.no_grad(), undisturbed(net), forgetting_caches(net):
             net(*args, **kwargs)
         found = analyse(net, args, kwargs, options)
@@ -425,15 +426,3 @@ def _check_patterns(options: Options, groups: Groups) -> None:
             raise UsageError(
                 f"no label is like {pattern!r}; there are {shown}{', ...' * (len(known) > 8)}"
             )
-
-
-@contextmanager
-def _evaluating(net: nn.Module) -> Iterator[None]:
-    modes = [(module, module.training) for module in net.modules()]
-    try:
-        for module, _ in modes:
-            module.training = False
-        yield
-    finally:
-        for module, mode in modes:
-            module.training = mode

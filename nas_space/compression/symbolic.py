@@ -40,6 +40,7 @@ __all__ = [
     "is_own_code",
     "keeping",
     "leaves_of",
+    "own_tensors",
     "tensors_of",
 ]
 
@@ -269,14 +270,18 @@ def where(paths: Mapping[int, str]) -> Where:
     return Where(path or "", line or "")
 
 
+def own_tensors(module: nn.Module) -> dict[str, Tensor]:
+    """Return the parameters and buffers that a module itself has, by name."""
+    held = {**module._parameters, **module._buffers}
+    return {name: tensor for name, tensor in held.items() if tensor is not None}
+
+
 def tensors_of(net: nn.Module) -> dict[int, tuple[Tensor, list[tuple[str, str]]]]:
     """Return parameters and buffers by identity, with the modules and names they stand under."""
     found: dict[int, tuple[Tensor, list[tuple[str, str]]]] = {}
     for path, module in net.named_modules():
-        for kind in (module._parameters, module._buffers):
-            for name, tensor in kind.items():
-                if tensor is not None:
-                    found.setdefault(id(tensor), (tensor, []))[1].append((path, name))
+        for name, tensor in own_tensors(module).items():
+            found.setdefault(id(tensor), (tensor, []))[1].append((path, name))
     return found
 
 

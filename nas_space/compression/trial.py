@@ -23,7 +23,7 @@ from .identity import Identities, Misplaced
 from .kernels import Kernel, shrunk, silent
 from .layouts import Dimension, Layout, indices
 from .polynomials import Polynomial
-from .symbolic import Trace, forgetting_caches, leaves_of, tensors_of
+from .symbolic import Trace, forgetting_caches, keeping, leaves_of, tensors_of
 
 __all__ = ["BY_PLACE", "Layouts", "Members", "Trial", "layout_at"]
 
@@ -147,7 +147,7 @@ class Trial:
         full = {**self.sizes, **values}
         blocks = without or {}
         check: Any = nullcontext() if blocks else self.identities.checking()
-        with self._attributes(full), self._without(blocks, runs), check:
+        with self._smaller(full, blocks, runs), check:
             returned = self._run(self._cut(values, layouts, orders or {}))
         shapes = [tuple(leaf.shape) for leaf in returned]
         expected = [tuple(size.evaluate(full) for size in shape) for shape in self.outputs]
@@ -258,7 +258,7 @@ class Trial:
             if cut is not None:
                 names |= {f"{p}.{n}" if p else n: cut for p, n in self.tensors[key][1]}
         own = Identities({tensors[key]: list(axes) for key, axes in self.axes.items()})
-        with self._attributes({**self.sizes, **values}), own.recording():
+        with self._smaller({**self.sizes, **values}, {}, ()), own.recording():
             self._run(names)
         return _channels(own, {id(tensor): key for key, tensor in tensors.items()})
 
@@ -272,9 +272,14 @@ class Trial:
         return leaves_of(result)
 
     @contextmanager
-    def _attributes(self, values: Mapping[str, int]) -> Iterator[None]:
-        held = [(module, dict(vars(module))) for module in self.modules.values()]
-        try:
+    def _smaller(
+        self,
+        values: Mapping[str, int],
+        blocks: Mapping[str, Sequence[int]],
+        runs: Sequence[OptionalBlocks],
+    ) -> Iterator[None]:
+        """The network with attributes of other sizes, and without some blocks."""
+        with keeping(self.net):
             for module, name, place, size in self.attributes:
                 value = size.evaluate(values)
                 if place is not None:
@@ -282,39 +287,16 @@ class Trial:
                     items[place] = value
                     value = tuple(items)
                 vars(module)[name] = value
-            yield
-        finally:
-            for module, state in held:
-                module.__dict__.clear()
-                module.__dict__.update(state)
-
-    @contextmanager
-    def _without(
-        self, blocks: Mapping[str, Sequence[int]], runs: Sequence[OptionalBlocks]
-    ) -> Iterator[None]:
-        held: list[tuple[nn.Module, dict[str, Any]]] = []
-        numbered: list[tuple[nn.Module, str, int]] = []
-        try:
             for path, left_out in blocks.items():
-                container = self.modules[path]
-                children = dict(container._modules)
-                held.append((container, children))
+                children = self.modules[path]._modules
                 kept = [c for i, c in enumerate(children.values()) if i not in left_out]
-                container._modules.clear()
-                container._modules.update({str(i): child for i, child in enumerate(kept)})
+                children.clear()
+                children.update({str(i): child for i, child in enumerate(kept)})
                 counters = next(run.counters for run in runs if run.path == path)
                 for number, child in enumerate(kept):
-                    for inner, name in counters:
-                        module = child.get_submodule(inner)
-                        numbered.append((module, name, vars(module)[name]))
-                        vars(module)[name] = number
+                    for inner, name in counters if child is not None else ():
+                        vars(child.get_submodule(inner))[name] = number
             yield
-        finally:
-            for module, name, number in numbered:
-                vars(module)[name] = number
-            for container, children in held:
-                container._modules.clear()
-                container._modules.update(children)
 
 
 def layout_at(layouts: Layouts, dimension: Dimension, size: Polynomial) -> Layout:

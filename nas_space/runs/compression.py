@@ -357,7 +357,7 @@ class CompressionRun:
         """
         if self.task.optimizer is not self._optimizer:
             return self.task
-        rate = self.plan.learning_rate * min(1.0, 2 * self._cut(name) ** 2)
+        rate = self.plan.learning_rate * self._cut(name) ** 2
         return replace(self.task, optimizer=partial(self._optimizer, lr=rate))
 
     def _steps(self, name: str) -> int:

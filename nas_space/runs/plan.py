@@ -110,7 +110,7 @@ class CompressionPlan:
         Steps of training that each network has on average.  Those of larger ones count more, for
         smaller ones go on from them.
     learning_rate
-        The largest, of AdamW; networks of which less than 70 % is cut away have smaller ones.
+        The largest, of AdamW, times the square of what is cut away from a network.
     batch_size
         Examples in a batch.
     calibration

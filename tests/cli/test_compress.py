@@ -86,7 +86,7 @@ def test_a_compression_that_is_cut_off_anywhere_goes_on_to_the_same_networks(tmp
 def test_the_rate_grows_with_what_is_cut_away_but_a_task_of_ones_own_has_its_own(tmp_path):
     run: Any = run_of(tmp_path / "out", budgets=[{"macs": "90%"}, {"macs": "60%"}, {"macs": "25%"}])
     rates = {name: run._task(name).optimizer.keywords["lr"] for name in run.budgets}
-    wanted = {"macs-90": 2e-5, "macs-60": 3.2e-4, "macs-25": 1e-3}
+    wanted = {"macs-90": 1e-5, "macs-60": 1.6e-4, "macs-25": 5.625e-4}
     assert rates == pytest.approx(wanted, rel=1e-6)
     run.task = replace(run.task, optimizer=torch.optim.SGD)
     assert run._task("macs-60").optimizer is torch.optim.SGD

@@ -35,8 +35,8 @@ pytestmark = [
     pytest.mark.skipif(os.name != "posix", reason="kills processes as POSIX does"),
 ]
 
-MOMENTS = {"Ray": 4, "submitit": 2}
-"""How many kills of what evaluates, where it is not ten: each takes seconds there."""
+MOMENTS = 10
+"""How many kills of what evaluates."""
 
 
 def noted(network: Any, arch: Any) -> float:
@@ -157,8 +157,8 @@ def test_processes_that_are_killed_lose_no_trial(
 ) -> None:
     log = tmp_path / "log"
     monkeypatch.setenv("EVALUATIONS", str(log))
-    count, trials = MOMENTS.get(engine, 10), 6 if engine == "submitit" else 80
-    killer = Killer(log, count, seed=0)
+    trials = 16 if engine == "submitit" else 80  # each is a process there, of seconds
+    killer = Killer(log, MOMENTS, seed=0)
     killer.start()
     with ENGINES[engine]() as given:
         options = {**SEARCHES[search](), **given}
@@ -166,7 +166,7 @@ def test_processes_that_are_killed_lose_no_trial(
         result = ns.search(Various(), target, trials=trials, progress=False, **options)
     killer.over.set()
     killer.join()
-    assert len(killer.killed) == count
+    assert len(killer.killed) == MOMENTS
     assert [outcome.number for outcome in result.outcomes] == list(range(trials))
     assert {outcome.state for outcome in result.outcomes} <= {"complete", "pruned"}
     assert len({str(outcome.arch) for outcome in result.outcomes}) == trials

@@ -7,10 +7,9 @@ from itertools import islice
 from typing import Any, cast
 
 from ..errors import DecompositionError, DomainError
-from ..mutable import Mutable, MutableSymbol, Sample, Values
+from ..mutable import Mutable, MutableSymbol, Sample
 from ..mutable.node import key_of
 from ..mutable.random_words import Words
-from ..mutable.word_layout import Layout
 from ..nn.digests import architecture_digest
 from ..tables import grid
 from .base import Searchable, unrestricted
@@ -87,12 +86,7 @@ def decide(
     choose
         Gives the value of a label.  It is asked in an order in which each is known to be active.
     """
-    chosen = dict(wishes)
-    values = Values()
-    for leaf in Layout.of(space.structure()).needed(values.known):
-        if isinstance(leaf, MutableSymbol) and leaf.is_missing(chosen):
-            chosen[leaf.name] = choose(leaf)
-        values.known[leaf] = leaf.visit(chosen, values)
+    _, values = cast("Mutable", space).completed(wishes, choose)
     return values.active
 
 

@@ -13,7 +13,7 @@ from ..mutable.random_words import words
 from ..tables import grid
 from .base import Searchable, SearchState, Strategy, check_dedup
 from .draws import shuffled
-from .neighbours import complete, symbols_of
+from .neighbours import complete
 
 __all__ = ["GridSearch"]
 
@@ -69,7 +69,7 @@ class GridSearch(Strategy):
 
     def _all(self, space: Searchable, seed: int) -> Iterator[Sample]:
         """Yield what is allowed, some perhaps more than once."""
-        endless = any(symbol.size is None for symbol in symbols_of(space).values())
+        endless = any(symbol.size is None for symbol in space.symbols().values())
         for granularity in range(1, _FINEST if endless else 2):
             if self.shuffle:
                 yield from _spread(space, seed, granularity)
@@ -85,7 +85,7 @@ def _spread(space: Searchable, seed: int, granularity: int) -> Iterator[Sample]:
     """
     source = words(seed)
     options: list[tuple[str, int, Callable[[int], Any]]] = []
-    for name, symbol in symbols_of(space).items():
+    for name, symbol in space.symbols().items():
         if symbol.size is None:
             listed = list(symbol.grid_choices(granularity))
             options.append((name, len(listed), listed.__getitem__))

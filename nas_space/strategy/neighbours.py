@@ -40,11 +40,6 @@ _TRIED = 100
 """How many times, where architectures cannot be listed."""
 
 
-def symbols_of(space: Searchable) -> dict[str, MutableSymbol[Any]]:
-    """Return the labels of a space that are chosen, without its constraints."""
-    return {k: v for k, v in space.simplify().items() if isinstance(v, MutableSymbol)}
-
-
 def complete(space: Searchable, wishes: Mapping[str, Any], words: Words) -> Sample:
     """Return the architecture that follows wishes where they matter.
 
@@ -120,7 +115,7 @@ def mutate(
         Of each further active label to change.  Values are drawn by the labels' own
         distributions, the present one excluded.
     """
-    symbols = symbols_of(space)
+    symbols = space.symbols()
     labels = [label for label in arch if symbols[label].size != 1]
     if not labels:
         return dict(arch)
@@ -164,7 +159,7 @@ def neighbours(space: Searchable, arch: Mapping[str, Any], words: Words) -> Iter
     Labels that become active thereby are drawn.  Of labels with very many values, some are
     drawn.
     """
-    symbols = symbols_of(space)
+    symbols = space.symbols()
     changes: list[tuple[str, Any]] = []
     for label, value in arch.items():
         symbol = symbols[label]
@@ -226,7 +221,7 @@ def nearest(
     def found(candidate: Sample, steps: int) -> tuple[Sample, int]:
         return {label: candidate[label] for label in labels if label in candidate}, steps
 
-    labels = unrestricted(space).simplify()
+    labels = unrestricted(space).symbols()
     start = complete(space, arch, words)
     if fits(start):
         return found(start, 0)

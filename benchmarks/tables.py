@@ -307,7 +307,7 @@ class PlainGP(Strategy):
         history = state.history
         if len(history) < 10:
             return state.sample()
-        labels = list(state.space.simplify())
+        labels = list(state.space.symbols())
         rows = [[one.arch.get(label) for label in labels] for one in history]
         scores = np.array([one.fitness[0] for one in history])
         scores = (scores.argsort().argsort() - len(scores) / 2) / len(scores)
@@ -337,7 +337,7 @@ class PlainBananas(Strategy):
         history = state.history
         if len(history) < 10:
             return state.sample()
-        symbols = state.space.simplify()
+        symbols = state.space.symbols()
 
         def row(arch: Sample) -> list[float]:
             return [float(arch.get(name) == v) for name, s in symbols.items() for v in s.values]
@@ -373,7 +373,7 @@ def codes_apart(one: list[list[Any]], other: list[list[Any]]) -> Array:
 def near_the_best(state: SearchState) -> list[Sample]:
     """What differs from one of the five best in one label or two, and some at random."""
     best = sorted(state.history, key=lambda one: -one.fitness[0])[:5]
-    symbols = state.space.simplify()
+    symbols = state.space.symbols()
     found: dict[str, Sample] = {}
     for one in best:
         for name in one.arch:

@@ -30,7 +30,13 @@ from nas_space.hub import ProxylessNAS
 from nas_space.mutable import Sample
 from nas_space.report.page import write_report
 from nas_space.runs import open_run
-from nas_space.strategy import LinearThompson, Random, RegularizedEvolution, Strategy
+from nas_space.strategy import (
+    LinearThompson,
+    ModelAveraging,
+    Random,
+    RegularizedEvolution,
+    Strategy,
+)
 
 _BUSY = 0.05
 """Seconds of an evaluation, for the speed-up."""
@@ -41,7 +47,8 @@ _WINDOW = 100
 GROWING: dict[str, Callable[[], Strategy]] = {
     "Random": Random,
     "RegularizedEvolution": RegularizedEvolution,
-    "LinearThompson, the default": LinearThompson,
+    "LinearThompson": LinearThompson,
+    "ModelAveraging, the default": ModelAveraging,
 }
 
 

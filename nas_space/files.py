@@ -14,7 +14,7 @@ from pathlib import Path
 
 from .errors import NasSpaceError, StorageError
 
-__all__ = ["beside", "replacing", "unwritable", "writing"]
+__all__ = ["beside", "is_alive", "replacing", "unwritable", "writing"]
 
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _NOT_ALLOWED = {errno.EACCES, errno.EPERM, errno.EROFS}
@@ -73,10 +73,21 @@ def beside(path: Path) -> Path:
     place = re.sub(r"\W", "-", socket.gethostname())
     for left in path.parent.glob(f".{_escaped(path.name)}.{place}.*"):
         owner = left.name.removeprefix(f".{path.name}.{place}.").partition(".")[0]
-        if owner.isdecimal() and not _lives(int(owner)):
+        if owner.isdecimal() and not is_alive(int(owner)):
             shutil.rmtree(left) if left.is_dir() else left.unlink(missing_ok=True)
     mark = f"{place}.{os.getpid()}.{secrets.token_hex(4)}"
     return path.with_name(f".{path.name}.{mark}.tmp{path.suffix}")
+
+
+def is_alive(process: int) -> bool:
+    """Return whether there is a process of a number on this machine, whoever's it is."""
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
 
 
 @contextmanager
@@ -123,13 +134,3 @@ def _flush(path: Path) -> None:
 
 def _escaped(name: str) -> str:
     return re.sub(r"([*?[])", r"[\1]", name)
-
-
-def _lives(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass
-    return True

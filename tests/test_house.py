@@ -17,9 +17,6 @@ FILES = sorted(path for path in ROOT.rglob("*.py"))
 TREES = {path.relative_to(ROOT).as_posix(): ast.parse(path.read_text("utf-8")) for path in FILES}
 
 CIRCLES = [
-    # One idea in several files: what happens while the forward of a space is followed.
-    {"profiler.evaluation", "profiler.recorder", "profiler.tensors", "profiler.trace"}
-    | {"profiler.twin"},
     # An algorithm and its run, each of which is told by the other.
     {"strategy.oneshot.algorithm", "strategy.oneshot.run"},
 ]

@@ -204,16 +204,26 @@ class Mutable:
 
         Nothing is added if the result violates a constraint.
         """
-        chosen = dict(sample)
-        values = Values()
+        chosen, values = self.completed(sample, choose)
+        values.check_constraints(chosen)
+        sample.update(chosen)
+        return values
+
+    def completed(
+        self, sample: Mapping[str, Any], choose: Callable[[Any], Any]
+    ) -> tuple[Sample, Values]:
+        """Return a sample with a value for each active label, and the values of these.
+
+        What it lacks is chosen, in an order in which each label is known to be active; constraints
+        are left aside.
+        """
+        chosen, values = dict(sample), Values()
         known = values.known
         for leaf in Layout.of(self.structure()).needed(known):
             if leaf.is_missing(chosen):
                 chosen[leaf.name] = choose(leaf)
             known[leaf] = leaf.visit(chosen, values)
-        values.check_constraints(chosen)
-        sample.update(chosen)
-        return values
+        return chosen, values
 
     def default(self, memo: Sample | None = None) -> Any:
         """Return the form under the default of each label.
@@ -282,15 +292,17 @@ class Mutable:
             How finely numerical labels are covered; 1, the median alone, by default.
         """
         sample: Sample = {} if memo is None else memo
-        for values in self._combinations(sample, 1 if granularity is None else granularity):
+        for values in self.combinations(sample, 1 if granularity is None else granularity):
             try:
                 values.check_constraints(sample)
             except SampleValidationError:
                 continue
             yield self.freeze_values(values)
 
-    def _combinations(self, sample: Sample, granularity: int) -> Iterator[Values]:
+    def combinations(self, sample: Sample, granularity: int) -> Iterator[Values]:
         """Yield every combination of values of active labels, constraints left aside.
+
+        ``sample`` and ``granularity`` are as of :meth:`grid`.
 
         Runs like an odometer: the label that was needed last turns first, and each time it
         stops the walk begins anew, since what is needed after it may be other labels.

@@ -326,8 +326,9 @@ def profile(
     key = (given.key, training)
     known = _PROFILES.setdefault(space, {})
     found = known.get(key)
-    if found is None or not found.is_of(space) or (memory and found.held is None):
+    fresh = found is None or not found.is_of(space)
+    if found is None or fresh or (memory and found.held is None):
         found = known[key] = Profile(space, given, training, memory)
-        for sentence in found.misread:
+        for sentence in found.misread if fresh else ():
             warnings.warn(sentence, stacklevel=2)
     return found

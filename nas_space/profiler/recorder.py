@@ -84,7 +84,7 @@ class Recorder(Explorer):
         given, values
             As of :class:`~.profile.Inputs`.
         """
-        twin = Twins(self.space, self.executor.shadow, self)[id(self.space)]
+        twin = Twins(self.space, self.executor.shadow, self.module)[id(self.space)]
         twin.train(self.training)
         leaves: list[Any] = []
         spec = flatten(given, leaves)

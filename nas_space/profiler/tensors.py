@@ -311,19 +311,16 @@ def flatten(value: Any, leaves: list[Any], use_up: bool = False) -> Any:
         What :func:`unflatten` needs to put them together again.
     """
     kind = type(value)
-    if kind is not VaryingNumber and isinstance(value, (tuple, list)):
-        spec: list[Any] = [kind]
-        items: Any = value
-    elif kind is dict or isinstance(value, dict):
-        spec = [kind, tuple(value)]
+    spec: list[Any] = [kind]
+    items: Any = value
+    if isinstance(value, dict):
+        spec.append(tuple(value))
         items = value.values()
     elif kind is slice:
-        spec = [kind]
         items = (value.start, value.stop, value.step)
     elif use_up and isinstance(value, Iterator):
         spec = [Iterator]
-        items = value
-    else:
+    elif kind is VaryingNumber or not isinstance(value, (tuple, list)):
         leaves.append(value)
         return None
     for item in items:

@@ -11,7 +11,7 @@ import functools
 import types
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import nn
@@ -21,7 +21,7 @@ from ..errors import SpaceError
 from ..mutable.node import Node
 from ..nn.structure import BOOKKEEPING
 
-__all__ = ["Followed", "Reporting", "Twins"]
+__all__ = ["Followed", "Twins"]
 
 _ATOMS = frozenset(
     {int, float, str, bool, bytes, complex, type(None), type, torch.dtype, torch.device, torch.Size}
@@ -32,21 +32,14 @@ _SHARED = frozenset({"_blueprint", "_instances", "_expressions", "_mutables", "a
 _HOOKS = frozenset(vars(nn.Module())) - {"_parameters", "_buffers", "_modules"}
 
 
-class Reporting(Protocol):
-    """What the modules of a twin report to."""
-
-    def module(self, followed: Followed, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Run a module of the twin."""
-
-
 @dataclass(slots=True, eq=False)
 class Followed:
-    """The forward of a module of the twin: reports to the recorder.
+    """The forward of a module of the twin: reports that it runs.
 
     Attributes
     ----------
-    recorder
-        Who follows.
+    report
+        Runs the module; given this, and what it is called with.
     path
         Where the module is in the space.
     original
@@ -55,13 +48,13 @@ class Followed:
         What it does.
     """
 
-    recorder: Reporting
+    report: Callable[[Followed, tuple[Any, ...], dict[str, Any]], Any]
     path: str
     original: nn.Module
     forward: Any
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        return self.recorder.module(self, args, kwargs)
+        return self.report(self, args, kwargs)
 
 
 class Twins(dict[int, Any]):
@@ -73,7 +66,7 @@ class Twins(dict[int, Any]):
         The space.
     shadow
         Gives the meta tensor for a parameter or a buffer.
-    recorder
+    report
         What the modules of the twin report to; nothing by default.
     """
 
@@ -81,11 +74,11 @@ class Twins(dict[int, Any]):
         self,
         root: nn.Module,
         shadow: Callable[[torch.Tensor], torch.Tensor],
-        recorder: Reporting | None = None,
+        report: Callable[[Followed, tuple[Any, ...], dict[str, Any]], Any] | None = None,
     ) -> None:
         super().__init__()
         self.shadow = shadow
-        self.recorder = recorder
+        self.report = report
         self.originals = dict(root.named_modules())
         for path, module in self.originals.items():
             if isinstance(module, torch.jit.ScriptModule):
@@ -94,8 +87,8 @@ class Twins(dict[int, Any]):
                     "followed; put the plain module in its place"
                 )
             self[id(module)] = object.__new__(type(module))
-        for tensor in (*root.parameters(), *root.buffers()):
-            self[id(tensor)] = tensor  # no copy of an object copies weights
+            for tensor in (*module._parameters.values(), *module._buffers.values()):
+                self[id(tensor)] = tensor  # no copy of an object copies weights
         for path, module in self.originals.items():
             self._fill(self[id(module)], module, path)
 
@@ -121,12 +114,12 @@ class Twins(dict[int, Any]):
             elif name != "forward":
                 into[name] = self.value(value)
         own = vars(module).get("forward")
-        if self.recorder is None:
+        if self.report is None:
             if own is not None:
                 into["forward"] = self.value(own)
             return
         forward = types.MethodType(type(module).forward, twin) if own is None else self.value(own)
-        into["forward"] = Followed(self.recorder, path, module, forward)
+        into["forward"] = Followed(self.report, path, module, forward)
 
     def value(self, value: Any) -> Any:
         """Return what the twin has for something that a module holds."""

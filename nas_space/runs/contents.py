@@ -23,45 +23,27 @@ __all__ = [
 
 
 class SettingsFile(TypedDict, total=False):
-    """What ``run.json`` may say. Each kind of run has some of it, earlier versions have less."""
+    """What ``run.json`` may say beside a plan. Each kind of run has some of it, older ones less."""
 
     arguments: dict[str, Any]
-    batch_size: int
     budgets: dict[str, float]
-    calibration: int
     costs: list[str]
     data: str
     described: Described
     device: str
-    epochs: int | None
-    final_epochs: int
-    fine_tuning: int
-    finalists: int
     fingerprint: str
-    first_steps: int
     input_shape: list[int]
     int8: bool
     latency_table: str | None
-    learning_rate: float
     max_latency: float | None
     max_macs: float | None
-    minimize: list[str]
     model: str
-    name: str
-    options: dict[str, Any]
     plan: dict[str, Any]
-    population: int
-    pruner: str
     recipe: dict[str, Any]
-    rivals: int
     runtime: str | None
     seed: int
     space: str
-    steps: int
-    storage: str | None
-    strategy: str
     threads: int | None
-    trials: int
     wanted: list[dict[str, float | str]]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from ..study import signs
 from ..study.fingerprint import differences
 from .contents import SettingsFile
 from .files import read_json, write_json
+from .plan import Plan
 
 __all__ = [
     "COMPRESSED",
@@ -164,6 +166,8 @@ def settings_of(folder: Path) -> dict[str, Any] | None:
         return None
     found = read_json(file, SettingsFile)
     found = RunSettings(file, {**found, **checked(found.pop("recipe", {}), SettingsFile, file)})
+    plan = [each.name for each in fields(Plan) if each.name in found]
+    checked({name: found[name] for name in plan}, Plan, file)
     limits = {name: found.pop(f"max_{name}", None) for name in ("macs", "latency")}
     found.setdefault("budgets", {k: limit for k, limit in limits.items() if limit is not None})
     return found

@@ -22,6 +22,7 @@ __all__ = [
     "Searchable",
     "Strategy",
     "check_dedup",
+    "dominates",
     "unrestricted",
 ]
 
@@ -45,8 +46,8 @@ class Searchable(Protocol):
         """Return a digest of the canonical form."""
         ...
 
-    def simplify(self) -> dict[str, Any]:
-        """Return its labelled dimensions."""
+    def symbols(self) -> dict[str, Any]:
+        """Return its labels, without its constraints."""
         ...
 
     def structure(self) -> Node | None:
@@ -57,6 +58,17 @@ class Searchable(Protocol):
 def unrestricted(space: Any) -> Any:
     """Return the space that a restriction is of; a space is its own."""
     return space.space if isinstance(space, Restricted) else space
+
+
+def dominates(one: Sequence[float], other: Sequence[float]) -> bool:
+    """Return whether one point is at least as good in everything, and better in something.
+
+    Examples
+    --------
+    >>> dominates((1.0, 2.0), (1.0, 1.0)), dominates((1.0, 2.0), (1.0, 2.0))
+    (True, False)
+    """
+    return one != other and all(mine >= its for mine, its in zip(one, other, strict=True))
 
 
 @dataclass(frozen=True)
@@ -86,9 +98,7 @@ class Evaluated:
         >>> cheap.dominates(good), cheap.dominates(Evaluated(2, {}, (0.8, -3.0)))
         (False, True)
         """
-        return self.fitness != other.fitness and all(
-            mine >= its for mine, its in zip(self.fitness, other.fitness, strict=True)
-        )
+        return dominates(self.fitness, other.fitness)
 
 
 @dataclass(frozen=True)

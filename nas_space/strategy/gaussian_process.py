@@ -17,7 +17,6 @@ from ..mutable import CategoricalMultiple, MutableSymbol, Sample
 from .base import SearchState, Strategy
 from .candidates import beginning, best_new, candidates, normal_scores, scalarised
 from .encoding import quantile_of
-from .neighbours import symbols_of
 
 __all__ = ["GP"]
 
@@ -160,7 +159,7 @@ class Codes:
 
     def __init__(self, space: Any) -> None:
         self.symbols: list[tuple[str, MutableSymbol[Any]]] = [
-            (name, symbol) for name, symbol in symbols_of(space).items() if symbol.size != 1
+            (name, symbol) for name, symbol in space.symbols().items() if symbol.size != 1
         ]
         self.width = sum(
             len(symbol.values) if isinstance(symbol, CategoricalMultiple) else 1

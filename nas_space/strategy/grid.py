@@ -8,13 +8,12 @@ from itertools import chain, islice
 from typing import Any, cast
 
 from ..errors import DecompositionError
-from ..mutable import Mutable, MutableSymbol, Sample, Values
+from ..mutable import Mutable, Sample
 from ..mutable.random_words import words
-from ..mutable.word_layout import Layout
 from ..tables import grid
 from .base import Searchable, SearchState, Strategy, check_dedup
 from .draws import shuffled
-from .neighbours import complete, symbols_of
+from .neighbours import complete
 
 __all__ = ["GridSearch"]
 
@@ -70,7 +69,7 @@ class GridSearch(Strategy):
 
     def _all(self, space: Searchable, seed: int) -> Iterator[Sample]:
         """Yield what is allowed, some perhaps more than once."""
-        endless = any(symbol.size is None for symbol in symbols_of(space).values())
+        endless = any(symbol.size is None for symbol in space.symbols().values())
         for granularity in range(1, _FINEST if endless else 2):
             if self.shuffle:
                 yield from _spread(space, seed, granularity)
@@ -86,7 +85,7 @@ def _spread(space: Searchable, seed: int, granularity: int) -> Iterator[Sample]:
     """
     source = words(seed)
     options: list[tuple[str, int, Callable[[int], Any]]] = []
-    for name, symbol in symbols_of(space).items():
+    for name, symbol in space.symbols().items():
         if symbol.size is None:
             listed = list(symbol.grid_choices(granularity))
             options.append((name, len(listed), listed.__getitem__))
@@ -115,14 +114,15 @@ def _spread(space: Searchable, seed: int, granularity: int) -> Iterator[Sample]:
 
 def _in_order(space: Searchable, granularity: int, *, endless: bool) -> Iterator[Sample]:
     """Yield the architectures of a grid, the last labels first; perhaps some not allowed."""
+    whole = cast("Mutable", space)
     if endless:
-        yield from samples(space, granularity)
+        yield from (dict(values.active) for values in whole.combinations({}, granularity))
         return
-    archs = grid(cast("Mutable", space))
+    archs = grid(whole)
     try:
         first = list(islice(archs, 1))
     except DecompositionError:  # what is required of architectures is not simple enough
-        yield from samples(space, 1)
+        yield from (dict(values.active) for values in whole.combinations({}, 1))
     else:
         yield from chain(first, archs)
 
@@ -139,44 +139,3 @@ class _Place:
     def is_for(self, state: SearchState) -> bool:
         """Return whether all that was passed on the way is taken."""
         return self.space is state.space and self.seed == state.seed and self.passed <= state.taken
-
-
-def samples(space: Searchable, granularity: int) -> Iterator[Sample]:
-    """Yield the architectures of a grid, depth first; constraints are not looked at.
-
-    Parameters
-    ----------
-    space
-        The space.
-    granularity
-        Numerical labels are at ``2 ** granularity - 1`` quantiles.
-
-    Examples
-    --------
-    >>> from nas_space.hub import ProxylessNAS
-    >>> first = next(samples(ProxylessNAS(), 1))
-    >>> first["s2_depth"], len(first)
-    (1, 11)
-    """
-    layout = Layout.of(space.structure())
-    chosen: Sample = {}
-    turning: list[tuple[str, Iterator[Any]]] = []
-    while True:
-        values = Values()
-        for leaf in layout.needed(values.known):
-            if isinstance(leaf, MutableSymbol) and leaf.is_missing(chosen):
-                options = iter(leaf.grid_choices(granularity))
-                chosen[leaf.name] = next(options)
-                turning.append((leaf.name, options))
-            values.known[leaf] = leaf.visit(chosen, values)
-        yield dict(values.active)
-        while turning:
-            name, options = turning[-1]
-            try:
-                chosen[name] = next(options)
-                break
-            except StopIteration:
-                turning.pop()
-                del chosen[name]
-        else:
-            return

@@ -7,10 +7,9 @@ from itertools import islice
 from typing import Any, cast
 
 from ..errors import DecompositionError, DomainError
-from ..mutable import Mutable, MutableSymbol, Sample, Values
+from ..mutable import Mutable, MutableSymbol, Sample
 from ..mutable.node import key_of
 from ..mutable.random_words import Words
-from ..mutable.word_layout import Layout
 from ..nn.digests import architecture_digest
 from ..tables import grid
 from .base import Searchable, unrestricted
@@ -39,11 +38,6 @@ _SAMPLED = 64
 
 _TRIED = 100
 """How many times, where architectures cannot be listed."""
-
-
-def symbols_of(space: Searchable) -> dict[str, MutableSymbol[Any]]:
-    """Return the labels of a space that are chosen, without its constraints."""
-    return {k: v for k, v in space.simplify().items() if isinstance(v, MutableSymbol)}
 
 
 def complete(space: Searchable, wishes: Mapping[str, Any], words: Words) -> Sample:
@@ -87,12 +81,7 @@ def decide(
     choose
         Gives the value of a label.  It is asked in an order in which each is known to be active.
     """
-    chosen = dict(wishes)
-    values = Values()
-    for leaf in Layout.of(space.structure()).needed(values.known):
-        if isinstance(leaf, MutableSymbol) and leaf.is_missing(chosen):
-            chosen[leaf.name] = choose(leaf)
-        values.known[leaf] = leaf.visit(chosen, values)
+    _, values = cast("Mutable", space).completed(wishes, choose)
     return values.active
 
 
@@ -126,7 +115,7 @@ def mutate(
         Of each further active label to change.  Values are drawn by the labels' own
         distributions, the present one excluded.
     """
-    symbols = symbols_of(space)
+    symbols = space.symbols()
     labels = [label for label in arch if symbols[label].size != 1]
     if not labels:
         return dict(arch)
@@ -170,7 +159,7 @@ def neighbours(space: Searchable, arch: Mapping[str, Any], words: Words) -> Iter
     Labels that become active thereby are drawn.  Of labels with very many values, some are
     drawn.
     """
-    symbols = symbols_of(space)
+    symbols = space.symbols()
     changes: list[tuple[str, Any]] = []
     for label, value in arch.items():
         symbol = symbols[label]
@@ -232,7 +221,7 @@ def nearest(
     def found(candidate: Sample, steps: int) -> tuple[Sample, int]:
         return {label: candidate[label] for label in labels if label in candidate}, steps
 
-    labels = unrestricted(space).simplify()
+    labels = unrestricted(space).symbols()
     start = complete(space, arch, words)
     if fits(start):
         return found(start, 0)

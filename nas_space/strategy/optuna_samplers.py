@@ -17,7 +17,7 @@ from ..errors import UsageError, suggest
 from ..mutable import Sample
 from .base import Evaluated, Searchable, SearchState, Strategy
 from .dimensions import Dimension, dimension_of
-from .neighbours import decide, symbols_of
+from .neighbours import decide
 
 __all__ = ["NSGAII", "NSGAIII", "TPE", "OptunaGP", "OptunaSampler"]
 
@@ -57,7 +57,7 @@ class OptunaSampler(Strategy):
         with _silent():
             sampler = self.make(0)
         if isinstance(sampler, CmaEsSampler):
-            for label, symbol in symbols_of(space).items():
+            for label, symbol in space.symbols().items():
                 kinds = dimension_of(symbol).distributions.values()
                 if any(isinstance(kind, CategoricalDistribution) for kind in kinds):
                     raise UsageError(
@@ -111,7 +111,7 @@ class _Memory:
         self.study = optuna.create_study(directions=["maximize"] * state.objectives)
         self.shown: list[int] = []
         self.dimensions: dict[str, Dimension] = {
-            label: dimension_of(symbol) for label, symbol in symbols_of(state.space).items()
+            label: dimension_of(symbol) for label, symbol in state.space.symbols().items()
         }
         self.defaults = {
             label: dimension.params(dimension.symbol.default_choice())

@@ -13,7 +13,7 @@ from ..errors import UsageError
 from ..mutable import MutableSymbol, Numerical, Sample
 from ..training.randomness import generator_of, preserved_randomness
 from .base import Evaluated, Searchable, SearchState, Strategy
-from .neighbours import decide, symbols_of
+from .neighbours import decide
 from .oneshot.controller import Controller, Decisions
 
 __all__ = ["PolicyBasedRL"]
@@ -111,7 +111,7 @@ class PolicyBasedRL(Strategy):
         symbols = {
             label: _Binned(symbol) if isinstance(symbol, Numerical) and symbol.size is None
             else symbol
-            for label, symbol in symbols_of(space).items()
+            for label, symbol in space.symbols().items()
         }  # fmt: skip
         generator = generator_of(seed, "strategy/controller", 0)
         made = Controller(symbols, self.hidden_size, self.tanh_constant, generator)

@@ -67,11 +67,7 @@ def describe(space: Any) -> Described:
         "format": _FORMAT,
         "space": type(base).__name__,
         "arguments": _arguments(base),
-        "labels": {
-            label: _symbol(symbol)
-            for label, symbol in base.simplify().items()
-            if isinstance(symbol, MutableSymbol)
-        },
+        "labels": {label: _symbol(symbol) for label, symbol in base.symbols().items()},
         "structure": digest(base.structure()),
         "conditions": sorted(digest(condition) for condition in _conditions(space)),
     }

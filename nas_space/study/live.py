@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from .progress import SearchProgress, ShowProgress, clock
+from .progress import ShowProgress, clock
 
 __all__ = ["shape_of", "shown"]
 
@@ -33,11 +33,9 @@ def shown(progress: bool | None, trials: int | None = None) -> list[Callable[...
     line = _Line(eager=bool(progress))
     if trials is None:
         return [_Steps(line)]
-    return [ShowProgress(trials, lambda now: line.write(str(now), end=_over(now)), every=0.0)]
-
-
-def _over(now: SearchProgress) -> bool:
-    return now.done >= now.trials
+    return [
+        ShowProgress(trials, lambda now: line.write(now, end=now.done >= now.trials), every=0.0)
+    ]
 
 
 class _Line:
@@ -50,12 +48,12 @@ class _Line:
         self.written = eager
         self.width = 0
 
-    def write(self, text: str, *, end: bool) -> None:
-        """Show a text, unless the last one was shown just now."""
+    def write(self, told: object, *, end: bool) -> None:
+        """Show something, unless the last was shown just now."""
         now = time.monotonic()
         if now - self.last < self.pause and not (end and (self.live or self.written)):
             return
-        self.last, self.written = now, True
+        self.last, self.written, text = now, True, str(told)
         if self.live:
             sys.stderr.write("\r" + text.ljust(self.width) + ("\n" if end else ""))
             self.width = len(text)

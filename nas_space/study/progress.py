@@ -13,6 +13,7 @@ import optuna
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
+from ..strategy.base import dominates
 from .callbacks import SearchCallback
 from .ledger import counts
 
@@ -189,8 +190,8 @@ class ShowProgress(SearchCallback):
         for name, sign, value in zip(names, signs, trial.values, strict=True):
             self._best[name] = max(sign * value, sign * self._best.get(name, value)) * sign
         point = tuple(s * v for s, v in zip(signs, trial.values, strict=True))
-        if not any(_dominates(other, point) for other in self._front):
-            self._front = [other for other in self._front if not _dominates(point, other)]
+        if not any(dominates(other, point) for other in self._front):
+            self._front = [other for other in self._front if not dominates(point, other)]
             self._front.append(point)
 
     def _progress(self, now: float) -> SearchProgress:
@@ -203,8 +204,3 @@ class ShowProgress(SearchCallback):
         return SearchProgress(
             done, self.trials, self._failed, dict(self._best), len(self._front), left
         )
-
-
-def _dominates(one: tuple[float, ...], other: tuple[float, ...]) -> bool:
-    """Whether one point is at least as good as another in everything, and better in something."""
-    return one != other and all(mine >= its for mine, its in zip(one, other, strict=True))

@@ -23,7 +23,7 @@ from ..extensions import call
 from ..mutable import Sample
 from ..mutable.node import key_of
 from ..strategy import Evaluated
-from ..strategy.base import unrestricted
+from ..strategy.base import dominates, unrestricted
 from .ledger import (
     ARCHITECTURE,
     COST,
@@ -240,10 +240,7 @@ class SearchResult:
         return [
             outcome
             for mine, outcome in points
-            if not any(
-                its != mine and all(a >= b for a, b in zip(its, mine, strict=True))
-                for its, _ in points
-            )
+            if not any(dominates(its, mine) for its, _ in points)
         ]
 
     def model(self, objective: str | None = None, *, pairs: bool = True) -> ScoreModel:

@@ -18,6 +18,8 @@ from functools import cache
 from itertools import count
 from pathlib import Path
 
+from ..files import is_alive
+
 __all__ = ["BEAT", "SILENCE", "lives", "living", "new_name"]
 
 BEAT = 30.0
@@ -91,14 +93,8 @@ def lives(name: str) -> bool | None:
         return name in _OPEN
     if os.name != "posix":
         return None
-    try:
-        os.kill(int(pid), 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass  # somebody else's, but there
     # The number may have been given to another process since.
-    return _started(int(pid)) == started
+    return is_alive(int(pid)) and _started(int(pid)) == started
 
 
 @cache

@@ -220,11 +220,7 @@ class TableEvaluator:
 
     def _architectures(self, columns: Mapping[str, list[Any]]) -> list[Sample]:
         """Return the architecture of each row, by its labels."""
-        symbols = {
-            name: symbol
-            for name, symbol in self.space.simplify().items()
-            if isinstance(symbol, MutableSymbol)
-        }
+        symbols = self.space.symbols()
         if ARCH not in columns and not any(label in columns for label in symbols):
             raise DataError(
                 f"the table has no column for any label of the space ({list(symbols)}), but "

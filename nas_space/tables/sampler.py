@@ -327,7 +327,7 @@ def sample(
         A seed, one of NumPy's generators, or ``None`` for NumPy's global state.
     attempts
         How many draws may be rejected for each architecture, where constraints can only be met
-        by drawing until one does; 100,000 by default.
+        by drawing until one does; by default as many as the space says, or else 100,000.
 
     Returns
     -------
@@ -361,6 +361,9 @@ def sample(
         raise UsageError(f"the number of architectures must be 0 or more, but got {n!r}")
     source = words(seed)
     root = space.structure()
+    if attempts is None:
+        allowed = getattr(space, "_draws_at_most", None)
+        attempts = None if allowed is None else allowed()
     if root is None or (over == "labels" and not root.remember("_constraints", find_constraints)):
         return draw_one(space, source) if n is None else SampleBatch.draw(space, int(n), source)
     batch = sampler_of(root, over, attempts).draw(int(number), source)

@@ -6,9 +6,13 @@ import copy
 import gc
 import itertools
 import pickle
+import sys
 import threading
+import warnings
 import weakref
+from collections.abc import Callable
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -31,7 +35,7 @@ from nas_space.nn import (
 from nas_space.profiler import flops, macs, memory, params, profile
 
 from . import oracle
-from .spaces import SPACES, Elastic, Residual
+from .spaces import SPACES, Concat, Elastic, Residual
 
 IMAGE = (3, 224, 224)
 
@@ -337,6 +341,58 @@ def test_a_space_is_followed_once_for_an_input_shape():
     assert profile(space, (3, 8, 8)) is first
     assert profile(space, (3, 9, 9)) is not first
     assert macs(space, (3, 8, 8)) is macs(space, (3, 8, 8))
+
+
+def test_memory_is_watched_where_it_is_asked_for_and_what_was_said_is_not_said_again():
+    space = Concat()
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        unwatched = profile(space, (3, 8, 8))
+        assert (len(told), unwatched.held) == (len(unwatched.misread), None)
+        cost = memory(space, (3, 8, 8))
+        watched = profile(space, (3, 8, 8))
+        assert watched is not unwatched
+        assert watched.held
+        assert memory(space, (3, 8, 8)) is cost
+        assert profile(space, (3, 8, 8)) is watched
+        assert len(told) == len(watched.misread) > 0
+
+
+class Plain(ModelSpace):
+    """A choice between layers that have one form each, and an operator in place."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        layers = [nn.Conv2d(3, 4, 1), nn.Conv2d(3, 4, 3, padding=1)]
+        self.op = LayerChoice(layers, label="op")
+
+    def forward(self, x: Any) -> Any:
+        return self.op(x).relu_().mean((2, 3))
+
+
+def entered(work: Callable[[], Any]) -> set[str]:
+    """The files of the profiler that something runs code of."""
+    found: set[str] = set()
+
+    def note(frame: Any, event: str, _: Any) -> None:
+        path = Path(frame.f_code.co_filename)
+        if event == "call" and path.parts[-3:-1] == ("nas_space", "profiler"):
+            found.add(path.stem)
+
+    sys.setprofile(note)
+    try:
+        work()
+    finally:
+        sys.setprofile(None)
+    return found
+
+
+def test_what_is_rare_is_entered_where_it_is_met():
+    rare = {"allocations", "failures", "formulas", "in_place_changes", "known_values", "memory"}
+    rare |= {"misread", "named_conditions", "plain_layers"}
+    assert entered(lambda: macs(Plain(), (3, 8, 8))) & rare == set()
+    assert entered(lambda: memory(Plain(), (3, 8, 8))) & rare == {"allocations", "memory"}
+    assert entered(lambda: macs(Elastic(), (3, 8, 8))) & rare == {"misread", "plain_layers"}
 
 
 def test_a_space_that_was_changed_is_followed_again():

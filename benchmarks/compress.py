@@ -7,9 +7,9 @@ Contestants:
 the steps of ``nas-space compress``; one width for all layers, its leading channels; the
 architecture that ours found, from scratch; Torch-Pruning's magnitude pruning, and Model
 Optimizer's FastNAS, where these are installed (``pip install torch-pruning nvidia-modelopt``).
-What ours spends on sorting, trials and fits, measured in passes, the others spend on longer
-training.  The smaller of our networks goes on from the larger, so that steps of that serve both;
-together they have as many as two networks of another.  The rate of each is the best on validation
+What ours spends on sorting, trials and fits, measured in passes, its training is shorter by.  The
+smaller of our networks goes on from the larger, so that steps of that serve both; together they
+have as many as two networks of another.  The rate of each is the best on validation
 data of other seeds, of the same few.  Run with ``python -m benchmarks.compress --tune 10,11``;
 ``--table`` makes the table of what was measured.
 """
@@ -35,11 +35,13 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import nas_space as ns
 from benchmarks import minilm
-from nas_space.runs.sensitivity import changes, loses_least
+from nas_space.compression.block_cache import BlockCache
+from nas_space.runs.sensitivity import changes, loses_least, running_once
 from nas_space.training import Splits, Task, evaluate, fit, load_data, recalibrate
 
 SHARES = (0.5, 0.25)
 HELD, FITTED = 64, 1
+KEPT = 1 << 28  # bytes of what blocks return
 
 
 class Residual(nn.Module):
@@ -113,7 +115,7 @@ class Contest:
 
     rates: tuple[float, ...] = (4e-3, 8e-3, 16e-3)
     own = 3e-3, 400  # rate and steps of the uncut network
-    tuning = 100
+    steps = 120  # for each network, what is done beside the training included
     widths: Mapping[str, Any] = {"widths": np.linspace(0.25, 1, 7).tolist(), "divisor": 1}
     uniformly: Mapping[str, Any] = {"widths": np.linspace(0.1, 1, 37).tolist(), "divisor": 1}
     operators: tuple[str, ...] = ("convolution",)  # whose operations are those of forwards
@@ -135,6 +137,7 @@ class Contest:
             self.wanted = self.net(torch.stack([image for image, _ in self.held]))
         self.whole = self.macs(self.net)
         self.operations = 0  # of layers that ours makes beside the fine-tuning
+        self.trained: dict[float, int] = {}  # the steps of ours, by share
         self.space: Any = None
         self.larger: nn.Module | None = None  # ours, trained, of the share before
 
@@ -169,8 +172,14 @@ class Contest:
         with self.counted():
             space.sort_channels(self.calibration[:4])
             space.sort_blocks(self.calibration[:FITTED])
-            whole = self.inherited(space.original)
-            self.losses = {name: whole - self.inherited(arch) for name, arch in changes(space)}
+            # Trials differ from the network in one place, so before that nothing runs again.
+            sorted_net = space.freeze(space.original).eval()
+            self.caches = [BlockCache(net, self.example, KEPT) for net in (self.net, sorted_net)]
+            whole = self.inherited(sorted_net)
+            self.losses = {
+                name: whole - self.inherited(space.freeze(arch).eval())
+                for name, arch in changes(space)
+            }
 
     @contextmanager
     def counted(self) -> Iterator[None]:
@@ -182,16 +191,16 @@ class Contest:
             if any(operator in str(name) for operator in self.operators)
         )  # fmt: skip
 
-    def inherited(self, arch: Any) -> float:
-        small = self.space.freeze(arch)
-        self.space.refit(small, self.calibration[:FITTED], teacher=self.net)
-        recalibrate(small, self.task, batches=FITTED)
+    def inherited(self, small: nn.Module) -> float:
         x = torch.stack([image for image, _ in self.held])
-        with torch.no_grad():
-            divergence = nn.functional.kl_div(
-                small.eval()(x).log_softmax(1), self.wanted.log_softmax(1),
-                log_target=True, reduction="batchmean",
-            )  # fmt: skip
+        with self.caches[0].of(self.net), self.caches[1].of(small):
+            self.space.refit(small, self.calibration[:FITTED], teacher=self.net)
+            recalibrate(small, self.task, batches=FITTED)
+            with torch.no_grad():
+                divergence = nn.functional.kl_div(
+                    small.eval()(x).log_softmax(1), self.wanted.log_softmax(1),
+                    log_target=True, reduction="batchmean",
+                )  # fmt: skip
         return -float(divergence)
 
     def ours(self, share: float) -> nn.Module:
@@ -203,19 +212,23 @@ class Contest:
             space = copy.deepcopy(space).absorb(teacher)
         self.arch = loses_least(within, self.losses, 1, larger)[0]
         small: nn.Module = space.freeze(self.arch)
-        with self.counted():
+        with self.counted(), running_once(self.example, small, teacher):
             space.refit(small, self.calibration[:4], teacher=teacher)
         recalibrate(small, self.task, batches=8)  # as all do, to be scored before training
         return small
 
-    def steps(self, name: str, share: float) -> int:
+    def steps_of(self, name: str, share: float) -> int:
         """Return the steps of training: those of ours serve all networks that go on from them."""
-        if name == "ours":
-            weights = {s: (1 - s) ** 2 * (len(SHARES) - place) for place, s in enumerate(SHARES)}
-            return round(self.tuning * len(SHARES) * weights[share] / sum(weights.values()))
-        # A forward is taken for a third of a step.
-        forwards = self.operations / 2 / self.whole / 64
-        return self.tuning + math.ceil(forwards / 3 / len(SHARES))
+        if name != "ours":
+            return self.steps
+        if share not in self.trained:
+            left = [s for s in SHARES if s not in self.trained]
+            weights = {s: (1 - s) ** 2 * (len(SHARES) - SHARES.index(s)) for s in left}
+            forwards = self.operations / 2 / self.whole / 64  # each taken for a third of a step
+            spent = sum(self.trained.values()) + math.ceil(forwards / 3)
+            part = weights[share] / sum(weights.values())
+            self.trained[share] = round((self.steps * len(SHARES) - spent) * part)
+        return self.trained[share]
 
     @cached_property
     def scaled(self) -> Any:
@@ -307,7 +320,7 @@ class Glosses(Contest):
 
     rates = (1e-4, 3e-4, 1e-3, 3e-3)
     own = 3e-4, 60
-    tuning = 30
+    steps = 56
     widths: Mapping[str, Any] = {
         **Contest.widths, "fixed": ("*attention_head_size", "*word_embeddings*"),
     }  # fmt: skip
@@ -383,10 +396,13 @@ def _fastnas() -> dict[str, Any]:
     return {name: {"*": rule} for name, rule in rules.items()}
 
 
-def run(kind: type[Contest], seed: int, rates: dict[str, float] | None, out: Path) -> None:
+def run(
+    kind: type[Contest], seed: int, rates: dict[str, float] | None, out: Path, alone: bool
+) -> None:
     """Measure all contestants with one seed, and add a line for each to a file.
 
-    With a rate for each, on test data; without, at all rates on validation data.
+    With a rate for each, on test data; without, at all rates on validation data.  Nobody's passes
+    depend on another's, so ours may be measured ``alone``.
     """
     contest = kind(seed)
     contest.prepare()
@@ -394,10 +410,9 @@ def run(kind: type[Contest], seed: int, rates: dict[str, float] | None, out: Pat
     uncut = evaluate(contest.net, contest.task, split)["accuracy"]
     found: list[tuple[float, str, nn.Module | None, str]] = []
     for share in SHARES:
-        # Ours first, whose passes the others have as well.
         made = contest.ours(share)
         _measured(contest, (share, "ours", made, ""), rates, split, uncut, out)
-        for name, make in contest.others().items():
+        for name, make in ({} if alone else contest.others()).items():
             try:
                 found.append((share, name, make(share), ""))
             except Exception as error:  # noqa: BLE001 - another library may fail, and it is told
@@ -422,7 +437,7 @@ def _measured(
         line: dict[str, Any] = {"seed": contest.seed, "share": share, "name": name}
         line |= {"uncut": uncut, "why": why}
         if made is not None:
-            small, steps = copy.deepcopy(made), contest.steps(name, share)
+            small, steps = copy.deepcopy(made), contest.steps_of(name, share)
             line |= {"macs": contest.macs(small) / contest.whole, "steps": steps, "rate": rate}
             line["before"] = evaluate(small, contest.task, split)["accuracy"]
             fit(small, contest.at(rate), steps=steps, seed=contest.seed)
@@ -477,6 +492,7 @@ def main() -> None:
     parser.add_argument("--problem", choices=PROBLEMS, default="digits")
     parser.add_argument("--seeds", default="0,1,2,3,4", help="of what is reported")
     parser.add_argument("--tune", default="", help="seeds with which rates are chosen, first")
+    parser.add_argument("--alone", action="store_true", help="only ours")
     parser.add_argument("--out", type=Path, help="by default build/compress-PROBLEM.jsonl")
     parser.add_argument("--table", action="store_true", help="only of what was measured")
     options = parser.parse_args()
@@ -486,10 +502,10 @@ def main() -> None:
     rates = options.out.with_suffix(".rates.jsonl")
     if not options.table:
         for seed in filter(None, options.tune.split(",")):
-            run(kind, int(seed), None, rates)
+            run(kind, int(seed), None, rates, options.alone)
         chosen = best_rates(rates) if rates.exists() else {}
         for seed in filter(None, options.seeds.split(",")):
-            run(kind, int(seed), chosen, options.out)
+            run(kind, int(seed), chosen, options.out, options.alone)
     if rates.exists():
         print(best_rates(rates))
     if options.out.exists():

@@ -39,7 +39,7 @@ from nas_space.profiler import (
     macs,
     measure_latency,
 )
-from nas_space.runtimes.turns import rank_correlation
+from nas_space.runtimes.alternating import rank_correlation
 
 Array = npt.NDArray[np.float64]
 

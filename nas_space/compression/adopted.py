@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from ..errors import ExpressionError
 from ..mutable import MutableExpression
+from ..mutable.containers import side_by_side
 from ..mutable.node import Node
 from ..nn.activation import current
 from ..nn.blueprint import Blueprint, LayerForm, ModuleForm, Shape
@@ -26,7 +27,7 @@ from ..nn.freezing import dense
 from ..nn.module import MutableModule
 from ..nn.places import Places, leading
 from ..nn.segments import AxisLayout, layout_of
-from ..nn.structure import BOOKKEEPING, side_by_side
+from ..nn.structure import BOOKKEEPING
 
 if TYPE_CHECKING:
     from ..nn.freezing import Freezer
@@ -359,7 +360,7 @@ def _extra_repr(original: Any) -> Any:
     def extra_repr(self: Any) -> str:
         try:
             return cast(str, original.extra_repr(self))
-        except ExpressionError:
+        except (ExpressionError, KeyError):  # torch's convolutions read their `__dict__`
             own = self.__dict__.get("_expressions", {})
             return ", ".join(f"{name}={value}" for name, value in own.items())
 

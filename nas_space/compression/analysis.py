@@ -18,6 +18,7 @@ from torch import nn
 from ..nn.reparametrized import PARAMETRIZATIONS
 from ..nn.structure import is_plain_layer
 from .adopted import RESERVED, Adopted
+from .channel_matching import listed_layouts
 from .depth import OptionalBlocks, runs_of
 from .equations import Solution, solve
 from .groups import Group, Groups
@@ -29,7 +30,6 @@ from .parts import follow_parts, said
 from .polynomials import Polynomial
 from .symbolic import Origin, Trace, follow
 from .trial import BY_PLACE, Trial
-from .ways import listed_layouts
 
 TAKEN = RESERVED | {
     name for name in set(dir(Adopted)) - set(dir(nn.Module())) if not name.startswith("__")

@@ -32,7 +32,7 @@ class BlockCache:
     Parameters
     ----------
     net
-        The original, in evaluation mode.  It must not change while this is in use.
+        The original, in evaluation mode.  A block of it that is changed in place is run again.
     batch
         Inputs of it.  If with all blocks passed over it returns anything else on them, such as
         where a block notes something for another, no block ever is.
@@ -95,7 +95,8 @@ class BlockCache:
         if not _hooks(block) <= hooks or not _is_same(block, model):
             return forward(*args, **kwargs)
         leaves, form = tree_flatten((args, kwargs))
-        given = [path, str(form), *leaves]
+        versions = [tensor._version for tensor in _tensors(model).values()]
+        given = [path, str(form), *versions, *leaves]
         known = self.cache.find(given)
         if known is None:
             known = forward(*args, **kwargs)
@@ -130,10 +131,11 @@ def _hooks(block: nn.Module) -> set[int]:
 def _is_same(block: nn.Module, model: nn.Module) -> bool:
     if block is model:
         return True
-    ours, theirs = (
-        [*module.named_parameters(), *module.named_buffers()] for module in (block, model)
+    ours, theirs = _tensors(block), _tensors(model)
+    return ours.keys() == theirs.keys() and all(
+        torch.equal(tensor, theirs[name]) for name, tensor in ours.items()
     )
-    return len(ours) == len(theirs) and all(
-        name == other and torch.equal(mine, its)
-        for (name, mine), (other, its) in zip(ours, theirs, strict=True)
-    )
+
+
+def _tensors(block: nn.Module) -> dict[str, Tensor]:
+    return {**dict(block.named_parameters()), **dict(block.named_buffers())}

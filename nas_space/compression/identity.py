@@ -22,7 +22,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from .meets import MEETS, aligned, compressed
+from .identity_rules import MEETS, aligned, compressed
 
 __all__ = ["Identities", "Misplaced"]
 

@@ -10,19 +10,20 @@ from .expression import apply, refuse_hidden
 from .mutable import Mutable, Values
 from .node import Node
 
-__all__ = ["MutableDict", "MutableList", "frozen", "joint_structure"]
+__all__ = ["MutableDict", "MutableList", "frozen", "joint_structure", "side_by_side"]
+
+
+def side_by_side(parts: list[Node]) -> Node | None:
+    """Return one expression that needs what each of several needs."""
+    if len(parts) <= 1:
+        return parts[0] if parts else None
+    return apply("tuple", *parts)
 
 
 def joint_structure(items: Iterable[Any]) -> Node | None:
     """Return the structure of several things side by side; plain values have none."""
-    parts = [
-        part
-        for item in items
-        if isinstance(item, Mutable) and (part := item.structure()) is not None
-    ]
-    if len(parts) <= 1:
-        return parts[0] if parts else None
-    return apply("tuple", *parts)
+    parts = [item.structure() for item in items if isinstance(item, Mutable)]
+    return side_by_side([part for part in parts if part is not None])
 
 
 _DEEPEST = 150

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Hashable, Iterable, Mapping
-from types import FrameType
+from traceback import walk_stack
 from typing import Any, Generic, NoReturn, Protocol, TypeVar, cast, runtime_checkable
 
 import numpy as np
@@ -424,8 +424,7 @@ def refuse_hidden(value: Any, where: str) -> None:
 
 def _plain_layer_hint() -> str:
     """Names the layer to use when a plain torch.nn layer was given an expression."""
-    frame: FrameType | None = sys._getframe(2)
-    while frame is not None:
+    for frame, _ in walk_stack(sys._getframe(2)):
         kind = type(frame.f_locals.get("self"))
         if frame.f_code.co_name == "__init__" and kind.__module__.startswith("torch.nn.modules"):
             name = kind.__name__
@@ -433,5 +432,4 @@ def _plain_layer_hint() -> str:
                 f"; if it is an argument of a layer, use nas_space.nn.Mutable{name} "
                 f"instead of torch.nn.{name}"
             )
-        frame = frame.f_back
     return ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
+from traceback import walk_tb
 from typing import Any, TypeVar, cast
 
 import torch
@@ -252,10 +253,8 @@ def _unfinished(cls: type) -> SpaceError:
 
 def _assigned_to(error: AttributeError, cls: type) -> type:
     """Return the class that torch refused to set an attribute of: perhaps of a module inside."""
-    trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    refused = None if trace is None else trace.tb_frame.f_locals.get("self")
+    frames = [frame for frame, _ in walk_tb(error.__traceback__)]
+    refused = frames[-1].f_locals.get("self") if frames else None
     return type(refused) if isinstance(refused, nn.Module) else cls
 
 

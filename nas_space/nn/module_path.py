@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from types import FrameType
+from traceback import walk_stack
 
 from torch import nn
 
@@ -16,12 +16,10 @@ def running_module() -> str:
     It is looked for among the frames that are being run, so that it costs nothing before.
     """
     running: list[nn.Module] = []
-    frame: FrameType | None = sys._getframe(1)
-    while frame is not None:
+    for frame, _ in walk_stack(sys._getframe(1)):
         owner = frame.f_locals.get("self")
         if isinstance(owner, nn.Module) and not (running and running[-1] is owner):
             running.append(owner)
-        frame = frame.f_back
     for module in running:
         for path, inner in running[-1].named_modules() if running else ():
             if inner is module and path:

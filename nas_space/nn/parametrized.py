@@ -19,13 +19,14 @@ from torch.nn.utils import parametrize
 
 from ..errors import DomainError, ExpressionError, SpaceError
 from ..mutable import MutableExpression, distinct_values
+from ..mutable.containers import side_by_side
 from ..mutable.expression import apply
 from ..mutable.node import Node, key_of
 from .activation import current, required
 from .construction import slim
 from .freezing import Freezer
 from .module import MutableModule
-from .structure import ATOMS, Survey, side_by_side
+from .structure import ATOMS, Survey
 from .trial_values import is_allowed
 
 __all__ = ["ParametrizedModule", "bound_arguments", "evaluated", "expressions_in", "signature_of"]

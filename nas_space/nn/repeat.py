@@ -11,12 +11,13 @@ from torch import nn
 
 from ..errors import DomainError
 from ..mutable import Categorical, MutableExpression, distinct_values
+from ..mutable.containers import side_by_side
 from ..mutable.node import Node
 from .activation import required
 from .construction import slim
 from .freezing import Freezer
 from .module import MutableModule
-from .structure import Survey, side_by_side
+from .structure import Survey
 
 __all__ = ["Block", "Repeat"]
 

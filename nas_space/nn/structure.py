@@ -12,6 +12,7 @@ import re
 import types
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
+from traceback import walk_tb
 from typing import Any, cast
 
 import torch
@@ -19,7 +20,7 @@ from torch import nn
 
 from ..errors import ExpressionError
 from ..mutable import Constraint, Mutable
-from ..mutable.expression import apply
+from ..mutable.containers import side_by_side
 from ..mutable.node import Node
 
 __all__ = [
@@ -32,7 +33,6 @@ __all__ = [
     "is_plain_layer",
     "modules_using",
     "refuse_misplaced",
-    "side_by_side",
 ]
 
 ATOMS = frozenset(
@@ -112,13 +112,6 @@ class Survey:
 _NOTHING: dict[str, Any] = {}
 
 
-def side_by_side(parts: list[Node]) -> Node | None:
-    """Return one expression that needs what each of several needs."""
-    if len(parts) <= 1:
-        return parts[0] if parts else None
-    return apply("tuple", *parts)
-
-
 def held(value: Any, within: tuple[int, ...] = ()) -> Sequence[Any]:
     """Return the mutables and modules that a value is or holds; ``within`` says what holds it."""
     inside = _INSIDE.get(type(value))
@@ -184,15 +177,13 @@ def refuse_misplaced(root: nn.Module, survey: Survey) -> None:
 
 def explain_plain_layer(error: TypeError) -> ExpressionError | None:
     """Return an error that says so, if an expression reached a kernel through a plain layer."""
-    traceback = error.__traceback__
-    while traceback is not None:
-        code, names = traceback.tb_frame.f_code, traceback.tb_frame.f_locals
+    for frame, _ in walk_tb(error.__traceback__):
+        code, names = frame.f_code, frame.f_locals
         owner = names.get("self")
         if isinstance(owner, nn.Module) and code.co_name == "__init__" and is_plain_layer(owner):
             given = _expressions(code.co_varnames[: code.co_argcount], names)
             if given:
                 return _use_mutable_layer(type(owner), given, [])
-        traceback = traceback.tb_next
     return None
 
 

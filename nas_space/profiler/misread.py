@@ -12,8 +12,8 @@ from torch import nn
 from ..nn.elastic import ElasticModule
 from ..nn.root import RootModule
 from .execution import name_of
+from .meta_copy import Twins
 from .trace import FunctionCall
-from .twin import Twins
 
 __all__ = ["read_otherwise"]
 

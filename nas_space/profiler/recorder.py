@@ -26,9 +26,9 @@ from ..mutable.piecewise import Piecewise, joint, merged
 from ..nn.structure import Survey
 from .execution import Execution, Executor
 from .explore import Dead, Explorer, Refusal
+from .meta_copy import Followed, Twins
 from .tensors import VaryingNumber, VaryingObject, VaryingTensor, flatten, memory_of, unflatten
 from .trace import Apart, FunctionCall, ModuleCall
-from .twin import Followed, Twins
 
 if TYPE_CHECKING:  # entered by those forwards alone that have to do with them
     from .allocations import MemoryWatch

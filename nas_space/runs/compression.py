@@ -43,7 +43,7 @@ from .files import read_json, write_json
 from .folder import COMPRESSED, COMPRESSION, RunFolder
 from .plan import CompressionPlan
 from .record import Record
-from .sensitivity import FEW, InheritedScore, changes, is_within, loses_least
+from .sensitivity import FEW, InheritedScore, changes, is_within, loses_least, running_once
 from .sources import example_of, load_model, load_task
 from .stage import OnProgress, Stage
 
@@ -277,13 +277,14 @@ class CompressionRun:
         file = self.folder.work / "sensitivity.json"
 
         def do(on_progress: OnProgress) -> None:
-            scores = _read(file)
+            scores: dict[str, float] = read_json(file, dict[str, float])
             for number, (name, arch) in enumerate([("", self.space.original), *tried]):
                 if name not in scores:
                     scores[name] = self._inherited(arch)
                     write_json(file, scores)
                 on_progress("sensitivity", number, len(tried), name)
             self.losses = {name: scores[""] - score for name, score in scores.items() if name}
+            self.__dict__.pop("_inherited", None)  # it keeps what blocks return
 
         return Stage("sensitivity", len(tried), 4.0, do)
 
@@ -293,7 +294,7 @@ class CompressionRun:
         file = self.folder.work / f"{name}.json"
 
         def do(on_progress: OnProgress) -> None:
-            scores = _read(file)
+            scores: dict[str, float] = read_json(file, dict[str, float])
             before = self._before(name)
             larger = None if before is None else self._found[before]
             tried = loses_least(self._within[name], self.losses, trials, larger)
@@ -413,7 +414,9 @@ class CompressionRun:
         """Cut out a network and fit it to its teacher; return the main metric before and after."""
         network = space.freeze(arch)
         before = self._validation(network)
-        space.refit(network, self._batches("refit"), teacher=teacher)
+        batches = self._batches("refit")
+        with running_once(batches[0], network, teacher):
+            space.refit(network, batches, teacher=teacher)
         refitted = self._validation(network)
         if refitted >= before:
             return network, before, refitted
@@ -491,9 +494,3 @@ class CompressionRun:
 
 def _best_of(scores: Mapping[str, float]) -> str:
     return f"best {max(scores.values()):.4g}" if scores else "what loses least"
-
-
-def _read(file: Path) -> dict[str, float]:
-    """Return the scores that an interrupted stage has found so far."""
-    found: dict[str, float] = read_json(file, dict[str, float])
-    return found

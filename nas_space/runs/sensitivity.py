@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -33,7 +34,7 @@ from ..training.distillation import divergence_of
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
-__all__ = ["FEW", "InheritedScore", "changes", "is_within", "loses_least", "summed"]
+__all__ = ["FEW", "InheritedScore", "changes", "is_within", "loses_least", "running_once", "summed"]
 
 FEW = 4
 """Batches that layers are fitted to, and blocks sorted by, to compare architectures."""
@@ -51,6 +52,15 @@ block less may lose much."""
 
 _FAR = 1e6
 """What is lost by a choice that is not wanted; divergences and shares of errors are small."""
+
+
+@contextmanager
+def running_once(batch: Any, *networks: nn.Module) -> Iterator[None]:
+    """Enter a context in which a block that stays as it is runs once on the same inputs."""
+    with ExitStack() as stack:
+        for network in networks:
+            stack.enter_context(BlockCache(network.eval(), batch, _KEPT).of(network))
+        yield
 
 
 class InheritedScore:

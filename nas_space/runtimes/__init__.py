@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from ..lazy import lazily
 
 if TYPE_CHECKING:
+    from .alternating import Turns, rank_correlation, time_in_turns
     from .base import Program, Runtime
     from .exportable import Exportable
     from .exporting import Export, export
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from .quantization import Quantized, quantize
     from .registry import RUNTIMES, find_runtime, register_runtime
     from .timing import Latency, time_programs
-    from .turns import Turns, rank_correlation, time_in_turns
 
 __all__ = [
     "RUNTIMES",

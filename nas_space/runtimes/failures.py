@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from traceback import walk_tb
 from typing import Any
 
 from torch import nn
@@ -76,12 +77,11 @@ def _plain(operator: str) -> str:
 def _module_running(error: BaseException, network: nn.Module) -> list[str]:
     """Return the innermost module whose code was running when an error was raised."""
     paths = {module: path for path, module in network.named_modules()}
-    found, trace = [], error.__traceback__
-    while trace is not None:
-        running = trace.tb_frame.f_locals.get("self")
+    found = []
+    for frame, _ in walk_tb(error.__traceback__):
+        running = frame.f_locals.get("self")
         if isinstance(running, nn.Module) and running in paths:
             found = [_named(paths[running], network)]
-        trace = trace.tb_next
     return found
 
 

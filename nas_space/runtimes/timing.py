@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from .alternating import time_in_turns
 from .base import Program
-from .turns import time_in_turns
 
 __all__ = ["Latency", "time_programs"]
 

@@ -9,7 +9,7 @@ storage, without a lock.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -117,19 +117,14 @@ class SharedLedger(Ledger):
             arch_id = self._space.arch_id(arch)
             self._begin(Attempt(place, trial._trial_id, number_of(trial), arch, arch_id, repaired))
         if trial.state.is_finished():
+            self._open.discard(place)
             reports = trial.intermediate_values
             self._end(place, trial.state, trial.values, trial.user_attrs, reports)
 
-    def _end(
-        self,
-        place: int,
-        state: TrialState,
-        values: Sequence[float] | None,
-        attributes: Mapping[str, Any],
-        reports: Mapping[int, float],
-    ) -> None:
-        self._open.discard(place)
-        super()._end(place, state, values, attributes, reports)
+    def end(self, attempt: Attempt, *told: Any, **more: Any) -> bool:
+        counted = super().end(attempt, *told, **more)
+        self._open.discard(attempt.trial)
+        return counted
 
     def begin(self, number: int, arch: Sample, arch_id: str, repaired: int) -> Attempt | None:
         attributes: dict[str, Any] = {WORKER: self.me}

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 import nas_space as ns
-from nas_space.runs.sensitivity import changes, loses_least, summed
+from nas_space.runs.sensitivity import changes, loses_least, running_once, summed
 
 
 class Block(nn.Module):
@@ -58,3 +58,26 @@ def test_the_least_loss_within_a_budget_is_found_over_values_that_were_not_tried
     (found,) = loses_least(within, losses, 1)
     assert found["2.width"] < found["0.width"]
     assert cost.evaluate(found) <= 0.6 * cost.evaluate(space.original)
+
+
+class Wide(Block):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Sequential(nn.Linear(4, 32), nn.ReLU(), nn.Linear(32, 4))  # type: ignore[assignment]
+
+
+def test_a_fit_whose_blocks_run_once_is_the_same_bit_for_bit():
+    torch.manual_seed(0)
+    net = nn.Sequential(*(Wide() for _ in range(4))).eval()
+    batches = list(torch.randn(3, 50, 4))
+    space: Any = ns.elastic(net, batches[0], depth=False, widths=(0.25, 1.0))
+    arch = {label: min(symbol.values) for label, symbol in space.symbols().items()}
+    one, other = space.freeze(arch), space.freeze(arch)
+    calls = []
+    one[0].layer[0].register_forward_hook(lambda *_: calls.append(1))
+    with running_once(batches[0], one, net):
+        space.refit(one, batches, teacher=net)
+    space.refit(other, batches, teacher=net)
+    assert len(calls) < len(arch) * len(batches)
+    for name, value in one.state_dict().items():
+        assert torch.equal(value, other.state_dict()[name])

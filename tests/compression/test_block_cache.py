@@ -88,6 +88,17 @@ def test_whatever_is_changed_a_network_returns_what_it_returns_by_itself(in_plac
         assert not any("forward" in vars(block) for block in (*net.blocks, *other.blocks))
 
 
+def test_a_block_that_is_changed_in_place_is_run_again_and_so_is_what_comes_after():
+    net = net_of()
+    with BlockCache(net, X, 1 << 20).of(net), torch.no_grad():
+        assert ran(net)[1] == []
+        net.blocks[2].layer.weight.mul_(2)
+        out, runs = ran(net)
+        assert runs == [2, 3]
+        assert ran(net)[1] == []
+    assert torch.equal(ran(net)[0], out)
+
+
 def test_what_comes_before_a_change_is_not_run_again():
     net = net_of()
     cache, other = BlockCache(net, X, 1 << 20), copy.deepcopy(net)

@@ -93,7 +93,7 @@ class Made(Runtime):
 @pytest.fixture
 def made(monkeypatch):
     runtime = Made()
-    monkeypatch.setattr("nas_space.runtimes.turns._clock", lambda _: lambda: runtime.now)
+    monkeypatch.setattr("nas_space.runtimes.alternating._clock", lambda _: lambda: runtime.now)
     register_runtime("made", runtime)
     yield runtime
     del RUNTIMES["made"]

@@ -21,7 +21,7 @@ from nas_space.profiler import (
     latency,
     measure_latency,
 )
-from nas_space.runtimes.turns import Turns
+from nas_space.runtimes.alternating import Turns
 
 from . import oracle
 

@@ -12,7 +12,7 @@ import pytest
 
 from nas_space.errors import UsageError
 from nas_space.runtimes import time_in_turns
-from nas_space.runtimes.turns import on_cpu, rank_correlation
+from nas_space.runtimes.alternating import on_cpu, rank_correlation
 
 
 class Clock:
@@ -149,7 +149,7 @@ def test_on_one_thread_waiting_for_a_processor_does_not_count(monkeypatch):
     clocks = {"process_time": itertools.count(0.0, 1.0), "perf_counter": itertools.count(0.0, 9.0)}
     for name, ticks in clocks.items():
         monkeypatch.setattr(
-            f"nas_space.runtimes.turns.time.{name}", lambda ticks=ticks: next(ticks)
+            f"nas_space.runtimes.alternating.time.{name}", lambda ticks=ticks: next(ticks)
         )
     alone, several = (
         time_in_turns([lambda: None], turns=1, most=1, pinned=pinned) for pinned in (True, False)

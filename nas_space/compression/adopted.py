@@ -360,7 +360,7 @@ def _extra_repr(original: Any) -> Any:
     def extra_repr(self: Any) -> str:
         try:
             return cast(str, original.extra_repr(self))
-        except ExpressionError:
+        except (ExpressionError, KeyError):  # torch's convolutions read their `__dict__`
             own = self.__dict__.get("_expressions", {})
             return ", ".join(f"{name}={value}" for name, value in own.items())
 

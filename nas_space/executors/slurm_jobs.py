@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +63,8 @@ class Slurm(Executor):
         self._lock = threading.Lock()
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
-        job = self._submitit.submit(fn, *args, **kwargs)
+        with _interruptible():
+            job = self._submitit.submit(fn, *args, **kwargs)
         future: Future[Any] = pending(job.cancel)
         with self._lock:
             self._jobs[future] = job
@@ -123,3 +126,21 @@ class Slurm(Executor):
         for future in jobs:
             future.cancel()
             settle(future, None)
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Enter a context in which what is started can be interrupted.
+
+    A shell has what it starts in the background ignore interrupts, and so does what that starts in
+    turn; but it is by an interrupt that submitit cancels a job on this machine.
+    """
+    here = threading.current_thread() is threading.main_thread()
+    if not here or signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+        yield
+        return
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -117,11 +117,18 @@ def test_jobs_of_submitit_are_futures(tmp_path):
     assert any(tmp_path.iterdir())
 
 
-def test_a_job_of_submitit_that_is_cancelled_is_ended(tmp_path):
+@pytest.mark.parametrize("how", [signal.default_int_handler, signal.SIG_IGN])
+def test_a_job_of_submitit_that_is_cancelled_is_ended(how, tmp_path):
+    """Also where a shell has started this in the background, so that interrupts are ignored."""
     pytest.importorskip("submitit", reason="submitit is not installed")
     begun, ended = tmp_path / "begun", tmp_path / "ended"
     executor = ns.executors.Slurm(tmp_path / "jobs", workers=1, cluster="local", timeout_min=5)
-    future = executor.submit(slow_file, begun, ended, 5.0)
+    before = signal.signal(signal.SIGINT, how)
+    try:
+        future = executor.submit(slow_file, begun, ended, 5.0)
+        assert signal.getsignal(signal.SIGINT) is how
+    finally:
+        signal.signal(signal.SIGINT, before)
     wait_for(begun.exists)
     assert future.cancel()
     executor.shutdown()

@@ -127,12 +127,13 @@ ENGINES = {
 class Killer(threading.Thread):
     """Kills processes that have just begun an evaluation, so many, a moment after that.
 
+    From one to the next, up to so many evaluations are let begin.
     No architecture more than four times: of a fifth death its trial fails, as it should.
     """
 
-    def __init__(self, log: Path, count: int, seed: int) -> None:
+    def __init__(self, log: Path, count: int, apart: int, seed: int) -> None:
         super().__init__(daemon=True)
-        self.log, self.count, self.draw = log, count, random.Random(seed)
+        self.log, self.count, self.apart, self.draw = log, count, apart, random.Random(seed)
         self.killed: list[int] = []
         self.deaths: Counter[str] = Counter()
         self.over = threading.Event()
@@ -142,8 +143,8 @@ class Killer(threading.Thread):
 
     def run(self) -> None:
         while len(self.killed) < self.count and not self.over.is_set():
-            before = len(self.lines())
-            while len(self.lines()) == before and not self.over.wait(0.005):
+            wanted = len(self.lines()) + self.draw.randint(1, self.apart)
+            while len(self.lines()) < wanted and not self.over.wait(0.005):
                 pass
             # Within the evaluation, which takes 50 ms or more, at its end, or between two.
             time.sleep(self.draw.uniform(0.0, 0.1))
@@ -166,7 +167,7 @@ def test_processes_that_are_killed_lose_no_trial(
     log = tmp_path / "log"
     monkeypatch.setenv("EVALUATIONS", str(log))
     trials = 16 if engine == "submitit" else 80  # each is a process there, of seconds
-    killer = Killer(log, MOMENTS, seed=0)
+    killer = Killer(log, MOMENTS, trials // 16, seed=0)
     killer.start()
     with ENGINES[engine]() as given:
         options = {**SEARCHES[search](), **given}

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from torch import nn
+from torch.nn.utils.parametrize import type_before_parametrizations
 
 from ..errors import SampleValidationError, UsageError
 from ..mutable import Sample
@@ -86,7 +87,7 @@ def check_alike(wanted: nn.Module, network: nn.Module, who: str) -> None:
         mine, found = ours.get(path), theirs.get(path)
         if mine is None or found is None:
             difference = "is not there" if found is None else "was added"
-        elif type(mine) is not type(found):
+        elif type_before_parametrizations(mine) is not type_before_parametrizations(found):
             difference = f"is a {type(found).__name__}, not a {type(mine).__name__}"
         else:
             difference = _tensors_differ(mine, found)

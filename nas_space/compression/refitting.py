@@ -29,6 +29,7 @@ from torch.nn.modules.module import register_module_forward_pre_hook
 from torch.overrides import TorchFunctionMode
 
 from ..errors import UsageError
+from ..nn.reparametrized import parametrizations_of
 from ..training.modes import preserved_modes
 from .adopted import AdoptedBlocks
 from .calling import call, filled_rows
@@ -192,8 +193,12 @@ def _calls(
 def _fit(layer: nn.Module, rows: _Rows, ridge: float) -> None:
     """Least squares by the normal equations, which are summed over batches, in float64.
 
-    What is no linear layer, or whose inputs are constant or not finite, stays as it is.
+    What is no linear layer, or whose inputs are constant or not finite, stays as it is; so does
+    what is computed from tensors of which nothing says how they would make another weight.
     """
+    parametrized = parametrizations_of(layer)
+    if not all(hasattr(p, "right_inverse") for parts in parametrized.values() for p in parts):
+        return
     weight = _weight(layer)
     flat = _flat(layer, weight.detach().double())
     bias: Tensor | None = layer.bias if isinstance(layer.bias, Tensor) else None
@@ -201,9 +206,10 @@ def _fit(layer: nn.Module, rows: _Rows, ridge: float) -> None:
     gram = torch.zeros(len(prior), len(prior), dtype=prior.dtype, device=prior.device)
     cross = torch.zeros_like(prior)
     checked = False
-    for x, y, now, counted in rows:
-        if len(x) != len(now):
+    for found in rows:
+        if found is None:
             return
+        x, y, now, counted = found
         for part in zip(*(torch.split(t, _ROWS) for t in (x, y, now, counted)), strict=True):
             a, b, c, k = (tensor.double() for tensor in part)
             if bias is not None:
@@ -221,11 +227,24 @@ def _fit(layer: nn.Module, rows: _Rows, ridge: float) -> None:
     solved = prior + torch.linalg.lstsq(left, right).solution.to(prior)
     if not torch.isfinite(solved).all():
         return
+    inner = solved if bias is None else solved[:-1]
+    wanted = {"weight": _unflat(layer, inner.T, weight)}
+    if bias is not None:
+        wanted["bias"] = solved[-1]
+    _write(layer, {name: value.to(weight) for name, value in wanted.items()})
+
+
+def _write(layer: nn.Module, wanted: Mapping[str, Tensor]) -> None:
+    """Give a layer other tensors; not if its parametrizations make something else of these."""
+    parametrized, before = parametrizations_of(layer), copy.deepcopy(layer.state_dict())
     with torch.no_grad():
-        if bias is not None:
-            bias.copy_(solved[-1])
-            solved = solved[:-1]
-        weight.copy_(_unflat(layer, solved.T, weight))
+        for name, value in wanted.items():
+            if name in parametrized:
+                setattr(layer, name, value)  # torch takes it apart by the right inverse
+            else:
+                getattr(layer, name).copy_(value)
+        if not all(torch.allclose(getattr(layer, n), wanted[n], 1e-3, 1e-5) for n in parametrized):
+            layer.load_state_dict(before)
 
 
 def _is_linear(x: Tensor, prior: Tensor, returned: Tensor) -> bool:
@@ -382,8 +401,11 @@ class _Rows:
     targets: Sequence[Sequence[_Passage]]
     by_direction: bool | None = None
 
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
-        """Yield what the layer is given, is to return and returns, and what a row counts."""
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor] | None]:
+        """Yield what the layer is given, is to return and returns, and what a row counts.
+
+        ``None`` where the teacher has other rows, as where rows are channels that were cut.
+        """
         for batch, theirs in zip(self.batches, self.targets, strict=True):
             mine = _followed(self.network, {self.layer: self.calls}, batch)[self.layer]
             for ours, wanted in zip(mine, theirs, strict=False):
@@ -391,7 +413,7 @@ class _Rows:
 
     def _of(
         self, batch: Any, ours: _Passage, wanted: _Passage
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor] | None:
         if self.by_direction is None:
             self.by_direction = _normalises(ours.reader, ours.total)
         alike = ours.addends == wanted.addends
@@ -403,10 +425,11 @@ class _Rows:
             counted = torch.ones(len(target), dtype=torch.float64, device=target.device)
         if self.kept is not None:
             target = target.index_select(1, self.kept.to(target.device))
-        now = channels_last(self.layer, ours.returned)
+        now, x = channels_last(self.layer, ours.returned), _columns(self.layer, ours.given)
+        if not len(x) == len(now) == len(target):
+            return None
         if alike:
             target = target - (channels_last(self.layer, ours.total) - now)
-        x = _columns(self.layer, ours.given)
         filled = filled_rows(batch, ours.given)
         if filled is not None:
             x, target, now, counted = (t[filled] for t in (x, target, now, counted))

@@ -10,6 +10,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
+from torch.nn.utils.parametrizations import weight_norm
 
 import nas_space as ns
 
@@ -236,3 +238,62 @@ def test_a_layer_that_runs_more_than_once_is_fitted_to_all_of_its_calls():
         space.refit(small, [x], teacher=net)
         after = (small(x) - net(x)).square().mean()
     assert after < 0.7 * before
+
+
+class Mixer(nn.Module):
+    """A block that mixes tokens, whose rows are channels, and then channels."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed, self.norm = nn.Linear(6, 32), nn.LayerNorm(32)
+        self.tokens = nn.Sequential(nn.Linear(8, 24), nn.GELU(), nn.Linear(24, 8))
+        self.channels = nn.Sequential(nn.Linear(32, 64), nn.GELU(), nn.Linear(64, 32))
+        self.head = nn.Linear(32, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.embed(x)
+        x = x + self.tokens(self.norm(x).transpose(1, 2)).transpose(1, 2)
+        return self.head((x + self.channels(x)).mean(1))  # type: ignore[no-any-return]
+
+
+def test_a_layer_whose_rows_are_channels_that_were_cut_is_left_alone():
+    torch.manual_seed(0)
+    net = Mixer().eval()
+    x = torch.randn(200, 8, 6)
+    space = of(net, x)
+    small = space.freeze(smallest(space))
+    with torch.no_grad():
+        before = (small(x) - net(x)).square().mean()
+        space.refit(small, list(x.split(100)), teacher=net)
+        after = (small(x) - net(x)).square().mean()
+    assert after < 0.9 * before
+
+
+class Squashed(nn.Module):
+    def forward(self, weight: Tensor) -> Tensor:
+        return torch.tanh(weight)
+
+
+class Misled(Squashed):
+    def right_inverse(self, weight: Tensor) -> Tensor:
+        return weight
+
+
+@pytest.mark.parametrize("kind", [None, Squashed, Misled])
+def test_a_weight_that_is_computed_is_fitted_by_its_parts_or_left_alone(kind):
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(6, 32), nn.ReLU(), nn.Linear(32, 4)).eval()
+    if kind is None:
+        weight_norm(net[2])
+    else:
+        parametrize.register_parametrization(net[2], "weight", kind())
+    x = torch.randn(300, 6)
+    space = of(net, x)
+    small = space.freeze(smallest(space))
+    keys = list(small.state_dict())
+    with torch.no_grad():
+        before = (small(x) - net(x)).square().mean()
+        space.refit(small, [x], teacher=net)
+        after = (small(x) - net(x)).square().mean()
+    assert list(small.state_dict()) == keys
+    assert after < 0.9 * before if kind is None else after == before

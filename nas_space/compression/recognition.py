@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from torch import nn
-from torch.nn.utils.parametrize import type_before_parametrizations
+from torch.nn.utils import parametrize
 
 from ..errors import SampleValidationError, UsageError
 from ..mutable import Sample
@@ -87,7 +87,7 @@ def check_alike(wanted: nn.Module, network: nn.Module, who: str) -> None:
         mine, found = ours.get(path), theirs.get(path)
         if mine is None or found is None:
             difference = "is not there" if found is None else "was added"
-        elif type_before_parametrizations(mine) is not type_before_parametrizations(found):
+        elif _kind(mine) != _kind(found):
             difference = f"is a {type(found).__name__}, not a {type(mine).__name__}"
         else:
             difference = _tensors_differ(mine, found)
@@ -96,6 +96,12 @@ def check_alike(wanted: nn.Module, network: nn.Module, who: str) -> None:
                 f"{who} takes a network as it was frozen, its tensors trained or not, but "
                 f"{path or 'the network'} {difference}"
             )
+
+
+def _kind(module: nn.Module) -> tuple[type, bool]:
+    """The class of a module, which torch makes anew for each that has parametrizations."""
+    own: type = parametrize.type_before_parametrizations(module)
+    return own, parametrize.is_parametrized(module)
 
 
 def _tensors_differ(mine: nn.Module, found: nn.Module) -> str:

@@ -15,6 +15,7 @@ from torch.nn.utils.weight_norm import WeightNorm
 
 from ..errors import UsageError
 from ..nn import ModelSpace, MutableModule
+from ..nn.reparametrized import computed_by_hooks
 from .adopted import RESERVED, origin_of
 from .calling import arguments_of
 from .symbolic import own_tensors
@@ -118,20 +119,19 @@ def _check_tensor(path: str, tensor: Tensor) -> None:
 def _check_hooks(net: nn.Module) -> None:
     """Parameters that a hook computes anew for each call: what is cut would be written over."""
     for path, module in net.named_modules():
-        for hook in module._forward_pre_hooks.values():
-            for kind, (attribute, remove) in _COMPUTING.items():
-                if isinstance(hook, kind):
-                    raise UsageError(
-                        f"{path or 'the network'} has its {getattr(hook, attribute)!r} computed "
-                        f"anew for each call, by a hook of {kind.__module__}; make it a parameter "
-                        f"as it is by torch.nn.utils.{remove}(module, ...)"
-                    )
+        for name, hook in computed_by_hooks(module).items():
+            kind = next(kind for kind in _REMOVED_BY if isinstance(hook, kind))
+            raise UsageError(
+                f"{path or 'the network'} has its {name!r} computed anew for each call, by a hook "
+                f"of {kind.__module__}; make it a parameter as it is by "
+                f"torch.nn.utils.{_REMOVED_BY[kind]}(module, ...)"
+            )
 
 
-_COMPUTING: dict[type, tuple[str, str]] = {
-    BasePruningMethod: ("_tensor_name", "prune.remove"),
-    WeightNorm: ("name", "remove_weight_norm"),
-    SpectralNorm: ("name", "remove_spectral_norm"),
+_REMOVED_BY: dict[type, str] = {
+    BasePruningMethod: "prune.remove",
+    WeightNorm: "remove_weight_norm",
+    SpectralNorm: "remove_spectral_norm",
 }
 
 

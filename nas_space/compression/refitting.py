@@ -236,7 +236,8 @@ def _fit(layer: nn.Module, rows: _Rows, ridge: float) -> None:
 
 def _write(layer: nn.Module, wanted: Mapping[str, Tensor]) -> None:
     """Give a layer other tensors; not if its parametrizations make something else of these."""
-    parametrized, before = parametrizations_of(layer), copy.deepcopy(layer.state_dict())
+    parametrized = parametrizations_of(layer)
+    before = copy.deepcopy(layer.state_dict()) if parametrized else {}
     with torch.no_grad():
         for name, value in wanted.items():
             if name in parametrized:

@@ -30,6 +30,7 @@ __all__ = [
     "Computing",
     "Note",
     "Reparametrization",
+    "computed_by_hooks",
     "defer",
     "is_reparametrized",
     "parametrizations_of",
@@ -111,10 +112,8 @@ class Reparametrization:
         self.hooks: dict[str, Any] = {}
         self.lists: dict[str, Any] = parametrizations_of(layer)
         self.added: dict[int, _Added] = {}
-        for hook in layer._forward_pre_hooks.values():
-            for kind, attribute, sources in _HOOKS:
-                if isinstance(hook, kind):
-                    self._hook(hook, getattr(hook, attribute), sources)
+        for hook, name, sources in _hooks_of(layer):
+            self._hook(hook, name, sources)
         for name, computed in self.lists.items():
             self._list(name, computed)
         known = layer.reference_tensors
@@ -266,6 +265,18 @@ class Reparametrization:
             for name, tensor in found
             if tensor is not None and id(tensor) in self.added
         }
+
+
+def computed_by_hooks(layer: nn.Module) -> dict[str, Any]:
+    """Return by name the hook that computes a tensor of a layer anew for each call."""
+    return {name: hook for hook, name, _ in _hooks_of(layer)}
+
+
+def _hooks_of(layer: nn.Module) -> Iterator[tuple[Any, str, dict[str, str]]]:
+    for hook in layer._forward_pre_hooks.values():
+        for kind, attribute, sources in _HOOKS:
+            if isinstance(hook, kind):
+                yield hook, getattr(hook, attribute), sources
 
 
 def parametrizations_of(layer: nn.Module) -> Any:

@@ -98,9 +98,7 @@ def test_what_is_no_finished_run_is_refused(tmp_path, compressed, monkeypatch):
         shell("export", compressed, "--to", "openvino")
 
 
-def test_a_finished_run_that_is_to_go_on_is_not_exported_from_files_of_two_ends(
-    searched, tmp_path
-):
+def test_a_finished_run_that_is_to_go_on_is_not_exported_from_files_of_two_ends(searched, tmp_path):
     shutil.copytree(searched, tmp_path / "run")
     assert networks_of(tmp_path / "run", trust=True)
     (tmp_path / "run" / "work" / "unfinished").touch()

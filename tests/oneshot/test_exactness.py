@@ -111,7 +111,8 @@ class Whole(ns.ModelSpace):
         self.layer = mnn.MutableLinear(3, width + 0 * idle)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.layer(x).argmax(1)
+        y: Tensor = self.layer(x)
+        return y.argmax(1)
 
 
 def test_whole_numbers_of_the_only_case_are_as_they_are():

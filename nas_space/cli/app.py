@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from ..errors import UsageError
+from ..files import replacing
 from .begin import resume, search
 from .compress import compress
 from .export import export
@@ -189,7 +190,8 @@ def migrate(
     for path, migration in done:
         typer.echo(migration.diff(str(path)), nl=False)
         if write and migration.text != migration.source:
-            path.write_bytes(migration.text.encode(migration.encoding))
+            with replacing(path.resolve()) as file:  # of a link, what it leads to
+                file.write_bytes(migration.text.encode(migration.encoding))
     for path, migration in done:
         for finding in migration.findings:
             typer.echo(f"{path}:{finding}", err=True)

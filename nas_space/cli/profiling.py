@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..errors import DecompositionError, DomainError
+from ..errors import DecompositionError, DomainError, SampleValidationError, UsageError
 from .options import (
     ArgumentOption,
     CostOption,
@@ -161,21 +161,28 @@ def _histogram(name: str, values: Any) -> str:
 
 
 def _named(name: str, given: dict[str, Any], space: Any, costs: Costs) -> dict[str, dict[str, Any]]:
-    """Return the costs of the published networks of a space of the hub, by name."""
+    """Return the costs of the published networks of a space of the hub, by name.
+
+    There are none of a network that the space does not have with the arguments that are given.
+    """
     import torch
 
     from ..hub.registry import find_space
 
-    entry, found = find_space(name), {}
+    entry, found = find_space(name), dict[str, dict[str, Any]]()
     for network, published in entry.published.items():
-        if published.arguments.items() <= given.items():
-            found[network] = costs.of(space.canonical(published.architecture))
-            continue
-        # Of another space, but only this network of it: all others need not be followed.
-        factory = entry.space.frozen_factory(published.architecture)
-        with torch.device("meta"):
-            built = factory(**{**given, **published.arguments})
-        found[network] = costs.of_network(built)
+        try:
+            if published.arguments.items() <= given.items():
+                found[network] = costs.of(space.canonical(published.architecture))
+                continue
+            # Of another space, but only this network of it: all others need not be followed.
+            factory = entry.space.frozen_factory(published.architecture)
+            with torch.device("meta"):
+                built = factory(**{**given, **published.arguments})
+        except (SampleValidationError, UsageError):
+            found[network] = {}
+        else:
+            found[network] = costs.of_network(built)
     return found
 
 
@@ -189,7 +196,7 @@ def _beside(named: dict[str, dict[str, Any]], costs: Costs, limits: dict[str, fl
     for network, values in named.items():
         fits = all(values.get(name, limit) <= limit for name, limit in limits.items())
         cells = [written(name, values[name]) if name in values else "" for name in costs.shown]
-        table.add_row(network, *cells, "yes" if fits else "no")
+        table.add_row(network, *cells, "no such network" if not values else "yes" if fits else "no")
     return table
 
 

@@ -98,11 +98,12 @@ def budgets_of(pairs: list[str] | None, **single: str | None) -> dict[str, float
     {'params': 5000000.0, 'latency': 60000.0, 'macs': 320000000.0}
     """
     given = [pair.rpartition("=")[::2] for pair in pairs or ()]
+    for (name, text), pair in zip(given, pairs or (), strict=True):
+        if not name or not text:
+            raise UsageError(f"--max takes name=value, such as macs=320M, but got {pair!r}")
     given += [(name, text) for name, text in single.items() if text is not None]
     found: dict[str, float] = {}
     for name, text in given:
-        if not name or not text:
-            raise UsageError(f"--max takes name=value, such as macs=320M, but got {name!r}")
         if name in found:
             raise UsageError(f"there are two budgets of {name}; give one")
         if text.lower() not in ("none", "0"):

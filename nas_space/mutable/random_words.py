@@ -87,12 +87,18 @@ def unit(raw: Any) -> Any:
 
 def below(raw: npt.NDArray[np.uint64], size: int) -> npt.NDArray[Any]:
     """Return codes below a size from the upper 32 bits of words, by multiplication and shift."""
+    # Each draw takes exactly one word, which rejection sampling would not: so the layout of words
+    # is fixed (Lemire, *Fast random integer generation in an interval*, 2019, without its
+    # rejection).  No code's probability is off by more than 2^-32.
     codes = ((raw >> np.uint64(32)) * np.uint64(size)) >> np.uint64(32)
     return codes.astype(np.uint8 if size <= 256 else np.int64)
 
 
 def weighted(raw: npt.NDArray[np.uint64], weights: Sequence[float]) -> npt.NDArray[Any]:
     """Return codes with the given probabilities, by inversion of the cumulative distribution."""
+    # ``side="right"`` passes over codes of weight 0, whose step has no width.  The last step may
+    # be rounded to a little less than 1, and a word above it belongs to the last code that can
+    # be drawn.
     total = math.fsum(weights)
     steps, reached = [], 0.0
     for weight in weights:

@@ -19,11 +19,11 @@ from optuna.trial import FrozenTrial, TrialState
 from ..errors import TrialError, UsageError
 from ..mutable import Mutable, MutableExpression, Sample
 from ..mutable.random_words import words
+from ..randomness import seed_of
 from ..strategy import SearchState, Strategy
 from ..strategy.base import unrestricted
 from ..strategy.neighbours import canonical_id, nearest
 from ..training.metric import STANDARD_ERROR
-from ..training.randomness import seed_of
 from .evaluation import Job, Measurement, NetworkSource, Recipe
 from .intermediate import Reports
 from .ledger import COST, ERROR, FAILURE, METRICS, Attempt, Ledger, pauses

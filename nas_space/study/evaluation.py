@@ -17,8 +17,7 @@ from torch import Tensor
 
 from ..errors import UsageError
 from ..mutable import Sample
-from ..training.fabric import device_of
-from ..training.randomness import preserved_randomness, seed_globally
+from ..randomness import device_of, preserved_randomness, seed_globally
 from .intermediate import Reports, reporting_to
 from .objectives import Objective, measured, ranking
 

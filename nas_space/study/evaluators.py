@@ -13,12 +13,11 @@ from torch.utils.data import Subset
 
 from ..errors import DataError, DivergenceError, UsageError
 from ..mutable import Sample
+from ..randomness import device_of, preserved_randomness
 from ..strategy.base import unrestricted
 from ..training import EarlyStopping, Progress, Task, evaluate, fit, make_fabric, recalibrate
 from ..training.batches import is_dataset, length_of
 from ..training.early_stopping import check_rules
-from ..training.fabric import device_of
-from ..training.randomness import preserved_randomness
 from ..training.scoring import evaluate_with_error
 from .evaluation import Evaluator, make_network
 from .intermediate import pruning, report

@@ -46,8 +46,7 @@ def _version(asked: bool) -> None:
 @app.callback()
 def options(
     _version: Annotated[
-        bool,
-        typer.Option("--version", help="Print the version.", callback=_version, is_eager=True),
+        bool, typer.Option("--version", help="Print the version.", callback=_version, is_eager=True)
     ] = False,
 ) -> None:
     """Take the options that stand before a command."""
@@ -104,8 +103,7 @@ def freeze(
         typer.Option(help="Of one image.", show_default="what the file says, or 3,224,224"),
     ] = None,
     program: Annotated[
-        bool,
-        typer.Option("--program", help="Also as a program that needs no library but torch."),
+        bool, typer.Option("--program", help="Also as a program that needs no library but torch.")
     ] = False,
     seed: SeedOption = 0,
     arg: ArgumentOption = None,

@@ -187,9 +187,7 @@ def _lines(console: Console, forecast: _Forecast) -> Callable[[str, int, int, st
             if before < done < total:
                 left = f", {(now - since) / (done - before) * (total - done):.0f} s left"
             seconds = f"{now - began:.0f} s"
-            console.print(
-                f"{seconds:>6}  {stage}: {done} of {total}, {word}{left}",
-            )
+            console.print(f"{seconds:>6}  {stage}: {done} of {total}, {word}{left}")
 
     return show
 
@@ -215,7 +213,7 @@ def show_findings(run: Any, findings: Any, pictures: Sequence[Path]) -> None:
         )  # fmt: skip
         console.print(
             f"\naccuracy: validation {inherited}{winner.validation:.1%} after training; "
-            f"test {winner.test:.1%}; {costs}",
+            f"test {winner.test:.1%}; {costs}"
         )
     if findings.deployed is not None:
         console.print(f"\n{findings.deployed}")

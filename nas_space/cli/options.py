@@ -79,8 +79,7 @@ LatencyOption = Annotated[str | None, typer.Option(help="As --max latency=..., s
 CostOption = Annotated[
     list[str] | None,
     typer.Option(
-        "--cost",
-        help="A cost to report as well: a name as for --max. May be given repeatedly.",
+        "--cost", help="A cost to report as well: a name as for --max. May be given repeatedly."
     ),
 ]
 TableOption = Annotated[

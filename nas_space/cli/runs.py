@@ -111,7 +111,7 @@ def show(
     if failed:
         last = str(failed[-1].failure).strip().splitlines()[-1]
         console.print(
-            f"\n{len(failed)} trials failed, the last ({failed[-1].number}) because of {last}",
+            f"\n{len(failed)} trials failed, the last ({failed[-1].number}) because of {last}"
         )
 
 

@@ -12,13 +12,7 @@ from torch.nn import functional as F
 
 from ..errors import UsageError, suggest
 from ..mutable import Categorical, MutableExpression
-from ..nn import (
-    ElasticModule,
-    MutableConv2d,
-    MutableLayerNorm,
-    MutableLinear,
-    Repeat,
-)
+from ..nn import ElasticModule, MutableConv2d, MutableLayerNorm, MutableLinear, Repeat
 from ..nn.widths import Widths
 from .cells import DropPath
 from .pretrained import load_checkpoint

@@ -12,14 +12,7 @@ from torch import nn
 
 from ..errors import UsageError
 from ..mutable import Categorical, make_divisible
-from ..nn import (
-    LayerChoice,
-    MaybeIntChoice,
-    MutableConv2d,
-    MutableLinear,
-    MutableModule,
-    Repeat,
-)
+from ..nn import LayerChoice, MaybeIntChoice, MutableConv2d, MutableLinear, MutableModule, Repeat
 from ..nn.elastic import blank_layers
 from ..nn.freezing import Freezer
 from .mobile import (

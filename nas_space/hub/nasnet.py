@@ -235,8 +235,7 @@ class _Cells:
         if self.space.merge_op == "all":
             return flattened(self.space.num_nodes, self.width)
         return reduce(
-            add,
-            [MutableExpression.condition(loose, self.width, 0) for loose in cell.loose_ends],
+            add, [MutableExpression.condition(loose, self.width, 0) for loose in cell.loose_ends]
         )
 
     def _operation(self, name: str, stride: int) -> nn.Module:

@@ -11,6 +11,8 @@ from typing import Annotated, Any
 import typer
 
 from ..errors import UsageError
+from ..report.numbers import shown
+from ..runs.plan import Limits, Plan
 from .options import (
     ArgumentOption,
     CostOption,
@@ -23,7 +25,7 @@ from .options import (
     ThreadsOption,
     said,
 )
-from .values import arguments_of, budgets_of, shown
+from .values import arguments_of, budgets_of
 
 __all__ = ["resume", "search"]
 
@@ -95,9 +97,7 @@ def search(
     executor: ExecutorOption = None,
     device: Annotated[str | None, said("auto, cpu, cuda, cuda:0, ...", "auto")] = None,
     seed: Annotated[int | None, said("Of everything random.", "0")] = None,
-    out: Annotated[Path, typer.Option(help="The folder for all that is written.")] = Path(
-        "runs/search"
-    ),
+    out: Annotated[Path, said("The folder for all that is written.")] = Path("runs/search"),
     again: Annotated[
         bool, typer.Option("--resume", help="Go on with the run in --out, with its settings.")
     ] = False,
@@ -163,44 +163,25 @@ def search(
 
     Interrupted at any point, the same command with --resume goes on to the same result.
     """
-    given: dict[str, Any] = {
-        "space": space,
+    # What is not said is left out, for the run has its own defaults, and one that goes on its own
+    # settings. A parameter is called as the setting that it is, but for what has to be read first.
+    said: dict[str, Any] = {
+        **locals(),
         "arguments": arguments_of(arg) or None,
-        "data": data,
         "budgets": budgets_of(most, macs=max_macs, params=max_params, latency=max_latency),
-        "costs": tuple(cost or ()) or None,
+        "costs": cost,
         "latency_table": None if latency_table is None else str(latency_table),
-        "runtime": runtime,
-        "threads": threads,
-        "device": device,
-        "seed": seed,
-    }
-    plan: dict[str, Any] = {
-        "strategy": strategy,
-        "trials": trials,
-        "first_steps": first_steps,
-        "steps": steps,
-        "finalists": finalists,
-        "fine_tuning": fine_tuning,
-        "rivals": rivals,
-        "epochs": epochs,
-        "batch_size": batch_size,
-        "learning_rate": learning_rate,
-        "final_epochs": final_epochs,
-        "minimize": None if minimize is None else tuple(minimize),
         "options": arguments_of(option, "--option") or None,
-        "pruner": pruner,
-        "storage": storage,
-        "name": name,
     }
+    said = {name: value for name, value in said.items() if value is not None}
     if steps is not None and epochs is not None:
         raise UsageError("--steps and --epochs both say how long weights are trained; give one")
     if learning_rate is not None and not 0 < learning_rate < math.inf:
         raise UsageError(f"--learning-rate must be positive, but is {learning_rate}")
-    given, plan = ({k: v for k, v in d.items() if v is not None} for d in (given, plan))
-    limits = {
-        "workers": workers, "executor": executor, "timeout": timeout, "failures": failures,
-    }  # fmt: skip
+    given, plan, limits = (
+        {name: said[name] for name in names if name in said}
+        for names in (SETTINGS, vars(Plan()), vars(Limits()))
+    )
     _go(out, given, plan, limits, resume=again, quiet=quiet)
 
 
@@ -227,9 +208,8 @@ def resume(
             f"{run} was begun by a script: only that knows how to evaluate; there, "
             "ns.search(..., resume=True) goes on"
         )
-    given, plan = ({} if value is None else {key: value} for key, value in (
-        ("device", device), ("trials", trials),
-    ))  # fmt: skip
+    given = {} if device is None else {"device": device}
+    plan: dict[str, Any] = {} if trials is None else {"trials": trials}
     if stored.compressed is not None:
         if plan:
             raise UsageError(f"{run} compresses a network: it tries as many as it was begun with")
@@ -251,10 +231,9 @@ def _go(
     quiet: bool,
 ) -> None:
     """Begin a run, or go on with one, and show what it found."""
-    from ..runs import Limits, StagedRun, plan_of
+    from ..runs import StagedRun, plan_of
     from ..runs.folder import settings_of
     from ..runs.kinds import kind_of
-    from ..runs.plan import Plan
     from .display import show_findings, show_progress
 
     there = (settings_of(out) or {}) if resume else {}
@@ -262,8 +241,7 @@ def _go(
     kind = kind_of(strategy)
     given = {key: there[key] for key in SETTINGS if key in there} | given
     foreign = sorted(plan.keys() - kind.defaults.keys() - {"strategy"})
-    usual = vars(Limits())
-    foreign += [key for key in limits if key not in kind.limits and limits[key] != usual[key]]
+    foreign += [key for key in limits if key not in kind.limits and limits[key] is not None]
     if foreign:
         names = ", ".join(f"--{key.replace('_', '-')}" for key in foreign)
         raise UsageError(

@@ -16,7 +16,7 @@ from ..nn import ElasticModule, MutableConv2d, MutableLayerNorm, MutableLinear, 
 from ..nn.widths import Widths
 from .cells import DropPath
 from .pretrained import load_checkpoint
-from .published import Published, presets, published_in, supernets
+from .published import presets, published_in, supernets
 from .searched import SearchedSpace
 
 __all__ = ["AutoFormer", "AutoformerSpace", "RelativePosition2D", "RelativePositionSelfAttention"]
@@ -301,9 +301,8 @@ class AutoformerSpace(SearchedSpace):
     (14, 15, 16)
     """
 
-    published: ClassVar[Mapping[str, Published]] = published_in("AutoformerSpace")
+    published = published_in("AutoformerSpace")
     last_layer: ClassVar[str] = "head"
-    example_shape: ClassVar[tuple[int, ...]] = (3, 224, 224)
 
     def __init__(
         self,

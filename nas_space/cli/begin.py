@@ -163,26 +163,21 @@ def search(
 
     Interrupted at any point, the same command with --resume goes on to the same result.
     """
-    # What is not said is left out, for the run has its own defaults, and one that goes on its own
-    # settings. A parameter is called as the setting that it is, but for what has to be read first.
+    # A parameter is called as the setting that it is, but for what has to be read first.
     said: dict[str, Any] = {
         **locals(),
         "arguments": arguments_of(arg) or None,
         "budgets": budgets_of(most, macs=max_macs, params=max_params, latency=max_latency),
-        "costs": cost,
+        "costs": cost or None,
         "latency_table": None if latency_table is None else str(latency_table),
+        "minimize": minimize or None,
         "options": arguments_of(option, "--option") or None,
     }
-    said = {name: value for name, value in said.items() if value is not None}
     if steps is not None and epochs is not None:
         raise UsageError("--steps and --epochs both say how long weights are trained; give one")
     if learning_rate is not None and not 0 < learning_rate < math.inf:
         raise UsageError(f"--learning-rate must be positive, but is {learning_rate}")
-    given, plan, limits = (
-        {name: said[name] for name in names if name in said}
-        for names in (SETTINGS, vars(Plan()), vars(Limits()))
-    )
-    _go(out, given, plan, limits, resume=again, quiet=quiet)
+    _go(out, said, resume=again, quiet=quiet)
 
 
 def resume(
@@ -198,6 +193,7 @@ def resume(
     quiet: QuietOption = False,
 ) -> None:
     """Go on with a run that was interrupted, by its own settings."""
+    said = {**locals()}
     from ..runs import open_run
     from ..runs.compression import CompressionRun
     from .compress import go
@@ -208,40 +204,35 @@ def resume(
             f"{run} was begun by a script: only that knows how to evaluate; there, "
             "ns.search(..., resume=True) goes on"
         )
-    given = {} if device is None else {"device": device}
-    plan: dict[str, Any] = {} if trials is None else {"trials": trials}
     if stored.compressed is not None:
-        if plan:
+        if trials is not None:
             raise UsageError(f"{run} compresses a network: it tries as many as it was begun with")
+        given = {} if device is None else {"device": device}
         go(lambda: CompressionRun.stored(run, stored.settings, **given), run, quiet=quiet)
         return
-    limits = {
-        "workers": workers, "executor": executor, "timeout": timeout, "failures": failures,
-    }  # fmt: skip
-    _go(run, given, plan, limits, resume=True, quiet=quiet)
+    _go(run, said, resume=True, quiet=quiet)
 
 
-def _go(
-    out: Path,
-    given: dict[str, Any],
-    plan: dict[str, Any],
-    limits: dict[str, Any],
-    *,
-    resume: bool,
-    quiet: bool,
-) -> None:
-    """Begin a run, or go on with one, and show what it found."""
+def _go(out: Path, said: dict[str, Any], *, resume: bool, quiet: bool) -> None:
+    """Begin a run, or go on with one, by settings that are said, and show what it found.
+
+    What is ``None`` is not said: a run has its own defaults, and one that goes on its own settings.
+    """
     from ..runs import StagedRun, plan_of
     from ..runs.folder import settings_of
     from ..runs.kinds import kind_of
     from .display import show_findings, show_progress
 
+    given, plan, limits = (
+        {name: said[name] for name in names if said.get(name) is not None}
+        for names in (SETTINGS, vars(Plan()), vars(Limits()))
+    )
     there = (settings_of(out) or {}) if resume else {}
     strategy = plan.setdefault("strategy", there.get("strategy", "spos"))
     kind = kind_of(strategy)
     given = {key: there[key] for key in SETTINGS if key in there} | given
     foreign = sorted(plan.keys() - kind.defaults.keys() - {"strategy"})
-    foreign += [key for key in limits if key not in kind.limits and limits[key] is not None]
+    foreign += [key for key in limits if key not in kind.limits]
     if foreign:
         names = ", ".join(f"--{key.replace('_', '-')}" for key in foreign)
         raise UsageError(

@@ -26,10 +26,10 @@ from ..nn import (
     Repeat,
 )
 from ..nn.generic_layers import generic_layer
+from ..randomness import preserved_randomness, seed_globally
 from ..strategy import ONE_SHOT, STRATEGIES, Evaluated, SearchState, Strategy, get_strategy
 from ..strategy.oneshot import OneShot, Run
 from ..training import Task
-from ..training.randomness import preserved_randomness, seed_globally
 
 __all__ = ["PRIMITIVES", "Support", "probe_of", "tried", "tries"]
 

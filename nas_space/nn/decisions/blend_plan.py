@@ -106,8 +106,8 @@ class BlendPlan:
         The plain arguments in each of the outcomes.
     needs_width
         The argument that says how wide the input is, if that differs.
-    output
-        The axis of the output's width; ``None`` if that is the same for all.
+    own, output
+        The axes of the widths of the input and the output; ``None`` if these do not differ.
     """
 
     def __init__(
@@ -141,19 +141,19 @@ class BlendPlan:
         }
         self.mask: Mask | None = None
         self.columns: InputOrder | None = None
+        self.own: MixedAxis | None = None
         self.output: MixedAxis | None = None
         self.needs_width = ""
         if self.widths is not None:
             inputs, outputs = str(self.widths.inputs), self.widths.outputs
             self.output = axis_of(_width(layer.args[outputs]), support)
-            self.own = (
-                axis_of(_width(layer.args[inputs]), support) if inputs in layer.args else None
-            )
+            if inputs in layer.args:
+                self.own = axis_of(_width(layer.args[inputs]), support)
             self.needs_width = inputs if self.own is not None and inputs in self.varying else ""
         self.together = (
             self._is_one_shape(layer)
             and self._reads_together(layer)
-            and (not self.varying or self._together(layer))
+            and (self._is_the_widest() or self._together(layer))
         )
         if not self.together:
             self._check(layer)
@@ -186,15 +186,27 @@ class BlendPlan:
             for dim, axis in axes.items()
         )
 
+    def _is_the_widest(self) -> bool:
+        """Return whether each outcome is the widest layer, and reads all that its input has."""
+        return not self.varying and (self.columns is None or bool(self.columns.there.all()))
+
     def _reads_together(self, layer: ElasticModule) -> bool:
-        """Whether an input can be read as it lies, the weights put where its elements are."""
+        """Return whether the weights can be put where the elements of the input are."""
         axes = self.axes
         if axes is None:
-            return True
+            # A plain input has the elements of one outcome one after the other.
+            return self.own is None or all(
+                np.array_equal(self.own.indices(values), np.arange(self.own.size))
+                for values in self.values
+            )
         if self.widths is None or not axes or self.widths.inputs is None:
             return False
         place = self.widths.axis % len(axes)
-        mapped = {d for d in range(len(axes)) if d == 0 or (self.widths.axis == -1 and d != place)}
+        # Other dimensions may differ if the layer does the same for each of their elements: a
+        # linear one does along all of them, the others along the batch only, but for batch norms,
+        # whose statistics would count elements of architectures that are not there.
+        mapped = {d for d in range(len(axes)) if self.widths.axis == -1 and d != place}
+        mapped |= set() if self.widths.reads == "channel" else {0}
         if any(axis is not None and d != place and d not in mapped for d, axis in enumerate(axes)):
             return False
         mine, its = self.own, axes[place]

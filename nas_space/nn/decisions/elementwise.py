@@ -77,7 +77,7 @@ def joined_axes(operands: Sequence[Tensor]) -> Axes | None:
                 continue
             its = axes[-back] if axes else None
             if its is None:
-                plain = max(plain, shape[-back])
+                plain = plain if shape[-back] == 1 else shape[-back]
             elif axis is None:
                 axis = its
             elif not axis.is_like(its):

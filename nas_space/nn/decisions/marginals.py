@@ -17,7 +17,15 @@ from ...mutable.node import Node, key_of, leaves
 from ...mutable.piecewise import NOWHERE, Piecewise, joint
 from ..places import Indices
 
-__all__ = ["Known", "Marginals", "Outcomes", "Support", "labels_of"]
+__all__ = [
+    "Known",
+    "Marginals",
+    "Outcomes",
+    "Support",
+    "are_independent",
+    "labels_of",
+    "support_of",
+]
 
 Known: TypeAlias = "tuple[tuple[Node, Any], ...]"
 """Expressions whose values are known, and these as :func:`key_of` has them."""
@@ -200,21 +208,33 @@ def _names(expressions: tuple[Any, ...]) -> frozenset[str]:
     return frozenset().union(*map(labels_of, expressions))
 
 
-def _relevant(expressions: tuple[Any, ...], known: Known) -> Known:
-    """What is known of labels that the expressions depend on, directly or by what is known."""
-    if not known:
-        return known
+def _relevant(expressions: tuple[Any, ...], known: Known) -> tuple[Known, frozenset[str]]:
+    """Return what is known that bears on some expressions, and the labels of all of these.
+
+    Labels are independent but for what is known of them, so the closure is taken: of expressions
+    that share a label with these, of those that share one with any of them, and so on.  All else
+    is a factor of its own in every probability, which cancels.
+    """
     names = _names(expressions)
-    # By place: nodes themselves must not be compared.
+    # By index: nodes themselves must not be compared.
     rest = set(range(len(known)))
     kept: set[int] = set()
-    while True:
-        more = {i for i in rest if names & labels_of(known[i][0])}
-        if not more:
-            return tuple(known[i] for i in sorted(kept))
+    while more := {i for i in rest if names & labels_of(known[i][0])}:
         kept |= more
         rest -= more
         names = names.union(*(labels_of(known[i][0]) for i in more))
+    return tuple(known[i] for i in sorted(kept)), names
+
+
+def support_of(expressions: tuple[Any, ...], support: Support) -> Support:
+    """Return the part of a support that is of labels which some expressions depend on."""
+    names = _names(expressions)
+    return tuple([pair for pair in support if pair[0] in names])
+
+
+def are_independent(one: tuple[Any, ...], other: tuple[Any, ...], known: Known) -> bool:
+    """Return whether the values of some expressions say nothing of those of others."""
+    return _relevant(one, known)[1].isdisjoint(_names(other))
 
 
 def _itself(tensor: Tensor) -> Tensor:
@@ -227,11 +247,12 @@ _ASKED: dict[Any, tuple[Any, Outcomes]] = {}
 
 
 def _remembered(key: Any, asked: Any, make: Callable[[], Outcomes]) -> Outcomes:
-    if key not in _ASKED:
+    found = _ASKED.get(key)
+    if found is None:
         if len(_ASKED) > _REMEMBERED:
-            _ASKED.clear()
-        _ASKED[key] = asked, make()
-    return _ASKED[key][1]
+            _ASKED.clear()  # another thread may, at any time
+        found = _ASKED[key] = asked, make()
+    return found[1]
 
 
 class Marginals:
@@ -261,7 +282,6 @@ class Marginals:
     ) -> None:
         self.probabilities = dict(probabilities)
         self.support: Support = tuple(sorted((support or {}).items()))
-        self._support = dict(self.support)
         self._found: dict[Any, tuple[Outcomes, Tensor]] = {}
         self._asked: dict[Any, Outcomes] = {}
 
@@ -276,11 +296,9 @@ class Marginals:
         return _remembered(key, (expressions, known), lambda: self._ask(expressions, known))
 
     def _ask(self, expressions: tuple[Any, ...], known: Known) -> Outcomes:
-        known = _relevant(expressions, known)
-        names = _names(expressions).union(*(labels_of(node) for node, _ in known))
+        known, names = _relevant(expressions, known)
         # Of the support, only what matters: another one of other labels is the same question.
-        support = tuple([(name, self._support[name]) for name in names if name in self._support])
-        support = tuple(sorted(support))
+        support = tuple([pair for pair in self.support if pair[0] in names])
         key = (tuple(map(key_of, expressions)), tuple([(id(n), k) for n, k in known]), support)
         make = partial(Outcomes, expressions, known, support)
         return _remembered(key, (expressions, known), make)

@@ -10,7 +10,7 @@ import numpy as np
 from ...mutable.node import Node
 from ..places import Indices
 from ..segments import layout_of
-from .marginals import Support, labels_of
+from .marginals import Support, support_of
 from .mixer import Atoms, Values, readers_of, union
 
 __all__ = ["Axes", "MixedAxis", "are_alike", "axis_of"]
@@ -33,7 +33,7 @@ class MixedAxis:
         Whether it is known where the elements are; otherwise they are taken to be the first ones.
     """
 
-    __slots__ = ("_memo", "_readers", "atoms", "indices", "is_known", "size", "support")
+    __slots__ = ("_memo", "atoms", "indices", "is_known", "size", "support")
 
     def __init__(
         self,
@@ -48,27 +48,20 @@ class MixedAxis:
         self.is_known = is_known
         self.size = size
         self.indices = indices
-        names = frozenset().union(*map(labels_of, atoms))
-        self.support = tuple((name, codes) for name, codes in support if name in names)
+        self.support = support_of(atoms, support)
         self._memo: dict[Any, Any] = {}
-        self._readers: list[Values] | None = None
-
-    def readers(self) -> list[Values]:
-        """Return what reads the expressions, for each combination of their values."""
-        if self._readers is None:
-            self._readers = readers_of(self.atoms, self.support)
-        return self._readers
 
     def remember(self, key: Any, make: Callable[[], Any]) -> Any:
         """Return what follows from the axis, worked out once.
 
         What the key names by its identity has to be kept by what is made.
         """
-        if key not in self._memo:
+        found = self._memo.get(key)
+        if found is None:
             if len(self._memo) > _REMEMBERED:
                 self._memo.clear()
-            self._memo[key] = make()
-        return self._memo[key]
+            found = self._memo[key] = make()
+        return found
 
     def is_like(self, other: MixedAxis) -> bool:
         """Tell whether the same elements are there under all values."""
@@ -123,14 +116,14 @@ def axis_of(size: Any, support: Support) -> MixedAxis | None:
     """Return the axis of what an elastic layer of some size gives; ``None`` if it is plain."""
     if not isinstance(size, Node):
         return None
-    names = labels_of(size)
-    support = tuple([(name, codes) for name, codes in support if name in names])
+    support = support_of((size,), support)
     key = (id(size), support)
-    if key not in _AXES:
+    found = _AXES.get(key)
+    if found is None:
         if len(_AXES) > 4 * _REMEMBERED:
             _AXES.clear()
-        _AXES[key] = (size, _axis_of(size, support))
-    return _AXES[key][1]
+        found = _AXES[key] = (size, _axis_of(size, support))
+    return found[1]
 
 
 def _axis_of(size: Any, support: Support) -> MixedAxis | None:
@@ -138,7 +131,8 @@ def _axis_of(size: Any, support: Support) -> MixedAxis | None:
     atoms = tuple(layout.atoms)
     each = [layout.indices(values) for values in readers_of(atoms, support)]
     region = np.unique(np.concatenate(each))
-    if all(len(one) == len(region) for one in each):
+    # As many elements as there can be are still not the same ones if their order differs.
+    if all(np.array_equal(one, region) for one in each):
         return None
     return MixedAxis(
         atoms, len(region), lambda values: np.searchsorted(region, layout.indices(values)), support

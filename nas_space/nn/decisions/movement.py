@@ -13,7 +13,7 @@ from ...mutable import MutableExpression
 from ..places import Indices
 from .cases import run_by_cases
 from .elementwise import arguments_of, axis_at, joined_axes, one_by_one, wide_of
-from .marginals import Support
+from .marginals import Support, support_of
 from .mixed_axis import MixedAxis, are_alike, axis_of
 from .mixed_number import MixedNumber
 from .mixed_tensor import MixedTensor, mixed_in, mixer_of
@@ -90,7 +90,9 @@ def with_or_without(mixer: Mixer, condition: Any, tensor: Tensor, dim: int) -> A
         size = wide_of(tensor).shape[dim]
         axes[dim] = axis_of(MutableExpression.condition(condition, size, 0), support)
     else:
-        key = ("optional", id(condition))
+        # The axis has the same support whenever it is met, the condition has not: where each step
+        # draws two values of a label, what was worked out for others would be taken for all.
+        key = ("optional", id(condition), support_of((condition,), support))
         axes[dim] = own.remember(key, lambda: (_optional(own, condition, support), condition))[0]
     return MixedTensor.of(mixer, wide_of(tensor), axes)
 

@@ -19,12 +19,7 @@ import torch
 from ..errors import CheckpointError, NasSpaceError, UsageError
 from ..mutable import make_divisible
 from ..nn import ModelSpace
-from .ofa import (
-    RESNET_DEPTHS,
-    RESNET_WIDTHS,
-    OFAMobileNetV3Space,
-    OFAResNetSpace,
-)
+from .ofa import RESNET_DEPTHS, RESNET_WIDTHS, OFAMobileNetV3Space, OFAResNetSpace
 from .proxylessnas import ProxylessNAS
 
 __all__ = ["Configuration", "read_configuration"]

@@ -15,14 +15,7 @@ from ..errors import UsageError
 from ..mutable import Categorical, MutableExpression, Sample, label_scope
 from ..mutable.factor_sum import FactorSum
 from ..mutable.factors import Factor
-from ..nn import (
-    LayerChoice,
-    ModelSpace,
-    MutableBatchNorm2d,
-    MutableConv2d,
-    MutableModule,
-    Repeat,
-)
+from ..nn import LayerChoice, ModelSpace, MutableBatchNorm2d, MutableConv2d, MutableModule, Repeat
 from ..nn.elastic import blank_layers
 from ..nn.switch import Switch
 from .arguments import check_positive

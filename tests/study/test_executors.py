@@ -258,6 +258,20 @@ class Odd(Executor):
         return future
 
 
+class Makes:
+    """A function that makes an executor of a class; a class itself is refused."""
+
+    def __init__(self, kind):
+        self.kind = kind
+
+    def __call__(self):
+        return self.kind()
+
+
+def is_even(place, _value, _step):
+    return place % 2 == 0
+
+
 def ended(result=None):
     future: Future[Any] = Future()
     future.set_result(result)
@@ -298,7 +312,7 @@ def test_one_that_has_only_map_is_refused():
     with pytest.raises(TrialError, match="NotImplementedError"):
         ns.search(Tiny(), worth, trials=3, executor=Mapping(), workers=1)
     with pytest.raises(TrialError, match="NotImplementedError"):
-        ns.search(Tiny(), worth, trials=3, executor=lambda: Mapping(), workers=1)
+        ns.search(Tiny(), worth, trials=3, executor=Makes(Mapping), workers=1)
 
 
 @pytest.mark.parametrize("fails_at", [0, 1])
@@ -323,13 +337,13 @@ def test_an_executor_that_cannot_be_shut_down_costs_no_result():
             raise ValueError("stuck")
 
     with pytest.warns(UserWarning, match="stuck"):
-        result = ns.search(Tiny(), worth, trials=3, executor=lambda: Stuck(), workers=1)
+        result = ns.search(Tiny(), worth, trials=3, executor=Makes(Stuck), workers=1)
     assert len(result.complete) == 3
 
 
 @pytest.mark.parametrize("workers", [0, -1, "4", 2.5])
 def test_an_executor_that_tells_an_odd_size_is_asked_for_it(workers):
-    executor = Inline()
+    executor: Any = Inline()
     executor._max_workers = workers
     with pytest.raises(UsageError, match="workers="):
         ns.search(Tiny(), worth, trials=3, executor=executor)
@@ -352,7 +366,7 @@ def test_searches_may_share_the_threads_of_one_process():
 def test_threads_of_one_process_are_each_answered_for_their_own_trial():
     from nas_space.study.channel import PruningServer
 
-    server = PruningServer(lambda place, value, step: place % 2 == 0, local=True)
+    server = PruningServer(is_even, local=True)
     try:
 
         def told(place):
@@ -368,8 +382,7 @@ def test_threads_of_one_process_are_each_answered_for_their_own_trial():
 def test_a_line_that_is_cut_is_told_and_made_anew():
     from nas_space.study.channel import PruningServer
 
-    asked = []
-    server = PruningServer(lambda *told: bool(asked.append(told)), local=True)
+    server = PruningServer(lambda *told: told == (), local=True)
     try:
         ask = server.client.asking(0)
         assert ask(1.0, 0) is False
@@ -381,7 +394,7 @@ def test_a_line_that_is_cut_is_told_and_made_anew():
         assert ask(1.0, 2) is False
     finally:
         server.close()
-    with pytest.raises(ns.NasSpaceError, match="not reached|answers no more"):
+    with pytest.raises(ns.NasSpaceError, match=r"not reached|answers no more"):
         ask(1.0, 3)
 
 

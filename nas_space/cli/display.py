@@ -23,20 +23,18 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
+from ..report.numbers import labelled, value_of, written
 from ..runs import Stage
 from ..runs.contents import Compressed
 from ..runs.costs import title_of
-from .values import shown, written
 
 __all__ = [
-    "on_one_line",
     "plain_console",
     "print_whole",
     "show_findings",
     "show_outcomes",
     "show_progress",
     "show_support",
-    "value_of",
 ]
 
 _WATCHED = 1.0
@@ -187,9 +185,7 @@ def _lines(console: Console, forecast: _Forecast) -> Callable[[str, int, int, st
             if before < done < total:
                 left = f", {(now - since) / (done - before) * (total - done):.0f} s left"
             seconds = f"{now - began:.0f} s"
-            console.print(
-                f"{seconds:>6}  {stage}: {done} of {total}, {word}{left}",
-            )
+            console.print(f"{seconds:>6}  {stage}: {done} of {total}, {word}{left}")
 
     return show
 
@@ -215,11 +211,11 @@ def show_findings(run: Any, findings: Any, pictures: Sequence[Path]) -> None:
         )  # fmt: skip
         console.print(
             f"\naccuracy: validation {inherited}{winner.validation:.1%} after training; "
-            f"test {winner.test:.1%}; {costs}",
+            f"test {winner.test:.1%}; {costs}"
         )
     if findings.deployed is not None:
         console.print(f"\n{findings.deployed}")
-    console.print(f"\n{on_one_line(winner.arch)}")
+    console.print(f"\n{labelled(winner.arch)}")
     names = ", ".join(path.name for path in (*findings.files, *pictures))
     console.print(f"\nin {work.folder.path}: {names}")
 
@@ -350,13 +346,3 @@ def show_outcomes(console: Console, result: Any, most: int) -> None:
         ]
         table.add_row(str(outcome.number), *values, f"{outcome.seconds:.3g}")
     console.print(table)
-
-
-def value_of(number: float) -> str:
-    """Return a value of an objective: fractions to four digits, large numbers with a unit."""
-    return shown(number) if abs(number) >= 1000 else f"{number:.4g}"
-
-
-def on_one_line(arch: Mapping[str, Any]) -> str:
-    """Return an architecture on one line."""
-    return " ".join(f"{label}={value}" for label, value in arch.items())

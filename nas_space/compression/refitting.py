@@ -57,16 +57,15 @@ def refit(
     teacher: nn.Module,
     model_arch: Mapping[str, Any] | None,
     ridge: float,
-    orders: Mapping[str, Any],
 ) -> None:
     """Fit the layers of a network that read less than those of the teacher: channels, or places.
 
     Parameters
     ----------
+    teacher
+        Its channels in the order of the space.
     model_arch
         What the teacher was frozen to; ``None`` for the original.
-    orders
-        In which order the channels of the teacher come in the space.
     """
     ours, theirs = dict(network.named_modules()), dict(teacher.named_modules())
     pairs = dict(paths(space, arch))
@@ -83,7 +82,7 @@ def refit(
         if any(a < b for place, (a, b) in enumerate(less) if place != 1 - dim):
             layers[small] = large
     kept = {
-        small: _kept(plan, arch, model_arch, large, theirs[models[large]], orders)
+        small: _kept(plan, arch, model_arch, large, theirs[models[large]])
         for small, large in layers.items()
     }
     before = {path: copy.deepcopy(ours[path].state_dict()) for path in layers}
@@ -145,15 +144,14 @@ def _kept(
     model_arch: Mapping[str, Any] | None,
     path: str,
     layer: nn.Module,
-    orders: Mapping[str, Any],
 ) -> Tensor | None:
     """The outputs of the teacher's layer that the smaller one has; ``None`` for all."""
     out = 1 - (input_dim(layer) or 0)
     for axis in plan.axes:
         if (path, "weight") in axis.places and axis.dim == out:
-            kept, whole = indices(axis.layout, plan.values(arch), plan.sizes, orders)
+            kept, whole = indices(axis.layout, plan.values(arch), plan.sizes)
             if model_arch is not None:
-                there, _ = indices(axis.layout, plan.values(model_arch), plan.sizes, orders)
+                there, _ = indices(axis.layout, plan.values(model_arch), plan.sizes)
                 numbers = np.full(whole, -1)
                 numbers[there] = np.arange(len(there))
                 kept = numbers[kept]

@@ -6,6 +6,7 @@ are permuted, in all tensors that have them alike, so that the most important co
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,9 +19,9 @@ from ..errors import UsageError, suggest
 from .calling import call, filled_rows
 from .layouts import Layout, Listed, indices
 from .parts import running
-from .symbolic import leaves_of
+from .symbolic import leaves_of, tensors_of
 
-__all__ = ["Axis", "Loss", "TensorLayout", "sort"]
+__all__ = ["Axis", "Loss", "TensorLayout", "in_order", "sort"]
 
 Loss = Callable[[Any], Tensor]
 """Of what a network returns, the number that is to change little."""
@@ -141,9 +142,52 @@ def permute(
             tensor.copy_(tensor.index_select(axis.dim, places))
 
 
-def held(modules: Mapping[str, nn.Module], axis: Axis) -> Tensor:
-    """Return the tensor of an axis."""
-    path, name = axis.places[0]
+def in_order(
+    net: nn.Module, plan: TensorLayout, orders: Mapping[str, np.ndarray[Any, Any]]
+) -> nn.Module:
+    """Return a network with its channels in another order; the network itself stays as it is.
+
+    The copy shares the tensors that have no such channels.
+
+    Raises
+    ------
+    UsageError
+        The network cannot be copied.
+    """
+    # What was computed from parameters, and kept, has a graph, which cannot be copied.
+    memo: dict[int, Any] = {
+        id(value): value.detach()
+        for module in net.modules()
+        for value in vars(module).values()
+        if isinstance(value, Tensor) and not value.is_leaf
+    }
+    memo |= {id(tensor): tensor for tensor, _ in tensors_of(net).values()}
+    modules = dict(net.named_modules())
+    with torch.no_grad():
+        for axis in plan.axes:
+            if names_in(axis.layout).isdisjoint(orders):
+                continue
+            order, _ = indices(axis.layout, {}, plan.sizes, orders)
+            # One for all its places, unless the ties were lost, as when weights were loaded.
+            for key, tensor in {id(t := held(modules, axis, p)): t for p in axis.places}.items():
+                places = torch.from_numpy(order).to(tensor.device)
+                moved = memo[key].index_select(axis.dim, places)
+                is_parameter = isinstance(tensor, nn.Parameter)
+                memo[key] = nn.Parameter(moved, False) if is_parameter else moved
+    try:
+        return copy.deepcopy(net, memo)
+    except Exception as error:
+        raise UsageError(
+            f"the teacher cannot be copied to put its channels in the order of the space: {error}; "
+            "give a network that the space was frozen to, or none"
+        ) from error
+
+
+def held(
+    modules: Mapping[str, nn.Module], axis: Axis, place: tuple[str, str] | None = None
+) -> Tensor:
+    """Return the tensor of an axis; at which of its places, if they may have several."""
+    path, name = place or axis.places[0]
     module = modules[path]
     found = module._parameters.get(name)
     return module._buffers[name] if found is None else found  # type: ignore[return-value]

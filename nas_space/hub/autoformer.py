@@ -12,17 +12,11 @@ from torch.nn import functional as F
 
 from ..errors import UsageError, suggest
 from ..mutable import Categorical, MutableExpression
-from ..nn import (
-    ElasticModule,
-    MutableConv2d,
-    MutableLayerNorm,
-    MutableLinear,
-    Repeat,
-)
+from ..nn import ElasticModule, MutableConv2d, MutableLayerNorm, MutableLinear, Repeat
 from ..nn.widths import Widths
 from .cells import DropPath
 from .pretrained import load_checkpoint
-from .published import Published, presets, published_in, supernets
+from .published import presets, published_in, supernets
 from .searched import SearchedSpace
 
 __all__ = ["AutoFormer", "AutoformerSpace", "RelativePosition2D", "RelativePositionSelfAttention"]
@@ -307,9 +301,8 @@ class AutoformerSpace(SearchedSpace):
     (14, 15, 16)
     """
 
-    published: ClassVar[Mapping[str, Published]] = published_in("AutoformerSpace")
+    published = published_in("AutoformerSpace")
     last_layer: ClassVar[str] = "head"
-    example_shape: ClassVar[tuple[int, ...]] = (3, 224, 224)
 
     def __init__(
         self,

@@ -11,15 +11,7 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-__all__ = [
-    "Matrix",
-    "canonical",
-    "cell_hash",
-    "channels_of",
-    "graphs",
-    "labellings",
-    "pruned",
-]
+__all__ = ["Matrix", "canonical", "cell_hash", "channels_of", "graphs", "labellings", "pruned"]
 
 Matrix: TypeAlias = tuple[tuple[int, ...], ...]
 """Edges: row to column, from earlier vertices to later ones, the input first, the output last."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, ClassVar, Literal
 
@@ -12,14 +12,7 @@ from torch import nn
 
 from ..errors import UsageError
 from ..mutable import Categorical, make_divisible
-from ..nn import (
-    LayerChoice,
-    MaybeIntChoice,
-    MutableConv2d,
-    MutableLinear,
-    MutableModule,
-    Repeat,
-)
+from ..nn import LayerChoice, MaybeIntChoice, MutableConv2d, MutableLinear, MutableModule, Repeat
 from ..nn.elastic import blank_layers
 from ..nn.freezing import Freezer
 from .mobile import (
@@ -30,7 +23,7 @@ from .mobile import (
     one_of,
     reset_parameters,
 )
-from .published import Published, published_in
+from .published import published_in
 from .searched import SearchedSpace
 
 __all__ = [
@@ -238,9 +231,8 @@ class MobileNetV3Space(SearchedSpace):
     torch.Size([2, 10])
     """
 
-    published: ClassVar[Mapping[str, Published]] = published_in("MobileNetV3Space")
+    published = published_in("MobileNetV3Space")
     # Stage 0 has no depth to choose, but published architectures give one.
-    example_shape: ClassVar[tuple[int, ...]] = (3, 224, 224)
     retired_labels: ClassVar[dict[str, Any]] = {"s0_depth": 1}
 
     def __init__(

@@ -15,14 +15,7 @@ from ..errors import UsageError
 from ..mutable import Categorical, MutableExpression, Sample, label_scope
 from ..mutable.factor_sum import FactorSum
 from ..mutable.factors import Factor
-from ..nn import (
-    LayerChoice,
-    ModelSpace,
-    MutableBatchNorm2d,
-    MutableConv2d,
-    MutableModule,
-    Repeat,
-)
+from ..nn import LayerChoice, ModelSpace, MutableBatchNorm2d, MutableConv2d, MutableModule, Repeat
 from ..nn.elastic import blank_layers
 from ..nn.switch import Switch
 from .arguments import check_positive
@@ -272,7 +265,7 @@ class NasBench101(ModelSpace):
         if isinstance(matrix, Mapping):
             matrix, operations = _of_nni(matrix)
         inner = list(operations)
-        if len(inner) == len(matrix) and (inner[0], inner[-1]) == ("input", "output"):
+        if len(inner) == len(matrix) and [*inner[:1], *inner[1:][-1:]] == ["input", "output"]:
             inner = inner[1:-1]
         rows = [list(row) for row in matrix]
         number = len(rows)
@@ -379,10 +372,10 @@ def _of_nni(sample: Mapping[str, Any]) -> tuple[list[list[int]], list[str]]:
         number = sample["cell/num_nodes"]
         reads = [sample[f"cell/input{v}"] for v in range(1, number)]
         operations = [sample[f"cell/op{v}"] for v in range(1, number - 1)]
+        matrix = [[int(v > 0 and u in reads[v - 1]) for v in range(number)] for u in range(number)]
     except (KeyError, TypeError):
         raise UsageError(
             "a sample of NNI's NAS-Bench-101 has cell/num_nodes, cell/input<i> and cell/op<i>, but "
             f"got {dict(sample)}"
         ) from None
-    matrix = [[int(v > 0 and u in reads[v - 1]) for v in range(number)] for u in range(number)]
     return matrix, operations

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Any, ClassVar
 
@@ -86,8 +86,7 @@ class OFAMobileNetV3Space(_ElasticResolution, MobileNetV3Space):
     torch.Size([1, 10])
     """
 
-    published: ClassVar[Mapping[str, Published]] = {}
-    example_shape: ClassVar[tuple[int, ...]] = (3, 224, 224)
+    published: ClassVar[dict[str, Published]] = {}
 
     def __init__(
         self,
@@ -235,9 +234,6 @@ class OFAResNetSpace(_ElasticResolution, SearchedSpace):
     >>> space.random(seed=0).eval()(torch.zeros(1, 3, 64, 64)).shape
     torch.Size([1, 10])
     """
-
-    published: ClassVar[Mapping[str, Published]] = {}
-    example_shape: ClassVar[tuple[int, ...]] = (3, 224, 224)
 
     def __init__(
         self,

@@ -65,8 +65,8 @@ def checkpoint_file(name: str, *, download: bool = False, progress: bool = True)
                 f"the checkpoint {name} is not in {path.parent}; pass download=True to fetch it "
                 f"from {address}"
             )
-        path.parent.mkdir(parents=True, exist_ok=True)
         try:
+            path.parent.mkdir(parents=True, exist_ok=True)
             # Writes to a file beside it, and moves that into place once its digest is right.
             torch.hub.download_url_to_file(
                 address, str(path), hash_prefix=digest, progress=progress

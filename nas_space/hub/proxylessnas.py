@@ -72,7 +72,6 @@ class ProxylessNAS(SearchedSpace):
 
     published = published_in("ProxylessNAS")
     # Stage 7 has no depth to choose, but published architectures give one.
-    example_shape: ClassVar[tuple[int, ...]] = (3, 224, 224)
     retired_labels: ClassVar[dict[str, Any]] = {"s7_depth": 1}
 
     def __init__(

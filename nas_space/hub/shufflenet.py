@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +14,7 @@ from ..mutable import Categorical
 from ..nn import LayerChoice, MutableBatchNorm2d, MutableConv2d
 from ..nn.elastic import blank_layers
 from .arguments import positive_numbers
-from .published import Published, published_in
+from .published import published_in
 from .searched import SearchedSpace
 
 __all__ = ["ShuffleNetBlock", "ShuffleNetSpace"]
@@ -151,8 +151,7 @@ class ShuffleNetSpace(SearchedSpace):
     torch.Size([1, 10])
     """
 
-    published: ClassVar[Mapping[str, Published]] = published_in("ShuffleNetSpace")
-    example_shape: ClassVar[tuple[int, ...]] = (3, 224, 224)
+    published = published_in("ShuffleNetSpace")
 
     def __init__(
         self,

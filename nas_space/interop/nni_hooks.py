@@ -101,23 +101,16 @@ def _check_inputs(module: Any, strategy: str, name: str) -> None:
 
 def copy_weights(mine: nn.Module, mixed: nn.Module, strategy: str, name: str) -> None:
     """Copy the tensors of one of our layers into the one that NNI shares."""
+    theirs = mixed.state_dict(keep_vars=True)
     with torch.no_grad():
         for key, tensor in mine.state_dict(keep_vars=True).items():
-            theirs = (
-                mixed.get_parameter(key) if _is_parameter(mixed, key) else mixed.get_buffer(key)
-            )
-            if theirs.shape != tensor.shape:
-                raise _limit(
-                    strategy,
-                    name,
-                    f"it keeps {key} in the shape {tuple(theirs.shape)}, where "
-                    f"{tuple(tensor.shape)} has all architectures",
+            if theirs[key].shape != tensor.shape:
+                what = (
+                    f"it keeps {key} in the shape {tuple(theirs[key].shape)}, where "
+                    f"{tuple(tensor.shape)} has all architectures"
                 )
-            theirs.copy_(tensor)
-
-
-def _is_parameter(module: nn.Module, path: str) -> bool:
-    return path in dict(module.named_parameters())
+                raise _limit(strategy, name, what)
+            theirs[key].copy_(tensor)
 
 
 def _limit(strategy: str, name: str, what: str) -> SpaceError:

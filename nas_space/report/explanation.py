@@ -25,7 +25,7 @@ from .decisions import beside_space, labels_of
 from .figures import WIDTH, new_figure, save
 from .html import plain
 from .notebooks import html_of
-from .numbers import readable
+from .numbers import labelled, readable
 
 __all__ = ["ExplainedModule", "Explanation", "explain"]
 
@@ -117,7 +117,7 @@ class Explanation:
         for part in self.parts:
             if depth is not None and part.path.count(".") >= depth:
                 continue
-            decided = ", ".join(f"{label}={value}" for label, value in part.decided.items())
+            decided = labelled(part.decided, ", ")
             shapes = (
                 "" if not part.outputs else f"{_written(part.inputs)} → {_written(part.outputs)}"
             )

@@ -10,9 +10,9 @@ from typing import Any, TypedDict
 import torch
 
 from ..mutable import Sample
+from ..randomness import generator_of
 from ..study import OneShotResult, SearchResult
 from ..training import Splits, evaluate
-from ..training.randomness import generator_of
 from .contents import Promise
 from .files import read_json, write_json, write_network
 from .sources import example_of

@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from ..errors import StorageError
 from ..files import replacing, writing
+from ..schema import checked
 
 __all__ = ["Record", "rows_of"]
+
+
+class _Row(TypedDict):
+    """What every row has, beside its facts."""
+
+    stage: str
+    at: int | str
 
 
 class Record:
@@ -89,12 +97,11 @@ def rows_of(path: Path, stage: str | None = None) -> list[dict[str, Any]]:
     rows = []
     for number, line in enumerate(text[: text.rfind(b"\n") + 1].split(b"\n")[:-1], start=1):
         try:
-            row = json.loads(line)
-            hash((row["stage"], row["at"]))
-            if stage in (None, row["stage"]):
-                rows.append(row)
-        except (LookupError, RecursionError, TypeError, ValueError) as error:
+            row = checked(json.loads(line), _Row, path)
+        except (RecursionError, StorageError, ValueError) as error:
             raise StorageError(
                 f"line {number} of {path} is damaged: {line[:80]!r}; take it out, or restore a copy"
             ) from error
+        if stage in (None, row["stage"]):
+            rows.append(row)
     return rows

@@ -125,8 +125,9 @@ class StoredRun:
         """Of a one-shot run how many steps are done, of how many; ``None`` of one over trials."""
         if self.folder is None or self.trials is not None or self.compressed is not None:
             return None
-        rows = rows_of(self.folder / "metrics.jsonl", "search")
-        return (int(rows[-1]["at"]) if rows else 0), int(self.settings["steps"])
+        file = self.folder / "metrics.jsonl"
+        done = checked([row["at"] for row in rows_of(file, "search")], list[int], file)
+        return (done[-1] if done else 0), int(self.settings["steps"])
 
     @cached_property
     def policy(self) -> dict[str, list[tuple[int, list[float]]]]:

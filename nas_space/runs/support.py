@@ -26,10 +26,10 @@ from ..nn import (
     Repeat,
 )
 from ..nn.generic_layers import generic_layer
+from ..randomness import preserved_randomness, seed_globally
 from ..strategy import ONE_SHOT, STRATEGIES, Evaluated, SearchState, Strategy, get_strategy
 from ..strategy.oneshot import OneShot, Run
 from ..training import Task
-from ..training.randomness import preserved_randomness, seed_globally
 
 __all__ = ["PRIMITIVES", "Support", "probe_of", "tried", "tries"]
 
@@ -129,21 +129,12 @@ def _depthwise() -> nn.Module:
     )
 
 
-def _residual() -> nn.Module:
-    width = _width()
-    return nn.Sequential(_conv(4, width), _WidthResidual(width), _conv(width, 4))
-
-
-def _linear() -> nn.Module:
-    width = _width()
-    return _ChannelsLast(MutableLinear(4, width), nn.ReLU(), MutableLinear(width, 4))
-
-
-def _sized(norm: Callable[[Any], nn.Module], *, last: bool) -> nn.Module:
+def _around(part: Callable[[Any], nn.Module], *, last: bool = False) -> nn.Module:
+    """Return a part of elastic width between layers of that; channels may be the last dimension."""
     width = _width()
     if last:
-        return _ChannelsLast(MutableLinear(4, width), norm(width), MutableLinear(width, 4))
-    return nn.Sequential(_conv(4, width), norm(width), _conv(width, 4))
+        return _ChannelsLast(MutableLinear(4, width), part(width), MutableLinear(width, 4))
+    return nn.Sequential(_conv(4, width), part(width), _conv(width, 4))
 
 
 PRIMITIVES: dict[str, Callable[[], nn.Module]] = {
@@ -161,11 +152,11 @@ PRIMITIVES: dict[str, Callable[[], nn.Module]] = {
     "width as an expression": lambda: _norm_of(_width() * Categorical([1, 2], label="ratio")),
     "kernel": lambda: _conv(4, 4, Categorical([1, 3, 5], label="kernel")),
     "depthwise groups": _depthwise,
-    "residual of a width": _residual,
+    "residual of a width": lambda: _around(_WidthResidual),
     "groups": lambda: _conv(4, 4, groups=Categorical([1, 2], label="groups")),
-    "linear width": _linear,
-    "size of layer norm": lambda: _sized(MutableLayerNorm, last=True),
-    "size of group norm": lambda: _sized(lambda width: MutableGroupNorm(2, width), last=False),
+    "linear width": lambda: _around(lambda _: nn.ReLU(), last=True),
+    "size of layer norm": lambda: _around(MutableLayerNorm, last=True),
+    "size of group norm": lambda: _around(lambda width: MutableGroupNorm(2, width)),
     "concatenated widths": lambda: _Joined(torch.relu),
     "softmax over a width": lambda: _Joined(partial(torch.softmax, dim=1)),
     "channels moved": lambda: _Joined(partial(torch.flip, dims=(1,))),

@@ -15,10 +15,10 @@ from ..errors import UsageError, suggest
 from ..hub.registry import find_space
 from ..mutable import MutableExpression, Sample
 from ..profiler import COSTS
+from ..randomness import preserved_randomness, seed_globally
 from ..study import Objective, OneShotResult, SearchResult, fingerprint, minimize
 from ..study.evaluators import main_objective
 from ..training import Progress, Splits, Task, fit, load_data, make_fabric
-from ..training.randomness import preserved_randomness, seed_globally
 from .costs import Costs
 from .deployment import deployment_of
 from .folder import RunFolder

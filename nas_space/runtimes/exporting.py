@@ -300,7 +300,9 @@ def difference(given: Sequence[Tensor], expected: Sequence[Tensor]) -> float:
 def _moved(path: Path, folder: Path) -> tuple[Path, ...]:
     """Put what was written in its place; return the paths, the main one first."""
     found = sorted(path.parent.iterdir(), key=lambda file: file.name != path.name)
-    for file in found:
+    # The main file is the last: where it is, what it reads is there, and where another cannot be
+    # moved, that of before is still the main file.
+    for file in reversed(found):
         target = folder / file.name
         if target.is_dir():
             shutil.rmtree(target)

@@ -17,15 +17,13 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from ..errors import TrialError, UsageError
-from ..mutable import Mutable, MutableExpression, Sample
+from ..mutable import Mutable, MutableExpression, Sample, Values
 from ..mutable.random_words import words
+from ..randomness import seed_of
 from ..strategy import SearchState, Strategy
 from ..strategy.base import unrestricted
-from ..strategy.neighbours import canonical_id, nearest
-from ..training.metric import STANDARD_ERROR
-from ..training.randomness import seed_of
-from .evaluation import Job, Measurement, NetworkSource, Recipe
-from .intermediate import Reports
+from ..strategy.neighbours import Nearest, nearest
+from .evaluation import Job, Measurement, NetworkSource, Recipe, Reports
 from .ledger import COST, ERROR, FAILURE, METRICS, Attempt, Ledger, pauses
 from .objectives import Objective
 from .studies import quiet
@@ -257,15 +255,14 @@ class Driver:
         ledger, number = self.ledger, self.ledger.free
         lost = ledger.lost.get(number)
         if lost is not None and lost.arch_id not in ledger.taken:
-            arch, arch_id, repaired = lost.arch, lost.arch_id, lost.repaired
+            values = self.base.read(lost.arch)
+            found: Nearest | None = Nearest(lost.arch, lost.repaired, lost.arch_id, values)
         else:
             found = self._proposal(number)
-            if found is None:
-                self.exhausted = True
-                return
-            arch, repaired = found
-            arch_id = canonical_id(self.base, arch)
-        attempt = ledger.begin(number, arch, arch_id, repaired)
+        if found is None:
+            self.exhausted = True
+            return
+        attempt = ledger.begin(number, found.arch, found.arch_id, found.steps)
         if attempt is None:
             return
         if ledger.is_deadly(number):
@@ -273,25 +270,24 @@ class Driver:
             self._tell(attempt, Measurement(failure=_DIED))
             return
         kept = self.ledger.networks
-        known, cost = self._known(arch)
-        job = Job(attempt.trial, number, arch, known, cost, kept.count > 0, kept.worst)
+        known, cost = self._known(found.values)
+        job = Job(attempt.trial, number, found.arch, known, cost, kept.count > 0, kept.worst)
         if self.sent is not None:
             self._submit(job, whole=not getattr(self.executor, "persistent", True))
             return
         reports = Reports(partial(self._decide, job.attempt) if self._prunes else None)
         self._tell(attempt, self.recipe.run(job, reports))
 
-    def _known(self, arch: Sample) -> tuple[dict[str, float], float | None]:
+    def _known(self, values: Values) -> tuple[dict[str, float], float | None]:
         """Return the objectives that follow from an architecture, and what decides between them."""
-        read = self.base.read(arch)
         known = {
-            o.name: float(read(o.expression))
+            o.name: float(values(o.expression))
             for o in self.settings.objectives
             if o.expression is not None
         }
-        return known, None if self.cost is None else float(read(self.cost))
+        return known, None if self.cost is None else float(values(self.cost))
 
-    def _proposal(self, number: int) -> tuple[Sample, int] | None:
+    def _proposal(self, number: int) -> Nearest | None:
         """Return what the strategy proposes, or what is near it; ``None`` if nothing is left."""
         settings, ledger = self.settings, self.ledger
         seed = settings.seed if settings.strategy.seed is None else settings.strategy.seed
@@ -388,8 +384,8 @@ class Driver:
         if found.weights is not None:
             self.ledger.networks.keep(attempt.number, found.weights)
         numbers = dict(found.numbers)
-        if STANDARD_ERROR in numbers:
-            attributes[ERROR] = numbers.pop(STANDARD_ERROR)
+        if ERROR in numbers:
+            attributes[ERROR] = numbers.pop(ERROR)
         if numbers:
             attributes[METRICS] = numbers
         if found.cost is not None:

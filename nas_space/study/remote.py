@@ -12,8 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..errors import UsageError
-from .evaluation import LONGEST, Job, Measurement, Recipe
-from .intermediate import Reports
+from .evaluation import LONGEST, Job, Measurement, Recipe, Reports
 
 if TYPE_CHECKING:
     from .channel import PruningClient

@@ -12,11 +12,11 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..errors import DataError, UsageError
+from ..randomness import device_of, generator_of, preserved_randomness
 from .batches import Source, length_of, training_batches
-from .fabric import device_of, make_fabric
+from .fabric import make_fabric
 from .forward import forward
 from .modes import preserved_modes
-from .randomness import generator_of, preserved_randomness
 from .task import Task
 
 if TYPE_CHECKING:

@@ -29,7 +29,7 @@ from torch.utils.data import (
 )
 
 from ..errors import DataError, UsageError
-from .randomness import generator_of, seed_globally, seed_of
+from ..randomness import generator_of, seed_globally, seed_of
 
 __all__ = [
     "Batches",

@@ -20,9 +20,9 @@ from torch.utils.data import TensorDataset
 
 from ..errors import DataError, suggest
 from ..lazy import installed, named
+from ..randomness import generator_of, seed_of
 from .augmentation import Jitter
 from .batches import Source, check_source
-from .randomness import generator_of, seed_of
 
 __all__ = ["Splits", "load_data", "split_by_class"]
 

@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..errors import DataError, UsageError
-from .fabric import device_of, unwrapped
+from ..randomness import device_of
+from .fabric import unwrapped
 from .forward import RecordedCall, forward, recorded_calls, tensors_of
 from .metric import Metric
 from .modes import preserved_modes

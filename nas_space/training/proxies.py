@@ -18,10 +18,9 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from ..errors import UsageError, suggest
+from ..randomness import device_of, preserved_randomness
 from .batches import training_batches
-from .fabric import device_of
 from .modes import preserved_buffers, preserved_modes
-from .randomness import preserved_randomness
 from .task import Task
 
 __all__ = ["PROXIES", "grad_norm", "naswot", "proxy", "synflow", "zico"]

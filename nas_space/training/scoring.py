@@ -8,11 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import DataError
+from ..randomness import device_of, preserved_randomness, seed_globally
 from .batches import is_dataset, one_pass
-from .fabric import device_of, make_fabric
+from .fabric import make_fabric
 from .metric import STANDARD_ERROR
 from .modes import preserved_modes
-from .randomness import preserved_randomness, seed_globally
 from .task import Task
 
 if TYPE_CHECKING:

@@ -16,14 +16,14 @@ from torch.optim import Optimizer
 from ...errors import CheckpointError, DivergenceError, InfeasibleError, UsageError
 from ...mutable import Sample
 from ...nn.decisions import Traced
-from ...training import Task, evaluate, recalibrate, training_batches
-from ...training.modes import preserved_buffers, preserved_modes
-from ...training.randomness import (
+from ...randomness import (
     generator_of,
     preserved_randomness,
     seed_globally,
     seed_of,
 )
+from ...training import Task, evaluate, recalibrate, training_batches
+from ...training.modes import preserved_buffers, preserved_modes
 from ...training.weights import check_fit
 from .algorithm import OneShot
 from .policy import allowed_codes, over_time

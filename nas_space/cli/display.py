@@ -57,6 +57,8 @@ def print_whole(table: Table) -> None:
 
     A name that is cut or broken in two can neither be copied nor searched for.
     """
+    # Rich folds a table into 80 columns where there is no terminal, as in a pipe to grep. So lines
+    # are drawn into a console of the width that is needed, and printed by themselves.
     console = plain_console()
     free = console.options.update(width=1000)
     needed = console.measure(table, options=free)
@@ -73,7 +75,7 @@ def print_whole(table: Table) -> None:
 def show_progress(
     stages: Sequence[Stage], *, quiet: bool
 ) -> Iterator[Callable[[str, int, int, str], None]]:
-    """Return a bar for each stage and one for all, with the time that they will still take.
+    """Show a bar for each stage and one for all, with the time that they will still take.
 
     Where there is no terminal, a line for every tenth of a stage instead. The first line says how
     long it will take in all.
@@ -143,7 +145,9 @@ class _Forecast:
         place, now = names.index(stage), monotonic()
         at = sum(one.length * one.work for one in self.stages[:place])
         at += done * self.stages[place].work
-        if self._first is None:  # what was done before may be of another day
+        # The first call sets the clock and counts nothing: what it reports may have been done on
+        # another day, and where not, it includes what is done once (compiling, reading data).
+        if self._first is None:
             self._first = now, at
         since, before = self._first
         ended = done == self.stages[place].length
@@ -284,7 +288,7 @@ def show_compressed(console: Console, found: Sequence[Compressed]) -> None:
 
 
 def show_support(tried: Mapping[str, Mapping[str, Any]], *, why: bool) -> None:
-    """Primitives against strategies, those that share weights and those that do not."""
+    """Show which strategies deal with which primitives, those that share weights first."""
     from ..strategy import ONE_SHOT
 
     console = plain_console()
@@ -330,7 +334,7 @@ def _that_fit(names: Sequence[str], room: int) -> list[list[str]]:
 
 
 def show_outcomes(console: Console, result: Any, most: int) -> None:
-    """Return the best trials; those on the front where there are several objectives."""
+    """Show the best trials; those on the front where there are several objectives."""
     several = len(result.objectives) > 1
     outcomes = (result.front() if several else result.ranked())[:most]
     title = "No other trial is better in everything" if several else "The best trials"

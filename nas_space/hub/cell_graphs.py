@@ -34,6 +34,9 @@ def graphs(vertices: int, edges: int) -> tuple[Matrix, ...]:
     >>> [len(graphs(number, 9)) for number in (2, 3, 4, 5)]
     [1, 3, 13, 110]
     """
+    # Of all orders of the inner vertices that keep edges pointing forward, the one whose code is
+    # the least is taken. It is among the graphs themselves, and no two orders of one graph share a
+    # code without being the same matrix: so each graph is there once, by comparing numbers only.
     found: list[Matrix] = []
     for number in range(2, vertices + 1):
         every = np.array(list(_connected(number, edges)), dtype=np.int64)
@@ -151,6 +154,7 @@ def cell_hash(matrix: Sequence[Sequence[int]], labels: Sequence[int]) -> str:
 
 
 def _digest(text: str) -> str:
+    """Return the digest that the benchmark's keys are made of; the security of MD5 is not asked."""
     return hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()
 
 
@@ -168,7 +172,7 @@ def _connected(number: int, edges: int) -> Iterator[list[list[int]]]:
                 columns = [(), *chosen]
                 yield [[int(u in columns[v]) for v in range(number)] for u in range(number)]
             return
-        # Each vertex to come needs an edge of its own.
+        # Each vertex to come needs an edge of its own, so that many are not for this one.
         for size in range(1, min(vertex, left - (number - 1 - vertex)) + 1):
             for taken in combinations(range(vertex), size):
                 chosen.append(taken)

@@ -42,6 +42,8 @@ class _ElasticResolution(ModelSpace):
         size = self.resolution
         if size is None or tuple(x.shape[-2:]) == (size, size):
             return x
+        # As images are scaled when they are loaded, where once-for-all does it: PIL's bilinear
+        # filter averages over what a pixel covers.
         return F.interpolate(x, (size, size), mode="bilinear", antialias=True)
 
 

@@ -118,6 +118,8 @@ def decisions_of(
             elif label in symbols:
                 seen[label] = len(rows)
                 rows.append(_row(symbols[label], place, archs[0] if arch is not None else None))
+        # Of several labels that decide a module the last row is given its cost, so that each cost
+        # counts once: with the ones above it known, that label is what still changes the cost.
         known = [seen[label] for label in place.labels if label in seen]
         if known:
             owner[place.path] = max(known)
@@ -253,6 +255,8 @@ def _costs(
 
 def _own(rows: Sequence[ModuleCost]) -> dict[str, float]:
     """Return multiply-adds without those of the modules inside."""
+    # Rows are in the order in which modules begin, each with its depth, and what a module costs
+    # includes those in it. So the row above is the innermost module that has not ended.
     found: dict[str, float] = {}
     above: list[ModuleCost] = []
     for row in rows:

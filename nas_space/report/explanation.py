@@ -241,6 +241,7 @@ def explain(
     space = unrestricted(space)
     shape = space.example_shape if input_shape is None else input_shape
     active = space.canonical(arch)
+    # On the meta device: shapes and counts of parameters need no memory and no arithmetic.
     network = space.freeze(active, device="meta").eval()
     followed = None if shape is None else _followed(network, shape)
     ran = {} if followed is None else _by_path(followed)

@@ -46,6 +46,9 @@ def importances(rows: _Codes, scores: Sequence[float]) -> list[float]:
         if total == 0 or len(sizes) < 2 or len(y) <= len(sizes):
             found.append(0.0)
             continue
+        # Epsilon squared: one minus the ratio of the two mean squares, within groups and in all,
+        # each with its degrees of freedom. The plain ratio of sums of squares (eta squared) is
+        # above zero for a label that means nothing, the more the more values the label has.
         means = np.bincount(groups, weights=y) / sizes
         within = float(((y - means[groups]) ** 2).sum())
         ratio = 1 - within / total * (len(y) - 1) / (len(y) - len(sizes))

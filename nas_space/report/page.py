@@ -114,7 +114,14 @@ def _asset(name: str) -> str:
 
 
 def _embedded(data: Any) -> str:
-    """Return data as JSON that cannot end the element it stands in."""
+    """Return data as JSON that cannot end the element it stands in.
+
+    Labels, values and messages of failures come from whoever wrote the storage, and a report is
+    opened in a browser: ``</script>`` in one of them would end the data and begin a program. In
+    JSON a ``<`` can only stand within a string, where an escape is the same character. The other
+    two end a line for JavaScript, but not for JSON. The page's script puts what it reads into text
+    nodes, never into markup.
+    """
     text = json.dumps(_finite(data), separators=(",", ":"), ensure_ascii=False, allow_nan=False)
     return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
 

@@ -178,6 +178,7 @@ class CompressionRun:
             "seed": seed,
             "fingerprint": fingerprint(self.space),
         }
+        # Nothing has been written so far, so what is refused above leaves no folder.
         self.folder.claim(settings, describe(self.space), {"device"})
         Deployment.keep(table, self.folder)
         self._found: dict[str, Sample] = {}
@@ -303,6 +304,7 @@ class CompressionRun:
                     scores[str(number)] = self._inherited(arch)
                     write_json(file, scores)
                 on_progress(f"search {name}", number + 1, len(tried), _best_of(scores))
+            # Where one is tried only, it is not scored.
             self._found[name] = max(enumerate(tried), key=lambda one: scores.get(str(one[0]), 0))[1]
 
         return Stage(f"search {name}", trials, 15.0, do)
@@ -315,6 +317,8 @@ class CompressionRun:
             if (self._place(name) / COMPRESSED).exists():
                 on_progress(f"fine-tuning {name}", steps, steps, "done")
                 return
+            # That file is written after the network; before, all this is done again, but for the
+            # training, which goes on from its checkpoint.
             network, before, refitted = max(self._starts(name), key=lambda start: start[2])
             kept = copy.deepcopy(network.state_dict())
 

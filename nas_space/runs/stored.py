@@ -179,6 +179,8 @@ class StoredRun:
     @property
     def state(self) -> str:
         """'finished', 'running', 'interrupted', or 'stored' where the end is not known."""
+        # A process that lives comes first, for a finished run may go on with more trials. So does
+        # the mark of unfinished files, before what was written at the end with fewer.
         if self.folder is not None:
             worker = self.folder / WORKER_FILE
             if worker.exists() and signs.lives(worker.read_text("utf-8", "replace")):
@@ -189,6 +191,7 @@ class StoredRun:
             if (self.folder / COMPRESSED).exists():
                 return "finished"
         trials = [] if self.result is None else self.result.study.get_trials(deepcopy=False)
+        # Of a trial that another machine evaluates it is not known whether its process lives.
         if any(
             WORKER not in trial.user_attrs or signs.lives(trial.user_attrs[WORKER]) is not False
             for trial in trials

@@ -85,6 +85,9 @@ class SearchDefinition:
             name_objectives(study, [name for name, *_ in self.objectives])
             return
         self.compare(study, storage)
+        names = [name for name, *_ in self.objectives]
+        if study.metric_names != names:
+            name_objectives(study, names)  # who looks on by Optuna goes by them
         if trials and not resume:
             raise UsageError(
                 f"{where} has {trials} trials already; resume=True goes on with them, "

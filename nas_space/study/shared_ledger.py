@@ -17,12 +17,13 @@ import optuna
 from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 
+from ..errors import StorageError
 from ..mutable import Sample
 from . import signs
-from .ledger import ABANDONED, ARCHITECTURE, REPAIRED, Attempt, Ledger, number_of
+from .ledger import ABANDONED, ARCHITECTURE, REPAIRED, Attempt, Ledger, counts, number_of, sound
 from .networks import KeptNetworks
 from .objectives import Objective
-from .storage import Storage, unreachable
+from .storage import Storage, reading, unreachable
 
 __all__ = ["WORKER", "SharedLedger"]
 
@@ -95,14 +96,15 @@ class SharedLedger(Ledger):
 
     def look(self) -> None:
         """See what has changed; what dead drivers have left is freed on the way."""
-        trials = self.trials()
-        places = [*sorted(self._open), *range(self._seen, len(trials))]
-        self._seen = len(trials)
-        for place in places:
-            trial = trials[place]
-            if trial.state == TrialState.RUNNING and not self._lives(trial):
-                trial = self._released(trial)
-            self._note(trial)
+        with reading(self._address):
+            trials = self.trials()
+            places = [*sorted(self._open), *range(self._seen, len(trials))]
+            self._seen = len(trials)
+            for place in places:
+                trial = trials[place]
+                if trial.state == TrialState.RUNNING and not self._lives(trial):
+                    trial = self._released(trial)
+                self._note(trial)
 
     def _note(self, trial: FrozenTrial) -> None:
         """Take up what a trial is now."""
@@ -110,13 +112,18 @@ class SharedLedger(Ledger):
         if stored is None or trial.user_attrs.get(ABANDONED) == _GAVE_WAY:
             self._open.discard(trial.number)
             return  # not one of the search
-        place = trial.number
+        place = sound(trial, len(self.objectives)).number
         if place not in self._open:
             self._open.add(place)
             arch, repaired = self._space.canonical(stored), int(trial.user_attrs.get(REPAIRED, 0))
             arch_id = self._space.arch_id(arch)
             self._begin(Attempt(place, trial._trial_id, number_of(trial), arch, arch_id, repaired))
         if trial.state.is_finished():
+            if place not in self.working and counts(trial):
+                raise StorageError(
+                    f"trial {place} has the number or the architecture of an earlier one: the "
+                    "storage is damaged; restore a copy"
+                )
             self._open.discard(place)
             reports = trial.intermediate_values
             self._end(place, trial.state, trial.values, trial.user_attrs, reports)

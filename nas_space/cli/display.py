@@ -258,7 +258,7 @@ def _show_finalists(console: Console, work: Any, findings: Any) -> None:
 
 
 def _show_policy(console: Console, space: Any, findings: Any) -> None:
-    """Show what was found while training shared weights, and how sure the policy is of it."""
+    """Show the architecture of a one-shot search, with the final probability of each value."""
     policy = {
         label: over_time[-1][1] for label, over_time in findings.result.probabilities().items()
     }
@@ -271,7 +271,7 @@ def _show_policy(console: Console, space: Any, findings: Any) -> None:
 
 
 def show_compressed(console: Console, found: Sequence[Compressed]) -> None:
-    """Show what a network was, and what it was made by a compression."""
+    """Show costs and scores of the original and of the networks that it was compressed to."""
     costs = [name for name in found[0].costs if name != "latency"]
     metrics = list(found[0].scores)
     deployed = [one.deployed for one in found if one.deployed is not None]
@@ -329,7 +329,7 @@ def show_support(tried: Mapping[str, Mapping[str, Any]], *, why: bool) -> None:
 
 
 def _that_fit(names: Sequence[str], room: int) -> list[list[str]]:
-    """Return names in groups, each of which is no wider than some room with spaces between."""
+    """Return names in groups, each of which fits into a number of columns with spaces between."""
     groups: list[list[str]] = [[]]
     for name in names:
         if groups[-1] and len(" ".join([*groups[-1], name])) >= room:

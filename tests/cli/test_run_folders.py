@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
 
 from nas_space.errors import StorageError, UsageError
+from nas_space.files import replacing
 from nas_space.runs import folder, open_run
 from nas_space.runs.folder import UNFINISHED, RunFolder
 from nas_space.runs.sources import load_model
@@ -33,6 +35,18 @@ def test_a_process_killed_before_the_settings_leaves_a_folder_that_can_be_begun_
     assert (tmp_path / UNFINISHED).exists()
     claimed(tmp_path)
     assert open_run(tmp_path).state != "finished"
+
+
+def test_what_looks_like_the_file_of_a_process_that_no_machine_has_is_removed(
+    tmp_path: Path,
+) -> None:
+    with replacing(tmp_path / "run.json") as file:
+        left = Path(str(file).replace(f".{os.getpid()}.", f".{10**30}."))
+        left.touch()
+        file.write_text("{}")
+    with replacing(tmp_path / "run.json") as file:
+        file.write_text("[]")
+    assert [path.name for path in tmp_path.iterdir()] == ["run.json"]
 
 
 @pytest.mark.parametrize("name", ["notes.txt", "work/notes.txt", "data/x"])

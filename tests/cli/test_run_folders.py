@@ -10,6 +10,7 @@ import pytest
 
 from nas_space.errors import StorageError, UsageError
 from nas_space.files import replacing
+from nas_space.report.page import write_report
 from nas_space.runs import folder, open_run
 from nas_space.runs.folder import UNFINISHED, RunFolder
 from nas_space.runs.sources import load_model
@@ -64,6 +65,20 @@ def test_a_record_whose_place_is_no_number_is_damaged(at: str, tmp_path: Path) -
     (tmp_path / "metrics.jsonl").write_text(f'{{"stage": "search", "at": {at}}}\n')
     with pytest.raises(StorageError, match=r"metrics\.jsonl is damaged"):
         _ = open_run(tmp_path).steps
+
+
+def test_a_report_says_what_its_files_leave_out_by_nothing(tmp_path: Path) -> None:
+    claimed(tmp_path)
+    deployed = {
+        "runtime": "litert", "version": "2", "threads": 1, "promised": None, "measured": 2000.0,
+        "steady": True, "file": "network.tflite", "difference": None,
+    }  # fmt: skip
+    ended = {"arch": {}, "validation": 0.5, "test": 0.5, "deployed": deployed}
+    (tmp_path / "architecture.json").write_text(json.dumps(ended))
+    (tmp_path / "decisions.json").write_text(json.dumps([{"label": ""}]))
+    write_report(open_run(tmp_path), tmp_path / "report.html")
+    told = "It takes, on litert 2, one thread: 2 ms measured; in network.tflite."
+    assert told in (tmp_path / "report.html").read_text()
 
 
 def test_a_folder_that_holds_no_network_is_named(tmp_path: Path) -> None:

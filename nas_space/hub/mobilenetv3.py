@@ -43,7 +43,7 @@ _EXCITATIONS = ("force", "optional", "none")
 
 
 class SqueezeExcite(nn.Module):
-    """Scales each channel by what all of them are on average (arXiv 1709.01507).
+    """Scales each channel by a gate that reads the means of all channels (arXiv 1709.01507).
 
     Parameters
     ----------

@@ -52,7 +52,7 @@ def _conv(inputs: Any, outputs: Any, kernel_size: int) -> nn.Sequential:
 
 
 class VertexInput(MutableModule):
-    """Adds up what a vertex reads.
+    """Sums the tensors that a vertex reads.
 
     A module of its own, so that what runs again for each set of sources, as following a space
     does, is this and not the vertex; and so of :class:`CellOutput`.
@@ -338,10 +338,7 @@ class NasBench101(ModelSpace):
 
     @staticmethod
     def unique_cells() -> Iterator[Sample]:
-        """Yield one architecture for each cell that is different: 423,624.
-
-        Exchanging vertices of a graph that are alike makes no other cell.
-        """
+        """Yield one architecture for each cell up to isomorphism: 423,624."""
         for matrix in graphs(7, 9):
             text = _text(matrix)
             for labelling in labellings(matrix, len(_OPERATIONS)):

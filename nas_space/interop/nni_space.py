@@ -54,7 +54,7 @@ _REFUSALS = (AssertionError, KeyError, TypeError, ValueError, RuntimeError, NotI
 
 
 class SpaceReference:
-    """A space, kept by what was made of it, which is not copied when that is.
+    """A reference to the space that something was made of; a deep copy keeps the reference.
 
     Attributes
     ----------

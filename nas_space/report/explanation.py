@@ -273,7 +273,7 @@ def _followed(network: nn.Module, input_shape: tuple[int, ...]) -> Profile:
 
 
 def _by_path(followed: Profile) -> dict[str, ModuleCost]:
-    """What the modules of a network are given, give and cost, by path; of several runs, in all."""
+    """Return shapes and costs of a network's modules by path; costs of several calls are summed."""
     found: dict[str, ModuleCost] = {}
     for row in followed.modules({}):
         before = found.get(row.path)

@@ -353,7 +353,7 @@ def _importance(
     rows: Sequence[Sequence[int | None]],
     ranked: Sequence[Outcome],
 ) -> Iterator[str]:
-    """How much each objective depends on each label alone."""
+    """Yield the table of the importance of each label for each objective."""
     yield "<h2>What matters</h2>"
     yield (
         "<p class='note'>Which part of an objective's variance among the trials each label "
@@ -383,7 +383,7 @@ def _importance(
 
 
 def _heat(labels: _Labels, rows: Sequence[Sequence[int | None]]) -> Iterator[str]:
-    """Which value at which label, among the best and among all."""
+    """Yield the table of how often each value is among the best, against all."""
     best = rows[: max(5, len(rows) // 10)]
     yield (
         f"<h2>What the {len(best)} best have chosen</h2><p class='note'>In percent of those in "

@@ -248,7 +248,7 @@ class TestFailures:
             def propose(self, now):
                 now.sample()  # and forgets to return it
 
-        with pytest.raises(UsageError, match="Silent is to propose a dict.*proposed None"):
+        with pytest.raises(UsageError, match=r"Silent is to propose a dict.*proposed None"):
             ns.search(Tiny(), worth, strategy=Silent())
 
     def test_an_interrupted_trial_is_done_again(self, tmp_path):

@@ -111,6 +111,8 @@ def freeze(
     from ..hub.registry import check_trusted
     from ..runs.files import load_either, write_network
 
+    # A space that is named on the command line is the user's word; one that only the file names is
+    # the word of whoever wrote the file, and importing its module runs code.
     facts = architecture(arch)
     name = space or facts.get("space", "proxylessnas")
     if space is None:

@@ -228,6 +228,8 @@ def _go(out: Path, said: dict[str, Any], *, resume: bool, quiet: bool) -> None:
         for names in (SETTINGS, vars(Plan()), vars(Limits()))
     )
     there = (settings_of(out) or {}) if resume else {}
+    # What is said now counts first, then what the run was begun with, then the defaults of its
+    # kind. Whether a change is allowed says the run itself, which compares (see ``Kind.flexible``).
     strategy = plan.setdefault("strategy", there.get("strategy", "spos"))
     kind = kind_of(strategy)
     given = {key: there[key] for key in SETTINGS if key in there} | given
@@ -238,7 +240,9 @@ def _go(out: Path, said: dict[str, Any], *, resume: bool, quiet: bool) -> None:
         raise UsageError(
             f"{names.replace('--options', '--option')}: the strategy {strategy!r} has no use for it"
         )
-    older = vars(Plan())  # what runs of earlier versions do not say
+    # What a run of an earlier version does not say is what that did: the defaults of a plan, not
+    # those of the kind, which have changed since.
+    older = vars(Plan())
     before = {key: there.get(key, older[key]) for key in kind.defaults if there}
     plan = before | plan
     plan["minimize"] = tuple(plan.get("minimize", ()))

@@ -149,6 +149,8 @@ class _MobileBlock:
         if conv is None or conv["name"] == "ZeroLayer":
             return None  # a block that the search left out
         inputs, ratio, hidden = conv["in_channels"], conv["expand_ratio"], conv.get("mid_channels")
+        # Configurations may give the hidden width itself, which need not be what the ratio says:
+        # then it counts, and the ratio is what it comes to.
         if hidden is not None and hidden != make_divisible(round(inputs * ratio), 8):
             ratio = hidden / inputs
         if conv.get("groups") not in (None, hidden):
@@ -184,6 +186,8 @@ def _stages(
     first, *others = used
     first.expect("expand_ratio and kernel", (first.ratio, first.kernel), (1, 3))
     first.expect("stride", first.stride, strides[0])
+    # A configuration lists blocks and says nothing of stages: one begins wherever the size of the
+    # image or the width changes.
     stages: list[list[_MobileBlock]] = []
     for block in others:
         if block.stride != 1 or block.inputs != block.outputs:

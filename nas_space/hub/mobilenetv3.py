@@ -43,7 +43,7 @@ _EXCITATIONS = ("force", "optional", "none")
 
 
 class SqueezeExcite(nn.Module):
-    """Scales each channel by what all of them are on average (arXiv 1709.01507).
+    """Scales each channel by a gate that reads the means of all channels (arXiv 1709.01507).
 
     Parameters
     ----------
@@ -232,7 +232,7 @@ class MobileNetV3Space(SearchedSpace):
     """
 
     published = published_in("MobileNetV3Space")
-    # Stage 0 has no depth to choose, but published architectures give one.
+    # Stage 0 has one block and no depth to choose, but published architectures give one.
     retired_labels: ClassVar[dict[str, Any]] = {"s0_depth": 1}
 
     def __init__(
@@ -277,11 +277,13 @@ class MobileNetV3Space(SearchedSpace):
         self.expand_ratios = list(expand_ratios)
         self.kernel_sizes = list(kernel_sizes)
         self.se_from_exp = se_from_exp
-        # The stem and stage 0 share one multiplier.
+        # The stem and stage 0 share one multiplier, as in NNI's space.
         self.widths: list[MaybeIntChoice] = [
             make_divisible(_multiplier(width_multipliers, max(index - 1, 0)) * width, 8)
             for index, width in enumerate(base_widths)
         ]
+        # Layers are made without drawing their weights, since all are drawn below: by the published
+        # rule, in the order of the modules, whatever the constructors of the layers would draw.
         with blank_layers():
             stem = one_of(stem_kernel_sizes, "stem_ks")
             first = one_of(first_kernel_sizes, "s0_i0_ks")

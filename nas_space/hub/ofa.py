@@ -42,6 +42,8 @@ class _ElasticResolution(ModelSpace):
         size = self.resolution
         if size is None or tuple(x.shape[-2:]) == (size, size):
             return x
+        # As images are scaled when they are loaded, where once-for-all does it: PIL's bilinear
+        # filter averages over what a pixel covers.
         return F.interpolate(x, (size, size), mode="bilinear", antialias=True)
 
 
@@ -137,7 +139,7 @@ def _conv(
 
 
 class _Shortcut(nn.Module):
-    """Adds what a layer makes of its input to it."""
+    """Adds the output of a layer to its input."""
 
     def __init__(self, conv: nn.Module) -> None:
         super().__init__()

@@ -133,6 +133,8 @@ class ProxylessNAS(SearchedSpace):
         str or None
             ``None`` for what their ``Logits`` include: all from the pooling on.
         """
+        # Dropout and classifier are within what the tables call Logits, which stands at the
+        # pooling.
         part = block.path.split(".")[0]
         if part not in _IN_TABLES:
             return None

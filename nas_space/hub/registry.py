@@ -160,6 +160,9 @@ def check_trusted(name: Any, source: object, *, trust: bool) -> None:
     UsageError
         It is of a module that is not of this library, and that this process has not imported.
     """
+    # To import a module runs it, and the current folder is where modules are looked for: a folder
+    # with a ``run.json`` and a module beside it would run code when it is looked at. What the
+    # process has imported already has run, and what this library holds is trusted with it.
     module, colon, _ = str(name).partition(":")
     is_ours = module.partition(".")[0] == __package__.partition(".")[0]
     if colon and not trust and not is_ours and module not in sys.modules:

@@ -112,7 +112,9 @@ class ShuffleNetBlock(nn.Module):
         """Return images ``(batch, out_channels, height, width)``, these halved by a stride of 2."""
         if self.stride == 2:
             return torch.cat([self.branch_proj(x), self.branch_main(x)], 1)
-        # The shuffle of channels: what is passed on and what is transformed alternate.
+        # The shuffle of channels, at the beginning of the block and not at the end of the one
+        # before: every other channel is passed on, and so what both halves hold is mixed by the
+        # next block.
         return torch.cat([x[:, ::2], self.branch_main(x[:, 1::2])], 1)
 
 
@@ -197,7 +199,8 @@ class ShuffleNetSpace(SearchedSpace):
     def _choice(self, place: int, before: int, width: int, stride: int) -> LayerChoice:
         middle: Any = width // 2
         if self.channel_search:
-            # In this order, for a product of floats is cut to a whole number.
+            # In this order: a product of floats is cut to a whole number, and another order of the
+            # factors may end just below it.
             widths = [int(middle * (0.2 * share)) for share in _SHARES]
             middle = Categorical(widths, label=f"channel_{place}")
 

@@ -186,6 +186,8 @@ def find(module: str, name: str) -> Target | None:
 
 def offers(module: str, name: str) -> bool:
     """Return whether a module here has a name, without importing what only that name needs."""
+    # ``dir`` lists what is imported on first use, and imports none of it; only what it does not
+    # list is asked for.
     found = import_module(module)
     return name in dir(found) or hasattr(found, name)
 

@@ -62,6 +62,8 @@ def prepare(
     import nni.nas.nn.pytorch as nas_nn
     from nni.nas.oneshot.pytorch.supermodule.operation import NATIVE_MIXED_OPERATIONS
 
+    # What NNI would do without a word, or refuse by a message about its own parts, is refused here
+    # in words about the space.
     found: Any = module
     if type(found) is nas_nn.Repeat and found.min_depth == 0 and strategy != "Proxyless":
         raise _limit(strategy, name, "it cannot leave out all blocks of a Repeat")
@@ -73,6 +75,8 @@ def prepare(
         raise _limit(strategy, name, "it chooses between layers, not between values of arguments")
     mine = space.get_submodule(name)
     if isinstance(mine, ElasticModule):
+        # NNI cuts the leading elements of a weight. Where a width is a concatenation, the leading
+        # ones of each part are meant, and so its supernet would share weights of other channels.
         for size in mine.wanted:
             if not layout_of(size).is_prefix:
                 what = f"it takes the first so many of {size}, wherever these come from"

@@ -241,6 +241,7 @@ def explain(
     space = unrestricted(space)
     shape = space.example_shape if input_shape is None else input_shape
     active = space.canonical(arch)
+    # On the meta device: shapes and counts of parameters need no memory and no arithmetic.
     network = space.freeze(active, device="meta").eval()
     followed = None if shape is None else _followed(network, shape)
     ran = {} if followed is None else _by_path(followed)
@@ -272,7 +273,7 @@ def _followed(network: nn.Module, input_shape: tuple[int, ...]) -> Profile:
 
 
 def _by_path(followed: Profile) -> dict[str, ModuleCost]:
-    """What the modules of a network are given, give and cost, by path; of several runs, in all."""
+    """Return shapes and costs of a network's modules by path; costs of several calls are summed."""
     found: dict[str, ModuleCost] = {}
     for row in followed.modules({}):
         before = found.get(row.path)

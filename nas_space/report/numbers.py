@@ -37,6 +37,7 @@ def readable(value: float) -> str:
     """
     if value != value or value in (float("inf"), float("-inf")):  # noqa: PLR0124 - NaN
         return str(float(value))
+    # From what would be rounded to 1000 of the unit below on: 999.6 is 1 k and not 1e+03.
     size = abs(value)
     if size >= 1e12:
         return _scientific(value)
@@ -115,6 +116,7 @@ def percent(share: float) -> str:
     >>> percent(0.5), percent(0.034), percent(0.0004), percent(0.0)
     ('50%', '3.4%', '<0.1%', '0%')
     """
+    # Below 0.0995, for from there on one digit more would say 10.0%.
     if 0 < share < 0.001:
         return "<0.1%"
     return f"{share:.1%}" if 0 < share < 0.0995 else f"{share:.0%}"

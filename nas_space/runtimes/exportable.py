@@ -120,6 +120,8 @@ class Exportable:
 
         The batch is the first axis of the first tensor, and of all those that are as long.
         """
+        # Real samples over again: ones made up might lie outside of what the network accepts, such
+        # as tokens of no vocabulary.
         places = torch.arange(size) % max(1, self.batch_size)
         return [
             tensor[places] if batched else tensor

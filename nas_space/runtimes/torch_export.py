@@ -61,6 +61,8 @@ class _Loaded(Program):
         leaves, spec = self.example
         args, kwargs = pytree.tree_unflatten(with_tensors(leaves, inputs), spec)
 
+        # Threads are those of the process, and setting them takes time that would be counted with
+        # the network's, so they are only set where they differ.
         def run() -> Any:
             before = torch.get_num_threads()
             if before != self.threads:

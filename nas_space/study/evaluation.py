@@ -23,6 +23,7 @@ from ..randomness import device_of, preserved_randomness, seed_globally
 from .objectives import Objective, measured, ranking
 
 __all__ = [
+    "NO_RECIPE",
     "Evaluator",
     "Job",
     "Measurement",
@@ -34,6 +35,9 @@ __all__ = [
 
 LONGEST = 20_000
 """Characters of a traceback that are kept, from its end."""
+
+NO_RECIPE = "no recipe"
+"""What comes back of a job whose recipe is neither in the process that has it nor came along."""
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast, overload
 import optuna
 from torch import nn
 
-from ..errors import UsageError, suggest
+from ..errors import NasSpaceError, UsageError, suggest
 from ..mutable import Mutable
 from ..strategy import Strategy, get_strategy
 from ..strategy.base import unrestricted
@@ -444,10 +444,8 @@ def _engine(
     if isinstance(given, Executor):
         executor = adapted(given)
     else:
-        make = partial(Processes, workers or 1) if given is None else lambda: adapted(given())
+        make = partial(_made, partial(Processes, workers or 1) if given is None else given)
         executor = make()
-    if not isinstance(executor, Executor):
-        raise UsageError(f"executor= gave {executor!r}, which is no concurrent.futures.Executor")
     slots = workers or capacity_of(executor)
     if slots is None:
         raise UsageError(
@@ -455,6 +453,24 @@ def _engine(
             "say so by workers="
         )
     return executor, make, slots
+
+
+def _made(make: MakeExecutor) -> Executor:
+    """Return an executor of a function that makes one."""
+    from ..executors import adapted
+
+    try:
+        executor: Any = make()
+    except NasSpaceError:
+        raise
+    except Exception as error:
+        raise UsageError(
+            f"executor= is a function that raised {type(error).__name__}: {error}; what has been "
+            "found is kept, for resume=True"
+        ) from error
+    if not isinstance(executor, Executor):
+        raise UsageError(f"executor= gave {executor!r}, which is no concurrent.futures.Executor")
+    return adapted(executor)
 
 
 def _check(evaluate: Any, weights: str | None, timeout: Any) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils.data import TensorDataset
 
 import nas_space as ns
 from nas_space import nn as mnn
@@ -15,6 +16,8 @@ from nas_space.errors import SampleValidationError, SpaceError
 from nas_space.mutable import Categorical
 from nas_space.nn.decisions import Weighted
 from nas_space.nn.segments import listed
+from nas_space.strategy.oneshot import DARTS, Run
+from nas_space.training import Task
 
 
 def even(space: Any) -> dict[str, Tensor]:
@@ -261,3 +264,40 @@ def test_indices_that_others_have_set_nothing():
         x = space.first(torch.randn(2, 3))
         with pytest.raises(SpaceError, match="in place"):
             x[(x > 0.5).long()] = 7.0  # the second row, for the fourth element alone
+
+
+class Noisy(nn.Module):
+    """A stand-in for dropout, which keeps what it drew."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.drawn: list[float] = []
+
+    def forward(self, x: Tensor) -> Tensor:
+        noise = torch.rand(())
+        self.drawn.append(noise.item())
+        return x * (1 + noise)
+
+
+class Small(ns.ModelSpace):
+    def __init__(self) -> None:
+        super().__init__()
+        self.op = mnn.LayerChoice([nn.Linear(3, 1), nn.Linear(3, 1)], label="op")
+        self.noise = Noisy()
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.noise(self.op(x))
+        return y
+
+
+def test_both_sides_of_a_finite_difference_draw_the_same():
+    space = Small()
+    data = TensorDataset(torch.rand(8, 3), torch.rand(8, 1))
+    task = Task.regression(data, validation=data, batch_size=4)
+    run = Run(DARTS(unrolled=True), space, task, steps=2)
+    for _ in range(2):
+        space.noise.drawn.clear()
+        run.advance()
+        training, validation, *sides, path = space.noise.drawn
+        assert sides[0] == sides[1]
+        assert len({training, validation, sides[0], path}) == 4

@@ -98,6 +98,9 @@ def decisions_of(
     cost
         ``'macs'``, ``'params'``, or a table of measured times.
     """
+    # A space as a whole is drawn by a few random architectures, of which rows have the mean of the
+    # shares and their range; a restriction's are drawn within it, and all else is that of the
+    # space.
     whole, space = space, unrestricted(space)
     archs = [whole.canonical(arch)] if arch is not None else whole.sample(_DRAWN, seed=0)
     shape = space.example_shape if input_shape is None else input_shape

@@ -199,6 +199,8 @@ def settled(
     seconds: float,
 ) -> Export:
     """Compare and time what was written, and move it to where it belongs."""
+    # All that may fail comes before the files are moved, so that a file of the same name is
+    # replaced by one that has run.
     expected = list(source.outputs.values())
     latency = apart = None
     if program is not None:

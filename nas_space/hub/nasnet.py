@@ -181,8 +181,8 @@ class _Cells:
 
     What a cell reads depends on how many cells the stage before has: of one, the last is the cell
     that halves images, and the one before is of the stage before. How many channels a cell has is
-    known once it is made, by what its output concatenates: so cells are made in their order, and the
-    next stage asks this one for them.
+    known once it is made, by what its output concatenates: so cells are made in their order, and
+    the next stage asks this one for them.
     """
 
     def __init__(

@@ -206,7 +206,7 @@ def labels_of(module: MutableModule) -> dict[str, None]:
 
 
 def _row(symbol: Any, place: _DecidedModule, arch: Mapping[str, Any] | None) -> Decision:
-    label = symbol.name if hasattr(symbol, "name") else symbol.label
+    label = symbol.name
     row = Decision(label, place.path, place.kind, (), group=place.group)
     used = arch is None or label in arch
     value = arch[label] if arch is not None and label in arch else None

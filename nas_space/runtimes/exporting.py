@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import warnings
@@ -23,10 +24,6 @@ from .registry import find_runtime
 from .timing import Latency, time_programs
 
 __all__ = ["Export", "difference", "export", "folder_beside", "settled"]
-
-
-_APART = float("inf")
-"""How far a value is from one that is no number."""
 
 
 @dataclass(frozen=True)
@@ -303,7 +300,7 @@ def difference(given: Sequence[Tensor], expected: Sequence[Tensor]) -> float:
             (here == there) | (here.isnan() & there.isnan()), 0.0, (here - there).abs()
         )
         if apart.numel():
-            most = max(most, float(apart.nan_to_num(nan=_APART, posinf=_APART).max()))
+            most = max(most, float(apart.nan_to_num(nan=math.inf, posinf=math.inf).max()))
     return most
 
 

@@ -208,9 +208,9 @@ class Factor:
         """Return the same function without the variables on which it does not depend."""
         scope, values = list(self.scope), self.values
         for axis in reversed(range(len(scope))):
-            first = values.take([0], axis)
+            first = values[(slice(None),) * axis + (slice(1),)]
             if (values == first).all():
-                values = first.squeeze(axis)
+                values = first.squeeze(axis).copy()  # the rest need not be kept
                 del scope[axis]
         return self if len(scope) == len(self.scope) else Factor(scope, values)
 

@@ -26,6 +26,7 @@ from ..nn.elastic import ElasticModule
 from ..nn.freezing import dense
 from ..nn.module import MutableModule
 from ..nn.places import Places, leading
+from ..nn.reparametrized import compute_hooked
 from ..nn.segments import AxisLayout, layout_of
 from ..nn.structure import BOOKKEEPING
 
@@ -105,6 +106,7 @@ class Adopted(MutableModule):
         network = freezer.clone(self, type(self).own_class, None, self.cuts(freezer.values))
         for name in (_CUTS, _KEEP, _RETURNS):
             vars(network).pop(name, None)
+        compute_hooked(network)
         return network
 
     def __reduce_ex__(self, protocol: Any) -> Any:

@@ -10,12 +10,12 @@ the same parts.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import cache, partial
 from typing import Any, NamedTuple, cast
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, nn, norm_except_dim
 from torch.nn.utils import parametrizations, parametrize
 from torch.nn.utils.prune import BasePruningMethod
 from torch.nn.utils.spectral_norm import SpectralNorm
@@ -30,9 +30,14 @@ __all__ = [
     "Computing",
     "Note",
     "Reparametrization",
-    "computed_by_hooks",
+    "added_to",
+    "as_constructed",
+    "assign",
+    "compute_hooked",
     "defer",
+    "is_assignable",
     "is_reparametrized",
+    "mask_of",
     "parametrizations_of",
     "reparametrize",
     "run",
@@ -249,11 +254,7 @@ class Reparametrization:
             name = next(getattr(hook, a) for k, a, _ in _HOOKS if isinstance(hook, k))
             if name in absent:
                 del new._forward_pre_hooks[number]
-            else:
-                with torch.no_grad():
-                    evaluated = _light(new, {})
-                    evaluated.training = False  # else spectral norm would go a step further
-                    vars(new)[name] = _Hooked(hook, name)(evaluated)
+        compute_hooked(new)
         reparametrize(new)
         return new
 
@@ -267,9 +268,92 @@ class Reparametrization:
         }
 
 
-def computed_by_hooks(layer: nn.Module) -> dict[str, Any]:
-    """Return by name the hook that computes a tensor of a layer anew for each call."""
-    return {name: hook for hook, name, _ in _hooks_of(layer)}
+def assign(layer: nn.Module, wanted: Mapping[str, Tensor]) -> bool:
+    """Give a layer other tensors; those that it computes, by what they are computed from.
+
+    Parameters
+    ----------
+    wanted
+        By name, what the layer is to have.
+
+    Returns
+    -------
+    bool
+        Whether it has.  If something else is computed, the layer stays as it was.
+    """
+    added, hooks = added_to(layer), {name: hook for hook, name, _ in _hooks_of(layer)}
+    before = {key: value.clone() for key, value in layer.state_dict().items()} if added else {}
+    with torch.no_grad():
+        for name, value in wanted.items():
+            hook = hooks.get(name)
+            if isinstance(hook, WeightNorm):
+                getattr(layer, f"{name}_v").copy_(value)
+                getattr(layer, f"{name}_g").copy_(norm_except_dim(value, 2, hook.dim))
+            elif isinstance(hook, BasePruningMethod):
+                mask, own = getattr(layer, f"{name}_mask"), getattr(layer, f"{name}_orig")
+                own.copy_(torch.where(mask != 0, value, own))
+            elif hook is None and (name not in added or is_assignable(layer, name)):
+                setattr(layer, name, value) if name in added else getattr(layer, name).copy_(value)
+        compute_hooked(layer)
+        computed = added.keys() & wanted.keys()
+        if all(torch.allclose(getattr(layer, n), wanted[n], 1e-3, 1e-5) for n in computed):
+            return True
+        layer.load_state_dict(before)
+        compute_hooked(layer)
+        return False
+
+
+def is_assignable(layer: nn.Module, name: str) -> bool:
+    """Return whether something says how a tensor would be computed that has other values."""
+    for hook, hooked, _ in _hooks_of(layer):
+        if name == hooked:
+            return not isinstance(hook, SpectralNorm)
+    return all(hasattr(p, "right_inverse") for p in parametrizations_of(layer).get(name, ()))
+
+
+def mask_of(layer: nn.Module, name: str) -> Tensor | None:
+    """Return where pruning leaves the elements of a tensor."""
+    for hook, hooked, _ in _hooks_of(layer):
+        if name == hooked and isinstance(hook, BasePruningMethod):
+            return cast(Tensor, getattr(layer, f"{name}_mask")) != 0
+    return None
+
+
+def compute_hooked(layer: nn.Module) -> None:
+    """Compute anew what hooks compute, as before a forward in evaluation."""
+    for hook, name, _ in _hooks_of(layer):
+        with torch.no_grad():
+            evaluated = _light(layer, {})
+            evaluated.training = False  # else spectral norm would go a step further
+            vars(layer)[name] = _Hooked(hook, name)(evaluated)
+
+
+def added_to(layer: nn.Module) -> dict[str, list[str]]:
+    """Return by name of what is computed the tensors that it is computed from, by their paths.
+
+    Of a parametrization, those that took the place of the tensor.
+    """
+    found = {name: [name + suffix for suffix in sources] for _, name, sources in _hooks_of(layer)}
+    for name, computed in parametrizations_of(layer).items():
+        held = (*computed._parameters, *computed._buffers)
+        found[name] = [f"{PARAMETRIZATIONS}.{name}.{key}" for key in held]
+    return found
+
+
+def as_constructed(layer: nn.Module) -> nn.Module:
+    """Return a layer as its constructor makes it: with tensors where others are computed from."""
+    added = added_to(layer)
+    if not added:
+        return layer
+    light: nn.Module = object.__new__(parametrize.type_before_parametrizations(layer))
+    vars(light).update((key, value) for key, value in vars(layer).items() if key not in added)
+    others = {path for paths in added.values() for path in paths}
+    for kind in ("_parameters", "_buffers"):
+        vars(light)[kind] = {k: t for k, t in vars(layer)[kind].items() if k not in others}
+    light._parameters |= {name: nn.Parameter(getattr(layer, name).detach()) for name in added}
+    inner = {name: child for name, child in layer._modules.items() if name != PARAMETRIZATIONS}
+    vars(light)["_modules"] = inner
+    return light
 
 
 def _hooks_of(layer: nn.Module) -> Iterator[tuple[Any, str, dict[str, str]]]:

@@ -22,11 +22,11 @@ from ..mutable.containers import side_by_side
 from ..mutable.node import Node
 from ..nn.activation import current
 from ..nn.blueprint import Blueprint, LayerForm, ModuleForm, Shape
+from ..nn.computed_tensors import compute_hooked
 from ..nn.elastic import ElasticModule
 from ..nn.freezing import dense
 from ..nn.module import MutableModule
 from ..nn.places import Places, leading
-from ..nn.reparametrized import compute_hooked
 from ..nn.segments import AxisLayout, layout_of
 from ..nn.structure import BOOKKEEPING
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from ..nn.reparametrized import PARAMETRIZATIONS, added_to
+from ..nn.computed_tensors import PARAMETRIZATIONS, added_to
 from ..nn.structure import is_plain_layer
 from .channel_matching import listed_layouts
 from .depth import OptionalBlocks, runs_of
@@ -151,7 +151,7 @@ def _choose(found: Analysis, options: Options) -> None:
     uses: dict[str, list[tuple[Origin, Polynomial]]] = {}
     for name, origin in solution.origins.items():
         size = solution.resolve(Polynomial.name(name))
-        for free in size.names:
+        for free in sorted(size.names):  # so that labels come in the same order anywhere
             uses.setdefault(free, []).append((origin, size))
     for name, used in uses.items():
         dims = [(origin, size) for origin, size in used if origin.dim is not None]

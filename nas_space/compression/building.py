@@ -14,9 +14,10 @@ from ..mutable import Categorical
 from ..mutable.expression import apply
 from ..mutable.node import Node
 from ..nn.blueprint import Blueprint, Template, defaults_of
+from ..nn.computed_tensors import added_to, as_constructed, is_reparametrized
 from ..nn.elastic import ElasticModule
 from ..nn.parametrized import expressions_in
-from ..nn.reparametrized import added_to, as_constructed, defer, is_reparametrized, reparametrize
+from ..nn.reparametrized import defer, reparametrize
 from ..nn.segments import flattened, layout_of
 from .adopted import (
     Adopted,

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ..nn.reparametrized import PARAMETRIZATIONS, is_reparametrized
+from ..nn.computed_tensors import PARAMETRIZATIONS, is_reparametrized
 from .adopted import RESERVED, Adopted
 from .symbolic import Origin, own_tensors
 

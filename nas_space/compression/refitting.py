@@ -29,7 +29,7 @@ from torch.nn.modules.module import register_module_forward_pre_hook
 from torch.overrides import TorchFunctionMode
 
 from ..errors import UsageError
-from ..nn.reparametrized import assign, is_assignable, mask_of
+from ..nn.computed_tensors import assign, is_assignable, mask_of
 from ..training.modes import preserved_modes
 from .adopted import AdoptedBlocks
 from .calling import call, filled_rows

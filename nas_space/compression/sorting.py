@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import UsageError, suggest
+from ..nn.computed_tensors import PARAMETRIZATIONS, added_to, mask_of
 from ..nn.copying import copied
-from ..nn.reparametrized import PARAMETRIZATIONS, added_to, compute_hooked, mask_of
 from .calling import call, filled_rows
 from .layouts import Layout, Listed, indices
 from .parts import running
@@ -353,7 +353,6 @@ def is_weight(path: str, layer: nn.Module, place: tuple[str, str]) -> bool:
 
 def _weight_of(layer: nn.Module) -> Tensor:
     """The whole weight of a layer, which may be computed."""
-    compute_hooked(layer)
     weight = layer.weight
     assert isinstance(weight, Tensor)
     return weight.detach()

@@ -27,7 +27,8 @@ def copied(net: M, instead: Mapping[int, Any] | None = None) -> M:
 
     Examples
     --------
-    >>> layer = nn.utils.prune.random_unstructured(nn.Linear(4, 4), "weight", 2)
+    >>> from torch.nn.utils import prune
+    >>> layer = prune.random_unstructured(nn.Linear(4, 4), "weight", 2)
     >>> copied(layer).weight_orig is layer.weight_orig
     False
     """

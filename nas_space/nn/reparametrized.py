@@ -10,48 +10,38 @@ the same parts.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from functools import cache, partial
 from typing import Any, NamedTuple, cast
 
 import torch
-from torch import Tensor, nn, norm_except_dim
+from torch import Tensor, nn
 from torch.nn.utils import parametrizations, parametrize
-from torch.nn.utils.prune import BasePruningMethod
-from torch.nn.utils.spectral_norm import SpectralNorm
-from torch.nn.utils.weight_norm import WeightNorm
 
 from ..errors import SpaceError
 from .blueprint import LayerForm
+from .computed_tensors import (
+    HOOKS,
+    PARAMETRIZATIONS,
+    Hooked,
+    compute_hooked,
+    hooks_of,
+    is_reparametrized,
+    light,
+    parametrizations_of,
+)
 from .freezing import Cut, Freezer
 
 __all__ = [
-    "PARAMETRIZATIONS",
     "Computing",
     "Note",
     "Reparametrization",
-    "added_to",
-    "as_constructed",
-    "assign",
-    "compute_hooked",
     "defer",
-    "is_assignable",
-    "is_reparametrized",
-    "mask_of",
-    "parametrizations_of",
+    "part_of",
     "reparametrize",
     "run",
 ]
 
-_HOOKS: tuple[tuple[Any, str, dict[str, str]], ...] = (
-    (WeightNorm, "name", {"_g": "like", "_v": "like"}),
-    (SpectralNorm, "name", {"_orig": "like", "_u": "rows", "_v": "columns"}),
-    (BasePruningMethod, "_tensor_name", {"_orig": "like", "_mask": "like"}),
-)
-"""Hooks that compute a tensor: where they keep its name, and what they compute it from."""
-
-PARAMETRIZATIONS = "parametrizations"
-"""The name under which ``torch.nn.utils.parametrize`` keeps what it adds."""
 
 Note = Callable[[nn.Parameter, "Cut", Tensor], Tensor]
 """Gives what runs in the place of a part that was cut from a parameter."""
@@ -117,7 +107,7 @@ class Reparametrization:
         self.hooks: dict[str, Any] = {}
         self.lists: dict[str, Any] = parametrizations_of(layer)
         self.added: dict[int, _Added] = {}
-        for hook, name, sources in _hooks_of(layer):
+        for hook, name, sources in hooks_of(layer):
             self._hook(hook, name, sources)
         for name, computed in self.lists.items():
             self._list(name, computed)
@@ -222,11 +212,11 @@ class Reparametrization:
             contents |= {k: taken[id(t)] for k, t in tensors.items() if id(t) in taken}
         contents |= dict.fromkeys(absent)
         computing: dict[str, Any] = {
-            name: _Hooked(hook, name) for name, hook in self.hooks.items() if name not in absent
+            name: Hooked(hook, name) for name, hook in self.hooks.items() if name not in absent
         }
         for name, computed in sorted(self.lists.items(), key=_after_weight):
             if name not in absent:
-                computing[name] = _Listed(_light(computed, taken))
+                computing[name] = _Listed(light(computed, taken))
         contents["_computing"] = Computing(computing)
 
     def frozen(self, freezer: Freezer, form: LayerForm) -> nn.Module:
@@ -251,7 +241,7 @@ class Reparametrization:
             if not isinstance(hook, _Deferred):
                 continue
             hook.__class__ = hook.plain_hook  # torch's own again
-            name = next(getattr(hook, a) for k, a, _ in _HOOKS if isinstance(hook, k))
+            name = next(getattr(hook, a) for k, a, _ in HOOKS if isinstance(hook, k))
             if name in absent:
                 del new._forward_pre_hooks[number]
         compute_hooked(new)
@@ -268,105 +258,12 @@ class Reparametrization:
         }
 
 
-def assign(layer: nn.Module, wanted: Mapping[str, Tensor]) -> bool:
-    """Give a layer other tensors; those that it computes, by what they are computed from.
-
-    Parameters
-    ----------
-    wanted
-        By name, what the layer is to have.
-
-    Returns
-    -------
-    bool
-        Whether it has.  If something else is computed, the layer stays as it was.
-    """
-    added, hooks = added_to(layer), {name: hook for hook, name, _ in _hooks_of(layer)}
-    before = {key: value.clone() for key, value in layer.state_dict().items()} if added else {}
-    with torch.no_grad():
-        for name, value in wanted.items():
-            hook = hooks.get(name)
-            if isinstance(hook, WeightNorm):
-                getattr(layer, f"{name}_v").copy_(value)
-                getattr(layer, f"{name}_g").copy_(norm_except_dim(value, 2, hook.dim))
-            elif isinstance(hook, BasePruningMethod):
-                mask, own = getattr(layer, f"{name}_mask"), getattr(layer, f"{name}_orig")
-                own.copy_(torch.where(mask != 0, value, own))
-            elif hook is None and (name not in added or is_assignable(layer, name)):
-                setattr(layer, name, value) if name in added else getattr(layer, name).copy_(value)
-        compute_hooked(layer)
-        computed = added.keys() & wanted.keys()
-        if all(torch.allclose(getattr(layer, n), wanted[n], 1e-3, 1e-5) for n in computed):
-            return True
-        layer.load_state_dict(before)
-        compute_hooked(layer)
-        return False
-
-
-def is_assignable(layer: nn.Module, name: str) -> bool:
-    """Return whether something says how a tensor would be computed that has other values."""
-    for hook, hooked, _ in _hooks_of(layer):
-        if name == hooked:
-            return not isinstance(hook, SpectralNorm)
-    return all(hasattr(p, "right_inverse") for p in parametrizations_of(layer).get(name, ()))
-
-
-def mask_of(layer: nn.Module, name: str) -> Tensor | None:
-    """Return where pruning leaves the elements of a tensor."""
-    for hook, hooked, _ in _hooks_of(layer):
-        if name == hooked and isinstance(hook, BasePruningMethod):
-            return cast(Tensor, getattr(layer, f"{name}_mask")) != 0
-    return None
-
-
-def compute_hooked(layer: nn.Module) -> None:
-    """Compute anew what hooks compute, as before a forward in evaluation."""
-    for hook, name, _ in _hooks_of(layer):
-        with torch.no_grad():
-            evaluated = _light(layer, {})
-            evaluated.training = False  # else spectral norm would go a step further
-            vars(layer)[name] = _Hooked(hook, name)(evaluated)
-
-
-def added_to(layer: nn.Module) -> dict[str, list[str]]:
-    """Return by name of what is computed the tensors that it is computed from, by their paths.
-
-    Of a parametrization, those that took the place of the tensor.
-    """
-    found = {name: [name + suffix for suffix in sources] for _, name, sources in _hooks_of(layer)}
-    for name, computed in parametrizations_of(layer).items():
-        held = (*computed._parameters, *computed._buffers)
-        found[name] = [f"{PARAMETRIZATIONS}.{name}.{key}" for key in held]
-    return found
-
-
-def as_constructed(layer: nn.Module) -> nn.Module:
-    """Return a layer as its constructor makes it: with tensors where others are computed from."""
-    added = added_to(layer)
-    if not added:
-        return layer
-    light: nn.Module = object.__new__(parametrize.type_before_parametrizations(layer))
-    vars(light).update((key, value) for key, value in vars(layer).items() if key not in added)
-    others = {path for paths in added.values() for path in paths}
-    for kind in ("_parameters", "_buffers"):
-        vars(light)[kind] = {k: t for k, t in vars(layer)[kind].items() if k not in others}
-    light._parameters |= {name: nn.Parameter(getattr(layer, name).detach()) for name in added}
-    inner = {name: child for name, child in layer._modules.items() if name != PARAMETRIZATIONS}
-    vars(light)["_modules"] = inner
-    return light
-
-
-def _hooks_of(layer: nn.Module) -> Iterator[tuple[Any, str, dict[str, str]]]:
-    for hook in layer._forward_pre_hooks.values():
-        for kind, attribute, sources in _HOOKS:
-            if isinstance(hook, kind):
-                yield hook, getattr(hook, attribute), sources
-
-
-def parametrizations_of(layer: nn.Module) -> Any:
-    """Return by name what computes tensors of a layer by ``torch.nn.utils.parametrize``."""
-    lists: Any = layer._modules.get(PARAMETRIZATIONS)
-    return {} if lists is None else dict(lists.items())
+def part_of(stand_in: Any, name: str) -> Tensor:
+    """Return a tensor of a stand-in, which may have to be computed."""
+    computing: Computing | None = stand_in.__dict__.get("_computing")
+    if computing is not None and name in computing.computing:
+        return computing.computing[name](stand_in)
+    return cast(Tensor, stand_in.__dict__[name])
 
 
 def _after_weight(item: tuple[str, Any]) -> bool:
@@ -396,18 +293,6 @@ class Computing:
         return {name: compute(stand_in) for name, compute in self.computing.items()}
 
 
-class _Hooked(NamedTuple):
-    """Computes a tensor as a hook does."""
-
-    hook: Any
-    name: str
-
-    def __call__(self, stand_in: Any) -> Tensor:
-        plain_hook = getattr(self.hook, "plain_hook", type(self.hook))
-        plain_hook.__call__(self.hook, stand_in, None)
-        return cast(Tensor, stand_in.__dict__[self.name])
-
-
 class _Listed(NamedTuple):
     """Computes a tensor as a list of parametrizations does."""
 
@@ -416,19 +301,6 @@ class _Listed(NamedTuple):
     def __call__(self, stand_in: Any) -> Tensor:
         del stand_in  # the list has parts of its own
         return cast(Tensor, type(self.computed).forward(self.computed))
-
-
-def _light(module: nn.Module, taken: dict[int, Tensor]) -> nn.Module:
-    """Return a module that is like another, with other tensors."""
-    light = object.__new__(type(module))
-    light.__dict__.update(module.__dict__)
-    for kind in ("_parameters", "_buffers"):
-        tensors = module.__dict__[kind].items()
-        light.__dict__[kind] = {k: t if t is None else taken.get(id(t), t) for k, t in tensors}
-    light.__dict__["_modules"] = {
-        k: child if child is None else _light(child, taken) for k, child in module._modules.items()
-    }
-    return light
 
 
 def run(stand_in: Any, *args: Any, **kwargs: Any) -> Any:
@@ -470,26 +342,12 @@ def _restored(kind: Any, state: dict[str, Any]) -> Any:
     return hook
 
 
-_KINDS = tuple(kind for kind, _, _ in _HOOKS)
-
-
-def is_reparametrized(module: nn.Module | None) -> bool:
-    """Return whether utilities of torch compute some tensor of a module itself."""
-    return module is not None and (
-        PARAMETRIZATIONS in module._modules
-        or any(isinstance(hook, _KINDS) for hook in module._forward_pre_hooks.values())
-    )
-
-
 def defer(layer: nn.Module, hook: Any) -> None:
     """Have a hook leave an elastic layer alone, if it computes one of its tensors."""
-    for kind, attribute, _ in _HOOKS:
+    for kind, attribute, _ in HOOKS:
         if isinstance(hook, kind) and not isinstance(hook, _Deferred):
             hook.__class__ = _deferred(cast(Any, type(hook)))
-            name = getattr(hook, attribute)
-            computed = vars(layer).get(name)
-            if isinstance(computed, Tensor):  # without its graph, which cannot be copied
-                vars(layer)[name] = computed.detach()
+            vars(layer).pop(getattr(hook, attribute), None)  # of now, and of all channels
 
 
 def reparametrize(module: nn.Module) -> None:
@@ -503,3 +361,16 @@ def reparametrize(module: nn.Module) -> None:
     parametrize._inject_new_class(module)
     for name in cast(Any, lists):
         parametrize._inject_property(module, name)
+        if hasattr(module, "active_part"):
+            _inject_part(type(module), name)
+
+
+def _inject_part(kind: type[nn.Module], name: str) -> None:
+    """Have a class of one elastic layer give the part of a tensor that an architecture has."""
+    own: property = vars(kind)[name]
+
+    def part_or_whole(layer: Any) -> Any:
+        part = layer.active_part(name)
+        return own.fget(layer) if part is None and own.fget else part
+
+    setattr(kind, name, property(part_or_whole, own.fset))

@@ -56,6 +56,10 @@ def checkpoint_file(name: str, *, download: bool = False, progress: bool = True)
     CheckpointError
         If it is not there and may not or cannot be fetched, or its digest is wrong.
     """
+    # The digest is checked each time, not only after the download: a file of the cache may have
+    # been put there by hand, as the messages below say, or be damaged since. Weights are read by
+    # torch's restricted unpickler, so that this is for the right numbers, and not what keeps code
+    # from running.
     path = cache_folder() / name
     digest = Path(name).stem.rpartition("-")[2]
     address = f"{base_address()}/{name}"

@@ -33,6 +33,7 @@ from .blueprint import (
     Template,
     as_call,
     defaults_of,
+    layouts_of,
     refusal,
 )
 from .computed_tensors import PARAMETRIZATIONS, hooked, is_reparametrized, whole
@@ -41,7 +42,6 @@ from .freezing import Cut, Freezer, dense
 from .parametrized import ParametrizedModule, evaluated, expressions_in, signature_of
 from .places import leading
 from .reparametrized import Note, Reparametrization, defer, part_of, reparametrize, run
-from .segments import layout_of
 from .structure import ATOMS, Survey
 from .trial_values import allowed_values, is_allowed, nearest_allowed
 from .widths import Widths
@@ -150,12 +150,9 @@ class ElasticModule(ParametrizedModule):
         # tensors are replaced by those of the largest shapes.
         self._init_plain(arguments, factory)
         self.__dict__["args"] = arguments
-        layouts = {
-            name: tuple(map(layout_of, shape)) for name, shape in self.shapes(arguments).items()
-        }
-        self.__dict__["_blueprint"] = Blueprint(
-            type(self), arguments, Template(self, self.derived), layouts
-        )
+        reference = Template(self, self.derived)
+        layouts = layouts_of(type(self), arguments, reference)
+        self.__dict__["_blueprint"] = Blueprint(type(self), arguments, reference, layouts)
         device = factory.get("device")
         for name, layout in layouts.items():
             self._allocate(name, tuple([axis.extent for axis in layout]), device)
@@ -379,7 +376,7 @@ class ElasticModule(ParametrizedModule):
     def reference_tensors(self) -> frozenset[str]:
         """The names of the tensors that its class gives it."""
         blueprint: Blueprint = self.__dict__["_blueprint"]
-        return blueprint.reference.tensors
+        return frozenset(blueprint.reference.tensors)
 
     def register_forward_pre_hook(self, hook: Any, **kwargs: Any) -> Any:
         if self.is_parametrized:

@@ -51,7 +51,7 @@ from .stage import OnProgress, Stage
 __all__ = ["CompressionRun"]
 
 _ANSWERS = 1 << 28
-"""Bytes of the teacher's answers that are kept."""
+"""Bytes of the teacher's outputs that are cached."""
 
 _SETTINGS = ("model", "data", "latency_table", "runtime", "threads", "int8", "device", "seed")
 
@@ -179,6 +179,7 @@ class CompressionRun:
             "seed": seed,
             "fingerprint": fingerprint(self.space),
         }
+        # Nothing has been written so far, so what is refused above leaves no folder.
         self.folder.claim(settings, describe(self.space), {"device"})
         Deployment.keep(table, self.folder)
         self._found: dict[str, Sample] = {}
@@ -273,7 +274,7 @@ class CompressionRun:
         return InheritedScore(self.space, self.original, self.task, batches, self.fabric, self.seed)
 
     def _sensitivity(self) -> Stage:
-        """Find what each choice loses by itself, with the shared weights."""
+        """Measure the sensitivity to each choice alone, with the shared weights."""
         tried = list(changes(self.space))
         file = self.folder.work / "sensitivity.json"
 
@@ -304,6 +305,7 @@ class CompressionRun:
                     scores[str(number)] = self._inherited(arch)
                     write_json(file, scores)
                 on_progress(f"search {name}", number + 1, len(tried), _best_of(scores))
+            # Where one is tried only, it is not scored.
             self._found[name] = max(enumerate(tried), key=lambda one: scores.get(str(one[0]), 0))[1]
 
         return Stage(f"search {name}", trials, 15.0, do)
@@ -316,6 +318,8 @@ class CompressionRun:
             if (self._place(name) / COMPRESSED).exists():
                 on_progress(f"fine-tuning {name}", steps, steps, "done")
                 return
+            # That file is written after the network; before, all this is done again, but for the
+            # training, which goes on from its checkpoint.
             network, before, refitted = max(self._starts(name), key=lambda start: start[2])
             kept = copy.deepcopy(network.state_dict())
 
@@ -347,12 +351,12 @@ class CompressionRun:
         return Stage(f"fine-tuning {name}", steps, 1.0, do)
 
     def _noiseless(self, network: nn.Module) -> AbstractContextManager[None]:
-        """What a teacher computes has no noise, and there is no end of it to be learnt by heart."""
+        """Turn dropout off where the targets are outputs of the teacher, which have no noise."""
         has_labels = isinstance(self.task.step, DistilledStep)
         return nullcontext() if has_labels else without_dropout(network)
 
     def _task(self, name: str) -> Task:
-        """The task, with a rate for as much as there is to be learnt, if it has no rate of its own.
+        """Return the task with a learning rate for what is cut, unless it has its own optimizer.
 
         As the error that a fit leaves grows with the square of what is cut away, so does the rate:
         one that brings a small network far takes a large one further away than it was.
@@ -363,7 +367,7 @@ class CompressionRun:
         return replace(self.task, optimizer=partial(self._optimizer, lr=rate))
 
     def _steps(self, name: str) -> int:
-        """How long the network of a budget is trained.
+        """Return the number of training steps of the network of a budget.
 
         What there is to be learnt is an error of what is cut away, so it grows with the square of
         that: of a network at three quarters a fit leaves nearly nothing.  And the longer, the more
@@ -378,7 +382,7 @@ class CompressionRun:
         return max(1, round(self.plan.fine_tuning * number * float(part)))
 
     def _cut(self, name: str) -> float:
-        """Return which part of the original a budget cuts away."""
+        """Return the largest share of a cost of the original that a budget cuts away."""
         original = self.space.original
         kept = [
             amount / self.costs.values(cost, original)

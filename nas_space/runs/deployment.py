@@ -84,6 +84,8 @@ class Deployment:
     @staticmethod
     def keep(table: LatencyTable | None, folder: RunFolder) -> None:
         """Write the table that was measured for a run into its folder, for when it goes on."""
+        # After the settings, since a folder is a run only with these. A process that is killed
+        # before has not searched yet, so the next one may measure other times.
         if table is not None and not (folder.path / _TABLE).exists():
             table.write(folder.path / _TABLE)
 
@@ -113,6 +115,7 @@ class Deployment:
         if target.runtime == TORCH:
             [(milliseconds, steady)] = target.time([("the network", copied(network), inputs)])
             return Promise(*given, 1000 * milliseconds, steady)
+        # For one size of batch, as the table was measured: a free one may take other kernels.
         made = export(network, target.runtime, inputs, folder, name="deployed", dynamic_batch=False)
         program = find_runtime(target.runtime).load(made.file, threads=target.threads)
         run = program.prepare(*Exportable(network, inputs).tensors)

@@ -116,7 +116,7 @@ def _split(parts: list[Any]) -> list[Any]:
     """Put a fifth of the only data set aside for validation."""
     from torch.utils.data import random_split
 
-    from ..training.randomness import generator_of
+    from ..randomness import generator_of
 
     if len(parts) > 1:
         return parts

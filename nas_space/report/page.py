@@ -146,7 +146,7 @@ class _Labels:
     def __init__(self, run: StoredRun) -> None:
         known = run.described.get("labels", {})
         drawn = run.decisions
-        self.rest = next((row["share"] for row in drawn if not row["label"]), None)
+        self.rest = next((row.get("share") for row in drawn if not row["label"]), None)
         rows = {row["label"]: row for row in drawn if row["label"] in known}
         self.names = [*rows, *(name for name in known if name not in rows)]
         self.values: list[dict[str, int]] = []

@@ -82,8 +82,9 @@ class Promise:
         noisy = "" if self.steady else " (on a machine too noisy to be sure)"
         written = ""
         if self.file is not None:
-            name = Path(self.file).name
-            written = f"; in {name}, which differs by {self.difference:.1e} from torch at most"
+            written = f"; in {Path(self.file).name}"
+            if self.difference is not None:
+                written += f", which differs by {self.difference:.1e} from torch at most"
         return (
             f"on {self.runtime} {self.version}, {on}: {promised}{self.measured / 1000:.3g} ms "
             f"measured{noisy}{written}"

@@ -25,6 +25,7 @@ from ..compression import elastic, load_network, save_network
 from ..compression.adopted import origin_of
 from ..errors import NasSpaceError, UsageError
 from ..mutable import Sample
+from ..nn.copying import copied
 from ..profiler.target import TORCH
 from ..runtimes import find_runtime
 from ..schema import checked
@@ -232,7 +233,7 @@ class CompressionRun:
             self.space.sort_channels(self._batches("sort"))
             # A short training of all sizes moves the weights of the largest further than it brings
             # the small ones, so that a network without a larger one begins from the better of them.
-            self._spaces = [self.space, *([copy.deepcopy(self.space)] if self.plan.steps else [])]
+            self._spaces = [self.space, *([copied(self.space)] if self.plan.steps else [])]
             on_progress("sorting", 1, 1, "channels by importance")
 
         return Stage("sorting", 1, 2.0 * self.plan.calibration, do)
@@ -407,7 +408,7 @@ class CompressionRun:
             # A run that goes on elsewhere may have sorted channels of nearly equal importance the
             # other way round; then what was cut before does not go with this order.
             if origin_of(larger)[1] == origin_of(self.space.freeze(arch, device="meta"))[1]:
-                yield self._start(copy.deepcopy(self.space).absorb(larger), arch, larger)
+                yield self._start(copied(self.space).absorb(larger), arch, larger)
                 return
         for space in self._spaces:
             yield self._start(space, arch, self.original)

@@ -7,7 +7,6 @@ can be joined by a teacher.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any, Literal, Protocol, TypeAlias
@@ -17,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..errors import DataError, UsageError
+from ..nn.copying import copied
 from ..randomness import device_of
 from .fabric import unwrapped
 from .forward import RecordedCall, forward, recorded_calls, tensors_of
@@ -247,7 +247,7 @@ class Distillation:
         if device is None or device_of(self.teacher) == device:
             return self.teacher
         if self._copy is None or device_of(self._copy) != device:
-            self._copy = copy.deepcopy(self.teacher).to(device)
+            self._copy = copied(self.teacher).to(device)
         return self._copy
 
 

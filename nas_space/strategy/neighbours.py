@@ -8,7 +8,8 @@ from typing import Any, cast
 
 from ..errors import DecompositionError, DomainError
 from ..mutable import Mutable, MutableSymbol, Sample
-from ..mutable.node import key_of
+from ..mutable.node import Node, key_of, leaves, postorder
+from ..mutable.operators import BRANCHES
 from ..mutable.random_words import Words
 from ..nn.digests import architecture_digest
 from ..tables import grid
@@ -158,8 +159,18 @@ def neighbours(space: Searchable, arch: Mapping[str, Any], words: Words) -> Iter
 
     Labels that become active thereby are drawn.  Of labels with very many values, some are
     drawn.
+
+    Parameters
+    ----------
+    space
+        The space, or a restriction of it.
+    arch
+        An architecture, canonical.
+    words
+        Random words to draw from.
     """
-    symbols = space.symbols()
+    symbols, root = space.symbols(), space.structure()
+    deciding = frozenset() if root is None else root.remember("_deciding", _deciding)
     changes: list[tuple[str, Any]] = []
     for label, value in arch.items():
         symbol = symbols[label]
@@ -169,7 +180,18 @@ def neighbours(space: Searchable, arch: Mapping[str, Any], words: Words) -> Iter
             present = symbol.code(value)
             changes += [(label, symbol.value(c)) for c in range(symbol.size) if c != present]
     for label, value in shuffled(words, changes):
-        yield complete(space, {**arch, label: value}, words)
+        changed = {**arch, label: value}
+        yield complete(space, changed, words) if label in deciding else changed
+
+
+def _deciding(root: Node) -> frozenset[str]:
+    """Return the labels whose values may decide which others are active."""
+    selectors: list[Any] = []
+    for node in postorder(root):
+        if node.operator in BRANCHES:
+            branches = range(len(node.arguments))[BRANCHES[node.operator]]
+            selectors += [a for n, a in enumerate(node.arguments) if n not in branches]
+    return frozenset(leaf.name for leaf in leaves(*selectors))
 
 
 def nearest(

@@ -50,8 +50,8 @@ from benchmarks._measure import use_one_thread
 from nas_space.mutable import MutableExpression
 from nas_space.nn import LayerChoice
 from nas_space.profiler import macs
+from nas_space.randomness import generator_of
 from nas_space.training import Jitter, Task, evaluate, fit, training_batches
-from nas_space.training.randomness import generator_of
 
 Array = npt.NDArray[Any]
 DATA = Path(__file__).parent / "data"

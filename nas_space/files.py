@@ -50,9 +50,10 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
         temporary = beside(path)
         try:
             temporary.touch()
-            mode = temporary.stat().st_mode
+            mode = (path if path.exists() else temporary).stat().st_mode
             yield temporary
-            # The library that wrote it lets nobody else read it; a file of ours is like any other.
+            # Some libraries write files that nobody else may read. A file of ours may be read like
+            # the one that it replaces, or else like any other.
             temporary.chmod(mode)
             _flush(temporary)
             temporary.replace(path)
@@ -83,7 +84,7 @@ def is_alive(process: int) -> bool:
     """Return whether there is a process of a number on this machine, whoever's it is."""
     try:
         os.kill(process, 0)
-    except ProcessLookupError:
+    except (ProcessLookupError, OverflowError):  # or a number that no process has
         return False
     except PermissionError:
         pass

@@ -16,12 +16,12 @@ import torch
 import nas_space as ns
 from nas_space.errors import InfeasibleError, StorageError, UsageError
 from nas_space.nn import LayerChoice, MutableConv2d, MutableLinear, Repeat
+from nas_space.randomness import generator_of
 from nas_space.runs import StagedRun, conclusion, plan_of, tuning_stage
 from nas_space.runs.conclusion import nearest_neighbour
 from nas_space.runs.initialization import copy_to_candidates, zero_last_norms
 from nas_space.runs.record import Record
 from nas_space.training import evaluate, load_data, load_weights
-from nas_space.training.randomness import generator_of
 
 PLAN = plan_of(
     "spos",

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import UsageError
-from ..training.randomness import preserved_randomness
+from ..randomness import preserved_randomness
 
 __all__ = ["arguments_of", "call", "filled_rows", "undisturbed"]
 

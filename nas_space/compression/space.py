@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import fnmatch
 import hashlib
 import json
@@ -16,6 +15,7 @@ from torch import Tensor, nn
 from ..errors import UsageError
 from ..mutable import Sample
 from ..nn import ModelSpace
+from ..nn.copying import copied
 from ..nn.freezing import Freezer
 from .absorbing import absorb
 from .adopted import Adopted, origin_of
@@ -30,7 +30,7 @@ from .parts import running
 from .recognition import check_alike, frozen_to
 from .refitting import refit
 from .saving import became, guard_saving, sizes_in_config
-from .sorting import Loss, TensorLayout, sort
+from .sorting import Loss, TensorLayout, in_order, sort
 from .symbolic import forgetting_caches, keeping
 
 __all__ = ["ElasticSpace", "elastic"]
@@ -195,7 +195,8 @@ class ElasticSpace(ModelSpace, Adopted):
             Batches of inputs for calibration.
         teacher
             The network that the space was made of, or one that it was frozen to which is larger in
-            every choice; by default the original.
+            every choice; by default the original.  Of the former, what :meth:`sort_channels` has
+            moved in the space is copied, so that rows are the same where they are channels.
         ridge
             How much the weights are held where they are, as a part of the mean power of inputs.
 
@@ -222,7 +223,7 @@ class ElasticSpace(ModelSpace, Adopted):
         """
         state = self._state
         arch = frozen_to(self, state.order, network, "refit")
-        model_arch, orders = None, {}
+        model_arch = None
         if teacher is None:
             teacher = self.freeze(self.original)
             model_arch = self.original
@@ -230,7 +231,8 @@ class ElasticSpace(ModelSpace, Adopted):
             check_plain(teacher, "the teacher")
             if origin_of(teacher) == state.origin:
                 check_alike(self.freeze(self.original, device="meta"), teacher, "the teacher")
-                orders = state.orders
+                if state.orders:
+                    teacher = in_order(teacher, state.plan, state.orders)
             else:
                 model_arch = frozen_to(self, state.order, teacher, "the teacher")
         if not ridge >= 0:
@@ -238,7 +240,7 @@ class ElasticSpace(ModelSpace, Adopted):
         batches = batches_in(data, network, "refit")
         for batch in batches:
             check_inputs(teacher, batch, "the teacher")
-        refit(self, state.plan, network, arch, batches, teacher, model_arch, ridge, orders)
+        refit(self, state.plan, network, arch, batches, teacher, model_arch, ridge)
         return network
 
     def absorb(self, network: nn.Module) -> Self:
@@ -410,7 +412,7 @@ def elastic(
 
 def _copied(net: nn.Module) -> nn.Module:
     try:
-        return copy.deepcopy(net)
+        return copied(net)
     except Exception as error:
         raise UsageError(
             f"the network cannot be copied: {error}; give in_place=True to make the space of the "

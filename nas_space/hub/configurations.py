@@ -16,15 +16,10 @@ from typing import Any
 
 import torch
 
-from ..errors import CheckpointError, UsageError
+from ..errors import CheckpointError, NasSpaceError, UsageError
 from ..mutable import make_divisible
 from ..nn import ModelSpace
-from .ofa import (
-    RESNET_DEPTHS,
-    RESNET_WIDTHS,
-    OFAMobileNetV3Space,
-    OFAResNetSpace,
-)
+from .ofa import RESNET_DEPTHS, RESNET_WIDTHS, OFAMobileNetV3Space, OFAResNetSpace
 from .proxylessnas import ProxylessNAS
 
 __all__ = ["Configuration", "read_configuration"]
@@ -108,7 +103,7 @@ def read_configuration(config: Mapping[str, Any] | str | Path) -> Configuration:
     given: Any = config
     if isinstance(config, (str, Path)):
         try:
-            given = json.loads(Path(config).read_text())
+            given = json.loads(Path(config).read_text(encoding="utf-8"))
         except (OSError, ValueError, RecursionError) as error:
             raise UsageError(f"cannot read the configuration {config}: {error}") from error
     name = given.get("name") if isinstance(given, Mapping) else given
@@ -119,12 +114,14 @@ def read_configuration(config: Mapping[str, Any] | str | Path) -> Configuration:
         )
     try:
         found = read(given)
-    except (KeyError, TypeError, AttributeError, IndexError, ValueError) as error:
+        found.network()  # refuses what is not in the space
+    except NasSpaceError:
+        raise
+    except Exception as error:  # whatever stands in the place of a size meets torch in the end
         raise UsageError(
             f"this is not what a configuration of {name} looks like: "
             f"{type(error).__name__}: {error}"
         ) from error
-    found.network()  # refuses what is not in the space
     return found
 
 
@@ -152,6 +149,8 @@ class _MobileBlock:
         if conv is None or conv["name"] == "ZeroLayer":
             return None  # a block that the search left out
         inputs, ratio, hidden = conv["in_channels"], conv["expand_ratio"], conv.get("mid_channels")
+        # Configurations may give the hidden width itself, which need not be what the ratio says:
+        # then it counts, and the ratio is what it comes to.
         if hidden is not None and hidden != make_divisible(round(inputs * ratio), 8):
             ratio = hidden / inputs
         if conv.get("groups") not in (None, hidden):
@@ -187,6 +186,8 @@ def _stages(
     first, *others = used
     first.expect("expand_ratio and kernel", (first.ratio, first.kernel), (1, 3))
     first.expect("stride", first.stride, strides[0])
+    # A configuration lists blocks and says nothing of stages: one begins wherever the size of the
+    # image or the width changes.
     stages: list[list[_MobileBlock]] = []
     for block in others:
         if block.stride != 1 or block.inputs != block.outputs:
@@ -225,8 +226,8 @@ def _norms(config: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "num_labels": last["out_features"],
         "dropout_rate": float(last.get("dropout_rate") or 0),
-        "bn_momentum": norm.get("momentum", 0.1),
-        "bn_eps": norm.get("eps", 1e-3 if config["name"] == "ProxylessNASNets" else 1e-5),
+        "bn_momentum": float(norm.get("momentum", 0.1)),
+        "bn_eps": float(norm.get("eps", 1e-3 if config["name"] == "ProxylessNASNets" else 1e-5)),
     }
 
 

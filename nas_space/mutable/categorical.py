@@ -107,6 +107,10 @@ one of [2, 3, 5]
         value = self.values[code]
         return fresh(value) if self._fragile else value
 
+    def decode(self, codes: Column) -> list[T_co]:
+        values = list(map(self.values.__getitem__, codes.tolist()))
+        return list(map(fresh, values)) if self._fragile else values
+
     def code(self, value: Any) -> int:
         found = self._codes.get(key_of(plain(value), loose=True))
         if found is None:

@@ -63,9 +63,9 @@ class Source:
     codes
         Symbol to column of codes (of values, for a continuous symbol).
     active
-        Symbol to mask; active everywhere where it is not in it.
+        Symbol to the mask of the rows on which it is active; a symbol without one is active on all.
     root
-        What the rows are architectures of, if that is known.
+        The structure that the rows are architectures of, if it is known.
     """
 
     def __init__(
@@ -79,7 +79,10 @@ class Source:
         self._root = root
 
     def codes(self, symbol: Any, rows: Column | None) -> Column:
-        """Return the codes of a symbol, any where it is not active; on all rows for ``None``."""
+        """Return the codes of a symbol on some rows, arbitrary where it is not active.
+
+        ``None`` stands for all rows.
+        """
         if symbol not in self._codes:
             raise SampleMissingError(
                 f"the batch has no label {symbol.name!r}; it has "
@@ -141,16 +144,21 @@ class Columns:
         self.rows = rows
         self.known: dict[Node, Column] = {}
         self._routes: dict[Node, Routes] = {}
+        # Indices into the outermost set, by which symbols are read; ``None`` for that set itself.
         self.origin: Column | None = rows
         if parent is not None and parent.origin is not None:
             self.origin = parent.origin[rows]
 
     def cut(self, rows: Column) -> Columns:
         """Return the same architectures, restricted to some rows in ascending order."""
+        # Rows are distinct and ascending, so as many as there are can only be all of them: a
+        # condition that never differs costs no copy, and what it guards is shared with the rest.
         return self if len(rows) == self.size else Columns(self.source, len(rows), self, rows)
 
     def find(self, node: Node) -> Column | None:
         """Return a value known here or in a larger set, cut to these rows."""
+        # Only enclosing sets are asked.  A set cut by another branch may share rows with this
+        # one, but has no value for the others.
         here, below = self, []
         while (found := here.known.get(node)) is None:
             below.append(here)
@@ -165,6 +173,10 @@ class Columns:
         """Return the column of a node or of a plain value."""
         if not isinstance(root, Node):
             return np.repeat(as_column([root]), self.size)
+        # Depth first with a stack of our own, as the expression of a deep network exceeds the
+        # limit of recursion.  A pair stays on the stack until it is known: each visit either
+        # computes it, or pushes what it lacks first.  Which operands a lazy node lacks shows only
+        # selector by selector, so it is visited once more after each.
         stack = [(self, root)]
         while stack:
             here, node = stack[-1]
@@ -191,6 +203,9 @@ class Columns:
 
     def _compute(self, node: Node, operator: Operator) -> Column:
         operands = [self.find(a) if isinstance(a, Node) else as_column([a]) for a in node.arguments]
+        # Constants are columns of length 1, which NumPy broadcasts.  The column form of an
+        # operator answers ``NotImplemented`` where it would not be what Python computes, as for
+        # integers that exceed 64 bits; then the rows are computed one by one.
         try:
             result = NotImplemented
             if operator.columns is not None:
@@ -223,6 +238,8 @@ class Columns:
         pieces = [(rows, part.get(argument)) for rows, part, argument in self.routes(node).taken]
         if len(pieces) == 1:
             return pieces[0][1]
+        # Branches of different types give Python objects, as promotion would turn True into 1
+        # and a large integer into a rounded float.
         types = {piece.dtype for _, piece in pieces}
         result: Column = np.empty(self.size, dtype=types.pop() if len(types) == 1 else object)
         for rows, piece in pieces:
@@ -262,7 +279,7 @@ def all_combinations(symbols: Sequence[Any]) -> Columns:
 
 
 class Routes:
-    """The ways that rows take at a lazy node, as far as its selectors are known.
+    """Partition of rows by the branch that each takes at a lazy node, made selector by selector.
 
     Parameters
     ----------
@@ -274,8 +291,11 @@ class Routes:
     Attributes
     ----------
     asked, taken
-        Which rows (by index, at least one), these rows, and the argument: what decides the
-        way, and what the value is.  Each row is in one of the latter, as soon as none is open.
+        Triples of the indices of some rows, never empty, the set of these rows, and an argument of
+        the node: the selectors that were evaluated, and the arguments that give the value.
+    open
+        The same for selectors that are not evaluated yet.  In ``taken`` and ``open`` together each
+        row occurs exactly once.
     """
 
     def __init__(self, here: Columns, node: Node) -> None:
@@ -286,6 +306,8 @@ class Routes:
         self._add(np.arange(here.size), way(node) if here.size else None)
 
     def _add(self, rows: Column, further: Any) -> None:
+        # A branch that no row takes is not evaluated at all: its labels may be inactive, and its
+        # arithmetic may fail.
         if not len(rows):
             return
         part = self.here.cut(rows)
@@ -327,6 +349,10 @@ def partition(branch: Branch, selected: Column) -> list[tuple[Mask, Any]]:
             return [(truth, branch.yes), (~truth, branch.choose(False))]
         return [(truth, branch.yes)]
     ways = branch.ways if isinstance(branch, SwitchBranch) else {}
+    # Among plain integers ``==`` of NumPy is that of Python.  Every other type goes through a
+    # dictionary, as it does for one architecture: there 1, 1.0 and True are one key, and a string
+    # is none of NumPy's that are padded to one length.  If the keys do not cover all rows, the
+    # same dictionary finds the value to be named in the error.
     if selected.dtype == np.int64 and all(type(key) is int for key in ways):
         parts = [(selected == key, further) for key, further in ways.items()]
         if sum(int(chosen.sum()) for chosen, _ in parts) == len(selected):
@@ -349,7 +375,11 @@ def _truth(column: Column) -> Mask:
 
 
 def _needed(factors: FactorSum, symbol: Any, codes: Mapping[Any, Column]) -> Mask | None:
-    """On which rows a symbol of a sum of factors is active; ``None`` for everywhere."""
+    """Return on which rows a symbol of a sum of factors is active; ``None`` for all.
+
+    The codes of symbols that are not active are arbitrary here, which does no harm: a condition of
+    activity is the same whatever the code of a symbol is where that is not active.
+    """
     condition = factors.activity.get(symbol)
     if condition is None:
         return None

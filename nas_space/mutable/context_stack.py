@@ -73,6 +73,11 @@ class Entered(Generic[T]):
 
     def leave(self, entry: _Entry[T]) -> None:
         """Leave what was entered, in whatever order, in whatever thread or task."""
+        # Two things must hold.  A task that was made inside of a ``with`` keeps what was entered
+        # there when its parent leaves: leaving in the place of entering changes the variable of
+        # that place only, of which the task has a copy.  And an entry that is left elsewhere, as a
+        # generator is that another thread collects, must be gone where it was entered, whose
+        # variable cannot be set from here: then the entry itself is marked, for everybody.
         entries = self._open()
         rest = tuple([each for each in entries if each is not entry])
         if len(rest) < len(entries):
@@ -115,7 +120,9 @@ class Entered(Generic[T]):
 
 
 def _place() -> tuple[int, Any]:
-    asyncio: Any = sys.modules.get("asyncio")  # else there are no tasks
+    # ``asyncio`` is not imported for this: where nobody has, there are no tasks.  Its current task
+    # may be asked for only while a loop runs.
+    asyncio: Any = sys.modules.get("asyncio")
     if asyncio is None or asyncio._get_running_loop() is None:
         return threading.get_ident(), None
     return threading.get_ident(), asyncio.current_task()

@@ -95,16 +95,19 @@ class SwitchBranch(Branch):
 
 
 class Asking(Branch):
-    """The symbols of a sum of factors, one after another, as far as they are active.
+    """A look-up in a sum of factors, as a chain of branches: one for each symbol that is active.
+
+    Whether a symbol is active may depend on the codes of those before, so the chain is made as it
+    is walked.
 
     Parameters
     ----------
     factors
         The sum of factors.
     codes
-        Symbol to code, of those that were asked for.
+        Symbol to code, of those that are known.
     symbol
-        The next one.
+        The next one, which is active.
     """
 
     __slots__ = ("codes", "factors")
@@ -142,6 +145,9 @@ def _find_way(node: Node) -> Any:
         return _asking(arguments[0], {})
     if node.operator is SWITCH:
         return SwitchBranch(arguments[0], dict(zip(arguments[1], arguments[2:], strict=True)))
+    # Cases are tried first to last, so the chain of branches is built from the last: ``rest`` is
+    # where an architecture goes if no predicate up to here holds.  A predicate that is the constant
+    # true cuts off what stands behind it, and one that is the constant false is left out.
     rest: Any = _NOTHING
     for predicate, value in zip(arguments[-2::-2], arguments[::-2], strict=True):
         if not isinstance(predicate, Node):
@@ -162,7 +168,12 @@ def _no_case(node: Node) -> SampleValidationError:
 
 
 class Walk:
-    """The evaluation of a value, under way: it stops at each leaf that it needs.
+    """A resumable evaluation of a value, which stops at each leaf that it needs.
+
+    Whoever asks decides each leaf when it is reached: a draw, a sample, or a proposal of a
+    strategy.  So it is a loop with a stack of its own: it can stop anywhere, and an expression may
+    be deeper than Python's recursion.  Each node is computed once, as values are shared in
+    ``known``.
 
     Parameters
     ----------
@@ -203,6 +214,8 @@ class Walk:
                 known[node] = node.arguments[0].at(self.sample)
                 continue
             if operator.lazy:
+                # From the start at each visit: what was decided is in ``known``, so going the same
+                # way again costs a look-up for each branch, and no state has to be kept.
                 found = way(node)
                 while isinstance(found, Branch) and found.selector in known:
                     found = found.choose(known[found.selector])
@@ -262,7 +275,9 @@ def evaluate(
 def needed(root: Node, known: dict[Node, Any]) -> Iterator[Leaf]:
     """Yield each leaf that an architecture needs, once, in the order in which it is needed.
 
-    Evaluates nothing but what decides at branches, so it is much faster than a walk.
+    Evaluates nothing but what decides at branches, so it is much faster than a walk.  The order is
+    that of a depth-first search that decides each selector before it enters a branch, so whatever
+    a symbol's activity depends on is asked for before the symbol.
 
     Parameters
     ----------
@@ -271,6 +286,9 @@ def needed(root: Node, known: dict[Node, Any]) -> Iterator[Leaf]:
     known
         Values of leaves.  The caller adds that of each leaf before asking for the next one.
     """
+    # A branch that was passed leads where it led before, as its selector keeps its value, so parts
+    # that are shared are entered once: the cost is linear in the size of the graph, not in the
+    # number of paths through it.  ``trail`` is the stack of iterators of the nodes that are open.
     passed: set[Branch] = set()
     trail = [iter(stops(root))]
     while trail:
@@ -285,7 +303,7 @@ def needed(root: Node, known: dict[Node, Any]) -> Iterator[Leaf]:
             selector = stop.selector
             if selector not in known:
                 if isinstance(selector, Leaf):
-                    yield selector
+                    yield selector  # the caller adds its value to ``known`` before it goes on
                 else:
                     walk = Walk(selector, known)
                     while (leaf := walk.next_leaf()) is not None:

@@ -118,7 +118,11 @@ class CategoricalMultiple(MutableSymbol[list[T_co]]):
         }
         return (list(self.values),), keywords
 
-    # A code numbers the subsets: by combinatorial rank for a fixed number, else by bits.
+    # A code numbers the subsets.  Where any number may be chosen, its bits say which are.  Where
+    # the number is fixed, it is the rank of the ascending indices in lexicographic order, the
+    # combinatorial number system (Knuth, The Art of Computer Programming 4A, 7.2.1.3): of the
+    # subsets of size k of n places that are left, C(n - 1, k - 1) contain the first and come first.
+    # So codes are dense, which an array indexed by them wants, and no list of subsets is kept.
 
     def places(self, code: int) -> tuple[int, ...]:
         """Return which of the values a code chooses, as ascending indices."""
@@ -191,8 +195,11 @@ class CategoricalMultiple(MutableSymbol[list[T_co]]):
             chosen = unit(raw) < np.array(self.weights)
             codes = [sum(1 << place for place in np.flatnonzero(row).tolist()) for row in chosen]
         elif self._given_weights is not None:
-            # Exponential clocks: the n_chosen that ring first are a weighted draw without
-            # replacement (Efraimidis and Spirakis, 2006).
+            # Exponential clocks.  Of independent times, exponential with the weights as rates, the
+            # first is that of i with probability w_i / sum(w); as they have no memory, the next is
+            # again such a draw among the rest.  So the n_chosen that ring first are a weighted draw
+            # without replacement, without a loop over draws (Efraimidis and Spirakis, *Weighted
+            # random sampling with a reservoir*, 2006).  A weight of 0 never rings.
             with np.errstate(divide="ignore"):
                 clocks = -np.log(unit(raw)) / np.array(self.weights)
             first = np.argsort(clocks, axis=1, kind="stable")[:, : self.n_chosen]
@@ -277,12 +284,20 @@ def _checked_number(n_chosen: Any, n: int, name: str) -> int | None:
 
 
 def _without_replacement(weights: Sequence[float], subset: tuple[int, ...]) -> float:
-    """Probability that a weighted draw without replacement gives this subset, in any order."""
+    """Return the probability that a weighted draw without replacement gives a subset.
+
+    This is a sum over all orders in which its k elements may be drawn.  The probability of a next
+    element depends on which were drawn and not on their order, so orders are merged by the set of
+    these, a bit mask: 2^k sums and not k! products.
+    """
     reached = {0: 1.0}
     for _ in subset:
         following: dict[int, float] = {}
         for taken, probability in reached.items():
-            left = 1 - sum(weights[p] for i, p in enumerate(subset) if taken >> i & 1)
+            # The weights that are left, added up: one minus those taken would cancel, to 0 where
+            # one weight is nearly all.
+            gone = {place for index, place in enumerate(subset) if taken >> index & 1}
+            left = math.fsum(weight for place, weight in enumerate(weights) if place not in gone)
             for index, place in enumerate(subset):
                 if not taken >> index & 1:
                     key = taken | 1 << index

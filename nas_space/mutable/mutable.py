@@ -151,15 +151,7 @@ class Mutable:
 
     def check_contains(self, sample: Mapping[str, Any]) -> SampleValidationError | None:
         """Return the reason why a sample is not in the space, or ``None`` if it is."""
-        try:
-            self.read(sample)
-        except SampleValidationError as error:
-            return error
-        except NasSpaceError:
-            raise  # it is the space that is wrong
-        except (ArithmeticError, LookupError, TypeError, ValueError) as error:
-            return SampleValidationError(f"what the sample leads to cannot be computed: {error}")
-        return None
+        return _refusal(self.read, sample)
 
     def contains(self, sample: Mapping[str, Any]) -> bool:
         """Return whether a sample is in the space.
@@ -220,7 +212,7 @@ class Mutable:
         chosen, values = dict(sample), Values()
         known = values.known
         for leaf in Layout.of(self.structure()).needed(known):
-            if leaf.is_missing(chosen):
+            if leaf.name not in chosen and leaf.is_missing(chosen):
                 chosen[leaf.name] = choose(leaf)
             known[leaf] = leaf.visit(chosen, values)
         return chosen, values
@@ -407,6 +399,25 @@ class Values:
         """Raise unless the constraints that were met on the way hold."""
         for constraint in self.pending:
             constraint.check(sample, self)
+
+    def meets_constraints(self) -> bool:
+        """Return whether the constraints that were met on the way hold."""
+        return _refusal(self.check_constraints, self.active) is None
+
+
+def _refusal(
+    check: Callable[[Mapping[str, Any]], object], sample: Mapping[str, Any]
+) -> SampleValidationError | None:
+    """Return why a check refuses a sample, or ``None`` if it does not."""
+    try:
+        check(sample)
+    except SampleValidationError as error:
+        return error
+    except NasSpaceError:
+        raise  # it is the space that is wrong
+    except (ArithmeticError, LookupError, TypeError, ValueError) as error:
+        return SampleValidationError(f"what the sample leads to cannot be computed: {error}")
+    return None
 
 
 def _misspelling(label: str, sample: Iterable[str], root: Node | None) -> str:

@@ -134,7 +134,7 @@ class Numerical(MutableSymbol[float]):
                 )
 
     def _narrow(self) -> None:
-        """Bounds are those of the distribution where these are narrower."""
+        """Narrow the bounds to the support of the distribution."""
         start, end = -math.inf, math.inf
         if self.distribution is not None:
             start, end = map(float, self.distribution.support())
@@ -182,7 +182,7 @@ class Numerical(MutableSymbol[float]):
             normal = NormalDist(self.mu, self.sigma)
             if self.log_distributed:
                 return (
-                    lambda u: math.exp(normal.inv_cdf(u)),
+                    lambda u: _exp(normal.inv_cdf(u)),
                     lambda x: normal.cdf(math.log(x)) if x > 0 else 0.0,
                 )
             return normal.inv_cdf, normal.cdf
@@ -200,9 +200,12 @@ class Numerical(MutableSymbol[float]):
 
     def qclip(self, x: float) -> float:
         """Return ``x`` rounded to the step and clipped to the bounds."""
-        if self.quantize is not None:
+        # Rounded first: a bound that is no multiple of the step then takes what rounds beyond it.
+        # A quantile may exceed the floats (a log-normal one of a large sigma does), the value may
+        # not: an infinite one would be drawn and then refused.
+        if self.quantize is not None and math.isfinite(x / self.quantize):
             x = round(x / self.quantize) * self.quantize
-        clipped = float(min(max(x, self.low), self.high))
+        clipped = float(min(max(x, self.low, -_LARGEST), self.high, _LARGEST))
         return self._as_given.get(clipped, clipped)
 
     def quantile(self, u: float) -> float:
@@ -210,12 +213,15 @@ class Numerical(MutableSymbol[float]):
         return self.qclip(self._quantile(u))
 
     def _make_steps(self) -> dict[float, int] | None:
-        """All values in ascending order, with the highest step that is rounded or clipped to each.
+        """Return the values in ascending order, each with the highest step that gives it.
 
-        ``None`` where these are infinitely many.  The bounds are among the values.
+        ``None`` where they are infinitely many.
         """
         if self.quantize is None or not (math.isfinite(self.low) and math.isfinite(self.high)):
             return None
+        # One step beyond each bound is clipped to it, so both bounds are among the values whether
+        # they are multiples or not.  Rounding and clipping are monotonous: the values ascend, and
+        # of the steps that give the same value the dictionary keeps the last.
         first, last = round(self.low / self.quantize) - 1, round(self.high / self.quantize) + 1
         if last - first > _LARGEST_SUPPORT:
             return None
@@ -295,8 +301,9 @@ class Numerical(MutableSymbol[float]):
 
     def probabilities(self) -> npt.NDArray[np.float64]:
         self._listed()
-        # The share of the distribution that rounds to each value; what lies outside the
-        # bounds is clipped to the first and the last.
+        # The probability of a value is that of the interval that is rounded and clipped to it,
+        # which ends half a step above the highest step that gives it.  What lies outside of the
+        # bounds is clipped to the first and the last, so these reach to minus and plus infinity.
         highest = list((self._steps or {}).values())[:-1]
         edges = [(step + 0.5) * (self.quantize or 0.0) for step in highest]
         return np.diff(np.array([0.0, *[self.cdf(edge) for edge in edges], 1.0]))
@@ -316,8 +323,16 @@ def _share(part: float, whole: float) -> float:
     return max(part, 0.0) / whole
 
 
+def _exp(x: float) -> float:
+    """Return e to the power of ``x``: infinity where that exceeds the floats, as NumPy has it."""
+    try:
+        return math.exp(x)
+    except OverflowError:
+        return math.inf
+
+
 def _distribution_key(distribution: Any) -> Hashable:
-    """SciPy's frozen distributions compare by identity; this compares what they say."""
+    """Return what equal distributions share; SciPy's frozen ones compare by identity."""
     if distribution is None:
         return None
     if hasattr(distribution, "dist") and hasattr(distribution, "args"):

@@ -1,8 +1,8 @@
-"""``Piecewise``: what something is for each combination of codes of a few variables.
+"""``Piecewise``: a value of any type for each combination of codes of a few variables.
 
-A quantity of any type that differs between architectures is held as the list of its distinct
-values and a factor that says which it is where.  Variables on which it turns out not to depend
-are dropped, so arrays stay small however many labels a space has.
+A quantity that differs between architectures is held as the list of its distinct values and a
+factor of indices into this list.  Variables on which it turns out not to depend are dropped, so
+arrays stay small however many labels a space has.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import DecompositionError, NasSpaceError
+from ..errors import DecompositionError, NasSpaceError, SampleValidationError
 from .columns import Columns, all_combinations, python_values
 from .factors import (
     EXACT,
@@ -29,6 +29,7 @@ from .factors import (
     merged_scope,
     whole,
 )
+from .labels import listed
 from .lazy import evaluate
 from .node import Leaf, Node, key_of, postorder
 from .printing import brief
@@ -36,7 +37,10 @@ from .printing import brief
 __all__ = ["NOWHERE", "Piecewise", "codes_in", "enumerated", "joint", "merged"]
 
 NOWHERE = -1
-"""In a factor of places: there is no value here."""
+"""The index that stands for no value.
+
+It is -1 so that a look-up table needs no mask: of ``[*entries, elsewhere]`` it picks the last.
+"""
 
 
 class Piecewise:
@@ -45,12 +49,12 @@ class Piecewise:
     Parameters
     ----------
     places
-        For each combination of codes, the place of the value among the values;
-        :data:`NOWHERE` where the function is not defined.
+        The index of its value for each combination of codes; :data:`NOWHERE` where the function
+        is not defined.
     values
         The values.
     failures
-        Why it is not defined: place in the flattened array to error.
+        Why it is not defined: index into the flattened array to error.
 
     Examples
     --------
@@ -104,23 +108,37 @@ class Piecewise:
     @property
     def defined(self) -> Factor:
         """Where it has a value."""
-        return Factor(self.scope, self.places.values != NOWHERE) if self.failures else TRUE
+        there = self.places.values != NOWHERE
+        return TRUE if there.all() else Factor(self.scope, there)
 
     def where(self, place: int) -> Factor:
         """Return the condition that it is one of its values."""
         return Factor(self.scope, self.places.values == place)
 
     def present(self, possible: Array | None = None) -> list[int]:
-        """Return the places of the values that it takes, among combinations that are possible."""
+        """Return the indices of the values that it takes, among combinations that are possible."""
         if len(self.values) == 1:
             return [0]
         places = self.places.values if possible is None else self.places.values[possible]
         return [place for place in np.unique(places).tolist() if place != NOWHERE]
 
     def at(self, arch: Mapping[str, Any]) -> Any:
-        """Return the value for an architecture that it is defined for."""
-        found = self.places.given(codes_in(self.scope, arch)).values
-        return self.values[int(np.max(found))]
+        """Return the value for an architecture.
+
+        Raises
+        ------
+        SampleValidationError
+            If it is not defined for it.
+        """
+        # Variables that the architecture does not decide are inactive.  Over their codes the
+        # function has one value, or none, and the maximum passes over ``NOWHERE``.
+        place = int(np.max(self.places.given(codes_in(self.scope, arch)).values))
+        if place == NOWHERE:
+            names = [variable.name for variable in self.scope]
+            raise SampleValidationError(
+                f"what depends on {listed(names)} has no value for this architecture"
+            )
+        return self.values[place]
 
     def map(self, function: Callable[[Any], Any]) -> Piecewise:
         """Return what a function makes of each value; results must hash, equal ones become one."""
@@ -176,9 +194,12 @@ class Piecewise:
         scope, places = list(self.scope), self.places.values
         if not scope and len(self.values) == 1:
             return self
+        # Where the function is not defined it may be extended freely, and is extended by the value
+        # that it has along the axis elsewhere: the maximum, as no defined index is below NOWHERE.
+        # What an extension merges can prevent a later one, so this finds a small scope and not
+        # always the smallest, which would be a search over orders of axes.
         for axis in reversed(range(len(scope))):
             highest = places.max(axis=axis, keepdims=True)
-            # Where it is not defined, it may be anything.
             if ((places == highest) | (places == NOWHERE)).all():
                 places = highest.squeeze(axis)
                 del scope[axis]
@@ -200,6 +221,7 @@ def codes_in(scope: Scope, arch: Mapping[str, Any]) -> dict[Any, int]:
         if isinstance(variable, Auxiliary):
             condition = variable.condition
             holds = condition.given(codes_in(condition.scope, arch))
+            # It may be decided though some of its labels are inactive: by all of their codes alike.
             if holds.always or holds.never:
                 found[variable] = int(holds.always)
         elif variable.name in arch:
@@ -210,11 +232,11 @@ def codes_in(scope: Scope, arch: Mapping[str, Any]) -> dict[Any, int]:
 def joint(
     parts: Sequence[Piecewise], possible: Callable[[Scope], Array] | None = None
 ) -> Piecewise:
-    """Return several functions as one, of which a value is a tuple of places: one in each.
+    """Return several functions as one, whose value is the tuple of the indices of their values.
 
-    What is called for each value of the result is so called once for each combination that occurs,
-    not for each product of values: combinations are numbered part by part, and after each part only
-    those that some codes take are kept, so there are never more of them than codes.
+    The result has only combinations of values that occur together for some codes, so that what is
+    done for each of them is not done for the product of all values.  Combinations are numbered part
+    by part, and after each part only those that occur are kept: there are never more than codes.
 
     Parameters
     ----------
@@ -241,7 +263,10 @@ def joint(
         part = parts[place]
         own = part.places.over(scope)
         valid &= own != NOWHERE
-        # One part at a time, compressing between: the product over all could overflow.
+        # ``codes`` numbers the combinations of the parts so far, whose tuples are ``rows``.  One
+        # part more makes pairs, numbered in mixed radix, of which those that occur are renumbered
+        # densely.  Without this the radix would grow with the product of all parts and overflow.
+        # Renumbering keeps the order, so in the end tuples are in lexicographic order.
         seen, inverse = np.unique((codes * len(part.values) + own)[valid], return_inverse=True)
         codes[valid] = inverse.reshape(-1)
         rows = rows[seen // len(part.values)]
@@ -253,14 +278,14 @@ def joint(
 def merged(
     outcomes: Sequence[tuple[Factor, Piecewise]], key: Callable[[Any], Any] = id
 ) -> Piecewise:
-    """Return what is each of several functions under a condition of its own.
+    """Return the function that is each of several functions under a condition of its own.
 
     Parameters
     ----------
     outcomes
-        Conditions, no two of which hold together, and the function under each.
+        Pairs of a condition and the function under it; no two conditions hold together.
     key
-        Under which two values are the same.
+        Gives for a value what it is compared by.
     """
     scope = merged_scope(*(joint_scope(guard.scope, part.scope) for guard, part in outcomes))
     places: Array = np.full([variable.size for variable in scope], NOWHERE, dtype=np.int64)
@@ -308,6 +333,9 @@ def enumerated(node: Node, named: Mapping[Node, Auxiliary] = MappingProxyType({}
     if any(symbol is node for symbol in symbols):  # it is one itself: nothing to evaluate
         values, places = _distinct_of([symbols[0].value(code) for code in range(shape[0])])
         return Piecewise(Factor(symbols, places), values)
+    # All combinations are evaluated at once, as columns.  A single row that has no value fails the
+    # whole column, and does not say which row it was, so that then each row is evaluated alone and
+    # keeps its own error: whoever knows which combinations architectures have may ignore it.
     try:
         columns, present = all_combinations(symbols), set(symbols)
         for part, variable in named.items():
@@ -332,7 +360,11 @@ def enumerated(node: Node, named: Mapping[Node, Auxiliary] = MappingProxyType({}
 
 
 def _fill_in(columns: Columns, root: Node, present: set[Any]) -> None:
-    """Evaluate what depends on a single label once for each of its codes, not for each row."""
+    """Evaluate what depends on a single label once for each of its codes, not for each row.
+
+    ``sole`` gives the only label below a node, or ``None`` where there are several.  Of the nodes
+    that have one, only the topmost are filled in, as nothing asks for those below.
+    """
     sole: dict[Node, Node | None] = {}
     for node in postorder(root):
         if node in columns.known:
@@ -352,7 +384,7 @@ def _fill_in(columns: Columns, root: Node, present: set[Any]) -> None:
 
 
 def _variables(node: Node, named: Mapping[Node, Auxiliary]) -> list[Any]:
-    """The leaves of an expression, with a variable in the place of what is named."""
+    """Return the leaves of an expression, and variables instead of the parts that are named."""
     found: dict[Any, None] = {}
     seen: set[Node] = set()
     stack = [node]
@@ -375,10 +407,12 @@ _FAILURES = (ArithmeticError, LookupError, NasSpaceError, TypeError, ValueError)
 
 
 def _distinct(column: Array) -> tuple[list[Any], Array]:
-    """The distinct values of a column in the order in which they occur, and the place of each."""
+    """Return the distinct values of a column by first occurrence, and the index of each row's."""
     if column.dtype == object:
         return _distinct_of(python_values(column))
     bits = column.view(np.int64) if column.dtype == np.float64 else column  # -0.0 is not 0.0
+    # ``numpy.unique`` sorts by value; the order of first occurrence is what ``_distinct_of`` gives
+    # for values that cannot be sorted, and what costs and draws that were written down rest on.
     _, first, inverse = np.unique(bits, return_index=True, return_inverse=True)
     order = np.argsort(first)
     rank = np.empty(len(order), dtype=np.int64)

@@ -9,14 +9,26 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from ..errors import UsageError
 
-__all__ = ["RandomState", "Words", "below", "unit", "weighted", "words"]
+__all__ = [
+    "RandomState",
+    "Words",
+    "below",
+    "chance",
+    "choose",
+    "shuffled",
+    "unit",
+    "weighted",
+    "words",
+]
+
+T = TypeVar("T")
 
 # In quotes, because touching numpy.random would import it, which takes as long as all of this.
 RandomState: TypeAlias = (
@@ -87,12 +99,18 @@ def unit(raw: Any) -> Any:
 
 def below(raw: npt.NDArray[np.uint64], size: int) -> npt.NDArray[Any]:
     """Return codes below a size from the upper 32 bits of words, by multiplication and shift."""
+    # Each draw takes exactly one word, which rejection sampling would not: so the layout of words
+    # is fixed (Lemire, *Fast random integer generation in an interval*, 2019, without its
+    # rejection).  No code's probability is off by more than 2^-32.
     codes = ((raw >> np.uint64(32)) * np.uint64(size)) >> np.uint64(32)
     return codes.astype(np.uint8 if size <= 256 else np.int64)
 
 
 def weighted(raw: npt.NDArray[np.uint64], weights: Sequence[float]) -> npt.NDArray[Any]:
     """Return codes with the given probabilities, by inversion of the cumulative distribution."""
+    # ``side="right"`` passes over codes of weight 0, whose step has no width.  The last step may
+    # be rounded to a little less than 1, and a word above it belongs to the last code that can
+    # be drawn.
     total = math.fsum(weights)
     steps, reached = [], 0.0
     for weight in weights:
@@ -102,3 +120,25 @@ def weighted(raw: npt.NDArray[np.uint64], weights: Sequence[float]) -> npt.NDArr
     codes: npt.NDArray[Any] = np.searchsorted(np.array(steps), unit(raw), side="right")
     codes = np.minimum(codes, last)
     return codes.astype(np.uint8 if len(weights) <= 256 else np.int64)
+
+
+def chance(words: Words) -> float:
+    """Return a number between 0 and 1."""
+    return float(unit(words(1))[0])
+
+
+def choose(words: Words, items: Sequence[T]) -> T:
+    """Draw one of several, each as likely as any other."""
+    return items[int(below(words(1), len(items))[0])]
+
+
+def shuffled(words: Words, items: Sequence[T]) -> list[T]:
+    """Return all of them in a random order.
+
+    Examples
+    --------
+    >>> sorted(shuffled(words(0), "abc"))
+    ['a', 'b', 'c']
+    """
+    order = np.argsort(words(len(items)), kind="stable")
+    return [items[place] for place in order]

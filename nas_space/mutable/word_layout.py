@@ -43,6 +43,9 @@ class Layout:
         self.offsets: dict[Any, int] = {}
         self.drawers: dict[Leaf, Any] = {}
         self.words = 0
+        # Each symbol has words of its own, whether it is active or not.  So what a label draws
+        # does not depend on which others are active, architectures can be drawn column by column,
+        # and row i of a batch is the same however many rows are drawn.
         by_name: dict[str, Leaf] = {}
         for leaf in leaves(root):
             if not leaf.words:

@@ -1,10 +1,9 @@
-"""Digests: short names for an architecture, and for a network whatever its weights."""
+"""Digests: short names for networks, whatever their weights."""
 
 from __future__ import annotations
 
 import functools
 import hashlib
-import json
 import types
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -12,11 +11,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..mutable import MutableSymbol, Sample
-from .inactive_labels import Symbols
 from .structure import ATOMS
 
-__all__ = ["architecture_digest", "described", "network_digest"]
+__all__ = ["described", "network_digest"]
 
 _LEFT_OUT = frozenset({"_architecture", "training", "_parameters", "_buffers", "_modules"})
 """What is no part of the structure, or is described apart from the other attributes."""
@@ -105,19 +102,3 @@ def _value(value: Any, path: str, seen: dict[int, str]) -> str:
 
 def _name(thing: Any) -> str:
     return f"{thing.__module__}.{thing.__qualname__}"
-
-
-def architecture_digest(canonical: Sample, known: Symbols) -> str:
-    """Return sixteen hex digits that tell architectures of one space apart."""
-    plain = {name: _as_json(value, known[name]) for name, value in canonical.items()}
-    text = json.dumps(plain, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def _as_json(value: Any, symbol: MutableSymbol[Any]) -> Any:
-    """Return a value as JSON can hold it: itself, or else its number among those of the symbol."""
-    try:
-        json.dumps(value)
-    except TypeError:
-        return ["code", symbol.code(value)]
-    return value

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any, ClassVar, Literal, Self, cast
@@ -11,21 +13,22 @@ from torch import nn
 
 from ..errors import DecompositionError, DomainError, SampleValidationError, SpaceError, UsageError
 from ..extensions import call as call_registered
-from ..mutable import Sample, Values
+from ..mutable import MutableSymbol, Sample, Values
 from ..mutable.factors import combinations_of
 from ..tables import grid
 from ..tables.queryable import Queryable
 from .activation import Activation, current
 from .compilation import compile_regions
 from .copy_on_write import SharedWeights
-from .digests import architecture_digest, network_digest
+from .digests import network_digest
 from .factory import build_network
 from .freezing import Freezer
+from .inactive_labels import Symbols
 from .own_freeze import parts_apart
 from .restricted import RestrictedSpace, random
 from .root import RootModule, refuse_frozen
 
-__all__ = ["ModelSpace"]
+__all__ = ["ModelSpace", "architecture_digest"]
 
 _ATTEMPTS = 100_000
 """Draws that may be rejected for one that constraints in Python allow."""
@@ -350,3 +353,19 @@ class ModelSpace(SharedWeights, Queryable, RootModule):
         """
         del pretrained, download, progress
         raise UsageError(f"{cls.__name__} has no published architectures, so none named {name!r}")
+
+
+def architecture_digest(canonical: Sample, known: Symbols) -> str:
+    """Return sixteen hex digits that tell architectures of one space apart."""
+    plain = {name: _as_json(value, known[name]) for name, value in canonical.items()}
+    text = json.dumps(plain, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _as_json(value: Any, symbol: MutableSymbol[Any]) -> Any:
+    """Return a value as JSON can hold it: itself, or else its number among those of the symbol."""
+    try:
+        json.dumps(value)
+    except TypeError:
+        return ["code", symbol.code(value)]
+    return value

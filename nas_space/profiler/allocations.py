@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -12,11 +11,10 @@ import torch
 from ..mutable.factors import Factor
 from ..mutable.piecewise import Piecewise
 from .contexts import Context
-from .operator_calls import OperatorRecorder
 from .tensors import VaryingTensor
 from .trace import FunctionCall
 
-__all__ = ["Allocation", "Claim", "MemoryWatch", "Moment", "PeakRecorder", "Share"]
+__all__ = ["Allocation", "Claim", "MemoryWatch", "Moment", "Share"]
 
 
 @dataclass(slots=True, eq=False)
@@ -97,33 +95,6 @@ class Moment(NamedTuple):
     results: list[tuple[int, Claim]]
 
 
-class PeakRecorder(OperatorRecorder):  # type: ignore[no-untyped-call]
-    """Records operators, and the most bytes that their results held at once.
-
-    Attributes
-    ----------
-    peak
-        These bytes.
-    """
-
-    def __init__(self, *given: Any) -> None:
-        super().__init__(*given)
-        self._made: dict[int, tuple[weakref.ref[Any], int]] = {}
-
-    def note(self, outputs: Sequence[torch.Tensor], before: dict[int, int]) -> None:
-        """Count the memory of all results that are left: what is new, or by how much it has grown.
-
-        Memory is told by its address, which may be used again when it is free.
-        """
-        self._made = {key: made for key, made in self._made.items() if made[0]() is not None}
-        for storage in [tensor.untyped_storage() for tensor in outputs]:
-            key = storage._cdata
-            self._made.setdefault(key, (weakref.ref(storage), before.get(key, 0)))
-        sizes = ((made(), first) for made, first in self._made.values())
-        held = sum(storage.nbytes() - first for storage, first in sizes if storage is not None)
-        self.peak = max(self.peak, held)
-
-
 class MemoryWatch:
     """Notes which memory is held at which moment, while a space is followed.
 
@@ -133,11 +104,7 @@ class MemoryWatch:
         The claims, by the identity of the share that each holds as long as.
     inputs
         The claims of the inputs, which are held all the time.
-    operators
-        What records the operators of a function.
     """
-
-    operators = PeakRecorder
 
     def __init__(self) -> None:
         self.live: dict[int, Claim] = {}

@@ -208,7 +208,9 @@ class Cost:
             or not math.isfinite(number)
             or abs(number) >= 2**62
         ):
-            raise UsageError(f"a cost is a number, but {self.name} of {what} is {number!r}")
+            raise UsageError(
+                f"a cost is a finite number below 2**62, but {self.name} of {what} is {number!r}"
+            )
         return number
 
 

@@ -111,23 +111,21 @@ class Executor:
     ----------
     training
         Whether to watch what autograd keeps.
-    operators
-        What records the operators that a function runs.
 
     Attributes
     ----------
     values
         Those of meta tensors that follow from constants alone; ``None`` as long as there are none.
+    plain_layers
+        As of :class:`~.plain_layers.PlainLayers`; calls are told apart by their identity.
     """
 
-    def __init__(
-        self, training: bool = False, operators: type[OperatorRecorder] = OperatorRecorder
-    ) -> None:
+    def __init__(self, training: bool = False) -> None:
         self.training = training
-        self.operators = operators
         self.values: KnownValues | None = None
+        self.plain_layers: dict[Any, nn.Module] = {}
         self._interned: dict[Any, torch.Tensor] = {}
-        self._known: dict[int, tuple[Any, torch.Tensor]] = {}
+        self._known: dict[int, torch.Tensor] = {}
         self._executions: dict[Any, Execution] = {}
         self._forms: dict[Any, torch.Tensor] = {}
 
@@ -138,7 +136,7 @@ class Executor:
         known = None if value is None else self._made_values().key(value)
         found = self._known.get(id(tensor)) if known is None else None
         if found is not None:
-            return found[1]
+            return found
         parameter = isinstance(tensor, nn.Parameter)
         grad = tensor.requires_grad and (parameter or self.training)
         strides = _strides(tensor)
@@ -151,7 +149,7 @@ class Executor:
             elif grad:
                 made.requires_grad_()
             self._interned[key] = made
-            self._known[id(made)] = (made, made)
+            self._known[id(made)] = made
             if known is not None:
                 self._made_values().add(made, value.detach().cpu())
         return made
@@ -170,13 +168,6 @@ class Executor:
     def forgotten(self, tensor: torch.Tensor) -> torch.Tensor:
         """Return the one meta tensor like this one of which no values are known."""
         return tensor if self.value_of(tensor) is None else self.interned(self._fresh(tensor))
-
-    def shadow(self, tensor: torch.Tensor) -> torch.Tensor:
-        """Return the meta tensor for one that lives on, such as a parameter: it is remembered."""
-        found = self._known.get(id(tensor))
-        if found is None:
-            found = self._known[id(tensor)] = (tensor, self.interned(tensor))
-        return found[1]
 
     # -- functions ------------------------------------------------------------------------------
 
@@ -243,7 +234,7 @@ class Executor:
         mine = own | {_memory(tensor) for place, tensor in tensors.items() if owned[place]}
         if isinstance(function, nn.Module):
             mine |= {_memory(tensor) for tensor in (*function.parameters(), *function.buffers())}
-        recorder = self.operators(self._without_data, frozenset(mine))
+        recorder = OperatorRecorder(self._without_data, frozenset(mine))
         saved: list[torch.Tensor] = []
         try:
             with self._gradients(saved), recorder:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import weakref
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -86,7 +87,7 @@ class OperatorRecorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     calls
         The calls of operators.
     peak
-        The most bytes that were held at once by tensors made in the meantime, if that is watched.
+        The most bytes that the results held at once.
     """
 
     def __init__(
@@ -97,6 +98,7 @@ class OperatorRecorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.owned = owned
         self.calls: list[OperatorCall] = []
         self.peak = 0
+        self._made: dict[int, tuple[weakref.ref[Any], int]] = {}
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
@@ -128,9 +130,10 @@ class OperatorRecorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         results: list[Any] = []
         form = flatten(out, results)
         outputs = _tensors(results)
-        self.note(outputs, before)
+        memory = [tensor.untyped_storage() for tensor in outputs]
+        self._count(memory, before)
         is_view = not func._schema.is_mutable and bool(outputs)
-        is_view &= all(tensor.untyped_storage()._cdata in before for tensor in outputs)
+        is_view &= all(storage._cdata in before for storage in memory)
         made = self._without_data(results)
         shown, named = unflatten(spec, iter(given))
         result = unflatten(form, iter(made))
@@ -138,8 +141,18 @@ class OperatorRecorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.calls.append(OperatorCall(*call))
         return out
 
-    def note(self, outputs: Sequence[torch.Tensor], before: dict[int, int]) -> None:
-        """Note what an operator gave, given the bytes of what it was given, by ``_cdata``."""
+    def _count(self, memory: list[torch.UntypedStorage], before: dict[int, int]) -> None:
+        """Count the memory of all results that are left: what is new, or by how much it has grown.
+
+        Memory is told by its address, which may be used again when it is free.
+        """
+        made = {key: found for key, found in self._made.items() if found[0]() is not None}
+        for storage in memory:
+            made.setdefault(storage._cdata, (weakref.ref(storage), before.get(storage._cdata, 0)))
+        self._made = made
+        sizes = ((found(), first) for found, first in made.values())
+        held = sum(storage.nbytes() - first for storage, first in sizes if storage is not None)
+        self.peak = max(self.peak, held)
 
     def _without_data(self, leaves: list[Any]) -> list[Any]:
         return [self.shadow(leaf) if isinstance(leaf, torch.Tensor) else leaf for leaf in leaves]

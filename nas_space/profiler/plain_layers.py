@@ -10,18 +10,26 @@ from torch import nn
 
 from ..mutable.node import key_of
 from ..nn.parametrized import evaluated, expressions_in
-from ..nn.structure import BOOKKEEPING
+from ..nn.structure import ATOMS, BOOKKEEPING
 
 __all__ = ["PlainLayers", "computed_tensors", "forward_with", "plain_forward"]
 
 
 class PlainLayers:
-    """Plain layers with tensors of elastic ones, each made once; equal layers share one."""
+    """Plain layers with tensors of elastic ones, each made once; equal layers share one.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    lasting
+        Those that are told apart by values alone, so that they may be kept longer than the elastic
+        layers are.
+    """
+
+    def __init__(self, lasting: dict[Any, nn.Module]) -> None:
+        self._lasting = lasting
+        self._passing: dict[Any, nn.Module] = {}
         # With the elastic layers, whose identities are the keys.
-        self._kinds: dict[int, tuple[Any, Any]] = {}
-        self._different: dict[Any, nn.Module] = {}
+        self._kinds: dict[int, tuple[Any, dict[Any, nn.Module], Any]] = {}
 
     def of(self, layer: Any, chosen: Any) -> nn.Module:
         """Return the plain layer of a combination of arguments.
@@ -35,15 +43,16 @@ class PlainLayers:
         """
         known = self._kinds.get(id(layer))
         if known is None:
-            known = self._kinds[id(layer)] = layer, _kind_of(layer)
-        key = (
-            known[1],
-            key_of(tuple(evaluated(argument, chosen) for argument in layer.args.values())),
-        )
-        found: nn.Module | None = self._different.get(key)
+            own = _own_state(layer)
+            by_value = layer.reparametrization is None and all(map(_is_plain, own.values()))
+            among = self._lasting if by_value else self._passing
+            known = self._kinds[id(layer)] = _kind_of(layer, own), among, layer
+        kind, among, _ = known
+        key = (kind, key_of(tuple(evaluated(argument, chosen) for argument in layer.args.values())))
+        found = among.get(key)
         if found is None:
             with torch._C.DisableTorchFunction():  # its weights are there before the forward
-                found = self._different[key] = layer.shaped(layer.blueprint.form_by_size(chosen))
+                found = among[key] = layer.shaped(layer.blueprint.form_by_size(chosen))
             computing = vars(found).get("_computing")
             for module in (
                 *(found, *vars(found).values()),
@@ -54,23 +63,31 @@ class PlainLayers:
         return found
 
 
-def _kind_of(layer: Any) -> tuple[Any, ...]:
+def _kind_of(layer: Any, own: dict[str, Any]) -> tuple[Any, ...]:
     """What tells elastic layers apart, but for the values of their arguments."""
-    tensors = tuple(name for name, _ in (*layer.named_parameters(), *layer.named_buffers()))
+    tensors = tuple(
+        (name, tensor.dtype, tensor.requires_grad)
+        for name, tensor in (*layer.named_parameters(), *layer.named_buffers())
+    )
     alone = None if layer.reparametrization is None else id(layer)
-    return (layer.plain, tuple(layer.args), tensors, _own_state(layer), alone)
+    state = tuple((name, key_of(value)) for name, value in own.items())
+    return (layer.plain, layer.training, tuple(layer.args), tensors, state, alone)
 
 
-def _own_state(layer: nn.Module) -> tuple[Any, ...]:
+def _own_state(layer: nn.Module) -> dict[str, Any]:
     """What a layer holds besides its arguments, such as a flag that its own class looks at.
 
     What is an expression follows from the arguments.
     """
-    return tuple(
-        (name, key_of(value))
+    return {
+        name: value
         for name, value in vars(layer).items()
         if name not in _NOT_ITS_OWN and not expressions_in(value)
-    )
+    }
+
+
+def _is_plain(value: Any) -> bool:
+    return type(value) in ATOMS or (type(value) is tuple and all(map(_is_plain, value)))
 
 
 _NOT_ITS_OWN = frozenset(

@@ -22,6 +22,7 @@ from .trace import ModuleCall
 
 if TYPE_CHECKING:
     from .allocations import MemoryWatch
+    from .execution import Executor
 
 __all__ = [
     "Call",
@@ -160,20 +161,27 @@ class Profile:
         On what.
     held
         The memory that is held all the time, that of the inputs; ``None`` if none was watched.
+    executor
+        What knows the calls of functions, where the space may be followed again for its memory.
     misread
         A sentence for each layer that reads a concatenation in another order than its width
         says; see :func:`nas_space.nn.decisions.misread`.
     """
 
     def __init__(
-        self, space: nn.Module, inputs: Inputs, training: bool = False, memory: bool = False
+        self,
+        space: nn.Module,
+        inputs: Inputs,
+        training: bool = False,
+        memory: bool = False,
+        executor: Executor | None = None,
     ) -> None:
         watch: MemoryWatch | None = None
         if memory:
             from .allocations import MemoryWatch
 
             watch = MemoryWatch()
-        recorder = Recorder(space, training, watch)
+        recorder = Recorder(space, training, watch, executor)
         recorder.record(inputs.given, inputs.values)
         if recorder.failures:
             from .failures import check
@@ -181,6 +189,7 @@ class Profile:
             check(space, recorder.failures, str(inputs), recorder.dead)
         self.root: ModuleCall = recorder.root
         self.held = None if watch is None else watch.inputs
+        self.executor = recorder.executor if watch is None else None
         self.inputs = inputs
         self.misread: list[str] = []
         if recorder.differs:
@@ -326,9 +335,11 @@ def profile(
     key = (given.key, training)
     known = _PROFILES.setdefault(space, {})
     found = known.get(key)
-    fresh = found is None or not found.is_of(space)
-    if found is None or fresh or (memory and found.held is None):
-        found = known[key] = Profile(space, given, training, memory)
+    if fresh := found is None or not found.is_of(space):
+        found = None
+    if found is None or (memory and found.held is None):
+        executor = None if found is None else found.executor
+        found = known[key] = Profile(space, given, training, memory, executor)
         for sentence in found.misread if fresh else ():
             warnings.warn(sentence, stacklevel=2)
     return found

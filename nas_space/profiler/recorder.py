@@ -50,6 +50,8 @@ class Recorder(Explorer):
         without gradients.
     watch
         Is told which tensors lie in which memory; nobody by default.
+    executor
+        What has followed the space before, in the same mode; it need not run again what it knows.
 
     Attributes
     ----------
@@ -62,13 +64,18 @@ class Recorder(Explorer):
     """
 
     def __init__(
-        self, space: nn.Module, training: bool = False, watch: MemoryWatch | None = None
+        self,
+        space: nn.Module,
+        training: bool = False,
+        watch: MemoryWatch | None = None,
+        executor: Executor | None = None,
     ) -> None:
         super().__init__(space)
         self.space = space
         self.training = training
         self.watch = watch
-        self.executor = Executor(training, *([] if watch is None else [watch.operators]))
+        self.executor = executor or Executor(training)
+        self._shadows: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
         self.root = self.call = ModuleCall("", type(space).__name__, self.context)
         self.mode = _Mode(self)
         self.differs = self.dead = False
@@ -84,7 +91,7 @@ class Recorder(Explorer):
         given, values
             As of :class:`~.profile.Inputs`.
         """
-        twin = Twins(self.space, self.executor.shadow, self.module)[id(self.space)]
+        twin = Twins(self.space, self.shadow, self.module)[id(self.space)]
         twin.train(self.training)
         leaves: list[Any] = []
         spec = flatten(given, leaves)
@@ -120,6 +127,13 @@ class Recorder(Explorer):
         if self.watch is not None:
             self.watch.given(made, meta.untyped_storage().nbytes())
         return made
+
+    def shadow(self, tensor: torch.Tensor) -> torch.Tensor:
+        """Return the meta tensor for one that lives on, such as a parameter: it is remembered."""
+        found = self._shadows.get(id(tensor))
+        if found is None:
+            found = self._shadows[id(tensor)] = tensor, self.executor.interned(tensor)
+        return found[1]
 
     def _made(self, pieces: Piecewise, memory: frozenset[int], views: Any = None) -> VaryingTensor:
         tensor = VaryingTensor.make(self, pieces, memory, views)
@@ -193,7 +207,7 @@ class Recorder(Explorer):
         """Made when the first layer runs as the plain layers that it stands for."""
         from .plain_layers import PlainLayers
 
-        return PlainLayers()
+        return PlainLayers(self.executor.plain_layers)
 
     # -- modules ----------------------------------------
 
@@ -304,7 +318,7 @@ class Recorder(Explorer):
                 plain.append(leaf.pieces.values[0])
             else:
                 tensor = isinstance(leaf, torch.Tensor)
-                plain.append(self.executor.shadow(leaf) if tensor else leaf)
+                plain.append(self.shadow(leaf) if tensor else leaf)
         if not varying:
             return Piecewise.constant(plain)
         together = joint(list(varying.values()), self.context.possible)
@@ -431,7 +445,7 @@ class Recorder(Explorer):
         if type(leaf) in _DIFFERING:
             return leaf.pieces  # type: ignore[no-any-return]
         tensor = isinstance(leaf, torch.Tensor)
-        return Piecewise.constant(self.executor.shadow(leaf) if tensor else leaf)
+        return Piecewise.constant(self.shadow(leaf) if tensor else leaf)
 
     def _joined(
         self, pieces: Piecewise, parts: list[tuple[Factor, Any]], views: Any = None

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
+import numbers
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from ..errors import UsageError, suggest
+from ..errors import NasSpaceError, UsageError, suggest
 from ..lazy import at_address
 
 __all__ = ["COSTS", "RegisteredCost", "find_cost", "register_cost"]
@@ -47,17 +49,40 @@ class RegisteredCost:
         given
             Further arguments of the cost.
 
+        Returns
+        -------
+        MutableExpression or float
+            A number where all architectures cost the same.
+
         Raises
         ------
         UsageError
-            If an argument is missing that it needs.
+            If an argument is missing that it needs, or if what somebody wrote fails or returns
+            something else.
         """
+        from ..mutable import MutableExpression
+
         for name in self.needs:
             if given.get(name) is None:
                 raise UsageError(f"the cost {self.name!r} needs a {name}")
         if input_shape is not None:
             given["input_shape"] = input_shape
-        return self.build(space, **given)
+        try:
+            cost = self.build(space, **given)
+        except NasSpaceError:
+            raise
+        except Exception as error:  # whatever a function of the user's does
+            raise UsageError(
+                f"the cost {self.name!r} fails: {type(error).__name__}: {error}; it was called "
+                f"with the space and the keyword arguments {', '.join(given) or '(none)'}"
+            ) from error
+        is_number = isinstance(cost, numbers.Real) and math.isfinite(cost)
+        if not is_number and not isinstance(cost, MutableExpression):
+            raise UsageError(
+                f"the cost {self.name!r} is to return an expression over the labels of the space, "
+                f"or a finite number, but returned {cost!r}"
+            )
+        return cost
 
 
 COSTS: dict[str, RegisteredCost] = {}
@@ -130,7 +155,13 @@ flops, latency, macs, memory, params, training-memory, or one of your own as mod
             raise UsageError(f"there is no cost {name!r}: {error}") from error
         if isinstance(found, RegisteredCost):
             return found
-        found = found() if isinstance(found, type) else found
+        if isinstance(found, type):
+            try:
+                found = found()
+            except Exception as error:  # whatever a class of the user's does
+                raise UsageError(
+                    f"the cost {name!r} cannot be made without arguments: {error}; name an instance"
+                ) from error
         if not callable(found):
             raise UsageError(f"{name!r} is no cost, but {found!r}")
         return RegisteredCost(name, found, getattr(found, "unit", ""))

@@ -47,7 +47,7 @@ def manual(seed: int = 0) -> list[Any]:
 
     from tokenizers import Tokenizer
 
-    from ..training.randomness import generator_of
+    from ..randomness import generator_of
 
     paragraphs = {
         " ".join(paragraph.split())

@@ -23,7 +23,7 @@ from ..training.batches import one_pass
 from ..training.forward import inputs_of
 from .contents import Compressed, Conclusion
 from .files import load_either, read_json, write_json
-from .folder import COMPRESSED, COMPRESSION, EXPORTS, settings_of
+from .folder import COMPRESSED, COMPRESSION, EXPORTS, UNFINISHED, settings_of
 from .sources import example_of, load_model, load_task
 from .stored import StoredRun
 
@@ -77,12 +77,15 @@ def networks_of(place: Path | str, *, trust: bool = False) -> list[StoredNetwork
             f"{place} is not the folder of a run; nas-space runs lists those there are"
         )
     is_compression = settings.get("strategy") == COMPRESSION
+    # The folder may come from someone else: what it names is imported if that is trusted only. The
+    # space of a search is checked where it is made.
     for name in ("model", "data") if is_compression else ("data",):
         check_trusted(settings[name], folder / "run.json", trust=trust)
     if is_compression:
         return _of_compression(folder, settings)
     file = folder / "architecture.json"
-    if not file.exists():
+    # A finished run that goes on with more trials has that of before, beside weights of after.
+    if not file.exists() or (folder / UNFINISHED).exists():
         raise UsageError(f"{place} has not finished: nas-space resume {place} goes on with it")
     facts = read_json(file, Conclusion)
     space = StoredRun(str(folder), settings).make_space(trust=trust)

@@ -78,7 +78,7 @@ class RunFolder:
             raise UsageError(
                 f"{path} holds a run already; go on with it by --resume, or choose another --out"
             )
-        if self.there is None and self.path.is_dir() and any(self.path.iterdir()):
+        if self.there is None and self.path.is_dir() and not self._is_hardly_begun():
             raise UsageError(f"{path} holds other files; choose another --out")
 
     def claim(
@@ -100,15 +100,26 @@ class RunFolder:
         UsageError
             The run there is of another space, or has other settings; nothing is written then.
         """
+        # In the form in which a file gives them back, where tuples are lists, to compare like with
+        # like. A setting that an earlier version did not write is not compared.
         here = json.loads(json.dumps({**settings, "described": described}))
         if self.there is not None:
             self._compare(self.there, here, flexible)
+        # The mark comes before the settings: where a finished run is to go on with more trials, its
+        # files are those of fewer from here on. A process that is killed in between leaves a folder
+        # without settings, which is as good as an empty one.
         with writing(self.path):
             self.work.mkdir(parents=True, exist_ok=True)
-        (self.path / UNFINISHED).touch()
+            (self.path / UNFINISHED).touch()
         write_json(self.path / "run.json", here)
         with replacing(self.path / WORKER_FILE) as file:
             file.write_text(signs.new_name(), encoding="utf-8")
+
+    def _is_hardly_begun(self) -> bool:
+        """Tell whether there is nothing but what :meth:`claim` writes before the settings."""
+        begun = (self.work, self.path / UNFINISHED)
+        found = (*self.path.iterdir(), *self.work.glob("*"))
+        return all(each in begun or each.name.startswith(".run.json.") for each in found)
 
     def _compare(
         self, there: Mapping[str, Any], here: Mapping[str, Any], flexible: Collection[str]
@@ -161,7 +172,7 @@ def settings_of(folder: Path) -> dict[str, Any] | None:
     """
     file = folder / "run.json"
     if folder.is_file():
-        raise UsageError(f"{folder} is a file; choose another --out")
+        raise UsageError(f"{folder} is a file, and a run is a folder")
     if not file.exists():
         return None
     found = read_json(file, SettingsFile)

@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from ..errors import StorageError
 from ..files import replacing, writing
+from ..schema import checked
 
 __all__ = ["Record", "rows_of"]
+
+
+class _Row(TypedDict):
+    """What every row has, beside its facts."""
+
+    stage: str
+    at: int | str
 
 
 class Record:
@@ -37,6 +45,8 @@ class Record:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        # One process writes a record at a time, so a last line without its end is what a killed one
+        # left. It is taken out before the next is appended, or both would be one damaged line.
         if path.exists():
             text = path.read_bytes()
             whole = text[: text.rfind(b"\n") + 1]
@@ -59,6 +69,8 @@ class Record:
         """
         if (stage, at) in self._known:
             return
+        # Not flushed to the disk: what the kernel has been given survives the end of this process,
+        # and what a loss of power takes is told to people only; checkpoints say where to go on.
         line = json.dumps({"stage": stage, "at": at, **facts}) + "\n"
         with writing(self.path), self.path.open("ab", buffering=0) as file:
             end, left = file.tell(), line.encode()
@@ -89,12 +101,11 @@ def rows_of(path: Path, stage: str | None = None) -> list[dict[str, Any]]:
     rows = []
     for number, line in enumerate(text[: text.rfind(b"\n") + 1].split(b"\n")[:-1], start=1):
         try:
-            row = json.loads(line)
-            hash((row["stage"], row["at"]))
-            if stage in (None, row["stage"]):
-                rows.append(row)
-        except (LookupError, RecursionError, TypeError, ValueError) as error:
+            row = checked(json.loads(line), _Row, path)
+        except (RecursionError, StorageError, ValueError) as error:
             raise StorageError(
                 f"line {number} of {path} is damaged: {line[:80]!r}; take it out, or restore a copy"
             ) from error
+        if stage in (None, row["stage"]):
+            rows.append(row)
     return rows

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import inspect
-import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from torch import nn
 
@@ -16,6 +15,7 @@ from ..lazy import named
 from ..training import Splits, Task, load_data
 from ..training.batches import one_pass
 from ..training.forward import inputs_of
+from .files import read_json
 
 __all__ = ["example_of", "load_model", "load_task"]
 
@@ -33,6 +33,8 @@ def load_model(spec: str) -> nn.Module:
     ------
     UsageError
         There is no such folder or function, or it gives no network.
+    StorageError
+        A file of the folder is damaged.
     """
     folder = Path(spec)
     if folder.is_dir():
@@ -114,7 +116,7 @@ def _split(parts: list[Any]) -> list[Any]:
     """Put a fifth of the only data set aside for validation."""
     from torch.utils.data import random_split
 
-    from ..training.randomness import generator_of
+    from ..randomness import generator_of
 
     if len(parts) > 1:
         return parts
@@ -122,6 +124,8 @@ def _split(parts: list[Any]) -> list[Any]:
         size = len(parts[0])
     except TypeError:
         return parts
+    # The same examples whatever the seed of the run, so that runs of several seeds are compared on
+    # what none of them was trained on.
     held = max(1, size // 5)
     return list(random_split(parts[0], [size - held, held], generator_of(0, "held out", 0)))
 
@@ -139,10 +143,18 @@ def _function(option: str, spec: str) -> Callable[..., Any]:
     return found  # type: ignore[no-any-return]
 
 
+class _Pretrained(TypedDict, total=False):
+    """What ``config.json`` of a model of transformers says, as far as it is read here."""
+
+    architectures: list[str] | None
+
+
 def _from_folder(folder: Path) -> nn.Module:
+    """Load what :func:`nas_space.save_network` or ``save_pretrained`` of transformers wrote."""
     config = folder / "config.json"
     if not config.exists():
         return load_network(folder)
+    names = read_json(config, _Pretrained).get("architectures") or ["AutoModel"]
     try:
         import transformers
     except ImportError as error:
@@ -150,6 +162,10 @@ def _from_folder(folder: Path) -> nn.Module:
             f"{folder} holds a model of transformers, which is not installed; pip install "
             "'nas-space[transformers]'"
         ) from error
-    names = json.loads(config.read_text(encoding="utf-8")).get("architectures") or ["AutoModel"]
     kind: Any = getattr(transformers, names[0], transformers.AutoModel)
-    return kind.from_pretrained(folder, local_files_only=True)  # type: ignore[no-any-return]
+    try:
+        return kind.from_pretrained(folder, local_files_only=True)  # type: ignore[no-any-return]
+    except Exception as error:  # transformers and safetensors have no class of error in common
+        raise UsageError(
+            f"{folder} holds no model that transformers can load: {type(error).__name__}: {error}"
+        ) from error

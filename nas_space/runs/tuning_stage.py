@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from torch import nn
 
+from ..randomness import preserved_randomness, seed_globally
 from ..study.evaluation import make_network
 from ..training import Task, evaluate, recalibrate
-from ..training.randomness import preserved_randomness, seed_globally
 from .stage import OnProgress, Stage
 from .workspace import Workspace
 

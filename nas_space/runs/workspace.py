@@ -15,10 +15,10 @@ from ..errors import UsageError, suggest
 from ..hub.registry import find_space
 from ..mutable import MutableExpression, Sample
 from ..profiler import COSTS
+from ..randomness import preserved_randomness, seed_globally
 from ..study import Objective, OneShotResult, SearchResult, fingerprint, minimize
 from ..study.evaluators import main_objective
 from ..training import Progress, Splits, Task, fit, load_data, make_fabric
-from ..training.randomness import preserved_randomness, seed_globally
 from .costs import Costs
 from .deployment import deployment_of
 from .folder import RunFolder
@@ -129,8 +129,9 @@ class Workspace:
         with preserved_randomness():
             seed_globally(seed, "job/weights", 0)
             self.space: Any = entry.build(arguments)
-        # Convolutions of images take half the time so, whatever the order of the images.
-        if all(weight.dim() != 5 for weight in self.space.parameters()):  # those of volumes
+        # Convolutions of images take half the time so, whatever the order of the images. Weights of
+        # five axes are of convolutions of volumes, for which torch has no such order.
+        if all(weight.dim() != 5 for weight in self.space.parameters()):
             cast(Any, self.space).to(memory_format=torch.channels_last)
         self.fabric.to_device(self.space)
         self.deployment = deployment_of(runtime, threads)
@@ -181,7 +182,7 @@ class Workspace:
 
     @property
     def objectives(self) -> list[Objective]:
-        """The main metric of the task, and what is to be small.
+        """The main metric of the task, and what the plan minimizes.
 
         Raises
         ------

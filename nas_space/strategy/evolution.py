@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from ..errors import UsageError
 from ..mutable import Sample
+from ..mutable.random_words import choose, shuffled
 from .base import Evaluated, SearchState, Strategy, check_dedup
-from .draws import choose, shuffled
 from .neighbours import crossover, mutate
 
 __all__ = ["RegularizedEvolution"]

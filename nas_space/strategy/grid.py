@@ -9,10 +9,9 @@ from typing import Any, cast
 
 from ..errors import DecompositionError
 from ..mutable import Mutable, Sample
-from ..mutable.random_words import words
+from ..mutable.random_words import shuffled, words
 from ..tables import grid
 from .base import Searchable, SearchState, Strategy, check_dedup
-from .draws import shuffled
 from .neighbours import complete
 
 __all__ = ["GridSearch"]

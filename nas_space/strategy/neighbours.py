@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Set
-from itertools import islice
-from typing import Any, cast
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
+from operator import attrgetter
+from typing import Any, NamedTuple, cast
 
 from ..errors import DecompositionError, DomainError
-from ..mutable import Mutable, MutableSymbol, Sample
+from ..mutable import Mutable, MutableSymbol, Sample, Values
 from ..mutable.node import Node, key_of, leaves, postorder
 from ..mutable.operators import BRANCHES
-from ..mutable.random_words import Words
-from ..nn.digests import architecture_digest
+from ..mutable.random_words import Words, chance, choose, shuffled
+from ..nn.space import architecture_digest
 from ..tables import grid
 from .base import Searchable, unrestricted
-from .draws import chance, choose, shuffled
 
 __all__ = [
-    "canonical_id",
+    "Nearest",
     "complete",
     "crossover",
     "decide",
@@ -65,7 +64,13 @@ def complete(space: Searchable, wishes: Mapping[str, Any], words: Words) -> Samp
     >>> [label for label in arch if label.startswith("s2")]
     ['s2_depth', 's2_i0']
     """
-    return decide(space, wishes, lambda symbol: symbol.draw(words(symbol.words)))
+    return _completed(space, wishes, words).active
+
+
+def _completed(space: Searchable, wishes: Mapping[str, Any], words: Words) -> Values:
+    """Return the values of what :func:`complete` gives."""
+    mutable = cast("Mutable", space)
+    return mutable.completed(wishes, lambda symbol: symbol.draw(words(symbol.words)))[1]
 
 
 def decide(
@@ -86,17 +91,10 @@ def decide(
     return values.active
 
 
-def canonical_id(space: Searchable, arch: Mapping[str, Any]) -> str:
-    """Return the id of an architecture that is known to be in a space, with active labels only.
-
-    ``space.arch_id`` gives the same, and validates again what it is asked about.
-    """
-    return architecture_digest(dict(arch), unrestricted(space).symbols())
-
-
 def is_untried(space: Searchable, arch: Mapping[str, Any], taken: Set[str]) -> bool:
     """Return whether an architecture of active labels is in a space, and its id not taken."""
-    return space.contains(arch) and canonical_id(space, arch) not in taken
+    symbols = unrestricted(space).symbols()
+    return space.contains(arch) and architecture_digest(dict(arch), symbols) not in taken
 
 
 def mutate(
@@ -169,18 +167,9 @@ def neighbours(space: Searchable, arch: Mapping[str, Any], words: Words) -> Iter
     words
         Random words to draw from.
     """
-    symbols, root = space.symbols(), space.structure()
+    root = space.structure()
     deciding = frozenset() if root is None else root.remember("_deciding", _deciding)
-    changes: list[tuple[str, Any]] = []
-    for label, value in arch.items():
-        symbol = symbols[label]
-        if symbol.size is None or symbol.size > _LISTED:
-            changes += [(label, _another(symbol, value, words)) for _ in range(_DRAWN)]
-        else:
-            present = symbol.code(value)
-            changes += [(label, symbol.value(c)) for c in range(symbol.size) if c != present]
-    for label, value in shuffled(words, changes):
-        changed = {**arch, label: value}
+    for label, changed in _changed(space, arch, words):
         yield complete(space, changed, words) if label in deciding else changed
 
 
@@ -194,6 +183,44 @@ def _deciding(root: Node) -> frozenset[str]:
     return frozenset(leaf.name for leaf in leaves(*selectors))
 
 
+def _changed(
+    space: Searchable, arch: Mapping[str, Any], words: Words
+) -> Iterator[tuple[str, Sample]]:
+    """Yield each active label with another value of it, in an architecture not yet complete."""
+    symbols = space.symbols()
+    changes: list[tuple[str, Any]] = []
+    for label, value in arch.items():
+        symbol = symbols[label]
+        if symbol.size is None or symbol.size > _LISTED:
+            changes += [(label, _another(symbol, value, words)) for _ in range(_DRAWN)]
+        else:
+            present = symbol.code(value)
+            changes += [(label, symbol.value(c)) for c in range(symbol.size) if c != present]
+    for label, value in shuffled(words, changes):
+        yield label, {**arch, label: value}
+
+
+class Nearest(NamedTuple):
+    """An architecture that may be tried: walked through and checked once, for all that follows.
+
+    Attributes
+    ----------
+    arch
+        Canonical.
+    steps
+        In how many labels it differs from what was asked for.
+    arch_id
+        Its id.
+    values
+        What it gives to expressions.
+    """
+
+    arch: Sample
+    steps: int
+    arch_id: str
+    values: Values
+
+
 def nearest(
     space: Searchable,
     arch: Mapping[str, Any],
@@ -201,7 +228,7 @@ def nearest(
     *,
     taken: Set[str] = frozenset(),
     limit: int = 2000,
-) -> tuple[Sample, int] | None:
+) -> Nearest | None:
     """Return the architecture itself, or else one near it that is allowed and not taken.
 
     Looks at what differs in one label, then in two, and so on, in random order, at no more
@@ -223,8 +250,8 @@ def nearest(
 
     Returns
     -------
-    tuple or None
-        The architecture, canonical, and in how many labels it differs; ``None`` if none is left.
+    Nearest or None
+        ``None`` if none is left.
 
     Examples
     --------
@@ -232,50 +259,53 @@ def nearest(
     >>> from nas_space.mutable.random_words import words
     >>> space = ProxylessNAS()
     >>> arch = space.sample(seed=0)
-    >>> other, steps = nearest(space, arch, words(0), taken=frozenset({space.arch_id(arch)}))
-    >>> steps
+    >>> nearest(space, arch, words(0), taken=frozenset({space.arch_id(arch)})).steps
     1
     """
+    symbols = unrestricted(space).symbols()
+    start = _completed(space, arch, words)
 
-    def fits(candidate: Sample) -> bool:
-        return is_untried(space, candidate, taken)
+    def allowed(values: Values) -> Nearest | None:
+        arch_id = architecture_digest(values.active, symbols)
+        if arch_id in taken or not values.meets_constraints():
+            return None
+        canonical = {label: values.active[label] for label in symbols if label in values.active}
+        steps = 0 if values is start else distance(start.active, canonical)
+        return Nearest(canonical, steps, arch_id, values)
 
-    def found(candidate: Sample, steps: int) -> tuple[Sample, int]:
-        return {label: candidate[label] for label in labels if label in candidate}, steps
-
-    labels = unrestricted(space).symbols()
-    start = complete(space, arch, words)
-    if fits(start):
-        return found(start, 0)
-    seen = {key_of(start, loose=True)}
-    ring = [start]
+    if found := allowed(start):
+        return found
+    seen = {key_of(start.active, loose=True)}
+    ring = [start.active]
     while ring:
         further: list[Sample] = []
         for centre in ring:
-            for candidate in neighbours(space, centre, words):
-                key = key_of(candidate, loose=True)
+            for _, changed in _changed(space, centre, words):
+                candidate = _completed(space, changed, words)
+                key = key_of(candidate.active, loose=True)
                 if key in seen:
                     continue
                 seen.add(key)
-                if fits(candidate):
-                    return found(candidate, distance(start, candidate))
+                if found := allowed(candidate):
+                    return found
                 if len(seen) > limit:
-                    far = _far(space, start, words, fits)
-                    return None if far is None else found(far, distance(start, far))
-                further.append(candidate)
+                    return _far(space, words, allowed)
+                further.append(candidate.active)
         ring = shuffled(words, further)
     return None
 
 
 def _far(
-    space: Searchable, arch: Sample, words: Words, fits: Callable[[Sample], bool]
-) -> Sample | None:
-    """The nearest of some random architectures that fit; else any."""
-    drawn = space.sample(_SAMPLED, seed=int(words(1)[0]))
-    fitting = [candidate for candidate in drawn if fits(candidate)]
-    if not fitting:
-        fitting = list(islice(filter(fits, _all(space)), 1))
-    return min(fitting, key=lambda candidate: distance(arch, candidate), default=None)
+    space: Searchable, words: Words, allowed: Callable[[Values], Nearest | None]
+) -> Nearest | None:
+    """The nearest of some random architectures that are allowed; else any."""
+
+    def those(archs: Iterable[Sample]) -> Iterator[Nearest]:
+        return filter(None, (allowed(_completed(space, arch, words)) for arch in archs))
+
+    drawn = those(space.sample(_SAMPLED, seed=int(words(1)[0])))
+    near = min(drawn, key=attrgetter("steps"), default=None)
+    return near or next(those(_all(space)), None)
 
 
 def _all(space: Searchable) -> Iterator[Sample]:

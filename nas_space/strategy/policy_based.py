@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..errors import UsageError
 from ..mutable import MutableSymbol, Numerical, Sample
-from ..training.randomness import generator_of, preserved_randomness
+from ..randomness import generator_of, preserved_randomness
 from .base import Evaluated, Searchable, SearchState, Strategy
 from .neighbours import decide
 from .oneshot.controller import Controller, Decisions

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from ..strategy.oneshot import OneShotProgress
 
-__all__ = ["SearchCallback", "Tracked", "check_watchers"]
+__all__ = ["SearchCallback", "Tracked", "check_loggers"]
 
 
 class SearchCallback:
@@ -177,18 +177,14 @@ class Tracked(SearchCallback):
                 take(file)
 
 
-def check_watchers(progress: Any, loggers: Any) -> None:
-    """Refuse what shows no progress, and what is no list of loggers.
+def check_loggers(loggers: Any) -> None:
+    """Refuse what is no list of loggers.
 
     Raises
     ------
     UsageError
         As said.
     """
-    if progress is not None and not isinstance(progress, bool):
-        raise UsageError(
-            f"progress is True, False, or None for wherever people look on, but got {progress!r}"
-        )
     needed = ("log_metrics", "log_hyperparams", "finalize")
     listed = isinstance(loggers, Sequence) and not isinstance(loggers, str)
     if not listed or not all(hasattr(one, name) for one in loggers for name in needed):

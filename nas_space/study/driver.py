@@ -6,7 +6,8 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, wait
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -14,18 +15,17 @@ from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, cast
 
 import optuna
+from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 
 from ..errors import TrialError, UsageError
-from ..mutable import Mutable, MutableExpression, Sample
+from ..mutable import Mutable, MutableExpression, Sample, Values
 from ..mutable.random_words import words
+from ..randomness import seed_of
 from ..strategy import SearchState, Strategy
 from ..strategy.base import unrestricted
-from ..strategy.neighbours import canonical_id, nearest
-from ..training.metric import STANDARD_ERROR
-from ..training.randomness import seed_of
-from .evaluation import Job, Measurement, NetworkSource, Recipe
-from .intermediate import Reports
+from ..strategy.neighbours import Nearest, nearest
+from .evaluation import NO_RECIPE, Job, Measurement, NetworkSource, Recipe, Reports
 from .ledger import COST, ERROR, FAILURE, METRICS, Attempt, Ledger, pauses
 from .objectives import Objective
 from .studies import quiet
@@ -145,11 +145,12 @@ class Driver:
         self.exhausted = False
         self.suspects: set[int] = set()
         self.unwatched = 0
-        self.running: dict[Future[Measurement | None], Job] = {}
+        self.running: dict[Future[Any], Job] = {}
         self.recipe = settings.recipe(packed=executor is not None or ledger.networks.packed)
         self.sent: SentRecipe | None = None
         self.executor = executor
         self.make = make
+        self.has_taken = False
         self._writing = threading.Lock()
 
     def run(self) -> None:
@@ -200,7 +201,7 @@ class Driver:
                 time.sleep(next(pause))
                 self.ledger.look()
 
-    def _wait(self) -> set[Future[Measurement | None]]:
+    def _wait(self) -> set[Future[Any]]:
         """Return the jobs that have ended, after waiting for one.
 
         The standard library's pool does not watch a process that it began for the last job given
@@ -257,15 +258,14 @@ class Driver:
         ledger, number = self.ledger, self.ledger.free
         lost = ledger.lost.get(number)
         if lost is not None and lost.arch_id not in ledger.taken:
-            arch, arch_id, repaired = lost.arch, lost.arch_id, lost.repaired
+            values = self.base.read(lost.arch)
+            found: Nearest | None = Nearest(lost.arch, lost.repaired, lost.arch_id, values)
         else:
             found = self._proposal(number)
-            if found is None:
-                self.exhausted = True
-                return
-            arch, repaired = found
-            arch_id = canonical_id(self.base, arch)
-        attempt = ledger.begin(number, arch, arch_id, repaired)
+        if found is None:
+            self.exhausted = True
+            return
+        attempt = ledger.begin(number, found.arch, found.arch_id, found.steps)
         if attempt is None:
             return
         if ledger.is_deadly(number):
@@ -273,25 +273,24 @@ class Driver:
             self._tell(attempt, Measurement(failure=_DIED))
             return
         kept = self.ledger.networks
-        known, cost = self._known(arch)
-        job = Job(attempt.trial, number, arch, known, cost, kept.count > 0, kept.worst)
+        known, cost = self._known(found.values)
+        job = Job(attempt.trial, number, found.arch, known, cost, kept.count > 0, kept.worst)
         if self.sent is not None:
             self._submit(job, whole=not getattr(self.executor, "persistent", True))
             return
         reports = Reports(partial(self._decide, job.attempt) if self._prunes else None)
         self._tell(attempt, self.recipe.run(job, reports))
 
-    def _known(self, arch: Sample) -> tuple[dict[str, float], float | None]:
+    def _known(self, values: Values) -> tuple[dict[str, float], float | None]:
         """Return the objectives that follow from an architecture, and what decides between them."""
-        read = self.base.read(arch)
         known = {
-            o.name: float(read(o.expression))
+            o.name: float(values(o.expression))
             for o in self.settings.objectives
             if o.expression is not None
         }
-        return known, None if self.cost is None else float(read(self.cost))
+        return known, None if self.cost is None else float(values(self.cost))
 
-    def _proposal(self, number: int) -> tuple[Sample, int] | None:
+    def _proposal(self, number: int) -> Nearest | None:
         """Return what the strategy proposes, or what is near it; ``None`` if nothing is left."""
         settings, ledger = self.settings, self.ledger
         seed = settings.seed if settings.strategy.seed is None else settings.strategy.seed
@@ -306,6 +305,11 @@ class Driver:
         )
         source = words(seed_of(settings.seed, "search/mend", number))
         proposed = settings.strategy.propose(state)
+        if not isinstance(proposed, Mapping):
+            raise UsageError(
+                f"{type(settings.strategy).__name__} is to propose a dict from label to value, but "
+                f"proposed {proposed!r}"
+            )
         return nearest(settings.space, proposed, source, taken=state.taken)
 
     def _submit(self, job: Job, *, whole: bool) -> None:
@@ -315,13 +319,16 @@ class Driver:
             assert self.executor is not None
             try:
                 future = self.executor.submit(*self.sent.job(job, whole=whole))
-            except (BrokenExecutor, RuntimeError, OSError) as error:
+                if not isinstance(future, Future):
+                    raise TypeError(f"submit() returned {future!r}, no future")
+            except Exception as error:  # noqa: BLE001 - whatever its engine raises
                 # What is under way was lost with it; if nothing is, that is no trial's fault.
                 if self.running:
                     self._broken(error)
                 else:
                     self._renew(error)
             else:
+                self.has_taken = True
                 self.running[future] = job
                 if self._is_local:
                     self.unwatched = self.slots + 1
@@ -336,11 +343,12 @@ class Driver:
 
     # -- end a trial ----------------------------------------------------------------------------
 
-    def _ended(self, future: Future[Measurement | None]) -> None:
+    def _ended(self, future: Future[Any]) -> None:
         """Take what came of a job, or find out what it died of."""
         job = self.running.get(future)
         if job is None:
             return  # its executor broke, and it was dealt with then
+        found: Any
         error: BaseException | None
         try:
             found, error = future.result(), None
@@ -355,8 +363,13 @@ class Driver:
         attempt = self.ledger.mine[job.attempt]
         if error is not None:
             self.ledger.die(attempt)
-        elif found is None:
+        elif found == NO_RECIPE:
             self._submit(job, whole=True)
+        elif not isinstance(found, Measurement):
+            raise TrialError(
+                f"{type(self.executor).__name__} gave {found!r} for a trial, which is not what the "
+                "submitted function returned; what has been found is kept, for resume=True"
+            )
         else:
             self.suspects.discard(job.number)
             self._tell(attempt, found)
@@ -370,7 +383,7 @@ class Driver:
         """
         ended = [future for future in self.running if future.done()]
         # One that only asked for the recipe is under way like the others.
-        for future in [f for f in ended if f.exception() is None and f.result() is not None]:
+        for future in [f for f in ended if f.exception() is None and f.result() != NO_RECIPE]:
             self._ended(future)
         jobs, self.running = list(self.running.values()), {}
         self.suspects = {job.number for job in jobs}
@@ -388,8 +401,8 @@ class Driver:
         if found.weights is not None:
             self.ledger.networks.keep(attempt.number, found.weights)
         numbers = dict(found.numbers)
-        if STANDARD_ERROR in numbers:
-            attributes[ERROR] = numbers.pop(STANDARD_ERROR)
+        if ERROR in numbers:
+            attributes[ERROR] = numbers.pop(ERROR)
         if numbers:
             attributes[METRICS] = numbers
         if found.cost is not None:
@@ -445,20 +458,27 @@ class Driver:
             return True  # nobody waits for it any more
         with self._writing:
             storage = self.ledger.storage
-            storage.set_trial_intermediate_value(attempt.trial_id, step, value)
+            try:
+                storage.set_trial_intermediate_value(attempt.trial_id, step, value)
+            except UpdateFinishedTrialError:
+                return True  # it was given up meanwhile
             return self.study.pruner.prune(self.study, storage.get_trial(attempt.trial_id))
 
     # -- the executor ---------------------------------------------------------------------------
 
     def _renew(self, error: BaseException) -> None:
-        """Make a broken executor anew."""
-        if self.make is None:
+        """Make a broken executor anew, unless it has never worked."""
+        advice = "give a function that makes one, for the search to make it anew"
+        if self.make is not None and not self.has_taken:
+            advice = "it took no trial since it was made; make one that does"
+        if self.make is None or not self.has_taken:
             raise TrialError(
-                f"the executor is broken: {error}; give a function that makes one, for the search "
-                "to make it anew; what has been found is kept, for resume=True"
+                f"the executor is broken: {type(error).__name__}: {error}; {advice}; what has been "
+                "found is kept, for resume=True"
             ) from error
         self._close(wait=False)
         self.executor = self.make()
+        self.has_taken = False
 
     def _close(self, *, wait: bool) -> None:
         """End an executor that was made here; of the caller's, only what still runs."""
@@ -467,8 +487,12 @@ class Driver:
         self.running = {}
         if self.executor is None or self.make is None:
             return
-        processes = list((getattr(self.executor, "_processes", None) or {}).values())
-        self.executor.shutdown(wait=wait)
+        known = getattr(self.executor, "_processes", None)  # as the standard library's and loky's
+        processes = list(known.values()) if isinstance(known, dict) else []
+        try:
+            self.executor.shutdown(wait=wait)
+        except Exception as error:  # noqa: BLE001 - of its engine; the trials have ended
+            warnings.warn(f"the executor could not be shut down: {error!r}", stacklevel=2)
         for process in [] if wait else processes:
             # By its number: not every pool's processes have a way to be killed.
             with suppress(OSError):

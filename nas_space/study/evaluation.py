@@ -7,6 +7,8 @@ architecture, and its number), and a *measurement* comes back.
 from __future__ import annotations
 
 import traceback
+from collections.abc import Callable
+from contextvars import ContextVar
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -17,22 +19,46 @@ from torch import Tensor
 
 from ..errors import UsageError
 from ..mutable import Sample
-from ..training.fabric import device_of
-from ..training.randomness import preserved_randomness, seed_globally
-from .intermediate import Reports, reporting_to
+from ..randomness import device_of, preserved_randomness, seed_globally
 from .objectives import Objective, measured, ranking
 
 __all__ = [
+    "NO_RECIPE",
     "Evaluator",
     "Job",
     "Measurement",
     "NetworkSource",
     "Recipe",
+    "Reports",
     "make_network",
 ]
 
 LONGEST = 20_000
 """Characters of a traceback that are kept, from its end."""
+
+NO_RECIPE = "no recipe"
+"""What comes back of a job whose recipe is neither in the process that has it nor came along."""
+
+
+@dataclass(frozen=True)
+class Reports:
+    """What a trial has reported.
+
+    Attributes
+    ----------
+    ask
+        Tells a value and its step, and gives whether the trial is to end; ``None`` where nothing
+        ends trials early.
+    values
+        Step to value.
+    """
+
+    ask: Callable[[float, int], bool] | None = None
+    values: dict[int, float] = field(default_factory=dict)
+
+
+REPORTS: ContextVar[Reports | None] = ContextVar("reports", default=None)
+"""Those of the trial that is evaluated here."""
 
 
 class Evaluator:
@@ -191,13 +217,17 @@ class Recipe:
 
     def _measure(self, job: Job, reports: Reports) -> Measurement:
         device = self.networks.device
-        with preserved_randomness(device), reporting_to(reports):
+        with preserved_randomness(device):
             seed_globally(self.seed, "search/evaluate", job.number, device)
             network = self.networks.network(job.arch)
             cost = job.cost
             if cost is None and network is not None:
                 cost = float(sum(p.numel() for p in network.parameters()))
-            returned = self.evaluate(network, dict(job.arch))
+            before = REPORTS.set(reports)
+            try:
+                returned = self.evaluate(network, dict(job.arch))
+            finally:
+                REPORTS.reset(before)
         try:
             asked = [o for o in self.objectives if o.name not in job.known]
             numbers = {**measured(asked, returned), **job.known}

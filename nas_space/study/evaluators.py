@@ -13,15 +13,15 @@ from torch.utils.data import Subset
 
 from ..errors import DataError, DivergenceError, UsageError
 from ..mutable import Sample
+from ..randomness import device_of, preserved_randomness
 from ..strategy.base import unrestricted
 from ..training import EarlyStopping, Progress, Task, evaluate, fit, make_fabric, recalibrate
 from ..training.batches import is_dataset, length_of
 from ..training.early_stopping import check_rules
-from ..training.fabric import device_of
-from ..training.randomness import preserved_randomness
-from ..training.scoring import evaluate_with_error
+from ..training.scoring import STANDARD_ERROR, evaluate_with_error
 from .evaluation import Evaluator, make_network
 from .intermediate import pruning, report
+from .ledger import ERROR
 from .objectives import Objective, maximize, minimize
 
 if TYPE_CHECKING:
@@ -118,6 +118,8 @@ def _scored(
     at, too.
     """
     scores = evaluate_with_error(network, task, split, fabric=fabric)
+    if STANDARD_ERROR in scores:
+        scores[ERROR] = scores.pop(STANDARD_ERROR)
     bad = [name for name, weight in network.named_parameters() if not weight.isfinite().all()]
     # A mask may hold infinities on purpose.
     bad += [name for name, buffer in network.named_buffers() if buffer.isnan().any()]

@@ -2,46 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from statistics import median
 
 import optuna
 
 from ..errors import UsageError
-from ..mutable.context_stack import Entered
+from .evaluation import REPORTS
 
-__all__ = ["Curve", "Reports", "check_pruner", "expected_end", "report"]
-
-
-class Reports:
-    """What a trial has reported.
-
-    Parameters
-    ----------
-    ask
-        Tells a value and its step, and gives whether the trial is to end; ``None`` where nothing
-        ends trials early.
-    """
-
-    def __init__(self, ask: Callable[[float, int], bool] | None = None) -> None:
-        self.ask = ask
-        self.values: dict[int, float] = {}
-
-
-_REPORTS: Entered[Reports] = Entered("reports")
-
-
-@contextmanager
-def reporting_to(reports: Reports) -> Iterator[None]:
-    """Enter a context in which :func:`report` is about a trial."""
-    with _REPORTS.entering(reports):
-        yield
+__all__ = ["Curve", "check_pruner", "expected_end", "pruning", "report"]
 
 
 def pruning() -> bool:
     """Tell whether what is reported here may end the trial."""
-    reports = _REPORTS.last()
+    reports = REPORTS.get()
     return reports is not None and reports.ask is not None
 
 
@@ -72,6 +46,8 @@ def report(value: float, step: int) -> None:
     ------
     optuna.TrialPruned
         If the trial is not worth going on with.
+    UsageError
+        If this is no number, or no step.
 
     Examples
     --------
@@ -83,10 +59,20 @@ def report(value: float, step: int) -> None:
     >>> evaluate(None, {})
     0.9
     """
-    reports = _REPORTS.last()
+    reports = REPORTS.get()
     if reports is None:
         return
-    value, step = float(value), int(step)
+    try:
+        told = float(value), int(step)
+        is_step = told[1] == step and 0 <= told[1] < 2**31  # as databases hold it
+    except (ArithmeticError, RuntimeError, TypeError, ValueError):
+        is_step = False
+    if not is_step:
+        raise UsageError(
+            "report takes how good a network is, a number, and how far its training is, a whole "
+            f"number from 0, but got {value!r} and {step!r}"
+        )
+    value, step = told
     reports.values[step] = value
     if reports.ask is not None and reports.ask(value, step):
         raise optuna.TrialPruned(f"stopped at step {step}, at {value}")

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from operator import attrgetter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import optuna
 from optuna.exceptions import UpdateFinishedTrialError
@@ -25,9 +25,11 @@ from optuna.trial import FrozenTrial, TrialState
 from ..errors import StorageError
 from ..mutable import Sample
 from ..strategy import Evaluated
-from .intermediate import Curve, expected_end
 from .networks import KeptNetworks
 from .objectives import Objective, ranking
+
+if TYPE_CHECKING:
+    from .intermediate import Curve
 
 __all__ = [
     "ABANDONED",
@@ -211,8 +213,12 @@ class Ledger:
         else:
             self.failures += state == TrialState.FAIL
             self.networks.drop(number)
+            if state != TrialState.PRUNED:
+                return
+            from .intermediate import expected_end
+
             value = expected_end(reports, self._curves)
-            if state == TrialState.PRUNED and value is not None:
+            if value is not None:
                 fitness = (self.objectives[0].sign * value,)
                 insort(self.history, Evaluated(number, arch, fitness), key=attrgetter("number"))
 

@@ -12,8 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..errors import UsageError
-from .evaluation import LONGEST, Job, Measurement, Recipe
-from .intermediate import Reports
+from .evaluation import LONGEST, NO_RECIPE, Job, Measurement, Recipe, Reports
 
 if TYPE_CHECKING:
     from .channel import PruningClient
@@ -50,7 +49,7 @@ class SentRecipe:
         """
         try:
             content = _pickler(executor).dumps(recipe)
-        except (AttributeError, TypeError, pickle.PicklingError) as error:
+        except Exception as error:  # whatever the pickling of what users give runs into
             raise UsageError(
                 f"what evaluates trials cannot be sent to other processes: {error}; define "
                 "evaluate, and the classes of the space, at the top level of a module, or "
@@ -88,11 +87,12 @@ _KEPT: dict[str, Recipe] = {}
 
 def run_job(
     key: str, content: bytes | None, line: PruningClient | None, job: Job
-) -> Measurement | None:
-    """Evaluate a job in this process; ``None`` if its recipe is neither here nor came along."""
-    if key not in _KEPT:
+) -> Measurement | str:
+    """Evaluate a job in this process; or say that its recipe is neither here nor came along."""
+    recipe = _KEPT.get(key)
+    if recipe is None:
         if content is None:
-            return None
+            return NO_RECIPE
         try:
             recipe = pickle.loads(content)  # noqa: S301 - of our own driver: what its user gave
         except Exception as error:  # noqa: BLE001 - whatever the modules run into that it imports
@@ -103,4 +103,4 @@ def run_job(
             )
         _KEPT.clear()
         _KEPT[key] = recipe
-    return _KEPT[key].run(job, Reports(None if line is None else line.asking(job.attempt)))
+    return recipe.run(job, Reports(None if line is None else line.asking(job.attempt)))

@@ -2,28 +2,28 @@
 
 from __future__ import annotations
 
+import sys
+import time
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Executor
 from functools import partial
 from numbers import Integral
 from pathlib import Path
+from types import FunctionType
 from typing import TYPE_CHECKING, Any, Literal, cast, overload
 
 import optuna
 from torch import nn
 
-from ..errors import UsageError, suggest
+from ..errors import NasSpaceError, UsageError, suggest
 from ..mutable import Mutable
 from ..strategy import Strategy, get_strategy
 from ..strategy.base import unrestricted
 from ..tables import Restricted
-from .callbacks import SearchCallback, Tracked, check_watchers
 from .driver import Callback, Driver, Evaluate, MakeExecutor, Settings
 from .evaluation import Evaluator
-from .intermediate import check_pruner
 from .ledger import FAILURE, Ledger
-from .live import shape_of, shown
 from .networks import KeptNetworks
 from .objectives import Objectives, objectives_of
 from .result import SearchResult
@@ -39,6 +39,9 @@ if TYPE_CHECKING:
     from .storage import Storage
 
 __all__ = ["search"]
+
+_QUIET = 30.0
+"""Seconds of a search in a plain log before anything is told of it."""
 
 
 @overload
@@ -203,12 +206,15 @@ def search(
     """
     _check_kinds(space, strategy)
     _check_forms(seed=seed, name=name, resume=resume, callbacks=callbacks, pruner=pruner)
-    check_watchers(progress, loggers)
+    if progress is not None and not isinstance(progress, bool):
+        raise UsageError(
+            f"progress is True, False, or None for wherever people look on, but got {progress!r}"
+        )
     if strategy is None or isinstance(strategy, str):
         strategy = cast(
             "Strategy | OneShot", get_strategy("averaging" if strategy is None else strategy)
         )
-    watching = [*callbacks, *([Tracked(loggers, shape_of(target))] if loggers else ())]
+    watching = [*callbacks, *(() if loggers == () else _tracked(loggers, target))]
     if not isinstance(strategy, Strategy):
         from .oneshot import search_oneshot
 
@@ -217,7 +223,7 @@ def search(
             executor=executor is None, timeout=timeout is None, failures=failures is None,
             weights=weights is None, pruner=pruner is None, keep_networks=keep_networks == 1,
         )  # fmt: skip
-        watching += shown(progress)
+        _show(watching, progress)
         _tell(watching, "on_begin", space, {"strategy": type(strategy).__name__, "seed": seed})
         found = search_oneshot(
             space,
@@ -257,7 +263,10 @@ def search(
         patient=failures is not None,
     )
     _check_objectives(settings)
-    check_pruner(pruner, [objective.name for objective in settings.objectives])
+    if pruner is not None:
+        from .intermediate import check_pruner
+
+        check_pruner(pruner, [objective.name for objective in settings.objectives])
     settings.strategy.check(space)
     is_here = executor is None and workers in (None, 1)
     if storage is not None or not is_here:
@@ -266,7 +275,7 @@ def search(
         storable(space)
     if isinstance(evaluate, Evaluator):
         evaluate.check(space)
-    watching += shown(progress, trials)
+    _show(watching, progress, trials)
     known = {"strategy": type(settings.strategy).__name__, "trials": trials, "seed": seed}
     _tell(watching, "on_begin", space, known)
     if storage is None:
@@ -297,8 +306,41 @@ def _training(target: Any) -> Any:
 def _tell(callbacks: Sequence[Any], what: str, *told: Any) -> None:
     """Tell those callbacks that are more than functions."""
     for callback in callbacks:
-        if isinstance(callback, SearchCallback):
-            getattr(callback, what)(*told)
+        if not isinstance(callback, FunctionType):
+            from .callbacks import SearchCallback
+
+            if isinstance(callback, SearchCallback):
+                getattr(callback, what)(*told)
+
+
+def _tracked(loggers: Any, target: Any) -> list[Any]:
+    """Return the callback that tells loggers."""
+    from .callbacks import Tracked, check_loggers
+    from .live import shape_of
+
+    check_loggers(loggers)
+    return [Tracked(loggers, shape_of(target))] if loggers else []
+
+
+def _show(watching: list[Any], progress: bool | None, trials: int | None = None) -> None:
+    """Add what shows how far a search is: in a plain log, when it has taken some time."""
+    until = time.monotonic() + _QUIET
+
+    def show(shown: bool | None) -> None:
+        from .live import shown as showing
+
+        watching.extend(showing(shown, trials))
+
+    def wait(*told: object) -> None:
+        if time.monotonic() >= until:
+            watching.remove(wait)
+            show(True)
+            watching[-1](*told)
+
+    if progress is None and not sys.stderr.isatty() and "IPython" not in sys.modules:
+        watching.append(wait)
+    else:
+        show(progress)
 
 
 _NO_STRATEGY = (
@@ -402,10 +444,8 @@ def _engine(
     if isinstance(given, Executor):
         executor = adapted(given)
     else:
-        make = partial(Processes, workers or 1) if given is None else lambda: adapted(given())
+        make = partial(_made, partial(Processes, workers or 1) if given is None else given)
         executor = make()
-    if not isinstance(executor, Executor):
-        raise UsageError(f"executor= gave {executor!r}, which is no concurrent.futures.Executor")
     slots = workers or capacity_of(executor)
     if slots is None:
         raise UsageError(
@@ -413,6 +453,24 @@ def _engine(
             "say so by workers="
         )
     return executor, make, slots
+
+
+def _made(make: MakeExecutor) -> Executor:
+    """Return an executor of a function that makes one."""
+    from ..executors import adapted
+
+    try:
+        executor: Any = make()
+    except NasSpaceError:
+        raise
+    except Exception as error:
+        raise UsageError(
+            f"executor= is a function that raised {type(error).__name__}: {error}; what has been "
+            "found is kept, for resume=True"
+        ) from error
+    if not isinstance(executor, Executor):
+        raise UsageError(f"executor= gave {executor!r}, which is no concurrent.futures.Executor")
+    return adapted(executor)
 
 
 def _check(evaluate: Any, weights: str | None, timeout: Any) -> None:

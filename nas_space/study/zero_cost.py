@@ -9,11 +9,10 @@ import optuna
 from torch import nn
 
 from ..mutable import Sample
+from ..randomness import device_of, preserved_randomness, seed_globally
 from ..strategy.base import unrestricted
 from ..training import Task
-from ..training.fabric import device_of
 from ..training.proxies import proxy
-from ..training.randomness import preserved_randomness, seed_globally
 from .evaluation import Evaluator, make_network
 from .objectives import Objective, maximize, measured, objectives_of
 

@@ -141,10 +141,24 @@ class Sampler:
                 )
         return SampleBatch.concatenate(parts)[:n]
 
+    def draw_one(self, space: Mutable, source: Words) -> Sample:
+        """Return the first of :meth:`draw`, without a batch where none is to be drawn again."""
+        if self.messages is None or not self.messages.quantisation.exact or self.refused_by:
+            return self.draw(1, source)[0]
+        codes = self._codes(1, source)
+        drawn = {label.name: label.decode(codes[label])[0] for label in self.model.labels}
+        active = space.completed(drawn, lambda label: drawn[label.name])[1].active
+        return {name: value for name, value in drawn.items() if name in active}
+
     def _some(self, size: int, source: Words) -> SampleBatch:
-        """Architectures that may still violate something; each takes its own words."""
+        """Architectures that may still violate something."""
         if self.messages is None:
             return SampleBatch.draw(self.space, size, source)
+        return self.model.batch(self._codes(size, source), size)
+
+    def _codes(self, size: int, source: Words) -> dict[Any, Array]:
+        """A code of each variable for some architectures, each by its own words."""
+        assert self.messages is not None
         raw = source(size * sum(self.words)).reshape(size, sum(self.words))
         own, *others = np.split(raw, np.cumsum(self.words)[:-1], axis=1)
         classes = self.messages.draw(unit(own), self.pairs) if size else {}
@@ -158,7 +172,7 @@ class Sampler:
             codes[variable] = column.codes(chosen, words_)
         for label, draw in zip(self.compiled.loose, self.draws, strict=True):
             codes[label] = draw(next(remaining))
-        return self.model.batch(codes, size)
+        return codes
 
 
 def refined(
@@ -366,8 +380,8 @@ def sample(
         attempts = None if allowed is None else allowed()
     if root is None or (over == "labels" and not root.remember("_constraints", find_constraints)):
         return draw_one(space, source) if n is None else SampleBatch.draw(space, int(n), source)
-    batch = sampler_of(root, over, attempts).draw(int(number), source)
-    return batch[0] if n is None else batch
+    sampler = sampler_of(root, over, attempts)
+    return sampler.draw_one(space, source) if n is None else sampler.draw(int(n), source)
 
 
 def sampler_of(root: Node, over: Over, attempts: int | None = None) -> Sampler:

@@ -20,9 +20,9 @@ from torch.utils.data import TensorDataset
 
 from ..errors import DataError, suggest
 from ..lazy import installed, named
+from ..randomness import generator_of, seed_of
 from .augmentation import Jitter
 from .batches import Source, check_source
-from .randomness import generator_of, seed_of
 
 __all__ = ["Splits", "load_data", "split_by_class"]
 
@@ -169,7 +169,7 @@ def _digits(seed: int) -> Splits:
 
 
 def _jittered(split: Any, jitter: Jitter, seed: int, name: str) -> TensorDataset:
-    """Some copies of each example, changed at random, but the same each time."""
+    """Return copies of each example that are changed at random, in the same way each time."""
     images, labels = split.tensors
     copies = [
         jitter(images, generator_of(seed, f"data/digits/{name}", copy)) for copy in range(_COPIES)
@@ -357,7 +357,7 @@ def _find(module: str, name: str) -> Callable[..., Any]:
 
 
 def _look_at(train: Any, source: str) -> tuple[Tensor, Tensor]:
-    """The first image, and all labels, without loading all images."""
+    """Return the first image, and all labels, without loading all images."""
     labels = (
         train.tensors[1] if isinstance(train, TensorDataset) else getattr(train, "targets", None)
     )

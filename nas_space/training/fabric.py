@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -14,7 +13,7 @@ from ..errors import UsageError
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
-__all__ = ["check_whole", "device_of", "make_fabric", "unwrapped"]
+__all__ = ["check_whole", "make_fabric", "unwrapped"]
 
 _SHARDING = {"DeepSpeedStrategy", "FSDPStrategy", "ModelParallelStrategy", "XLAFSDPStrategy"}
 
@@ -79,18 +78,6 @@ def make_fabric(
             strategy="ddp_find_unused_parameters_true" if processes > 1 else "auto",
             precision=precision or ("bf16-mixed" if where.type == "cuda" else "32-true"),
         )
-
-
-def device_of(network: nn.Module) -> torch.device:
-    """Return the device of a network: that of its first parameter or buffer, or the CPU.
-
-    Examples
-    --------
-    >>> device_of(nn.Linear(1, 1)), device_of(nn.ReLU())
-    (device(type='cpu'), device(type='cpu'))
-    """
-    first = next(chain(network.parameters(), network.buffers()), None)
-    return torch.device("cpu") if first is None else first.device
 
 
 def check_whole(fabric: Fabric) -> None:

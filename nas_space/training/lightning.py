@@ -14,8 +14,8 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from ..errors import UsageError
+from ..randomness import device_of
 from .batches import Source
-from .fabric import device_of
 from .metric import Metric, mean_of_column
 from .optimization import Schedule
 
@@ -174,7 +174,7 @@ class LightningSteps:
 
 
 class _Every:
-    """A schedule that is stepped once in so many steps."""
+    """A schedule that is stepped once in ``period`` steps."""
 
     def __init__(self, period: int, schedule: Schedule) -> None:
         self.period = period

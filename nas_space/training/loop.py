@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any, cast
 from torch import Tensor, nn
 
 from ..errors import CheckpointError, DivergenceError, UsageError
+from ..randomness import device_of, generator_of, preserved_randomness, seed_globally
 from .batches import training_batches
 from .checkpoint import load_state, save_state
 from .early_stopping import EarlyStopping, Watch
-from .fabric import check_whole, device_of, make_fabric
-from .randomness import generator_of, preserved_randomness, seed_globally
+from .fabric import check_whole, make_fabric
 from .task import Task
 from .weights import check_fit
 
@@ -156,7 +156,7 @@ class Trainer:
             # The path must be one for all processes, dropout must not.
             seed_globally(self.seed, "train/path", self.step, device)
             loss = self.gradients(batch)
-            self._check(loss)
+            self._check(loss)  # before the update, so that the weights are those before the step
             if self.task.clip is not None:
                 self.fabric.clip_gradients(
                     self._wrapped,

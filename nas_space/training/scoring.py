@@ -8,11 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import DataError
+from ..randomness import device_of, preserved_randomness, seed_globally
 from .batches import is_dataset, one_pass
-from .fabric import device_of, make_fabric
+from .fabric import make_fabric
 from .metric import STANDARD_ERROR
 from .modes import preserved_modes
-from .randomness import preserved_randomness, seed_globally
 from .task import Task
 
 if TYPE_CHECKING:
@@ -93,6 +93,9 @@ def evaluate_with_error(
     scores = {name: metric(output, target) for name, metric in task.metrics.items()}
     length = len(target)
     groups = min(_GROUPS, length)
+    # The metric without each of G groups in turn.  As each lacks only 1/G of the examples, the
+    # variance of these values is about 1/G of the metric's own from sample to sample, and so their
+    # squares are summed, and not averaged.
     if groups > 1:
         place = torch.arange(length, device=target.device) % groups
         metric = task.metrics[task.main_metric]

@@ -178,6 +178,8 @@ def test_budgets_are_read_with_the_units_of_their_costs() -> None:
     assert budgets_of(None) is None
     with pytest.raises(UsageError, match="no amount"):
         budgets_of(["memory=5ms"])
+    with pytest.raises(UsageError, match="but got 'memory'"):
+        budgets_of(["memory"])
 
 
 def test_the_settings_of_earlier_versions_are_read(tmp_path: Path) -> None:

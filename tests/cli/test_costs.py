@@ -58,6 +58,18 @@ def test_a_profile_counts_what_fits_and_names_known_networks(
     assert (tmp_path / "costs.png").read_bytes()[1:4] == b"PNG"
 
 
+def test_a_published_network_that_the_space_lacks_costs_nothing_and_is_said_to_be_none(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    given = ["channel_search=true", "base_widths=[8,16,32,64,128,256]", "stage_depths=[1,1,1,1]"]
+    options = [part for each in given for part in ("--arg", each)]
+    plot = tmp_path / "costs.png"
+    assert run("profile", "--space", "shufflenet", *options, "--input-shape", "3,32,32",
+               "--plot", plot) == 0  # fmt: skip
+    assert "spos no such network" in written(capsys.readouterr().out)
+    assert plot.exists()
+
+
 class Crossed(ModelSpace):
     """Concatenates in another order than the reader's width says."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import pytest
 import torch
@@ -95,6 +96,14 @@ def test_what_is_no_finished_run_is_refused(tmp_path, compressed, monkeypatch):
     monkeypatch.setattr("nas_space.runtimes.base.find_spec", lambda _: None)
     with pytest.raises(UsageError, match=r"nas-space\[openvino\]"):
         shell("export", compressed, "--to", "openvino")
+
+
+def test_a_finished_run_that_is_to_go_on_is_not_exported_from_files_of_two_ends(searched, tmp_path):
+    shutil.copytree(searched, tmp_path / "run")
+    assert networks_of(tmp_path / "run", trust=True)
+    (tmp_path / "run" / "work" / "unfinished").touch()
+    with pytest.raises(UsageError, match="nas-space resume"):
+        networks_of(tmp_path / "run", trust=True)
 
 
 def test_a_compression_says_in_its_report_what_eight_bits_change(tmp_path):

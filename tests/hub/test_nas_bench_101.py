@@ -131,7 +131,10 @@ def test_every_architecture_freezes_to_plain_layers_that_compute_and_cost_the_sa
         ([[0, 2], [0, 0]], [], "square matrix"),
         ([[0, 1, 0], [0, 0, 1], [0, 0, 0]], ["conv5x5"], "square matrix"),
         ([[0, 0], [0, 0]], [], "not connected"),
+        ([], [], "square matrix"),
+        ([[0]], ["input"], "square matrix"),
         ({"num_nodes": 3}, [], "cell/num_nodes"),
+        ({"cell/num_nodes": 2, "cell/input1": 0}, [], "cell/num_nodes"),
         (np.triu(np.ones((5, 5), dtype=int), 1).tolist(), ["maxpool3x3"] * 3, "9 edges"),
     ],
 )

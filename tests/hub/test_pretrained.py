@@ -187,6 +187,36 @@ def test_what_cannot_be_fetched_is_named_with_what_to_do(
     assert list(cache.iterdir()) == []
 
 
+def test_a_cache_that_cannot_be_made_is_named(
+    server: Server, weights: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = saved(weights, tmp_path)
+    name = publish(monkeypatch, content)
+    server.files[f"/weights/{name}"] = content
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("NAS_SPACE_CACHE", str(tmp_path / "file" / "cache"))
+    with pytest.raises(CheckpointError, match=r"put the file into .*file/cache"):
+        load(download=True, progress=False)
+
+
+def test_what_is_in_the_place_of_a_file_of_the_cache_is_named(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = publish(monkeypatch, b"", "0" * 8)
+    (cache / name).mkdir(parents=True)
+    with pytest.raises(CheckpointError, match=f"{name} is not in"):
+        load()
+    (cache / name).rmdir()
+    (cache / name).touch()
+
+    def unreadable(_: Path) -> bytes:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "read_bytes", unreadable)
+    with pytest.raises(CheckpointError, match="cannot be read"):
+        load()
+
+
 def cached(monkeypatch: pytest.MonkeyPatch, cache: Path, content: bytes) -> None:
     cache.mkdir()
     (cache / publish(monkeypatch, content)).write_bytes(content)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import errno
 import subprocess
 import sys
 from importlib import import_module
@@ -446,3 +447,27 @@ def test_internals_of_nni_are_reported_by_name(name: str) -> None:
 def test_not_python_is_refused() -> None:
     with pytest.raises(UsageError, match="not Python"):
         migrate("class:\n")
+
+
+def test_a_file_is_rewritten_whole_where_it_leads_and_keeps_its_mode(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, link = tmp_path / "net.py", tmp_path / "link.py"
+    path.write_text("import nni\n")
+    path.chmod(0o750)
+    link.symlink_to(path)
+
+    def full(self: Path, data: bytes) -> int:
+        with self.open("wb") as file:
+            file.write(data[:4])
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "write_bytes", full)
+        assert run(str(link), "--write") == 2
+    assert "No space left" in capsys.readouterr().err
+    assert path.read_text() == "import nni\n"
+    assert run(str(link), "--write") == 0
+    assert path.read_text() == "import nas_space as nni\n"
+    assert link.is_symlink()
+    assert path.stat().st_mode & 0o777 == 0o750

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from nas_space.errors import DecompositionError
+from nas_space.errors import DecompositionError, SampleValidationError
 from nas_space.mutable import Categorical, MutableExpression
 from nas_space.mutable.factor_sum import FactorSum
 from nas_space.mutable.factors import (
@@ -195,6 +195,14 @@ def test_the_values_of_an_expression():
     assert list(failing.failures) == [0]
     assert (failing.values, failing.defined.values.tolist()) == ([6], [False, True])
     assert Piecewise.of(7).values == (7,)
+
+
+def test_what_has_no_value_somewhere_says_so_after_it_was_mapped() -> None:
+    for pieces in (Piecewise.of(6 // B), Piecewise.of(6 // B).map(lambda quotient: quotient)):
+        assert pieces.defined.values.tolist() == [False, True, True]
+        assert [pieces.at({"b": value}) for value in (1, 2)] == [6, 3]
+        with pytest.raises(SampleValidationError, match="'b' has no value"):
+            pieces.at({"b": 0})
 
 
 def test_values_are_told_apart_as_constants_are():

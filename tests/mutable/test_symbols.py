@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import pickle
+import sys
 from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
@@ -134,6 +135,11 @@ def test_probabilities_of_subsets(symbol: CategoricalMultiple[Any]) -> None:
         assert math.isclose(probability, expected, abs_tol=1e-12)
 
 
+def test_probabilities_of_subsets_where_one_weight_is_nearly_all() -> None:
+    symbol = CategoricalMultiple([1, 2, 3], n_chosen=2, weights=[1.0, 1e-20, 3e-20], label="x")
+    assert symbol.probabilities().tolist() == pytest.approx([0.25, 0.75, 0.0])
+
+
 def _one_after_the_other(weights: tuple[float, ...], order: tuple[int, ...]) -> float:
     probability, left = 1.0, 1.0
     for place in order:
@@ -171,6 +177,23 @@ def test_continuous_draws_follow_their_distribution(symbol: Numerical, distribut
     assert drawn.dtype == np.float64
     assert stats.kstest(drawn, distribution.cdf).pvalue > 1e-4
     assert all(symbol.contains({"x": value}) for value in drawn.tolist())
+
+
+@pytest.mark.filterwarnings("ignore:overflow encountered in exp")
+@pytest.mark.parametrize(
+    "symbol",
+    [
+        Numerical(mu=0, sigma=500, log_distributed=True, label="x"),
+        Numerical(mu=0, sigma=500, log_distributed=True, quantize=0.1, label="x"),
+        Numerical(distribution=stats.lognorm(500), label="x"),
+        Numerical(distribution=stats.lognorm(500), high=1e3, quantize=0.1, label="x"),
+    ],
+    ids=["lognormal", "rounded", "given", "bounded"],
+)
+def test_quantiles_beyond_the_floats_are_clipped_to_them(symbol: Numerical) -> None:
+    drawn = symbol.decode(symbol.draw_column(words(0)(50).reshape(-1, 1)))
+    assert max(drawn) == min(symbol.high, sys.float_info.max)
+    assert all(symbol.contains({"x": value}) for value in drawn)
 
 
 def test_bounds_clip_what_is_drawn() -> None:

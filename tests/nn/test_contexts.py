@@ -22,7 +22,6 @@ from nas_space.nn.activation import current
 from nas_space.nn.construction import Slim, building_for, inside_space, slim
 from nas_space.nn.decisions import Gated, Traced, Weighted
 from nas_space.nn.elastic import _BLANK, blank_layers
-from nas_space.study.intermediate import _REPORTS, reporting_to
 
 
 class Net(ModelSpace):
@@ -59,7 +58,6 @@ CONTEXTS: dict[str, tuple[Callable[[int], Any], Callable[[], Any]]] = {
     "building_for": (lambda place: building_for(Slim({"op": place})), slim),
     "inside_space": (lambda _: inside_space(), lambda: None),
     "blank_layers": (lambda _: blank_layers(), _BLANK.last),
-    "reporting_to": (reporting_to, _REPORTS.last),  # type: ignore[dict-item]
 }
 """How to enter one of three, and what says which one is entered."""
 

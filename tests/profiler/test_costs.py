@@ -33,6 +33,7 @@ from nas_space.nn import (
     Repeat,
 )
 from nas_space.profiler import flops, macs, memory, params, profile
+from nas_space.profiler.execution import Executor
 
 from . import oracle
 from .spaces import SPACES, Concat, Elastic, Residual
@@ -356,6 +357,38 @@ def test_memory_is_watched_where_it_is_asked_for_and_what_was_said_is_not_said_a
         assert memory(space, (3, 8, 8)) is cost
         assert profile(space, (3, 8, 8)) is watched
         assert len(told) == len(watched.misread) > 0
+
+
+def test_memory_after_another_cost_runs_no_function_again(monkeypatch):
+    ran: list[Any] = []
+    run = Executor._run
+
+    def counted(*args: Any) -> Any:
+        ran.append(args[1])
+        return run(*args)
+
+    monkeypatch.setattr(Executor, "_run", counted)
+    space = Elastic()
+    alone = memory(Elastic(), (3, 8, 8))
+    whole = len(ran)
+    macs(space, (3, 8, 8))
+    assert len(ran) == 2 * whole
+    assert memory(space, (3, 8, 8)) is alone
+    assert len(ran) == 2 * whole
+    assert profile(space, (3, 8, 8)).executor is None  # nobody asks any more
+
+
+def test_memory_after_another_cost_sees_what_the_space_is_then():
+    def made() -> nn.Module:
+        width = Categorical([2, 4], label="width")
+        return nn.Sequential(MutableLinear(4, width), nn.ReLU())
+
+    space, other = made(), made().double()
+    before = memory(made(), (4,))
+    macs(space, (4,))
+    found = memory(space.double(), (4,))
+    assert found is memory(other, (4,))
+    assert found is not before
 
 
 class Plain(ModelSpace):

@@ -117,3 +117,56 @@ def test_a_layer_costs_what_the_plain_one_does(name):
                 assert found[0] == oracle.flops(by_hand, inputs), values
             compared += 1
     assert compared
+
+
+class _Unlike(mnn.ModelSpace):
+    """Two elastic layers with the same arguments, of which one is something else otherwise."""
+
+    def __init__(self, make: Any) -> None:
+        super().__init__()
+        width = Categorical([2, 4], label="width")
+        self.before, self.after = mnn.MutableLinear(3, width), mnn.MutableLinear(3, width)
+        self.layers = nn.ModuleList([make(width), make(width)])
+
+    def forward(self, x: torch.Tensor) -> Any:
+        found = [layer(self.before(x).to(_kind(layer))) for layer in self.layers]
+        return found, self.after(x)
+
+
+def _kind(layer: nn.Module) -> torch.dtype:
+    return next(layer.parameters()).dtype
+
+
+def _frozen(space: Any) -> None:
+    space.layers[0].requires_grad_(False)
+    space.before.requires_grad_(False)
+
+
+def _evaluating(space: Any) -> None:
+    before = type(space).train
+
+    class Partly(type(space)):  # type: ignore[misc]
+        def train(self, mode: bool = True) -> Any:
+            before(self, mode)
+            self.layers[0].eval()
+            return self
+
+    space.__class__ = Partly
+
+
+def _double(space: Any) -> None:
+    space.layers[0].double()
+
+
+@pytest.mark.parametrize("change", [_frozen, _evaluating, _double])
+@pytest.mark.parametrize("make", [lambda w: mnn.MutableLinear(w, 3), mnn.MutableBatchNorm1d])
+def test_layers_of_the_same_arguments_are_told_apart_by_what_else_they_are(make, change):
+    space = _Unlike(make)
+    change(space)
+    inputs = torch.zeros(2, 3)
+    for training in (False, True):
+        cost = memory(space, inputs=inputs, training=training)
+        for width in (2, 4):
+            network = space.freeze({"width": width})
+            alone = memory(network, inputs=inputs, training=training)
+            assert cost.evaluate({"width": width}) == alone

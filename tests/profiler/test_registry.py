@@ -7,7 +7,7 @@ import pytest
 from nas_space.errors import UsageError
 from nas_space.mutable import Categorical
 from nas_space.nn import MutableLinear
-from nas_space.profiler import COSTS, find_cost, flops, macs, memory, params, register_cost
+from nas_space.profiler import COSTS, Cost, find_cost, flops, macs, memory, params, register_cost
 
 
 def layer() -> MutableLinear:
@@ -55,6 +55,53 @@ def test_one_of_ones_own_under_a_name_and_as_a_module():
 def test_a_name_of_no_cost_is_refused(name, message):
     with pytest.raises(UsageError, match=message):
         find_cost(name)
+
+
+def of_another_shape(space, shape):
+    return params(space) * shape[0]
+
+
+def failing(_space, **_):
+    return 1 / 0
+
+
+def giving_nothing(_space, **_):
+    return None
+
+
+def not_a_number(_space, **_):
+    return float("nan")
+
+
+class Scaled(Cost):
+    def __init__(self, factor):
+        self.factor = factor
+
+    def of_operator(self, call):
+        return self.factor * len(call.outputs)
+
+
+class Broken(Cost):
+    def of_operator(self, call):
+        return call.no_such_attribute
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("of_another_shape", "fails: TypeError.* keyword arguments input_shape"),
+        ("failing", "fails: "),
+        ("giving_nothing", "a finite number, but returned None"),
+        ("not_a_number", "a finite number, but returned nan"),
+        ("Scaled", "cannot be made without arguments: .*factor"),
+        ("Broken", "fails: AttributeError.*no_such_attribute"),
+    ],
+)
+def test_one_of_ones_own_that_is_wrong_is_refused_by_its_name(name, message):
+    address = f"{__name__}:{name}"
+    with pytest.raises(UsageError, match=message) as refused:
+        find_cost(address)(layer(), (8,))
+    assert address in str(refused.value)
 
 
 @pytest.mark.parametrize("name", ["", "a=b", "two words", "-"])

@@ -2,6 +2,7 @@
 
 import math
 import warnings
+from pathlib import Path
 
 import pytest
 import torch
@@ -9,7 +10,7 @@ from torch import nn
 
 import nas_space as ns
 from nas_space.errors import SpaceError, UsageError
-from nas_space.runtimes import Exportable, Program, find_runtime, register_runtime
+from nas_space.runtimes import Exportable, Program, exporting, find_runtime, register_runtime
 from nas_space.runtimes.exporting import difference
 from nas_space.runtimes.torch_export import TorchExport
 
@@ -301,3 +302,26 @@ def test_a_number_alone_is_no_batch(tmp_path):
     assert not made.dynamic_batch
     with pytest.raises(UsageError, match="has no axis"):
         ns.export(Squared().eval(), "torch-export", torch.tensor(3.0), tmp_path, dynamic_batch=True)
+
+
+def test_a_file_that_cannot_be_moved_leaves_the_main_file_of_before(tmp_path, monkeypatch):
+    made = tmp_path / "made"
+    made.mkdir()
+    for folder, text in ((tmp_path, "old"), (made, "new")):
+        for name in ("network.xml", "network.bin"):
+            (folder / name).write_text(text)
+    move = Path.replace
+
+    def stuck(self, target):
+        if self.suffix == ".bin":
+            raise OSError("stuck")
+        return move(self, target)
+
+    monkeypatch.setattr(Path, "replace", stuck)
+    with pytest.raises(OSError, match="stuck"):
+        exporting._moved(made / "network.xml", tmp_path)
+    assert (tmp_path / "network.xml").read_text() == "old"
+    monkeypatch.undo()
+    (tmp_path / "network.xml").unlink()
+    made.joinpath("network.xml").write_text("new")
+    assert exporting._moved(made / "network.xml", tmp_path)[0] == tmp_path / "network.xml"

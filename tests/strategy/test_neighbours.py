@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from itertools import islice
+from zlib import crc32
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nas_space.hub import ProxylessNAS
+from nas_space.mutable import Constraint
 from nas_space.mutable.random_words import words
 from nas_space.profiler import macs
 from nas_space.strategy.neighbours import (
@@ -85,7 +87,9 @@ def test_neighbours_are_complete_and_in_order(parent_seed, seed, space):
 
 def test_what_is_allowed_is_left_as_it_is():
     arch = VARIOUS.sample(seed=3)
-    assert nearest(VARIOUS, arch, words(0)) == (VARIOUS.canonical(arch), 0)
+    found = nearest(VARIOUS, arch, words(0))
+    assert found is not None
+    assert found[:3] == (VARIOUS.canonical(arch), 0, VARIOUS.arch_id(arch))
 
 
 def test_the_nearest_differs_in_one_label_where_that_is_enough():
@@ -93,7 +97,7 @@ def test_the_nearest_differs_in_one_label_where_that_is_enough():
     taken = frozenset({VARIOUS.arch_id(arch)})
     found = nearest(VARIOUS, arch, words(0), taken=taken)
     assert found is not None
-    other, steps = found
+    other, steps = found.arch, found.steps
     assert VARIOUS.arch_id(other) not in taken
     assert steps >= 1
     # A depth that changes brings labels with it.
@@ -118,28 +122,21 @@ def test_none_is_left():
 
 
 def test_where_near_ones_are_refused_a_far_one_is_drawn():
-    class Few:
-        """Allows but one in a thousand, so that none is near."""
+    class Few(Constraint):
+        """Allows but one in five hundred, so that none is near."""
 
-        def __init__(self):
-            self.allowed = {VARIOUS.arch_id(arch) for arch in VARIOUS.sample(40, seed=1)}
+        def violation(self, values):
+            one_of_few = crc32(repr(sorted(values.items())).encode()) % 500 == 0
+            return None if one_of_few else "not one of a few"
 
-        def contains(self, arch):
-            return VARIOUS.arch_id(arch) in self.allowed
-
-        def sample(self, n=None, *, seed=None):
-            drawn = VARIOUS.sample(40, seed=1)
-            return [drawn[int(word) % 40] for word in words(seed)(n)]
-
-        def __getattr__(self, name):
-            return getattr(VARIOUS, name)
-
-    space = Few()
+    space = VARIOUS.where(Few(label="few"), attempts=100_000)
     start = VARIOUS.sample(seed=99)
     found = nearest(space, start, words(0), limit=50)
     assert found is not None
-    assert space.contains(found[0])
-    assert found[1] == distance(complete(VARIOUS, start, words(0)), found[0])
+    assert space.contains(found.arch)
+    assert found.steps > 1
+    assert found.steps == distance(complete(VARIOUS, start, words(0)), found.arch)
+    assert found.arch_id == VARIOUS.arch_id(found.arch)
 
 
 def test_distance_counts_labels_that_only_one_has():

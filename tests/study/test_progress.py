@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import optuna
 import pytest
 
@@ -62,6 +64,16 @@ def test_it_is_not_said_more_often_than_wanted(capsys):
     assert first.startswith("1 of 20 trials, best value")
     assert last.startswith("20 of 20 trials")
     assert last.endswith("0:00 left")
+
+
+def test_a_plain_log_is_told_of_a_search_only_once_that_has_taken_some_time(capsys, monkeypatch):
+    ns.search(Various(), worth, trials=3, weights="none")
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr(sys.modules["nas_space.study.search"], "_QUIET", 0.0)
+    ns.search(Various(), worth, trials=3, weights="none")
+    first, last = capsys.readouterr().err.splitlines()
+    assert first.startswith("1 of 3 trials, best value")
+    assert last.startswith("3 of 3 trials, best value")
 
 
 @pytest.mark.parametrize(

@@ -22,9 +22,9 @@ from torch.utils.data import (
 )
 
 from nas_space.errors import DataError, UsageError
+from nas_space.randomness import preserved_randomness, seed_globally, seed_of
 from nas_space.training import Batches, training_batches
 from nas_space.training.batches import check_source, length_of, one_pass
-from nas_space.training.randomness import preserved_randomness, seed_globally, seed_of
 
 
 def numbers(length: int) -> TensorDataset:

@@ -26,6 +26,7 @@ from torch.optim.lr_scheduler import (
 from torch.utils.data import DataLoader, TensorDataset
 
 from nas_space.errors import CheckpointError, UsageError
+from nas_space.randomness import generator_of
 from nas_space.training import (
     Batches,
     Metric,
@@ -39,7 +40,6 @@ from nas_space.training import (
     parameter_groups,
     save_state,
 )
-from nas_space.training.randomness import generator_of
 
 from . import small
 

@@ -1,4 +1,8 @@
-"""``BlendPlan``: how an elastic layer is mixed, worked out once for the values that it may have."""
+"""``BlendPlan``: how an elastic layer is mixed, computed once for the values it may have.
+
+A mixture runs the same layers in every step, with other probabilities.  Whatever does not depend on
+these, all of NumPy's work on indices, is in the plan; a step multiplies tensors.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +20,7 @@ from ..elastic import ElasticModule
 from ..parametrized import evaluated, expressions_in
 from ..places import Indices, Places, spread
 from ..segments import AxisLayout, layout_of
-from .marginals import Known, Marginals, Outcomes, Support
+from .marginals import Known, Marginals, Outcomes, Support, are_independent
 from .mixed_axis import Axes, MixedAxis, axis_of
 from .mixed_tensor import MixedTensor
 from .mixer import Atoms, reader_of, union
@@ -29,7 +33,10 @@ __all__ = ["BlendPlan", "not_buildable", "not_mixable", "plan_of"]
 def plan_of(
     layer: ElasticModule, marginals: Marginals, known: Known, x: MixedTensor | None = None
 ) -> BlendPlan:
-    """Return how a layer is mixed; worked out once for each set of values that it may have."""
+    """Return how a layer is mixed; computed once for each set of values that it may have."""
+    # Two keys lead to a plan: what is known here, by identity, which is found at once in the next
+    # step; and the outcomes that follow from it, which contexts that know the same share.  With a
+    # support, which changes from step to step, the first would never be found again.
     plans = _PLANS.get(layer.blueprint)
     if plans is None:
         plans = _PLANS[layer.blueprint] = {}
@@ -47,14 +54,14 @@ def plan_of(
         return plans[here]
     atoms = union(_wanted(layer), () if x is None else x.atoms)
     outcomes = marginals.outcomes(atoms, known)
-    everything = marginals.outcomes(_wanted(layer))
+    everything = marginals.everywhere(_wanted(layer))
     key = (id(outcomes), id(everything), read, bare)
     if len(plans) > _REMEMBERED:
         plans.clear()
     plan = plans.get(key)
     if plan is None:
         try:
-            plan = BlendPlan(layer, atoms, outcomes, everything, axes, marginals.support)
+            plan = BlendPlan(layer, atoms, outcomes, everything, axes, known, marginals.support)
         except TorchRefusesError as error:
             raise not_buildable(layer, atoms, error) from error
         plans[key] = plan
@@ -71,7 +78,7 @@ _REMEMBERED = 256
 
 
 def _wanted(layer: ElasticModule) -> Atoms:
-    """The expressions that a layer's arguments, and the places of its elements, depend on."""
+    """Return the expressions that a layer's arguments, and which elements it has, depend on."""
     blueprint = layer.blueprint
     found = _WANTED.get(blueprint)
     if found is None:
@@ -92,22 +99,21 @@ class BlendPlan:
     Attributes
     ----------
     atoms
-        The expressions that its arguments, the places of its elements and of those of its input
-        depend on.
+        The expressions that its arguments, its elements and those of its input depend on.
     widest
-        What it is at its largest, in all that any of the outcomes has of it.
+        The form with all elements that any architecture has.
     together
-        Whether one run with mixed weights does it.
+        Whether one run of the widest form, with mixed weights, is the mixture.
     columns
-        Puts the weights of input elements where these are; ``None`` if they are there.
+        Permutes the input weights to the order of the input; ``None`` if they have it.
     mask
-        How weights are mixed; ``None`` if they are taken as they are.
+        The probabilities that weights are multiplied by; ``None`` if there are none.
     rows
         The plain arguments in each of the outcomes.
     needs_width
         The argument that says how wide the input is, if that differs.
-    output
-        The axis of the output's width; ``None`` if that is the same for all.
+    own, output
+        The axes of the widths of the input and the output; ``None`` if these do not differ.
     """
 
     def __init__(
@@ -117,6 +123,7 @@ class BlendPlan:
         outcomes: Outcomes,
         everything: Outcomes,
         axes: Axes | None,
+        known: Known,
         support: Support,
     ) -> None:
         # Kept, so that plans can be told apart by the identity of what they are for.
@@ -141,19 +148,22 @@ class BlendPlan:
         }
         self.mask: Mask | None = None
         self.columns: InputOrder | None = None
+        self.own: MixedAxis | None = None
         self.output: MixedAxis | None = None
         self.needs_width = ""
         if self.widths is not None:
             inputs, outputs = str(self.widths.inputs), self.widths.outputs
             self.output = axis_of(_width(layer.args[outputs]), support)
-            self.own = (
-                axis_of(_width(layer.args[inputs]), support) if inputs in layer.args else None
-            )
+            if inputs in layer.args:
+                self.own = axis_of(_width(layer.args[inputs]), support)
             self.needs_width = inputs if self.own is not None and inputs in self.varying else ""
         self.together = (
             self._is_one_shape(layer)
             and self._reads_together(layer)
-            and (not self.varying or self._together(layer))
+            and (
+                self._is_the_widest()
+                or (self._is_alike_for_all_rows(layer, known) and self._together(layer))
+            )
         )
         if not self.together:
             self._check(layer)
@@ -173,10 +183,10 @@ class BlendPlan:
         return tuple(axes)
 
     def _is_one_shape(self, layer: ElasticModule) -> bool:
-        """Whether all elements that there may be are as many as the largest layer has.
+        """Return whether the largest layer has all elements that any architecture has.
 
-        Not so where a width has several forms, such as ``condition(wide, w + 8, w)``, of which
-        the second has elements beside the first.
+        It has not if a width has several forms, such as ``condition(wide, w + 8, w)``, of which
+        the second has elements beside those of the first.
         """
         shapes = layer.shapes(self.full)
         return all(
@@ -186,15 +196,42 @@ class BlendPlan:
             for dim, axis in axes.items()
         )
 
+    def _is_the_widest(self) -> bool:
+        """Return whether each outcome is the widest layer, and reads all that its input has."""
+        return not self.varying and (self.columns is None or bool(self.columns.there.all()))
+
+    def _is_alike_for_all_rows(self, layer: ElasticModule, known: Known) -> bool:
+        """Return whether inputs have the same probabilities in each row of a batch.
+
+        A row that only some architectures have says which these are, and so which inputs are there:
+        of a tensor of ``w`` rows and ``w`` columns, the last row has all columns.  The mask has one
+        probability for all rows, which is right if what decides on rows is independent of the rest.
+        """
+        if not self.axes or self.widths is None:
+            return True
+        place = self.widths.axis % len(self.axes)
+        rows = [axis.atoms for d, axis in enumerate(self.axes) if axis is not None and d != place]
+        its = self.axes[place]
+        read = union(_wanted(layer), () if its is None else its.atoms)
+        return are_independent(union(*rows), read, known)
+
     def _reads_together(self, layer: ElasticModule) -> bool:
-        """Whether an input can be read as it lies, the weights put where its elements are."""
+        """Return whether the weights can be put where the elements of the input are."""
         axes = self.axes
         if axes is None:
-            return True
+            # A plain input has the elements of one outcome one after the other.
+            return self.own is None or all(
+                np.array_equal(self.own.indices(values), np.arange(self.own.size))
+                for values in self.values
+            )
         if self.widths is None or not axes or self.widths.inputs is None:
             return False
         place = self.widths.axis % len(axes)
-        mapped = {d for d in range(len(axes)) if d == 0 or (self.widths.axis == -1 and d != place)}
+        # Other dimensions may differ if the layer does the same for each of their elements: a
+        # linear one does along all of them, the others along the batch only, but for batch norms,
+        # whose statistics would count elements of architectures that are not there.
+        mapped = {d for d in range(len(axes)) if self.widths.axis == -1 and d != place}
+        mapped |= set() if self.widths.reads == "channel" else {0}
         if any(axis is not None and d != place and d not in mapped for d, axis in enumerate(axes)):
             return False
         mine, its = self.own, axes[place]
@@ -220,7 +257,7 @@ class BlendPlan:
         return any(row.get("groups", 1) != 1 for row in self.rows)
 
     def region(self, axis: AxisLayout) -> Indices:
-        """Return the places of all elements that an axis may have, whatever is known here."""
+        """Return the indices of all elements that any architecture has, whatever is known here."""
         return np.unique(np.concatenate([axis.indices(v) for v in self.everything_values]))
 
     def there(self, size: Any) -> npt.NDArray[Any]:
@@ -242,7 +279,11 @@ class BlendPlan:
         return self.widths.reads == "lookup" and set(self.varying) <= {self.widths.outputs}
 
     def _mask_of(self, layer: ElasticModule) -> Mask | None:
-        """The mask over the weights of a convolution or linear layer; ``None`` if there is none."""
+        """Return the mask over the weights of a convolution or linear layer.
+
+        ``None`` where the outcomes are no parts of the widest layer: for a stride, a dilation, or a
+        number of groups that connects other channels with each other.
+        """
         assert self.widths is not None
         inputs, outputs = str(self.widths.inputs), self.widths.outputs
         kinds = {inputs, outputs, "bias"}
@@ -275,7 +316,10 @@ class BlendPlan:
         return Mask([*axes, *kernels], output_axis, [bool(row["bias"]) for row in rows])
 
     def _order_of(self, mine: MixedAxis, its: MixedAxis) -> InputOrder | None:
-        """Return what puts weights where the input is; ``None`` if it differs by outcome."""
+        """Return the order of input weights; ``None`` where it is not the same for all outcomes."""
+        # The j-th element of the input is read by the j-th weight in each architecture.  In wide
+        # tensors both have gaps, at other places; one permutation does for all outcomes if no input
+        # element meets one weight here and another one there.
         source = np.full(its.size, -1, np.int64)
         there = np.zeros((len(self.values), its.size), bool)
         for place, values in enumerate(self.values):
@@ -292,7 +336,10 @@ class BlendPlan:
         return InputOrder(source, 0 if self.widths.inputs_first else 1, there)
 
     def _check(self, layer: ElasticModule) -> None:
-        """Refuse what cannot be run for one shape after another either."""
+        """Refuse what cannot be run for one shape after another either.
+
+        Outputs of different height or width have no mean.
+        """
         if self.widths is None or "kernel_size" not in layer.args:
             return
         what = type(layer).__name__
@@ -337,7 +384,7 @@ def _largest(values: tuple[Any, ...]) -> Any:
 
 
 def _overhang(row: Mapping[str, Any]) -> Any:
-    """By how much the output of a convolution of stride 1 is smaller than its input."""
+    """Return by how much the output of a convolution of stride 1 is smaller than its input."""
     n = max((len(v) for v in row.values() if isinstance(v, tuple)), default=1)
     if row["padding"] == "same":
         return (0,) * n
@@ -355,5 +402,5 @@ def _sizes(layer: ElasticModule) -> Iterator[tuple[str, Any]]:
 
 
 def _width(size: Any) -> Any:
-    """The width of the last dimension, which is the one of a shape that can be mixed."""
+    """Return the width of the last dimension, the one of a shape that can be mixed."""
     return size[-1] if isinstance(size, (tuple, list)) else size

@@ -1,4 +1,4 @@
-"""How likely each value of an expression is, if every label is drawn on its own."""
+"""Probabilities of the values of expressions, of labels that are drawn independently."""
 
 from __future__ import annotations
 
@@ -12,12 +12,20 @@ import torch
 from torch import Tensor
 
 from ...errors import UsageError
-from ...mutable.factors import LIMIT, Factor, combinations_of
+from ...mutable.factors import LIMIT, Array, Factor, combinations_of
 from ...mutable.node import Node, key_of, leaves
 from ...mutable.piecewise import NOWHERE, Piecewise, joint
 from ..places import Indices
 
-__all__ = ["Known", "Marginals", "Outcomes", "Support", "labels_of"]
+__all__ = [
+    "Known",
+    "Marginals",
+    "Outcomes",
+    "Support",
+    "are_independent",
+    "labels_of",
+    "support_of",
+]
 
 Known: TypeAlias = "tuple[tuple[Node, Any], ...]"
 """Expressions whose values are known, and these as :func:`key_of` has them."""
@@ -30,21 +38,25 @@ _LARGE = 2**16
 
 
 class Outcomes:
-    """What some expressions can be together.
+    """The combinations of values that some expressions have together, given what is known.
 
     Attributes
     ----------
     values
-        The distinct combinations of their values.
+        The distinct combinations of values.
     labels
-        The labels that decide which it is.
+        The labels that decide between them.
     codes, sizes
-        Those codes of each that can be, and how many it has.
+        The codes of each label that are possible, and how many codes it has in all.
     places
-        By the codes of the labels, which of the combinations of values it is: an array with an
-        axis for each label; :data:`~nas_space.mutable.piecewise.NOWHERE` where it cannot be.
+        The index into ``values`` by the codes of the labels, an array with an axis for each label;
+        :data:`~nas_space.mutable.piecewise.NOWHERE` where what is known does not hold.
+    failure
+        Why one of the expressions has no value for some codes that do not contradict what is known;
+        ``None`` if it has one for all.
     conditional
-        Whether only a part of all combinations of these labels can be.
+        Whether some combinations of possible codes contradict what is known, so that probabilities
+        have to be normalised.
     """
 
     def __init__(self, expressions: tuple[Any, ...], known: Known, support: Support) -> None:
@@ -59,36 +71,30 @@ class Outcomes:
                 f"{'infinitely many' if total is None else total} combinations; a strategy that "
                 f"mixes all of them can go through {LIMIT}"
             )
-        parts = [Piecewise.of(part) for part in (*expressions, *(node for node, _ in known))]
-        for part in parts:
-            if part.failures:
-                raise next(iter(part.failures.values()))
         by_symbol = dict(zip(symbols, kept, strict=True))
-        together = joint([_restricted(part, by_symbol) for part in parts])
-        n = len(expressions)
-        keys = [key for _, key in known]
-        fits = np.array(
-            [
-                [key_of(part.values[k]) for part, k in zip(parts[n:], row[n:], strict=True)] == keys
-                for row in together.values
-            ]
-            + [False],
-            bool,
-        )  # the last is that of NOWHERE
         shape = [label.size for label in kept]
+        fits = np.ones(shape, np.bool_)
+        for node, key in known:
+            part = Piecewise.of(node)
+            holds = np.array([*(key_of(value) == key for value in part.values), False])
+            fits &= holds[_restricted(part, by_symbol).places.over(kept)]
+        parts = [Piecewise.of(expression) for expression in expressions]
+        together = joint([_restricted(part, by_symbol) for part in parts])
         flat = np.broadcast_to(together.places.over(kept), shape).reshape(-1)
-        rows = np.flatnonzero(fits[flat])
+        self.failure = _failure(parts, by_symbol, fits & (flat.reshape(shape) == NOWHERE))
+        rows = np.flatnonzero(fits.reshape(-1) & (flat != NOWHERE))
         # Values keep the order in which they occur, on which sums and so seeded runs depend.
         taken, first = np.unique(flat[rows], return_index=True)
+        order = np.argsort(first)
         number = np.full(len(together.values), NOWHERE)
-        found: dict[Any, int] = {}
-        for place in taken[np.argsort(first)].tolist():
-            number[place] = found.setdefault(together.values[place][:n], len(found))
+        number[taken[order]] = np.arange(len(order))
         self.values: list[tuple[Any, ...]] = [
-            tuple(part.values[k] for part, k in zip(parts, row, strict=False)) for row in found
+            tuple(part.values[k] for part, k in zip(parts, together.values[place], strict=True))
+            for place in taken[order].tolist()
         ]
-        # Labels that are known, whatever their probability, drop out; those that remain may have
-        # fewer combinations than there are without what is known.
+        # A label of which one code is left is dropped: its probability is a factor of every
+        # combination, and cancels in P(values | known) = P(values, known) / P(known).  If the rest
+        # is a full grid of all codes, P(known) is that factor alone, and nothing is divided.
         columns = np.unravel_index(rows, shape) if shape else ()
         there = [np.unique(column, return_inverse=True) for column in columns]
         varying = [axis for axis, (codes, _) in enumerate(there) if len(codes) > 1]
@@ -104,7 +110,9 @@ class Outcomes:
         self._by_device: dict[torch.device, _Chain] = {}
 
     def probabilities(self, vectors: Sequence[Tensor]) -> Tensor:
-        """Return how likely each combination of values is, for probabilities of the labels."""
+        """Return the probability of each combination of values, given those of the labels."""
+        # One label at a time: the outer product of what there is with the label's vector, after
+        # which states are summed that the labels to come do not tell apart (see ``_Chain``).
         device = vectors[0].device
         if device not in self._by_device:
             self._by_device[device] = _Chain(self, device)
@@ -120,7 +128,9 @@ class Outcomes:
         if chain.rows is not None:
             cases = cases[chain.rows]
         if self.conditional:
-            # Given what is never so, as if all were as likely: 0 / 0 would be no weight.
+            # What is known may have probability 0: a branch that is never taken is still run where
+            # its weight has a gradient.  Then all are taken to be equally likely.  The divisor is
+            # replaced as well, as the gradient of the side that ``where`` drops would be NaN.
             total = cases.sum()
             never = total == 0
             cases = torch.where(never, 1 / len(cases), cases / torch.where(never, 1.0, total))
@@ -130,22 +140,26 @@ class Outcomes:
 
 
 class _Chain:
-    """How probabilities of labels become those of outcomes: label by label.
+    """The decision diagram by which probabilities of labels become those of outcomes.
 
-    After each label, what the labels before have come to is a state.  Where there are many, those
-    from which all else leads to the same are one state: this is the decision diagram of the
-    outcomes, which is small where these are few (Bryant, *Graph-based algorithms for Boolean
-    function manipulation*, IEEE Transactions on Computers 35, 1986).
+    After each label, the combinations of codes so far are states.  Where there are many, states
+    from which every continuation leads to the same outcome are merged, and their probabilities
+    added.  This is exact, as labels are independent: what follows is multiplied with the same
+    factors whichever of these states it started from.  The result is the reduced ordered decision
+    diagram of the outcomes, of small width where these are few (Bryant, *Graph-based algorithms for
+    Boolean function manipulation*, IEEE Transactions on Computers 35, 1986).  It is made once; each
+    step of a strategy costs one product and one sum for each edge, where enumeration would cost
+    one for each combination of labels.
 
     Attributes
     ----------
     codes
-        Those of each label that can be; ``None`` if all can.
+        The possible codes of each label; ``None`` for all.
     merged
-        By label, which state each of the states so far becomes, and how many there then are;
-        ``None`` if they stay.
+        For each label, which state each of the states so far becomes, and how many there then are;
+        ``None`` if none are merged.
     rows
-        Which of the states in the end can be; ``None`` if all can.
+        Which of the final states are possible; ``None`` for all.
     places
         The outcome of each of these.
     """
@@ -156,6 +170,8 @@ class _Chain:
             for codes, size in zip(outcomes.codes, outcomes.sizes, strict=True)
         ]
         self.merged: list[tuple[Tensor, int] | None] = []
+        # A row for each state: the outcomes of all its continuations, so equal rows are one state.
+        # States are numbered by first occurrence, which fixes the order of the sums.
         states = outcomes.places.reshape(1, -1)
         for size in outcomes.places.shape:
             states = states.reshape(len(states) * size, -1)
@@ -181,6 +197,21 @@ class _Kept:
         self.codes = np.arange(symbol.size or 0) if codes is None else codes
 
 
+def _failure(
+    parts: Sequence[Piecewise], kept: Mapping[Any, _Kept], undefined: Array
+) -> Exception | None:
+    """Return why one of some functions is not defined; ``None`` if nothing is undefined."""
+    if not undefined.any():
+        return None
+    row = np.unravel_index(np.argmax(undefined), undefined.shape)
+    codes = {s: label.codes[place] for (s, label), place in zip(kept.items(), row, strict=True)}
+    for part in parts:
+        index = [codes[symbol] for symbol in part.scope]
+        if index and part.places.values[tuple(index)] == NOWHERE:
+            return part.failures[int(np.ravel_multi_index(index, part.places.values.shape))]
+    return None
+
+
 def _restricted(part: Piecewise, kept: Mapping[Any, _Kept]) -> Piecewise:
     scope = [kept[symbol] for symbol in part.scope]
     places = part.places.values[np.ix_(*[label.codes for label in scope])]
@@ -200,21 +231,33 @@ def _names(expressions: tuple[Any, ...]) -> frozenset[str]:
     return frozenset().union(*map(labels_of, expressions))
 
 
-def _relevant(expressions: tuple[Any, ...], known: Known) -> Known:
-    """What is known of labels that the expressions depend on, directly or by what is known."""
-    if not known:
-        return known
+def _relevant(expressions: tuple[Any, ...], known: Known) -> tuple[Known, frozenset[str]]:
+    """Return what is known that bears on some expressions, and the labels of all of these.
+
+    Labels are independent but for what is known of them, so the closure is taken: of expressions
+    that share a label with these, of those that share one with any of them, and so on.  All else
+    is a factor of its own in every probability, which cancels.
+    """
     names = _names(expressions)
-    # By place: nodes themselves must not be compared.
+    # By index: nodes themselves must not be compared.
     rest = set(range(len(known)))
     kept: set[int] = set()
-    while True:
-        more = {i for i in rest if names & labels_of(known[i][0])}
-        if not more:
-            return tuple(known[i] for i in sorted(kept))
+    while more := {i for i in rest if names & labels_of(known[i][0])}:
         kept |= more
         rest -= more
         names = names.union(*(labels_of(known[i][0]) for i in more))
+    return tuple(known[i] for i in sorted(kept)), names
+
+
+def support_of(expressions: tuple[Any, ...], support: Support) -> Support:
+    """Return the part of a support that is of labels which some expressions depend on."""
+    names = _names(expressions)
+    return tuple([pair for pair in support if pair[0] in names])
+
+
+def are_independent(one: tuple[Any, ...], other: tuple[Any, ...], known: Known) -> bool:
+    """Return whether the values of some expressions say nothing of those of others."""
+    return _relevant(one, known)[1].isdisjoint(_names(other))
 
 
 def _itself(tensor: Tensor) -> Tensor:
@@ -223,15 +266,16 @@ def _itself(tensor: Tensor) -> Tensor:
 
 _REMEMBERED = 2**14
 _ASKED: dict[Any, tuple[Any, Outcomes]] = {}
-"""What expressions can be together, with what was asked, whose identities are in the keys."""
+"""Outcomes, with the nodes whose identities are in the keys, so that these stay theirs."""
 
 
 def _remembered(key: Any, asked: Any, make: Callable[[], Outcomes]) -> Outcomes:
-    if key not in _ASKED:
+    found = _ASKED.get(key)
+    if found is None:
         if len(_ASKED) > _REMEMBERED:
-            _ASKED.clear()
-        _ASKED[key] = asked, make()
-    return _ASKED[key][1]
+            _ASKED.clear()  # another thread may, at any time
+        found = _ASKED[key] = asked, make()
+    return found[1]
 
 
 class Marginals:
@@ -261,12 +305,25 @@ class Marginals:
     ) -> None:
         self.probabilities = dict(probabilities)
         self.support: Support = tuple(sorted((support or {}).items()))
-        self._support = dict(self.support)
         self._found: dict[Any, tuple[Outcomes, Tensor]] = {}
         self._asked: dict[Any, Outcomes] = {}
 
     def outcomes(self, expressions: tuple[Any, ...], known: Known = ()) -> Outcomes:
-        """Return what the expressions can be together, where some things are known."""
+        """Return the combinations of values of some expressions, given what is known.
+
+        An expression may have no value where it is never read, as the width of a layer has none for
+        the candidates that have no such layer.  Where it could be read, the error is raised.
+        """
+        found = self._outcomes(expressions, known)
+        if found.failure is not None:
+            raise found.failure
+        return found
+
+    def everywhere(self, expressions: tuple[Any, ...]) -> Outcomes:
+        """Return all combinations of values of some expressions, wherever these have values."""
+        return self._outcomes(expressions, ())
+
+    def _outcomes(self, expressions: tuple[Any, ...], known: Known) -> Outcomes:
         key = (tuple(map(key_of, expressions)), tuple([(id(n), k) for n, k in known]))
         if self.support:
             if key not in self._asked:
@@ -276,11 +333,9 @@ class Marginals:
         return _remembered(key, (expressions, known), lambda: self._ask(expressions, known))
 
     def _ask(self, expressions: tuple[Any, ...], known: Known) -> Outcomes:
-        known = _relevant(expressions, known)
-        names = _names(expressions).union(*(labels_of(node) for node, _ in known))
+        known, names = _relevant(expressions, known)
         # Of the support, only what matters: another one of other labels is the same question.
-        support = tuple([(name, self._support[name]) for name in names if name in self._support])
-        support = tuple(sorted(support))
+        support = tuple([pair for pair in self.support if pair[0] in names])
         key = (tuple(map(key_of, expressions)), tuple([(id(n), k) for n, k in known]), support)
         make = partial(Outcomes, expressions, known, support)
         return _remembered(key, (expressions, known), make)
@@ -299,7 +354,9 @@ class Marginals:
             if not self.need_gradients:
                 self._found[key] = outcomes, self._probabilities(outcomes)
                 return self._found[key]
-            # What a gradient checkpoint runs again finds them here: it must not wait for them.
+            # The result is shared by all that ask, within a gradient checkpoint and outside.  What
+            # a checkpoint runs again finds it here and does not compute it, so the checkpoint must
+            # not replace the tensors saved for its backward pass by what is to be recomputed.
             with torch.autograd.graph.saved_tensors_hooks(_itself, _itself):
                 self._found[key] = outcomes, self._probabilities(outcomes)
         return self._found[key]

@@ -12,7 +12,7 @@ from torch.utils._pytree import tree_map
 
 from ...mutable.node import Node, key_of
 from .cases import by_cases
-from .marginals import labels_of
+from .marginals import are_independent
 from .mixed_axis import Axes, MixedAxis, are_alike
 from .mixed_tensor import MixedTensor, narrowed
 from .mixer import Atoms, Mixer, Values, union
@@ -35,16 +35,23 @@ def weighted_sum(choice: Any, branches: Sequence[Branch]) -> Tensor:
     SpaceError
         If several are of whole numbers or truth values, of which there is no mean.
     """
+    if len(branches) == 1 and not _has_mean(branches[0][1]):
+        only: Tensor = branches[0][1]
+        return only
     total: Any = None
     for weight, output, _ in branches:
-        scaled = _scaled(output, weight, (choice,) if len(branches) > 1 else ())
+        scaled = _scaled(output, weight, (choice,))
         total = scaled if total is None else total + scaled
     found: Tensor = total
     return found
 
 
+def _has_mean(output: Tensor) -> bool:
+    return output.is_floating_point() or output.is_complex()
+
+
 def _scaled(output: Tensor, weight: Tensor, atoms: Atoms) -> Tensor:
-    if atoms and not (output.is_floating_point() or output.is_complex()):
+    if not _has_mean(output):
         kind = str(output.dtype).removeprefix("torch.")
         raise CannotMixError(
             f"a tensor of {kind} cannot be mixed over the {named(atoms)}: of such values there is "
@@ -56,7 +63,7 @@ def _scaled(output: Tensor, weight: Tensor, atoms: Atoms) -> Tensor:
 
 
 def summed(mixer: Mixer, atoms: Atoms, axes: Axes, cases: Sequence[Case]) -> Any:
-    """Return one tensor for several cases: at each place, their mean over those that have it.
+    """Return one tensor for several cases: each element is the mean over the cases that have it.
 
     Parameters
     ----------
@@ -65,13 +72,19 @@ def summed(mixer: Mixer, atoms: Atoms, axes: Axes, cases: Sequence[Case]) -> Any
     axes
         Where the elements of a case are in the result.
     cases
-        Of which the shapes differ where there is an axis only.
+        Their shapes may differ along dimensions that have an axis.
     """
+    if len(cases) == 1 and not _has_mean(cases[0][2]):
+        # The sum of probabilities may be rounded below 1, which is 0 as a whole number.
+        values, _, output = cases[0]
+        return MixedTensor.of(mixer, _placed(output, axes, values), axes)
+    # An element is divided by the probability that it is there, not by the sum of all weights: this
+    # is the mean given that it is there, as in every tensor of a mixture (see ``Weighted``).
     total: Any = None
     share: Any = None
     varying = [dim for dim, axis in enumerate(axes) if axis is not None]
     for values, weight, output in cases:
-        scaled = _scaled(output, weight, atoms if len(cases) > 1 else ())
+        scaled = _scaled(output, weight, atoms)
         if varying:
             one = output.new_ones([n if d in varying else 1 for d, n in enumerate(output.shape)])
             there = _placed(one * weight.to(one), axes, values)
@@ -84,7 +97,7 @@ def summed(mixer: Mixer, atoms: Atoms, axes: Axes, cases: Sequence[Case]) -> Any
 
 
 def _placed(tensor: Tensor, axes: Axes, values: Values) -> Tensor:
-    """A tensor at the places of its elements, and zeros between them."""
+    """Return a tensor with its elements at their indices, and zeros between them."""
     for dim, axis in enumerate(axes):
         if axis is None:
             continue
@@ -135,7 +148,11 @@ def sum_of_branches(mixer: Mixer, choice: Any, branches: Sequence[Branch]) -> An
     outputs = [output for _, output, _ in branches]
     atoms: Atoms = union(*(o.atoms for o in outputs if isinstance(o, MixedTensor)))
     axes = _common_axes(outputs)
-    if axes is not None and not _shared(choice, atoms):
+    # An element's mean over the branches is to be taken given that the element is there.  If that
+    # says nothing of the branch, the weights are the same for all elements, and wide tensors are
+    # summed as they are.  Labels are drawn independently, but what is known here can tie them
+    # together: that ``a + b`` is 3 tells ``b`` from ``a``.  Then each combination is one case.
+    if axes is not None and are_independent((choice,), atoms, mixer.known):
         wide = [(weight, output.wide, value) for weight, output, value in branches]
         return MixedTensor.of(mixer, weighted_sum(choice, wide), axes)
     by_value = {key_of(value): output for _, output, value in branches}
@@ -154,13 +171,8 @@ def sum_of_branches(mixer: Mixer, choice: Any, branches: Sequence[Branch]) -> An
     return mixer.gathered(both, cases, outputs, ())
 
 
-def _shared(choice: Any, atoms: Atoms) -> bool:
-    names = labels_of(choice)
-    return any(not names.isdisjoint(labels_of(atom)) for atom in atoms)
-
-
 def _common_axes(outputs: Sequence[Any]) -> Axes | None:
-    """The axes that all outputs have; ``None`` if they differ."""
+    """Return the axes that all outputs have; ``None`` if they differ."""
     first, *others = outputs
     if not all(isinstance(o, MixedTensor) and o.wide is not None for o in outputs):
         return None

@@ -11,11 +11,13 @@ import hashlib
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import chain
 
 import numpy as np
 import torch
+from torch import nn
 
-__all__ = ["generator_of", "preserved_randomness", "seed_globally", "seed_of"]
+__all__ = ["device_of", "generator_of", "preserved_randomness", "seed_globally", "seed_of"]
 
 _CPU = torch.device("cpu")
 
@@ -54,6 +56,18 @@ def seed_of(seed: int, stream: str, step: int) -> int:
     # The numbers come first, so that no stream can imitate another by ending in a digit.
     key = f"{seed} {step} {stream}".encode()
     return int.from_bytes(hashlib.blake2b(key, digest_size=8).digest(), "little")
+
+
+def device_of(network: nn.Module) -> torch.device:
+    """Return the device that a network draws on: that of its first parameter or buffer, or the CPU.
+
+    Examples
+    --------
+    >>> device_of(nn.Linear(1, 1)), device_of(nn.ReLU())
+    (device(type='cpu'), device(type='cpu'))
+    """
+    first = next(chain(network.parameters(), network.buffers()), None)
+    return torch.device("cpu") if first is None else first.device
 
 
 def generator_of(seed: int, stream: str, step: int, device: torch.device = _CPU) -> torch.Generator:

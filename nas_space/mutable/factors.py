@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import math
+import operator
 import weakref
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from functools import cmp_to_key
@@ -177,7 +178,7 @@ class Factor:
 
     def over(self, scope: Sequence[Any]) -> Array:
         """Return the values with the axes of a larger scope, of length 1 where they are new."""
-        if len(scope) == len(self.scope) and all(map(_same, scope, self.scope)):
+        if len(scope) == len(self.scope) and all(map(operator.is_, scope, self.scope)):
             return self.values
         place = self.axes()
         axes = [place[variable] for variable in scope if variable in place]
@@ -210,9 +211,9 @@ class Factor:
         """Return the same function without the variables on which it does not depend."""
         scope, values = list(self.scope), self.values
         for axis in reversed(range(len(scope))):
-            first = values.take([0], axis)
+            first = values[(slice(None),) * axis + (slice(1),)]
             if (values == first).all():
-                values = first.squeeze(axis)
+                values = first.squeeze(axis).copy()  # the rest need not be kept
                 del scope[axis]
         return self if len(scope) == len(self.scope) else Factor(scope, values)
 
@@ -318,7 +319,7 @@ def joint_scope(*scopes: Sequence[Any]) -> Scope:
     TooLargeError
         If a factor over them would have too many entries.
     """
-    scope = tuple(dict.fromkeys(variable for scope in scopes for variable in scope))
+    scope = tuple(dict.fromkeys(itertools.chain.from_iterable(scopes)))
     if math.prod([variable.size for variable in scope]) > LIMIT:
         raise TooLargeError(scope)
     return scope
@@ -454,10 +455,6 @@ def whole(values: Array) -> Array:
         return values
     rounded = np.rint(values)
     return rounded.astype(np.int64) if (rounded == values).all() else values
-
-
-def _same(one: Any, other: Any) -> bool:
-    return one is other
 
 
 def _largest(values: Array) -> float:

@@ -91,8 +91,6 @@ def show_progress(
     if not console.is_terminal:
         yield _lines(console, _Forecast(stages))
         return
-    lengths = {stage.name: stage.length for stage in stages}
-    work = {stage.name: stage.length * stage.work for stage in stages}
     columns = (
         TextColumn("{task.description:<15}", markup=False),
         BarColumn(bar_width=24),
@@ -104,29 +102,40 @@ def show_progress(
     )
     with Progress(*columns, console=console) as progress:
         bars = {
-            stage: progress.add_task(stage, total=n, word="", start=False)
-            for stage, n in lengths.items()
+            stage.name: progress.add_task(stage.name, total=stage.length, word="", start=False)
+            for stage in stages
         }
-        whole = progress.add_task("in all", total=sum(work.values()), word="")
+        whole = progress.add_task("in all", total=_work(stages), word="")
         begun: set[str] = set()
-        forecast = _Forecast(stages)
+        forecast, moved = _Forecast(stages), False
 
         def move(bar: TaskID, done: float, *, jump: bool, word: str = "") -> None:
-            # What an interrupted run had done says nothing about the speed of this one.
             if jump:
                 progress.reset(bar, completed=int(done), word=word)
             progress.update(bar, completed=done, word=word)
 
+        # What an interrupted run had done says nothing about the speed of this one, so a bar begins
+        # where it is told to be first. That of the whole begins anew as long as stages are only
+        # passed over; once one goes on step by step, its time is that of all stages.
         def show(stage: str, done: int, _: int, word: str) -> None:
-            before = sum(work[s] for s in list(work)[: list(work).index(stage)])
+            nonlocal moved
             jump = stage not in begun
+            moved = moved or not jump
             begun.add(stage)
             move(bars[stage], done, jump=jump, word=word)
-            move(whole, before + done * work[stage] / lengths[stage], jump=jump)
+            move(whole, _work(stages, stage, done), jump=not moved)
             if said := forecast(stage, done):
                 progress.console.print(said)
 
         yield show
+
+
+def _work(stages: Sequence[Stage], stage: str | None = None, done: int = 0) -> float:
+    """Return the work of all stages; or what is done of it at a step of one of them."""
+    names = [one.name for one in stages]
+    place = len(names) if stage is None else names.index(stage)
+    before = sum(one.length * one.work for one in stages[:place])
+    return before if stage is None else before + done * stages[place].work
 
 
 class _Forecast:
@@ -141,21 +150,17 @@ class _Forecast:
         """Return the line, as soon as there is something to go by."""
         if self.said:
             return None
-        names = [one.name for one in self.stages]
-        place, now = names.index(stage), monotonic()
-        at = sum(one.length * one.work for one in self.stages[:place])
-        at += done * self.stages[place].work
+        at, now = _work(self.stages, stage, done), monotonic()
         # The first call sets the clock and counts nothing: what it reports may have been done on
         # another day, and where not, it includes what is done once (compiling, reading data).
         if self._first is None:
             self._first = now, at
         since, before = self._first
-        ended = done == self.stages[place].length
+        ended = any(done == one.length for one in self.stages if one.name == stage)
         if at == before or (now - since < _WATCHED and not ended):
             return None
         self.said = True
-        whole = sum(one.length * one.work for one in self.stages)
-        left = (now - since) / (at - before) * (whole - at)
+        left = (now - since) / (at - before) * (_work(self.stages) - at)
         return f"this takes {_in_words(left)} more here, as its first steps go"
 
 
@@ -253,7 +258,7 @@ def _show_finalists(console: Console, work: Any, findings: Any) -> None:
 
 
 def _show_policy(console: Console, space: Any, findings: Any) -> None:
-    """Show what was found while training shared weights, and how sure the policy is of it."""
+    """Show the architecture of a one-shot search, with the final probability of each value."""
     policy = {
         label: over_time[-1][1] for label, over_time in findings.result.probabilities().items()
     }
@@ -266,7 +271,7 @@ def _show_policy(console: Console, space: Any, findings: Any) -> None:
 
 
 def show_compressed(console: Console, found: Sequence[Compressed]) -> None:
-    """Show what a network was, and what it was made by a compression."""
+    """Show costs and scores of the original and of the networks that it was compressed to."""
     costs = [name for name in found[0].costs if name != "latency"]
     metrics = list(found[0].scores)
     deployed = [one.deployed for one in found if one.deployed is not None]
@@ -324,7 +329,7 @@ def show_support(tried: Mapping[str, Mapping[str, Any]], *, why: bool) -> None:
 
 
 def _that_fit(names: Sequence[str], room: int) -> list[list[str]]:
-    """Return names in groups, each of which is no wider than some room with spaces between."""
+    """Return names in groups, each of which fits into a number of columns with spaces between."""
     groups: list[list[str]] = [[]]
     for name in names:
         if groups[-1] and len(" ".join([*groups[-1], name])) >= room:

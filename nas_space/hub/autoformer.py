@@ -82,7 +82,7 @@ class AbsolutePositionEmbedding(ElasticModule, AbsolutePosition, wraps=AbsoluteP
 
 
 class RelativePosition2D(nn.Module):
-    """Vectors that tell how far apart two tokens of an image are, in rows and in columns.
+    """Embeddings of the distance between two tokens of an image, in rows and in columns.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""The graphs of NAS-Bench-101's cells: which there are, and what they make of a width."""
+"""The graphs of NAS-Bench-101's cells up to isomorphism, and the widths of their vertices."""
 
 from __future__ import annotations
 
@@ -19,10 +19,9 @@ Matrix: TypeAlias = tuple[tuple[int, ...], ...]
 
 @cache
 def graphs(vertices: int, edges: int) -> tuple[Matrix, ...]:
-    """Return every graph whose vertices all lie on ways from input to output, once.
+    """Return every graph whose vertices all lie on paths from input to output, up to isomorphism.
 
-    Of graphs that differ in the order of inner vertices only, one stands for all; see
-    :func:`canonical`.
+    Of graphs that differ in the order of inner vertices only, :func:`canonical` says which one.
 
     Parameters
     ----------
@@ -62,9 +61,9 @@ def canonical(matrix: Sequence[Sequence[int]]) -> tuple[Matrix, list[int]]:
 
 
 def labellings(matrix: Matrix, kinds: int) -> Iterator[tuple[int, ...]]:
-    """Yield what the inner vertices of a graph may be, once of those that are alike.
+    """Yield the operations of a graph's inner vertices, up to automorphisms of the graph.
 
-    Two are alike if an order of vertices that leaves the graph as it is makes one of the other.
+    Of labellings that an automorphism maps to each other the smallest one is yielded.
 
     Parameters
     ----------
@@ -86,9 +85,9 @@ def labellings(matrix: Matrix, kinds: int) -> Iterator[tuple[int, ...]]:
 
 
 def pruned(matrix: Sequence[Sequence[int]]) -> list[int]:
-    """Return the vertices of a graph that lie on a way from its input to its output.
+    """Return the vertices of a graph that lie on a path from its input to its output.
 
-    Input and output are among them if there is such a way, and nothing is otherwise.
+    Input and output are among them if there is such a path, and nothing is otherwise.
     """
     edges = np.array(matrix, dtype=np.int64)
     reach = np.linalg.matrix_power(edges + np.eye(len(edges), dtype=np.int64), len(edges)) > 0
@@ -119,7 +118,7 @@ def channels_of(matrix: Matrix, outputs: int) -> list[int]:
 
 
 def cell_hash(matrix: Sequence[Sequence[int]], labels: Sequence[int]) -> str:
-    """Return the benchmark's fingerprint of a cell: the same for cells that are alike.
+    """Return the benchmark's fingerprint of a cell: the same for isomorphic cells.
 
     Parameters
     ----------

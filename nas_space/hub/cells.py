@@ -1,4 +1,4 @@
-"""What the spaces of the NASNet family are built of: operations, and what aligns cells."""
+"""Parts of the spaces of the NASNet family: operations, and what aligns the inputs of cells."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ class FactorizedReduce(nn.Module):
 
 
 class DropPath(nn.Module):
-    """Zeroes whole examples in training, and scales the others up.
+    """Stochastic depth: zeroes whole examples in training, and scales the others up.
 
     Parameters
     ----------

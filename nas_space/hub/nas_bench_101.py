@@ -52,7 +52,7 @@ def _conv(inputs: Any, outputs: Any, kernel_size: int) -> nn.Sequential:
 
 
 class VertexInput(MutableModule):
-    """Adds up what a vertex reads.
+    """Sums the tensors that a vertex reads.
 
     A module of its own, so that what runs again for each set of sources, as following a space
     does, is this and not the vertex; and so of :class:`CellOutput`.
@@ -139,7 +139,8 @@ class NasBench101Cell(MutableModule):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return images of the cell's width, of the same size."""
-        # As many tensors whatever the graph: in the place of a vertex that it lacks, its input.
+        # As many tensors whatever the graph, so that a Repeat of vertices hands on one form: in the
+        # place of a vertex that the graph lacks stands the cell's input, which nothing reads there.
         _, *inner = self.vertices([x] * (1 + self.most))
         return self.output(inner, self.projection(x))  # type: ignore[no-any-return]
 
@@ -285,6 +286,8 @@ class NasBench101(ModelSpace):
                 f"the first and the last one of {list(_OPERATIONS)}; got {matrix!r} and "
                 f"{list(operations)!r}"
             )
+        # Limits hold for what is left of a cell: the benchmark's own matrices have vertices that do
+        # nothing, and are counted without them.
         used = pruned(rows)
         if not used:
             raise UsageError(f"the input of this cell is not connected to its output: {matrix!r}")
@@ -338,10 +341,7 @@ class NasBench101(ModelSpace):
 
     @staticmethod
     def unique_cells() -> Iterator[Sample]:
-        """Yield one architecture for each cell that is different: 423,624.
-
-        Exchanging vertices of a graph that are alike makes no other cell.
-        """
+        """Yield one architecture for each cell up to isomorphism: 423,624."""
         for matrix in graphs(7, 9):
             text = _text(matrix)
             for labelling in labellings(matrix, len(_OPERATIONS)):

@@ -139,7 +139,7 @@ def _conv(
 
 
 class _Shortcut(nn.Module):
-    """Adds what a layer makes of its input to it."""
+    """Adds the output of a layer to its input."""
 
     def __init__(self, conv: nn.Module) -> None:
         super().__init__()

@@ -63,7 +63,7 @@ def checkpoint_file(name: str, *, download: bool = False, progress: bool = True)
     path = cache_folder() / name
     digest = Path(name).stem.rpartition("-")[2]
     address = f"{base_address()}/{name}"
-    if not path.exists():
+    if not path.is_file():
         if not download:
             raise CheckpointError(
                 f"the checkpoint {name} is not in {path.parent}; pass download=True to fetch it "
@@ -84,7 +84,10 @@ def checkpoint_file(name: str, *, download: bool = False, progress: bool = True)
             raise CheckpointError(
                 f"{address} is damaged or not the published file: {error}"
             ) from error
-    found = hashlib.sha256(path.read_bytes()).hexdigest()
+    try:
+        found = hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read: {error}") from error
     if not found.startswith(digest):
         raise CheckpointError(
             f"{path} is damaged: its SHA-256 begins with {found[:8]}, not {digest}; delete it and "

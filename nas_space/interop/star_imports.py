@@ -1,4 +1,4 @@
-"""What a file has by its star imports, and what it would lose if one became another module's."""
+"""The names that star imports give a file, and what is lost if one imports another module."""
 
 from __future__ import annotations
 

@@ -98,6 +98,9 @@ def decisions_of(
     cost
         ``'macs'``, ``'params'``, or a table of measured times.
     """
+    # A space as a whole is drawn by a few random architectures, of which rows have the mean of the
+    # shares and their range; a restriction's are drawn within it, and all else is that of the
+    # space.
     whole, space = space, unrestricted(space)
     archs = [whole.canonical(arch)] if arch is not None else whole.sample(_DRAWN, seed=0)
     shape = space.example_shape if input_shape is None else input_shape
@@ -147,7 +150,7 @@ def decisions_of(
 
 
 def _followed(space: Any, shape: tuple[int, ...] | None, inputs: Any) -> Profile | None:
-    """Return what happens in a space; ``None`` where too many labels decide it together."""
+    """Return the profile of a space; ``None`` where too many labels decide a shape together."""
     if shape is None and inputs is None:
         return None
     try:
@@ -157,7 +160,7 @@ def _followed(space: Any, shape: tuple[int, ...] | None, inputs: Any) -> Profile
 
 
 def _in_order(places: Sequence[_DecidedModule], order: Mapping[str, int]) -> list[_DecidedModule]:
-    """Return places as they run; what does not run stays behind what it is written behind."""
+    """Return modules in the order of the trace; one that does not run follows its predecessor."""
     keys: list[tuple[int, int]] = []
     last = 0
     for number, place in enumerate(places):
@@ -177,7 +180,7 @@ class _DecidedModule:
 
 
 def _places(space: nn.Module) -> Iterator[_DecidedModule]:
-    """Yield the modules of a space that labels decide, those in them after them."""
+    """Yield the modules of a space that labels decide, parents before children."""
     waiting: list[tuple[str, str, nn.Module]] = [("", "", space)]
     while waiting:
         path, group, module = waiting.pop()
@@ -203,7 +206,7 @@ def labels_of(module: MutableModule) -> dict[str, None]:
 
 
 def _row(symbol: Any, place: _DecidedModule, arch: Mapping[str, Any] | None) -> Decision:
-    label = symbol.name if hasattr(symbol, "name") else symbol.label
+    label = symbol.name
     row = Decision(label, place.path, place.kind, (), group=place.group)
     used = arch is None or label in arch
     value = arch[label] if arch is not None and label in arch else None
@@ -238,7 +241,7 @@ def _written(value: Any) -> str:
 def _costs(
     space: Any, arch: Mapping[str, Any], followed: Any, cost: str | LatencyTable
 ) -> dict[str, float]:
-    """Return what the modules cost by themselves, without those in them, by path."""
+    """Return the cost of each module without its children, by path."""
     if isinstance(cost, LatencyTable):
         if followed is None:
             return {}
@@ -254,7 +257,7 @@ def _costs(
 
 
 def _own(rows: Sequence[ModuleCost]) -> dict[str, float]:
-    """Return multiply-adds without those of the modules inside."""
+    """Return the multiply-adds of each module without those of its children."""
     # Rows are in the order in which modules begin, each with its depth, and what a module costs
     # includes those in it. So the row above is the innermost module that has not ended.
     found: dict[str, float] = {}

@@ -9,6 +9,7 @@ What a terminal shows is likely to be typed next, so :func:`shown` has the units
 from __future__ import annotations
 
 from collections.abc import Mapping
+from decimal import Decimal
 from typing import Any
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "labelled",
     "percent",
     "readable",
+    "roughly",
     "settings_in_words",
     "shown",
     "value_of",
@@ -52,10 +54,21 @@ def counted(number: int) -> str:
 
     Examples
     --------
-    >>> counted(15_625), counted(54_375_883_032_510_144)
-    ('15,625', '5.4·10¹⁶')
+    >>> counted(15_625), counted(54_375_883_032_510_144), counted(3 * 10**400)
+    ('15,625', '5.4·10¹⁶', '3·10⁴⁰⁰')
     """
     return f"{number:,}" if number < 10_000_000 else _scientific(number)
+
+
+def roughly(number: int) -> str:
+    """Return a count to three digits, in the characters of a plain terminal.
+
+    Examples
+    --------
+    >>> roughly(384), roughly(54_375_883_032_510_144), roughly(3 * 10**400)
+    ('384', '5.44e+16', '3.00e+400')
+    """
+    return f"{number if number < 1e300 else Decimal(number):.3g}"
 
 
 def grouped(value: float) -> str:
@@ -123,7 +136,8 @@ def percent(share: float) -> str:
 
 
 def _scientific(value: float) -> str:
-    digits, _, power = f"{value:.1e}".partition("e")
+    # As a decimal: counts of architectures have no largest number, floats have.
+    digits, _, power = f"{Decimal(value):.1e}".partition("e")
     return f"{digits.removesuffix('.0')}·10{str(int(power)).translate(_RAISED)}"
 
 

@@ -146,7 +146,7 @@ class _Labels:
     def __init__(self, run: StoredRun) -> None:
         known = run.described.get("labels", {})
         drawn = run.decisions
-        self.rest = next((row["share"] for row in drawn if not row["label"]), None)
+        self.rest = next((row.get("share") for row in drawn if not row["label"]), None)
         rows = {row["label"]: row for row in drawn if row["label"] in known}
         self.names = [*rows, *(name for name in known if name not in rows)]
         self.values: list[dict[str, int]] = []
@@ -213,6 +213,8 @@ def _search(
     run: StoredRun, result: SearchResult, labels: _Labels, data: dict[str, Any]
 ) -> Iterator[str]:
     """Fill in the trials, and yield the parts of the page about them."""
+    # Codes come first: a value that the description of the labels does not list (of a range, or of
+    # several together) is added to it here, and the page and all tables below read that list.
     columns = _columns(run, result)
     data["columns"] = [column for column, _ in columns]
     codes = [labels.codes(outcome.arch) for outcome in result.outcomes]
@@ -353,7 +355,7 @@ def _importance(
     rows: Sequence[Sequence[int | None]],
     ranked: Sequence[Outcome],
 ) -> Iterator[str]:
-    """How much each objective depends on each label alone."""
+    """Yield the table of the importance of each label for each objective."""
     yield "<h2>What matters</h2>"
     yield (
         "<p class='note'>Which part of an objective's variance among the trials each label "
@@ -383,7 +385,7 @@ def _importance(
 
 
 def _heat(labels: _Labels, rows: Sequence[Sequence[int | None]]) -> Iterator[str]:
-    """Which value at which label, among the best and among all."""
+    """Yield the table of how often each value is among the best, against all."""
     best = rows[: max(5, len(rows) // 10)]
     yield (
         f"<h2>What the {len(best)} best have chosen</h2><p class='note'>In percent of those in "

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import copy
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
 from ..errors import UsageError
+from ..nn.copying import copied
 from ..profiler import LatencyTable, TimingTarget, calibrate_latency, measure_latency, time_in_turns
 from ..profiler.profile import Call
 from ..profiler.target import TORCH
@@ -113,9 +113,7 @@ class Deployment:
         target, network = self.target, network.eval()
         given = (target.runtime, target.about["version"], target.threads, promised)
         if target.runtime == TORCH:
-            [(milliseconds, steady)] = target.time(
-                [("the network", copy.deepcopy(network), inputs)]
-            )
+            [(milliseconds, steady)] = target.time([("the network", copied(network), inputs)])
             return Promise(*given, 1000 * milliseconds, steady)
         # For one size of batch, as the table was measured: a free one may take other kernels.
         made = export(network, target.runtime, inputs, folder, name="deployed", dynamic_batch=False)

@@ -172,7 +172,7 @@ def settings_of(folder: Path) -> dict[str, Any] | None:
     """
     file = folder / "run.json"
     if folder.is_file():
-        raise UsageError(f"{folder} is a file; choose another --out")
+        raise UsageError(f"{folder} is a file, and a run is a folder")
     if not file.exists():
         return None
     found = read_json(file, SettingsFile)

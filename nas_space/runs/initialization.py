@@ -80,6 +80,7 @@ def copy_to_candidates(space: nn.Module, arch: Sample) -> None:
         for receiver in choice:
             if receiver is giver:
                 continue
+            # Statistics of batch norms are found anew for each architecture that is scored.
             for name, weight in receiver.named_parameters():
                 if name in given and given[name].dim() == weight.dim():
                     _copy_common(given[name], weight)

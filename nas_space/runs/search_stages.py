@@ -190,6 +190,8 @@ def _over_trials(
     **options: Any,
 ) -> SearchResult:
     """Search the space of a run over trials, or go on with that."""
+    # The storage says what has been done, so a run that goes on calls this with the same arguments.
+    # The driver alone draws and shows; where trials are evaluated, and by how many, may change.
     trials, address, jobs = run.plan.trials, limits.executor, run.folder.work / "jobs"
 
     def show(progress: SearchProgress) -> None:
@@ -216,7 +218,7 @@ def _over_trials(
 
 
 def _ranked(result: SearchResult) -> Sequence[Outcome]:
-    """Return what is worth tuning, the best first: all trials, or the front of several objectives.
+    """Return the trials, the best first; of several objectives those on the Pareto front.
 
     Of trials with the same score, that of the lowest loss comes first.
     """
@@ -257,7 +259,7 @@ def _one_shot_defaults(run: Workspace) -> dict[str, Any]:
 
 
 def _penalty(run: Workspace) -> Penalty | None:
-    """Return what costs add to the loss of a policy; ``None`` if none of them matters.
+    """Return the penalty that costs add to the loss of a policy; ``None`` if there is none.
 
     Costs of different units are made comparable by what they are divided by: those to be small by
     their mean over random architectures, the others by their budgets. The budgets themselves are

@@ -67,7 +67,7 @@ class StoredRun:
 
     @cached_property
     def result(self) -> SearchResult | None:
-        """What it has found; ``None`` if it has not come to its trials.
+        """Its trials; ``None`` before the first.
 
         Raises
         ------
@@ -133,7 +133,7 @@ class StoredRun:
 
     @cached_property
     def policy(self) -> dict[str, list[tuple[int, list[float]]]]:
-        """Of a one-shot run for each label, steps and the probability of each value then."""
+        """The policy of a one-shot run: label to steps with the probabilities of its values."""
         file = None if self.steps is None else Path(self.place) / ONE_SHOT_STATE
         if file is None or not file.exists():
             return {}

@@ -1,4 +1,4 @@
-"""What each strategy can deal with: found out by trying, on a small space for each primitive."""
+"""Which strategies support which primitives: tried, on a small space for each primitive."""
 
 from __future__ import annotations
 
@@ -199,7 +199,7 @@ def probe_of(primitive: str) -> Any:
 
 @dataclass(frozen=True)
 class Support:
-    """How a strategy got along with a primitive.
+    """Whether a strategy supports a primitive.
 
     Attributes
     ----------
@@ -272,7 +272,7 @@ def _checked(space: Any, strategy: Strategy) -> Callable[[], Any]:
 
 
 def tries() -> Iterator[tuple[str, dict[str, Support]]]:
-    """Yield, for one primitive after another, how the strategies got along with it."""
+    """Yield each primitive with the support of all strategies for it."""
     few: dict[str, dict[str, Any]] = {
         name: {"candidates": 2, "calibration_batches": 1}
         for name in ("enas", "proxyless", "random-path")

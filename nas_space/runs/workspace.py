@@ -182,7 +182,7 @@ class Workspace:
 
     @property
     def objectives(self) -> list[Objective]:
-        """The main metric of the task, and what is to be small.
+        """The main metric of the task, and what the plan minimizes.
 
         Raises
         ------

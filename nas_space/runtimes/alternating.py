@@ -154,6 +154,8 @@ def time_in_turns(
             f"0 to 1, but got {len(runs)} callables, turns={turns}, most={most}, warmup={warmup}, "
             f"agreement={agreement}"
         )
+    # Halves are every other turn and those between, so that a machine which slows down over minutes
+    # slows both alike. With ``seconds``, whether they agree is told, but not waited for.
     read = read or partial(on_cpu, clock=_clock(pinned))
     readings: list[list[float]] = []
     with _on_one_processor() if pinned else nullcontext():
@@ -214,7 +216,7 @@ def _quartile(readings: Array) -> Array:
 
 
 def _times(runs: Sequence[Callable[[], Any]], warmup: int, read: Reader) -> int:
-    """Return how often each runs in one turn.
+    """Return the number of runs of each in one turn.
 
     That is the same for all: the fastest of more runs is faster, on a machine that does other
     things as well.
@@ -227,7 +229,7 @@ def _times(runs: Sequence[Callable[[], Any]], warmup: int, read: Reader) -> int:
 
 
 def _agree(found: Turns, agreement: float) -> bool:
-    """Tell whether both halves of the readings say the same."""
+    """Tell whether the two halves of the readings agree."""
     one, other = found.halves
     if np.all(np.abs(one - other) <= _SAME * np.maximum(one, other)):
         return True

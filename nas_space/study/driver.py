@@ -7,7 +7,7 @@ import signal
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, wait
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -305,6 +305,11 @@ class Driver:
         )
         source = words(seed_of(settings.seed, "search/mend", number))
         proposed = settings.strategy.propose(state)
+        if not isinstance(proposed, Mapping):
+            raise UsageError(
+                f"{type(settings.strategy).__name__} is to propose a dict from label to value, but "
+                f"proposed {proposed!r}"
+            )
         return nearest(settings.space, proposed, source, taken=state.taken)
 
     def _submit(self, job: Job, *, whole: bool) -> None:

@@ -364,7 +364,11 @@ def _rearranged(
 def glu(_: str, _function: Any, args: Any, kwargs: Any) -> Any:
     """Return one half of the channels, gated by the other."""
     x, dim = arguments_of(("input", "dim"), {"dim": -1}, args, kwargs)
-    if x.axes[dim % x.wide.dim()] is None:
+    axis = x.axes[dim % x.wide.dim()]
+    if axis is None:
         return along_given_dims("dim", dim=-1)("glu", _function, args, kwargs)
+    # Of an odd number torch has no halves; a longer part times a shorter one could be broadcast.
+    if any(len(axis.indices(values)) % 2 for values in readers_of(axis.atoms, axis.support)):
+        return NotImplemented
     first, second = torch.chunk(x, 2, dim)
     return first * torch.sigmoid(second)

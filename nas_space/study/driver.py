@@ -29,9 +29,9 @@ from .objectives import Objective
 from .studies import quiet
 
 if TYPE_CHECKING:
-    from .remote import SentRecipe
+    from .remote import MakeExecutor, SentRecipe
 
-__all__ = ["Callback", "Driver", "Evaluate", "MakeExecutor", "Settings"]
+__all__ = ["Callback", "Driver", "Evaluate", "Settings"]
 
 _PATIENCE = 2.0
 """Seconds after which a pool is made to look whether its processes live."""
@@ -41,9 +41,6 @@ Evaluate = Callable[[Any, Sample], Any]
 
 Callback = Callable[[optuna.Study, FrozenTrial], object]
 """Called after each trial, as Optuna calls them."""
-
-MakeExecutor = Callable[[], Executor]
-"""Makes an executor, and another one should that break."""
 
 _DIED = "the process that evaluated this architecture died, repeatedly"
 

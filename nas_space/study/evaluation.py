@@ -62,7 +62,6 @@ class Evaluator:
 
     def check(self, space: Any) -> None:
         """Refuse a space whose networks cannot be evaluated, before a search begins."""
-        raise NotImplementedError
 
 
 @dataclass(frozen=True)

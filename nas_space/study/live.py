@@ -18,24 +18,20 @@ _LIVE = 0.5
 """Seconds between two times that a line is written anew."""
 
 
-def shown(progress: bool | None, trials: int | None = None) -> list[Callable[..., object]]:
-    """Return the callbacks that show how far a search is.
+def shown(progress: bool | None, trials: int | None = None) -> Callable[..., object]:
+    """Return a callback that shows how far a search is.
 
     Parameters
     ----------
     progress
-        As of :func:`~nas_space.search`.
+        True or ``None``, as of :func:`~nas_space.search`.
     trials
         How many there shall be; ``None`` for a one-shot search.
     """
-    if progress is False:
-        return []
     line = _Line(eager=bool(progress))
     if trials is None:
-        return [_Steps(line)]
-    return [
-        ShowProgress(trials, lambda now: line.write(now, end=now.done >= now.trials), every=0.0)
-    ]
+        return _Steps(line)
+    return ShowProgress(trials, lambda now: line.write(now, end=now.done >= now.trials), every=0.0)
 
 
 class _Line:

@@ -8,16 +8,44 @@ from __future__ import annotations
 import hashlib
 import pickle
 import traceback
+from collections.abc import Callable
+from concurrent.futures import Executor
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ..errors import UsageError
+from ..executors import Processes, adapted, capacity_of
 from .evaluation import LONGEST, Job, Measurement, Recipe, Reports
 
 if TYPE_CHECKING:
     from .channel import PruningClient
 
-__all__ = ["SentRecipe"]
+__all__ = ["MakeExecutor", "SentRecipe", "engine_of"]
+
+MakeExecutor = Callable[[], Executor]
+"""Makes an executor, and another one should that break."""
+
+
+def engine_of(
+    given: Executor | MakeExecutor | None, workers: int | None
+) -> tuple[Executor, MakeExecutor | None, int]:
+    """Return what evaluates, what makes it anew, and how many trials are evaluated at once."""
+    make: MakeExecutor | None = None
+    if isinstance(given, Executor):
+        executor = adapted(given)
+    else:
+        make = partial(Processes, workers or 1) if given is None else lambda: adapted(given())
+        executor = make()
+    if not isinstance(executor, Executor):
+        raise UsageError(f"executor= gave {executor!r}, which is no concurrent.futures.Executor")
+    slots = workers or capacity_of(executor)
+    if slots is None:
+        raise UsageError(
+            f"{type(executor).__name__} does not tell how many trials it can evaluate at once; "
+            "say so by workers="
+        )
+    return executor, make, slots
 
 
 @dataclass(frozen=True)
@@ -69,8 +97,6 @@ def _pickler(executor: Any) -> Any:
     Elsewhere it is another, and what stands in it has to be sent by value: that is what
     cloudpickle is for, which the engines that run processes elsewhere bring along.
     """
-    from ..executors import Processes
-
     if not isinstance(executor, Processes):
         try:
             import cloudpickle

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, wait
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, cast
 
@@ -23,8 +23,8 @@ from ..randomness import seed_of
 from ..strategy import SearchState, Strategy
 from ..strategy.base import unrestricted
 from ..strategy.neighbours import Nearest, nearest
-from .evaluation import Job, Measurement, NetworkSource, Recipe, Reports
-from .ledger import COST, ERROR, FAILURE, METRICS, Attempt, Ledger, pauses
+from .evaluation import Job, NetworkSource, Recipe, Reports
+from .ledger import FAILURE, Attempt, Ledger, Measurement, pauses
 from .objectives import Objective
 from .studies import quiet
 
@@ -184,7 +184,7 @@ class Driver:
                 self._begin()
             elif self.running:
                 done = self._wait()
-                for future in sorted(done, key=lambda each: self.running[each].number):
+                for future in sorted(done, key=lambda each: self.running[each].attempt.number):
                     self._ended(future)
                     if stopped.is_set():
                         break
@@ -264,15 +264,15 @@ class Driver:
             return
         if ledger.is_deadly(number):
             self.suspects.discard(number)
-            self._tell(attempt, Measurement(failure=_DIED))
+            self._tell(attempt, Measurement(TrialState.FAIL, attributes={FAILURE: _DIED}))
             return
         kept = self.ledger.networks
         known, cost = self._known(found.values)
-        job = Job(attempt.trial, number, found.arch, known, cost, kept.count > 0, kept.worst)
+        job = Job(attempt, known, cost, kept.count > 0, kept.worst)
         if self.sent is not None:
             self._submit(job, whole=not getattr(self.executor, "persistent", True))
             return
-        reports = Reports(partial(self._decide, job.attempt) if self._prunes else None)
+        reports = Reports(partial(self._decide, attempt.trial) if self._prunes else None)
         self._tell(attempt, self.recipe.run(job, reports))
 
     def _known(self, values: Values) -> tuple[dict[str, float], float | None]:
@@ -345,14 +345,13 @@ class Driver:
             self._broken(error)
             return
         del self.running[future]
-        attempt = self.ledger.mine[job.attempt]
         if error is not None:
-            self.ledger.die(attempt)
+            self.ledger.die(job.attempt)
         elif found is None:
             self._submit(job, whole=True)
         else:
-            self.suspects.discard(job.number)
-            self._tell(attempt, found)
+            self.suspects.discard(job.attempt.number)
+            self._tell(job.attempt, found)
 
     def _broken(self, error: BaseException) -> None:
         """Make the executor anew, and find out which trial broke it.
@@ -366,39 +365,24 @@ class Driver:
         for future in [f for f in ended if f.exception() is None and f.result() is not None]:
             self._ended(future)
         jobs, self.running = list(self.running.values()), {}
-        self.suspects = {job.number for job in jobs}
+        self.suspects = {job.attempt.number for job in jobs}
         for job in jobs:
-            attempt = self.ledger.mine[job.attempt]
             if len(jobs) == 1:
-                self.ledger.die(attempt)
+                self.ledger.die(job.attempt)
             else:
-                self.ledger.abandon(attempt, "the executor broke while several were under way")
+                self.ledger.abandon(job.attempt, "the executor broke while several were under way")
         self._renew(error)
 
     def _tell(self, attempt: Attempt, found: Measurement) -> None:
         """Write down what came of a trial, and call back."""
-        attributes: dict[str, Any] = {}
         if found.weights is not None:
             self.ledger.networks.keep(attempt.number, found.weights)
-        numbers = dict(found.numbers)
-        if ERROR in numbers:
-            attributes[ERROR] = numbers.pop(ERROR)
-        if numbers:
-            attributes[METRICS] = numbers
-        if found.cost is not None:
-            attributes[COST] = found.cost
-        if found.failure is not None:
-            attributes[FAILURE] = found.failure
-        state = TrialState.FAIL if found.values is None else TrialState.COMPLETE
-        if found.pruned:
-            state = TrialState.PRUNED
-        reports = found.reports if len(self.settings.objectives) == 1 else {}
+        if len(self.settings.objectives) > 1:
+            found = replace(found, reports={})  # Optuna keeps them of a single objective
         # Where there is a pruner, each report was written down as it came.
-        if self.ledger.end(
-            attempt, state, found.values, attributes, reports, reported=self._prunes
-        ):
+        if self.ledger.end(attempt, found, reported=self._prunes):
             trial = self.ledger.storage.get_trial(attempt.trial_id)
-            if found.failure is not None:
+            if FAILURE in found.attributes:
                 self._warn(trial)
             for callback in self.callbacks:
                 callback(self.study, trial)

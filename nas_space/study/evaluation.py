@@ -10,22 +10,23 @@ import traceback
 from collections.abc import Callable
 from contextvars import ContextVar
 from copy import deepcopy
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import optuna
 import torch
+from optuna.trial import TrialState
 from torch import Tensor
 
 from ..errors import UsageError
 from ..mutable import Sample
 from ..randomness import device_of, preserved_randomness, seed_globally
+from .ledger import COST, ERROR, FAILURE, METRICS, Attempt, Measurement
 from .objectives import Objective, measured, ranking
 
 __all__ = [
     "Evaluator",
     "Job",
-    "Measurement",
     "NetworkSource",
     "Recipe",
     "Reports",
@@ -113,9 +114,7 @@ class Job:
     Attributes
     ----------
     attempt
-        The number of Optuna's trial: no two jobs of a search are the same.
-    number, arch
-        Its place in the search, and its architecture.
+        Its number and its architecture.
     known
         Objectives that follow from the architecture.
     cost
@@ -126,48 +125,11 @@ class Job:
         The rank that it must be better than, if any.
     """
 
-    attempt: int
-    number: int
-    arch: Sample
+    attempt: Attempt
     known: dict[str, float]
     cost: float | None
     keep: bool
     worst: tuple[float, ...] | None
-
-
-@dataclass(frozen=True)
-class Measurement:
-    """What came of a job.
-
-    Attributes
-    ----------
-    values
-        Of the objectives, in their order, if it is complete.
-    numbers
-        What else was measured.
-    cost
-        What decides between equal scores.
-    reports
-        Step to what was reported then.
-    weights
-        Of the network, if they are wanted: its state, or that as
-        :func:`~nas_space.training.dump_state` gives it.
-    pruned
-        Whether it was stopped early.
-    failure
-        The traceback, if it failed.
-    fatal
-        Why the next job would fare no better.
-    """
-
-    values: list[float] | None = None
-    numbers: dict[str, float] = field(default_factory=dict)
-    cost: float | None = None
-    reports: dict[int, float] = field(default_factory=dict)
-    weights: Any = None
-    pruned: bool = False
-    failure: str | None = None
-    fatal: str | None = None
 
 
 @dataclass(frozen=True)
@@ -198,9 +160,9 @@ class Recipe:
         """Evaluate an architecture; whatever it runs into is told by what is returned."""
         fatal = None
         try:
-            return replace(self._measure(job, reports), reports=reports.values)
+            return self._measure(job, reports)
         except optuna.TrialPruned:
-            return Measurement(reports=reports.values, pruned=True)
+            return Measurement(TrialState.PRUNED, reports=reports.values)
         except UsageError as error:
             failure = traceback.format_exc()
             fatal = str(error) if getattr(error, "is_fatal", False) else None
@@ -208,19 +170,20 @@ class Recipe:
             failure = traceback.format_exc()
         # Outside of the handler: the frames of the failure, and what they hold, are gone.
         torch.cuda.empty_cache()  # does nothing where CUDA is not in use
-        return Measurement(reports=reports.values, failure=failure[-LONGEST:], fatal=fatal)
+        told = {FAILURE: failure[-LONGEST:]}
+        return Measurement(TrialState.FAIL, None, told, reports.values, fatal=fatal)
 
     def _measure(self, job: Job, reports: Reports) -> Measurement:
-        device = self.networks.device
+        device, number, arch = self.networks.device, job.attempt.number, job.attempt.arch
         with preserved_randomness(device):
-            seed_globally(self.seed, "search/evaluate", job.number, device)
-            network = self.networks.network(job.arch)
+            seed_globally(self.seed, "search/evaluate", number, device)
+            network = self.networks.network(arch)
             cost = job.cost
             if cost is None and network is not None:
                 cost = float(sum(p.numel() for p in network.parameters()))
             before = REPORTS.set(reports)
             try:
-                returned = self.evaluate(network, dict(job.arch))
+                returned = self.evaluate(network, dict(arch))
             finally:
                 REPORTS.reset(before)
         try:
@@ -230,10 +193,12 @@ class Recipe:
             error.is_fatal = True  # type: ignore[attr-defined]
             raise
         values = [numbers.pop(objective.name) for objective in self.objectives]
-        rank = ranking(self.objectives, values, cost, job.number)
+        rank = ranking(self.objectives, values, cost, number)
         wanted = job.keep and network is not None and (job.worst is None or rank < job.worst)
         weights = self._state(network) if wanted else None
-        return Measurement(values, numbers, cost, weights=weights)
+        told = {ERROR: numbers.pop(ERROR, None), METRICS: numbers or None, COST: cost}
+        attributes = {name: content for name, content in told.items() if content is not None}
+        return Measurement(TrialState.COMPLETE, values, attributes, reports.values, weights)
 
     def _state(self, network: Any) -> Any:
         """Return the weights and buffers of a network as they are now, whatever becomes of it."""

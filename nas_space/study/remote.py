@@ -14,9 +14,12 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from optuna.trial import TrialState
+
 from ..errors import UsageError
 from ..executors import Processes, adapted, capacity_of
-from .evaluation import LONGEST, Job, Measurement, Recipe, Reports
+from .evaluation import LONGEST, Job, Recipe, Reports
+from .ledger import FAILURE, Measurement
 
 if TYPE_CHECKING:
     from .channel import PruningClient
@@ -122,10 +125,11 @@ def run_job(
             recipe = pickle.loads(content)  # noqa: S301 - of our own driver: what its user gave
         except Exception as error:  # noqa: BLE001 - whatever the modules run into that it imports
             return Measurement(
-                failure=traceback.format_exc()[-LONGEST:],
+                TrialState.FAIL,
+                attributes={FAILURE: traceback.format_exc()[-LONGEST:]},
                 fatal="what evaluates trials cannot be made in a process of the executor: "
                 f"{type(error).__name__}: {error}; it must have the same packages and modules",
             )
         _KEPT.clear()
         _KEPT[key] = recipe
-    return _KEPT[key].run(job, Reports(None if line is None else line.asking(job.attempt)))
+    return _KEPT[key].run(job, Reports(None if line is None else line.asking(job.attempt.trial)))

@@ -19,7 +19,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from ..mutable import Sample
 from . import signs
-from .ledger import ABANDONED, ARCHITECTURE, REPAIRED, Attempt, Ledger, number_of
+from .ledger import ABANDONED, ARCHITECTURE, REPAIRED, Attempt, Ledger, Measurement, number_of
 from .networks import KeptNetworks
 from .objectives import Objective
 from .storage import Storage, unreachable
@@ -118,11 +118,11 @@ class SharedLedger(Ledger):
             self._begin(Attempt(place, trial._trial_id, number_of(trial), arch, arch_id, repaired))
         if trial.state.is_finished():
             self._open.discard(place)
-            reports = trial.intermediate_values
-            self._end(place, trial.state, trial.values, trial.user_attrs, reports)
+            came = trial.state, trial.values, trial.user_attrs, trial.intermediate_values
+            self._end(place, Measurement(*came))
 
-    def end(self, attempt: Attempt, *told: Any, **more: Any) -> bool:
-        counted = super().end(attempt, *told, **more)
+    def end(self, attempt: Attempt, found: Measurement, *, reported: bool = False) -> bool:
+        counted = super().end(attempt, found, reported=reported)
         self._open.discard(attempt.trial)
         return counted
 

@@ -259,7 +259,7 @@ class Driver:
         if found is None:
             self.exhausted = True
             return
-        attempt = ledger.begin(number, found.arch, found.arch_id, found.steps)
+        attempt = ledger.begin(number, found)
         if attempt is None:
             return
         if ledger.is_deadly(number):

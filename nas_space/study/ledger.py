@@ -25,6 +25,7 @@ from optuna.trial import FrozenTrial, TrialState
 from ..errors import StorageError
 from ..mutable import Sample
 from ..strategy import Evaluated
+from ..strategy.neighbours import Nearest
 from .networks import KeptNetworks
 from .objectives import Objective, ranking
 
@@ -248,23 +249,22 @@ class Ledger:
 
     # -- writing ------------------------------------------------------------------------------
 
-    def begin(self, number: int, arch: Sample, arch_id: str, repaired: int) -> Attempt | None:
+    def begin(self, number: int, found: Nearest) -> Attempt | None:
         """Take a number and an architecture; ``None`` if another was faster."""
-        attempt = self._write({}, number, arch, arch_id, repaired)
+        attempt = self._write({}, number, found)
         self._begin(attempt)
         return attempt
 
-    def _write(
-        self, attributes: dict[str, Any], number: int, arch: Sample, arch_id: str, repaired: int
-    ) -> Attempt:
+    def _write(self, attributes: dict[str, Any], number: int, found: Nearest) -> Attempt:
         """Write an attempt, with its number and architecture, in one transaction."""
-        attributes |= {ARCHITECTURE: arch, NUMBER: number}
-        if repaired:
-            attributes[REPAIRED] = repaired
+        attributes |= {ARCHITECTURE: found.arch, NUMBER: number}
+        if found.steps:
+            attributes[REPAIRED] = found.steps
         template = optuna.trial.create_trial(state=TrialState.RUNNING, user_attrs=attributes)
         trial_id = self.storage.create_new_trial(self.study._study_id, template)
         place = self.storage.get_trial_number_from_id(trial_id)
-        attempt = self.mine[place] = Attempt(place, trial_id, number, arch, arch_id, repaired)
+        taken = found.arch, found.arch_id, found.steps
+        attempt = self.mine[place] = Attempt(place, trial_id, number, *taken)
         return attempt
 
     def end(self, attempt: Attempt, found: Measurement, *, reported: bool = False) -> bool:

@@ -17,7 +17,7 @@ import optuna
 from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 
-from ..mutable import Sample
+from ..strategy.neighbours import Nearest
 from . import signs
 from .ledger import ABANDONED, ARCHITECTURE, REPAIRED, Attempt, Ledger, Measurement, number_of
 from .networks import KeptNetworks
@@ -126,11 +126,11 @@ class SharedLedger(Ledger):
         self._open.discard(attempt.trial)
         return counted
 
-    def begin(self, number: int, arch: Sample, arch_id: str, repaired: int) -> Attempt | None:
+    def begin(self, number: int, found: Nearest) -> Attempt | None:
         attributes: dict[str, Any] = {WORKER: self.me}
         if self._elsewhere:
             attributes[ELSEWHERE] = True
-        attempt = self._write(attributes, number, arch, arch_id, repaired)
+        attempt = self._write(attributes, number, found)
         place = attempt.trial
         if place == self._seen and self._open <= self.mine.keys():
             # Nobody else is at the study, so nothing has changed but by us: to read all trials

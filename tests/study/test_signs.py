@@ -9,6 +9,8 @@ import optuna
 import pytest
 
 import nas_space as ns
+from nas_space.mutable.random_words import words
+from nas_space.strategy.neighbours import nearest
 from nas_space.study import open_storage, signs
 from nas_space.study.objectives import objectives_of
 from nas_space.study.stored import open_ledger
@@ -122,9 +124,10 @@ def test_a_driver_that_dies_while_another_looks_on_is_counted_as_one_death(tmp_p
         )
         for _ in range(2)
     )  # fmt: skip
-    arch = space.sample(seed=0)
+    found = nearest(space, space.sample(seed=0), words(0))
+    assert found is not None
     with one.open():
-        one.begin(0, arch, space.arch_id(arch), 0)
+        one.begin(0, found)
         other.look()
         assert other.held == {0: 0}
     other.look()

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from .progress import ShowProgress, clock
+from .progress import ShowProgress, clock, seconds_left
 
 __all__ = ["shape_of", "shown"]
 
@@ -67,11 +67,11 @@ class _Steps:
 
     def __call__(self, progress: Any) -> None:
         now = time.monotonic()
-        began, before = self.began = self.began or (now, progress.step)
+        self.began = self.began or (now, progress.step)
         words = [f"step {progress.step} of {progress.total}", str(progress)]
-        if progress.step > before:
-            pace = (now - began) / (progress.step - before)
-            words.append(f"{clock(pace * (progress.total - progress.step))} left")
+        left = seconds_left(self.began, now, progress.step, progress.total)
+        if left is not None:
+            words.append(f"{clock(left)} left")
         self.line.write(", ".join(words), end=progress.step >= progress.total)
 
 

@@ -38,6 +38,10 @@ class Objective:
         """What to multiply values by, so that more is better."""
         return 1 if self.direction == "maximize" else -1
 
+    def improve(self, best: dict[str, float], value: float) -> None:
+        """Note a value among the best by name, if it is better than what is there."""
+        best[self.name] = self.sign * max(self.sign * value, self.sign * best.get(self.name, value))
+
 
 Objectives: TypeAlias = "Objective | str | Sequence[Objective | str] | Mapping[str, str]"
 """How objectives may be given: strings are names of what is measured, to be maximised."""

@@ -383,16 +383,13 @@ class Driver:
         if self.ledger.end(attempt, found, reported=self._prunes):
             trial = self.ledger.storage.get_trial(attempt.trial_id)
             if FAILURE in found.attributes:
-                self._warn(trial)
+                from .failures import warn_of
+
+                warn_of(self.study, trial, self.warned)
             for callback in self.callbacks:
                 callback(self.study, trial)
         if found.fatal is not None:
             raise UsageError(found.fatal)
-
-    def _warn(self, trial: FrozenTrial) -> None:
-        from .failures import warn_of
-
-        warn_of(self.study, trial, self.warned)
 
     # -- pruning --------------------------------------------------------------------------------
 
@@ -459,14 +456,10 @@ def deciding_cost(space: Any) -> MutableExpression[Any] | None:
     ``None`` if the space is not restricted by one; then the number of parameters decides.
     """
     for condition in getattr(space, "conditions", ()):
-        expression = getattr(condition, "expression", None)
-        operator = getattr(expression, "operator", None)
-        if operator is None or expression is None or len(expression.arguments) != 2:
-            continue
-        smaller, larger = expression.arguments
-        if operator.name in ("ge", "gt"):
-            smaller, larger = larger, smaller
-        limited = operator.name in ("le", "lt", "ge", "gt") and not isinstance(larger, Mutable)
-        if limited and isinstance(smaller, MutableExpression):
-            return smaller
+        limit: Any = getattr(condition, "expression", None)
+        name = getattr(getattr(limit, "operator", None), "name", "")
+        if name in ("le", "lt", "ge", "gt"):
+            smaller, larger = limit.arguments if name in ("le", "lt") else limit.arguments[::-1]
+            if isinstance(smaller, MutableExpression) and not isinstance(larger, Mutable):
+                return smaller
     return None

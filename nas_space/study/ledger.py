@@ -25,11 +25,11 @@ from optuna.trial import FrozenTrial, TrialState
 from ..errors import StorageError
 from ..mutable import Sample
 from ..strategy import Evaluated
-from ..strategy.neighbours import Nearest
 from .networks import KeptNetworks
 from .objectives import Objective, ranking
 
 if TYPE_CHECKING:
+    from ..strategy.neighbours import Nearest
     from .intermediate import Curve
 
 __all__ = [

@@ -11,18 +11,20 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import optuna
 from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 
-from ..strategy.neighbours import Nearest
 from . import signs
 from .ledger import ABANDONED, ARCHITECTURE, REPAIRED, Attempt, Ledger, Measurement, number_of
 from .networks import KeptNetworks
 from .objectives import Objective
 from .storage import Storage, unreachable
+
+if TYPE_CHECKING:
+    from ..strategy.neighbours import Nearest
 
 __all__ = ["WORKER", "SharedLedger"]
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, wait
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 import optuna
@@ -19,19 +19,19 @@ from optuna.trial import FrozenTrial, TrialState
 from ..errors import TrialError, UsageError
 from ..mutable import Mutable, MutableExpression, Sample, Values
 from ..mutable.random_words import words
-from ..randomness import seed_of
+from ..randomness import device_of, seed_of
 from ..strategy import SearchState, Strategy
 from ..strategy.base import unrestricted
 from ..strategy.neighbours import Nearest, nearest
-from .evaluation import Job, NetworkSource, Recipe, Reports
+from .evaluation import Job, Recipe, Reports, maker_of
 from .ledger import FAILURE, Attempt, Ledger, Measurement, pauses
 from .objectives import Objective
 from .studies import quiet
 
 if TYPE_CHECKING:
-    from .remote import MakeExecutor, SentRecipe
+    from .remote import MakeExecutor
 
-__all__ = ["Callback", "Driver", "Evaluate", "Settings"]
+__all__ = ["Callback", "Driver", "Evaluate"]
 
 _PATIENCE = 2.0
 """Seconds after which a pool is made to look whether its processes live."""
@@ -45,12 +45,14 @@ Callback = Callable[[optuna.Study, FrozenTrial], object]
 _DIED = "the process that evaluated this architecture died, repeatedly"
 
 
-@dataclass(frozen=True)
-class Settings:
-    """What to do.
+@dataclass(eq=False)
+class Driver:
+    """Holds a study, alone or beside drivers elsewhere.
 
-    Attributes
+    Parameters
     ----------
+    ledger
+        Of the study.
     space
         A space, or a restriction of one.
     evaluate
@@ -63,51 +65,16 @@ class Settings:
         How many architectures to try.
     seed
         What everything random depends on.
-    failures
-        How many may fail.
     weights
         Of the networks: 'inherit', 'fresh', or 'none' for no network at all.
+    failures
+        How many trials may fail.
     patient
         Whether to go on although the first trials all failed for the same reason.
-    """
-
-    space: Any
-    evaluate: Evaluate
-    strategy: Strategy
-    objectives: tuple[Objective, ...]
-    trials: int
-    seed: int
-    failures: int
-    weights: str
-    patient: bool = False
-
-    @cached_property
-    def costs(self) -> tuple[Any, ...]:
-        """The expression of each objective that has one, of which more is better."""
-        return tuple(
-            None if o.expression is None else o.expression * o.sign for o in self.objectives
-        )
-
-    def recipe(self, *, packed: bool) -> Recipe:
-        """Return how trials are evaluated; ``packed`` as of :class:`.evaluation.Recipe`."""
-        objectives = tuple(Objective(o.name, o.direction) for o in self.objectives)
-        source = NetworkSource.of(unrestricted(self.space), self.weights)
-        return Recipe(source, self.evaluate, objectives, self.seed, packed)
-
-
-class Driver:
-    """Holds a study, alone or beside drivers elsewhere.
-
-    Parameters
-    ----------
-    ledger
-        Of the study.
-    settings
-        What to do.
     callbacks
         Called after each trial of this driver.
-    timeout
-        Seconds after which no further trial is begun.
+    deadline
+        When no further trial is begun any more, as ``time.monotonic()`` tells it.
     executor
         Evaluates; ``None`` for this process.
     make
@@ -116,35 +83,45 @@ class Driver:
         How many trials are evaluated at once.
     """
 
-    def __init__(
-        self,
-        ledger: Ledger,
-        settings: Settings,
-        callbacks: Sequence[Callback] = (),
-        timeout: float | None = None,
-        executor: Executor | None = None,
-        make: MakeExecutor | None = None,
-        slots: int = 1,
-    ) -> None:
-        self.study = ledger.study
-        self.ledger = ledger
-        self.settings = settings
-        self.callbacks = callbacks
-        self.slots = slots
-        self.deadline = None if timeout is None else time.monotonic() + timeout
-        self.base = unrestricted(settings.space)
-        self.cost = deciding_cost(settings.space)
-        self.allowed = ledger.failures + settings.failures
-        self.before = frozenset(t.number for t in ledger.trials() if t.state.is_finished())
+    ledger: Ledger
+    space: Any
+    evaluate: Evaluate
+    strategy: Strategy
+    objectives: tuple[Objective, ...]
+    trials: int
+    seed: int
+    weights: str
+    failures: int
+    patient: bool
+    callbacks: Sequence[Callback]
+    deadline: float | None
+    executor: Executor | None = None
+    make: MakeExecutor | None = None
+    slots: int = 1
+
+    def __post_init__(self) -> None:
+        self.study = self.ledger.study
+        self.base = unrestricted(self.space)
+        self.cost = deciding_cost(self.space)
+        self.costs = tuple(
+            None if o.expression is None else o.expression * o.sign for o in self.objectives
+        )
+        self.allowed = self.ledger.failures + self.failures
+        self.before = frozenset(t.number for t in self.ledger.trials() if t.state.is_finished())
         self.warned: set[str] = set()
         self.exhausted = False
         self.suspects: set[int] = set()
         self.unwatched = 0
         self.running: dict[Future[Measurement | None], Job] = {}
-        self.recipe = settings.recipe(packed=executor is not None or ledger.networks.packed)
-        self.sent: SentRecipe | None = None
-        self.executor = executor
-        self.make = make
+        self.recipe = Recipe(
+            maker_of(self.base, self.weights),
+            device_of(self.base),
+            self.evaluate,
+            tuple(Objective(o.name, o.direction) for o in self.objectives),
+            self.seed,
+            packed=self.executor is not None or self.ledger.networks.packed,
+        )
+        self.calls: Callable[[Job, bool], tuple[Any, ...]] | None = None
         self._writing = threading.Lock()
 
     def run(self) -> None:
@@ -159,9 +136,9 @@ class Driver:
         """
         with quiet(), self.ledger.open(), self._line() as line, self._stopping() as stopped:
             if self.executor is not None:
-                from .remote import SentRecipe
+                from .remote import calls_of
 
-                self.sent = SentRecipe.of(self.recipe, self.executor, line)
+                self.calls = calls_of(self.recipe, self.executor, line)
             try:
                 self._work(stopped)
             except BaseException as error:
@@ -221,7 +198,7 @@ class Driver:
         """Whether a number is free, and an architecture for it."""
         if self.exhausted:
             return bool(self.ledger.to_repeat())
-        return len(self.ledger.held) < self.settings.trials
+        return len(self.ledger.held) < self.trials
 
     @contextmanager
     def _stopping(self) -> Iterator[threading.Event]:
@@ -237,12 +214,12 @@ class Driver:
         """Return the error that ends the search, if too much has failed."""
         failures = self.ledger.failures
         too_many = failures >= self.allowed
-        hopeless = not self.settings.patient and failures and not self.ledger.history
+        hopeless = not self.patient and failures and not self.ledger.history
         if not too_many and not hopeless:
             return None
         from .failures import verdict
 
-        most = self.settings.failures if too_many else None
+        most = self.failures if too_many else None
         return verdict(self.ledger.trials(), self.before, most)
 
     # -- begin a trial --------------------------------------------------------------------------
@@ -269,7 +246,7 @@ class Driver:
         kept = self.ledger.networks
         known, cost = self._known(found.values)
         job = Job(attempt, known, cost, kept.count > 0, kept.worst)
-        if self.sent is not None:
+        if self.calls is not None:
             self._submit(job, whole=not getattr(self.executor, "persistent", True))
             return
         reports = Reports(partial(self._decide, attempt.trial) if self._prunes else None)
@@ -278,36 +255,34 @@ class Driver:
     def _known(self, values: Values) -> tuple[dict[str, float], float | None]:
         """Return the objectives that follow from an architecture, and what decides between them."""
         known = {
-            o.name: float(values(o.expression))
-            for o in self.settings.objectives
-            if o.expression is not None
+            o.name: float(values(o.expression)) for o in self.objectives if o.expression is not None
         }
         return known, None if self.cost is None else float(values(self.cost))
 
     def _proposal(self, number: int) -> Nearest | None:
         """Return what the strategy proposes, or what is near it; ``None`` if nothing is left."""
-        settings, ledger = self.settings, self.ledger
-        seed = settings.seed if settings.strategy.seed is None else settings.strategy.seed
+        ledger = self.ledger
+        seed = self.seed if self.strategy.seed is None else self.strategy.seed
         state = SearchState(
-            space=settings.space,
+            space=self.space,
             history=ledger.history,
             taken=ledger.taken.keys(),
             number=number,
             seed=seed_of(seed, "search/propose", 0),
-            objectives=len(settings.objectives),
-            costs=settings.costs,
+            objectives=len(self.objectives),
+            costs=self.costs,
         )
-        source = words(seed_of(settings.seed, "search/mend", number))
-        proposed = settings.strategy.propose(state)
-        return nearest(settings.space, proposed, source, taken=state.taken)
+        source = words(seed_of(self.seed, "search/mend", number))
+        proposed = self.strategy.propose(state)
+        return nearest(self.space, proposed, source, taken=state.taken)
 
     def _submit(self, job: Job, *, whole: bool) -> None:
         """Give a job to the executor; the recipe comes along where it may not be there."""
-        assert self.sent is not None
+        assert self.calls is not None
         while True:
             assert self.executor is not None
             try:
-                future = self.executor.submit(*self.sent.job(job, whole=whole))
+                future = self.executor.submit(*self.calls(job, whole))
             except (BrokenExecutor, RuntimeError, OSError) as error:
                 # What is under way was lost with it; if nothing is, that is no trial's fault.
                 if self.running:
@@ -377,7 +352,7 @@ class Driver:
         """Write down what came of a trial, and call back."""
         if found.weights is not None:
             self.ledger.networks.keep(attempt.number, found.weights)
-        if len(self.settings.objectives) > 1:
+        if len(self.objectives) > 1:
             found = replace(found, reports={})  # Optuna keeps them of a single objective
         # Where there is a pruner, each report was written down as it came.
         if self.ledger.end(attempt, found, reported=self._prunes):
@@ -396,7 +371,7 @@ class Driver:
     @property
     def _prunes(self) -> bool:
         is_pruner = not isinstance(self.study.pruner, optuna.pruners.NopPruner)
-        return is_pruner and len(self.settings.objectives) == 1
+        return is_pruner and len(self.objectives) == 1
 
     @contextmanager
     def _line(self) -> Iterator[Any]:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from contextvars import ContextVar
 from copy import deepcopy
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import optuna
@@ -27,10 +28,10 @@ from .objectives import Objective, measured, ranking
 __all__ = [
     "Evaluator",
     "Job",
-    "NetworkSource",
     "Recipe",
     "Reports",
     "make_network",
+    "maker_of",
 ]
 
 LONGEST = 20_000
@@ -65,46 +66,36 @@ class Evaluator:
         """Refuse a space whose networks cannot be evaluated, before a search begins."""
 
 
-@dataclass(frozen=True)
-class NetworkSource:
-    """All that a process needs of a space to make its networks.
+def maker_of(space: Any, weights: str) -> Callable[[Sample], Any]:
+    """Return what makes networks of architectures; it holds all that a process needs for that.
 
-    Attributes
+    Parameters
     ----------
+    space
+        The space: itself for its weights; for fresh ones, its class and arguments are enough.
     weights
         Of the networks: 'inherit', 'fresh', or 'none' for no network at all.
-    space
-        The space, for its weights.
-    recipe
-        Its class and arguments, which are enough for fresh weights.
-    device
-        Where networks are made.
     """
+    if weights == "inherit":
+        made: Callable[[Sample], Any] = space.freeze
+        return made
+    if weights == "fresh":
+        return partial(_fresh, (type(space), *space._arguments), device_of(space))
+    return _no_network
 
-    weights: str
-    space: Any
-    recipe: tuple[Any, tuple[Any, ...], dict[str, Any]] | None
-    device: torch.device
 
-    @classmethod
-    def of(cls, space: Any, weights: str) -> NetworkSource:
-        """Return that of a space."""
-        recipe = (type(space), *space._arguments) if weights == "fresh" else None
-        return cls(weights, space if weights == "inherit" else None, recipe, device_of(space))
+def _fresh(recipe: tuple[Any, Any, Any], device: torch.device, arch: Sample) -> Any:
+    space, positional, keyword = recipe
+    return space.frozen_factory(arch)(*positional, **keyword).to(device)
 
-    def network(self, arch: Sample) -> Any:
-        """Return the network of an architecture."""
-        if self.space is not None:
-            return self.space.freeze(arch)
-        if self.recipe is None:
-            return None
-        space, positional, keyword = self.recipe
-        return space.frozen_factory(arch)(*positional, **keyword).to(self.device)
+
+def _no_network(_: Sample) -> None:
+    return None
 
 
 def make_network(space: Any, arch: Sample, weights: str) -> Any:
     """Return the network of an architecture, with weights as they are asked for."""
-    return NetworkSource.of(space, weights).network(arch)
+    return maker_of(space, weights)(arch)
 
 
 @dataclass(frozen=True)
@@ -138,8 +129,10 @@ class Recipe:
 
     Attributes
     ----------
-    networks
-        Makes networks.
+    network
+        Makes the network of an architecture.
+    device
+        Where.
     evaluate
         ``evaluate(network, arch)``.
     objectives
@@ -150,7 +143,8 @@ class Recipe:
         Whether weights are wanted as bytes, to be sent or written, not as they are.
     """
 
-    networks: NetworkSource
+    network: Callable[[Sample], Any]
+    device: torch.device
     evaluate: Any
     objectives: tuple[Objective, ...]
     seed: int
@@ -174,10 +168,10 @@ class Recipe:
         return Measurement(TrialState.FAIL, None, told, reports.values, fatal=fatal)
 
     def _measure(self, job: Job, reports: Reports) -> Measurement:
-        device, number, arch = self.networks.device, job.attempt.number, job.attempt.arch
+        device, number, arch = self.device, job.attempt.number, job.attempt.arch
         with preserved_randomness(device):
             seed_globally(self.seed, "search/evaluate", number, device)
-            network = self.networks.network(arch)
+            network = self.network(arch)
             cost = job.cost
             if cost is None and network is not None:
                 cost = float(sum(p.numel() for p in network.parameters()))

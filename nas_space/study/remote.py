@@ -10,7 +10,6 @@ import pickle
 import traceback
 from collections.abc import Callable
 from concurrent.futures import Executor
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +23,7 @@ from .ledger import FAILURE, Measurement
 if TYPE_CHECKING:
     from .channel import PruningClient
 
-__all__ = ["MakeExecutor", "SentRecipe", "engine_of"]
+__all__ = ["MakeExecutor", "calls_of", "engine_of"]
 
 MakeExecutor = Callable[[], Executor]
 """Makes an executor, and another one should that break."""
@@ -51,46 +50,35 @@ def engine_of(
     return executor, make, slots
 
 
-@dataclass(frozen=True)
-class SentRecipe:
-    """A recipe as it is sent: once to each process, which keeps it.
+def calls_of(
+    recipe: Recipe, executor: Any, line: PruningClient | None
+) -> Callable[[Job, bool], tuple[Any, ...]]:
+    """Pickle a recipe once for all jobs; return what gives the function and arguments of a job.
 
-    Attributes
+    Parameters
     ----------
-    content
-        The recipe, pickled.
-    key
-        Its digest, by which jobs call it.
+    recipe
+        Comes along with a job where that is sent whole, for a process that does not have it.
+    executor
+        Whose processes are to read it.
     line
         Where a process asks whether to go on with a trial; ``None`` where nothing is pruned.
+
+    Raises
+    ------
+    UsageError
+        Something of the recipe cannot be sent to other processes.
     """
-
-    content: bytes
-    key: str
-    line: PruningClient | None
-
-    @classmethod
-    def of(cls, recipe: Recipe, executor: Any, line: PruningClient | None) -> SentRecipe:
-        """Pickle a recipe.
-
-        Raises
-        ------
-        UsageError
-            Something of it cannot be sent to other processes.
-        """
-        try:
-            content = _pickler(executor).dumps(recipe)
-        except (AttributeError, TypeError, pickle.PicklingError) as error:
-            raise UsageError(
-                f"what evaluates trials cannot be sent to other processes: {error}; define "
-                "evaluate, and the classes of the space, at the top level of a module, or "
-                "evaluate in this process, by workers=1"
-            ) from error
-        return cls(content, hashlib.sha256(content).hexdigest(), line)
-
-    def job(self, job: Job, *, whole: bool) -> tuple[Any, ...]:
-        """Return what to submit: a function and its arguments."""
-        return run_job, self.key, self.content if whole else None, self.line, job
+    try:
+        content = _pickler(executor).dumps(recipe)
+    except (AttributeError, TypeError, pickle.PicklingError) as error:
+        raise UsageError(
+            f"what evaluates trials cannot be sent to other processes: {error}; define "
+            "evaluate, and the classes of the space, at the top level of a module, or "
+            "evaluate in this process, by workers=1"
+        ) from error
+    key = hashlib.sha256(content).hexdigest()
+    return lambda job, whole: (run_job, key, content if whole else None, line, job)
 
 
 def _pickler(executor: Any) -> Any:

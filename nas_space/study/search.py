@@ -20,11 +20,11 @@ from ..mutable import Mutable
 from ..strategy import Strategy, get_strategy
 from ..strategy.base import unrestricted
 from ..tables import Restricted
-from .driver import Callback, Driver, Evaluate, Settings
+from .driver import Callback, Driver, Evaluate
 from .evaluation import Evaluator
 from .ledger import FAILURE, Ledger
 from .networks import KeptNetworks
-from .objectives import Objectives, objectives_of
+from .objectives import Objective, Objectives, objectives_of
 from .result import SearchResult
 from .studies import in_memory
 
@@ -246,25 +246,16 @@ def search(
         keep_networks=(keep_networks, 0),
     )  # fmt: skip
     evaluate = _evaluator_of(target)
-    settings = Settings(
-        space=space,
-        evaluate=evaluate,
-        strategy=strategy,
-        objectives=objectives_of(
-            (getattr(evaluate, "objectives", None) or "value") if objectives is None else objectives
-        ),
-        trials=trials,
-        seed=seed,
-        failures=max(10, trials // 10) if failures is None else failures,
-        weights=weights or str(getattr(evaluate, "weights", "inherit")),
-        patient=failures is not None,
-    )
-    _check_objectives(settings)
+    if objectives is None:
+        objectives = getattr(evaluate, "objectives", None) or "value"
+    wanted = objectives_of(objectives)
+    weights = weights or getattr(evaluate, "weights", "inherit")
+    _check_objectives(space, evaluate, wanted)
     if pruner is not None:
         from .intermediate import check_pruner
 
-        check_pruner(pruner, [objective.name for objective in settings.objectives])
-    settings.strategy.check(space)
+        check_pruner(pruner, [objective.name for objective in wanted])
+    strategy.check(space)
     is_here = executor is None and workers in (None, 1)
     if storage is not None or not is_here:
         from .stored import open_ledger, storable
@@ -273,14 +264,13 @@ def search(
     if isinstance(evaluate, Evaluator):
         evaluate.check(space)
     _show(watching, progress, trials)
-    known = {"strategy": type(settings.strategy).__name__, "trials": trials, "seed": seed}
+    known = {"strategy": type(strategy).__name__, "trials": trials, "seed": seed}
     _tell(watching, "on_begin", space, known)
     if storage is None:
-        study = in_memory(name, settings.objectives, pruner)
-        ledger = Ledger(study, settings.objectives, KeptNetworks(keep_networks))
+        ledger = Ledger(in_memory(name, wanted, pruner), wanted, KeptNetworks(keep_networks))
     else:
         ledger = open_ledger(
-            storage, name, space, settings.objectives, pruner, weights=settings.weights,
+            storage, name, space, wanted, pruner, weights=str(weights),
             keep_networks=keep_networks, resume=resume, elsewhere=not is_here,
         )  # fmt: skip
     engine: Any = ()
@@ -288,10 +278,12 @@ def search(
         from .remote import engine_of
 
         engine = engine_of(executor, workers)
-    Driver(ledger, settings, watching, timeout, *engine).run()
-    result = SearchResult(
-        ledger.study, space, settings.objectives, settings.weights, ledger.networks
-    )
+    Driver(
+        ledger, space, evaluate, strategy, wanted, trials, seed, str(weights),
+        max(10, trials // 10) if failures is None else failures, failures is not None, watching,
+        None if timeout is None else time.monotonic() + timeout, *engine,
+    ).run()  # fmt: skip
+    result = SearchResult(ledger.study, space, wanted, str(weights), ledger.networks)
     _check_found(result)
     _tell(watching, "on_end", result)
     return result
@@ -476,11 +468,11 @@ def _check_found(result: SearchResult) -> None:
     )
 
 
-def _check_objectives(settings: Settings) -> None:
+def _check_objectives(space: Any, evaluate: Any, objectives: tuple[Objective, ...]) -> None:
     """Refuse objectives that the space does not have, or the task does not measure."""
-    known = unrestricted(settings.space).simplify()
-    measured = getattr(settings.evaluate, "measured", None)
-    for objective in settings.objectives:
+    known = unrestricted(space).simplify()
+    measured = getattr(evaluate, "measured", None)
+    for objective in objectives:
         if objective.expression is None:
             if measured is not None and objective.name not in measured:
                 raise UsageError(

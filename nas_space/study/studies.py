@@ -65,14 +65,8 @@ def objectives_in(study: optuna.Study) -> list[Objective]:
     return [maximize(n) if up else minimize(n) for n, up in zip(names, maximized, strict=True)]
 
 
-class NoSampler(optuna.samplers.BaseSampler):
+class NoSampler(optuna.samplers.RandomSampler):
     """Strategies propose whole architectures, so Optuna is never asked to suggest anything."""
-
-    def infer_relative_search_space(self, study: Any, trial: Any) -> dict[str, Any]:
-        return {}
-
-    def sample_relative(self, study: Any, trial: Any, search_space: Any) -> dict[str, Any]:
-        return {}
 
     def sample_independent(
         self, study: Any, trial: Any, param_name: str, param_distribution: Any

@@ -18,7 +18,9 @@ _LIVE = 0.5
 """Seconds between two times that a line is written anew."""
 
 
-def shown(progress: bool | None, trials: int | None = None) -> Callable[..., object]:
+def shown(
+    progress: bool | None, trials: int | None = None, since: tuple[float, int] | None = None
+) -> Callable[..., object]:
     """Return a callback that shows how far a search is.
 
     Parameters
@@ -27,11 +29,15 @@ def shown(progress: bool | None, trials: int | None = None) -> Callable[..., obj
         True or ``None``, as of :func:`~nas_space.search`.
     trials
         How many there shall be; ``None`` for a one-shot search.
+    since
+        As of :class:`.progress.ShowProgress`.
     """
     line = _Line(eager=bool(progress))
     if trials is None:
-        return _Steps(line)
-    return ShowProgress(trials, lambda now: line.write(now, end=now.done >= now.trials), every=0.0)
+        return _Steps(line, since)
+    return ShowProgress(
+        trials, lambda now: line.write(now, end=now.done >= now.trials), every=0.0, since=since
+    )
 
 
 class _Line:
@@ -61,13 +67,14 @@ class _Line:
 class _Steps:
     """What a one-shot search tells, in a line with the time left."""
 
-    def __init__(self, line: _Line) -> None:
-        self.line = line
+    def __init__(self, line: _Line, since: tuple[float, int] | None) -> None:
+        self.line, self.since = line, since
         self.began: tuple[float, int] | None = None
 
     def __call__(self, progress: Any) -> None:
         now = time.monotonic()
-        self.began = self.began or (now, progress.step)
+        began, missed = self.since or (now, -1)
+        self.began = self.began or (began, progress.step - 1 - missed)
         words = [f"step {progress.step} of {progress.total}", str(progress)]
         left = seconds_left(self.began, now, progress.step, progress.total)
         if left is not None:

@@ -114,6 +114,9 @@ class ShowProgress(SearchCallback):
         Called with a :class:`SearchProgress`; prints it to stderr by default.
     every
         Seconds between two calls, at least, but for the last.
+    since
+        When the search began, as ``time.monotonic()`` tells it, and how many of its trials this was
+        not told of; by default it is told of all.
 
     Examples
     --------
@@ -135,10 +138,12 @@ class ShowProgress(SearchCallback):
         show: Callable[[SearchProgress], object] = _print,
         *,
         every: float = 1.0,
+        since: tuple[float, int] | None = None,
     ) -> None:
         self.trials = trials
         self.show = show
         self.every = every
+        self.since = since
         self._first = 0
         self._counted: set[int] = set()
         self._looked = -math.inf
@@ -160,7 +165,8 @@ class ShowProgress(SearchCallback):
         if self._began is None:
             # Trials of an earlier run say nothing of the pace; this one began when it began.
             lasted = trial.duration.total_seconds() if trial.duration is not None else 0.0
-            self._began = now - lasted, self._done - 1
+            began, missed = self.since or (now - lasted, 0)
+            self._began = began, self._done - 1 - missed
         if self._done >= self.trials or now - self._last >= self.every:
             self._show(now)
 

@@ -7,6 +7,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Executor
+from itertools import count
 from numbers import Integral
 from pathlib import Path
 from types import FunctionType
@@ -311,12 +312,14 @@ def _tracked(loggers: Any, target: Any) -> list[Any]:
 def _show(watching: list[Any], progress: bool | None, trials: int | None = None) -> None:
     """Add what shows how far a search is: in a plain log, once it has taken some time."""
     if progress is None and not sys.stderr.isatty() and "IPython" not in sys.modules:
-        until = time.monotonic() + _QUIET
+        began, untold = time.monotonic(), count()
 
         def wait(*told: object) -> None:
-            if time.monotonic() >= until:
-                watching.remove(wait)
-                _show(watching, True, trials)
+            missed = next(untold)
+            if time.monotonic() - began >= _QUIET:
+                from .live import shown
+
+                watching[watching.index(wait)] = shown(True, trials, (began, missed))
                 watching[-1](*told)
 
         watching.append(wait)

@@ -30,7 +30,7 @@ from .objectives import Objective, ranking
 
 if TYPE_CHECKING:
     from ..strategy.neighbours import Nearest
-    from .intermediate import Curve
+    from .curves import Curve
 
 __all__ = [
     "ABANDONED",
@@ -240,7 +240,7 @@ class Ledger:
             self.networks.drop(number)
             if state != TrialState.PRUNED:
                 return
-            from .intermediate import expected_end
+            from .curves import expected_end
 
             value = expected_end(found.reports, self._curves)
             if value is not None:

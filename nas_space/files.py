@@ -84,7 +84,7 @@ def is_alive(process: int) -> bool:
     """Return whether there is a process of a number on this machine, whoever's it is."""
     try:
         os.kill(process, 0)
-    except ProcessLookupError:
+    except (ProcessLookupError, OverflowError):  # or a number that no process has
         return False
     except PermissionError:
         pass

@@ -22,6 +22,7 @@ from .options import (
     SpaceOption,
     TableOption,
     TrustOption,
+    said,
 )
 from .profiling import latency, profile
 from .runs import report, runs, show
@@ -46,8 +47,7 @@ def _version(asked: bool) -> None:
 @app.callback()
 def options(
     _version: Annotated[
-        bool,
-        typer.Option("--version", help="Print the version.", callback=_version, is_eager=True),
+        bool, typer.Option("--version", help="Print the version.", callback=_version, is_eager=True)
     ] = False,
 ) -> None:
     """Take the options that stand before a command."""
@@ -65,9 +65,9 @@ def sample(
     most: MaxOption = None,
     max_macs: MacsOption = None,
     latency_table: TableOption = None,
-    input_shape: Annotated[str, typer.Option(help="Of one image, for budgets.")] = "3,224,224",
-    over: Annotated[str, typer.Option(help="labels, or architectures for equal odds.")] = "labels",
-    seed: Annotated[int | None, typer.Option(help="Random by default.")] = None,
+    input_shape: Annotated[str, said("Of one image, for budgets.")] = "3,224,224",
+    over: Annotated[str, said("labels, or architectures for equal odds.")] = "labels",
+    seed: Annotated[int | None, said("Random by default.")] = None,
     arg: ArgumentOption = None,
 ) -> None:
     """Print random architectures, one line of JSON each."""
@@ -89,23 +89,17 @@ def freeze(
         Path, typer.Argument(help="A JSON file: an architecture, or what a search wrote.")
     ],
     space: Annotated[
-        str | None,
-        typer.Option(help="As for search.", show_default="what the file says, or proxylessnas"),
+        str | None, said("As for search.", "what the file says, or proxylessnas")
     ] = None,
     weights: Annotated[
-        Path | None,
-        typer.Option(help="Weights of the space or of the network; fresh ones by default."),
+        Path | None, said("Weights of the space or of the network; fresh ones by default.")
     ] = None,
-    out: Annotated[Path, typer.Option(help="The folder for the network's files.")] = Path(
-        "network"
-    ),
+    out: Annotated[Path, said("The folder for the network's files.")] = Path("network"),
     input_shape: Annotated[
-        str | None,
-        typer.Option(help="Of one image.", show_default="what the file says, or 3,224,224"),
+        str | None, said("Of one image.", "what the file says, or 3,224,224")
     ] = None,
     program: Annotated[
-        bool,
-        typer.Option("--program", help="Also as a program that needs no library but torch."),
+        bool, typer.Option("--program", help="Also as a program that needs no library but torch.")
     ] = False,
     seed: SeedOption = 0,
     arg: ArgumentOption = None,
@@ -117,6 +111,8 @@ def freeze(
     from ..hub.registry import check_trusted
     from ..runs.files import load_either, write_network
 
+    # A space that is named on the command line is the user's word; one that only the file names is
+    # the word of whoever wrote the file, and importing its module runs code.
     facts = architecture(arch)
     name = space or facts.get("space", "proxylessnas")
     if space is None:

@@ -11,6 +11,8 @@ from typing import Annotated, Any
 import typer
 
 from ..errors import UsageError
+from ..report.numbers import shown
+from ..runs.plan import Limits, Plan
 from .options import (
     ArgumentOption,
     CostOption,
@@ -23,7 +25,7 @@ from .options import (
     ThreadsOption,
     said,
 )
-from .values import arguments_of, budgets_of, shown
+from .values import arguments_of, budgets_of
 
 __all__ = ["resume", "search"]
 
@@ -95,9 +97,7 @@ def search(
     executor: ExecutorOption = None,
     device: Annotated[str | None, said("auto, cpu, cuda, cuda:0, ...", "auto")] = None,
     seed: Annotated[int | None, said("Of everything random.", "0")] = None,
-    out: Annotated[Path, typer.Option(help="The folder for all that is written.")] = Path(
-        "runs/search"
-    ),
+    out: Annotated[Path, said("The folder for all that is written.")] = Path("runs/search"),
     again: Annotated[
         bool, typer.Option("--resume", help="Go on with the run in --out, with its settings.")
     ] = False,
@@ -163,45 +163,21 @@ def search(
 
     Interrupted at any point, the same command with --resume goes on to the same result.
     """
-    given: dict[str, Any] = {
-        "space": space,
+    # A parameter is called as the setting that it is, but for what has to be read first.
+    said: dict[str, Any] = {
+        **locals(),
         "arguments": arguments_of(arg) or None,
-        "data": data,
         "budgets": budgets_of(most, macs=max_macs, params=max_params, latency=max_latency),
-        "costs": tuple(cost or ()) or None,
+        "costs": cost or None,
         "latency_table": None if latency_table is None else str(latency_table),
-        "runtime": runtime,
-        "threads": threads,
-        "device": device,
-        "seed": seed,
-    }
-    plan: dict[str, Any] = {
-        "strategy": strategy,
-        "trials": trials,
-        "first_steps": first_steps,
-        "steps": steps,
-        "finalists": finalists,
-        "fine_tuning": fine_tuning,
-        "rivals": rivals,
-        "epochs": epochs,
-        "batch_size": batch_size,
-        "learning_rate": learning_rate,
-        "final_epochs": final_epochs,
-        "minimize": None if minimize is None else tuple(minimize),
+        "minimize": minimize or None,
         "options": arguments_of(option, "--option") or None,
-        "pruner": pruner,
-        "storage": storage,
-        "name": name,
     }
     if steps is not None and epochs is not None:
         raise UsageError("--steps and --epochs both say how long weights are trained; give one")
     if learning_rate is not None and not 0 < learning_rate < math.inf:
         raise UsageError(f"--learning-rate must be positive, but is {learning_rate}")
-    given, plan = ({k: v for k, v in d.items() if v is not None} for d in (given, plan))
-    limits = {
-        "workers": workers, "executor": executor, "timeout": timeout, "failures": failures,
-    }  # fmt: skip
-    _go(out, given, plan, limits, resume=again, quiet=quiet)
+    _go(out, said, resume=again, quiet=quiet)
 
 
 def resume(
@@ -217,6 +193,7 @@ def resume(
     quiet: QuietOption = False,
 ) -> None:
     """Go on with a run that was interrupted, by its own settings."""
+    said = {**locals()}
     from ..runs import open_run
     from ..runs.compression import CompressionRun
     from .compress import go
@@ -227,49 +204,45 @@ def resume(
             f"{run} was begun by a script: only that knows how to evaluate; there, "
             "ns.search(..., resume=True) goes on"
         )
-    given, plan = ({} if value is None else {key: value} for key, value in (
-        ("device", device), ("trials", trials),
-    ))  # fmt: skip
     if stored.compressed is not None:
-        if plan:
+        if trials is not None:
             raise UsageError(f"{run} compresses a network: it tries as many as it was begun with")
+        given = {} if device is None else {"device": device}
         go(lambda: CompressionRun.stored(run, stored.settings, **given), run, quiet=quiet)
         return
-    limits = {
-        "workers": workers, "executor": executor, "timeout": timeout, "failures": failures,
-    }  # fmt: skip
-    _go(run, given, plan, limits, resume=True, quiet=quiet)
+    _go(run, said, resume=True, quiet=quiet)
 
 
-def _go(
-    out: Path,
-    given: dict[str, Any],
-    plan: dict[str, Any],
-    limits: dict[str, Any],
-    *,
-    resume: bool,
-    quiet: bool,
-) -> None:
-    """Begin a run, or go on with one, and show what it found."""
-    from ..runs import Limits, StagedRun, plan_of
+def _go(out: Path, said: dict[str, Any], *, resume: bool, quiet: bool) -> None:
+    """Begin a run, or go on with one, by settings that are said, and show what it found.
+
+    What is ``None`` is not said: a run has its own defaults, and one that goes on its own settings.
+    """
+    from ..runs import StagedRun, plan_of
     from ..runs.folder import settings_of
     from ..runs.kinds import kind_of
-    from ..runs.plan import Plan
     from .display import show_findings, show_progress
 
+    given, plan, limits = (
+        {name: said[name] for name in names if said.get(name) is not None}
+        for names in (SETTINGS, vars(Plan()), vars(Limits()))
+    )
     there = (settings_of(out) or {}) if resume else {}
+    # What is said now counts first, then what the run was begun with, then the defaults of its
+    # kind. Whether a change is allowed says the run itself, which compares (see ``Kind.flexible``).
     strategy = plan.setdefault("strategy", there.get("strategy", "spos"))
     kind = kind_of(strategy)
     given = {key: there[key] for key in SETTINGS if key in there} | given
     foreign = sorted(plan.keys() - kind.defaults.keys() - {"strategy"})
-    usual = vars(Limits())
-    foreign += [key for key in limits if key not in kind.limits and limits[key] != usual[key]]
+    foreign += [key for key in limits if key not in kind.limits]
     if foreign:
         names = ", ".join(f"--{key.replace('_', '-')}" for key in foreign)
         raise UsageError(
             f"{names.replace('--options', '--option')}: the strategy {strategy!r} has no use for it"
         )
-    older = vars(Plan())  # what runs of earlier versions do not say
+    # What a run of an earlier version does not say is what that did: the defaults of a plan, not
+    # those of the kind, which have changed since.
+    older = vars(Plan())
     before = {key: there.get(key, older[key]) for key in kind.defaults if there}
     plan = before | plan
     plan["minimize"] = tuple(plan.get("minimize", ()))

@@ -167,6 +167,7 @@ def _numbers(text: str) -> tuple[float, ...]:
 
 def go(begin: Callable[[], Any], out: Path, *, quiet: bool) -> None:
     """Do what a compression has left to do, and show what it found."""
+    from ..report.numbers import roughly
     from .display import show_progress
 
     try:
@@ -174,7 +175,7 @@ def go(begin: Callable[[], Any], out: Path, *, quiet: bool) -> None:
         groups = run.space.groups()
         typer.echo(
             f"{type(run.original).__name__}: {len(groups)} choices, {len(groups.fixed)} sizes are "
-            f"fixed; {run.space.count():.3g} networks"
+            f"fixed; {roughly(run.space.count())} networks"
         )
         with show_progress(run.stages, quiet=quiet) as on_progress:
             found = run.run(on_progress)

@@ -23,20 +23,18 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
+from ..report.numbers import labelled, value_of, written
 from ..runs import Stage
 from ..runs.contents import Compressed
 from ..runs.costs import title_of
-from .values import shown, written
 
 __all__ = [
-    "on_one_line",
     "plain_console",
     "print_whole",
     "show_findings",
     "show_outcomes",
     "show_progress",
     "show_support",
-    "value_of",
 ]
 
 _WATCHED = 1.0
@@ -59,6 +57,8 @@ def print_whole(table: Table) -> None:
 
     A name that is cut or broken in two can neither be copied nor searched for.
     """
+    # Rich folds a table into 80 columns where there is no terminal, as in a pipe to grep. So lines
+    # are drawn into a console of the width that is needed, and printed by themselves.
     console = plain_console()
     free = console.options.update(width=1000)
     needed = console.measure(table, options=free)
@@ -75,7 +75,7 @@ def print_whole(table: Table) -> None:
 def show_progress(
     stages: Sequence[Stage], *, quiet: bool
 ) -> Iterator[Callable[[str, int, int, str], None]]:
-    """Return a bar for each stage and one for all, with the time that they will still take.
+    """Show a bar for each stage and one for all, with the time that they will still take.
 
     Where there is no terminal, a line for every tenth of a stage instead. The first line says how
     long it will take in all.
@@ -91,8 +91,6 @@ def show_progress(
     if not console.is_terminal:
         yield _lines(console, _Forecast(stages))
         return
-    lengths = {stage.name: stage.length for stage in stages}
-    work = {stage.name: stage.length * stage.work for stage in stages}
     columns = (
         TextColumn("{task.description:<15}", markup=False),
         BarColumn(bar_width=24),
@@ -104,29 +102,40 @@ def show_progress(
     )
     with Progress(*columns, console=console) as progress:
         bars = {
-            stage: progress.add_task(stage, total=n, word="", start=False)
-            for stage, n in lengths.items()
+            stage.name: progress.add_task(stage.name, total=stage.length, word="", start=False)
+            for stage in stages
         }
-        whole = progress.add_task("in all", total=sum(work.values()), word="")
+        whole = progress.add_task("in all", total=_work(stages), word="")
         begun: set[str] = set()
-        forecast = _Forecast(stages)
+        forecast, moved = _Forecast(stages), False
 
         def move(bar: TaskID, done: float, *, jump: bool, word: str = "") -> None:
-            # What an interrupted run had done says nothing about the speed of this one.
             if jump:
                 progress.reset(bar, completed=int(done), word=word)
             progress.update(bar, completed=done, word=word)
 
+        # What an interrupted run had done says nothing about the speed of this one, so a bar begins
+        # where it is told to be first. That of the whole begins anew as long as stages are only
+        # passed over; once one goes on step by step, its time is that of all stages.
         def show(stage: str, done: int, _: int, word: str) -> None:
-            before = sum(work[s] for s in list(work)[: list(work).index(stage)])
+            nonlocal moved
             jump = stage not in begun
+            moved = moved or not jump
             begun.add(stage)
             move(bars[stage], done, jump=jump, word=word)
-            move(whole, before + done * work[stage] / lengths[stage], jump=jump)
+            move(whole, _work(stages, stage, done), jump=not moved)
             if said := forecast(stage, done):
                 progress.console.print(said)
 
         yield show
+
+
+def _work(stages: Sequence[Stage], stage: str | None = None, done: int = 0) -> float:
+    """Return the work of all stages; or what is done of it at a step of one of them."""
+    names = [one.name for one in stages]
+    place = len(names) if stage is None else names.index(stage)
+    before = sum(one.length * one.work for one in stages[:place])
+    return before if stage is None else before + done * stages[place].work
 
 
 class _Forecast:
@@ -141,19 +150,17 @@ class _Forecast:
         """Return the line, as soon as there is something to go by."""
         if self.said:
             return None
-        names = [one.name for one in self.stages]
-        place, now = names.index(stage), monotonic()
-        at = sum(one.length * one.work for one in self.stages[:place])
-        at += done * self.stages[place].work
-        if self._first is None:  # what was done before may be of another day
+        at, now = _work(self.stages, stage, done), monotonic()
+        # The first call sets the clock and counts nothing: what it reports may have been done on
+        # another day, and where not, it includes what is done once (compiling, reading data).
+        if self._first is None:
             self._first = now, at
         since, before = self._first
-        ended = done == self.stages[place].length
+        ended = any(done == one.length for one in self.stages if one.name == stage)
         if at == before or (now - since < _WATCHED and not ended):
             return None
         self.said = True
-        whole = sum(one.length * one.work for one in self.stages)
-        left = (now - since) / (at - before) * (whole - at)
+        left = (now - since) / (at - before) * (_work(self.stages) - at)
         return f"this takes {_in_words(left)} more here, as its first steps go"
 
 
@@ -187,9 +194,7 @@ def _lines(console: Console, forecast: _Forecast) -> Callable[[str, int, int, st
             if before < done < total:
                 left = f", {(now - since) / (done - before) * (total - done):.0f} s left"
             seconds = f"{now - began:.0f} s"
-            console.print(
-                f"{seconds:>6}  {stage}: {done} of {total}, {word}{left}",
-            )
+            console.print(f"{seconds:>6}  {stage}: {done} of {total}, {word}{left}")
 
     return show
 
@@ -215,11 +220,11 @@ def show_findings(run: Any, findings: Any, pictures: Sequence[Path]) -> None:
         )  # fmt: skip
         console.print(
             f"\naccuracy: validation {inherited}{winner.validation:.1%} after training; "
-            f"test {winner.test:.1%}; {costs}",
+            f"test {winner.test:.1%}; {costs}"
         )
     if findings.deployed is not None:
         console.print(f"\n{findings.deployed}")
-    console.print(f"\n{on_one_line(winner.arch)}")
+    console.print(f"\n{labelled(winner.arch)}")
     names = ", ".join(path.name for path in (*findings.files, *pictures))
     console.print(f"\nin {work.folder.path}: {names}")
 
@@ -253,7 +258,7 @@ def _show_finalists(console: Console, work: Any, findings: Any) -> None:
 
 
 def _show_policy(console: Console, space: Any, findings: Any) -> None:
-    """Show what was found while training shared weights, and how sure the policy is of it."""
+    """Show the architecture of a one-shot search, with the final probability of each value."""
     policy = {
         label: over_time[-1][1] for label, over_time in findings.result.probabilities().items()
     }
@@ -266,7 +271,7 @@ def _show_policy(console: Console, space: Any, findings: Any) -> None:
 
 
 def show_compressed(console: Console, found: Sequence[Compressed]) -> None:
-    """Show what a network was, and what it was made by a compression."""
+    """Show costs and scores of the original and of the networks that it was compressed to."""
     costs = [name for name in found[0].costs if name != "latency"]
     metrics = list(found[0].scores)
     deployed = [one.deployed for one in found if one.deployed is not None]
@@ -288,7 +293,7 @@ def show_compressed(console: Console, found: Sequence[Compressed]) -> None:
 
 
 def show_support(tried: Mapping[str, Mapping[str, Any]], *, why: bool) -> None:
-    """Primitives against strategies, those that share weights and those that do not."""
+    """Show which strategies deal with which primitives, those that share weights first."""
     from ..strategy import ONE_SHOT
 
     console = plain_console()
@@ -324,7 +329,7 @@ def show_support(tried: Mapping[str, Mapping[str, Any]], *, why: bool) -> None:
 
 
 def _that_fit(names: Sequence[str], room: int) -> list[list[str]]:
-    """Return names in groups, each of which is no wider than some room with spaces between."""
+    """Return names in groups, each of which fits into a number of columns with spaces between."""
     groups: list[list[str]] = [[]]
     for name in names:
         if groups[-1] and len(" ".join([*groups[-1], name])) >= room:
@@ -334,7 +339,7 @@ def _that_fit(names: Sequence[str], room: int) -> list[list[str]]:
 
 
 def show_outcomes(console: Console, result: Any, most: int) -> None:
-    """Return the best trials; those on the front where there are several objectives."""
+    """Show the best trials; those on the front where there are several objectives."""
     several = len(result.objectives) > 1
     outcomes = (result.front() if several else result.ranked())[:most]
     title = "No other trial is better in everything" if several else "The best trials"
@@ -350,13 +355,3 @@ def show_outcomes(console: Console, result: Any, most: int) -> None:
         ]
         table.add_row(str(outcome.number), *values, f"{outcome.seconds:.3g}")
     console.print(table)
-
-
-def value_of(number: float) -> str:
-    """Return a value of an objective: fractions to four digits, large numbers with a unit."""
-    return shown(number) if abs(number) >= 1000 else f"{number:.4g}"
-
-
-def on_one_line(arch: Mapping[str, Any]) -> str:
-    """Return an architecture on one line."""
-    return " ".join(f"{label}={value}" for label, value in arch.items())

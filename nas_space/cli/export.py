@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from ..errors import NasSpaceError, UsageError
-from .options import TrustOption
+from .options import TrustOption, said
 
 __all__ = ["export"]
 
@@ -16,23 +16,20 @@ __all__ = ["export"]
 def export(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run.")],
     to: Annotated[
-        str,
-        typer.Option(
-            help="Runtimes: onnxruntime, openvino, executorch, litert, coreml, torch-export."
-        ),
+        str, said("Runtimes: onnxruntime, openvino, executorch, litert, coreml, torch-export.")
     ] = "onnxruntime",
     out: Annotated[
         Path | None,
-        typer.Option(
-            help="The folder for the files, one folder in it for each budget of a compression.",
-            show_default="export in the run's folder",
+        said(
+            "The folder for the files, one folder in it for each budget of a compression.",
+            "export in the run's folder",
         ),
     ] = None,
     int8: Annotated[
         bool,
         typer.Option("--int8", help="Quantised as well, calibrated on the run's training data."),
     ] = False,
-    threads: Annotated[int, typer.Option(min=1, help="On how many it is timed.")] = 1,
+    threads: Annotated[int, said("On how many it is timed.", least=1)] = 1,
     trust: TrustOption = False,
 ) -> None:  # fmt: skip
     """Write the networks of a run for other runtimes, and compare them there with torch.

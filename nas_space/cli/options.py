@@ -31,10 +31,10 @@ def said(
     words: str,
     default: str | bool = True,
     panel: str | None = None,
-    *flags: str,
+    *,
     least: int | None = None,
 ) -> Any:
-    """Return an option that is described by words.
+    """Return an option that is described by words; its flag is made of the parameter's name.
 
     Parameters
     ----------
@@ -44,17 +44,13 @@ def said(
         What holds where it is not given, in words; ``True`` for its default value.
     panel
         Under which title ``--help`` has it.
-    flags
-        By default made of the name of the parameter.
     least
         The least that a number may be.
     """
-    return typer.Option(*flags, help=words, show_default=default, rich_help_panel=panel, min=least)
+    return typer.Option(help=words, show_default=default, rich_help_panel=panel, min=least)
 
 
-SpaceOption = Annotated[
-    str, typer.Option(help="A space of the hub (see `nas-space spaces`), or module:Class.")
-]
+SpaceOption = Annotated[str, said("A space of the hub (see `nas-space spaces`), or module:Class.")]
 ArgumentOption = Annotated[
     list[str] | None,
     typer.Option("--arg", help="An argument of the space, as name=value; may be given repeatedly."),
@@ -73,38 +69,31 @@ MaxOption = Annotated[
         "own, as module:name=value; may be given repeatedly.",
     ),
 ]
-MacsOption = Annotated[str | None, typer.Option(help="As --max macs=..., such as 320M.")]
-ParamsOption = Annotated[str | None, typer.Option(help="As --max params=..., such as 5M.")]
-LatencyOption = Annotated[str | None, typer.Option(help="As --max latency=..., such as 60ms.")]
+MacsOption = Annotated[str | None, said("As --max macs=..., such as 320M.")]
+ParamsOption = Annotated[str | None, said("As --max params=..., such as 5M.")]
+LatencyOption = Annotated[str | None, said("As --max latency=..., such as 60ms.")]
 CostOption = Annotated[
     list[str] | None,
     typer.Option(
-        "--cost",
-        help="A cost to report as well: a name as for --max. May be given repeatedly.",
+        "--cost", help="A cost to report as well: a name as for --max. May be given repeatedly."
     ),
 ]
 TableOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--latency-table", help="Times of blocks: what `nas-space latency` writes, or a CSV."
-    ),
+    Path | None, said("Times of blocks: what `nas-space latency` writes, or a CSV.")
 ]
 RuntimeOption = Annotated[
     str | None,
-    typer.Option(
-        help="What networks are to run on: onnxruntime, openvino, ... or torch. Without a table, "
-        "times of blocks are measured there and corrected by whole networks, and what is found is "
+    said(
+        "What networks are to run on: onnxruntime, openvino, ... or torch. Without a table, times "
+        "of blocks are measured there and corrected by whole networks, and what is found is "
         "written for it and timed.",
-        show_default="nothing in particular",
+        "nothing in particular",
     ),
 ]
 ThreadsOption = Annotated[
-    int | None,
-    typer.Option(min=1, help="How many the runtime has.", show_default="1, or as torch has them"),
+    int | None, said("How many the runtime has.", "1, or as torch has them", least=1)
 ]
-ShapeOption = Annotated[
-    str | None, typer.Option(help="Of one image.", show_default="that of the space, or 3,224,224")
-]
+ShapeOption = Annotated[str | None, said("Of one image.", "that of the space, or 3,224,224")]
 
 RunArgument = Annotated[
     str,

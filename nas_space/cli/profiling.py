@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..errors import DecompositionError, DomainError, SampleValidationError, UsageError
+from ..report.numbers import written
 from .options import (
     ArgumentOption,
     CostOption,
@@ -23,7 +24,7 @@ from .options import (
     ThreadsOption,
     said,
 )
-from .values import arguments_of, budgets_of, build, shape_of, written
+from .values import arguments_of, budgets_of, build, shape_of
 
 if TYPE_CHECKING:
     from ..runs.costs import Costs
@@ -52,9 +53,7 @@ def profile(
     latency_table: TableOption = None,
     cost: CostOption = None,
     input_shape: ShapeOption = None,
-    plot: Annotated[
-        Path | None, typer.Option(help="Also draw the histograms into this file.")
-    ] = None,
+    plot: Annotated[Path | None, said("Also draw the histograms into this file.")] = None,
     arg: ArgumentOption = None,
 ) -> None:
     """Say how many architectures fit a budget, what they cost, and where known networks stand."""
@@ -208,23 +207,20 @@ def measure(
     context: typer.Context,
     space: SpaceOption = "proxylessnas",
     runtime: Annotated[
-        str, typer.Option(help="What networks are to run on: onnxruntime, openvino, ... or torch.")
+        str, said("What networks are to run on: onnxruntime, openvino, ... or torch.")
     ] = "torch",
     threads: ThreadsOption = None,
-    device: Annotated[str, typer.Option(help="Of torch: cpu, cuda, cuda:0, ...")] = "cpu",
+    device: Annotated[str, said("Of torch: cpu, cuda, cuda:0, ...")] = "cpu",
     input_shape: ShapeOption = None,
     batch_size: BatchOption = 1,
     calibrate: Annotated[
         int | None,
-        typer.Option(
-            help="Correct the table by so many whole networks, and 20 more that tell its error.",
-            show_default="none",
+        said(
+            "Correct the table by so many whole networks, and 20 more that tell its error.", "none"
         ),
     ] = None,
-    repeats: Annotated[int, typer.Option(min=1, help="Readings of each block.")] = 30,
-    out: Annotated[Path, typer.Option(help="The table; blocks in it are kept.")] = Path(
-        "latency.yaml"
-    ),
+    repeats: Annotated[int, said("Readings of each block.", least=1)] = 30,
+    out: Annotated[Path, said("The table; blocks in it are kept.")] = Path("latency.yaml"),
     arg: ArgumentOption = None,
     quiet: QuietOption = False,
 ) -> None:
@@ -254,7 +250,7 @@ def measure(
 def export(
     folder: Annotated[Path, typer.Argument(help="Where the files go.")],
     space: SpaceOption = "proxylessnas",
-    runtime: Annotated[str, typer.Option(help="Whose files they are.")] = "onnxruntime",
+    runtime: Annotated[str, said("Whose files they are.")] = "onnxruntime",
     input_shape: ShapeOption = None,
     batch_size: BatchOption = 1,
     arg: ArgumentOption = None,
@@ -270,9 +266,9 @@ def export(
 def kit(
     folder: Annotated[Path, typer.Argument(help="Where the files go.")],
     space: SpaceOption = "proxylessnas",
-    runtime: Annotated[str, typer.Option(help="onnxruntime, openvino or litert.")] = "onnxruntime",
+    runtime: Annotated[str, said("onnxruntime, openvino or litert.")] = "onnxruntime",
     networks: Annotated[
-        int, typer.Option(min=0, help="Random architectures to time whole, for calibration.")
+        int, said("Random architectures to time whole, for calibration.", least=0)
     ] = 0,
     input_shape: ShapeOption = None,
     batch_size: BatchOption = 1,
@@ -312,7 +308,7 @@ def diff(
 @latency.command()
 def merge(
     tables: Annotated[list[Path], typer.Argument(help="Tables of one device.")],
-    out: Annotated[Path, typer.Option(help="The table that holds all blocks.")],
+    out: Annotated[Path, said("The table that holds all blocks.")],
 ) -> None:
     """Write one table of the blocks of several; where two disagree, the later one counts."""
     from functools import reduce

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from ..errors import StorageError, UsageError
-from .options import RunArgument
+from .options import RunArgument, said
 
 __all__ = ["report", "runs", "show"]
 
@@ -46,8 +46,8 @@ def runs(
 
 def _row(place: Path) -> tuple[str, ...]:
     """Return what the list of runs says of one."""
+    from ..report.numbers import value_of
     from ..runs import open_run
-    from .display import value_of
 
     run, done, best = open_run(place), "", ""
     try:
@@ -70,14 +70,15 @@ def _row(place: Path) -> tuple[str, ...]:
 
 def show(
     run: RunArgument,
-    top: Annotated[int, typer.Option(min=1, help="How many of the best trials.")] = 10,
+    top: Annotated[int, said("How many of the best trials.", least=1)] = 10,
     trial: Annotated[
-        int | None, typer.Option(help="Print the architecture of this trial only, as JSON.")
+        int | None, said("Print the architecture of this trial only, as JSON.")
     ] = None,
 ) -> None:
     """Show what a run has found so far."""
+    from ..report.numbers import labelled
     from ..runs import open_run
-    from .display import on_one_line, plain_console, show_compressed, show_outcomes
+    from .display import plain_console, show_compressed, show_outcomes
 
     console = plain_console()
     found = open_run(run)
@@ -96,7 +97,7 @@ def show(
         return
     if found.steps is not None:
         if found.conclusion:
-            console.print(f"\n{on_one_line(found.conclusion['arch'])}")
+            console.print(f"\n{labelled(found.conclusion['arch'])}")
         return
     if result is None:
         console.print("\nno trials yet")
@@ -106,18 +107,18 @@ def show(
     if result.complete:
         console.print()
         show_outcomes(console, result, top)
-        console.print(f"\n{on_one_line(result.best())}")
+        console.print(f"\n{labelled(result.best())}")
     failed = [outcome for outcome in result.outcomes if outcome.failure]
     if failed:
         last = str(failed[-1].failure).strip().splitlines()[-1]
         console.print(
-            f"\n{len(failed)} trials failed, the last ({failed[-1].number}) because of {last}",
+            f"\n{len(failed)} trials failed, the last ({failed[-1].number}) because of {last}"
         )
 
 
 def _facts(run: Any) -> dict[str, str]:
     """What there is to say of a run, in a line each."""
-    from .values import written
+    from ..report.numbers import written
 
     facts = {"run": run.place, "state": run.state, "space": run.space_name}
     for name in ("data", "strategy", "seed", "storage"):
@@ -151,8 +152,7 @@ def _facts(run: Any) -> dict[str, str]:
 def report(
     run: RunArgument,
     out: Annotated[
-        Path | None,
-        typer.Option(help="The file to write.", show_default="report.html in the run's folder"),
+        Path | None, said("The file to write.", "report.html in the run's folder")
     ] = None,
 ) -> None:
     """Write one HTML file with pictures, the table of trials, and the winner explained."""

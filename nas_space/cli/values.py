@@ -20,8 +20,6 @@ __all__ = [
     "build",
     "duration",
     "shape_of",
-    "shown",
-    "written",
 ]
 
 _UNITS = {"": 1.0, "K": 1e3, "M": 1e6, "G": 1e9}
@@ -123,27 +121,6 @@ def build(space: str, arguments: dict[str, Any]) -> Any:
     from ..hub.registry import find_space
 
     return find_space(space).build(arguments)
-
-
-def shown(number: float) -> str:
-    """Return a number as people write it, a large one with a unit.
-
-    >>> shown(320_427_584), shown(9555), shown(54_375_883_032_510_144)
-    ('320.4M', '9,555', '5.4e+16')
-    """
-    if 1000 <= number < 100_000:
-        return f"{number:,.0f}"
-    for unit, size in (("G", 1e9), ("M", 1e6), ("K", 1e3)):
-        if size <= number < 1000 * size:
-            return f"{number / size:.4g}{unit}"
-    return f"{number:.2g}" if number >= 1e12 else f"{number:g}"
-
-
-def written(cost: str, value: float) -> str:
-    """Return a value of a cost for people: a time in milliseconds, not in µs."""
-    from ..runs.costs import unit_of
-
-    return f"{value / 1000:.4g} ms" if unit_of(cost) == "us" else shown(float(value))
 
 
 class _Arch(TypedDict):

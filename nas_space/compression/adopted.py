@@ -22,6 +22,7 @@ from ..mutable.containers import side_by_side
 from ..mutable.node import Node
 from ..nn.activation import current
 from ..nn.blueprint import Blueprint, LayerForm, ModuleForm, Shape
+from ..nn.computed_tensors import compute_hooked
 from ..nn.elastic import ElasticModule
 from ..nn.freezing import dense
 from ..nn.module import MutableModule
@@ -105,6 +106,7 @@ class Adopted(MutableModule):
         network = freezer.clone(self, type(self).own_class, None, self.cuts(freezer.values))
         for name in (_CUTS, _KEEP, _RETURNS):
             vars(network).pop(name, None)
+        compute_hooked(network)
         return network
 
     def __reduce_ex__(self, protocol: Any) -> Any:

@@ -15,9 +15,8 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from ..nn.reparametrized import PARAMETRIZATIONS
+from ..nn.computed_tensors import PARAMETRIZATIONS, added_to
 from ..nn.structure import is_plain_layer
-from .adopted import RESERVED, Adopted
 from .channel_matching import listed_layouts
 from .depth import OptionalBlocks, runs_of
 from .equations import Solution, solve
@@ -25,16 +24,12 @@ from .groups import Group, Groups
 from .identity import Misplaced
 from .kernels import Kernel, kernels_of
 from .layouts import Dimension, Layout, layouts_of
+from .obstacles import Obstacles
 from .options import Options
 from .parts import follow_parts, said
 from .polynomials import Polynomial
 from .symbolic import Origin, Trace, follow
 from .trial import BY_PLACE, Trial
-
-TAKEN = RESERVED | {
-    name for name in set(dir(Adopted)) - set(dir(nn.Module())) if not name.startswith("__")
-}
-"""Names that what varies has, and a module of somebody else's may not."""
 
 __all__ = ["Analysis", "Width", "analyse"]
 
@@ -152,10 +147,11 @@ def _choose(found: Analysis, options: Options) -> None:
     """Which variables are choices, by what is known before anything is tried."""
     solution = found.solution
     outer = {name for shape in found.trial.outputs for size in shape for name in size.names}
+    obstacles = Obstacles(found.trial.net)
     uses: dict[str, list[tuple[Origin, Polynomial]]] = {}
     for name, origin in solution.origins.items():
         size = solution.resolve(Polynomial.name(name))
-        for free in size.names:
+        for free in sorted(size.names):  # so that labels come in the same order anywhere
             uses.setdefault(free, []).append((origin, size))
     for name, used in uses.items():
         dims = [(origin, size) for origin, size in used if origin.dim is not None]
@@ -164,7 +160,7 @@ def _choose(found: Analysis, options: Options) -> None:
         label = found.labels[name] = _label(name, used, found.trial.modules)
         step, values = _values(solution.sizes[name], name, dims, options)
         is_outer = name in outer
-        reason = next((r for o, _ in used if (r := _taken_name(found, o))), None)
+        reason = next((r for o, _ in used if (r := obstacles.of(o))), None)
         if reason is not None:
             pass
         elif options.excludes(label):
@@ -181,21 +177,6 @@ def _choose(found: Analysis, options: Options) -> None:
             origins = [origin for origin, _ in used]
             found.widths[name] = Width(name, label, values, origins, is_outer)
     _make_unique(found)
-
-
-def _taken_name(found: Analysis, origin: Origin) -> str | None:
-    """Why what a module holds cannot vary: its class has a name that a mutable module has, too."""
-    module = found.trial.modules[origin.path]
-    if not origin.path or type(module).__module__.startswith("torch.nn."):
-        return None  # of the network itself it is refused, and torch's layers have elastic forms
-    own = {*vars(module), *module._modules, *module._parameters, *module._buffers}
-    taken = TAKEN if module._modules else TAKEN | {"args"}  # which elastic layers keep
-    both = taken & (own | set(dir(type(module))))
-    if not both:
-        return None
-    return (
-        f"{origin.path} has an attribute {min(both)!r}, which everything has that varies; rename it"
-    )
 
 
 def _label(
@@ -220,7 +201,9 @@ def _label(
     elif dims:
         origin = dims[0]
         is_computed = PARAMETRIZATIONS in origin.path
-        part = "width" if is_computed or origin.name in ("weight", "bias") else origin.name
+        added = added_to(modules[origin.path])
+        part = next((name for name in added if origin.name in added[name]), origin.name)
+        part = "width" if is_computed or part in ("weight", "bias") else part
     else:
         origin, part = layers[0], "heads"
     path = origin.path.partition(f".{PARAMETRIZATIONS}")[0]

@@ -14,9 +14,10 @@ from ..mutable import Categorical
 from ..mutable.expression import apply
 from ..mutable.node import Node
 from ..nn.blueprint import Blueprint, Template, defaults_of
+from ..nn.computed_tensors import added_to, as_constructed, is_reparametrized
 from ..nn.elastic import ElasticModule
 from ..nn.parametrized import expressions_in
-from ..nn.reparametrized import PARAMETRIZATIONS, parametrizations_of, reparametrize
+from ..nn.reparametrized import defer, reparametrize
 from ..nn.segments import flattened, layout_of
 from .adopted import (
     Adopted,
@@ -267,8 +268,8 @@ class Building:
         """Make what is no layer of torch mutable: a layer of one's own, blocks, what holds some."""
         tensors = self.tensors.get(path, {})
         attributes = self._sizes_said(path, module, tensors) | self.attributes.get(path, {})
-        is_layer = path not in self.optional and not any(True for _ in module.children())
-        if path and tensors and is_layer:
+        is_layer = not module._modules and not is_reparametrized(module)
+        if path and tensors and is_layer and path not in self.optional:
             self._foreign_layer(module, tensors, attributes)
             return
         if path in {run.container for run in self.runs}:
@@ -335,9 +336,11 @@ class Building:
             tensor = getattr(module, name, None)
             if tensor is not None and tuple(a.extent for a in layout) != tuple(tensor.shape):
                 return False
-        reference = Template(_without_parametrizations(module), elastic.derived)
+        reference = Template(as_constructed(module), elastic.derived)
         module.__class__ = elastic
         reparametrize(module)
+        for hook in module._forward_pre_hooks.values():
+            defer(module, hook)
         vars(module)["args"] = arguments
         vars(module)["_blueprint"] = Blueprint(elastic, arguments, reference, layouts)
         for name, value in arguments.items():
@@ -350,11 +353,12 @@ class Building:
     def _computed(self, path: str, module: nn.Module) -> dict[str, dict[int, Any]]:
         """The sizes of tensors that are computed from others: from one that lies as they do."""
         found: dict[str, dict[int, Any]] = {}
-        for name, parts in parametrizations_of(module).items():
+        for name, paths in added_to(module).items():
             whole = getattr(module, name).shape
-            sizes = self.tensors.get(f"{path}.{PARAMETRIZATIONS}.{name}", {})
-            alike = [sizes[part] for part in sizes if getattr(parts, part).shape == whole]
-            found |= {name: alike[0]} if alike else {}
+            for holder, _, part in (source.rpartition(".") for source in paths):
+                sizes = self.tensors.get(below(path, holder) if holder else path, {}).get(part)
+                if sizes and getattr(module.get_submodule(holder), part).shape == whole:
+                    found.setdefault(name, sizes)
         return found
 
     def _arguments(
@@ -424,20 +428,6 @@ class Building:
                     found["groups"] = groups = size("weight", 0)
                 found[argument] = groups if depthwise else flattened(groups, inner)
         return found
-
-
-def _without_parametrizations(module: nn.Module) -> nn.Module:
-    """A layer as its constructor makes it: with tensors where others are computed from."""
-    lists = parametrizations_of(module)
-    if not lists:
-        return module
-    light: nn.Module = object.__new__(parametrize.type_before_parametrizations(module))
-    vars(light).update(vars(module))
-    computed = {name: nn.Parameter(getattr(module, name).detach()) for name in lists}
-    vars(light)["_parameters"] = {**module._parameters, **computed}
-    inner = {n: child for n, child in module._modules.items() if n != PARAMETRIZATIONS}
-    vars(light)["_modules"] = inner
-    return light
 
 
 _NORMS = (nn.modules.batchnorm._NormBase,)

@@ -9,13 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
-from torch.nn.utils.prune import BasePruningMethod
-from torch.nn.utils.spectral_norm import SpectralNorm
-from torch.nn.utils.weight_norm import WeightNorm
 
 from ..errors import UsageError
 from ..nn import ModelSpace, MutableModule
-from ..nn.reparametrized import computed_by_hooks
 from .adopted import RESERVED, origin_of
 from .calling import arguments_of
 from .symbolic import own_tensors
@@ -39,7 +35,6 @@ def check_network(net: Any, space: type[nn.Module]) -> None:
         With the path of the module, and what to do.
     """
     check_plain(net, "elastic")
-    _check_hooks(net)
     _check_names(net, space)
 
 
@@ -114,25 +109,6 @@ def _check_tensor(path: str, tensor: Tensor) -> None:
         )
     if tensor.is_meta:
         raise UsageError(f"{path} is on the meta device: it has no values; load the weights first")
-
-
-def _check_hooks(net: nn.Module) -> None:
-    """Parameters that a hook computes anew for each call: what is cut would be written over."""
-    for path, module in net.named_modules():
-        for name, hook in computed_by_hooks(module).items():
-            kind = next(kind for kind in _REMOVED_BY if isinstance(hook, kind))
-            raise UsageError(
-                f"{path or 'the network'} has its {name!r} computed anew for each call, by a hook "
-                f"of {kind.__module__}; make it a parameter as it is by "
-                f"torch.nn.utils.{_REMOVED_BY[kind]}(module, ...)"
-            )
-
-
-_REMOVED_BY: dict[type, str] = {
-    BasePruningMethod: "prune.remove",
-    WeightNorm: "remove_weight_norm",
-    SpectralNorm: "remove_spectral_norm",
-}
 
 
 def _check_names(net: nn.Module, space: type[nn.Module]) -> None:

@@ -82,7 +82,7 @@ def _addmm(ids: Numbering, out: Tensor, bias: Tensor, a: Tensor, b: Tensor, **_:
     return ids.join([_mm(ids, out, a, b), aligned(ids, bias, a.dim())])
 
 
-@_rule("mv", "dot")
+@_rule("mv", "dot", "vdot")
 def _mv(ids: Numbering, out: Tensor, a: Tensor, b: Tensor) -> list[Tensor]:
     sides = (ids.components(a), aligned(ids, b, a.dim()))
     made = ids.contract(sides, a.dim() - 1, has_weight=ids.is_weight(a, b))

@@ -29,13 +29,13 @@ from torch.nn.modules.module import register_module_forward_pre_hook
 from torch.overrides import TorchFunctionMode
 
 from ..errors import UsageError
-from ..nn.reparametrized import parametrizations_of
+from ..nn.computed_tensors import assign, is_assignable, mask_of
 from ..training.modes import preserved_modes
 from .adopted import AdoptedBlocks
 from .calling import call, filled_rows
 from .layouts import indices
 from .parts import running
-from .sorting import TensorLayout, channels_last, input_dim
+from .sorting import TensorLayout, channels_last, input_dim, is_weight
 
 __all__ = ["paths", "refit"]
 
@@ -148,7 +148,7 @@ def _kept(
     """The outputs of the teacher's layer that the smaller one has; ``None`` for all."""
     out = 1 - (input_dim(layer) or 0)
     for axis in plan.axes:
-        if (path, "weight") in axis.places and axis.dim == out:
+        if axis.dim == out and any(is_weight(path, layer, place) for place in axis.places):
             kept, whole = indices(axis.layout, plan.values(arch), plan.sizes)
             if model_arch is not None:
                 there, _ = indices(axis.layout, plan.values(model_arch), plan.sizes)
@@ -192,10 +192,10 @@ def _fit(layer: nn.Module, rows: _Rows, ridge: float) -> None:
     """Least squares by the normal equations, which are summed over batches, in float64.
 
     What is no linear layer, or whose inputs are constant or not finite, stays as it is; so does
-    what is computed from tensors of which nothing says how they would make another weight.
+    what is computed from tensors of which nothing says how they would make another weight.  What
+    was pruned stays zero: the rest is fitted without it.
     """
-    parametrized = parametrizations_of(layer)
-    if not all(hasattr(p, "right_inverse") for parts in parametrized.values() for p in parts):
+    if not (is_assignable(layer, "weight") and is_assignable(layer, "bias")):
         return
     weight = _weight(layer)
     flat = _flat(layer, weight.detach().double())
@@ -222,28 +222,43 @@ def _fit(layer: nn.Module, rows: _Rows, ridge: float) -> None:
     left, right = gram + strength * eye, cross - gram @ prior
     if not ridge:  # of inputs that depend on each other, only the CPU has the least solution
         left, right = left.cpu(), right.cpu()
-    solved = prior + torch.linalg.lstsq(left, right).solution.to(prior)
+    solved = prior + _solved(left, right, _unpruned(layer, prior)).to(prior)
     if not torch.isfinite(solved).all():
         return
     inner = solved if bias is None else solved[:-1]
     wanted = {"weight": _unflat(layer, inner.T, weight)}
     if bias is not None:
         wanted["bias"] = solved[-1]
-    _write(layer, {name: value.to(weight) for name, value in wanted.items()})
+    assign(layer, {name: value.to(weight) for name, value in wanted.items()})
 
 
-def _write(layer: nn.Module, wanted: Mapping[str, Tensor]) -> None:
-    """Give a layer other tensors; not if its parametrizations make something else of these."""
-    parametrized = parametrizations_of(layer)
-    before = copy.deepcopy(layer.state_dict()) if parametrized else {}
-    with torch.no_grad():
-        for name, value in wanted.items():
-            if name in parametrized:
-                setattr(layer, name, value)  # torch takes it apart by the right inverse
-            else:
-                getattr(layer, name).copy_(value)
-        if not all(torch.allclose(getattr(layer, n), wanted[n], 1e-3, 1e-5) for n in parametrized):
-            layer.load_state_dict(before)
+def _unpruned(layer: nn.Module, prior: Tensor) -> Tensor | None:
+    """Which of what is fitted was not pruned; ``None`` if nothing was."""
+    masks = {name: mask_of(layer, name) for name in ("weight", "bias")}
+    if all(mask is None or bool(mask.all()) for mask in masks.values()):
+        return None
+    free = torch.ones(prior.shape, dtype=torch.bool)
+    if masks["weight"] is not None:
+        inner = _flat(layer, masks["weight"]).T
+        free[: len(inner)] = inner
+    if masks["bias"] is not None:
+        free[-1] = masks["bias"]
+    return free
+
+
+def _solved(left: Tensor, right: Tensor, free: Tensor | None) -> Tensor:
+    """Solve for each column, with zeros where it is not free."""
+    if free is None:
+        whole: Tensor = torch.linalg.lstsq(left, right).solution
+        return whole
+    solved = torch.zeros_like(right)
+    patterns, which = torch.unique(free, dim=1, return_inverse=True)
+    for number, pattern in enumerate(patterns.T.to(left.device)):
+        columns = (which == number).nonzero().flatten().to(left.device)
+        rows = pattern.nonzero().flatten()
+        part = torch.linalg.lstsq(left[rows][:, rows], right[rows][:, columns]).solution
+        solved[rows[:, None], columns] = part
+    return solved
 
 
 def _is_linear(x: Tensor, prior: Tensor, returned: Tensor) -> bool:

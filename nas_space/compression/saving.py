@@ -23,6 +23,7 @@ from torch import nn
 
 from ..errors import CheckpointError, StorageError, UsageError
 from ..files import replacing
+from ..nn.copying import copied
 from ..schema import checked
 from ..training.checkpoint import digest_of, read_safetensors
 from .adopted import AdoptedBlocks, origin_of
@@ -237,7 +238,7 @@ def _read(folder: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
 
 def _original(described: Mapping[str, Any], original: Any, trust: bool) -> nn.Module:
     if isinstance(original, nn.Module):
-        return copy.deepcopy(original)
+        return copied(original)
     module, _, name = described["class"].partition(":")
     if original is None and described.get("config") and module.startswith("transformers."):
         cls = getattr(importlib.import_module(module), name)

@@ -6,7 +6,6 @@ are permuted, in all tensors that have them alike, so that the most important co
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,12 +15,14 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import UsageError, suggest
+from ..nn.computed_tensors import PARAMETRIZATIONS, added_to, mask_of
+from ..nn.copying import copied
 from .calling import call, filled_rows
 from .layouts import Layout, Listed, indices
 from .parts import running
 from .symbolic import leaves_of, tensors_of
 
-__all__ = ["Axis", "Loss", "TensorLayout", "in_order", "sort"]
+__all__ = ["Axis", "Loss", "TensorLayout", "in_order", "is_weight", "sort"]
 
 Loss = Callable[[Any], Tensor]
 """Of what a network returns, the number that is to change little."""
@@ -154,14 +155,7 @@ def in_order(
     UsageError
         The network cannot be copied.
     """
-    # What was computed from parameters, and kept, has a graph, which cannot be copied.
-    memo: dict[int, Any] = {
-        id(value): value.detach()
-        for module in net.modules()
-        for value in vars(module).values()
-        if isinstance(value, Tensor) and not value.is_leaf
-    }
-    memo |= {id(tensor): tensor for tensor, _ in tensors_of(net).values()}
+    moved: dict[int, Any] = {id(tensor): tensor for tensor, _ in tensors_of(net).values()}
     modules = dict(net.named_modules())
     with torch.no_grad():
         for axis in plan.axes:
@@ -171,11 +165,11 @@ def in_order(
             # One for all its places, unless the ties were lost, as when weights were loaded.
             for key, tensor in {id(t := held(modules, axis, p)): t for p in axis.places}.items():
                 places = torch.from_numpy(order).to(tensor.device)
-                moved = memo[key].index_select(axis.dim, places)
+                part = moved[key].index_select(axis.dim, places)
                 is_parameter = isinstance(tensor, nn.Parameter)
-                memo[key] = nn.Parameter(moved, False) if is_parameter else moved
+                moved[key] = nn.Parameter(part, False) if is_parameter else part
     try:
-        return copy.deepcopy(net, memo)
+        return copied(net, moved)
     except Exception as error:
         raise UsageError(
             f"the teacher cannot be copied to put its channels in the order of the space: {error}; "
@@ -229,7 +223,15 @@ def _magnitude(
     space: nn.Module, plan: TensorLayout, modules: Mapping[str, nn.Module], batches: Any, loss: Any
 ) -> dict[str, np.ndarray[Any, Any]]:
     del space, batches, loss
-    return _summed(plan, modules, lambda _, __, tensor: tensor**2)
+    return _summed(
+        plan, modules, lambda path, name, tensor: _seen(modules[path], name, tensor) ** 2
+    )
+
+
+def _seen(module: nn.Module, name: str, tensor: Tensor) -> Tensor:
+    """A parameter as the forward sees it: without what was pruned."""
+    mask = mask_of(module, name.removesuffix("_orig"))
+    return tensor if mask is None else tensor * mask
 
 
 def _taylor(
@@ -290,13 +292,15 @@ def _activation(
 ) -> dict[str, np.ndarray[Any, Any]]:
     """The power of the channel, times the power of the weights that read it."""
     del loss
-    readers = {
-        axis.places[0][0]: axis
-        for axis in plan.axes
-        if axis.places[0][1] == "weight"
-        and input_dim(modules[axis.places[0][0]]) == axis.dim
-        and names_in(axis.layout) & plan.sortable
-    }
+    readers: dict[str, Axis] = {}
+    for axis in plan.axes:
+        path = axis.places[0][0].partition(f".{PARAMETRIZATIONS}")[0]
+        if (
+            names_in(axis.layout) & plan.sortable
+            and input_dim(modules[path]) == axis.dim
+            and is_weight(path, modules[path], axis.places[0])
+        ):
+            readers[path] = axis
     powers: dict[str, Tensor] = {}
     now: list[Any] = [None]  # the batch that runs: its mask says which rows are padding
 
@@ -322,7 +326,9 @@ def _activation(
     for path, axis in readers.items():
         if path not in powers:
             continue
-        weight = held(modules, axis).detach().double()
+        weight = held(modules, axis) if axis.places[0] == (path, "weight") else None
+        weight = _weight_of(modules[path]) if weight is None else weight.detach()
+        weight = weight.double()
         others = [dim for dim in range(weight.dim()) if dim != axis.dim]
         read = (weight**2).sum(others)
         if read.shape != powers[path].shape:
@@ -331,6 +337,25 @@ def _activation(
             totals[name] = totals.get(name, 0) + _along(read * powers[path], axis, plan, name)
     missing = _magnitude(space, plan, modules, (), None)
     return {name: totals.get(name, score) for name, score in missing.items()}
+
+
+def is_weight(path: str, layer: nn.Module, place: tuple[str, str]) -> bool:
+    """Return whether a tensor is the weight of a layer, or what that is computed from, alike."""
+    if place == (path, "weight"):
+        return True
+    source = ".".join(place).removeprefix(f"{path}.")
+    if source not in added_to(layer).get("weight", ()):
+        return False
+    holder, _, name = source.rpartition(".")
+    shape = getattr(layer.get_submodule(holder), name).shape
+    return bool(shape == _weight_of(layer).shape)
+
+
+def _weight_of(layer: nn.Module) -> Tensor:
+    """The whole weight of a layer, which may be computed."""
+    weight = layer.weight
+    assert isinstance(weight, Tensor)
+    return weight.detach()
 
 
 def input_dim(module: nn.Module) -> int | None:

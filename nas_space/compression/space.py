@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import fnmatch
 import hashlib
 import json
@@ -16,6 +15,7 @@ from torch import Tensor, nn
 from ..errors import UsageError
 from ..mutable import Sample
 from ..nn import ModelSpace
+from ..nn.copying import copied
 from ..nn.freezing import Freezer
 from .absorbing import absorb
 from .adopted import Adopted, origin_of
@@ -412,7 +412,7 @@ def elastic(
 
 def _copied(net: nn.Module) -> nn.Module:
     try:
-        return copy.deepcopy(net)
+        return copied(net)
     except Exception as error:
         raise UsageError(
             f"the network cannot be copied: {error}; give in_place=True to make the space of the "

@@ -26,8 +26,8 @@ def capacity_of(executor: Executor) -> int | None:
     workers = getattr(executor, "_max_workers", None)  # of the standard library, loky's, ours
     client = getattr(executor, "_client", None)  # Dask's
     if workers is None and client is not None:
-        workers = sum(client.nthreads().values()) or None
-    return workers
+        workers = sum(client.nthreads().values())
+    return workers if isinstance(workers, int) and workers > 0 else None
 
 
 class TaskExecutor(Executor):

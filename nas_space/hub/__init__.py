@@ -34,14 +34,7 @@ if TYPE_CHECKING:
     from .nas_bench_101 import NasBench101
     from .nas_bench_201 import NasBench201
     from .nas_bench_macro import NasBenchMacro
-    from .nasnet import (
-        AmoebaNetSpace,
-        CellSpace,
-        DARTSSpace,
-        ENASSpace,
-        NASNetSpace,
-        PNASSpace,
-    )
+    from .nasnet import AmoebaNetSpace, CellSpace, DARTSSpace, ENASSpace, NASNetSpace, PNASSpace
     from .ofa import BottleneckD, OFAMobileNetV3Space, OFAResNetSpace
     from .proxylessnas import ProxylessNAS
     from .searched import SearchedSpace

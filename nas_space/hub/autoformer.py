@@ -12,17 +12,11 @@ from torch.nn import functional as F
 
 from ..errors import UsageError, suggest
 from ..mutable import Categorical, MutableExpression
-from ..nn import (
-    ElasticModule,
-    MutableConv2d,
-    MutableLayerNorm,
-    MutableLinear,
-    Repeat,
-)
+from ..nn import ElasticModule, MutableConv2d, MutableLayerNorm, MutableLinear, Repeat
 from ..nn.widths import Widths
 from .cells import DropPath
 from .pretrained import load_checkpoint
-from .published import Published, presets, published_in, supernets
+from .published import presets, published_in, supernets
 from .searched import SearchedSpace
 
 __all__ = ["AutoFormer", "AutoformerSpace", "RelativePosition2D", "RelativePositionSelfAttention"]
@@ -88,7 +82,7 @@ class AbsolutePositionEmbedding(ElasticModule, AbsolutePosition, wraps=AbsoluteP
 
 
 class RelativePosition2D(nn.Module):
-    """Vectors that tell how far apart two tokens of an image are, in rows and in columns.
+    """Embeddings of the distance between two tokens of an image, in rows and in columns.
 
     Parameters
     ----------
@@ -129,6 +123,7 @@ class RelativePosition2D(nn.Module):
     def _entries(self, places: Tensor) -> Tensor:
         """Return the entry of a table for each pair of tokens, of their places on one axis."""
         distances = (places[None, :] - places[:, None]).clamp(-self.length, self.length)
+        # Zeros in front of rows and columns: the pairs of the class token, which has no place.
         return F.pad(distances + (self.length + 1), (1, 0, 1, 0))
 
 
@@ -176,6 +171,8 @@ class RelativePositionSelfAttention(nn.Module):
     ) -> None:
         super().__init__()
         self.head_dim = head_dim
+        # Heads keep their width, so the scale is the same for all numbers of them, and the leading
+        # heads of a wider layer are those of a narrower one.
         self.scale = qk_scale or head_dim**-0.5
         inner = head_dim * num_heads
         self.q = MutableLinear(embed_dim, inner, bias=qkv_bias)
@@ -307,9 +304,8 @@ class AutoformerSpace(SearchedSpace):
     (14, 15, 16)
     """
 
-    published: ClassVar[Mapping[str, Published]] = published_in("AutoformerSpace")
+    published = published_in("AutoformerSpace")
     last_layer: ClassVar[str] = "head"
-    example_shape: ClassVar[tuple[int, ...]] = (3, 224, 224)
 
     def __init__(
         self,
@@ -345,6 +341,8 @@ class AutoformerSpace(SearchedSpace):
         blocks = range(max(search_depth))
         ratios = [Categorical(list(search_mlp_ratio), label=f"mlp_ratio_{i}") for i in blocks]
         heads = [Categorical(list(search_num_heads), label=f"num_head_{i}") for i in blocks]
+        # Plain numbers, so not on whatever device the space is built on: a tensor on the meta
+        # device has none.
         rates = torch.linspace(0, drop_path_rate, max(search_depth), device="cpu").tolist()
         self.img_size, self.patches_num = img_size, side**2
         self.global_pooling = global_pooling

@@ -1,4 +1,4 @@
-"""The graphs of NAS-Bench-101's cells: which there are, and what they make of a width."""
+"""The graphs of NAS-Bench-101's cells up to isomorphism, and the widths of their vertices."""
 
 from __future__ import annotations
 
@@ -11,15 +11,7 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-__all__ = [
-    "Matrix",
-    "canonical",
-    "cell_hash",
-    "channels_of",
-    "graphs",
-    "labellings",
-    "pruned",
-]
+__all__ = ["Matrix", "canonical", "cell_hash", "channels_of", "graphs", "labellings", "pruned"]
 
 Matrix: TypeAlias = tuple[tuple[int, ...], ...]
 """Edges: row to column, from earlier vertices to later ones, the input first, the output last."""
@@ -27,10 +19,9 @@ Matrix: TypeAlias = tuple[tuple[int, ...], ...]
 
 @cache
 def graphs(vertices: int, edges: int) -> tuple[Matrix, ...]:
-    """Return every graph whose vertices all lie on ways from input to output, once.
+    """Return every graph whose vertices all lie on paths from input to output, up to isomorphism.
 
-    Of graphs that differ in the order of inner vertices only, one stands for all; see
-    :func:`canonical`.
+    Of graphs that differ in the order of inner vertices only, :func:`canonical` says which one.
 
     Parameters
     ----------
@@ -42,6 +33,9 @@ def graphs(vertices: int, edges: int) -> tuple[Matrix, ...]:
     >>> [len(graphs(number, 9)) for number in (2, 3, 4, 5)]
     [1, 3, 13, 110]
     """
+    # Of all orders of the inner vertices that keep edges pointing forward, the one whose code is
+    # the least is taken. It is among the graphs themselves, and no two orders of one graph share a
+    # code without being the same matrix: so each graph is there once, by comparing numbers only.
     found: list[Matrix] = []
     for number in range(2, vertices + 1):
         every = np.array(list(_connected(number, edges)), dtype=np.int64)
@@ -67,9 +61,9 @@ def canonical(matrix: Sequence[Sequence[int]]) -> tuple[Matrix, list[int]]:
 
 
 def labellings(matrix: Matrix, kinds: int) -> Iterator[tuple[int, ...]]:
-    """Yield what the inner vertices of a graph may be, once of those that are alike.
+    """Yield the operations of a graph's inner vertices, up to automorphisms of the graph.
 
-    Two are alike if an order of vertices that leaves the graph as it is makes one of the other.
+    Of labellings that an automorphism maps to each other the smallest one is yielded.
 
     Parameters
     ----------
@@ -91,9 +85,9 @@ def labellings(matrix: Matrix, kinds: int) -> Iterator[tuple[int, ...]]:
 
 
 def pruned(matrix: Sequence[Sequence[int]]) -> list[int]:
-    """Return the vertices of a graph that lie on a way from its input to its output.
+    """Return the vertices of a graph that lie on a path from its input to its output.
 
-    Input and output are among them if there is such a way, and nothing is otherwise.
+    Input and output are among them if there is such a path, and nothing is otherwise.
     """
     edges = np.array(matrix, dtype=np.int64)
     reach = np.linalg.matrix_power(edges + np.eye(len(edges), dtype=np.int64), len(edges)) > 0
@@ -124,7 +118,7 @@ def channels_of(matrix: Matrix, outputs: int) -> list[int]:
 
 
 def cell_hash(matrix: Sequence[Sequence[int]], labels: Sequence[int]) -> str:
-    """Return the benchmark's fingerprint of a cell: the same for cells that are alike.
+    """Return the benchmark's fingerprint of a cell: the same for isomorphic cells.
 
     Parameters
     ----------
@@ -159,6 +153,7 @@ def cell_hash(matrix: Sequence[Sequence[int]], labels: Sequence[int]) -> str:
 
 
 def _digest(text: str) -> str:
+    """Return the digest that the benchmark's keys are made of; the security of MD5 is not asked."""
     return hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()
 
 
@@ -176,7 +171,7 @@ def _connected(number: int, edges: int) -> Iterator[list[list[int]]]:
                 columns = [(), *chosen]
                 yield [[int(u in columns[v]) for v in range(number)] for u in range(number)]
             return
-        # Each vertex to come needs an edge of its own.
+        # Each vertex to come needs an edge of its own, so that many are not for this one.
         for size in range(1, min(vertex, left - (number - 1 - vertex)) + 1):
             for taken in combinations(range(vertex), size):
                 chosen.append(taken)

@@ -1,4 +1,4 @@
-"""What the spaces of the NASNet family are built of: operations, and what aligns cells."""
+"""Parts of the spaces of the NASNet family: operations, and what aligns the inputs of cells."""
 
 from __future__ import annotations
 
@@ -113,13 +113,15 @@ class FactorizedReduce(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return images of half the size."""
+        # Every second place from the first, and every second from the next: half of the channels
+        # each, so that no place of the image is lost by halving it. The padding is for odd sizes.
         x = self.relu(x)
         odd = self.pad(x)[:, :, 1:, 1:]
         return self.bn(torch.cat([self.conv_1(x), self.conv_2(odd)], 1))  # type: ignore[no-any-return]
 
 
 class DropPath(nn.Module):
-    """Zeroes whole examples in training, and scales the others up.
+    """Stochastic depth: zeroes whole examples in training, and scales the others up.
 
     Parameters
     ----------
@@ -139,6 +141,8 @@ class DropPath(nn.Module):
         """Return examples of the same shape."""
         if not self.training or not self.drop_prob:
             return x
+        # Whole examples, not numbers; those that stay are scaled up so that the mean does not
+        # change.
         shape = (len(x), *(1 for _ in x.shape[1:]))
         kept = torch.full(shape, 1 - self.drop_prob, dtype=x.dtype, device=x.device)
         return x * kept.bernoulli() / kept

@@ -52,11 +52,7 @@ def write_configuration(network: nn.Module) -> dict[str, Any]:
 
 # -- inverted residuals: ProxylessNAS and MobileNetV3 ----------------------------------------------
 
-_ACTS: dict[type[nn.Module], str] = {
-    nn.ReLU6: "relu6",
-    nn.ReLU: "relu",
-    nn.Hardswish: "h_swish",
-}
+_ACTS: dict[type[nn.Module], str] = {nn.ReLU6: "relu6", nn.ReLU: "relu", nn.Hardswish: "h_swish"}
 
 
 def _inverted(block: nn.Sequential) -> dict[str, Any]:
@@ -178,12 +174,7 @@ def _layer(conv: Any, *others: nn.Module) -> dict[str, Any]:
 
 
 def _identity(channels: int) -> dict[str, Any]:
-    return {
-        "name": "IdentityLayer",
-        "in_channels": channels,
-        "out_channels": channels,
-        **_ALONE,
-    }
+    return {"name": "IdentityLayer", "in_channels": channels, "out_channels": channels, **_ALONE}
 
 
 def _linear(layer: Any, dropout_rate: float) -> dict[str, Any]:

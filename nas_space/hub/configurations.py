@@ -19,12 +19,7 @@ import torch
 from ..errors import CheckpointError, NasSpaceError, UsageError
 from ..mutable import make_divisible
 from ..nn import ModelSpace
-from .ofa import (
-    RESNET_DEPTHS,
-    RESNET_WIDTHS,
-    OFAMobileNetV3Space,
-    OFAResNetSpace,
-)
+from .ofa import RESNET_DEPTHS, RESNET_WIDTHS, OFAMobileNetV3Space, OFAResNetSpace
 from .proxylessnas import ProxylessNAS
 
 __all__ = ["Configuration", "read_configuration"]
@@ -154,6 +149,8 @@ class _MobileBlock:
         if conv is None or conv["name"] == "ZeroLayer":
             return None  # a block that the search left out
         inputs, ratio, hidden = conv["in_channels"], conv["expand_ratio"], conv.get("mid_channels")
+        # Configurations may give the hidden width itself, which need not be what the ratio says:
+        # then it counts, and the ratio is what it comes to.
         if hidden is not None and hidden != make_divisible(round(inputs * ratio), 8):
             ratio = hidden / inputs
         if conv.get("groups") not in (None, hidden):
@@ -189,6 +186,8 @@ def _stages(
     first, *others = used
     first.expect("expand_ratio and kernel", (first.ratio, first.kernel), (1, 3))
     first.expect("stride", first.stride, strides[0])
+    # A configuration lists blocks and says nothing of stages: one begins wherever the size of the
+    # image or the width changes.
     stages: list[list[_MobileBlock]] = []
     for block in others:
         if block.stride != 1 or block.inputs != block.outputs:

@@ -48,6 +48,9 @@ def same_width(first: MaybeIntChoice, second: MaybeIntChoice) -> bool:
     >>> same_width(320, 319 + 1)
     True
     """
+    # Equal expressions are one object, whatever they were written like. Two choices that may come
+    # out alike are not the same: a residual there would be in some architectures only, and
+    # constructors decide once for all.
     if isinstance(first, Node) or isinstance(second, Node):
         return first is second
     return first == second

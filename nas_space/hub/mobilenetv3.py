@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, ClassVar, Literal
 
@@ -12,14 +12,7 @@ from torch import nn
 
 from ..errors import UsageError
 from ..mutable import Categorical, make_divisible
-from ..nn import (
-    LayerChoice,
-    MaybeIntChoice,
-    MutableConv2d,
-    MutableLinear,
-    MutableModule,
-    Repeat,
-)
+from ..nn import LayerChoice, MaybeIntChoice, MutableConv2d, MutableLinear, MutableModule, Repeat
 from ..nn.elastic import blank_layers
 from ..nn.freezing import Freezer
 from .mobile import (
@@ -30,7 +23,7 @@ from .mobile import (
     one_of,
     reset_parameters,
 )
-from .published import Published, published_in
+from .published import published_in
 from .searched import SearchedSpace
 
 __all__ = [
@@ -50,7 +43,7 @@ _EXCITATIONS = ("force", "optional", "none")
 
 
 class SqueezeExcite(nn.Module):
-    """Scales each channel by what all of them are on average (arXiv 1709.01507).
+    """Scales each channel by a gate that reads the means of all channels (arXiv 1709.01507).
 
     Parameters
     ----------
@@ -238,9 +231,8 @@ class MobileNetV3Space(SearchedSpace):
     torch.Size([2, 10])
     """
 
-    published: ClassVar[Mapping[str, Published]] = published_in("MobileNetV3Space")
-    # Stage 0 has no depth to choose, but published architectures give one.
-    example_shape: ClassVar[tuple[int, ...]] = (3, 224, 224)
+    published = published_in("MobileNetV3Space")
+    # Stage 0 has one block and no depth to choose, but published architectures give one.
     retired_labels: ClassVar[dict[str, Any]] = {"s0_depth": 1}
 
     def __init__(
@@ -285,11 +277,13 @@ class MobileNetV3Space(SearchedSpace):
         self.expand_ratios = list(expand_ratios)
         self.kernel_sizes = list(kernel_sizes)
         self.se_from_exp = se_from_exp
-        # The stem and stage 0 share one multiplier.
+        # The stem and stage 0 share one multiplier, as in NNI's space.
         self.widths: list[MaybeIntChoice] = [
             make_divisible(_multiplier(width_multipliers, max(index - 1, 0)) * width, 8)
             for index, width in enumerate(base_widths)
         ]
+        # Layers are made without drawing their weights, since all are drawn below: by the published
+        # rule, in the order of the modules, whatever the constructors of the layers would draw.
         with blank_layers():
             stem = one_of(stem_kernel_sizes, "stem_ks")
             first = one_of(first_kernel_sizes, "s0_i0_ks")

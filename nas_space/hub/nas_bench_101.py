@@ -15,14 +15,7 @@ from ..errors import UsageError
 from ..mutable import Categorical, MutableExpression, Sample, label_scope
 from ..mutable.factor_sum import FactorSum
 from ..mutable.factors import Factor
-from ..nn import (
-    LayerChoice,
-    ModelSpace,
-    MutableBatchNorm2d,
-    MutableConv2d,
-    MutableModule,
-    Repeat,
-)
+from ..nn import LayerChoice, ModelSpace, MutableBatchNorm2d, MutableConv2d, MutableModule, Repeat
 from ..nn.elastic import blank_layers
 from ..nn.switch import Switch
 from .arguments import check_positive
@@ -52,13 +45,14 @@ class _Graph:
 def _conv(inputs: Any, outputs: Any, kernel_size: int) -> nn.Sequential:
     return nn.Sequential(
         MutableConv2d(inputs, outputs, kernel_size, padding=kernel_size // 2, bias=False),
+        # The benchmark's decay of 0.997 in TensorFlow, which keeps what torch takes from a batch.
         MutableBatchNorm2d(outputs, momentum=0.003),
         nn.ReLU(inplace=True),
     )
 
 
 class VertexInput(MutableModule):
-    """Adds up what a vertex reads.
+    """Sums the tensors that a vertex reads.
 
     A module of its own, so that what runs again for each set of sources, as following a space
     does, is this and not the vertex; and so of :class:`CellOutput`.
@@ -92,6 +86,8 @@ class CellVertex(MutableModule):
         def sources(matrix: Matrix) -> int:
             return _bits(matrix, place) if place < len(matrix) - 1 else 1
 
+        # The width of a vertex, and what it reads, follow from the graph, so they are expressions
+        # of its one label: a table, looked up, and no other choice of theirs.
         self.place = place
         own: Any = graph.value(width)
         self.input = VertexInput(graph.value(sources), own)
@@ -234,7 +230,8 @@ class NasBench101(ModelSpace):
         self.classifier = nn.Linear(width, num_labels)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
-                # The variance of the inputs is kept, of the largest shape.
+                # By the inputs of the largest shape, whose variance is kept: as the benchmark's
+                # variance scaling does, from a normal distribution cut at two standard deviations.
                 spread = module.weight[0].numel() ** -0.5
                 nn.init.trunc_normal_(module.weight, std=spread, a=-2 * spread, b=2 * spread)
             elif isinstance(module, nn.BatchNorm2d):
@@ -341,10 +338,7 @@ class NasBench101(ModelSpace):
 
     @staticmethod
     def unique_cells() -> Iterator[Sample]:
-        """Yield one architecture for each cell that is different: 423,624.
-
-        Exchanging vertices of a graph that are alike makes no other cell.
-        """
+        """Yield one architecture for each cell up to isomorphism: 423,624."""
         for matrix in graphs(7, 9):
             text = _text(matrix)
             for labelling in labellings(matrix, len(_OPERATIONS)):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial, reduce
 from operator import add
 from typing import Any, ClassVar, Literal
@@ -16,7 +16,7 @@ from ..nn.elastic import blank_layers
 from ..nn.segments import flattened
 from ..nn.switch import Switch
 from .cells import OPERATIONS, AuxiliaryHead, CellInputs, CellOutputs, DropPath
-from .published import Published, published_in
+from .published import published_in
 from .searched import SearchedSpace
 
 __all__ = ["AmoebaNetSpace", "CellSpace", "DARTSSpace", "ENASSpace", "NASNetSpace", "PNASSpace"]
@@ -74,7 +74,6 @@ class CellSpace(SearchedSpace):
     """Which nodes the output of a cell concatenates: all, or those that no other reads."""
 
     example_shape: ClassVar[tuple[int, ...]] = (3, 32, 32)
-    published: ClassVar[Mapping[str, Published]] = {}
 
     def __init__(
         self,
@@ -235,8 +234,7 @@ class _Cells:
         if self.space.merge_op == "all":
             return flattened(self.space.num_nodes, self.width)
         return reduce(
-            add,
-            [MutableExpression.condition(loose, self.width, 0) for loose in cell.loose_ends],
+            add, [MutableExpression.condition(loose, self.width, 0) for loose in cell.loose_ends]
         )
 
     def _operation(self, name: str, stride: int) -> nn.Module:

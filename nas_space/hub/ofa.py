@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Any, ClassVar
 
@@ -42,6 +42,8 @@ class _ElasticResolution(ModelSpace):
         size = self.resolution
         if size is None or tuple(x.shape[-2:]) == (size, size):
             return x
+        # As images are scaled when they are loaded, where once-for-all does it: PIL's bilinear
+        # filter averages over what a pixel covers.
         return F.interpolate(x, (size, size), mode="bilinear", antialias=True)
 
 
@@ -86,8 +88,7 @@ class OFAMobileNetV3Space(_ElasticResolution, MobileNetV3Space):
     torch.Size([1, 10])
     """
 
-    published: ClassVar[Mapping[str, Published]] = {}
-    example_shape: ClassVar[tuple[int, ...]] = (3, 224, 224)
+    published: ClassVar[dict[str, Published]] = {}
 
     def __init__(
         self,
@@ -138,7 +139,7 @@ def _conv(
 
 
 class _Shortcut(nn.Module):
-    """Adds what a layer makes of its input to it."""
+    """Adds the output of a layer to its input."""
 
     def __init__(self, conv: nn.Module) -> None:
         super().__init__()
@@ -235,9 +236,6 @@ class OFAResNetSpace(_ElasticResolution, SearchedSpace):
     >>> space.random(seed=0).eval()(torch.zeros(1, 3, 64, 64)).shape
     torch.Size([1, 10])
     """
-
-    published: ClassVar[Mapping[str, Published]] = {}
-    example_shape: ClassVar[tuple[int, ...]] = (3, 224, 224)
 
     def __init__(
         self,

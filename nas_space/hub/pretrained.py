@@ -56,10 +56,14 @@ def checkpoint_file(name: str, *, download: bool = False, progress: bool = True)
     CheckpointError
         If it is not there and may not or cannot be fetched, or its digest is wrong.
     """
+    # The digest is checked each time, not only after the download: a file of the cache may have
+    # been put there by hand, as the messages below say, or be damaged since. Weights are read by
+    # torch's restricted unpickler, so that this is for the right numbers, and not what keeps code
+    # from running.
     path = cache_folder() / name
     digest = Path(name).stem.rpartition("-")[2]
     address = f"{base_address()}/{name}"
-    if not path.exists():
+    if not path.is_file():
         if not download:
             raise CheckpointError(
                 f"the checkpoint {name} is not in {path.parent}; pass download=True to fetch it "
@@ -80,7 +84,10 @@ def checkpoint_file(name: str, *, download: bool = False, progress: bool = True)
             raise CheckpointError(
                 f"{address} is damaged or not the published file: {error}"
             ) from error
-    found = hashlib.sha256(path.read_bytes()).hexdigest()
+    try:
+        found = hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read: {error}") from error
     if not found.startswith(digest):
         raise CheckpointError(
             f"{path} is damaged: its SHA-256 begins with {found[:8]}, not {digest}; delete it and "

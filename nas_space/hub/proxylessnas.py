@@ -72,7 +72,6 @@ class ProxylessNAS(SearchedSpace):
 
     published = published_in("ProxylessNAS")
     # Stage 7 has no depth to choose, but published architectures give one.
-    example_shape: ClassVar[tuple[int, ...]] = (3, 224, 224)
     retired_labels: ClassVar[dict[str, Any]] = {"s7_depth": 1}
 
     def __init__(
@@ -134,6 +133,8 @@ class ProxylessNAS(SearchedSpace):
         str or None
             ``None`` for what their ``Logits`` include: all from the pooling on.
         """
+        # Dropout and classifier are within what the tables call Logits, which stands at the
+        # pooling.
         part = block.path.split(".")[0]
         if part not in _IN_TABLES:
             return None

@@ -93,10 +93,7 @@ SPACES: dict[str, Entry] = {
         280_804_921_344,
     ),
     "proxylessnas": Entry(
-        ".proxylessnas:ProxylessNAS",
-        {"width_mult": 0.25},
-        26,
-        54_375_883_032_510_144,
+        ".proxylessnas:ProxylessNAS", {"width_mult": 0.25}, 26, 54_375_883_032_510_144
     ),
     "mobilenetv3": Entry(
         ".mobilenetv3:MobileNetV3Space",
@@ -108,12 +105,7 @@ SPACES: dict[str, Entry] = {
         67,
         2_203_368_352_784_502_925_061_485_493_979_840_000,
     ),
-    "darts": Entry(
-        ".nasnet:DARTSSpace",
-        _CELLS,
-        34,
-        103_367_707_243_686_950_400_000,
-    ),
+    "darts": Entry(".nasnet:DARTSSpace", _CELLS, 34, 103_367_707_243_686_950_400_000),
     "ofa-mobilenetv3": Entry(
         ".ofa:OFAMobileNetV3Space",
         {"width_mult": 0.25, "expand_ratios": (2, 3), "depths": (1, 2), "kernel_sizes": (3, 5)},
@@ -127,17 +119,11 @@ SPACES: dict[str, Entry] = {
         2_458_914_796_962,
     ),
     "nasnet": Entry(
-        ".nasnet:NASNetSpace",
-        _CELLS,
-        42,
-        76_610_498_965_704_453_192_482_832_998_400_000,
+        ".nasnet:NASNetSpace", _CELLS, 42, 76_610_498_965_704_453_192_482_832_998_400_000
     ),
     "enas": Entry(".nasnet:ENASSpace", _CELLS, 42, 384_433_593_750_000_000_000_000_000),
     "amoebanet": Entry(
-        ".nasnet:AmoebaNetSpace",
-        _CELLS,
-        42,
-        4_647_516_974_116_161_337_058_918_400_000,
+        ".nasnet:AmoebaNetSpace", _CELLS, 42, 4_647_516_974_116_161_337_058_918_400_000
     ),
     "pnas": Entry(".nasnet:PNASSpace", _CELLS, 42, 4_647_516_974_116_161_337_058_918_400_000),
     "nas-bench-101": Entry(
@@ -174,6 +160,9 @@ def check_trusted(name: Any, source: object, *, trust: bool) -> None:
     UsageError
         It is of a module that is not of this library, and that this process has not imported.
     """
+    # To import a module runs it, and the current folder is where modules are looked for: a folder
+    # with a ``run.json`` and a module beside it would run code when it is looked at. What the
+    # process has imported already has run, and what this library holds is trusted with it.
     module, colon, _ = str(name).partition(":")
     is_ours = module.partition(".")[0] == __package__.partition(".")[0]
     if colon and not trust and not is_ours and module not in sys.modules:

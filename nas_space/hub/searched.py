@@ -16,8 +16,9 @@ __all__ = ["SearchedSpace"]
 class SearchedSpace(ModelSpace):
     """Base class of spaces that others have searched before."""
 
-    published: ClassVar[Mapping[str, Published]]
+    published: ClassVar[Mapping[str, Published]] = {}
     """Their findings, by name."""
+    example_shape: ClassVar[tuple[int, ...]] = (3, 224, 224)
     last_layer: ClassVar[str] = "classifier"
     """The module that keeps fresh weights where there is another number of labels."""
 

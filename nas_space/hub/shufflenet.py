@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +14,7 @@ from ..mutable import Categorical
 from ..nn import LayerChoice, MutableBatchNorm2d, MutableConv2d
 from ..nn.elastic import blank_layers
 from .arguments import positive_numbers
-from .published import Published, published_in
+from .published import published_in
 from .searched import SearchedSpace
 
 __all__ = ["ShuffleNetBlock", "ShuffleNetSpace"]
@@ -112,7 +112,9 @@ class ShuffleNetBlock(nn.Module):
         """Return images ``(batch, out_channels, height, width)``, these halved by a stride of 2."""
         if self.stride == 2:
             return torch.cat([self.branch_proj(x), self.branch_main(x)], 1)
-        # The shuffle of channels: what is passed on and what is transformed alternate.
+        # The shuffle of channels, at the beginning of the block and not at the end of the one
+        # before: every other channel is passed on, and so what both halves hold is mixed by the
+        # next block.
         return torch.cat([x[:, ::2], self.branch_main(x[:, 1::2])], 1)
 
 
@@ -151,8 +153,7 @@ class ShuffleNetSpace(SearchedSpace):
     torch.Size([1, 10])
     """
 
-    published: ClassVar[Mapping[str, Published]] = published_in("ShuffleNetSpace")
-    example_shape: ClassVar[tuple[int, ...]] = (3, 224, 224)
+    published = published_in("ShuffleNetSpace")
 
     def __init__(
         self,
@@ -198,7 +199,8 @@ class ShuffleNetSpace(SearchedSpace):
     def _choice(self, place: int, before: int, width: int, stride: int) -> LayerChoice:
         middle: Any = width // 2
         if self.channel_search:
-            # In this order, for a product of floats is cut to a whole number.
+            # In this order: a product of floats is cut to a whole number, and another order of the
+            # factors may end just below it.
             widths = [int(middle * (0.2 * share)) for share in _SHARES]
             middle = Categorical(widths, label=f"channel_{place}")
 

@@ -49,6 +49,9 @@ class _Script:
         self.functions: dict[str, ast.FunctionDef] = {}
         self.assigned: list[tuple[str, ast.expr]] = []
         self.calls: list[ast.Call] = []
+        # In the order of the file, for a name stands for what it was last assigned before its use.
+        # Which branch ran, or what a function was given, is not followed: the lines that are
+        # written from this are for a person to read.
         for node in sorted(ast.walk(tree), key=lambda node: getattr(node, "lineno", 0)):
             if isinstance(node, ast.ImportFrom):
                 bound = {alias.asname or alias.name: alias.name for alias in node.names}

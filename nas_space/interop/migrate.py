@@ -124,6 +124,8 @@ def migrate(source: str, package: str = "") -> Migration:
         raise UsageError(f"this is not Python: {error}") from error
     done = Migration(source)
     lines = re.findall(r".*?(?:\r\n|\r|\n)|.+", source, re.DOTALL)  # the lines that Python counts
+    # From the last import to the first, so that the numbers of the lines above stay true. All else
+    # stays as it is: layout, comments and ends of lines are the author's.
     imports, kinds = _Imports(tree, package), (ast.Import, ast.ImportFrom)
     for node in reversed([node for node in ast.walk(tree) if isinstance(node, kinds)]):
         written = imports.rewritten(node)
@@ -369,6 +371,7 @@ def _uses(tree: ast.AST) -> Iterator[tuple[int, str]]:
 
 def _questionable(tree: ast.AST) -> Iterator[Finding]:
     """Yield what runs, but does not mean what it says, or is never asked for."""
+    # Each of these is Python that runs here as well, so no error would ever point to it.
     called = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
     for node in ast.walk(tree):
         if isinstance(node, ast.Compare) and isinstance(node.ops[0], (ast.Is, ast.IsNot)):

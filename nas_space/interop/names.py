@@ -62,6 +62,14 @@ _RELAXED = (
     "there are no layers of one strategy: a space is its own supernet, and what runs it "
     "differently is a nas_space.nn.Activation with its own mix(), repeat() and elastic()"
 )
+_STEPS = (
+    "derive it from torch.nn.Module with the network as an attribute model, and its own criterion; "
+    "or write nas_space.training.Task(train=..., step=..., predict=..., metrics=...), whose "
+    "step(network, batch) is training_step"
+)
+_WRITING = "use pickle, or json for architectures: everything here can be written by them"
+_ARGUMENTS = "leave it out: a space knows the arguments that it was made with"
+_REGISTRATION = "leave it out: nas_space needs no registration of classes"
 _FORMATS = "leave it out: a space runs as it is, and has no other formats"
 
 _BENCHMARK = (
@@ -81,21 +89,17 @@ ADVICE: dict[str, str] = {
     "nas_space.search(space, task, epochs=...)",
     "nni.nas.evaluator.pytorch.LightningModule": "derive it from torch.nn.Module, or from "
     "lightning.LightningModule, with the network as an attribute model; see Task.from_lightning",
-    "nni.nas.evaluator.pytorch.ClassificationModule": "derive it from torch.nn.Module with the "
-    "network as an attribute model, and its own criterion; or write nas_space.training.Task("
-    "train=..., step=..., predict=..., metrics=...), whose step(network, batch) is training_step",
-    "nni.nas.evaluator.pytorch.RegressionModule": "derive it from torch.nn.Module with the network "
-    "as an attribute model, and its own criterion; or write nas_space.training.Task(train=..., "
-    "step=..., predict=..., metrics=...), whose step(network, batch) is training_step",
+    "nni.nas.evaluator.pytorch.ClassificationModule": _STEPS,
+    "nni.nas.evaluator.pytorch.RegressionModule": _STEPS,
     "nni.nas.strategy.middleware": "there is none between a strategy and a search: see the "
     "arguments of nas_space.search",
     "nni.nas.execution": "leave it out: nas_space.search(..., workers=...) says how trials run",
     "nni.report_final_result": _METRIC,
     "nni.report_intermediate_result": "call nas_space.study.report(value, step)",
     "nni.get_next_parameter": "take the second argument of the function given to nas_space.search",
-    "nni.load": "use pickle, or json for architectures: everything here can be written by them",
-    "nni.dump": "use pickle, or json for architectures: everything here can be written by them",
-    "nni.trace": "leave it out: a space knows the arguments that it was made with",
+    "nni.load": _WRITING,
+    "nni.dump": _WRITING,
+    "nni.trace": _ARGUMENTS,
     "nni.nas.oneshot": _RELAXED,
     "nni.nas.strategy": "nas_space.strategy.STRATEGIES lists what there is",
     "nni.nas.space": _FORMATS,
@@ -104,11 +108,11 @@ ADVICE: dict[str, str] = {
     "nni.nas.nn.pytorch.MutationAnchor": _FORMATS,
     "nni.nas.nn.pytorch": "use the layer of torch.nn, or its Mutable form in nas_space.nn",
     "nni.nas.model_wrapper": "leave it out, and derive the class from nas_space.ModelSpace",
-    "nni.nas.basic_unit": "leave it out: nas_space needs no registration of classes",
+    "nni.nas.basic_unit": _REGISTRATION,
     "nni.nas.serialize": "call the class itself: a space knows the arguments it was made with",
-    "nni.nas.serializer": "leave it out: a space knows the arguments that it was made with",
+    "nni.nas.serializer": _ARGUMENTS,
     "nni.nas.fixed_arch": "call space.freeze(arch), or build with ModelSpace.frozen_factory(arch)",
-    "nni.nas.utils": "leave it out: nas_space needs no registration of classes",
+    "nni.nas.utils": _REGISTRATION,
     "nni.nas.benchmark.nasbench101": _BENCHMARK.format(space="NasBench101", own=_NB101),
     "nni.nas.benchmark.nasbench201": _BENCHMARK.format(space="NasBench201", own=_NB201),
     "nni.nas.benchmark": "keep NNI's query beside nas_space; of other tables search by "
@@ -182,6 +186,8 @@ def find(module: str, name: str) -> Target | None:
 
 def offers(module: str, name: str) -> bool:
     """Return whether a module here has a name, without importing what only that name needs."""
+    # ``dir`` lists what is imported on first use, and imports none of it; only what it does not
+    # list is asked for.
     found = import_module(module)
     return name in dir(found) or hasattr(found, name)
 

@@ -42,6 +42,8 @@ class Expressions:
     def _node(self, node: Node) -> Any:
         from nni.mutable import MutableExpression
 
+        # The three lazy operators have constructors there; any other is its Python function, which
+        # NNI calls on values and prints by a template, so it need not know the operator.
         operator: Any = node.operator
         arguments = [self._known.get(a, a) if isinstance(a, Node) else a for a in node.arguments]
         if operator is CONDITION:
@@ -113,6 +115,8 @@ class Unreadable:
             "an expression that forward reads; the limit is NNI's"
         )
 
+    # Python looks operators up in the class, so each has to be named: whatever forward does with
+    # the value first is what is refused, and not what becomes of a wrong number later.
     __bool__ = __index__ = __int__ = __float__ = __iter__ = __len__ = __getitem__ = refuse
     __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __truediv__ = refuse
     __rtruediv__ = __floordiv__ = __rfloordiv__ = __pow__ = __rpow__ = __neg__ = __call__ = refuse

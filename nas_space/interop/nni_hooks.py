@@ -62,6 +62,8 @@ def prepare(
     import nni.nas.nn.pytorch as nas_nn
     from nni.nas.oneshot.pytorch.supermodule.operation import NATIVE_MIXED_OPERATIONS
 
+    # What NNI would do without a word, or refuse by a message about its own parts, is refused here
+    # in words about the space.
     found: Any = module
     if type(found) is nas_nn.Repeat and found.min_depth == 0 and strategy != "Proxyless":
         raise _limit(strategy, name, "it cannot leave out all blocks of a Repeat")
@@ -73,6 +75,8 @@ def prepare(
         raise _limit(strategy, name, "it chooses between layers, not between values of arguments")
     mine = space.get_submodule(name)
     if isinstance(mine, ElasticModule):
+        # NNI cuts the leading elements of a weight. Where a width is a concatenation, the leading
+        # ones of each part are meant, and so its supernet would share weights of other channels.
         for size in mine.wanted:
             if not layout_of(size).is_prefix:
                 what = f"it takes the first so many of {size}, wherever these come from"
@@ -101,23 +105,16 @@ def _check_inputs(module: Any, strategy: str, name: str) -> None:
 
 def copy_weights(mine: nn.Module, mixed: nn.Module, strategy: str, name: str) -> None:
     """Copy the tensors of one of our layers into the one that NNI shares."""
+    theirs = mixed.state_dict(keep_vars=True)
     with torch.no_grad():
         for key, tensor in mine.state_dict(keep_vars=True).items():
-            theirs = (
-                mixed.get_parameter(key) if _is_parameter(mixed, key) else mixed.get_buffer(key)
-            )
-            if theirs.shape != tensor.shape:
-                raise _limit(
-                    strategy,
-                    name,
-                    f"it keeps {key} in the shape {tuple(theirs.shape)}, where "
-                    f"{tuple(tensor.shape)} has all architectures",
+            if theirs[key].shape != tensor.shape:
+                what = (
+                    f"it keeps {key} in the shape {tuple(theirs[key].shape)}, where "
+                    f"{tuple(tensor.shape)} has all architectures"
                 )
-            theirs.copy_(tensor)
-
-
-def _is_parameter(module: nn.Module, path: str) -> bool:
-    return path in dict(module.named_parameters())
+                raise _limit(strategy, name, what)
+            theirs[key].copy_(tensor)
 
 
 def _limit(strategy: str, name: str, what: str) -> SpaceError:

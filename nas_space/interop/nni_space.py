@@ -54,7 +54,7 @@ _REFUSALS = (AssertionError, KeyError, TypeError, ValueError, RuntimeError, NotI
 
 
 class SpaceReference:
-    """A space, kept by what was made of it, which is not copied when that is.
+    """A reference to the space that something was made of; a deep copy keeps the reference.
 
     Attributes
     ----------
@@ -96,6 +96,7 @@ class Converter(Freezer):
         if found is None:
             if self.root is None:
                 self.root = module
+            # The constructors of NNI say why by assertions and keys; where, only this clone knows.
             try:
                 found = self._converted(module)
             except _REFUSALS as error:
@@ -120,6 +121,7 @@ class Converter(Freezer):
                 weights=given_weights(choice),
                 label=self.expressions.label(choice),
             )
+            # NNI makes the symbol itself, and takes none that is given.
             made.choice.__class__ = subsets_class()
             return self.substitute(module, made)
         if isinstance(module, Repeat):
@@ -269,6 +271,10 @@ def nni_space_class() -> Any:
             body = convert.clone(held.whole)
             for kind in ("_modules", "_parameters", "_buffers"):
                 self.__dict__[kind] = body.__dict__[kind]
+            # Modules are this one's and the body's at once, in one and the same dictionary: NNI
+            # replaces some in the space that it is given, and forward, which is a method of the
+            # body's class, runs what has taken their place. Past ``__setattr__``, for a submodule
+            # ``_body`` would make every name of a parameter another one.
             self.__dict__["_body"] = body
             self.__dict__["_held"] = held
             refuse_lost_labels(held.whole, set(self.simplify()))
@@ -290,7 +296,9 @@ def nni_space_class() -> Any:
             return from_supernet(held, self, sample) if is_supernet(self) else held.freeze(sample)
 
         def check_contains(self, sample: dict[str, Any]) -> Any:
-            # NNI's Proxyless adds labels of its own to what it exports; they choose nothing.
+            # NNI's Proxyless decides block by block whether one of a Repeat is there, by labels
+            # ``<depth>/in_repeat_<i>``, and exports these beside the depth that they come to. They
+            # are taken out of the sample itself, with which NNI goes on.
             for name in [name for name in sample if "/in_repeat_" in name]:
                 if name.partition("/in_repeat_")[0] in self._held.whole.symbols():
                     del sample[name]

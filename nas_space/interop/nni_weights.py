@@ -52,7 +52,9 @@ def _weights_of(nni_space: Any) -> dict[str, torch.Tensor]:
     found: dict[str, torch.Tensor] = nni_space.state_dict()
     for path, module in nni_space.named_modules():
         if type(module).__name__ == "ProxylessMixedRepeat":
-            # A block that may be left out stands there as the second of two candidates.
+            # A block that may be left out stands there as the second of two candidates, of which
+            # the first is an identity: ``blocks.2.weight`` is ``blocks.2.1.weight``. Blocks below
+            # the least depth stay as they are, and those may have a part called 1 of their own.
             start = re.escape(f"{path}.blocks" if path else "blocks")
             pattern = re.compile(rf"({start}\.(\d+))\.1\.")
             least = module.min_depth

@@ -1,4 +1,4 @@
-"""What a file has by its star imports, and what it would lose if one became another module's."""
+"""The names that star imports give a file, and what is lost if one imports another module."""
 
 from __future__ import annotations
 
@@ -36,6 +36,8 @@ class StarImports:
                 for item in ast.walk(node.value):
                     if isinstance(item, ast.Constant) and isinstance(item.value, str):
                         self.used.setdefault(item.value, item.lineno)
+        # What comes by ``from torch import *`` is known by importing torch, which is here anyway;
+        # any other module is the user's, and is not run to see what it has.
         self.given = {
             name for star in self.stars if star.split(".")[0] == "torch" for name in _public(star)
         }

@@ -17,7 +17,7 @@ from ..errors import SpaceError
 from ..mutable.node import key_of
 from .freezing import Cut
 from .parametrized import evaluated, expressions_in, signature_of
-from .segments import AxisLayout
+from .segments import AxisLayout, layout_of
 
 __all__ = [
     "REFUSALS",
@@ -30,6 +30,7 @@ __all__ = [
     "Template",
     "as_call",
     "defaults_of",
+    "layouts_of",
     "refusal",
 ]
 
@@ -215,13 +216,42 @@ class Blueprint:
                 known = reference.attributes[name].get(key, layer)
                 if not common and (_differs(known, value) or (not name and key in self.symbolic)):
                     part.attributes[key] = value
+        absent = self._absent(arguments, template)
+        self._check(arguments, template, absent)
         for name, shape in self._shapes(arguments, places).items():
             prefix, _, leaf = name.rpartition(".")
             parts[prefix].cuts[leaf] = partial(layer.cut, name, shape=shape)
-        for name in self._absent(arguments, template):
+        for name in absent:
             prefix, _, leaf = name.rpartition(".")
             parts[prefix].cuts[leaf] = _nothing
         return LayerForm(arguments, parts)
+
+    def _check(
+        self, arguments: Mapping[str, Any], template: Template, absent: frozenset[str]
+    ) -> None:
+        """Raise if the class says of a tensor another shape than the plain layer has.
+
+        The plain layer of the same arguments is at hand, so what a class says is never taken on
+        trust: a tensor that it forgets would keep the shape of another architecture, and one of
+        a wrong shape may be broadcast without a complaint.
+        """
+        # What it says nothing of, such as a counter of batches, is the same for all; and it may
+        # say something of what a plain layer has with other switches only.
+        said = self.reference.tensors | self.layer.shapes(arguments)
+        wrong = []
+        for name, has in template.tensors.items():
+            if name in absent or name not in said:
+                continue
+            owned = tuple(axis.extent for axis in self.layouts.get(name, ()))
+            if tuple(said[name]) != has:
+                wrong.append(f"{name} {said[name]}, but that has {has}")
+            elif any(size > most for size, most in zip(has, owned, strict=False)):
+                wrong.append(f"{name} {has}, but with expressions it said {owned} at most")
+        if wrong:
+            raise SpaceError(
+                f"shapes() of {cast(Any, self.layer).__name__} says for "
+                f"{self.layer.plain.__name__}({as_call(arguments)}): {'; '.join(sorted(wrong))}"
+            )
 
     def _absent(self, arguments: dict[str, Any], template: Template) -> frozenset[str]:
         """Return the tensors that the plain layer of some arguments lacks.
@@ -233,12 +263,37 @@ class Blueprint:
         off = [name for name in self.symbolic if arguments[name] is False]
         if off:
             on = _template(self.layer, arguments | dict.fromkeys(off, True))
-            missing |= on.tensors - template.tensors
+            missing |= on.tensors.keys() - template.tensors.keys()
         return frozenset(missing)
 
 
 _REMEMBERED = 1024
 """How many forms a layer remembers."""
+
+
+def layouts_of(
+    layer: LayerSpec, arguments: Mapping[str, Any], reference: Template
+) -> dict[str, tuple[AxisLayout, ...]]:
+    """Return how the dimensions of each tensor are laid out, as the class says.
+
+    Raises
+    ------
+    SpaceError
+        If it gives no shape, or says nothing of a parameter of the plain layer.
+    """
+    shapes, name_of = layer.shapes(arguments), cast(Any, layer).__name__
+    for name, shape in shapes.items():
+        if not isinstance(shape, (tuple, list)):
+            raise SpaceError(
+                f"shapes() of {name_of} is to give a tuple of sizes for {name}, but gives {shape!r}"
+            )
+    forgotten = reference.parameters - shapes.keys()
+    if forgotten:
+        raise SpaceError(
+            f"shapes() of {name_of} says nothing of {', '.join(sorted(forgotten))}, which "
+            f"{layer.plain.__name__} has"
+        )
+    return {name: tuple(map(layout_of, shape)) for name, shape in shapes.items()}
 
 
 def _nothing(tensor: Tensor) -> None:
@@ -268,8 +323,13 @@ class Template:
                         "they cannot be cut; make it a parameter or a buffer, or say in `derived` "
                         "of the elastic layer that derive(layer) makes it from these"
                     )
-        tensors = (*layer.named_parameters(), *layer.named_buffers())
-        self.tensors = frozenset(name for name, _ in tensors)
+        self.tensors = {
+            name: tuple(tensor.shape)
+            for name, tensor in (*layer.named_parameters(), *layer.named_buffers())
+        }
+        """The shape of each, by its name."""
+        self.parameters = {n for n, found in layer._parameters.items() if found is not None}
+        """Those of its own, without its children's."""
         self.count = len(layer._parameters) + len(layer._buffers)
 
 

@@ -33,22 +33,15 @@ from .blueprint import (
     Template,
     as_call,
     defaults_of,
+    layouts_of,
     refusal,
 )
+from .computed_tensors import PARAMETRIZATIONS, hooked, is_reparametrized, whole
 from .construction import slim
 from .freezing import Cut, Freezer, dense
 from .parametrized import ParametrizedModule, evaluated, expressions_in, signature_of
 from .places import leading
-from .reparametrized import (
-    PARAMETRIZATIONS,
-    Note,
-    Reparametrization,
-    defer,
-    is_reparametrized,
-    reparametrize,
-    run,
-)
-from .segments import layout_of
+from .reparametrized import Note, Reparametrization, defer, part_of, reparametrize, run
 from .structure import ATOMS, Survey
 from .trial_values import allowed_values, is_allowed, nearest_allowed
 from .widths import Widths
@@ -157,12 +150,9 @@ class ElasticModule(ParametrizedModule):
         # tensors are replaced by those of the largest shapes.
         self._init_plain(arguments, factory)
         self.__dict__["args"] = arguments
-        layouts = {
-            name: tuple(map(layout_of, shape)) for name, shape in self.shapes(arguments).items()
-        }
-        self.__dict__["_blueprint"] = Blueprint(
-            type(self), arguments, Template(self, self.derived), layouts
-        )
+        reference = Template(self, self.derived)
+        layouts = layouts_of(type(self), arguments, reference)
+        self.__dict__["_blueprint"] = Blueprint(type(self), arguments, reference, layouts)
         device = factory.get("device")
         for name, layout in layouts.items():
             self._allocate(name, tuple([axis.extent for axis in layout]), device)
@@ -269,18 +259,34 @@ class ElasticModule(ParametrizedModule):
                 if name in state["_buffers"]:
                     return state["_buffers"][name]
             return super().__getattr__(name)
-        if name in state["_parameters"] or name in state["_buffers"]:
-            activation = current()
-            if activation is not None:
-                if activation.is_single:
-                    return vars(activation.stand_in(self))[name]
-                wanted = [*self.blueprint.wanted, *self.blueprint.atoms]
-                known = dict(zip(wanted, activation.values(apply("tuple", *wanted)), strict=True))
-                return vars(self.stand_in(known.__getitem__))[name]
+        is_hooked = name in hooked(self)
+        if is_hooked or name in state["_parameters"] or name in state["_buffers"]:
+            part = self.active_part(name)
+            if part is not None or is_hooked:
+                return whole(self, name) if part is None else part
+        if f"{name}_orig" in state["_parameters"] and f"{name}_mask" in state["_buffers"]:
+            # Who prunes again takes the hook off first, and then reads what it had computed.
+            return state["_parameters"][f"{name}_orig"] * state["_buffers"][f"{name}_mask"]
         found = super().__getattr__(name)
         if isinstance(found, Node) and found.operator is OPERATORS["tuple"]:
             return found.arguments  # as the plain layer keeps it
         return found
+
+    def active_part(self, name: str) -> Tensor | None:
+        """Return the part of a tensor that the active architecture has; ``None`` without one."""
+        activation = current()
+        if activation is None:
+            return None
+        if activation.is_single:
+            return part_of(activation.stand_in(self), name)
+        wanted = [*self.blueprint.wanted, *self.blueprint.atoms]
+        known = dict(zip(wanted, activation.values(apply("tuple", *wanted)), strict=True))
+        return part_of(self.stand_in(known.__getitem__), name)
+
+    def __delattr__(self, name: str) -> None:
+        # Who takes a hook off removes what it has computed, too, which is kept nowhere here.
+        if name not in hooked(self) or name in self.__dict__:
+            super().__delattr__(name)
 
     def run(self, values: Any, *args: Any, **kwargs: Any) -> Any:
         """Return the output of the layer with the shape that it has under some values."""
@@ -370,7 +376,7 @@ class ElasticModule(ParametrizedModule):
     def reference_tensors(self) -> frozenset[str]:
         """The names of the tensors that its class gives it."""
         blueprint: Blueprint = self.__dict__["_blueprint"]
-        return blueprint.reference.tensors
+        return frozenset(blueprint.reference.tensors)
 
     def register_forward_pre_hook(self, hook: Any, **kwargs: Any) -> Any:
         if self.is_parametrized:

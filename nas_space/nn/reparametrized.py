@@ -17,36 +17,31 @@ from typing import Any, NamedTuple, cast
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations, parametrize
-from torch.nn.utils.prune import BasePruningMethod
-from torch.nn.utils.spectral_norm import SpectralNorm
-from torch.nn.utils.weight_norm import WeightNorm
 
 from ..errors import SpaceError
 from .blueprint import LayerForm
+from .computed_tensors import (
+    HOOKS,
+    PARAMETRIZATIONS,
+    Hooked,
+    compute_hooked,
+    hooks_of,
+    is_reparametrized,
+    light,
+    parametrizations_of,
+)
 from .freezing import Cut, Freezer
 
 __all__ = [
-    "PARAMETRIZATIONS",
     "Computing",
     "Note",
     "Reparametrization",
-    "computed_by_hooks",
     "defer",
-    "is_reparametrized",
-    "parametrizations_of",
+    "part_of",
     "reparametrize",
     "run",
 ]
 
-_HOOKS: tuple[tuple[Any, str, dict[str, str]], ...] = (
-    (WeightNorm, "name", {"_g": "like", "_v": "like"}),
-    (SpectralNorm, "name", {"_orig": "like", "_u": "rows", "_v": "columns"}),
-    (BasePruningMethod, "_tensor_name", {"_orig": "like", "_mask": "like"}),
-)
-"""Hooks that compute a tensor: where they keep its name, and what they compute it from."""
-
-PARAMETRIZATIONS = "parametrizations"
-"""The name under which ``torch.nn.utils.parametrize`` keeps what it adds."""
 
 Note = Callable[[nn.Parameter, "Cut", Tensor], Tensor]
 """Gives what runs in the place of a part that was cut from a parameter."""
@@ -112,7 +107,7 @@ class Reparametrization:
         self.hooks: dict[str, Any] = {}
         self.lists: dict[str, Any] = parametrizations_of(layer)
         self.added: dict[int, _Added] = {}
-        for hook, name, sources in _hooks_of(layer):
+        for hook, name, sources in hooks_of(layer):
             self._hook(hook, name, sources)
         for name, computed in self.lists.items():
             self._list(name, computed)
@@ -217,11 +212,11 @@ class Reparametrization:
             contents |= {k: taken[id(t)] for k, t in tensors.items() if id(t) in taken}
         contents |= dict.fromkeys(absent)
         computing: dict[str, Any] = {
-            name: _Hooked(hook, name) for name, hook in self.hooks.items() if name not in absent
+            name: Hooked(hook, name) for name, hook in self.hooks.items() if name not in absent
         }
         for name, computed in sorted(self.lists.items(), key=_after_weight):
             if name not in absent:
-                computing[name] = _Listed(_light(computed, taken))
+                computing[name] = _Listed(light(computed, taken))
         contents["_computing"] = Computing(computing)
 
     def frozen(self, freezer: Freezer, form: LayerForm) -> nn.Module:
@@ -246,14 +241,10 @@ class Reparametrization:
             if not isinstance(hook, _Deferred):
                 continue
             hook.__class__ = hook.plain_hook  # torch's own again
-            name = next(getattr(hook, a) for k, a, _ in _HOOKS if isinstance(hook, k))
+            name = next(getattr(hook, a) for k, a, _ in HOOKS if isinstance(hook, k))
             if name in absent:
                 del new._forward_pre_hooks[number]
-            else:
-                with torch.no_grad():
-                    evaluated = _light(new, {})
-                    evaluated.training = False  # else spectral norm would go a step further
-                    vars(new)[name] = _Hooked(hook, name)(evaluated)
+        compute_hooked(new)
         reparametrize(new)
         return new
 
@@ -267,22 +258,12 @@ class Reparametrization:
         }
 
 
-def computed_by_hooks(layer: nn.Module) -> dict[str, Any]:
-    """Return by name the hook that computes a tensor of a layer anew for each call."""
-    return {name: hook for hook, name, _ in _hooks_of(layer)}
-
-
-def _hooks_of(layer: nn.Module) -> Iterator[tuple[Any, str, dict[str, str]]]:
-    for hook in layer._forward_pre_hooks.values():
-        for kind, attribute, sources in _HOOKS:
-            if isinstance(hook, kind):
-                yield hook, getattr(hook, attribute), sources
-
-
-def parametrizations_of(layer: nn.Module) -> Any:
-    """Return by name what computes tensors of a layer by ``torch.nn.utils.parametrize``."""
-    lists: Any = layer._modules.get(PARAMETRIZATIONS)
-    return {} if lists is None else dict(lists.items())
+def part_of(stand_in: Any, name: str) -> Tensor:
+    """Return a tensor of a stand-in, which may have to be computed."""
+    computing: Computing | None = stand_in.__dict__.get("_computing")
+    if computing is not None and name in computing.computing:
+        return computing.computing[name](stand_in)
+    return cast(Tensor, stand_in.__dict__[name])
 
 
 def _after_weight(item: tuple[str, Any]) -> bool:
@@ -312,18 +293,6 @@ class Computing:
         return {name: compute(stand_in) for name, compute in self.computing.items()}
 
 
-class _Hooked(NamedTuple):
-    """Computes a tensor as a hook does."""
-
-    hook: Any
-    name: str
-
-    def __call__(self, stand_in: Any) -> Tensor:
-        plain_hook = getattr(self.hook, "plain_hook", type(self.hook))
-        plain_hook.__call__(self.hook, stand_in, None)
-        return cast(Tensor, stand_in.__dict__[self.name])
-
-
 class _Listed(NamedTuple):
     """Computes a tensor as a list of parametrizations does."""
 
@@ -332,19 +301,6 @@ class _Listed(NamedTuple):
     def __call__(self, stand_in: Any) -> Tensor:
         del stand_in  # the list has parts of its own
         return cast(Tensor, type(self.computed).forward(self.computed))
-
-
-def _light(module: nn.Module, taken: dict[int, Tensor]) -> nn.Module:
-    """Return a module that is like another, with other tensors."""
-    light = object.__new__(type(module))
-    light.__dict__.update(module.__dict__)
-    for kind in ("_parameters", "_buffers"):
-        tensors = module.__dict__[kind].items()
-        light.__dict__[kind] = {k: t if t is None else taken.get(id(t), t) for k, t in tensors}
-    light.__dict__["_modules"] = {
-        k: child if child is None else _light(child, taken) for k, child in module._modules.items()
-    }
-    return light
 
 
 def run(stand_in: Any, *args: Any, **kwargs: Any) -> Any:
@@ -386,26 +342,12 @@ def _restored(kind: Any, state: dict[str, Any]) -> Any:
     return hook
 
 
-_KINDS = tuple(kind for kind, _, _ in _HOOKS)
-
-
-def is_reparametrized(module: nn.Module | None) -> bool:
-    """Return whether utilities of torch compute some tensor of a module itself."""
-    return module is not None and (
-        PARAMETRIZATIONS in module._modules
-        or any(isinstance(hook, _KINDS) for hook in module._forward_pre_hooks.values())
-    )
-
-
 def defer(layer: nn.Module, hook: Any) -> None:
     """Have a hook leave an elastic layer alone, if it computes one of its tensors."""
-    for kind, attribute, _ in _HOOKS:
+    for kind, attribute, _ in HOOKS:
         if isinstance(hook, kind) and not isinstance(hook, _Deferred):
             hook.__class__ = _deferred(cast(Any, type(hook)))
-            name = getattr(hook, attribute)
-            computed = vars(layer).get(name)
-            if isinstance(computed, Tensor):  # without its graph, which cannot be copied
-                vars(layer)[name] = computed.detach()
+            vars(layer).pop(getattr(hook, attribute), None)  # of now, and of all channels
 
 
 def reparametrize(module: nn.Module) -> None:
@@ -419,3 +361,16 @@ def reparametrize(module: nn.Module) -> None:
     parametrize._inject_new_class(module)
     for name in cast(Any, lists):
         parametrize._inject_property(module, name)
+        if hasattr(module, "active_part"):
+            _inject_part(type(module), name)
+
+
+def _inject_part(kind: type[nn.Module], name: str) -> None:
+    """Have a class of one elastic layer give the part of a tensor that an architecture has."""
+    own: property = vars(kind)[name]
+
+    def part_or_whole(layer: Any) -> Any:
+        part = layer.active_part(name)
+        return own.fget(layer) if part is None and own.fget else part
+
+    setattr(kind, name, property(part_or_whole, own.fset))

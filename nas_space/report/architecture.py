@@ -220,12 +220,7 @@ def _columns(entries: Sequence[_DecisionEntry]) -> list[list[_DecisionEntry]]:
 
 
 def _draw(
-    rows: Sequence[Decision],
-    title: str,
-    path: Path | str,
-    cost: str | LatencyTable,
-    *,
-    whole: bool,
+    rows: Sequence[Decision], title: str, path: Path | str, cost: str | LatencyTable, *, whole: bool
 ) -> None:
     ruler = Ruler()
     columns = _columns(list(_entries(rows, ruler, whole=whole)))

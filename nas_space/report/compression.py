@@ -11,6 +11,7 @@ from ..files import replacing
 from . import html
 from .colours import COLOURS
 from .figures import WIDTH, missing, new_figure
+from .numbers import grouped
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -74,7 +75,7 @@ def _costs(original: Compressed, rest: Sequence[Compressed]) -> str:
         for cost in costs:
             value = one.costs[cost] / 1000 if cost == "latency" else one.costs[cost]
             share = one.costs[cost] / original.costs[cost] if original.costs[cost] else 1.0
-            cells.append(f"{html.number(value)} ({share:.0%})")
+            cells.append(f"{grouped(value)} ({share:.0%})")
         rows.append([*cells, *(f"{one.scores[metric]:.4f}" for metric in metrics)])
     heads = ["ms" if cost == "latency" else cost for cost in costs]
     return html.table(["network", *heads, *metrics], rows, numbers=slice(1, None))

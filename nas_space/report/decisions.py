@@ -118,6 +118,8 @@ def decisions_of(
             elif label in symbols:
                 seen[label] = len(rows)
                 rows.append(_row(symbols[label], place, archs[0] if arch is not None else None))
+        # Of several labels that decide a module the last row is given its cost, so that each cost
+        # counts once: with the ones above it known, that label is what still changes the cost.
         known = [seen[label] for label in place.labels if label in seen]
         if known:
             owner[place.path] = max(known)
@@ -145,7 +147,7 @@ def decisions_of(
 
 
 def _followed(space: Any, shape: tuple[int, ...] | None, inputs: Any) -> Profile | None:
-    """Return what happens in a space; ``None`` where too many labels decide it together."""
+    """Return the profile of a space; ``None`` where too many labels decide a shape together."""
     if shape is None and inputs is None:
         return None
     try:
@@ -155,7 +157,7 @@ def _followed(space: Any, shape: tuple[int, ...] | None, inputs: Any) -> Profile
 
 
 def _in_order(places: Sequence[_DecidedModule], order: Mapping[str, int]) -> list[_DecidedModule]:
-    """Return places as they run; what does not run stays behind what it is written behind."""
+    """Return modules in the order of the trace; one that does not run follows its predecessor."""
     keys: list[tuple[int, int]] = []
     last = 0
     for number, place in enumerate(places):
@@ -175,7 +177,7 @@ class _DecidedModule:
 
 
 def _places(space: nn.Module) -> Iterator[_DecidedModule]:
-    """Yield the modules of a space that labels decide, those in them after them."""
+    """Yield the modules of a space that labels decide, parents before children."""
     waiting: list[tuple[str, str, nn.Module]] = [("", "", space)]
     while waiting:
         path, group, module = waiting.pop()
@@ -236,7 +238,7 @@ def _written(value: Any) -> str:
 def _costs(
     space: Any, arch: Mapping[str, Any], followed: Any, cost: str | LatencyTable
 ) -> dict[str, float]:
-    """Return what the modules cost by themselves, without those in them, by path."""
+    """Return the cost of each module without its children, by path."""
     if isinstance(cost, LatencyTable):
         if followed is None:
             return {}
@@ -252,7 +254,9 @@ def _costs(
 
 
 def _own(rows: Sequence[ModuleCost]) -> dict[str, float]:
-    """Return multiply-adds without those of the modules inside."""
+    """Return the multiply-adds of each module without those of its children."""
+    # Rows are in the order in which modules begin, each with its depth, and what a module costs
+    # includes those in it. So the row above is the innermost module that has not ended.
     found: dict[str, float] = {}
     above: list[ModuleCost] = []
     for row in rows:

@@ -25,7 +25,7 @@ from .decisions import beside_space, labels_of
 from .figures import WIDTH, new_figure, save
 from .html import plain
 from .notebooks import html_of
-from .numbers import readable
+from .numbers import labelled, readable
 
 __all__ = ["ExplainedModule", "Explanation", "explain"]
 
@@ -117,7 +117,7 @@ class Explanation:
         for part in self.parts:
             if depth is not None and part.path.count(".") >= depth:
                 continue
-            decided = ", ".join(f"{label}={value}" for label, value in part.decided.items())
+            decided = labelled(part.decided, ", ")
             shapes = (
                 "" if not part.outputs else f"{_written(part.inputs)} → {_written(part.outputs)}"
             )
@@ -241,6 +241,7 @@ def explain(
     space = unrestricted(space)
     shape = space.example_shape if input_shape is None else input_shape
     active = space.canonical(arch)
+    # On the meta device: shapes and counts of parameters need no memory and no arithmetic.
     network = space.freeze(active, device="meta").eval()
     followed = None if shape is None else _followed(network, shape)
     ran = {} if followed is None else _by_path(followed)
@@ -272,7 +273,7 @@ def _followed(network: nn.Module, input_shape: tuple[int, ...]) -> Profile:
 
 
 def _by_path(followed: Profile) -> dict[str, ModuleCost]:
-    """What the modules of a network are given, give and cost, by path; of several runs, in all."""
+    """Return shapes and costs of a network's modules by path; costs of several calls are summed."""
     found: dict[str, ModuleCost] = {}
     for row in followed.modules({}):
         before = found.get(row.path)

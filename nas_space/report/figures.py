@@ -39,6 +39,7 @@ def new_figure(width: float, height: float, *, constrained: bool = True) -> Figu
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
+    # Not by pyplot, which would choose a window system and keep the figure until it is closed.
     figure = Figure(figsize=(width, height), layout="constrained" if constrained else None)
     FigureCanvasAgg(figure)
     return figure

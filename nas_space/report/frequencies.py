@@ -1,4 +1,4 @@
-"""What trials have in common: which values the best chose, which labels matter, what drifts."""
+"""Statistics of trials: values among the best, importance of labels, drift of proposals."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ _Codes = Sequence[Sequence[int | None]]
 """For each trial the place of each label's value; ``None`` where it is not used."""
 
 _WINDOWS, _WINDOW = 12, 5
-"""Into so many parts trials are cut at most, and so many are in each at least."""
+"""The most windows that trials are cut into, and the fewest trials of each."""
 
 
 def importances(rows: _Codes, scores: Sequence[float]) -> list[float]:
-    """Return which part of the scores' variance each label explains by itself, from 0 to 1.
+    """Return the share of the scores' variance that each label explains alone, from 0 to 1.
 
     It is the correlation ratio, corrected for chance: Kelley, "An unbiased correlation ratio
     measure", 1935. Not being used counts as one more value.
@@ -46,6 +46,9 @@ def importances(rows: _Codes, scores: Sequence[float]) -> list[float]:
         if total == 0 or len(sizes) < 2 or len(y) <= len(sizes):
             found.append(0.0)
             continue
+        # Epsilon squared: one minus the ratio of the two mean squares, within groups and in all,
+        # each with its degrees of freedom. The plain ratio of sums of squares (eta squared) is
+        # above zero for a label that means nothing, the more the more values the label has.
         means = np.bincount(groups, weights=y) / sizes
         within = float(((y - means[groups]) ** 2).sum())
         ratio = 1 - within / total * (len(y) - 1) / (len(y) - len(sizes))
@@ -75,7 +78,7 @@ def usage(
 def series_of(
     labels: Sequence[Mapping[str, Any]], numbers: Sequence[int], rows: _Codes
 ) -> list[list[Any]]:
-    """Return for each label that varies the shares of its values in parts of the trials.
+    """Return the shares of each varying label's values in successive windows of the trials.
 
     Parameters
     ----------

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["figure", "number", "page", "plain", "table"]
+__all__ = ["figure", "page", "plain", "table"]
 
 _STYLE = """
 :root { --ink: #222; --muted: #555; --line: #999; --back: #fff; --panel: #f4f4f4; }
@@ -81,8 +81,3 @@ def figure(drawn: Figure, caption: str) -> str:
 def plain(text: object) -> str:
     """Return a text for matplotlib to draw as it is: ``$`` in a label does not begin a formula."""
     return str(text).replace("$", r"\$")
-
-
-def number(value: float) -> str:
-    """Return a number as people read it."""
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"

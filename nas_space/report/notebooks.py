@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from html import escape
 from typing import Any
 
-from .numbers import counted, percent, readable
+from .numbers import counted, labelled, percent, readable
 
 __all__ = ["html_of"]
 
@@ -109,7 +109,7 @@ def _result(result: Any) -> str:
     outcomes = result.front() if len(result.objectives) > 1 else result.ranked()
     names = [objective.name for objective in result.objectives]
     rows = [
-        (o.number, *(readable(o.values[name]) for name in names), _words(o.arch))
+        (o.number, *(readable(o.values[name]) for name in names), labelled(o.arch))
         for o in outcomes[:_ROWS]
     ]
     found = f"{len(result.complete):,} of {len(result.outcomes):,} trials complete"
@@ -135,10 +135,6 @@ def _latency(table: Any) -> str:
     about = ", ".join(f"{name} {value}" for name, value in table.about.items())
     title = f"{len(times)} blocks{': ' + about if about else ''}"
     return _table(title, ("block, the slowest first", "ms"), rows, len(times) - len(rows))
-
-
-def _words(arch: Mapping[str, Any]) -> str:
-    return " ".join(f"{label}={value}" for label, value in arch.items())
 
 
 _KINDS = {

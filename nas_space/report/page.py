@@ -114,7 +114,14 @@ def _asset(name: str) -> str:
 
 
 def _embedded(data: Any) -> str:
-    """Return data as JSON that cannot end the element it stands in."""
+    """Return data as JSON that cannot end the element it stands in.
+
+    Labels, values and messages of failures come from whoever wrote the storage, and a report is
+    opened in a browser: ``</script>`` in one of them would end the data and begin a program. In
+    JSON a ``<`` can only stand within a string, where an escape is the same character. The other
+    two end a line for JavaScript, but not for JSON. The page's script puts what it reads into text
+    nodes, never into markup.
+    """
     text = json.dumps(_finite(data), separators=(",", ":"), ensure_ascii=False, allow_nan=False)
     return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
 
@@ -139,7 +146,7 @@ class _Labels:
     def __init__(self, run: StoredRun) -> None:
         known = run.described.get("labels", {})
         drawn = run.decisions
-        self.rest = next((row["share"] for row in drawn if not row["label"]), None)
+        self.rest = next((row.get("share") for row in drawn if not row["label"]), None)
         rows = {row["label"]: row for row in drawn if row["label"] in known}
         self.names = [*rows, *(name for name in known if name not in rows)]
         self.values: list[dict[str, int]] = []
@@ -346,7 +353,7 @@ def _importance(
     rows: Sequence[Sequence[int | None]],
     ranked: Sequence[Outcome],
 ) -> Iterator[str]:
-    """How much each objective depends on each label alone."""
+    """Yield the table of the importance of each label for each objective."""
     yield "<h2>What matters</h2>"
     yield (
         "<p class='note'>Which part of an objective's variance among the trials each label "
@@ -376,7 +383,7 @@ def _importance(
 
 
 def _heat(labels: _Labels, rows: Sequence[Sequence[int | None]]) -> Iterator[str]:
-    """Which value at which label, among the best and among all."""
+    """Yield the table of how often each value is among the best, against all."""
     best = rows[: max(5, len(rows) // 10)]
     yield (
         f"<h2>What the {len(best)} best have chosen</h2><p class='note'>In percent of those in "

@@ -25,6 +25,7 @@ from ..compression import elastic, load_network, save_network
 from ..compression.adopted import origin_of
 from ..errors import NasSpaceError, UsageError
 from ..mutable import Sample
+from ..nn.copying import copied
 from ..profiler.target import TORCH
 from ..runtimes import find_runtime
 from ..schema import checked
@@ -50,7 +51,7 @@ from .stage import OnProgress, Stage
 __all__ = ["CompressionRun"]
 
 _ANSWERS = 1 << 28
-"""Bytes of the teacher's answers that are kept."""
+"""Bytes of the teacher's outputs that are cached."""
 
 _SETTINGS = ("model", "data", "latency_table", "runtime", "threads", "int8", "device", "seed")
 
@@ -178,6 +179,7 @@ class CompressionRun:
             "seed": seed,
             "fingerprint": fingerprint(self.space),
         }
+        # Nothing has been written so far, so what is refused above leaves no folder.
         self.folder.claim(settings, describe(self.space), {"device"})
         Deployment.keep(table, self.folder)
         self._found: dict[str, Sample] = {}
@@ -231,7 +233,7 @@ class CompressionRun:
             self.space.sort_channels(self._batches("sort"))
             # A short training of all sizes moves the weights of the largest further than it brings
             # the small ones, so that a network without a larger one begins from the better of them.
-            self._spaces = [self.space, *([copy.deepcopy(self.space)] if self.plan.steps else [])]
+            self._spaces = [self.space, *([copied(self.space)] if self.plan.steps else [])]
             on_progress("sorting", 1, 1, "channels by importance")
 
         return Stage("sorting", 1, 2.0 * self.plan.calibration, do)
@@ -272,7 +274,7 @@ class CompressionRun:
         return InheritedScore(self.space, self.original, self.task, batches, self.fabric, self.seed)
 
     def _sensitivity(self) -> Stage:
-        """Find what each choice loses by itself, with the shared weights."""
+        """Measure the sensitivity to each choice alone, with the shared weights."""
         tried = list(changes(self.space))
         file = self.folder.work / "sensitivity.json"
 
@@ -303,6 +305,7 @@ class CompressionRun:
                     scores[str(number)] = self._inherited(arch)
                     write_json(file, scores)
                 on_progress(f"search {name}", number + 1, len(tried), _best_of(scores))
+            # Where one is tried only, it is not scored.
             self._found[name] = max(enumerate(tried), key=lambda one: scores.get(str(one[0]), 0))[1]
 
         return Stage(f"search {name}", trials, 15.0, do)
@@ -315,6 +318,8 @@ class CompressionRun:
             if (self._place(name) / COMPRESSED).exists():
                 on_progress(f"fine-tuning {name}", steps, steps, "done")
                 return
+            # That file is written after the network; before, all this is done again, but for the
+            # training, which goes on from its checkpoint.
             network, before, refitted = max(self._starts(name), key=lambda start: start[2])
             kept = copy.deepcopy(network.state_dict())
 
@@ -346,12 +351,12 @@ class CompressionRun:
         return Stage(f"fine-tuning {name}", steps, 1.0, do)
 
     def _noiseless(self, network: nn.Module) -> AbstractContextManager[None]:
-        """What a teacher computes has no noise, and there is no end of it to be learnt by heart."""
+        """Turn dropout off where the targets are outputs of the teacher, which have no noise."""
         has_labels = isinstance(self.task.step, DistilledStep)
         return nullcontext() if has_labels else without_dropout(network)
 
     def _task(self, name: str) -> Task:
-        """The task, with a rate for as much as there is to be learnt, if it has no rate of its own.
+        """Return the task with a learning rate for what is cut, unless it has its own optimizer.
 
         As the error that a fit leaves grows with the square of what is cut away, so does the rate:
         one that brings a small network far takes a large one further away than it was.
@@ -362,7 +367,7 @@ class CompressionRun:
         return replace(self.task, optimizer=partial(self._optimizer, lr=rate))
 
     def _steps(self, name: str) -> int:
-        """How long the network of a budget is trained.
+        """Return the number of training steps of the network of a budget.
 
         What there is to be learnt is an error of what is cut away, so it grows with the square of
         that: of a network at three quarters a fit leaves nearly nothing.  And the longer, the more
@@ -377,7 +382,7 @@ class CompressionRun:
         return max(1, round(self.plan.fine_tuning * number * float(part)))
 
     def _cut(self, name: str) -> float:
-        """Return which part of the original a budget cuts away."""
+        """Return the largest share of a cost of the original that a budget cuts away."""
         original = self.space.original
         kept = [
             amount / self.costs.values(cost, original)
@@ -403,7 +408,7 @@ class CompressionRun:
             # A run that goes on elsewhere may have sorted channels of nearly equal importance the
             # other way round; then what was cut before does not go with this order.
             if origin_of(larger)[1] == origin_of(self.space.freeze(arch, device="meta"))[1]:
-                yield self._start(copy.deepcopy(self.space).absorb(larger), arch, larger)
+                yield self._start(copied(self.space).absorb(larger), arch, larger)
                 return
         for space in self._spaces:
             yield self._start(space, arch, self.original)

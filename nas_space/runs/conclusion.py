@@ -131,6 +131,8 @@ def conclude(run: Workspace, settings: Mapping[str, Any], *, compared: bool) -> 
             run.folder.path,
         )
         facts["deployed"] = asdict(deployed)
+    # The facts are written after the weights and the program, and the run is called finished after
+    # that; killed in between, it scores the finalists as it did and writes the same files again.
     files = write_network(run.folder.path, network, shape, facts)
     if deployed is not None and deployed.file is not None:
         files.append(Path(deployed.file))
@@ -141,6 +143,8 @@ def conclude(run: Workspace, settings: Mapping[str, Any], *, compared: bool) -> 
 
 def _scored(run: Workspace, candidates: Mapping[str, Candidate]) -> list[Finalist]:
     """Return the candidates with their scores, those on the test split as they were once known."""
+    # The test split is asked once: what was told of it stays, also where the run goes on on another
+    # device, whose scores differ in the last digits.
     file = run.folder.work / "finalists.json"
     trained = [[one.trained, run.space.arch_id(one.arch)] for one in candidates.values()]
     # One of an earlier version has a list here, and is scored again to the same numbers.
@@ -183,6 +187,8 @@ def nearest_neighbour(splits: Splits, seed: int = 0) -> float | None:
     if splits.augment is not None:
         draws = (generator_of(seed, "job/neighbour", copy) for copy in range(4))
         images += [splits.augment(train[0], draw) for draw in draws]
+    # In float64: distances come from a product of matrices, whose rounding differs between machines
+    # and numbers of threads, and decides which of two images of nearly the same distance is nearer.
     known, labels = torch.cat(images).flatten(1).double(), train[1].repeat(len(images))
     # Some at a time: the distances of all to all would take more memory than the images.
     parts = test[0].flatten(1).double().split(256)

@@ -49,7 +49,7 @@ class SettingsFile(TypedDict, total=False):
 
 @dataclass(frozen=True)
 class Promise:
-    """What a network was promised to take on the runtime that it was searched for, and takes.
+    """The latency of a network on the runtime that it was searched for: predicted, and measured.
 
     Attributes
     ----------
@@ -82,8 +82,9 @@ class Promise:
         noisy = "" if self.steady else " (on a machine too noisy to be sure)"
         written = ""
         if self.file is not None:
-            name = Path(self.file).name
-            written = f"; in {name}, which differs by {self.difference:.1e} from torch at most"
+            written = f"; in {Path(self.file).name}"
+            if self.difference is not None:
+                written += f", which differs by {self.difference:.1e} from torch at most"
         return (
             f"on {self.runtime} {self.version}, {on}: {promised}{self.measured / 1000:.3g} ms "
             f"measured{noisy}{written}"
@@ -114,7 +115,7 @@ class _Label(TypedDict):
 
 
 class DrawnDecision(_Label, total=False):
-    """A row of the winner's picture, as far as reports tell it."""
+    """A row of the winner's picture, as far as reports show it."""
 
     group: str
     share: float
@@ -183,7 +184,7 @@ class Compressed:
 
 
 def check_alike(found: Sequence[Compressed], source: object) -> None:
-    """Refuse networks of a compression that are not told apart by the same costs and scores.
+    """Refuse results of a compression whose networks do not all have the same costs and scores.
 
     Raises
     ------

@@ -167,6 +167,8 @@ class Costs:
         InfeasibleError
             No architecture is within one of the budgets; the error names the smallest possible.
         """
+        # One by one, for the error to name the budget that is too small. Budgets that are kept
+        # alone, but by no architecture together, are the restriction's to refuse.
         conditions = []
         for name, limit in budgets.items():
             cost, (smallest, _) = self[name], self.range(name, self._space)

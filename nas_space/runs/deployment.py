@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import copy
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
 from ..errors import UsageError
+from ..nn.copying import copied
 from ..profiler import LatencyTable, TimingTarget, calibrate_latency, measure_latency, time_in_turns
 from ..profiler.profile import Call
 from ..profiler.target import TORCH
@@ -84,6 +84,8 @@ class Deployment:
     @staticmethod
     def keep(table: LatencyTable | None, folder: RunFolder) -> None:
         """Write the table that was measured for a run into its folder, for when it goes on."""
+        # After the settings, since a folder is a run only with these. A process that is killed
+        # before has not searched yet, so the next one may measure other times.
         if table is not None and not (folder.path / _TABLE).exists():
             table.write(folder.path / _TABLE)
 
@@ -111,10 +113,9 @@ class Deployment:
         target, network = self.target, network.eval()
         given = (target.runtime, target.about["version"], target.threads, promised)
         if target.runtime == TORCH:
-            [(milliseconds, steady)] = target.time(
-                [("the network", copy.deepcopy(network), inputs)]
-            )
+            [(milliseconds, steady)] = target.time([("the network", copied(network), inputs)])
             return Promise(*given, 1000 * milliseconds, steady)
+        # For one size of batch, as the table was measured: a free one may take other kernels.
         made = export(network, target.runtime, inputs, folder, name="deployed", dynamic_batch=False)
         program = find_runtime(target.runtime).load(made.file, threads=target.threads)
         run = program.prepare(*Exportable(network, inputs).tensors)

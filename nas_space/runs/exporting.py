@@ -77,6 +77,8 @@ def networks_of(place: Path | str, *, trust: bool = False) -> list[StoredNetwork
             f"{place} is not the folder of a run; nas-space runs lists those there are"
         )
     is_compression = settings.get("strategy") == COMPRESSION
+    # The folder may come from someone else: what it names is imported if that is trusted only. The
+    # space of a search is checked where it is made.
     for name in ("model", "data") if is_compression else ("data",):
         check_trusted(settings[name], folder / "run.json", trust=trust)
     if is_compression:

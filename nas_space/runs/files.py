@@ -59,7 +59,8 @@ def write_network(
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / name for name in ("architecture.json", "weights.safetensors")]
-    # Which order of memory is fast is for the device to say on which it will run.
+    # Channels last is for training here. Which order of memory is fast is for the device to say on
+    # which the network will run.
     plain: Any = network.to("cpu")
     plain = plain.to(memory_format=torch.contiguous_format)
     save_weights(plain, paths[1])

@@ -100,6 +100,8 @@ class RunFolder:
         UsageError
             The run there is of another space, or has other settings; nothing is written then.
         """
+        # In the form in which a file gives them back, where tuples are lists, to compare like with
+        # like. A setting that an earlier version did not write is not compared.
         here = json.loads(json.dumps({**settings, "described": described}))
         if self.there is not None:
             self._compare(self.there, here, flexible)
@@ -170,7 +172,7 @@ def settings_of(folder: Path) -> dict[str, Any] | None:
     """
     file = folder / "run.json"
     if folder.is_file():
-        raise UsageError(f"{folder} is a file; choose another --out")
+        raise UsageError(f"{folder} is a file, and a run is a folder")
     if not file.exists():
         return None
     found = read_json(file, SettingsFile)

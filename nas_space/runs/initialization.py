@@ -72,13 +72,15 @@ def copy_to_candidates(space: nn.Module, arch: Sample) -> None:
     True
     """
     choices = [m for m in space.modules() if isinstance(m, LayerChoice) and m.label in arch]
-    # What is inside of a candidate comes before the candidate, so that it is handed on as well.
+    # Modules are listed from the outside in; the other way round, the choices within a candidate
+    # have been given their weights by the time that the candidate hands on its own.
     for choice in reversed(choices):
         giver = choice[arch[choice.label]]
         given = dict(giver.named_parameters())
         for receiver in choice:
             if receiver is giver:
                 continue
+            # Statistics of batch norms are found anew for each architecture that is scored.
             for name, weight in receiver.named_parameters():
                 if name in given and given[name].dim() == weight.dim():
                     _copy_common(given[name], weight)
@@ -91,7 +93,8 @@ def _copy_common(given: Tensor, taken: Tensor) -> None:
     here, there = [], []
     for axis, (mine, its) in enumerate(zip(taken.shape, given.shape, strict=True)):
         common = min(mine, its)
-        # The first two axes are channels, the others those of a kernel, which has a middle.
+        # The first two axes are channels, the others those of a kernel, which has a middle. So a
+        # kernel of 5 with zeros around that of 3 computes the same with its larger padding.
         offsets = ((mine - common) // 2, (its - common) // 2) if axis > 1 else (0, 0)
         here.append(slice(offsets[0], offsets[0] + common))
         there.append(slice(offsets[1], offsets[1] + common))

@@ -45,6 +45,8 @@ class Record:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        # One process writes a record at a time, so a last line without its end is what a killed one
+        # left. It is taken out before the next is appended, or both would be one damaged line.
         if path.exists():
             text = path.read_bytes()
             whole = text[: text.rfind(b"\n") + 1]
@@ -67,6 +69,8 @@ class Record:
         """
         if (stage, at) in self._known:
             return
+        # Not flushed to the disk: what the kernel has been given survives the end of this process,
+        # and what a loss of power takes is told to people only; checkpoints say where to go on.
         line = json.dumps({"stage": stage, "at": at, **facts}) + "\n"
         with writing(self.path), self.path.open("ab", buffering=0) as file:
             end, left = file.tell(), line.encode()

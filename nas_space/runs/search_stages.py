@@ -56,6 +56,7 @@ def inherited_search(run: Workspace, limits: Limits) -> Stage:
     """
     plan, objectives = run.plan, run.objectives
     _check(limits)
+    # The first population is drawn at random, so half of the trials at least are children.
     population = min(plan.population, max(1, plan.trials // 2))
     strategy = RegularizedEvolution(
         population_size=population, sample_size=max(1, population // 3), mutation_prob=0.1
@@ -64,6 +65,8 @@ def inherited_search(run: Workspace, limits: Limits) -> Stage:
     def do(on_progress: OnProgress) -> None:
         evaluate = inherited(run.task(0.0), batches=plan.calibration)
         result = _over_trials(run, limits, evaluate, strategy, on_progress, objectives=objectives)
+        # Not while trials end: a run that goes on is only told of its new ones, and several workers
+        # end theirs in any order. Here all are there, by their numbers.
         for outcome in result.outcomes:
             run.record.add(
                 "search",
@@ -165,7 +168,9 @@ def one_shot_search(run: Workspace) -> Stage:
         save_weights(run.space, run.folder.path / SHARED_WEIGHTS)
         run.candidates = {"found 1": Candidate(result.best(), "fine-tuning")}
 
-    return Stage("search", plan.steps, 6.0 if plan.strategy in ("darts", "gumbel") else 2.0, do)
+    # These run every candidate at each step, the others the ones on one or two paths.
+    work = 6.0 if plan.strategy in ("darts", "gumbel") else 2.0
+    return Stage("search", plan.steps, work, do)
 
 
 def _check(limits: Limits) -> None:
@@ -211,10 +216,11 @@ def _over_trials(
 
 
 def _ranked(result: SearchResult) -> Sequence[Outcome]:
-    """Return what is worth tuning, the best first: all trials, or the front of several objectives.
+    """Return the trials, the best first; of several objectives those on the Pareto front.
 
     Of trials with the same score, that of the lowest loss comes first.
     """
+    # Accuracies on a few hundred images tie often; the loss tells apart what they do not.
     main = result.objectives[0]
     result.winner()  # says why there is none
     outcomes = result.front() if len(result.objectives) > 1 else result.complete
@@ -226,7 +232,10 @@ def _ranked(result: SearchResult) -> Sequence[Outcome]:
 
 
 def _rivals(run: Workspace, found: Sequence[Sample]) -> list[Sample]:
-    """Return random architectures of the budget, all different, and none that was found."""
+    """Return random architectures of the budget, all different, and none that was found.
+
+    In a space of few architectures there may be fewer than the plan wants.
+    """
     others = {run.space.arch_id(arch): arch for arch in found}
     for arch in run.within.sample(4 * run.plan.rivals + 8, seed=run.seed + 1):
         if len(others) < len(found) + run.plan.rivals:
@@ -248,7 +257,7 @@ def _one_shot_defaults(run: Workspace) -> dict[str, Any]:
 
 
 def _penalty(run: Workspace) -> Penalty | None:
-    """Return what costs add to the loss of a policy; ``None`` if none of them matters.
+    """Return the penalty that costs add to the loss of a policy; ``None`` if there is none.
 
     Costs of different units are made comparable by what they are divided by: those to be small by
     their mean over random architectures, the others by their budgets. The budgets themselves are

@@ -1,4 +1,4 @@
-"""What each choice loses by itself, and the architectures that lose least within a budget.
+"""Sensitivity to each choice alone, and the architectures of least summed loss within a budget.
 
 A space of widths and depths has far more architectures than can be tried, but what a network loses
 by several changes is about the sum of what it loses by each. So some values of each label are tried
@@ -43,20 +43,20 @@ _HELD = 128
 """Examples on which they are compared with their teacher."""
 
 _KEPT = 1 << 28
-"""Bytes of what blocks return."""
+"""Bytes of the outputs of blocks that are cached."""
 
 _TRIED = {"depth": (0.0, 0.5, 1.0)}
-"""Where among the smaller values of a label are those that are tried, by what it decides: of a
-width not the largest, for what that loses is little, and follows well from its neighbours.  One
-block less may lose much."""
+"""Which of the values below the original's are tried, as places from the smallest (0) to the
+largest (1), by the kind of label.  The largest of the smaller widths loses little, which
+interpolation gives well; one block less may lose much."""
 
 _FAR = 1e6
-"""What is lost by a choice that is not wanted; divergences and shares of errors are small."""
+"""The loss of a choice beyond the larger network: above any sum of divergences."""
 
 
 @contextmanager
 def running_once(batch: Any, *networks: nn.Module) -> Iterator[None]:
-    """Enter a context in which a block that stays as it is runs once on the same inputs."""
+    """Enter a context in which the outputs of blocks are cached by their inputs and weights."""
     with ExitStack() as stack:
         for network in networks:
             stack.enter_context(BlockCache(network.eval(), batch, _KEPT).of(network))
@@ -64,9 +64,9 @@ def running_once(batch: Any, *networks: nn.Module) -> Iterator[None]:
 
 
 class InheritedScore:
-    """How near architectures are to their teacher, with weights of the space fitted to it.
+    """Scores architectures by their divergence from the teacher, with inherited weights refitted.
 
-    That tells small differences apart on few examples, where a metric such as accuracy needs many.
+    A divergence tells small differences apart on few examples, where accuracy needs many.
 
     Parameters
     ----------
@@ -105,7 +105,7 @@ class InheritedScore:
             self._apart(largest)
 
     def __call__(self, arch: Sample) -> float:
-        """Return how far an architecture is from the teacher, times -1."""
+        """Return the divergence of an architecture from the teacher, negated: more is better."""
         network = self.space.freeze(arch).eval()
         with self.caches[0].of(self.original), self.caches[1].of(network):
             self.space.refit(network, self.batches, teacher=self.original)
@@ -134,7 +134,7 @@ def changes(space: Any) -> Iterator[tuple[str, Sample]]:
 
 
 def summed(space: Any, losses: Mapping[str, float], larger: Sample | None = None) -> Table:
-    """Return the sum of what the choices of an architecture lose, as tables over the labels.
+    """Return the sum of the losses of an architecture's choices, as factors over the labels.
 
     Parameters
     ----------
@@ -160,7 +160,7 @@ def summed(space: Any, losses: Mapping[str, float], larger: Sample | None = None
 
 
 def _lost(label: str, values: list[Any], losses: Mapping[str, float]) -> npt.NDArray[np.float64]:
-    """What the values of a label lose; those that were not tried, by their neighbours."""
+    """Return the loss of each value of a label, interpolated where it was not tried."""
     known = {max(values): 0.0}  # which the original has
     for value in values:
         loss = losses.get(_named(label, value))
@@ -174,7 +174,7 @@ def _lost(label: str, values: list[Any], losses: Mapping[str, float]) -> npt.NDA
 def loses_least(
     within: Any, losses: Mapping[str, float], number: int, larger: Sample | None = None
 ) -> list[Sample]:
-    """Return the architectures within a budget whose choices lose least together, best first.
+    """Return the architectures of least summed loss within a budget, the best first.
 
     Within ``larger``, if such are in the budget; see :func:`is_within`.
     """

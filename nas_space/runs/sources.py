@@ -124,6 +124,8 @@ def _split(parts: list[Any]) -> list[Any]:
         size = len(parts[0])
     except TypeError:
         return parts
+    # The same examples whatever the seed of the run, so that runs of several seeds are compared on
+    # what none of them was trained on.
     held = max(1, size // 5)
     return list(random_split(parts[0], [size - held, held], generator_of(0, "held out", 0)))
 

@@ -73,7 +73,10 @@ class StagedRun:
         Deployment.keep(self.workspace.table, folder)
 
     def _say_steps(self) -> None:
-        """Say in steps how long shared weights are trained, where the plan says epochs."""
+        """Say in steps how long shared weights are trained, where the plan says epochs.
+
+        So the settings of a run have one form of it, which is compared when it goes on.
+        """
         if self.plan.epochs is not None and "steps" in self.kind.defaults:
             steps = self.workspace.task(self.plan.learning_rate).steps(self.plan.epochs)
             self.plan = self.workspace.plan = replace(self.plan, steps=steps, epochs=None)
@@ -93,6 +96,7 @@ class StagedRun:
             Draws pictures of what was found: the last that a run does before it is finished.
         """
         work = self.workspace
+        # A few architectures tell well enough for how many threads a batch is work.
         typical = work.costs.values("macs", work.within.sample(16, seed=0)).mean()
         with threads_for(float(typical) * self.plan.batch_size):
             for stage in self.stages:

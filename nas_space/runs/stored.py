@@ -67,7 +67,7 @@ class StoredRun:
 
     @cached_property
     def result(self) -> SearchResult | None:
-        """What it has found; ``None`` if it has not come to its trials.
+        """Its trials; ``None`` before the first.
 
         Raises
         ------
@@ -130,7 +130,7 @@ class StoredRun:
 
     @cached_property
     def policy(self) -> dict[str, list[tuple[int, list[float]]]]:
-        """Of a one-shot run for each label, steps and the probability of each value then."""
+        """The policy of a one-shot run: label to steps with the probabilities of its values."""
         file = None if self.steps is None else Path(self.place) / ONE_SHOT_STATE
         if file is None or not file.exists():
             return {}
@@ -178,6 +178,8 @@ class StoredRun:
     @property
     def state(self) -> str:
         """'finished', 'running', 'interrupted', or 'stored' where the end is not known."""
+        # A process that lives comes first, for a finished run may go on with more trials. So does
+        # the mark of unfinished files, before what was written at the end with fewer.
         if self.folder is not None:
             worker = self.folder / WORKER_FILE
             if worker.exists() and signs.lives(worker.read_text("utf-8", "replace")):
@@ -188,6 +190,7 @@ class StoredRun:
             if (self.folder / COMPRESSED).exists():
                 return "finished"
         trials = [] if self.result is None else self.result.study.get_trials(deepcopy=False)
+        # Of a trial that another machine evaluates it is not known whether its process lives.
         if any(
             WORKER not in trial.user_attrs or signs.lives(trial.user_attrs[WORKER]) is not False
             for trial in trials

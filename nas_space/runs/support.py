@@ -1,4 +1,4 @@
-"""What each strategy can deal with: found out by trying, on a small space for each primitive."""
+"""Which strategies support which primitives: tried, on a small space for each primitive."""
 
 from __future__ import annotations
 
@@ -129,21 +129,12 @@ def _depthwise() -> nn.Module:
     )
 
 
-def _residual() -> nn.Module:
-    width = _width()
-    return nn.Sequential(_conv(4, width), _WidthResidual(width), _conv(width, 4))
-
-
-def _linear() -> nn.Module:
-    width = _width()
-    return _ChannelsLast(MutableLinear(4, width), nn.ReLU(), MutableLinear(width, 4))
-
-
-def _sized(norm: Callable[[Any], nn.Module], *, last: bool) -> nn.Module:
+def _around(part: Callable[[Any], nn.Module], *, last: bool = False) -> nn.Module:
+    """Return a part of elastic width between layers of that; channels may be the last dimension."""
     width = _width()
     if last:
-        return _ChannelsLast(MutableLinear(4, width), norm(width), MutableLinear(width, 4))
-    return nn.Sequential(_conv(4, width), norm(width), _conv(width, 4))
+        return _ChannelsLast(MutableLinear(4, width), part(width), MutableLinear(width, 4))
+    return nn.Sequential(_conv(4, width), part(width), _conv(width, 4))
 
 
 PRIMITIVES: dict[str, Callable[[], nn.Module]] = {
@@ -161,11 +152,11 @@ PRIMITIVES: dict[str, Callable[[], nn.Module]] = {
     "width as an expression": lambda: _norm_of(_width() * Categorical([1, 2], label="ratio")),
     "kernel": lambda: _conv(4, 4, Categorical([1, 3, 5], label="kernel")),
     "depthwise groups": _depthwise,
-    "residual of a width": _residual,
+    "residual of a width": lambda: _around(_WidthResidual),
     "groups": lambda: _conv(4, 4, groups=Categorical([1, 2], label="groups")),
-    "linear width": _linear,
-    "size of layer norm": lambda: _sized(MutableLayerNorm, last=True),
-    "size of group norm": lambda: _sized(lambda width: MutableGroupNorm(2, width), last=False),
+    "linear width": lambda: _around(lambda _: nn.ReLU(), last=True),
+    "size of layer norm": lambda: _around(MutableLayerNorm, last=True),
+    "size of group norm": lambda: _around(lambda width: MutableGroupNorm(2, width)),
     "concatenated widths": lambda: _Joined(torch.relu),
     "softmax over a width": lambda: _Joined(partial(torch.softmax, dim=1)),
     "channels moved": lambda: _Joined(partial(torch.flip, dims=(1,))),
@@ -208,7 +199,7 @@ def probe_of(primitive: str) -> Any:
 
 @dataclass(frozen=True)
 class Support:
-    """How a strategy got along with a primitive.
+    """Whether a strategy supports a primitive.
 
     Attributes
     ----------
@@ -281,7 +272,7 @@ def _checked(space: Any, strategy: Strategy) -> Callable[[], Any]:
 
 
 def tries() -> Iterator[tuple[str, dict[str, Support]]]:
-    """Yield, for one primitive after another, how the strategies got along with it."""
+    """Yield each primitive with the support of all strategies for it."""
     few: dict[str, dict[str, Any]] = {
         name: {"candidates": 2, "calibration_batches": 1}
         for name in ("enas", "proxyless", "random-path")

@@ -18,6 +18,8 @@ def one_path(run: Workspace) -> Stage:
     steps = run.plan.first_steps
 
     def do(on_progress: OnProgress) -> None:
+        # A run that goes on after this stage loads its last checkpoint, copies again, and loads
+        # that of the random paths over both: so every stage begins as it did the first time.
         first = run.within.sample(seed=run.seed)
         rate = run.plan.learning_rate
         run.fit(
@@ -33,6 +35,7 @@ def random_paths(run: Workspace) -> Stage:
     steps = run.plan.steps
 
     def do(on_progress: OnProgress) -> None:
+        # All at once: the path of a step depends on the seed and the step, whenever a run goes on.
         paths = run.within.sample(steps, seed=run.seed)
         run.fit(
             "shared weights",

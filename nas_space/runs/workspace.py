@@ -129,8 +129,9 @@ class Workspace:
         with preserved_randomness():
             seed_globally(seed, "job/weights", 0)
             self.space: Any = entry.build(arguments)
-        # Convolutions of images take half the time so, whatever the order of the images.
-        if all(weight.dim() != 5 for weight in self.space.parameters()):  # those of volumes
+        # Convolutions of images take half the time so, whatever the order of the images. Weights of
+        # five axes are of convolutions of volumes, for which torch has no such order.
+        if all(weight.dim() != 5 for weight in self.space.parameters()):
             cast(Any, self.space).to(memory_format=torch.channels_last)
         self.fabric.to_device(self.space)
         self.deployment = deployment_of(runtime, threads)
@@ -181,7 +182,7 @@ class Workspace:
 
     @property
     def objectives(self) -> list[Objective]:
-        """The main metric of the task, and what is to be small.
+        """The main metric of the task, and what the plan minimizes.
 
         Raises
         ------

@@ -214,7 +214,7 @@ def _quartile(readings: Array) -> Array:
 
 
 def _times(runs: Sequence[Callable[[], Any]], warmup: int, read: Reader) -> int:
-    """Return how often each runs in one turn.
+    """Return the number of runs of each in one turn.
 
     That is the same for all: the fastest of more runs is faster, on a machine that does other
     things as well.
@@ -227,7 +227,7 @@ def _times(runs: Sequence[Callable[[], Any]], warmup: int, read: Reader) -> int:
 
 
 def _agree(found: Turns, agreement: float) -> bool:
-    """Tell whether both halves of the readings say the same."""
+    """Tell whether the two halves of the readings agree."""
     one, other = found.halves
     if np.all(np.abs(one - other) <= _SAME * np.maximum(one, other)):
         return True

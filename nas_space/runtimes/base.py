@@ -177,6 +177,8 @@ class Runtime(ABC):
         """
         self.require()
         source = Exportable(network, inputs)
+        # The file is gone when the program is used: by then its runtime has read it, or has it
+        # open.
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder, f"network{self.suffix}")
             self.export(source, path, fast=True)

@@ -6,7 +6,7 @@ import dataclasses
 import inspect
 import logging
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
 from functools import cached_property
 from io import StringIO
@@ -19,7 +19,7 @@ from torch.utils import _pytree as pytree
 
 from ..errors import UsageError
 
-__all__ = ["Exportable", "quietly", "tensors_in"]
+__all__ = ["Exportable", "quietly", "tensors_in", "with_tensors"]
 
 
 class Exportable:
@@ -120,6 +120,8 @@ class Exportable:
 
         The batch is the first axis of the first tensor, and of all those that are as long.
         """
+        # Real samples over again: ones made up might lie outside of what the network accepts, such
+        # as tokens of no vocabulary.
         places = torch.arange(size) % max(1, self.batch_size)
         return [
             tensor[places] if batched else tensor
@@ -209,6 +211,12 @@ def tensors_in(value: Any, name: str = "") -> dict[str, Tensor]:
             item, f"{name}_{part}" if name else f"output_{part}" if unnamed else str(part)
         )
     return found
+
+
+def with_tensors(leaves: Sequence[Any], tensors: Iterable[Tensor]) -> list[Any]:
+    """Return the leaves of a tree with other tensors in the places of those that they have."""
+    given = iter(tensors)
+    return [next(given) if isinstance(leaf, Tensor) else leaf for leaf in leaves]
 
 
 def _call(inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:

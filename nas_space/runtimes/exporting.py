@@ -223,6 +223,9 @@ def _written(
     adapter: Runtime, source: Exportable, path: Path, dynamic: bool | None, threads: int
 ) -> tuple[Program | None, bool, list[str]]:
     """Write a network, for batches of any size if that is wanted and works; say why if not."""
+    # Whether a batch can be free is not known before it has been tried: the network's code may fix
+    # it (a reshape to a number that it read), and so may the converter, or only the runtime when it
+    # loads the file. So it is tried first, unless nobody wants it, and what it left is removed.
     notes: list[str] = []
     if dynamic and not source.batch_size:
         raise UsageError("the first input has no axis, so there is no batch to be of any size")
@@ -259,6 +262,8 @@ def _attempt(
             raise
         except Exception as error:
             raise explained(error, adapter.name, source) from error
+    # A program may take batches of any size and compute something else for another one, where a
+    # size was read as a number on the way. One more sample shows that, against the network itself.
     if dynamic:
         size = source.batch_size + 1
         other = source.of_batch(size)
@@ -286,6 +291,9 @@ def difference(given: Sequence[Tensor], expected: Sequence[Tensor]) -> float:
     shapes = [[tuple(tensor.shape) for tensor in tensors] for tensors in (given, expected)]
     if shapes[0] != shapes[1]:
         raise SpaceError(f"its outputs are of the shapes {shapes[0]}, the network's {shapes[1]}")
+    # Equal infinities, and two values that are no numbers, do not differ, though subtracting them
+    # says otherwise. Where one of two is no number, they are infinitely far apart: NaN would be
+    # below every tolerance, since no comparison with it is true.
     most = 0.0
     for one, other in zip(given, expected, strict=True):
         here, there = one.to(torch.float64), other.to(torch.float64)

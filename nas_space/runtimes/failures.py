@@ -28,6 +28,9 @@ def explained(error: Exception, runtime: str, source: Exportable) -> SpaceError:
     source
         What was written.
     """
+    # There is no form in which writers say what they lack: some name the operator, one the node
+    # that it made of it, some only let an exception through. So the text is searched for both, the
+    # program for the modules that run these, and the traceback for the module that was running.
     kind = type(source.network).__name__
     named = re.findall(r"\bnode_(\w+)", str(error))  # what ONNX's exporter calls them
     operators = list(
@@ -70,6 +73,7 @@ def _modules_of(operators: list[str], named: list[str], source: Exportable) -> l
 
 def _plain(operator: str) -> str:
     """Return the name by which an operator goes in every namespace, overload and in-place form."""
+    # ``aten.special_erf.default``, ``aten.erf_.default`` and ``erf`` are one for a person.
     name = operator.split(".")[1] if "." in operator else operator
     return re.sub(r"^(special|linalg)_|_$", "", name)
 

@@ -44,10 +44,7 @@ class OnnxRuntime(Runtime):
         program = source.dynamic_program if dynamic else source.program
         with torch.no_grad(), quietly():
             made: Any = torch.onnx.export(
-                program,
-                input_names=source.names,
-                output_names=list(source.outputs),
-                verbose=False,
+                program, input_names=source.names, output_names=list(source.outputs), verbose=False
             )
             weights = sum(tensor.nbytes for tensor in source.network.state_dict().values())
             made.save(path, external_data=weights > _LARGEST)

@@ -10,7 +10,7 @@ from torch.utils import _pytree as pytree
 
 from ..errors import UsageError
 from .base import Program
-from .exportable import Exportable
+from .exportable import Exportable, with_tensors
 
 __all__ = ["ProgramModule"]
 
@@ -39,9 +39,6 @@ class ProgramModule(nn.Module):
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         given = self.source.tensors_of((args, kwargs))
-        found = iter(self.program(*(tensor.cpu() for tensor in given)))
-        leaves = [
-            next(found).to(given[0].device) if isinstance(leaf, Tensor) else leaf
-            for leaf in self.leaves
-        ]
-        return pytree.tree_unflatten(leaves, self.spec)
+        found = self.program(*(tensor.cpu() for tensor in given))
+        placed = (tensor.to(given[0].device) for tensor in found)
+        return pytree.tree_unflatten(with_tensors(self.leaves, placed), self.spec)

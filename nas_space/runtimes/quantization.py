@@ -148,6 +148,8 @@ def quantize(
             adapter, source, program, path, folder, before.dynamic_batch, (),
             threads=threads, seconds=0,
         )  # fmt: skip
+    # Both are timed in turns, and not each when it was written: what the machine did in between
+    # would look like a gain or a loss by 8 bits.
     programs = [adapter.load(each.file, threads=threads) for each in (before, after)]
     latencies = time_programs(
         [(program, source.tensors) for program in programs], threads=threads, seconds=seconds

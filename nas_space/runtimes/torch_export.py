@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from .base import Program, Runtime
-from .exportable import Exportable, quietly, tensors_in
+from .exportable import Exportable, quietly, tensors_in, with_tensors
 
 __all__ = ["TorchExport"]
 
@@ -33,7 +33,7 @@ class TorchExport(Runtime):
         if dynamic:
             leaves, spec = pytree.tree_flatten((args, kwargs))
             tensors = source.of_batch(max(2, source.batch_size))
-            args, kwargs = pytree.tree_unflatten(_instead(leaves, tensors), spec)
+            args, kwargs = pytree.tree_unflatten(with_tensors(leaves, tensors), spec)
             bound = inspect.signature(source.network.forward).bind(*args, **kwargs)
             free = iter(source.dynamic_shapes())
             shapes = pytree.tree_map(
@@ -50,12 +50,6 @@ class TorchExport(Runtime):
         return _Loaded(path, threads)
 
 
-def _instead(leaves: list[Any], tensors: list[Tensor]) -> list[Any]:
-    """Return leaves with other tensors in the places of those that they have."""
-    given = iter(tensors)
-    return [next(given) if isinstance(leaf, Tensor) else leaf for leaf in leaves]
-
-
 class _Loaded(Program):
     def __init__(self, path: str | os.PathLike[str], threads: int) -> None:
         program = torch.export.load(path)
@@ -65,8 +59,10 @@ class _Loaded(Program):
 
     def prepare(self, *inputs: Tensor) -> Callable[[], Any]:
         leaves, spec = self.example
-        args, kwargs = pytree.tree_unflatten(_instead(leaves, list(inputs)), spec)
+        args, kwargs = pytree.tree_unflatten(with_tensors(leaves, inputs), spec)
 
+        # Threads are those of the process, and setting them takes time that would be counted with
+        # the network's, so they are only set where they differ.
         def run() -> Any:
             before = torch.get_num_threads()
             if before != self.threads:

@@ -71,13 +71,18 @@ class Fit:
 
 
 def standard_scores(values: Array) -> Array:
-    """Return values with mean 0 and deviation 1, those far below the others cut off."""
-    middle = np.median(values)
-    spread = 1.4826 * np.median(np.abs(values - middle))
-    cut = np.maximum(values, middle - _FARTHEST * spread) if spread > 0 else values
-    deviation = float(cut.std())
-    found: Array = (cut - cut.mean()) / (deviation if deviation > 0 else 1.0)
-    return found
+    """Return values with mean 0 and deviation 1, those far below the others cut off.
+
+    Where there is no such thing, as infinities have no mean, and very large values no square, it is
+    :func:`~.candidates.normal_scores`.
+    """
+    with np.errstate(over="ignore", invalid="ignore"):
+        middle = np.median(values)
+        spread = 1.4826 * np.median(np.abs(values - middle))
+        cut = np.maximum(values, middle - _FARTHEST * spread) if spread > 0 else values
+        deviation = float(cut.std())
+        found: Array = (cut - cut.mean()) / (deviation if deviation > 0 else 1.0)
+    return found if np.isfinite(found).all() else normal_scores(values)
 
 
 @dataclass(frozen=True)
@@ -261,7 +266,7 @@ class ModelMemory:
         rows = self.rows(NONE, history)
         kernel = rows @ rows.T
         options = []
-        for ranked in (True, False) if np.isfinite(values).all() else (True,):
+        for ranked in (True, False):
             scores = normal_scores(values) if ranked else standard_scores(values)
             found = evidence(kernel, scores)
             agrees = _agreement(left_out(kernel, scores, found.noise), values)

@@ -8,6 +8,7 @@ unpickled; who connects must know a key that was sent with the trials.
 from __future__ import annotations
 
 import json
+import os
 import secrets
 import socket
 import threading
@@ -29,8 +30,9 @@ __all__ = ["PruningClient", "PruningServer"]
 _LONGEST = 1000
 """Bytes of a message."""
 
-_LINES: dict[bytes, Connection] = {}
-"""The lines that this process has, by their keys."""
+_LINES: dict[tuple[bytes, int, int], Connection] = {}
+"""The lines that are open, by their keys, processes and threads: each has a line of its own, or one
+would read what another is answered; a process that was forked has inherited lines of others."""
 
 
 @dataclass(frozen=True)
@@ -53,18 +55,26 @@ class PruningClient:
         """Return what tells the driver a value of a trial, and whether the trial is to end."""
 
         def ask(value: float, step: int) -> bool:
-            line = self._line()
-            line.send_bytes(json.dumps([attempt, value, step]).encode())
-            return bool(json.loads(line.recv_bytes(_LONGEST)))
+            mine = self.key, os.getpid(), threading.get_ident()
+            line = _LINES.pop(mine, None) or self._connected()
+            try:
+                line.send_bytes(json.dumps([attempt, value, step]).encode())
+                answer = bool(json.loads(line.recv_bytes(_LONGEST)))
+            except (OSError, EOFError) as error:
+                line.close()
+                raise StorageError(
+                    f"the process that leads the search answers no more ({error!r}), so it cannot "
+                    "be asked whether the trial is to be stopped early"
+                ) from error
+            _LINES[mine] = line
+            return answer
 
         return ask
 
-    def _line(self) -> Connection:
-        if self.key not in _LINES:
-            _LINES[self.key] = self._connected()
-        return _LINES[self.key]
-
     def _connected(self) -> Connection:
+        for other in [each for each in list(_LINES) if each[0] != self.key]:
+            if line := _LINES.pop(other, None):  # of a search that is over, or else made again
+                line.close()
         for host in self.hosts:
             with suppress(OSError, AuthenticationError):
                 return Client((host, self.port), authkey=self.key)

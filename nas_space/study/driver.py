@@ -6,7 +6,8 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, wait
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -14,6 +15,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 import optuna
+from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 
 from ..errors import TrialError, UsageError
@@ -23,7 +25,7 @@ from ..randomness import device_of, seed_of
 from ..strategy import SearchState, Strategy
 from ..strategy.base import unrestricted
 from ..strategy.neighbours import Nearest, nearest
-from .evaluation import Job, Recipe, Reports, maker_of
+from .evaluation import NO_RECIPE, Job, Recipe, Reports, maker_of
 from .ledger import FAILURE, Attempt, Ledger, Measurement, pauses
 from .objectives import Objective
 from .studies import quiet
@@ -112,7 +114,7 @@ class Driver:
         self.exhausted = False
         self.suspects: set[int] = set()
         self.unwatched = 0
-        self.running: dict[Future[Measurement | None], Job] = {}
+        self.running: dict[Future[Any], Job] = {}
         self.recipe = Recipe(
             maker_of(self.base, self.weights),
             device_of(self.base),
@@ -122,6 +124,7 @@ class Driver:
             packed=self.executor is not None or self.ledger.networks.packed,
         )
         self.calls: Callable[[Job, bool], tuple[Any, ...]] | None = None
+        self.has_taken = False
         self._writing = threading.Lock()
 
     def run(self) -> None:
@@ -172,7 +175,7 @@ class Driver:
                 time.sleep(next(pause))
                 self.ledger.look()
 
-    def _wait(self) -> set[Future[Measurement | None]]:
+    def _wait(self) -> set[Future[Any]]:
         """Return the jobs that have ended, after waiting for one.
 
         The standard library's pool does not watch a process that it began for the last job given
@@ -274,6 +277,11 @@ class Driver:
         )
         source = words(seed_of(self.seed, "search/mend", number))
         proposed = self.strategy.propose(state)
+        if not isinstance(proposed, Mapping):
+            raise UsageError(
+                f"{type(self.strategy).__name__} is to propose a dict from label to value, but "
+                f"proposed {proposed!r}"
+            )
         return nearest(self.space, proposed, source, taken=state.taken)
 
     def _submit(self, job: Job, *, whole: bool) -> None:
@@ -283,13 +291,16 @@ class Driver:
             assert self.executor is not None
             try:
                 future = self.executor.submit(*self.calls(job, whole))
-            except (BrokenExecutor, RuntimeError, OSError) as error:
+                if not isinstance(future, Future):
+                    raise TypeError(f"submit() returned {future!r}, no future")
+            except Exception as error:  # noqa: BLE001 - whatever its engine raises
                 # What is under way was lost with it; if nothing is, that is no trial's fault.
                 if self.running:
                     self._broken(error)
                 else:
                     self._renew(error)
             else:
+                self.has_taken = True
                 self.running[future] = job
                 if self._is_local:
                     self.unwatched = self.slots + 1
@@ -304,11 +315,12 @@ class Driver:
 
     # -- end a trial ----------------------------------------------------------------------------
 
-    def _ended(self, future: Future[Measurement | None]) -> None:
+    def _ended(self, future: Future[Any]) -> None:
         """Take what came of a job, or find out what it died of."""
         job = self.running.get(future)
         if job is None:
             return  # its executor broke, and it was dealt with then
+        found: Any
         error: BaseException | None
         try:
             found, error = future.result(), None
@@ -322,8 +334,13 @@ class Driver:
         del self.running[future]
         if error is not None:
             self.ledger.die(job.attempt)
-        elif found is None:
+        elif found == NO_RECIPE:
             self._submit(job, whole=True)
+        elif not isinstance(found, Measurement):
+            raise TrialError(
+                f"{type(self.executor).__name__} gave {found!r} for a trial, which is not what the "
+                "submitted function returned; what has been found is kept, for resume=True"
+            )
         else:
             self.suspects.discard(job.attempt.number)
             self._tell(job.attempt, found)
@@ -337,7 +354,7 @@ class Driver:
         """
         ended = [future for future in self.running if future.done()]
         # One that only asked for the recipe is under way like the others.
-        for future in [f for f in ended if f.exception() is None and f.result() is not None]:
+        for future in [f for f in ended if f.exception() is None and f.result() != NO_RECIPE]:
             self._ended(future)
         jobs, self.running = list(self.running.values()), {}
         self.suspects = {job.attempt.number for job in jobs}
@@ -394,20 +411,27 @@ class Driver:
             return True  # nobody waits for it any more
         with self._writing:
             storage = self.ledger.storage
-            storage.set_trial_intermediate_value(attempt.trial_id, step, value)
+            try:
+                storage.set_trial_intermediate_value(attempt.trial_id, step, value)
+            except UpdateFinishedTrialError:
+                return True  # it was given up meanwhile
             return self.study.pruner.prune(self.study, storage.get_trial(attempt.trial_id))
 
     # -- the executor ---------------------------------------------------------------------------
 
     def _renew(self, error: BaseException) -> None:
-        """Make a broken executor anew."""
-        if self.make is None:
+        """Make a broken executor anew, unless it has never worked."""
+        advice = "give a function that makes one, for the search to make it anew"
+        if self.make is not None and not self.has_taken:
+            advice = "it took no trial since it was made; make one that does"
+        if self.make is None or not self.has_taken:
             raise TrialError(
-                f"the executor is broken: {error}; give a function that makes one, for the search "
-                "to make it anew; what has been found is kept, for resume=True"
+                f"the executor is broken: {type(error).__name__}: {error}; {advice}; what has been "
+                "found is kept, for resume=True"
             ) from error
         self._close(wait=False)
         self.executor = self.make()
+        self.has_taken = False
 
     def _close(self, *, wait: bool) -> None:
         """End an executor that was made here; of the caller's, only what still runs."""
@@ -416,8 +440,12 @@ class Driver:
         self.running = {}
         if self.executor is None or self.make is None:
             return
-        processes = list((getattr(self.executor, "_processes", None) or {}).values())
-        self.executor.shutdown(wait=wait)
+        known = getattr(self.executor, "_processes", None)  # as the standard library's and loky's
+        processes = list(known.values()) if isinstance(known, dict) else []
+        try:
+            self.executor.shutdown(wait=wait)
+        except Exception as error:  # noqa: BLE001 - of its engine; the trials have ended
+            warnings.warn(f"the executor could not be shut down: {error!r}", stacklevel=2)
         for process in [] if wait else processes:
             # By its number: not every pool's processes have a way to be killed.
             with suppress(OSError):

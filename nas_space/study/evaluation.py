@@ -26,6 +26,7 @@ from .ledger import COST, ERROR, FAILURE, METRICS, Attempt, Measurement
 from .objectives import Objective, measured, ranking
 
 __all__ = [
+    "NO_RECIPE",
     "Evaluator",
     "Job",
     "Recipe",
@@ -36,6 +37,9 @@ __all__ = [
 
 LONGEST = 20_000
 """Characters of a traceback that are kept, from its end."""
+
+NO_RECIPE = "no recipe"
+"""What comes back of a job whose recipe is neither in the process that has it nor came along."""
 
 
 @dataclass(frozen=True)

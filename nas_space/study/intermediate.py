@@ -45,6 +45,8 @@ def report(value: float, step: int) -> None:
     ------
     optuna.TrialPruned
         If the trial is not worth going on with.
+    UsageError
+        If this is no number, or no step.
 
     Examples
     --------
@@ -59,7 +61,17 @@ def report(value: float, step: int) -> None:
     reports = REPORTS.get()
     if reports is None:
         return
-    value, step = float(value), int(step)
+    try:
+        told = float(value), int(step)
+        is_step = told[1] == step and 0 <= told[1] < 2**31  # as databases hold it
+    except (ArithmeticError, RuntimeError, TypeError, ValueError):
+        is_step = False
+    if not is_step:
+        raise UsageError(
+            "report takes how good a network is, a number, and how far its training is, a whole "
+            f"number from 0, but got {value!r} and {step!r}"
+        )
+    value, step = told
     reports.values[step] = value
     if reports.ask is not None and reports.ask(value, step):
         raise optuna.TrialPruned(f"stopped at step {step}, at {value}")

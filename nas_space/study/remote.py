@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 from optuna.trial import TrialState
 
-from ..errors import UsageError
+from ..errors import NasSpaceError, UsageError
 from ..executors import Processes, adapted, capacity_of
-from .evaluation import LONGEST, Job, Recipe, Reports
+from .evaluation import LONGEST, NO_RECIPE, Job, Recipe, Reports
 from .ledger import FAILURE, Measurement
 
 if TYPE_CHECKING:
@@ -37,10 +37,8 @@ def engine_of(
     if isinstance(given, Executor):
         executor = adapted(given)
     else:
-        make = partial(Processes, workers or 1) if given is None else lambda: adapted(given())
+        make = partial(_made, partial(Processes, workers or 1) if given is None else given)
         executor = make()
-    if not isinstance(executor, Executor):
-        raise UsageError(f"executor= gave {executor!r}, which is no concurrent.futures.Executor")
     slots = workers or capacity_of(executor)
     if slots is None:
         raise UsageError(
@@ -48,6 +46,22 @@ def engine_of(
             "say so by workers="
         )
     return executor, make, slots
+
+
+def _made(make: MakeExecutor) -> Executor:
+    """Return an executor of a function that makes one."""
+    try:
+        executor: Any = make()
+    except NasSpaceError:
+        raise
+    except Exception as error:
+        raise UsageError(
+            f"executor= is a function that raised {type(error).__name__}: {error}; what has been "
+            "found is kept, for resume=True"
+        ) from error
+    if not isinstance(executor, Executor):
+        raise UsageError(f"executor= gave {executor!r}, which is no concurrent.futures.Executor")
+    return adapted(executor)
 
 
 def calls_of(
@@ -71,7 +85,7 @@ def calls_of(
     """
     try:
         content = _pickler(executor).dumps(recipe)
-    except (AttributeError, TypeError, pickle.PicklingError) as error:
+    except Exception as error:  # whatever the pickling of what users give runs into
         raise UsageError(
             f"what evaluates trials cannot be sent to other processes: {error}; define "
             "evaluate, and the classes of the space, at the top level of a module, or "
@@ -104,11 +118,12 @@ _KEPT: dict[str, Recipe] = {}
 
 def run_job(
     key: str, content: bytes | None, line: PruningClient | None, job: Job
-) -> Measurement | None:
-    """Evaluate a job in this process; ``None`` if its recipe is neither here nor came along."""
-    if key not in _KEPT:
+) -> Measurement | str:
+    """Evaluate a job in this process; or say that its recipe is neither here nor came along."""
+    recipe = _KEPT.get(key)
+    if recipe is None:
         if content is None:
-            return None
+            return NO_RECIPE
         try:
             recipe = pickle.loads(content)  # noqa: S301 - of our own driver: what its user gave
         except Exception as error:  # noqa: BLE001 - whatever the modules run into that it imports
@@ -120,4 +135,4 @@ def run_job(
             )
         _KEPT.clear()
         _KEPT[key] = recipe
-    return _KEPT[key].run(job, Reports(None if line is None else line.asking(job.attempt.trial)))
+    return recipe.run(job, Reports(None if line is None else line.asking(job.attempt.trial)))

@@ -70,8 +70,12 @@ class Jitter:
 
     def _grid(self, draw: Tensor, height: int, width: int) -> Tensor:
         """Where each pixel comes from, given three numbers from -1 to 1 for each image."""
+        # A rotation is one of pixels, and the coordinates of grid_sample are shares of the height
+        # and the width: so its mixed terms are scaled by their ratio.  Each pixel asks where it
+        # comes from, so what is drawn is the inverse of the move; it is as random.
         angle = draw[0] * math.radians(self.degrees)
-        # The coordinates of grid_sample run from -1 to 1 on both axes, whatever the image's form.
+        # Both axes run from -1 to 1, the borders of the outermost pixels, whose centres are half a
+        # pixel inside.
         x = torch.linspace(1 / width - 1, 1 - 1 / width, width, device=draw.device)
         y = torch.linspace(1 / height - 1, 1 - 1 / height, height, device=draw.device)[:, None]
         cosine, sine = angle.cos(), angle.sin()

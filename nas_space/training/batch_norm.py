@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..errors import DataError, UsageError
+from ..nn.activation import current
+from ..nn.elastic import ElasticModule
 from ..randomness import device_of, generator_of, preserved_randomness
 from .batches import Source, length_of, training_batches
 from .fabric import make_fabric
@@ -137,14 +139,26 @@ def _run(network: nn.Module, task: Task | None, batch: Any) -> None:
 
 
 class _Average:
-    """A hook that averages the statistics of what reaches a batch norm."""
+    """A hook that averages the statistics of what reaches a batch norm.
+
+    Attributes
+    ----------
+    channels
+        Which of the norm's channels reach it, as indices.
+    """
 
     def __init__(self) -> None:
         self.batches = 0
+        self.channels = torch.zeros(0)
         self.mean = torch.zeros(())
         self.variance = torch.zeros(())
 
-    def __call__(self, _: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+    def __call__(self, norm: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        # A layer that cuts itself, as one of the user's own, is taken to use the first of its
+        # channels.
+        self.channels = _channels(norm)[: inputs[0].shape[1]]
+        # Batches count alike, so this is the mean of their statistics; updated step by step, as a
+        # sum of many batches in single precision would lose digits.
         x = inputs[0].float()
         variance, mean = torch.var_mean(x, dim=(0, *range(2, x.ndim)), correction=1)
         self.batches += 1
@@ -173,14 +187,31 @@ def _averaging(norms: list[_BatchNorm]) -> Iterator[None]:
                 statistic.copy_(value)
             if completed and average.batches:
                 mean, variance, tracked = _statistics(norm)
-                # In a space, the channels beyond the active width are not there.
-                mean[: len(average.mean)] = average.mean
-                variance[: len(average.variance)] = average.variance
+                mean[average.channels] = average.mean.to(mean)
+                variance[average.channels] = average.variance.to(variance)
                 tracked.fill_(average.batches)
 
 
+def _channels(norm: Any) -> Tensor:
+    """Return the indices of the channels that a batch norm has in the active architecture.
+
+    They are cut as its statistics are: of a concatenation, they are not the first ones.
+    """
+    mean: Tensor = norm._buffers["running_mean"]
+    every = torch.arange(len(mean), device=mean.device)
+    activation = current()
+    if activation is None or not isinstance(norm, ElasticModule) or not norm.is_parametrized:
+        return every
+    cut: Any = norm.form(activation.values).parts[""].cuts.get("running_mean")
+    found: Tensor = every if cut is None else cut(every)
+    return found
+
+
 def _statistics(norm: _BatchNorm) -> tuple[Tensor, Tensor, Tensor]:
-    mean, variance, tracked = norm.running_mean, norm.running_var, norm.num_batches_tracked
+    # The buffers themselves: as an attribute, a layer of a space gives the part of the active
+    # architecture, which is a copy where its channels are several pieces.
+    names = ("running_mean", "running_var", "num_batches_tracked")
+    mean, variance, tracked = map(norm._buffers.get, names)
     if mean is None or variance is None or tracked is None:
         raise UsageError("a batch norm has a running mean, but not all of its other statistics")
     return mean, variance, tracked

@@ -277,6 +277,8 @@ def one_pass(
         yield from cast("Iterable[Any]", source)
         return
     length = len(source)  # type: ignore[arg-type]
+    # All processes must run equally often, as they wait for each other; what the padding adds is
+    # cut off once the outputs are gathered.
     padded = torch.arange(-(-length // processes) * processes) % max(length, 1)
     own = padded[rank::processes]
     for start in range(0, len(own), batch_size):
@@ -286,6 +288,9 @@ def one_pass(
 def _loader_batches(
     source: Any, seed: int, start: int, stop: int | None, stream: str
 ) -> Iterator[Any]:
+    # A loader can only be gone through, so to resume at a step its pass is begun with the same
+    # seeds and the batches before are dropped.  Where the length of a pass is unknown, even all
+    # passes before are gone through.
     per_pass = length_of(source, 1)
     first, step = divmod(start, int(per_pass)) if per_pass else (0, 0)
     step = start - step if per_pass else 0

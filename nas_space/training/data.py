@@ -169,7 +169,7 @@ def _digits(seed: int) -> Splits:
 
 
 def _jittered(split: Any, jitter: Jitter, seed: int, name: str) -> TensorDataset:
-    """Some copies of each example, changed at random, but the same each time."""
+    """Return copies of each example that are changed at random, in the same way each time."""
     images, labels = split.tensors
     copies = [
         jitter(images, generator_of(seed, f"data/digits/{name}", copy)) for copy in range(_COPIES)
@@ -357,7 +357,7 @@ def _find(module: str, name: str) -> Callable[..., Any]:
 
 
 def _look_at(train: Any, source: str) -> tuple[Tensor, Tensor]:
-    """The first image, and all labels, without loading all images."""
+    """Return the first image, and all labels, without loading all images."""
     labels = (
         train.tensors[1] if isinstance(train, TensorDataset) else getattr(train, "targets", None)
     )

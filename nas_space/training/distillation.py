@@ -7,7 +7,6 @@ can be joined by a teacher.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any, Literal, Protocol, TypeAlias
@@ -17,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..errors import DataError, UsageError
+from ..nn.copying import copied
 from ..randomness import device_of
 from .fabric import unwrapped
 from .forward import RecordedCall, forward, recorded_calls, tensors_of
@@ -74,6 +74,8 @@ def soft_cross_entropy(output: Tensor, target: Tensor, temperature: float = 1.0)
     classes = output.shape[-1]
     mine = F.log_softmax(output.float().reshape(-1, classes) / temperature, -1)
     theirs = F.log_softmax(target.float().reshape(-1, classes) / temperature, -1)
+    # Gradients of softened distributions shrink with the square of the temperature (section 2 of
+    # the paper).
     divergence = F.kl_div(mine, theirs, reduction="batchmean", log_target=True)
     return divergence * temperature**2
 
@@ -240,12 +242,12 @@ class Distillation:
         return soft_cross_entropy(output, target, self.temperature)
 
     def _beside(self, given: list[Any]) -> nn.Module:
-        """The teacher, or a copy of it where the student is."""
+        """Return the teacher, or a copy of it on the student's device."""
         device = next((item.device for item in given if isinstance(item, Tensor)), None)
         if device is None or device_of(self.teacher) == device:
             return self.teacher
         if self._copy is None or device_of(self._copy) != device:
-            self._copy = copy.deepcopy(self.teacher).to(device)
+            self._copy = copied(self.teacher).to(device)
         return self._copy
 
 

@@ -174,7 +174,7 @@ class LightningSteps:
 
 
 class _Every:
-    """A schedule that is stepped once in so many steps."""
+    """A schedule that is stepped once in ``period`` steps."""
 
     def __init__(self, period: int, schedule: Schedule) -> None:
         self.period = period

@@ -156,7 +156,7 @@ class Trainer:
             # The path must be one for all processes, dropout must not.
             seed_globally(self.seed, "train/path", self.step, device)
             loss = self.gradients(batch)
-            self._check(loss)
+            self._check(loss)  # before the update, so that the weights are those before the step
             if self.task.clip is not None:
                 self.fabric.clip_gradients(
                     self._wrapped,

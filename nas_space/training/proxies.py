@@ -78,6 +78,8 @@ class _Agreement(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __torch_dispatch__(
         self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Any = None
     ) -> Any:
+        # Two examples agree in a unit if both are active there or neither is; the products count
+        # both kinds for all pairs at once.  Below autograd and modules, any form of call is seen.
         if func.name().split(".")[0] in _RECTIFIERS:
             active = (args[0].flatten(1) > 0).double()
             same = active @ active.T + (1 - active) @ (1 - active).T
@@ -122,6 +124,8 @@ def synflow(
     with _untouched(network, training=False), torch.enable_grad():
         [batch] = _batches(network, task, 1, seed)
         batch = torch.utils._pytree.tree_map_only(Tensor, _ones, batch)
+        # With absolute weights and an input of ones nothing cancels: weight times gradient, summed
+        # over a layer, is the flow through it, as much in each layer.
         with torch.no_grad():
             for weight in weights:
                 weight.abs_()
@@ -151,7 +155,8 @@ def zico(network: nn.Module, task: Task, *, batches: int = 2, seed: int = 0) -> 
     """Return how large and how alike the gradients of several batches are; see :func:`naswot`.
 
     For each layer the logarithm of the sum, over its weights, of the mean of the absolute
-    gradient over its standard deviation; summed over layers.
+    gradient over the standard deviation of the gradient, as in the authors' code; summed over
+    layers.
 
     References
     ----------

@@ -70,7 +70,7 @@ class ResultCache:
 
 
 def _digest(given: Sequence[Any]) -> bytes | None:
-    """What inputs have in them; ``None`` where that cannot be told."""
+    """Return a digest of the contents of inputs; ``None`` if some are of an unknown kind."""
     found = hashlib.sha256()
     for item in given:
         if isinstance(item, Tensor) and item.layout == torch.strided and not item.is_meta:
@@ -95,7 +95,11 @@ def _counted(item: Any) -> bool:
 
 
 def _same(before: Sequence[Any], now: Sequence[Any]) -> bool:
-    """Whether arguments are the very ones of before, tensors unchanged since."""
+    """Return whether arguments are the same objects as before, and tensors unchanged since.
+
+    Only version counters tell of a change, so a tensor without one, of inference mode, is never the
+    same.
+    """
     if len(before) != len(now):
         return False
     for old, new in zip(before, now, strict=True):

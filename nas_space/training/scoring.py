@@ -93,6 +93,9 @@ def evaluate_with_error(
     scores = {name: metric(output, target) for name, metric in task.metrics.items()}
     length = len(target)
     groups = min(_GROUPS, length)
+    # The metric without each of G groups in turn.  As each lacks only 1/G of the examples, the
+    # variance of these values is about 1/G of the metric's own from sample to sample, and so their
+    # squares are summed, and not averaged.
     if groups > 1:
         place = torch.arange(length, device=target.device) % groups
         metric = task.metrics[task.main_metric]

@@ -156,6 +156,11 @@ def used_slices(optimizer: Optimizer, used: Iterable[Slice]) -> Iterator[None]:
     used
         The slices, with gradients; see :class:`~nas_space.nn.decisions.Traced`.
     """
+    # Three cases.  A parameter that something used whole is updated whole, with the gradients of
+    # its slices added.  One of which a single view was used *becomes* that view, and so does its
+    # state: any optimizer, fused ones as well, then updates the view in place, at the cost of the
+    # view. Otherwise, if several slices were used, or one that is a copy of several pieces, the
+    # whole is updated and what was not used is put back.
     by_parameter: dict[nn.Parameter, list[Slice]] = {}
     for part in used:
         if part.leaf.grad is not None:
@@ -182,7 +187,7 @@ def used_slices(optimizer: Optimizer, used: Iterable[Slice]) -> Iterator[None]:
 
 
 def _common(parameter: nn.Parameter, parts: list[Slice]) -> Tensor | None:
-    """The one part of a parameter that all of some slices are, if it can be changed in place."""
+    """Return the view of a parameter that all of some slices are; ``None`` if there is none."""
     data = parameter.detach()
     first, *others = [part.cut(data) for part in parts]
     in_place = first.untyped_storage().data_ptr() == data.untyped_storage().data_ptr()
@@ -209,7 +214,12 @@ def _spread(whole: Tensor, parts: list[Slice]) -> None:
 
 
 class _Narrowed:
-    """A parameter that is, for the optimizer, the slice of it; in place."""
+    """A parameter that is a view of itself while an optimizer steps.
+
+    The invariant: ``parameter.data``, its gradient and each tensor of its state have the shape of
+    the view, which shares the memory of the whole.  State that the optimizer makes meanwhile, at
+    its first step, is embedded into zeros, with which all of it begins.
+    """
 
     def __init__(
         self, optimizer: Optimizer, parameter: nn.Parameter, parts: list[Slice], view: Tensor
@@ -229,7 +239,8 @@ class _Narrowed:
             state[name] = self._slice(tensor)
 
     def _slice(self, tensor: Tensor) -> Tensor:
-        """Where the slice is in what has the shape of the whole."""
+        """Return the part of a tensor of the whole's shape that corresponds to the view."""
+        # With the strides of the view, as optimizers go through both in the order of memory.
         if tensor.stride() != self.data.stride():
             return self.cut(tensor)
         view = self.view
@@ -251,7 +262,11 @@ class _Narrowed:
 
 
 class _Masked:
-    """A parameter of which the unused elements are put back after the step."""
+    """A parameter whose unused elements, and those of its state, are put back after the step.
+
+    What SGD or Adam do to an element depends on the gradient and the state of that element alone,
+    so the used ones get what they would get by themselves.
+    """
 
     def __init__(self, optimizer: Optimizer, parameter: nn.Parameter, parts: list[Slice]) -> None:
         self.optimizer, self.parameter = optimizer, parameter

@@ -445,7 +445,8 @@ class Task:
         per_epoch = length_of(self.train, self.batch_size)
         if per_epoch is None:
             raise UsageError("the training data has no length: say steps=, not epochs=")
-        return math.ceil(per_epoch * epochs)
+        # Rounded first: 77 steps must not become 78 because 1.1 * 70 is 77.00000000000001.
+        return math.ceil(round(per_epoch * epochs, 6))
 
     def training_loss(self, network: nn.Module, batch: Any) -> Tensor:
         """Return the loss of one batch, to go backward from."""

@@ -225,7 +225,7 @@ def _check_archive(path: Path) -> None:
 
 
 def _without_ties(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """The tensors under one name each, and the other names of those that are tied."""
+    """Return the tensors, each under one name, and the other names of those that are tied."""
     kept: dict[str, Tensor] = {}
     aliases: dict[str, str] = {}
     names: dict[tuple[Any, ...], str] = {}

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import prune
 from torch.utils.data import TensorDataset
 
 
@@ -21,6 +22,14 @@ def net() -> nn.Module:
         nn.Flatten(),
         nn.Linear(32, 5),
     )
+
+
+def pruned() -> nn.Module:
+    """A network of which weights were pruned, and one is normalised, by hooks."""
+    made: Any = net()
+    prune.random_unstructured(made[3], "weight", amount=0.5)
+    made[7] = nn.utils.weight_norm(made[7])
+    return made  # type: ignore[no-any-return]
 
 
 def data(seed: int = 0) -> list[Any]:

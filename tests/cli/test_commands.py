@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from rich.console import Console
+from rich.progress import Progress
 from safetensors.torch import load_file
 
 from nas_space.cli import display, main
@@ -159,6 +163,35 @@ def test_the_first_line_says_how_long_it_takes_by_the_first_steps(
     first, second, *_ = capsys.readouterr().err.splitlines()
     assert first == "this takes about 50 seconds more here, as its first steps go"
     assert "one path: 20 of 100" in second
+
+
+@pytest.mark.parametrize("done_before", [0, 4])
+def test_the_bar_of_the_whole_has_the_time_of_all_stages_but_not_of_what_was_done_before(
+    done_before: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now, made = [0.0], list[Progress]()
+
+    class Watched(Progress):
+        def __init__(self, *columns: Any, **options: Any) -> None:
+            super().__init__(*columns, get_time=lambda: now[0], **options)
+            made.append(self)
+
+    terminal = Console(file=io.StringIO(), force_terminal=True, width=100)
+    monkeypatch.setattr(display, "Progress", Watched)
+    monkeypatch.setattr(display, "plain_console", lambda **_: terminal)
+    stages = [Stage(name, 4, 2.0, print) for name in ("first", "second", "third")]
+    with display.show_progress(stages, quiet=False) as on_progress:
+        if done_before:
+            on_progress("first", 4, 4, "done")
+        for stage in stages[1 if done_before else 0 :]:
+            for done in range(1, 5):
+                now[0] += 1.0
+                on_progress(stage.name, done, 4, "")
+        *_, whole = made[0].tasks
+        assert whole.completed == whole.total == 24
+        # The first step of a bar sets its clock.
+        assert whole.elapsed == 4 * (2 if done_before else 3) - 1
+        assert whole.speed == pytest.approx(2.0, rel=0.2)
 
 
 def test_options_of_training_mean_something_in_every_kind_of_run(tmp_path: Path) -> None:

@@ -64,6 +64,20 @@ def test_a_network_is_made_smaller_to_each_budget(tmp_path):
         assert steps["tuned"] >= steps["refitted"] >= steps["cut"]
 
 
+@pytest.mark.filterwarnings("ignore:.*is deprecated:FutureWarning")
+def test_what_was_pruned_stays_pruned_in_each_smaller_network(tmp_path):
+    run = run_of(tmp_path / "out", model=f"{HERE}:pruned", budgets=[{"macs": "50%"}])
+    _, small = run.run()
+    assert small.folder is not None
+    net: Any = ns.load_network(small.folder, run.original)
+    wanted: Any = run.space.freeze(small.arch)
+    assert net.state_dict().keys() == wanted.state_dict().keys() == run.original.state_dict().keys()
+    assert torch.equal(net[3].weight_mask, wanted[3].weight_mask)
+    net(torch.randn(2, 3, 8, 8))
+    assert 0.3 < float((net[3].weight == 0).float().mean()) < 0.7
+    assert all(isinstance(d, float) and d < 1e-4 for d in small.exports.values()), small.exports
+
+
 def test_a_compression_that_is_cut_off_anywhere_goes_on_to_the_same_networks(tmp_path):
     whole = run_of(tmp_path / "whole").run()
     cuts = ["sorting", "shared weights", "search macs-60", "fine-tuning macs-30"]

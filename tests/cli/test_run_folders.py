@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
 
 from nas_space.errors import StorageError, UsageError
+from nas_space.files import replacing
+from nas_space.report.page import write_report
 from nas_space.runs import folder, open_run
 from nas_space.runs.folder import UNFINISHED, RunFolder
 from nas_space.runs.sources import load_model
@@ -35,6 +38,18 @@ def test_a_process_killed_before_the_settings_leaves_a_folder_that_can_be_begun_
     assert open_run(tmp_path).state != "finished"
 
 
+def test_what_looks_like_the_file_of_a_process_that_no_machine_has_is_removed(
+    tmp_path: Path,
+) -> None:
+    with replacing(tmp_path / "run.json") as file:
+        left = Path(str(file).replace(f".{os.getpid()}.", f".{10**30}."))
+        left.touch()
+        file.write_text("{}")
+    with replacing(tmp_path / "run.json") as file:
+        file.write_text("[]")
+    assert [path.name for path in tmp_path.iterdir()] == ["run.json"]
+
+
 @pytest.mark.parametrize("name", ["notes.txt", "work/notes.txt", "data/x"])
 def test_a_folder_of_something_else_is_not_begun_in(name: str, tmp_path: Path) -> None:
     (tmp_path / UNFINISHED).parent.mkdir()
@@ -50,6 +65,20 @@ def test_a_record_whose_place_is_no_number_is_damaged(at: str, tmp_path: Path) -
     (tmp_path / "metrics.jsonl").write_text(f'{{"stage": "search", "at": {at}}}\n')
     with pytest.raises(StorageError, match=r"metrics\.jsonl is damaged"):
         _ = open_run(tmp_path).steps
+
+
+def test_a_report_says_what_its_files_leave_out_by_nothing(tmp_path: Path) -> None:
+    claimed(tmp_path)
+    deployed = {
+        "runtime": "litert", "version": "2", "threads": 1, "promised": None, "measured": 2000.0,
+        "steady": True, "file": "network.tflite", "difference": None,
+    }  # fmt: skip
+    ended = {"arch": {}, "validation": 0.5, "test": 0.5, "deployed": deployed}
+    (tmp_path / "architecture.json").write_text(json.dumps(ended))
+    (tmp_path / "decisions.json").write_text(json.dumps([{"label": ""}]))
+    write_report(open_run(tmp_path), tmp_path / "report.html")
+    told = "It takes, on litert 2, one thread: 2 ms measured; in network.tflite."
+    assert told in (tmp_path / "report.html").read_text()
 
 
 def test_a_folder_that_holds_no_network_is_named(tmp_path: Path) -> None:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, cast
 
 import pytest
 import torch
 from torch import nn
-from torch.nn.utils import prune
 
 import nas_space as ns
 from nas_space.errors import InfeasibleError, NasSpaceError, UsageError
@@ -98,31 +96,6 @@ def test_a_quantised_network_is_refused_with_what_to_do():
     net = torch.ao.quantization.quantize_dynamic(plain(), {nn.Linear}, torch.qint8)
     with pytest.raises(UsageError, match=r"'0', a Linear, is quantised.*small first"):
         ns.elastic(net, X)
-
-
-HOOKED: dict[str, Callable[[nn.Module], Any]] = {
-    "prune.remove": lambda layer: prune.l1_unstructured(layer, "weight", 0.5),
-    "remove_weight_norm": lambda layer: nn.utils.weight_norm(layer, "weight"),
-    "remove_spectral_norm": lambda layer: nn.utils.spectral_norm(layer, "weight"),
-}
-
-
-@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
-@pytest.mark.parametrize("in_place", [False, True])
-@pytest.mark.parametrize("name", HOOKED)
-def test_a_weight_that_a_hook_computes_is_refused_and_taken_once_it_is_a_parameter(name, in_place):
-    layer = nn.Linear(4, 16)
-    net = nn.Sequential(nn.Sequential(layer), nn.ReLU(), nn.Linear(16, 2)).eval()
-    HOOKED[name](layer)
-    x = torch.randn(3, 4)
-    with torch.no_grad():
-        wanted = net(x)
-    with pytest.raises(UsageError, match=rf"0\.0 has its 'weight' .*utils\.{name}"):
-        ns.elastic(net, x, in_place=in_place)
-    remove = prune.remove if name == "prune.remove" else getattr(nn.utils, name)
-    remove(layer, "weight")
-    space: Any = ns.elastic(net, x, in_place=in_place)
-    torch.testing.assert_close(space.freeze(space.original)(x), wanted)
 
 
 def test_a_space_is_refused_and_so_is_a_part_that_is_one():

@@ -1,7 +1,8 @@
 """Whatever comes in, what comes out is right or an error of this library.
 
 A few hundred inputs of each kind with every run of the tests, thousands with the slow ones:
-``make test-slow ARGS=tests/fuzz``.  Inputs that once got through are stored as examples.
+``make test-slow ARGS=tests/fuzz``.  Inputs that once got through are stored as examples.  Which
+inputs are drawn follows from ``FUZZ_SEED`` in the environment, 0 by default.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import io
 import itertools
 import json
 import operator
+import os
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -18,7 +20,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import HealthCheck, example, given, seed, settings
 from hypothesis import strategies as st
 
 import nas_space as ns
@@ -30,6 +32,7 @@ from nas_space.runs.record import Record, rows_of
 from nas_space.training import load_data
 from tests.problems import Tiny, Various
 
+SEED = int(os.environ.get("FUZZ_SEED", "0"))
 SPACES = (Various(), Tiny())
 
 
@@ -44,10 +47,10 @@ def fuzz(few: int, many: int) -> list[Any]:
 def tried(count: int, strategy: Any, check: Callable[[Any], None], *examples: Any) -> None:
     """Run a check on stored examples, and on so many others."""
 
+    @seed(SEED)
     @settings(
-        max_examples=count, deadline=None, database=None, derandomize=True,
-        suppress_health_check=list(HealthCheck),
-    )  # fmt: skip
+        max_examples=count, deadline=None, database=None, suppress_health_check=list(HealthCheck)
+    )
     @given(strategy)
     def run(value: Any) -> None:
         check(value)
@@ -342,7 +345,8 @@ def test_a_small_archive_that_is_very_large_is_refused(tmp_path: Any, monkeypatc
 @example("9" * 5000)
 @example("a=" + "[" * 100_000)
 @example("a=" + "9" * 5000)
-@settings(max_examples=200, deadline=None, database=None, derandomize=True)
+@seed(SEED)
+@settings(max_examples=200, deadline=None, database=None)
 @given(st.one_of(st.text(max_size=20), st.from_regex(r"[0-9.]+(e[0-9]{1,3})?[kKmMgGs ]{0,3}")))
 def test_values_of_options(text: str) -> None:
     readers: list[Callable[[str], Any]] = [

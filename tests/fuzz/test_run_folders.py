@@ -18,6 +18,7 @@ from nas_space.errors import StorageError
 from nas_space.schema import checked
 from nas_space.training import load_state, save_state
 from tests.cli import small_models
+from tests.fuzz.test_fuzz import SEED
 
 SPACE = "tests.test_main_job:Small"
 KINDS = ("trials", "one-shot", "compression")
@@ -130,7 +131,7 @@ def test_every_command_reads_a_damaged_folder_or_refuses_it_in_our_words(
     files = [path for path in files if path.suffix not in passing]
     leaked = []
     for number in range(count):
-        draw = random.Random(number)
+        draw = random.Random(1000 * SEED + number)
         run = tmp_path / "runs" / "run"
         shutil.copytree(whole, run)
         path = run / draw.choice(files).relative_to(whole)

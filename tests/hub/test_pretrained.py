@@ -199,6 +199,24 @@ def test_a_cache_that_cannot_be_made_is_named(
         load(download=True, progress=False)
 
 
+def test_what_is_in_the_place_of_a_file_of_the_cache_is_named(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = publish(monkeypatch, b"", "0" * 8)
+    (cache / name).mkdir(parents=True)
+    with pytest.raises(CheckpointError, match=f"{name} is not in"):
+        load()
+    (cache / name).rmdir()
+    (cache / name).touch()
+
+    def unreadable(_: Path) -> bytes:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "read_bytes", unreadable)
+    with pytest.raises(CheckpointError, match="cannot be read"):
+        load()
+
+
 def cached(monkeypatch: pytest.MonkeyPatch, cache: Path, content: bytes) -> None:
     cache.mkdir()
     (cache / publish(monkeypatch, content)).write_bytes(content)

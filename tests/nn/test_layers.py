@@ -400,3 +400,67 @@ def test_a_layer_that_stands_for_another_cannot_be_extended() -> None:
 def test_expressions_hidden_in_a_dictionary_are_refused() -> None:
     with pytest.raises(ExpressionError, match="hidden in a dict"):
         mnn.MutableTransformerEncoderLayer(8, 2, activation={"a": Categorical([1], label="x")})
+
+
+class Scaled(nn.Module):
+    """A plain layer: a matrix, a buffer as long, and a child of that size."""
+
+    def __init__(self, width: int, rank: int = 2, device: Any = None, dtype: Any = None) -> None:
+        super().__init__()
+        made: dict[str, Any] = {"device": device, "dtype": dtype}
+        self.weight = nn.Parameter(torch.ones(width, rank, **made))
+        self.register_buffer("shift", torch.zeros(width, **made))
+        self.inner = nn.Linear(width, width, **made)
+
+
+def _shapes_of(width: Any, rank: Any) -> dict[str, Any]:
+    inner = {"inner.weight": (width, width), "inner.bias": (width,)}
+    return {"weight": (width, rank), "shift": (width,), **inner}
+
+
+def _every_form(layer: type[ElasticModule]) -> list[nn.Module]:
+    made = layer(Categorical([2, 4], label="width"))
+    return [made.freeze({"width": width}) for width in (2, 4)]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda found, _: found.pop("shift"), r"shift \(\d,\), but that has \(\d,\)"),
+        (lambda found, _: found.pop("inner.bias"), r"inner.bias \(\d,\), but that has \(\d,\)"),
+        (lambda found, w: found.update(weight=(w * 2, 2)), r"weight .*, but that has"),
+        (lambda found, w: found.update(weight=(w,)), r"weight \(\d,\), but that has \(\d, 2\)"),
+        (
+            lambda found, _: found.update(weights=found.pop("weight")),
+            r"says nothing of weight, which Scaled has",
+        ),
+        (lambda found, w: found.update(weight=w), r"a tuple of sizes for weight"),
+        (
+            lambda found, w: found.update(weight=(w if isinstance(w, int) else 2, 2)),
+            r"weight \(4, 2\), but with expressions it said \(2, 2\) at most",
+        ),
+    ],
+)
+def test_shapes_that_are_not_those_of_the_plain_layer_are_refused_by_name(
+    change: Any, message: str
+) -> None:
+    class MutableScaled(ElasticModule, Scaled, wraps=Scaled):
+        @classmethod
+        def shapes(cls, arguments: Any) -> dict[str, Any]:
+            found = _shapes_of(arguments["width"], arguments["rank"])
+            change(found, arguments["width"])
+            return found
+
+    with pytest.raises(SpaceError, match=rf"shapes\(\) of MutableScaled .*{message}"):
+        _every_form(MutableScaled)
+
+
+def test_shapes_of_the_plain_layer_are_all_that_a_class_has_to_say() -> None:
+    class MutableScaled(ElasticModule, Scaled, wraps=Scaled):
+        @classmethod
+        def shapes(cls, arguments: Any) -> dict[str, Any]:
+            return _shapes_of(arguments["width"], arguments["rank"])
+
+    for width, layer in zip((2, 4), _every_form(MutableScaled), strict=True):
+        frozen = {name: tuple(tensor.shape) for name, tensor in layer.state_dict().items()}
+        assert frozen == {n: tuple(t.shape) for n, t in Scaled(width).state_dict().items()}

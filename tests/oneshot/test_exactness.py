@@ -8,13 +8,16 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils.data import TensorDataset
 
 import nas_space as ns
 from nas_space import nn as mnn
-from nas_space.errors import SpaceError
+from nas_space.errors import SampleValidationError, SpaceError
 from nas_space.mutable import Categorical
 from nas_space.nn.decisions import Weighted
 from nas_space.nn.segments import listed
+from nas_space.strategy.oneshot import DARTS, Run
+from nas_space.training import Task
 
 
 def even(space: Any) -> dict[str, Tensor]:
@@ -103,6 +106,36 @@ def test_elements_in_another_order_are_not_the_same(of_input):
         torch.testing.assert_close(space(x), sum(outputs) / 2)
 
 
+class Guarded(ns.ModelSpace):
+    """Layers of a width that one of the candidates, which has none of them, gives no value."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        op = Categorical(["skip", "wide", "narrow"], label="op")
+        width = ns.MutableExpression.switch_case(op, {"wide": 8, "narrow": 4})
+        block = [mnn.MutableLinear(3, width), nn.ReLU(), mnn.MutableLinear(width, 3)]
+        both = nn.Sequential(*block)
+        candidates = {"skip": nn.Identity(), "wide": both, "narrow": both}
+        self.op = mnn.LayerChoice(candidates, label="op")
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.op(x)
+        return y
+
+
+def test_a_width_may_have_no_value_where_nothing_reads_it():
+    space, x = Guarded(), torch.randn(2, 3)
+    total = torch.zeros(2, 3)
+    probabilities = torch.tensor([0.2, 0.3, 0.5])
+    for op, probability in zip(["skip", "wide", "narrow"], probabilities, strict=True):
+        with torch.no_grad(), space.activate({"op": op}):
+            total += probability * space(x)
+    with torch.no_grad(), Weighted({"op": probabilities}):
+        torch.testing.assert_close(space(x), total)
+        with pytest.raises(SampleValidationError, match="'skip'"):
+            space.op.get_submodule("wide")(x)
+
+
 class Whole(ns.ModelSpace):
     def __init__(self) -> None:
         super().__init__()
@@ -188,3 +221,83 @@ def test_a_tensor_of_no_elements_does_not_go_with_one_of_several():
     space = Between()
     with torch.no_grad(), Weighted(even(space)), pytest.raises(SpaceError, match="'width'"):
         space.first(torch.randn(2, 3)) + torch.zeros(2, 0)
+
+
+IN_PLACE = {
+    "a slice": lambda x: x[:, :, ::2],
+    "of the same type": lambda x: x[:, :, ::2].float(),
+    "without gradients": lambda x: x[:, :, ::2].detach(),
+    "without a dimension": lambda x: x[:, :, ::2].unbind(1)[0],
+    "in another order": lambda x: x[:, :, ::2].transpose(1, 2),
+}
+
+
+@pytest.mark.parametrize("view", IN_PLACE)
+def test_a_change_of_a_view_is_seen_or_refused(view):
+    """Every other channel of any width has no view in the widest tensor."""
+    space = Between()
+    with torch.no_grad(), Weighted(even(space)):
+        x = space.first(torch.randn(2, 3)).unsqueeze(1).repeat(1, 2, 1)
+        part = IN_PLACE[view](x)
+        with pytest.raises(SpaceError, match="in place"):
+            part.add_(1)
+
+
+def test_a_condition_alone_is_run_by_cases():
+    space = Between()
+    x = torch.randn(2, 3)
+    certain = {"width": torch.tensor([1.0, 0.0]), "op": torch.tensor([1.0, 0.0])}
+    with torch.no_grad(), space.activate({"width": 2, "op": 0}):
+        right = torch.where(space.first(x) > 0)[0]
+    with torch.no_grad(), Weighted(certain):
+        mixed: Any = torch.where(space.first(x) > 0)[0]
+        (found,) = mixed.cases.values()
+    assert torch.equal(found, right)
+
+
+def test_indices_that_others_have_set_nothing():
+    space = Between()
+    with torch.no_grad():
+        space.first.weight.zero_()
+        space.first.bias.copy_(torch.tensor([0.0, 0.0, 0.0, 1.0]))
+    with torch.no_grad(), Weighted(even(space)):
+        x = space.first(torch.randn(2, 3))
+        with pytest.raises(SpaceError, match="in place"):
+            x[(x > 0.5).long()] = 7.0  # the second row, for the fourth element alone
+
+
+class Noisy(nn.Module):
+    """A stand-in for dropout, which keeps what it drew."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.drawn: list[float] = []
+
+    def forward(self, x: Tensor) -> Tensor:
+        noise = torch.rand(())
+        self.drawn.append(noise.item())
+        return x * (1 + noise)
+
+
+class Small(ns.ModelSpace):
+    def __init__(self) -> None:
+        super().__init__()
+        self.op = mnn.LayerChoice([nn.Linear(3, 1), nn.Linear(3, 1)], label="op")
+        self.noise = Noisy()
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.noise(self.op(x))
+        return y
+
+
+def test_both_sides_of_a_finite_difference_draw_the_same():
+    space = Small()
+    data = TensorDataset(torch.rand(8, 3), torch.rand(8, 1))
+    task = Task.regression(data, validation=data, batch_size=4)
+    run = Run(DARTS(unrolled=True), space, task, steps=2)
+    for _ in range(2):
+        space.noise.drawn.clear()
+        run.advance()
+        training, validation, *sides, path = space.noise.drawn
+        assert sides[0] == sides[1]
+        assert len({training, validation, sides[0], path}) == 4

@@ -5,9 +5,11 @@ from __future__ import annotations
 import xml.etree.ElementTree as ET
 
 import torch
+from torch import nn
 from torch.utils.data import TensorDataset
 
 import nas_space as ns
+from nas_space.nn import LayerChoice
 from nas_space.profiler import LatencyTable, macs
 from nas_space.training import Task
 from tests.problems import Various, worth
@@ -55,3 +57,21 @@ def test_architectures_batches_results_and_times_are_tables() -> None:
 
 def test_names_of_users_are_text() -> None:
     assert "<b>&" in shown(Odd())
+
+
+class Vast(ns.ModelSpace):
+    """Has more architectures than the largest float."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            *(LayerChoice([nn.Identity] * 10, label=f"op{place}") for place in range(320))
+        )
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y: torch.Tensor = self.layers(x)
+        return y
+
+
+def test_more_architectures_than_floats_have_numbers_for_are_counted() -> None:
+    assert "1·10³²⁰ architectures" in shown(Vast())

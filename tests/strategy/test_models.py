@@ -33,6 +33,7 @@ from nas_space.strategy.gaussian_process import Codes, fitted, loss
 from nas_space.strategy.gaussian_process import GaussianProcess as Process
 from nas_space.strategy.interactions import by_gain, kernels, tractable
 from nas_space.strategy.linear_model import WeightPosterior, evidence, left_out, with_constant
+from nas_space.strategy.score_model import standard_scores
 from nas_space.study import maximize, minimize
 from nas_space.tables import best, grid
 from tests.problems import Tiny, Various
@@ -584,3 +585,10 @@ class TestWarmStart:
             LinearThompson(warm_start=[({"op0": "conv"}, 1.0)] * 2).propose(SearchState(macro, []))
         with pytest.raises(UsageError, match="warm_start"):
             LinearThompson(warm_start=[(macro.sample(seed=0), 1.0)])
+
+
+@pytest.mark.parametrize("odd", [1e308, -1e308, float("inf"), float("-inf")])
+def test_scores_of_any_size_are_standardised_or_ranked(odd: float) -> None:
+    found = standard_scores(np.array([0.3, odd, 0.1, 0.2, odd]))
+    assert np.isfinite(found).all()
+    assert (np.argmax(found) if odd > 0 else np.argmin(found)) == 1

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pickle
 import threading
 import time
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from concurrent.futures import BrokenExecutor, Executor, Future, ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import optuna
@@ -239,3 +240,182 @@ def test_an_address_that_means_nothing_is_refused(address, tmp_path, monkeypatch
     monkeypatch.setattr("nas_space.executors.dask_tasks._PATIENCE", 0.5)
     with pytest.raises(UsageError, match=r"executor is|nobody answers"):
         executor_at(address, tmp_path)
+
+
+class Odd(Executor):
+    """Does what it is told to from some job on."""
+
+    def __init__(self, does, after=0):
+        self.does = does
+        self.after = after
+
+    def submit(self, fn, /, *args, **kwargs):
+        self.after -= 1
+        if self.after < 0:
+            return self.does()
+        future: Future[Any] = Future()
+        future.set_result(fn(*args, **kwargs))
+        return future
+
+
+class Makes:
+    """A function that makes an executor of a class; a class itself is refused."""
+
+    def __init__(self, kind):
+        self.kind = kind
+
+    def __call__(self):
+        return self.kind()
+
+
+def is_even(place, _value, _step):
+    return place % 2 == 0
+
+
+def ended(result=None):
+    future: Future[Any] = Future()
+    future.set_result(result)
+    return future
+
+
+def refused(error):
+    def raises():
+        raise error
+
+    return raises
+
+
+@pytest.mark.parametrize("is_made", [False, True], ids=["given", "made"])
+@pytest.mark.parametrize("after", [0, 4])
+@pytest.mark.parametrize(
+    ("does", "words"),
+    [
+        (refused(ValueError("odd")), "ValueError: odd"),
+        (refused(pickle.PicklingError("odd")), "PicklingError: odd"),
+        (refused(RuntimeError("closed")), "RuntimeError: closed"),
+        (lambda: 3, "returned 3, no future"),
+        (lambda: ended(3), "Odd gave 3"),
+        (ended, "Odd gave None"),
+    ],
+)
+def test_an_executor_that_never_works_ends_the_search_and_is_named(does, words, after, is_made):
+    executor: Any = partial(Odd, does, after) if is_made and not after else Odd(does, after)
+    given = (lambda: executor) if is_made and after else executor  # the same one, again and again
+    with pytest.raises(TrialError, match=f"{words}.* is kept"):
+        ns.search(Tiny(), worth, trials=6, executor=given, workers=2, weights="none")
+
+
+def test_one_that_has_only_map_is_refused():
+    class Mapping(Executor):
+        pass
+
+    with pytest.raises(TrialError, match="NotImplementedError"):
+        ns.search(Tiny(), worth, trials=3, executor=Mapping(), workers=1)
+    with pytest.raises(TrialError, match="NotImplementedError"):
+        ns.search(Tiny(), worth, trials=3, executor=Makes(Mapping), workers=1)
+
+
+@pytest.mark.parametrize("fails_at", [0, 1])
+def test_a_function_that_cannot_make_an_executor_is_said_to_be_it(fails_at):
+    made: list[Odd] = []
+
+    def make():
+        if len(made) == fails_at:
+            raise OSError("out of processes")
+        made.append(Odd(refused(BrokenExecutor("gone")), after=3))
+        return made[-1]
+
+    with pytest.raises(UsageError, match="raised OSError: out of processes"):
+        ns.search(Tiny(), worth, trials=6, executor=make, workers=2, weights="none")
+
+
+def test_an_executor_that_cannot_be_shut_down_costs_no_result():
+    class Stuck(Inline):
+        _processes = 4
+
+        def shutdown(self, *_args, **_named):
+            raise ValueError("stuck")
+
+    with pytest.warns(UserWarning, match="stuck"):
+        result = ns.search(Tiny(), worth, trials=3, executor=Makes(Stuck), workers=1)
+    assert len(result.complete) == 3
+
+
+@pytest.mark.parametrize("workers", [0, -1, "4", 2.5])
+def test_an_executor_that_tells_an_odd_size_is_asked_for_it(workers):
+    executor: Any = Inline()
+    executor._max_workers = workers
+    with pytest.raises(UsageError, match="workers="):
+        ns.search(Tiny(), worth, trials=3, executor=executor)
+
+
+def test_searches_may_share_the_threads_of_one_process():
+    with ThreadPoolExecutor(4) as pool:
+
+        def search(seed):
+            return ns.search(
+                Tiny(), worth, trials=12, executor=pool, workers=2, seed=seed, weights="none"
+            )
+
+        with ThreadPoolExecutor(2) as drivers:
+            found = list(drivers.map(search, range(4)))
+    for seed, result in enumerate(found):
+        assert not [trial for trial in result.study.trials if trial.state.name == "FAIL"], seed
+
+
+def test_threads_of_one_process_are_each_answered_for_their_own_trial():
+    from nas_space.study.channel import PruningServer
+
+    server = PruningServer(is_even, local=True)
+    try:
+
+        def told(place):
+            return [server.client.asking(place)(1.0, step) for step in range(40)]
+
+        with ThreadPoolExecutor(8) as threads:
+            for place, answers in enumerate(threads.map(told, range(16))):
+                assert set(answers) == {place % 2 == 0}
+    finally:
+        server.close()
+
+
+def test_a_line_that_is_cut_is_told_and_made_anew():
+    from nas_space.study.channel import PruningServer
+
+    server = PruningServer(lambda *told: told == (), local=True)
+    try:
+        ask = server.client.asking(0)
+        assert ask(1.0, 0) is False
+        for line in server._lines:
+            line.close()
+        time.sleep(0.05)
+        with pytest.raises(ns.NasSpaceError, match="answers no more"):
+            ask(1.0, 1)
+        assert ask(1.0, 2) is False
+    finally:
+        server.close()
+    with pytest.raises(ns.NasSpaceError, match=r"not reached|answers no more"):
+        ask(1.0, 3)
+
+
+class Unsendable:
+    def __call__(self, _network, _arch):
+        return 1.0
+
+    def __reduce__(self):
+        raise RuntimeError("a handle of the driver")
+
+
+def test_what_refuses_to_be_pickled_is_refused():
+    with pytest.raises(UsageError, match="a handle of the driver"):
+        ns.search(Tiny(), Unsendable(), executor=Inline(), workers=1)
+
+
+@pytest.mark.parametrize("told", [("high", 1), (1.0, 1.5), (1.0, -1), (1.0, 2**40), (1.0, "x")])
+def test_what_is_no_report_is_refused(told):
+    def evaluate(_network, _arch):
+        ns.study.report(*told)
+        return 1.0
+
+    with pytest.raises(TrialError, match="report takes"):
+        ns.search(Tiny(), evaluate, trials=3)

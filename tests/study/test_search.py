@@ -244,6 +244,13 @@ class TestFailures:
         with pytest.raises(SampleValidationError, match="width"):
             ns.search(Tiny(), worth, strategy=Wrong())
 
+        class Silent(Strategy):
+            def propose(self, now):
+                now.sample()  # and forgets to return it
+
+        with pytest.raises(UsageError, match=r"Silent is to propose a dict.*proposed None"):
+            ns.search(Tiny(), worth, strategy=Silent())
+
     def test_an_interrupted_trial_is_done_again(self, tmp_path):
         store = tmp_path / "search.db"
         calls = []

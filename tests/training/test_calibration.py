@@ -10,7 +10,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
+import nas_space as ns
+from nas_space import nn as mnn
 from nas_space.errors import DataError, UsageError
+from nas_space.mutable import Categorical
 from nas_space.training import Batches, evaluate, fit, recalibrate
 
 from . import small
@@ -162,6 +165,33 @@ def test_only_what_is_in_use_is_replaced() -> None:
     assert torch.allclose(after["on.running_mean"][:2], data.tensors[0].mean(0)[:2], atol=1e-6)
     assert torch.allclose(after["on.running_var"][:2], data.tensors[0].var(0)[:2], atol=1e-6)
     assert after["on.num_batches_tracked"] == 1
+
+
+class Joined(ns.ModelSpace):
+    """A batch norm of two concatenated widths, of which the second does not begin at the first."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        w, v = Categorical([2, 4], label="w"), Categorical([3, 5], label="v")
+        self.first, self.second = mnn.MutableLinear(3, w), mnn.MutableLinear(3, v)
+        self.norm = mnn.MutableBatchNorm1d(w + v)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.norm(torch.cat([self.first(x), self.second(x)], 1))
+        return y
+
+
+def test_channels_of_a_concatenation_are_replaced_where_they_are() -> None:
+    space, data = Joined(), TensorDataset(torch.randn(64, 3))
+    arch = {"w": 2, "v": 3}
+    right = recalibrate(space.freeze(arch), data).state_dict()
+    with space.activate(arch):
+        recalibrate(space, data)
+    found = space.freeze(arch).state_dict()
+    for name in ("norm.running_mean", "norm.running_var"):
+        torch.testing.assert_close(found[name], right[name])
+    whole, _ = small.statistics(space.norm)
+    assert whole[[2, 3, 7, 8]].tolist() == [0, 0, 0, 0]
 
 
 def test_a_variance_of_zero_and_one_that_is_not_a_number_are_results_too() -> None:

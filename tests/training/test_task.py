@@ -262,3 +262,12 @@ def test_the_same_device_in_all_ways_to_say_it() -> None:
 def test_options_replace_what_is_ready_made() -> None:
     loss = partial(F.nll_loss)
     assert small.task(loss=loss).loss is loss
+
+
+@given(st.integers(1, 200), st.integers(1, 40), st.integers(1, 200))
+def test_whole_epochs_take_as_many_steps_as_their_examples_fill(
+    length: int, batch_size: int, epochs: int
+) -> None:
+    task = Task.regression(TensorDataset(torch.zeros(length, 1)), batch_size=batch_size)
+    size = min(length, batch_size)
+    assert task.steps(epochs) == -(-length * epochs // size)

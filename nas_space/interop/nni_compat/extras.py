@@ -37,7 +37,12 @@ class Operations(Macs):
         return found
 
     def _of_attention(self, call: LayerCall) -> float:
-        """Return what NNI counts for attention, by formula: scaling and softmax, too."""
+        """Return what NNI counts for attention, by formula: scaling and softmax, too.
+
+        The formula is NNI's ``_count_mhattn``, which has it from ptflops, with what is odd in it:
+        scaling counts as many operations as the query is wide, and not the heads; a softmax counts
+        one for each score, and a bias one for each number that it is added to.
+        """
         layer: Any = call.layer
         query, key, value = call.inputs[:3]
         if len(query) < 3:

@@ -58,7 +58,8 @@ class ExpressionProfiler(Profiler):
 
     def profile(self, sample: Mapping[str, Any]) -> Any:
         """Return the value of the expression for an architecture."""
-        return _value(self.expression, sample)
+        cost = self.expression
+        return cost.evaluate(sample) if isinstance(cost, MutableExpression) else cost
 
 
 @dataclass(frozen=True)
@@ -128,7 +129,7 @@ class FlopsParamsProfiler(Profiler):
         super().__init__(model_space)
         self.config = _config(config)
         self.flops_result = FlopsResult(
-            _flops(model_space, args, self.config, batch_dim),
+            _of_one(Operations(self.config), model_space, args, batch_dim),
             _params(model_space, args, self.config, batch_dim),
         )
 
@@ -144,7 +145,7 @@ class FlopsProfiler(ExpressionProfiler):
         self, model_space: nn.Module, args: Any, *, batch_dim: int | None = None, **config: bool
     ) -> None:
         super().__init__(model_space)
-        self.expression = _flops(model_space, args, _config(config), batch_dim)
+        self.expression = _of_one(Operations(_config(config)), model_space, args, batch_dim)
 
 
 class NumParamsProfiler(ExpressionProfiler):
@@ -160,12 +161,6 @@ class NumParamsProfiler(ExpressionProfiler):
     ) -> None:
         super().__init__(model_space)
         self.expression = _params(model_space, args, _config(config), batch_dim)
-
-
-def _flops(
-    space: nn.Module, args: Any, config: FlopsParamsCounterConfig, batch_dim: int | None
-) -> Any:
-    return _of_one(Operations(config), space, args, batch_dim)
 
 
 def _params(
@@ -218,7 +213,3 @@ def _config(fields: dict[str, bool]) -> FlopsParamsCounterConfig:
                 f"unknown field {name!r}{suggest(name, known)}; there are {list(known)}"
             )
     return FlopsParamsCounterConfig(**fields)
-
-
-def _value(cost: Any, sample: Mapping[str, Any]) -> Any:
-    return cost.evaluate(sample) if isinstance(cost, MutableExpression) else cost

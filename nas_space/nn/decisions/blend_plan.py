@@ -1,4 +1,8 @@
-"""``BlendPlan``: how an elastic layer is mixed, worked out once for the values that it may have."""
+"""``BlendPlan``: how an elastic layer is mixed, computed once for the values it may have.
+
+A mixture runs the same layers in every step, with other probabilities.  Whatever does not depend on
+these, all of NumPy's work on indices, is in the plan; a step multiplies tensors.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +33,10 @@ __all__ = ["BlendPlan", "not_buildable", "not_mixable", "plan_of"]
 def plan_of(
     layer: ElasticModule, marginals: Marginals, known: Known, x: MixedTensor | None = None
 ) -> BlendPlan:
-    """Return how a layer is mixed; worked out once for each set of values that it may have."""
+    """Return how a layer is mixed; computed once for each set of values that it may have."""
+    # Two keys lead to a plan: what is known here, by identity, which is found at once in the next
+    # step; and the outcomes that follow from it, which contexts that know the same share.  With a
+    # support, which changes from step to step, the first would never be found again.
     plans = _PLANS.get(layer.blueprint)
     if plans is None:
         plans = _PLANS[layer.blueprint] = {}
@@ -47,7 +54,7 @@ def plan_of(
         return plans[here]
     atoms = union(_wanted(layer), () if x is None else x.atoms)
     outcomes = marginals.outcomes(atoms, known)
-    everything = marginals.outcomes(_wanted(layer))
+    everything = marginals.everywhere(_wanted(layer))
     key = (id(outcomes), id(everything), read, bare)
     if len(plans) > _REMEMBERED:
         plans.clear()
@@ -71,7 +78,7 @@ _REMEMBERED = 256
 
 
 def _wanted(layer: ElasticModule) -> Atoms:
-    """The expressions that a layer's arguments, and the places of its elements, depend on."""
+    """Return the expressions that a layer's arguments, and which elements it has, depend on."""
     blueprint = layer.blueprint
     found = _WANTED.get(blueprint)
     if found is None:
@@ -92,16 +99,15 @@ class BlendPlan:
     Attributes
     ----------
     atoms
-        The expressions that its arguments, the places of its elements and of those of its input
-        depend on.
+        The expressions that its arguments, its elements and those of its input depend on.
     widest
-        What it is at its largest, in all that any of the outcomes has of it.
+        The form with all elements that any architecture has.
     together
-        Whether one run with mixed weights does it.
+        Whether one run of the widest form, with mixed weights, is the mixture.
     columns
-        Puts the weights of input elements where these are; ``None`` if they are there.
+        Permutes the input weights to the order of the input; ``None`` if they have it.
     mask
-        How weights are mixed; ``None`` if they are taken as they are.
+        The probabilities that weights are multiplied by; ``None`` if there are none.
     rows
         The plain arguments in each of the outcomes.
     needs_width
@@ -173,10 +179,10 @@ class BlendPlan:
         return tuple(axes)
 
     def _is_one_shape(self, layer: ElasticModule) -> bool:
-        """Whether all elements that there may be are as many as the largest layer has.
+        """Return whether the largest layer has all elements that any architecture has.
 
-        Not so where a width has several forms, such as ``condition(wide, w + 8, w)``, of which
-        the second has elements beside the first.
+        It has not if a width has several forms, such as ``condition(wide, w + 8, w)``, of which
+        the second has elements beside those of the first.
         """
         shapes = layer.shapes(self.full)
         return all(
@@ -232,7 +238,7 @@ class BlendPlan:
         return any(row.get("groups", 1) != 1 for row in self.rows)
 
     def region(self, axis: AxisLayout) -> Indices:
-        """Return the places of all elements that an axis may have, whatever is known here."""
+        """Return the indices of all elements that any architecture has, whatever is known here."""
         return np.unique(np.concatenate([axis.indices(v) for v in self.everything_values]))
 
     def there(self, size: Any) -> npt.NDArray[Any]:
@@ -254,7 +260,11 @@ class BlendPlan:
         return self.widths.reads == "lookup" and set(self.varying) <= {self.widths.outputs}
 
     def _mask_of(self, layer: ElasticModule) -> Mask | None:
-        """The mask over the weights of a convolution or linear layer; ``None`` if there is none."""
+        """Return the mask over the weights of a convolution or linear layer.
+
+        ``None`` where the outcomes are no parts of the widest layer: for a stride, a dilation, or a
+        number of groups that connects other channels with each other.
+        """
         assert self.widths is not None
         inputs, outputs = str(self.widths.inputs), self.widths.outputs
         kinds = {inputs, outputs, "bias"}
@@ -287,7 +297,10 @@ class BlendPlan:
         return Mask([*axes, *kernels], output_axis, [bool(row["bias"]) for row in rows])
 
     def _order_of(self, mine: MixedAxis, its: MixedAxis) -> InputOrder | None:
-        """Return what puts weights where the input is; ``None`` if it differs by outcome."""
+        """Return the order of input weights; ``None`` where it is not the same for all outcomes."""
+        # The j-th element of the input is read by the j-th weight in each architecture.  In wide
+        # tensors both have gaps, at other places; one permutation does for all outcomes if no input
+        # element meets one weight here and another one there.
         source = np.full(its.size, -1, np.int64)
         there = np.zeros((len(self.values), its.size), bool)
         for place, values in enumerate(self.values):
@@ -304,7 +317,10 @@ class BlendPlan:
         return InputOrder(source, 0 if self.widths.inputs_first else 1, there)
 
     def _check(self, layer: ElasticModule) -> None:
-        """Refuse what cannot be run for one shape after another either."""
+        """Refuse what cannot be run for one shape after another either.
+
+        Outputs of different height or width have no mean.
+        """
         if self.widths is None or "kernel_size" not in layer.args:
             return
         what = type(layer).__name__
@@ -349,7 +365,7 @@ def _largest(values: tuple[Any, ...]) -> Any:
 
 
 def _overhang(row: Mapping[str, Any]) -> Any:
-    """By how much the output of a convolution of stride 1 is smaller than its input."""
+    """Return by how much the output of a convolution of stride 1 is smaller than its input."""
     n = max((len(v) for v in row.values() if isinstance(v, tuple)), default=1)
     if row["padding"] == "same":
         return (0,) * n
@@ -367,5 +383,5 @@ def _sizes(layer: ElasticModule) -> Iterator[tuple[str, Any]]:
 
 
 def _width(size: Any) -> Any:
-    """The width of the last dimension, which is the one of a shape that can be mixed."""
+    """Return the width of the last dimension, the one of a shape that can be mixed."""
     return size[-1] if isinstance(size, (tuple, list)) else size

@@ -2,14 +2,14 @@
 
 A tensor of elastic width is as wide as the widest, and its channels are as they are wherever
 they exist (see :class:`~nas_space.nn.decisions.Weighted`).  So a layer that works on each
-channel by itself, a batch norm for instance, only has to run at the largest width.  A
-convolution weights what it reads:  its output channel ``o`` is to be the expectation, over
-the architectures that have ``o``, of what these compute; which is one convolution with
+channel by itself, a batch norm for instance, only has to run at the largest width.  In a
+convolution, output channel ``o`` is the expectation, over the architectures that have ``o``, of
+what these compute, and that is one convolution with the weights
 
     weight[o, i, k] * P(i and k are there | o is there)
 
-for any number of widths and kernels.  What is no such sum of weights is computed for one
-shape after another, and the outputs are weighted alike.
+for any number of widths and kernels (``weight_masks.py`` says why).  Any other layer is run for
+one shape after another, and each output element is the mean over the shapes that have it.
 """
 
 from __future__ import annotations
@@ -55,6 +55,8 @@ def blend(mixer: Mixer, layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any
     mixed = mixed_in((args, kwargs))
     x = args[0] if args else kwargs.get("input")
     plan = plan_of(layer, mixer.marginals, mixer.known, x if isinstance(x, MixedTensor) else None)
+    # A plain input is as wide as one architecture's, and which one it is nothing says: it fits only
+    # if all that have a probability here agree on the width.
     narrow = not mixed and bool(plan.needs_width)
     if narrow and len(_widths_taken(plan, mixer, layer)) > 1:
         raise not_mixable(
@@ -80,7 +82,7 @@ def blend(mixer: Mixer, layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any
 
 
 def _widths_taken(plan: BlendPlan, mixer: Mixer, layer: Any) -> set[Any]:
-    """How wide an input may be, of what has a probability here."""
+    """Return the widths that an input may have, of what has a probability here."""
     size = layer.args[plan.needs_width]
     cases = mixer.outcomes_of(plan.atoms, lambda n: too_many(type(layer).__name__, plan.atoms, n))
     return {key_of(evaluated(size, values)) for values, _, _ in cases}
@@ -141,8 +143,11 @@ def _one_by_one(
         own: list[MixedAxis | None] = [None] * dims
         own[plan.widths.axis] = plan.output
         axes = own
+    # A layer that sums over its input gives a mean over architectures anyway, so its outputs are
+    # summed, if it is known which elements they have.  A norm works on each channel by itself: to
+    # take the mean there would put it before the activation that follows, for nothing.  So these,
+    # and outputs whose elements are not known, stay apart as cases until a layer reads them.
     known = axes is not None and all(_fits(axes, output, values) for values, output in outputs)
-    # What a norm gives for an input that lies otherwise is kept apart until something reads it.
     keeps = plan.widths is not None and plan.widths.reads == "channel" and mixed
     if known and axes is not None and not keeps:
         apart = {
@@ -162,7 +167,7 @@ def _one_by_one(
 def misread_inputs(
     plan: BlendPlan, layer: ElasticModule, support: Support, inputs: list[Any]
 ) -> Iterator[tuple[ElasticModule, str, MixedAxis]]:
-    """Yield which arguments say other elements than an input has where it is read."""
+    """Yield the arguments whose size pairs weights with other elements than the input has."""
     own = plan.own_axes(layer, support)
     for tensor in inputs:
         for dim, its in enumerate(getattr(tensor, "axes", ())):

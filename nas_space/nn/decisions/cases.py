@@ -1,4 +1,8 @@
-"""What mixes elements: run once for each combination of values, which gives tensors of cases."""
+"""Functions that no rule knows, run once for each combination of values.
+
+Each run gets the elements that one architecture has, so it is exact for any function.  What it
+gives stays apart as the cases of one tensor, and is averaged only where a layer reads it.
+"""
 
 from __future__ import annotations
 
@@ -31,6 +35,7 @@ def by_cases(
         If torch refuses one of them, or there are too many.
     """
     for values, weight, context in mixer.outcomes_of(atoms, lambda n: too_many(name, atoms, n)):
+        # ``Absent``: an input has no case here, as it was made where this one has no probability.
         try:
             with context:
                 output = run(values)

@@ -1,6 +1,7 @@
-"""Functions of a mixture's tensors that work element by element: axes are joined.
+"""Functions of a mixture's tensors that work element by element, and what all rules share.
 
-Here, too, is what all rules of functions have in common.
+They are computed once, on the wide tensors, if the operands have the same axes: then elements that
+meet there are those that meet in every architecture.
 """
 
 from __future__ import annotations
@@ -46,6 +47,10 @@ def elementwise(name: str, function: Any, args: Any, kwargs: Any) -> Any:
         return NotImplemented
     mixer = mixer_of([o for o in operands if isinstance(o, MixedTensor)])
     first = operands[0]
+    # A change in place is one of the wide tensor, and must reach whatever torch would have it
+    # reach: not where ``wide`` is a copy that stands for a view.  Nor may the result have axes
+    # that the first operand has not.  (``inplace`` always comes by name: the functions of torch
+    # pass their arguments so to those that override them.)
     in_place = is_in_place(name) or kwargs.get("inplace")
     if in_place and not (
         isinstance(first, MixedTensor)
@@ -55,7 +60,14 @@ def elementwise(name: str, function: Any, args: Any, kwargs: Any) -> Any:
     ):
         return NotImplemented
     output = function(*map(wide_of, args), **{k: wide_of(v) for k, v in kwargs.items()})
-    return first if in_place else MixedTensor.of(mixer, output, axes)
+    if in_place or output is wide_of(
+        first
+    ):  # some give what they are given: ``contiguous``, ``to``
+        return first
+    if not isinstance(output, Tensor):  # as of ``where`` with a condition alone
+        return NotImplemented
+    copied = isinstance(first, MixedTensor) and first.is_copied_in(output)
+    return MixedTensor.of(mixer, output, axes, copied=copied)
 
 
 def wide_of(item: Any) -> Any:
@@ -64,7 +76,11 @@ def wide_of(item: Any) -> Any:
 
 
 def joined_axes(operands: Sequence[Tensor]) -> Axes | None:
-    """Return the axes of operands taken element by element; ``None`` if they disagree."""
+    """Return the axes of what operands broadcast to; ``None`` if theirs disagree.
+
+    A plain dimension goes with an axis only if it is broadcast, that is of size 1.  One that is as
+    long as the wide tensor does not: no architecture but the widest has as many elements.
+    """
     if len(operands) == 1 and isinstance(operands[0], MixedTensor):
         return operands[0].axes
     known = [(wide_of(o).shape, o.axes if isinstance(o, MixedTensor) else ()) for o in operands]
@@ -109,7 +125,7 @@ _SYNONYMS = {
     "sections": "indices_or_sections",
     "indices": "indices_or_sections",
 }
-"""Arguments that methods, or NumPy, call otherwise than functions."""
+"""Other names of arguments, of methods and of NumPy."""
 
 
 def one_by_one(sizes: tuple[Any, ...]) -> tuple[Any, ...]:

@@ -44,9 +44,11 @@ def apply(function: Any, args: Any, kwargs: Any) -> Any:
     if tensors and kwargs.get("out") is None and all(t.wide is not None for t in tensors):
         rule = elementwise if is_in_place(name) else _RULES.get(name)
         if rule is not None and (rule is not elementwise or name.rstrip("_") in _POINTWISE):
+            # A rule may give up on arguments at any point, as it changes nothing: where it reads
+            # them, it has not called the function yet.  If they are wrong, torch says so by cases.
             try:
                 found = rule(name, function, args, kwargs)
-            except (KeyError, TypeError):  # arguments that the rule does not know
+            except (KeyError, TypeError):
                 found = NotImplemented
             if found is not NotImplemented:
                 return found
@@ -59,7 +61,11 @@ def apply(function: Any, args: Any, kwargs: Any) -> Any:
 
 
 def _changes_its_cases(name: str, args: Any, kwargs: Any, atoms: Any) -> bool:
-    """Whether a function changes a tensor of cases in place, each of them once."""
+    """Return whether a function changes a tensor of cases in place, each case exactly once.
+
+    So it must depend on no more labels than the cases do: else it would be run several times on
+    one of them.
+    """
     first: Any = args[0] if args else None
     by_name = is_in_place(name) and name.rstrip("_") in _POINTWISE
     inplace = kwargs.get("inplace") and name in _POINTWISE
@@ -98,6 +104,8 @@ _ALIASES = {
 }
 
 
+# What changes a tensor cannot be run by cases: it would be done several times to one tensor.  Nor
+# can what makes Python numbers, which nothing would put together again.
 _CHANGES = frozenset({"__setitem__", "data=", "grad=", "requires_grad_", "backward"})
 _NUMBERS = frozenset(
     {"item", "tolist", "numpy", "__array__", "__bool__", "__int__", "__float__", "__index__"}
@@ -167,7 +175,11 @@ _POINTWISE = frozenset(
     )
     for name in row.split()
 )
-"""Functions that work element by element."""
+"""Functions that work element by element; names that end in an underscore are these in place.
+
+A function that is missing here is run by cases, which is slower and as exact.  One that is here
+and is not elementwise would be wrong.
+"""
 
 _REDUCING = (
     *("sum", "mean", "prod", "amax", "amin", "any", "all", "logsumexp", "nansum", "nanmean"),

@@ -18,12 +18,13 @@ __all__ = ["Gated"]
 
 
 class Gated(Weighted):
-    r"""Binary gates: of two values of each label, one is run and the other compared with it.
+    r"""Binary gates: of two values of each label, one is active and the other compared with it.
 
     The output is that of the active path.  The gate of a value has the gradient of the loss
-    with respect to a factor on its branch; from there it goes to the probabilities as
-    :math:`\sum_j g_j\, p_j (\delta_{ij} - p_i)` over the two.  The branch beside the active
-    one is run without a gradient of its own, so a step keeps one path.
+    with respect to a factor on its branch; from there it goes to the logits as
+    :math:`\sum_j g_j\, p_j (\delta_{ij} - p_i)` over the two (equation 4 of the paper).  The branch
+    beside the active one runs without a gradient of its own, so a step keeps the activations of one
+    path for the backward pass.
 
     Parameters
     ----------
@@ -57,7 +58,10 @@ class Gated(Weighted):
         self.active = {label: pair[0] for label, pair in pairs.items()}
 
     def taken(self, outcomes: Outcomes, weights: Tensor) -> Iterable[int]:
-        # Where two labels differ from the active path, the weight and its gradient are zero.
+        # The weight of a combination of codes is the product of its gates, which are 1 for the
+        # active code and 0 for the other.  The derivative by one gate is the product of the others,
+        # so it is not 0 only where all the others are active: for the active path and those that
+        # differ from it in one label.  All other outcomes need not be run, and the sum stays exact.
         active = self._active(outcomes)
         if not (weights.requires_grad and torch.is_grad_enabled()):
             return [active]
@@ -74,6 +78,8 @@ class Gated(Weighted):
 
     @contextmanager
     def branch(self, outcomes: Outcomes, places: list[int]) -> Iterator[None]:
+        # A block of a repeat runs for several outcomes: it has gradients if the active one is among
+        # them.  Elsewhere only the value of the output is needed, for the gradient of its gate.
         if self._active(outcomes) in places:
             yield
         else:
@@ -81,7 +87,7 @@ class Gated(Weighted):
                 yield
 
     def _codes(self, outcomes: Outcomes) -> tuple[int, ...]:
-        """Where the active codes are among those that can be."""
+        """Return the indices of the active codes among the possible ones of each label."""
         found = []
         for label, codes in zip(outcomes.labels, outcomes.codes, strict=True):
             place = int(np.searchsorted(codes, self.active[label]))
@@ -105,7 +111,11 @@ def _none_allowed() -> SpaceError:
 
 
 def _gates(logits: Tensor, active: int, other: int) -> Tensor:
-    """One on the active code, zero elsewhere, with the gradient of a softmax over the two."""
+    """Return 1 for the active code and 0 elsewhere, with the gradient of a softmax over the two.
+
+    The softmax is over the two logits alone, as the paper rescales the probabilities of the sampled
+    pair to sum to 1.  The value is that of the hard gates: ``soft`` cancels but for its gradient.
+    """
     gates = torch.zeros_like(logits)
     if active == other:
         gates[active] = 1.0

@@ -1,4 +1,4 @@
-"""How likely each value of an expression is, if every label is drawn on its own."""
+"""Probabilities of the values of expressions, of labels that are drawn independently."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ...errors import UsageError
-from ...mutable.factors import LIMIT, Factor, combinations_of
+from ...mutable.factors import LIMIT, Array, Factor, combinations_of
 from ...mutable.node import Node, key_of, leaves
 from ...mutable.piecewise import NOWHERE, Piecewise, joint
 from ..places import Indices
@@ -38,21 +38,25 @@ _LARGE = 2**16
 
 
 class Outcomes:
-    """What some expressions can be together.
+    """The combinations of values that some expressions have together, given what is known.
 
     Attributes
     ----------
     values
-        The distinct combinations of their values.
+        The distinct combinations of values.
     labels
-        The labels that decide which it is.
+        The labels that decide between them.
     codes, sizes
-        Those codes of each that can be, and how many it has.
+        The codes of each label that are possible, and how many codes it has in all.
     places
-        By the codes of the labels, which of the combinations of values it is: an array with an
-        axis for each label; :data:`~nas_space.mutable.piecewise.NOWHERE` where it cannot be.
+        The index into ``values`` by the codes of the labels, an array with an axis for each label;
+        :data:`~nas_space.mutable.piecewise.NOWHERE` where what is known does not hold.
+    failure
+        Why one of the expressions has no value for some codes that do not contradict what is known;
+        ``None`` if it has one for all.
     conditional
-        Whether only a part of all combinations of these labels can be.
+        Whether some combinations of possible codes contradict what is known, so that probabilities
+        have to be normalised.
     """
 
     def __init__(self, expressions: tuple[Any, ...], known: Known, support: Support) -> None:
@@ -67,36 +71,30 @@ class Outcomes:
                 f"{'infinitely many' if total is None else total} combinations; a strategy that "
                 f"mixes all of them can go through {LIMIT}"
             )
-        parts = [Piecewise.of(part) for part in (*expressions, *(node for node, _ in known))]
-        for part in parts:
-            if part.failures:
-                raise next(iter(part.failures.values()))
         by_symbol = dict(zip(symbols, kept, strict=True))
-        together = joint([_restricted(part, by_symbol) for part in parts])
-        n = len(expressions)
-        keys = [key for _, key in known]
-        fits = np.array(
-            [
-                [key_of(part.values[k]) for part, k in zip(parts[n:], row[n:], strict=True)] == keys
-                for row in together.values
-            ]
-            + [False],
-            bool,
-        )  # the last is that of NOWHERE
         shape = [label.size for label in kept]
+        fits = np.ones(shape, np.bool_)
+        for node, key in known:
+            part = Piecewise.of(node)
+            holds = np.array([*(key_of(value) == key for value in part.values), False])
+            fits &= holds[_restricted(part, by_symbol).places.over(kept)]
+        parts = [Piecewise.of(expression) for expression in expressions]
+        together = joint([_restricted(part, by_symbol) for part in parts])
         flat = np.broadcast_to(together.places.over(kept), shape).reshape(-1)
-        rows = np.flatnonzero(fits[flat])
+        self.failure = _failure(parts, by_symbol, fits & (flat.reshape(shape) == NOWHERE))
+        rows = np.flatnonzero(fits.reshape(-1) & (flat != NOWHERE))
         # Values keep the order in which they occur, on which sums and so seeded runs depend.
         taken, first = np.unique(flat[rows], return_index=True)
+        order = np.argsort(first)
         number = np.full(len(together.values), NOWHERE)
-        found: dict[Any, int] = {}
-        for place in taken[np.argsort(first)].tolist():
-            number[place] = found.setdefault(together.values[place][:n], len(found))
+        number[taken[order]] = np.arange(len(order))
         self.values: list[tuple[Any, ...]] = [
-            tuple(part.values[k] for part, k in zip(parts, row, strict=False)) for row in found
+            tuple(part.values[k] for part, k in zip(parts, together.values[place], strict=True))
+            for place in taken[order].tolist()
         ]
-        # Labels that are known, whatever their probability, drop out; those that remain may have
-        # fewer combinations than there are without what is known.
+        # A label of which one code is left is dropped: its probability is a factor of every
+        # combination, and cancels in P(values | known) = P(values, known) / P(known).  If the rest
+        # is a full grid of all codes, P(known) is that factor alone, and nothing is divided.
         columns = np.unravel_index(rows, shape) if shape else ()
         there = [np.unique(column, return_inverse=True) for column in columns]
         varying = [axis for axis, (codes, _) in enumerate(there) if len(codes) > 1]
@@ -112,7 +110,9 @@ class Outcomes:
         self._by_device: dict[torch.device, _Chain] = {}
 
     def probabilities(self, vectors: Sequence[Tensor]) -> Tensor:
-        """Return how likely each combination of values is, for probabilities of the labels."""
+        """Return the probability of each combination of values, given those of the labels."""
+        # One label at a time: the outer product of what there is with the label's vector, after
+        # which states are summed that the labels to come do not tell apart (see ``_Chain``).
         device = vectors[0].device
         if device not in self._by_device:
             self._by_device[device] = _Chain(self, device)
@@ -128,7 +128,9 @@ class Outcomes:
         if chain.rows is not None:
             cases = cases[chain.rows]
         if self.conditional:
-            # Given what is never so, as if all were as likely: 0 / 0 would be no weight.
+            # What is known may have probability 0: a branch that is never taken is still run where
+            # its weight has a gradient.  Then all are taken to be equally likely.  The divisor is
+            # replaced as well, as the gradient of the side that ``where`` drops would be NaN.
             total = cases.sum()
             never = total == 0
             cases = torch.where(never, 1 / len(cases), cases / torch.where(never, 1.0, total))
@@ -138,22 +140,26 @@ class Outcomes:
 
 
 class _Chain:
-    """How probabilities of labels become those of outcomes: label by label.
+    """The decision diagram by which probabilities of labels become those of outcomes.
 
-    After each label, what the labels before have come to is a state.  Where there are many, those
-    from which all else leads to the same are one state: this is the decision diagram of the
-    outcomes, which is small where these are few (Bryant, *Graph-based algorithms for Boolean
-    function manipulation*, IEEE Transactions on Computers 35, 1986).
+    After each label, the combinations of codes so far are states.  Where there are many, states
+    from which every continuation leads to the same outcome are merged, and their probabilities
+    added.  This is exact, as labels are independent: what follows is multiplied with the same
+    factors whichever of these states it started from.  The result is the reduced ordered decision
+    diagram of the outcomes, of small width where these are few (Bryant, *Graph-based algorithms for
+    Boolean function manipulation*, IEEE Transactions on Computers 35, 1986).  It is made once; each
+    step of a strategy costs one product and one sum for each edge, where enumeration would cost
+    one for each combination of labels.
 
     Attributes
     ----------
     codes
-        Those of each label that can be; ``None`` if all can.
+        The possible codes of each label; ``None`` for all.
     merged
-        By label, which state each of the states so far becomes, and how many there then are;
-        ``None`` if they stay.
+        For each label, which state each of the states so far becomes, and how many there then are;
+        ``None`` if none are merged.
     rows
-        Which of the states in the end can be; ``None`` if all can.
+        Which of the final states are possible; ``None`` for all.
     places
         The outcome of each of these.
     """
@@ -164,6 +170,8 @@ class _Chain:
             for codes, size in zip(outcomes.codes, outcomes.sizes, strict=True)
         ]
         self.merged: list[tuple[Tensor, int] | None] = []
+        # A row for each state: the outcomes of all its continuations, so equal rows are one state.
+        # States are numbered by first occurrence, which fixes the order of the sums.
         states = outcomes.places.reshape(1, -1)
         for size in outcomes.places.shape:
             states = states.reshape(len(states) * size, -1)
@@ -187,6 +195,21 @@ class _Kept:
         self.name: str = symbol.name
         self.size: Any = symbol.size if codes is None else len(codes)
         self.codes = np.arange(symbol.size or 0) if codes is None else codes
+
+
+def _failure(
+    parts: Sequence[Piecewise], kept: Mapping[Any, _Kept], undefined: Array
+) -> Exception | None:
+    """Return why one of some functions is not defined; ``None`` if nothing is undefined."""
+    if not undefined.any():
+        return None
+    row = np.unravel_index(np.argmax(undefined), undefined.shape)
+    codes = {s: label.codes[place] for (s, label), place in zip(kept.items(), row, strict=True)}
+    for part in parts:
+        index = [codes[symbol] for symbol in part.scope]
+        if index and part.places.values[tuple(index)] == NOWHERE:
+            return part.failures[int(np.ravel_multi_index(index, part.places.values.shape))]
+    return None
 
 
 def _restricted(part: Piecewise, kept: Mapping[Any, _Kept]) -> Piecewise:
@@ -243,7 +266,7 @@ def _itself(tensor: Tensor) -> Tensor:
 
 _REMEMBERED = 2**14
 _ASKED: dict[Any, tuple[Any, Outcomes]] = {}
-"""What expressions can be together, with what was asked, whose identities are in the keys."""
+"""Outcomes, with the nodes whose identities are in the keys, so that these stay theirs."""
 
 
 def _remembered(key: Any, asked: Any, make: Callable[[], Outcomes]) -> Outcomes:
@@ -286,7 +309,21 @@ class Marginals:
         self._asked: dict[Any, Outcomes] = {}
 
     def outcomes(self, expressions: tuple[Any, ...], known: Known = ()) -> Outcomes:
-        """Return what the expressions can be together, where some things are known."""
+        """Return the combinations of values of some expressions, given what is known.
+
+        An expression may have no value where it is never read, as the width of a layer has none for
+        the candidates that have no such layer.  Where it could be read, the error is raised.
+        """
+        found = self._outcomes(expressions, known)
+        if found.failure is not None:
+            raise found.failure
+        return found
+
+    def everywhere(self, expressions: tuple[Any, ...]) -> Outcomes:
+        """Return all combinations of values of some expressions, wherever these have values."""
+        return self._outcomes(expressions, ())
+
+    def _outcomes(self, expressions: tuple[Any, ...], known: Known) -> Outcomes:
         key = (tuple(map(key_of, expressions)), tuple([(id(n), k) for n, k in known]))
         if self.support:
             if key not in self._asked:
@@ -317,7 +354,9 @@ class Marginals:
             if not self.need_gradients:
                 self._found[key] = outcomes, self._probabilities(outcomes)
                 return self._found[key]
-            # What a gradient checkpoint runs again finds them here: it must not wait for them.
+            # The result is shared by all that ask, within a gradient checkpoint and outside.  What
+            # a checkpoint runs again finds it here and does not compute it, so the checkpoint must
+            # not replace the tensors saved for its backward pass by what is to be recomputed.
             with torch.autograd.graph.saved_tensors_hooks(_itself, _itself):
                 self._found[key] = outcomes, self._probabilities(outcomes)
         return self._found[key]

@@ -24,7 +24,7 @@ from .weighted import Weighted
 __all__ = ["misread"]
 
 Found: TypeAlias = dict[str, dict[str, None]]
-"""What is said of layers, and the paths of those it is said of."""
+"""The paths of the layers that each sentence is true of."""
 
 _MOST_TURNS = 8
 """How often a space is followed at most, each time with other values of what is no width."""
@@ -74,6 +74,11 @@ def misread(space: Any, *inputs: Any, **keywords: Any) -> list[str]:
     >>> print(*misread(Net(), torch.zeros(1, 2)))
     last, of in_features=w + v, reads elements that lie otherwise than w + v says: write v + w
     """
+    # Labels of input widths are mixed, as the question is whether elements meet in *all* values of
+    # these.  Every other label has one value at a time, for a mixture over candidates would run
+    # combinations by the thousand: in turn t, its t-th value from the last, so that as many turns
+    # as the largest label has values show each value once.  A label that turns out not to be
+    # mixable is taken one value at a time as well, and the turn is repeated.
     found: Found = {}
     widths = _labels_of_inputs(space)
     sizes = {
@@ -110,7 +115,7 @@ def _turn(
     inputs: tuple[Any, ...],
     keywords: Mapping[str, Any],
 ) -> Set[str]:
-    """Run a space as a mixture, and note each layer that reads what lies otherwise.
+    """Run a space as a mixture, and note each layer that pairs weights with other elements.
 
     Returns
     -------
@@ -146,10 +151,11 @@ def _turn(
 
 
 class _Look(Weighted):
-    """A mixture that is asked how elements lie, and not for any number.
+    """A mixture whose axes are followed, and whose numbers are not.
 
-    So what is run case by case is not kept apart: it has the axes of what it was made of, where
-    these are as long.
+    So what is run case by case is not kept apart: it gets the axes of what it was made of, where
+    these are as long.  This is a guess, as a function may reorder elements; it is the best one for
+    a diagnosis, and nothing is computed with it.
     """
 
     def __init__(
@@ -169,6 +175,7 @@ class _Look(Weighted):
         Without numbers, what a layer gives follows from its arguments and from how its input lies.
         Networks repeat cells, whose layers differ in nothing but their weights.
         """
+        # The outcomes are one object for all contexts in which the same is possible.
         x = args[0] if len(args) == 1 and not kwargs else None
         wide, axes = (x.wide, x.axes) if isinstance(x, MixedTensor) else (x, ())
         if not isinstance(wide, torch.Tensor) or layer.reparametrization is not None:

@@ -1,4 +1,4 @@
-"""``MixedAxis``: where the elements of a dimension are, for each architecture of a mixture."""
+"""``MixedAxis``: which elements of a dimension each architecture of a mixture has."""
 
 from __future__ import annotations
 
@@ -17,20 +17,23 @@ __all__ = ["Axes", "MixedAxis", "are_alike", "axis_of"]
 
 
 class MixedAxis:
-    """Where the elements of one dimension are, for every value of some expressions.
+    """The indices of the elements that a dimension has, for every value of some expressions.
+
+    The dimension is as long as the union of these.  An architecture's own tensor is the mixture's,
+    indexed by ``indices``, in that order; an index may occur several times, after ``repeat``.
 
     Parameters
     ----------
     atoms
         The expressions.
     size
-        How long the dimension is in the tensor that has it.
+        The length of the dimension in the tensor that has it.
     indices
-        Gives the places of the elements under some values, in order.
+        Gives the indices of the elements under some values, in the architecture's order.
     support
         The codes that labels may have.
     is_known
-        Whether it is known where the elements are; otherwise they are taken to be the first ones.
+        Whether it is known which elements these are; otherwise they are taken to be the first ones.
     """
 
     __slots__ = ("_memo", "atoms", "indices", "is_known", "size", "support")
@@ -52,9 +55,10 @@ class MixedAxis:
         self._memo: dict[Any, Any] = {}
 
     def remember(self, key: Any, make: Callable[[], Any]) -> Any:
-        """Return what follows from the axis, worked out once.
+        """Return what follows from the axis, computed once.
 
-        What the key names by its identity has to be kept by what is made.
+        Where a key has the identity of an object, what is made has to hold that object: otherwise
+        another one could have its identity later.
         """
         found = self._memo.get(key)
         if found is None:
@@ -64,23 +68,25 @@ class MixedAxis:
         return found
 
     def is_like(self, other: MixedAxis) -> bool:
-        """Tell whether the same elements are there under all values."""
+        """Return whether the elements have the same indices under all values."""
         if self is other:
             return True
         found: bool = self.remember(("like", id(other)), lambda: (other, self._compared(other)))[1]
         return found
 
     def is_as_long_as(self, other: MixedAxis) -> bool:
-        """Tell whether there are as many elements under all values."""
+        """Return whether there are as many elements under all values."""
         return all(
             len(self.indices(values)) == len(other.indices(values))
             for values in readers_of(union(self.atoms, other.atoms), self.support + other.support)
         )
 
     def always_meets(self, other: MixedAxis) -> bool:
-        """Tell whether each element that is there is beside the same one of another axis."""
+        """Return whether each element always has the same counterpart on another axis."""
         if self is other:
             return True
+        # Not equality of indices: two layers may own different regions, with gaps of different
+        # lengths, and still pair the same elements in every architecture.
         met: dict[int, int] = {}
         for values in readers_of(union(self.atoms, other.atoms), self.support + other.support):
             mine, its = self.indices(values).tolist(), other.indices(values).tolist()
@@ -106,14 +112,14 @@ def are_alike(one: MixedAxis | None, other: MixedAxis | None) -> bool:
 
 
 Axes: TypeAlias = "Sequence[MixedAxis | None]"
-"""For each dimension its axis; ``None`` where it does not differ."""
+"""The axis of each dimension; ``None`` for one that is the same in all architectures."""
 
 
 _AXES: dict[Any, tuple[Any, MixedAxis | None]] = {}
 
 
 def axis_of(size: Any, support: Support) -> MixedAxis | None:
-    """Return the axis of what an elastic layer of some size gives; ``None`` if it is plain."""
+    """Return the axis of a dimension of an elastic layer; ``None`` if it does not differ."""
     if not isinstance(size, Node):
         return None
     support = support_of((size,), support)
@@ -127,6 +133,8 @@ def axis_of(size: Any, support: Support) -> MixedAxis | None:
 
 
 def _axis_of(size: Any, support: Support) -> MixedAxis | None:
+    # Of the elements that a layer owns, a mixture has those that some architecture of the support
+    # takes, so indices are ranks among these.
     layout = layout_of(size)
     atoms = tuple(layout.atoms)
     each = [layout.indices(values) for values in readers_of(atoms, support)]

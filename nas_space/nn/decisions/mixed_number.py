@@ -30,7 +30,11 @@ class Overriding:
 
 
 class MixedNumber(Overriding):
-    """A number that differs between the architectures of a mixture: a size, and what follows.
+    """A number that differs between the architectures of a mixture: a size, or computed from one.
+
+    Comparisons give such numbers as well, so ``==`` is no identity: wherever numbers are compared
+    as objects, it is by ``key``, which spells out how they were computed.  Only what needs a plain
+    number (``int``, ``bool``, an index) asks for one, and gets it where all values agree.
 
     Parameters
     ----------
@@ -39,9 +43,9 @@ class MixedNumber(Overriding):
     atoms
         The expressions it depends on.
     at
-        Gives its value under some values.
+        Gives the number for values of the atoms.
     key
-        What tells it from others.
+        Equal for numbers that were computed in the same way.
     """
 
     def __init__(self, mixer: Mixer, atoms: Atoms, at: Values, key: Any) -> None:
@@ -118,12 +122,14 @@ def number(mixer: Mixer, atoms: Atoms, at: Values, key: Any) -> Any:
     found = values_of(mixer, atoms, at)
     if len(found) == 1:
         return found[0]
+    # Noted for ``Weighted.called``: if the forward fails on it in code that cannot say so, such as
+    # a constructor of tensors, the forward is run once for each of its values.
     mixer.numbers.append(atoms)
     return MixedNumber(mixer, atoms, at, key)
 
 
 def values_of(mixer: Mixer, atoms: Atoms, at: Values) -> list[Any]:
-    """Return the distinct values of a number that may differ."""
+    """Return the distinct values of a number, among what is possible where the forward is."""
     found = {}
     for values in mixer.possible(atoms):
         with suppress(Absent):

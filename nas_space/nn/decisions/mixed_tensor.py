@@ -1,9 +1,15 @@
 """``MixedTensor``: the tensors of a mixture know which of their elements each architecture has.
 
 A tensor of elastic width is as wide as the widest, and beside each dimension that differs goes
-an *axis*: for every value of the labels, where the elements of that architecture are, in order.
+an *axis*: for every value of the labels, the indices of that architecture's elements, in order.
 Data movement carries the axes along, what works element by element joins them where they agree,
 and an elastic layer weights what it reads by what the tensor says (``blending.py``).
+
+The invariant of all rules: an element is what every architecture that has it computes there, or,
+once a layer or a choice has averaged over several, their mean given that it is there.  It is *not*
+scaled by the probability that it is there, so a batch norm or an activation sees what it would see
+in each of these architectures.  The layer that sums over elements applies that probability, and so
+reads none for an architecture that does not have it.
 
 Any other function mixes elements, or is one that nobody here knows.  It is then run once for
 each combination of values, on the elements that are there, and what comes out is a tensor of
@@ -43,13 +49,13 @@ class MixedTensor(Overriding, Tensor):
     mixer
         The mixture.
     wide
-        All elements that any architecture has; ``None`` if there are cases.
+        A tensor of all elements that any architecture has; ``None`` if there are cases.
     axes
-        Of ``wide``.
+        The axes of ``wide``.
     atoms
-        The expressions that decide which elements are there, or which case.
+        The expressions that decide which elements are there, or which case it is.
     cases
-        By the key of the values of these: the tensor.
+        A tensor for each combination of values of the atoms, by the key of these values.
     copied
         Whether ``wide`` is a copy of what it was made of, where torch would give a view.
     """
@@ -88,8 +94,21 @@ class MixedTensor(Overriding, Tensor):
         made.copied = False
         return made
 
+    def is_copied_in(self, output: Tensor) -> bool:
+        """Return whether an output is a view of a copy that stands for a view."""
+        if not self.copied:
+            return False
+        wide: Tensor = self.wide
+        return bool(wide.untyped_storage()._cdata == output.untyped_storage()._cdata)
+
     def at(self, values: Values) -> Tensor | None:
-        """Return what it is under some values; ``None`` if that has no probability."""
+        """Return the tensor of an architecture; ``None`` of one that has no probability.
+
+        Parameters
+        ----------
+        values
+            Gives the values of the atoms.
+        """
         if self.wide is None:
             return self.cases.get(key_of(tuple(map(values, self.atoms))))
         tensor: Tensor = self.wide
@@ -97,8 +116,10 @@ class MixedTensor(Overriding, Tensor):
         for dim, axis in enumerate(self.axes):
             if axis is None:
                 continue
+            # A view wherever the indices are a few runs, as they are for widths and concatenations;
+            # ``Places`` copies for others.  More indices than elements cannot be cut at all.
             there = axis.indices(values)
-            if len(there) > axis.size:  # some elements are there several times
+            if len(there) > axis.size:
                 index = torch.from_numpy(there).to(tensor.device)
                 tensor, sizes[dim] = tensor.index_select(dim, index), len(there)
             else:
@@ -122,7 +143,7 @@ class MixedTensor(Overriding, Tensor):
 
     def _size_of_case(self, dim: int) -> Any:
         atoms = self.atoms
-        # Not the tensor itself, which would live as long as what is remembered of its size.
+        # The sizes and not the tensors: a number is kept in memos, and its activations would be.
         sizes = {key: tensor.shape[dim] for key, tensor in self.cases.items()}
 
         def at(values: Any) -> Any:
@@ -138,6 +159,8 @@ class MixedTensor(Overriding, Tensor):
     def __torch_dispatch__(  # type: ignore[override]
         cls, function: Any, types: Any, args: Any = (), kwargs: Any = None
     ) -> Any:
+        # The wrapper has no storage.  What was handled above by no rule and not by cases ends here
+        # and is refused, so no operator reads a mixture as if it were one tensor.
         del types, kwargs
         atoms = union(*(a.atoms for a in tree_flatten(args)[0] if isinstance(a, MixedTensor)))
         raise refused(str(function), atoms, "it is not told which elements there are")
@@ -172,7 +195,7 @@ def mixer_of(mixed: Sequence[Any]) -> Mixer:
 
 
 def narrowed(value: Any, values: Values) -> Any:
-    """Return arguments as they are under some values."""
+    """Return arguments as one architecture has them, given the values of their atoms."""
     if isinstance(value, MixedTensor):
         found = value.at(values)
         if found is None:

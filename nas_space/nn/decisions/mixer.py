@@ -24,19 +24,19 @@ class Mixer(Protocol):
 
     marginals: Marginals
     misread: list[tuple[Any, str, Any]] | None
-    """Layers, the arguments that say how wide their inputs are, and how these lie instead, where
-    somebody asks; ``None`` where outputs are asked for."""
+    """Triples of a layer, the argument that is the width of its input, and the axis that the input
+    has instead, as ``misread.py`` collects them; ``None`` where outputs are computed."""
 
     @property
     def known(self) -> Known:
-        """What is known where the forward is."""
+        """Expressions with their values, given by the branches that the forward is in."""
 
     @property
     def numbers(self) -> list[Atoms]:
-        """What the numbers depend on that the forward has been given."""
+        """The atoms of each number that differs which the forward was given."""
 
     def possible(self, atoms: Atoms) -> list[Values]:
-        """Return what reads some expressions, for each combination of values they have here."""
+        """Return a reader of some expressions for each combination of values they can have here."""
 
     def gathered(
         self, atoms: Atoms, cases: dict[Any, Tensor], inputs: Sequence[Any], own: Sequence[Any]
@@ -46,21 +46,28 @@ class Mixer(Protocol):
     def outcomes_of(
         self, atoms: Atoms, too_many: Callable[[int], Exception]
     ) -> Iterator[tuple[Values, Tensor, AbstractContextManager[None]]]:
-        """Yield what reads some expressions, with the weight of each combination, and a context."""
+        """Yield a reader, the weight and a context for each combination of values to be run."""
 
 
 def union(*groups: Sequence[Node]) -> Atoms:
-    """Return the expressions of several groups, each once; nodes must not be compared."""
+    """Return the expressions of several groups, each once, by identity.
+
+    Nodes must not be compared: ``==`` builds an expression.
+    """
     return tuple({id(node): node for group in groups for node in group}.values())
 
 
 def reader_of(atoms: Sequence[Node], value: Sequence[Any]) -> Values:
-    """Return what reads some expressions at some values."""
+    """Return a reader of some expressions that have some values."""
     known = {id(node): item for node, item in zip(atoms, value, strict=True)}
     return lambda expression: known[id(expression)]
 
 
 def readers_of(atoms: Atoms, support: Support) -> list[Values]:
-    """Return what reads some expressions, for each combination of values that they may have."""
-    outcomes = Marginals({}, dict(support)).outcomes(atoms)
+    """Return a reader of some expressions for each combination of values in a support.
+
+    It depends neither on where the forward is nor on probabilities, so what is made by these
+    readers, axes and plans of reshapes, is valid everywhere and can be remembered.
+    """
+    outcomes = Marginals({}, dict(support)).everywhere(atoms)
     return [reader_of(atoms, value) for value in outcomes.values]

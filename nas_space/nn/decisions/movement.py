@@ -55,6 +55,8 @@ def _concatenated(mixer: Mixer, tensors: Sequence[Any], dim: int) -> MixedAxis |
     first = next((part for part in parts if part is not None), None)
     if first is None:
         return None
+    # Remembered with its first part: the same concatenation, step by step, is one axis, and plans
+    # that are remembered by the identity of axes are found again.
     sizes = [wide_of(t).shape[dim] for t in tensors]
     key = ("cat", *map(id, parts), *sizes)
     found: MixedAxis = first.remember(key, lambda: (_chain(mixer, parts, sizes), parts))[0]
@@ -62,6 +64,8 @@ def _concatenated(mixer: Mixer, tensors: Sequence[Any], dim: int) -> MixedAxis |
 
 
 def _chain(mixer: Mixer, parts: Sequence[Any], sizes: Sequence[int]) -> MixedAxis:
+    # Wide tensors are concatenated whole, so a part starts at the same index in every architecture,
+    # with gaps before it where the parts before are narrow.
     starts = np.cumsum([0, *sizes[:-1]])
 
     def indices(values: Values) -> Indices:
@@ -77,7 +81,10 @@ def _chain(mixer: Mixer, parts: Sequence[Any], sizes: Sequence[int]) -> MixedAxi
 
 
 def with_or_without(mixer: Mixer, condition: Any, tensor: Tensor, dim: int) -> Any:
-    """Return a tensor that has no elements along a dimension where a condition does not hold."""
+    """Return a tensor that has no elements along a dimension unless a condition holds.
+
+    Nothing is computed: the elements stay, and the axis says which architectures have them.
+    """
     if isinstance(tensor, MixedTensor) and tensor.wide is None:
         there = MixedNumber(mixer, (condition,), lambda values: bool(values(condition)), condition)
         narrow = lambda x, there: x if there else x.narrow(dim, 0, 0)  # noqa: E731
@@ -94,7 +101,8 @@ def with_or_without(mixer: Mixer, condition: Any, tensor: Tensor, dim: int) -> A
         # draws two values of a label, what was worked out for others would be taken for all.
         key = ("optional", id(condition), support_of((condition,), support))
         axes[dim] = own.remember(key, lambda: (_optional(own, condition, support), condition))[0]
-    return MixedTensor.of(mixer, wide_of(tensor), axes)
+    copied = isinstance(tensor, MixedTensor) and tensor.copied
+    return MixedTensor.of(mixer, wide_of(tensor), axes, copied=copied)
 
 
 def _optional(own: MixedAxis, condition: Any, support: Support) -> MixedAxis:
@@ -121,6 +129,7 @@ def stack(_: str, function: Any, args: Any, kwargs: Any) -> Any:
 def permuted(_: str, function: Any, args: Any, kwargs: Any) -> Any:
     """Return a tensor with its dimensions in another order."""
     tensor = args[0] if args else kwargs["input"]
+    # torch itself says where dimensions go: those of a meta tensor are told apart by their sizes.
     probe = torch.empty([*range(2, 2 + tensor.wide.dim())], device="meta")
     order = [size - 2 for size in function(probe, *args[1:], **kwargs).shape]
     output = function(tensor.wide, *args[1:], **kwargs)

@@ -14,7 +14,16 @@ __all__ = ["along_given_dims", "normalized_dims", "of_last_dims", "padded_dims",
 
 
 def _along(dims_of: Callable[[int, Any, Any], Any]) -> Rule:
-    """Return a rule for functions along dimensions that follow from their number and arguments."""
+    """Return a rule for functions that mix elements along some dimensions and no others.
+
+    If these dimensions are plain, every other one is a batch: what an element gives depends on no
+    other element of its axis, so the wide tensor gives for each architecture what its own would.
+
+    Parameters
+    ----------
+    dims_of
+        Gives the dimensions for their number and the arguments; ``None`` where they are unknown.
+    """
 
     def rule(_: str, function: Any, args: Any, kwargs: Any) -> Any:
         tensor = args[0] if args else kwargs.get("input")
@@ -27,26 +36,29 @@ def _along(dims_of: Callable[[int, Any, Any], Any]) -> Rule:
         if dims is None or any(tensor.axes[dim] is not None for dim in dims):
             return NotImplemented
         output = function(tensor.wide, *args[1:], **{k: kwargs[k] for k in kwargs if k != "input"})
+        # A reduction drops its dimensions, unless it keeps them with size 1.
         axes = list(tensor.axes)
         first = output if isinstance(output, Tensor) else output[0]
         if first.dim() < len(axes):
             axes = [axis for dim, axis in enumerate(axes) if dim not in dims]
-        if isinstance(output, Tensor):
-            return MixedTensor.of(tensor.mixer, output, axes)
-        return type(output)([MixedTensor.of(tensor.mixer, each, axes) for each in output])
+        found = [
+            MixedTensor.of(tensor.mixer, each, axes, copied=tensor.is_copied_in(each))
+            for each in ((output,) if isinstance(output, Tensor) else output)
+        ]
+        return found[0] if isinstance(output, Tensor) else type(output)(found)
 
     return rule
 
 
 def along_given_dims(*names: str, **defaults: Any) -> Rule:
-    """Make a rule for functions along dimensions that they are given.
+    """Return a rule for functions that are given their dimensions.
 
     Parameters
     ----------
     names
-        Their arguments after the tensor, up to ``dim``.
+        The arguments after the tensor, up to the dimensions.
     defaults
-        Of these arguments.
+        Their defaults.
     """
 
     def dims_of(n: int, args: Any, kwargs: Any) -> list[int] | None:
@@ -63,7 +75,7 @@ def along_given_dims(*names: str, **defaults: Any) -> Rule:
 
 
 def of_last_dims(number: int | Callable[[Any, Any], int]) -> Rule:
-    """Return a rule for functions of the last so many dimensions."""
+    """Return a rule for functions of the last dimensions, of which there are ``number``."""
 
     def dims_of(n: int, args: Any, kwargs: Any) -> range:
         return range(n - (number if isinstance(number, int) else number(args, kwargs)), n)

@@ -1,6 +1,9 @@
 """Functions that give the elements of a mixture's tensors another shape.
 
-Dimensions are made one, and taken apart again; see :func:`_plan`.
+A reshape keeps the row-major order of the elements of *each architecture*, which in the wide tensor
+have gaps between them.  It is split into groups of dimensions that exchange no elements
+(:func:`_groups`); each group is made one dimension, whose axis says which of its elements an
+architecture has (:func:`_raveled`), and that is taken apart again (:func:`_unraveled`).
 """
 
 from __future__ import annotations
@@ -38,7 +41,7 @@ def reshaped(name: str, _function: Any, args: Any, kwargs: Any) -> Any:
 
 
 def _target(name: str, tensor: Any, args: Any, kwargs: Any) -> list[Any] | None:
-    """The shape that is wanted, of which some numbers may differ."""
+    """Return the shape that is wanted, of which some numbers may differ."""
     sizes = list(tensor.sizes())
     n = len(sizes)
     if name in ("view", "reshape"):
@@ -109,7 +112,14 @@ def _gathered(wide: Tensor, dim: int, places: Indices) -> tuple[Tensor, bool]:
 
 
 def _plan(tensor: Any, target: list[Any]) -> Any:
-    """How a tensor gets another shape: groups of dimensions are made one, and taken apart."""
+    """Return how a tensor gets another shape; ``None`` where only cases can tell.
+
+    Returns
+    -------
+    tuple
+        The shape of one dimension a group; of groups with several dimensions in the result, the
+        dimension and the flat indices to be taken along it; the final shape; and its axes.
+    """
     atoms = union(tensor.atoms, *(s.atoms for s in target if isinstance(s, MixedNumber)))
     support = tensor.mixer.marginals.support
     readers = readers_of(atoms, support)
@@ -161,7 +171,17 @@ def _plan(tensor: Any, target: list[Any]) -> Any:
 
 
 def _groups(inputs: Array, outputs: Array) -> list[tuple[list[int], list[int]]] | None:
-    """Which dimensions make which: the finest groups whose products are always the same."""
+    """Return which dimensions become which: the finest groups of equal products.
+
+    Parameters
+    ----------
+    inputs, outputs
+        The sizes of the dimensions before and after, a row for each architecture.
+    """
+    # A cut between two groups must be one in every architecture: there, as many elements are to the
+    # right of it before and after.  So dimensions are added on whichever side the product is still
+    # the smaller.  If it is so in some architectures and the larger in others, a cut may yet come,
+    # but the group would be one that nothing simple can be said of.
     if not inputs.all() or not outputs.all():
         return None
     groups: list[tuple[list[int], list[int]]] = []
@@ -202,6 +222,8 @@ def _groups(inputs: Array, outputs: Array) -> list[tuple[list[int], list[int]]] 
 
 
 def _raveled(its: Sequence[Any], sizes: Sequence[int], support: Any) -> MixedAxis:
+    """Return the axis of dimensions that are made one, the last changing fastest."""
+
     def indices(values: Values) -> Indices:
         found = np.zeros(1, np.int64)
         for axis, size in zip(its, sizes, strict=True):
@@ -220,7 +242,29 @@ def _unraveled(
     atoms: Any,
     support: Support,
 ) -> tuple[Indices, list[int], list[Any]] | None:
-    """Places that make one dimension several, how long these are, and their axes."""
+    """Return how one dimension becomes several; ``None`` where architectures contradict each other.
+
+    Parameters
+    ----------
+    whole
+        The axis of the dimension.
+    wanted
+        The sizes of the new dimensions, a row for each architecture.
+    readers, atoms
+        What gives the values of the atoms, for each architecture.
+
+    Returns
+    -------
+    tuple
+        The flat indices that fill the new dimensions, how long these are, and their axes.
+    """
+    # An architecture has a grid of flat indices.  A larger grid is wanted of which each of these is
+    # a part, by an axis for each dimension.
+    #
+    # If one dimension differs, its slices are compared: equal ones are one element of the new axis,
+    # wherever they are in an architecture.  So the halves of a concatenation, or channels between
+    # which others are inserted, keep their identity.  Larger grids come first, which leaves the
+    # slices in the order of the widest architecture.
     each = [whole.indices(v).reshape(sizes) for v, sizes in zip(readers, wanted, strict=True)]
     sizes = np.array(wanted)
     varying = [d for d in range(sizes.shape[1]) if (sizes[:, d] != sizes[0, d]).any()]
@@ -245,6 +289,8 @@ def _unraveled(
         axes: list[Any] = [None] * grid.ndim
         axes[dim] = MixedAxis(whole.atoms, len(found), indices, support)
         return grid.reshape(-1), list(grid.shape), axes
+    # If several differ, each architecture must have the leading part along all of them, and the
+    # same index wherever two overlap.  What no architecture has may be any element.
     lengths = sizes.max(0)
     grid = np.full(lengths, -1, np.int64)
     for one in each:
@@ -318,7 +364,11 @@ def _rearranged(
 def glu(_: str, _function: Any, args: Any, kwargs: Any) -> Any:
     """Return one half of the channels, gated by the other."""
     x, dim = arguments_of(("input", "dim"), {"dim": -1}, args, kwargs)
-    if x.axes[dim % x.wide.dim()] is None:
+    axis = x.axes[dim % x.wide.dim()]
+    if axis is None:
         return along_given_dims("dim", dim=-1)("glu", _function, args, kwargs)
+    # Of an odd number torch has no halves; a longer part times a shorter one could be broadcast.
+    if any(len(axis.indices(values)) % 2 for values in readers_of(axis.atoms, axis.support)):
+        return NotImplemented
     first, second = torch.chunk(x, 2, dim)
     return first * torch.sigmoid(second)

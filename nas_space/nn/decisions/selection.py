@@ -21,15 +21,30 @@ from .refusals import Absent
 __all__ = ["Ranks", "get_item", "select", "set_item", "taking"]
 
 Ranks = Callable[[int, Values], Any]
-"""Of so many elements, which are taken under some values, in order."""
+"""Gives which of ``n`` elements are taken in an architecture, as indices in order."""
 
 
 def _selected(
     tensor: Any, dim: int, key: Any, ranks: Ranks, how: Any = (), *, views: bool = True
 ) -> Any:
-    """What takes some of the elements along a dimension, in some order, or several times.
+    """Return some elements along a dimension, in some order, or several times.
 
-    Where torch gives a copy, ``views`` is false: what is changed later must not be seen in both.
+    The wide result has the union of what architectures take, in the order of the wide input; the
+    axis says in which order and how often each architecture has them.
+
+    Parameters
+    ----------
+    tensor, dim
+        A tensor, and one of its dimensions, which has an axis.
+    key
+        Equal for what takes the same elements.
+    ranks
+        Gives which of its elements an architecture takes.
+    how
+        The arguments that may hold numbers which differ.
+    views
+        Whether torch gives a view.  Where it gives a copy, so must this, as a later change in place
+        would be seen in both.
     """
     axis = tensor.axes[dim]
     numbers, support = mixed_in(how), tensor.mixer.marginals.support
@@ -68,7 +83,7 @@ def _selection(
 
 
 def _key_of(how: Any) -> Any:
-    """What tells an argument from others, but for the numbers that differ."""
+    """Return a key of an argument, in which numbers that differ stand as theirs."""
     if isinstance(how, slice):
         return ("slice", *(_key_of(part) for part in (how.start, how.stop, how.step)))
     if isinstance(how, (tuple, list)):
@@ -77,7 +92,7 @@ def _key_of(how: Any) -> Any:
 
 
 def _taken(wide: Tensor, dim: int, kept: Indices) -> tuple[Tensor, bool]:
-    """Some elements of a tensor, and whether that is a copy."""
+    """Return some elements of a tensor, and whether that is a copy."""
     if len(kept) == wide.shape[dim]:
         return wide, False
     if kept[-1] - kept[0] + 1 == len(kept):
@@ -87,10 +102,10 @@ def _taken(wide: Tensor, dim: int, kept: Indices) -> tuple[Tensor, bool]:
 
 
 def taking(*names: str, copies: bool = False, **defaults: Any) -> Rule:
-    """Return a rule for functions that take elements along a dimension, or several times some.
+    """Return a rule for functions that take elements along a dimension.
 
-    Which elements these are in an architecture, the function itself says: it is called with their
-    numbers in the place of as many elements.
+    The function itself says which: it is called with ``0, ..., n - 1`` instead of the ``n``
+    elements of an architecture, and gives the indices of those it takes.
 
     Parameters
     ----------
@@ -210,8 +225,10 @@ def get_item(_: str, _function: Any, args: Any, kwargs: Any) -> Any:
             )
             if found is NotImplemented:
                 return NotImplemented
+            # An index is a slice of one element, dropped at the end.  If that is another element in
+            # other architectures, there are several, and no dimension to keep them in.
             if isinstance(item, int) and (axis_at(found, dim) or wide_of(found).shape[dim] != 1):
-                return NotImplemented  # it is another one in other architectures
+                return NotImplemented
             left.append(0 if isinstance(item, int) else slice(None))
         dim += 1
     axes: list[MixedAxis | None] = []
@@ -230,7 +247,11 @@ def set_item(_: str, function: Any, args: Any, kwargs: Any) -> Any:
     tensor, index, value = args
     if isinstance(value, (Tensor, MixedNumber)) or tensor.copied:
         return NotImplemented
-    if isinstance(index, MixedTensor):  # a mask
+    if isinstance(index, MixedTensor):
+        # A mask sets what it stands on, so one of the wide tensor sets in each architecture what
+        # its own would.  Of indices, those that others have would be set as well.
+        if wide_of(index).dtype != torch.bool:
+            return NotImplemented
         axes = joined_axes([tensor, index])
         if axes is None or len(axes) != len(tensor.axes):
             return NotImplemented

@@ -35,9 +35,10 @@ class Slice(NamedTuple):
 class Traced(Activation):
     """An architecture made active, of which the slices of elastic layers have gradients.
 
-    Going back through a cut would fill all that was cut off with zeros, and an optimizer would
-    decay it, and let its momentum go on.  So here slices are leaves of the graph, and are noted.
-    Parameters that are used as wholes have their gradients as ever.
+    The backward pass of a slice fills the gradient of what was cut off with zeros, and an optimizer
+    with weight decay or momentum changes weights that have a gradient of zero.  So slices are
+    leaves of the graph here, and are noted; an optimizer of slices (``training.slices``) updates
+    them alone.  Parameters that are used whole have their gradients as usual.
 
     Attributes
     ----------
@@ -67,6 +68,8 @@ class Traced(Activation):
         if not torch.is_grad_enabled():
             return super().stand_in(layer)
 
+        # A leaf collects a gradient and is never updated: the optimizer updates the parameter, of
+        # which ``cut`` takes the same part again.
         def note(parameter: nn.Parameter, cut: Callable[[Tensor], Any], part: Tensor) -> Tensor:
             if part is parameter or not parameter.requires_grad:
                 return part

@@ -1,7 +1,9 @@
-"""``Unchanged``: what several branches of a mixture read, and none may change in place.
+"""``Unchanged``: tensors that several branches of a mixture read, and none may change in place.
 
-One architecture runs one of them, so a branch is free to write to what it is given.  In a mixture,
-the others would read what it has made of that.
+An architecture runs one of the branches, which is free to write to its input.  In a mixture, the
+others would read what it has written.  Copying the input for each branch would be safe, but costs
+memory in every mixture for what hardly any branch does; so the version counters, by which autograd
+notices the same, are compared, and a change is refused.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""How the weights of a layer are mixed: which of them are multiplied, and where they are put.
+"""Mixing the weights of a layer: the probabilities they are multiplied by, and their order.
 
 Why one run of the widest layer is the mixture: a convolution is linear in its weights, and in each
 outcome the output channel ``o`` is the sum of ``weight[o, i, k] * x[i, k]`` over the inputs ``i``
@@ -47,6 +47,11 @@ class Mask:
         output_axis: int,
         bias: list[bool],
     ) -> None:
+        # Elements of an axis that are there in the same outcomes have the same probabilities, so
+        # these are computed for classes of elements and expanded at the end: three widths make
+        # three classes, however many channels there are.  ``product`` says in which outcomes a
+        # combination of classes is there, one for each axis, and the joint probability is one
+        # matrix product.
         classes = [np.unique(axis, axis=1, return_inverse=True) for axis in axes]
         self.expand = [torch.from_numpy(inverse.reshape(-1).copy()) for _, inverse in classes]
         patterns = [pattern.astype(np.float64) for pattern, _ in classes]
@@ -93,7 +98,11 @@ class Mask:
 
 
 class _Share:
-    """P(joint | given); where nothing is given for sure, as if all outcomes were as likely."""
+    """P(joint | given), a matrix product of outcome probabilities and a division.
+
+    Where the condition has probability 0, all outcomes are taken to be equally likely: the channel
+    is in no architecture, but its weights have a gradient as soon as it may be in one again.
+    """
 
     def __init__(self, joint: Tensor, given: Tensor, shape: list[int], view: list[int]) -> None:
         self.joint, self.given, self.shape, self.view = joint, given, shape, view
@@ -107,12 +116,12 @@ class _Share:
 
 
 class InputOrder:
-    """Where the weights of input elements go, for an input of which the elements lie otherwise.
+    """A permutation of input weights, for an input whose elements are in another order.
 
     Parameters
     ----------
     source
-        For each element of the input, the one of the layer's own input that it is.
+        For each element of the input, the index of the input weights that read it.
     axis
         The axis of the weights that reads them.
     there
@@ -148,6 +157,10 @@ def kernel_places(
     list of arrays, or ``None``
         For each dimension, which elements each outcome has, of shape ``(outcomes, size)``.
     """
+    # A smaller kernel is the largest one with zeros around it if both see the same elements: its
+    # middle must be theirs, and the padding larger by as much as the kernel reaches farther.  Then
+    # the outputs have the same size as well, whatever the stride is.  An odd difference has no
+    # middle, but ``padding="same"`` puts the rest behind, as it does for the smaller one.
     largest = spread(full["kernel_size"], n)
     there = []
     for d in range(n):

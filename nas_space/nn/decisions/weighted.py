@@ -33,7 +33,7 @@ MOST_RUNS = 64
 """Up to how many values a forward is run for that reads them as plain numbers."""
 
 _READ: WeakKeyDictionary[Any, Atoms] = WeakKeyDictionary()
-"""What the forward of a module reads as plain numbers, as far as that is known."""
+"""The expressions that the forward of a module reads as plain numbers, as far as seen so far."""
 
 
 class Weighted(Activation):
@@ -151,7 +151,8 @@ class Weighted(Activation):
             yield values, weights[place], self.branch(outcomes, [place])
 
     def whole(self, run: Callable[..., Any], args: Any, kwargs: Any) -> Any:
-        # What cases there are is summed at the very end, so nothing is approximated before.
+        # Only the outermost space sums the cases of its output: in between they stay apart, and
+        # nothing is approximated.
         place = self._here
         place.depth += 1
         try:
@@ -165,8 +166,12 @@ class Weighted(Activation):
         return totalled(output)
 
     def called(self, module: Any, run: Callable[..., Any], args: Any, kwargs: Any) -> Any:
-        # What a forward computes with plain numbers is nobody's to follow: it is run once for each
-        # of their values, from where the first of them is read.
+        # Code that computes with plain numbers cannot be followed, so it is run once for each of
+        # their values: the smallest piece that can be run again, the forward of the innermost
+        # mutable module.  Which numbers it reads shows by failing on one after another; each
+        # attempt knows one more, and as there are finitely many, it ends.  They are remembered, so
+        # that only the first step pays for this.  An attempt that has changed the inputs in place
+        # cannot be repeated: then the error stands.
         atoms = _READ.get(module, ())
         given, before = Unchanged(args, kwargs), len(self.numbers)
         while True:
@@ -181,7 +186,9 @@ class Weighted(Activation):
                 if len(more) == len(atoms) or not given:
                     raise
             except (TypeError, KeyError, RuntimeError) as error:
-                # As of functions that make a tensor of some size: torch asks nobody there.
+                # Functions that make a tensor of some size override nothing: torch complains of an
+                # argument of a wrong type.  Which number it was is not said, so all are suspected
+                # that the forward was given since it began, or in its arguments.
                 if isinstance(error, RuntimeError) and MixedNumber.__name__ not in str(error):
                     raise
                 numbers = [n.atoms for n in mixed_in((args, kwargs)) if isinstance(n, MixedNumber)]
@@ -249,6 +256,10 @@ class Weighted(Activation):
         yield
 
     def repeat(self, choice: Any, blocks: Iterable[Callable[[Any], Any]], x: Any) -> Any:
+        # The output after block d is that of depth d, and the input of block d + 1 for all larger
+        # depths, so each block runs once for all of them: known in it is that it is reached.  Its
+        # own choices are so conditioned on ``choice >= d``, and the sum over depths is by
+        # P(choice = d), of which nothing is lost or counted twice.
         outcomes, weights = self.marginals.of((choice,), self.known)
         depths = [value for (value,) in outcomes.values]
         taken = set(self.taken(outcomes, weights))
@@ -299,7 +310,7 @@ class Weighted(Activation):
 
 
 class _Here(threading.local):
-    """Where a thread is in the forward, of which several may run one mixture.
+    """The state of one thread in the forward of a mixture, which several threads may run.
 
     Parameters
     ----------
@@ -363,7 +374,8 @@ class Mixture:
         )
 
     def _sum(self, branches: Sequence[Branch]) -> Any:
-        """The sum of tensors; what is none, and the same in all branches, as it is."""
+        """Return the sum of tensors, and anything else as it is if all branches agree on it."""
+        # ``None`` stands for zeros of the shape that the others have, which must then be one shape.
         _, first, value = branches[0]
         alike = type(first) is not MixedTensor
         for _, output, other in branches:

@@ -91,6 +91,8 @@ class Controller(nn.Module):
         InfeasibleError
             If the space is restricted, and a thousand architectures in a row are not in it.
         """
+        # Whether an architecture is in a restriction shows in the end only, so draws are rejected
+        # whole.  (``excluded`` has removed values that no architecture of the restriction has.)
         whole = getattr(space, "space", space)
         for _ in range(_ATTEMPTS):
             try:
@@ -123,6 +125,9 @@ class Controller(nn.Module):
         pick
             Picks a code, given a label and the logarithm of the probability of each of its codes.
         """
+        # One step of the LSTM for each label that becomes active, in the order in which the space
+        # asks.  Its input is the embedding of the last decision, its state all decisions before,
+        # and each label has a head of its own, as labels have different numbers of values.
         taken = Decisions()
         state: Any = None
         given: Tensor = self.start
@@ -139,6 +144,7 @@ class Controller(nn.Module):
                 logits = logits.masked_fill(self.excluded[label], -torch.inf)
             logs = logits.log_softmax(0)
             p = logs.exp()
+            # 0 * log 0 is 0 in an entropy, and NaN in floats: excluded codes are masked below.
             code = pick(label, logs)
             given = self.embeddings[place](torch.tensor([code], device=logits.device))
             taken.log_probability = taken.log_probability + logs[code]

@@ -23,7 +23,7 @@ __all__ = ["DARTS", "Differentiable", "GumbelDARTS"]
 
 
 _NEVER = -1e4
-"""The logarithm of the probability of what is excluded; tables want finite numbers."""
+"""Stands for the logarithm of probability 0, as tables need finite numbers."""
 
 
 class Differentiable(OneShot):
@@ -80,8 +80,10 @@ class Differentiable(OneShot):
         return policy, optimizer
 
     def rehearse(self, run: Run) -> None:
+        # The policy is first learned after the warm-up, perhaps hours later, so what a mixture
+        # refuses is met now, by one forward.  Its vectors need gradients, as they will then: what
+        # is refused depends on it (reentrant checkpoints), and so does which branches are run.
         with run.weights_as_they_are(), torch.no_grad():
-            # Said to need gradients, as they will: there are forwards that give them none.
             vectors = run.policy.probabilities().items()
             with Weighted({label: vector.requires_grad_() for label, vector in vectors}):
                 run.policy_loss(run.policy_batch())
@@ -113,7 +115,7 @@ class Differentiable(OneShot):
 
 
 class DARTS(Differentiable):
-    """Trains all architectures as one mixture, and its probabilities by their gradients.
+    """Trains all architectures as one mixture, and its probabilities by gradients.
 
     Parameters
     ----------
@@ -139,6 +141,8 @@ class DARTS(Differentiable):
         return found
 
     def path(self, run: Run) -> AbstractContextManager[Any]:
+        # Weights and policy are trained in turn, each with the other fixed (algorithm 1 of the
+        # paper): without gradients of the policy here, and of the weights in ``learn``.
         with torch.no_grad():
             weights = self.sampled(run, "path")
         return Weighted(weights)
@@ -159,7 +163,18 @@ class DARTS(Differentiable):
             return run.policy_loss(batch)
 
     def _second_order(self, run: Run, batch: Any) -> tuple[Tensor, list[Tensor | None]]:
-        """The gradient at the weights that one step of training would lead to."""
+        """Return the loss and the gradient of the policy at the weights after one step of training.
+
+        With weights ``w`` and the step ``w' = w - xi * dL_train(w, a)/dw``, it is equation 7 of the
+        paper,
+
+            dL_val(w', a)/da - xi * d2L_train(w, a)/(da dw) * v,    v = dL_val(w', a)/dw'
+
+        whose second term is a product of a Hessian with a vector.  It is the derivative of
+        ``dL_train/da`` along ``v``, and by central differences that takes two more gradients of the
+        policy, at ``w + e * v`` and ``w - e * v`` with ``e = 0.01 / |v|`` (equation 8), where the
+        Hessian itself has as many entries as weights times logits.
+        """
         weights = [p for p in run.network.parameters() if p.requires_grad]
         logits = list(run.policy.parameters())
         training = run.training_batch()
@@ -177,8 +192,11 @@ class DARTS(Differentiable):
                 way = run.averaged(found[len(logits) :])
                 norm = torch.stack([v.norm() for v in way if v is not None]).norm()
                 small = 0.01 / norm.clamp_min(1e-12)
+                # Both sides draw the same random numbers: a difference of two dropout masks divided
+                # by the small step would be all there is to see.
                 sides = []
                 for sign in (1.0, -1.0):
+                    run.seed_as("sides")
                     _moved(weights, before, way, sign * small)
                     value = self._loss(run, training)
                     sides.append(torch.autograd.grad(value, logits, allow_unused=True))
@@ -193,7 +211,7 @@ class DARTS(Differentiable):
 
 
 def _moved(weights: Any, before: Any, ways: Any, far: Any) -> None:
-    """Put weights some way off from where they were before."""
+    """Set weights to ``before + far * ways``, in place, so that optimizers keep theirs."""
     with torch.no_grad():
         for weight, start, way in zip(weights, before, ways, strict=True):
             weight.copy_(start if way is None else start + far * way)
@@ -260,7 +278,11 @@ class GumbelDARTS(DARTS):
 def gumbel_softmax(
     logits: Tensor, temperature: float, generator: torch.Generator, *, hard: bool = False
 ) -> Tensor:
-    """Return weights near a corner of the simplex, each corner with its probability.
+    """Return a sample of the Gumbel softmax: weights near a corner of the simplex.
+
+    The largest of ``log p + gumbel noise`` is a sample of ``p`` (the Gumbel-max trick), and a
+    softmax of it at a temperature is a differentiable one, close to it where the temperature is low
+    (equation 1 of arXiv 1611.01144).
 
     Parameters
     ----------
@@ -279,11 +301,14 @@ def gumbel_softmax(
     >>> gumbel_softmax(torch.zeros(3), 0.01, generator).max().item() > 0.99
     True
     """
+    # Drawn in double precision on the CPU: a single uniform of 0 or 1 would be infinite noise, and
+    # the same seed is to draw the same on every device.
     uniform = torch.rand(logits.shape, generator=generator, dtype=torch.float64)
     noise = -torch.log(-torch.log(uniform.clamp(1e-30, 1 - 1e-16)))
     soft = ((logits.log_softmax(0) + noise.to(logits)) / temperature).softmax(0)
     if not hard:
         return soft
+    # Straight-through: the value is one-hot, the gradient that of the soft weights.
     one = torch.zeros_like(soft)
     one[int(soft.detach().argmax())] = 1.0
     return one + (soft - soft.detach())

@@ -116,6 +116,9 @@ class ENAS(OneShot):
         if self.penalty is not None:
             numbers["cost"] = self.penalty.cost(drawn.arch)
             reward = self.penalty.rewarded(reward, numbers["cost"])
+        # REINFORCE (section 2.2 of the paper).  ``log_probability`` is a sum over the labels that
+        # became active, each given those before, so it is that of the architecture.  Gradients of
+        # several architectures add up in ``grad``, which is part of the state of a run.
         gain = advantage(run.memory, reward, self.baseline_decay)
         loss = -gain * drawn.log_probability - self.entropy_weight * drawn.entropy
         (loss / self.batches_per_update).backward()

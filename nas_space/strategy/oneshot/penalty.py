@@ -116,6 +116,8 @@ class Penalty:
         return float(reward * (1 + excess) ** -scale)
 
     def _excess(self, cost: Any) -> Any:
+        # Written with ``abs``, so that it is one formula for tensors and numbers, and
+        # differentiable on both sides of the target.
         excess = cost / self.baseline - 1
         if self.nonlinear == "absolute":
             return abs(excess)

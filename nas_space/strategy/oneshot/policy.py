@@ -166,6 +166,8 @@ def allowed_codes(space: Any) -> dict[str, tuple[int, ...]]:
 
 
 def _occurs(space: Any, symbol: Any, code: int) -> bool:
+    """Return whether some architecture has a label active with a code."""
+    # A table that is 0 for such architectures and 1 for all others: its exact minimum tells.
     active = Model.of(root_of(space)).activity.reach[symbol]
     other = Factor((symbol,), np.arange(symbol.size) != code)
     term = other.combine(active, lambda differs, here: np.where(here, differs, 1.0))
@@ -218,6 +220,11 @@ def most_likely(space: Any, scores: Mapping[str, Any], k: int) -> list[Sample]:
     >>> most_likely(MutableList([a, b]), {"a": [-1.0, -2.0], "b": [-3.0, 0.0]}, k=2)
     [{'a': 1, 'b': 4}, {'a': 2, 'b': 4}]
     """
+    # The architecture that is most likely maximises a sum of logarithms over its active labels; of
+    # two that differ in which are active, the one with fewer would win by having fewer factors.  So
+    # each label contributes its regret, the logarithm of the largest probability over that of the
+    # chosen code, which is 0 for the best value and for an inactive label.  The sum is one factor
+    # for each label and those that decide whether it is active, and k best of it are exact.
     model = Model.of(root_of(space))
     terms = []
     for symbol in model.labels:

@@ -42,7 +42,8 @@ class Proxyless(Differentiable):
     Cai et al., *ProxylessNAS*, arXiv 1812.00332, sections 3.2 and 3.3.
     """
 
-    betas = (0.0, 0.999)  # without momentum, what was not drawn stays
+    betas = (0.0, 0.999)
+    """Without momentum, logits of values that were not drawn have no gradient and stay."""
 
     def __init__(
         self,
@@ -93,12 +94,20 @@ class Proxyless(Differentiable):
                 loss = run.policy_loss(run.policy_batch())
             loss = self.penalised(run, loss)
             run.improve_by(loss)
+        # The gates have gradients of two logits of each label.  A step on these two changes the
+        # probabilities of all others by the denominator of the softmax, which the paper takes back.
+        # The expected cost has gradients of all logits, which are meant to move.
         if self.penalty is None:
             for old, logits, pair in zip(before, parameters, pairs.values(), strict=True):
                 rescale(old, logits, pair)
         return self.numbers(run, policy_loss=loss.detach())
 
     def _by_reward(self, run: Run) -> Mapping[str, Any]:
+        # REINFORCE.  Of an architecture only the active labels count: the others were drawn
+        # independently of it, and their part of the gradient is zero on average.  Draws outside of
+        # a restriction are thrown away, which makes the policy p(a | accepted); the gradient of its
+        # expected reward is the mean of (R - E[R]) * dlog p(a), so with a baseline near the mean
+        # reward nothing has to be known of the probability of acceptance.
         generator = run.generator("policy")
         codes: dict[str, int] = {}
 
@@ -126,6 +135,8 @@ def pairs_of(
         if int((p > 0).sum()) == 1:
             pairs[label] = (int(p.argmax()),) * 2
             continue
+        # Two without replacement, in proportion to the probabilities; of these the active one again
+        # by its share, as the gates rescale the pair to sum to 1.
         two = torch.multinomial(p, 2, generator=generator)
         first = int(torch.multinomial(p[two], 1, generator=generator))
         pairs[label] = (int(two[first]), int(two[1 - first]))

@@ -134,6 +134,8 @@ class RandomOneShot(OneShot):
         return super().train(run, batch)
 
     def _sandwich(self, run: Run, batch: Any) -> Tensor:
+        # Each path's graph is freed before the next one runs, so the memory is that of the largest.
+        # The share makes the sum of the gradients their mean.
         if "largest" not in run.notes:
             run.notes["largest"], run.notes["smallest"] = extremes(run)
         others = [run.notes["smallest"]]
@@ -231,7 +233,12 @@ def taught_losses(run: Run, batch: Any) -> Iterator[Tensor]:
 
 
 def fair_paths(run: Run) -> list[Sample]:
-    """Return paths on which each value of each choice occurs equally often, up to one."""
+    """Return paths on which each value of each choice occurs equally often, up to one.
+
+    FairNAS has as many values for each choice, of which one permutation each does it.  A choice of
+    fewer values has several permutations, one after the other, cut off at the number of paths; they
+    are shuffled once more, or the first paths of all steps would have whole permutations alone.
+    """
     n = max((symbol.size for symbol in run.symbols.values()), default=1)
     generator = run.generator("fair")
     columns = {}
@@ -259,6 +266,9 @@ def extremes(run: Run) -> tuple[Sample, Sample]:
 
 
 def _extreme(run: Run, sign: int) -> Sample:
+    # Label by label, each given those before: not always the extreme, but near it, and it needs no
+    # more of the space than its architectures.  Of values with as many parameters, such as sizes of
+    # images, the larger number is the larger architecture.
     arch: dict[str, Any] = {}
     start = run.space.sample(seed=run.seed)
     first = {

@@ -98,10 +98,11 @@ class Ranking:
         allowed
             Which architectures may be found, if not all.
         """
+        # Half of the evaluations explore; a model of these says where the other half is best spent.
+        # The model predicts the metric without the penalty, which may count for more than it, so
+        # with a penalty the policy, which has learned both, proposes all.
         wanted = max(k, self.candidates)
         known: dict[str, Sample] = {}
-        # A cost is no matter of main effects, so with a penalty the policy, which knows it,
-        # proposes all.
         proposed = wanted if penalty is not None else wanted - wanted // 2
         _add(run, known, propose(proposed), proposed)
         archs = list(known.values())
@@ -155,6 +156,8 @@ class MainEffects:
             return
         self.encoding = Encoding(space)
         rows = with_constant(np.array([self.encoding.row(arch) for arch in archs]))
+        # One failure, such as a network that diverged, would otherwise decide the fit: least
+        # squares counts it by the square of its distance.
         cut = _cut(self.values[valid])
         centre = float(cut.mean())
         noise = evidence(rows[valid] @ rows[valid].T, cut - centre).noise
@@ -192,6 +195,8 @@ class MainEffects:
 
 def _cut(values: Array) -> Array:
     """Return values, those far below the others raised to where the outliers begin."""
+    # 1.4826 times the median absolute deviation is the standard deviation of a normal distribution,
+    # and no outlier moves it.
     middle = np.median(values)
     spread = 1.4826 * np.median(np.abs(values - middle))
     return np.maximum(values, middle - _FARTHEST * spread) if spread > 0 else values

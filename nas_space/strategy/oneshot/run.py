@@ -152,7 +152,7 @@ class Run:
         self._ranked: tuple[int, int, list[Sample]] | None = None
         with preserved_randomness(self.fabric.device):
             strategy.rehearse(self)
-        self._batches = None
+        self._batches = None  # the rehearsal took one; the search begins with the first
 
     # -- going on ----------------------------------------------------------------------------
 
@@ -184,7 +184,7 @@ class Run:
             self._note()
             if self.step >= self.warmup:
                 with preserved_randomness(self.fabric.device):
-                    self._seed("learn")
+                    self.seed_as("learn")
                     numbers = self.strategy.learn(self)
         progress = self.trainer.advance()
         if self.done:
@@ -192,8 +192,11 @@ class Run:
             self._batches = None
         return OneShotProgress(progress, numbers)
 
-    def _seed(self, stream: str) -> None:
-        """For what draws from global generators, such as dropout: each process its own."""
+    def seed_as(self, stream: str) -> None:
+        """Seed the global generators, of dropout for example, for some purpose at this step.
+
+        Each process gets random numbers of its own, as it has a batch of its own.
+        """
         stream = f"oneshot/{stream}/{self.fabric.global_rank}"
         seed_globally(self.seed, stream, self.step, self.fabric.device)
 
@@ -215,6 +218,8 @@ class Run:
 
     def policy_batch(self) -> Any:
         """Return the next batch of validation data, on the device; one for each step at most."""
+        # Where a run is continued, the stream begins at the batch of this step: one batch is taken
+        # at each step after the warm-up, by every algorithm, so the number of steps says which.
         if self._batches is None:
             self._batches = training_batches(
                 self.task.split("validation"),
@@ -321,6 +326,8 @@ class Run:
         name = self.task.main_metric if metric is None else metric
         if name not in self.task.metrics:
             raise UsageError(f"there is no metric {name!r}; there are {list(self.task.metrics)}")
+        # Running statistics are a mean over all architectures that were trained, and right for
+        # none; so batch norms take those of the batch, and everything else is as in evaluation.
         with self.weights_as_they_are(), torch.no_grad(), preserved_modes(self.network):
             self.network.eval()
             for module in self.network.modules():
@@ -375,6 +382,8 @@ class Run:
         batches
             Of the training data, from which it gets its batch-norm statistics.
         """
+        # All candidates are calibrated on the same batches, so differences between them are not
+        # differences of data.  A frozen copy, as statistics of the space are shared by all.
         network = self.network.freeze(arch)
         recalibrate(network, self.task, batches=batches, fabric=self.fabric, seed=self.seed)
         return self.task.fitness(evaluate(network, self.task, "validation", fabric=self.fabric))
@@ -400,7 +409,7 @@ class Run:
         known = self._ranked
         if known is None or known[0] != self.step or k > max(known[1], len(known[2])):
             with preserved_randomness(self.fabric.device):
-                self._seed("rank")
+                self.seed_as("rank")
                 known = self._ranked = self.step, k, self.strategy.rank(self, k)
         return [dict(arch) for arch in known[2][:k]]
 
@@ -457,6 +466,7 @@ class Run:
         """
         mine = type(self.strategy).__name__
         try:
+            # What can be refused is refused before anything is loaded.
             if state["strategy"] != mine:
                 raise CheckpointError(f"the state is of {state['strategy']}, not of {mine}")
             if self.policy is not None and self.optimizer is not None:

@@ -69,6 +69,8 @@ class SharedWeightsTrainer(Trainer):
             return super().advance()
 
     def gradients(self, batch: Any) -> Tensor:
+        # The slices stand in for their parameters until the optimizer has stepped, which the base
+        # class does between this and the end of ``advance``: there ``_after`` is left.
         self.used.clear()
         loss = self._train_on(batch)
         slices = [part for path in self.used for part in path.used]
@@ -80,7 +82,12 @@ class SharedWeightsTrainer(Trainer):
         return loss
 
     def _join(self, slices: list[Slice]) -> None:
-        """Averages gradients over the processes, which each went the same way."""
+        """Average the gradients over the processes, all at once.
+
+        Paths are drawn by the seed and the step alone, so each process has the same slices in the
+        same order, and one message is enough.  The wrapper of distributed training cannot do it:
+        it averages the gradients of parameters, and slices are leaves of their own.
+        """
         gradients = [part.leaf.grad for part in slices if part.leaf.grad is not None]
         if not gradients:
             return

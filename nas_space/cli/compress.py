@@ -167,8 +167,9 @@ def _numbers(text: str) -> tuple[float, ...]:
 
 def go(begin: Callable[[], Any], out: Path, *, quiet: bool) -> None:
     """Do what a compression has left to do, and show what it found."""
+    from ..report.compression import write_compression_report
     from ..report.numbers import roughly
-    from .display import show_progress
+    from .display import plain_console, show_compressed, show_progress
 
     try:
         run = begin()
@@ -182,15 +183,6 @@ def go(begin: Callable[[], Any], out: Path, *, quiet: bool) -> None:
     except KeyboardInterrupt:
         typer.echo(f"interrupted; nas-space resume {out} goes on", err=True)
         raise typer.Exit(130) from None
-    _conclude(run, found)
-
-
-def _conclude(run: Any, found: list[Any]) -> None:
-    """Write the report of a compression, and show what it found."""
-    from ..report.compression import write_compression_report
-    from .display import plain_console, show_compressed
-
-    out = run.folder.path
     file = write_compression_report(run, found, out / "report.html")
     show_compressed(plain_console(), found)
     typer.echo(f"networks in {out}/*/network, the report in {file}")

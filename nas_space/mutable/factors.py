@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import math
+import operator
 import weakref
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from functools import cmp_to_key
@@ -47,6 +48,9 @@ Scope: TypeAlias = "tuple[Any, ...]"
 
 LIMIT = 2**20
 """The largest number of entries of a single factor."""
+
+_NARROW = 32
+"""Rows with more columns than this are compared as bytes before they are sorted."""
 
 EXACT = 2**62
 """Sums and products of integers below this fit into int64."""
@@ -174,7 +178,7 @@ class Factor:
 
     def over(self, scope: Sequence[Any]) -> Array:
         """Return the values with the axes of a larger scope, of length 1 where they are new."""
-        if len(scope) == len(self.scope) and all(map(_same, scope, self.scope)):
+        if len(scope) == len(self.scope) and all(map(operator.is_, scope, self.scope)):
             return self.values
         place = self.axes()
         axes = [place[variable] for variable in scope if variable in place]
@@ -207,9 +211,9 @@ class Factor:
         """Return the same function without the variables on which it does not depend."""
         scope, values = list(self.scope), self.values
         for axis in reversed(range(len(scope))):
-            first = values.take([0], axis)
+            first = values[(slice(None),) * axis + (slice(1),)]
             if (values == first).all():
-                values = first.squeeze(axis)
+                values = first.squeeze(axis).copy()  # the rest need not be kept
                 del scope[axis]
         return self if len(scope) == len(self.scope) else Factor(scope, values)
 
@@ -315,7 +319,7 @@ def joint_scope(*scopes: Sequence[Any]) -> Scope:
     TooLargeError
         If a factor over them would have too many entries.
     """
-    scope = tuple(dict.fromkeys(variable for scope in scopes for variable in scope))
+    scope = tuple(dict.fromkeys(itertools.chain.from_iterable(scopes)))
     if math.prod([variable.size for variable in scope]) > LIMIT:
         raise TooLargeError(scope)
     return scope
@@ -420,6 +424,8 @@ def distinct_rows(rows: Array) -> tuple[Array, Array]:
         kept, case = np.unique(rows, return_inverse=True)
         return kept.reshape(-1, 1), case.reshape(-1)
     rows = rows + 0.0 if rows.dtype.kind == "f" else rows  # -0.0 is 0.0
+    if rows.size and rows.shape[1] <= _NARROW and rows.dtype.char in "?ilqfd":
+        return _distinct_narrow_rows(rows)
     first: dict[bytes, int] = {}
     case = np.array([first.setdefault(row.tobytes(), len(first)) for row in rows], np.int64)
     kept = rows[np.unique(case, return_index=True)[1]]
@@ -432,16 +438,23 @@ def distinct_rows(rows: Array) -> tuple[Array, Array]:
     return kept[order], np.argsort(order)[case]
 
 
+def _distinct_narrow_rows(rows: Array) -> tuple[Array, Array]:
+    """As :func:`distinct_rows`, by sorting, which is the quickest where columns are few."""
+    order = np.lexsort(rows.T[::-1])
+    ordered = rows[order]
+    bits = ordered.view(f"i{ordered.itemsize}")  # not a number is the same as itself
+    begins = np.append(True, (bits[1:] != bits[:-1]).any(1))
+    case = np.empty(len(rows), np.int64)
+    case[order] = np.cumsum(begins) - 1
+    return ordered[begins], case
+
+
 def whole(values: Array) -> Array:
     """Return floats as integers, where all are whole numbers that floats can tell apart."""
     if values.dtype != np.float64 or not (np.abs(values) < 2.0**53).all():
         return values
     rounded = np.rint(values)
     return rounded.astype(np.int64) if (rounded == values).all() else values
-
-
-def _same(one: Any, other: Any) -> bool:
-    return one is other
 
 
 def _largest(values: Array) -> float:

@@ -56,6 +56,11 @@ class Piecewise:
     failures
         Why it is not defined: index into the flattened array to error.
 
+    Attributes
+    ----------
+    scope
+        The variables it is a function of.
+
     Examples
     --------
     >>> from nas_space.mutable import Categorical
@@ -67,7 +72,7 @@ class Piecewise:
     [False, True, True]
     """
 
-    __slots__ = ("failures", "places", "values")
+    __slots__ = ("failures", "places", "scope", "values")
 
     def __init__(
         self,
@@ -76,6 +81,7 @@ class Piecewise:
         failures: Mapping[int, Exception] | None = None,
     ) -> None:
         self.places = places
+        self.scope: Scope = places.scope
         self.values = values
         self.failures = failures or {}
 
@@ -99,11 +105,6 @@ class Piecewise:
         if not isinstance(expression, Node):
             return cls.constant(expression)
         return expression.remember("_piecewise", enumerated)
-
-    @property
-    def scope(self) -> Scope:
-        """The variables it is a function of."""
-        return self.places.scope
 
     @property
     def defined(self) -> Factor:
@@ -148,14 +149,14 @@ class Piecewise:
 
     def distinct(self) -> Piecewise:
         """Return the same, of which equal values, which must hash, are one."""
-        return self.map(lambda value: value)
+        return self.map(lambda value: value) if self.scope else self
 
     def quantity(self, function: Callable[[Any], float]) -> Factor:
         """Return a number for each value, and 0 where there is none."""
         return self._picked([function(value) for value in self.values], 0)
 
     def _picked(self, entries: list[Any], elsewhere: Any) -> Factor:
-        kind = np.float64 if any(type(entry) is float for entry in entries) else np.int64
+        kind = np.float64 if float in map(type, entries) else np.int64
         return Factor(self.scope, np.array([*entries, elsewhere], dtype=kind)[self.places.values])
 
     def truth(self) -> Factor:

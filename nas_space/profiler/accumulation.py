@@ -33,7 +33,11 @@ class Accumulator:
     def add(self, factor: Factor, context: Context = EVERYWHERE) -> None:
         """Add a factor for the architectures of a context, and nothing for others."""
         if not factor.never:
-            _take(self.factors, context.only(factor), np.add)
+            self.take(context.only(factor))
+
+    def take(self, factor: Factor) -> None:
+        """Add a factor that is 0 already where it does not count."""
+        _take(self.factors, factor, np.add)
 
     def raise_to(self, factor: Factor, context: Context = EVERYWHERE) -> None:
         """Take a factor where it exceeds what is known, for the architectures of a context."""
@@ -42,10 +46,13 @@ class Accumulator:
     def sum(self) -> Any:
         """Return the sum of all factors: a number, or an expression."""
         terms = self.factors
+        settled: dict[int, Factor] = {}
         for _ in range(2):  # what adds up may depend on less than its parts
             factors, terms = list(terms.values()), {}
             for factor in factors:
-                _take(terms, factor.reduced(), np.add)
+                reduced = settled.get(id(factor)) or factor.reduced()
+                settled[id(reduced)] = reduced
+                _take(terms, reduced, np.add)
         constant = terms.pop((), Factor.constant(0)).values.item()
         return self._expression(list(terms.values()), constant)
 
@@ -80,7 +87,9 @@ def _take(factors: dict[tuple[int, ...], Factor], factor: Factor, operation: np.
     """Combine a factor with the one over the same variables, if there is one."""
     key = tuple(map(id, factor.scope))
     known = factors.get(key)
-    factors[key] = factor if known is None else known.combine(factor, operation)
+    factors[key] = (
+        factor if known is None else Factor(known.scope, operation(known.values, factor.values))
+    )
 
 
 def added(*factors: Factor) -> Factor:

@@ -21,7 +21,48 @@ from .tensors import BY_FORM, flatten, unflatten
 if TYPE_CHECKING:  # entered where values are known
     from .known_values import KnownValues, RealResult
 
-__all__ = ["Effects", "Execution", "Executor", "name_of"]
+__all__ = ["Arguments", "CallForm", "Effects", "Execution", "Executor", "name_of", "told_by"]
+
+
+class CallForm(NamedTuple):
+    """A call of a function, but for what it is given.
+
+    Attributes
+    ----------
+    function
+        What is called.
+    spec
+        Its arguments are so put together; as of :func:`~.tensors.flatten`.
+    first
+        For each leaf, where it first occurs: functions look whether two are one object.
+    owned
+        For each leaf, whether it is a tensor of the space's own.
+    """
+
+    function: Callable[..., Any]
+    spec: Any
+    first: tuple[int, ...]
+    owned: tuple[bool, ...]
+
+
+class Arguments(NamedTuple):
+    """What a function is given.
+
+    Attributes
+    ----------
+    leaves
+        Plain things; tensors are interned.
+    keys
+        What tells each from others, :func:`told_by`.
+    """
+
+    leaves: list[Any]
+    keys: tuple[Any, ...]
+
+
+def told_by(leaf: Any) -> Any:
+    """Return what tells an argument from others, as long as it exists."""
+    return id(leaf) if isinstance(leaf, torch.Tensor) else key_of(leaf)
 
 
 @dataclass(slots=True, eq=False)
@@ -171,51 +212,23 @@ class Executor:
 
     # -- functions ------------------------------------------------------------------------------
 
-    def call(
-        self,
-        function: Callable[..., Any],
-        spec: Any,
-        leaves: list[Any],
-        first: tuple[int, ...],
-        owned: tuple[bool, ...],
-    ) -> Execution:
-        """Return what a function gives on arguments whose tensors are interned.
-
-        Parameters
-        ----------
-        function
-            What to call.
-        spec, leaves
-            Its arguments, taken apart.
-        first
-            For each leaf, where it first occurs: functions look whether two are one object.
-        owned
-            For each leaf, whether it is a tensor of the space's own.
-        """
-        tensors = [isinstance(leaf, torch.Tensor) for leaf in leaves]
+    def call(self, form: CallForm, given: Arguments) -> Execution:
+        """Return what a function gives."""
         key: Any = None
         # Without a tensor, a function may be called for what it does: switching gradients on. A
         # module of a user's may do something else at each call.
-        if any(tensors) and not isinstance(function, nn.Module):
-            pairs = zip(leaves, tensors, strict=True)
-            parts = [id(leaf) if tensor else key_of(leaf) for leaf, tensor in pairs]
-            key = (function, spec, tuple(parts), first, owned, torch.is_grad_enabled())
+        if any(map(_tensor, given.leaves)) and not isinstance(form.function, nn.Module):
+            key = (form, given.keys, torch.is_grad_enabled())
         execution = None if key is None else self._executions.get(key)
         if execution is None:
-            execution = self._run(function, spec, leaves, first, owned)
+            execution = self._run(form, given.leaves)
             if key is not None and all(map(_lasts, execution.leaves)):
                 # It holds the arguments, whose identities are in the key.
                 self._executions[key] = execution
         return execution
 
-    def _run(
-        self,
-        function: Callable[..., Any],
-        spec: Any,
-        leaves: list[Any],
-        first: tuple[int, ...],
-        owned: tuple[bool, ...],
-    ) -> Execution:
+    def _run(self, form: CallForm, leaves: list[Any]) -> Execution:
+        function, spec, first, owned = form
         execution = Execution((function, spec, leaves))
         given: list[Any] = []
         for place, leaf in enumerate(leaves):

@@ -336,7 +336,10 @@ class Explorer(Activation):
             return self._once(run)
         except Fork as fork:
             conditions = fork.conditions
-        self.rollback(mark)
+            self.rollback(mark)
+        except Refusal:
+            self.rollback(mark)
+            raise
         self.runs += len(conditions)
         if self.runs > _MOST_RUNS:
             raise DecompositionError(

@@ -85,6 +85,7 @@ def _peak(of: Profile) -> Any:
     found.raise_to(added(*_held(of.held or [], {})))
     wide: list[Any] = []
     known: dict[Any, Factor] = {}
+    clipped: dict[tuple[int, int], tuple[Factor, Factor]] = {}
     for _, call in of.root.functions():
         if not any(execution.peak for execution in call.executions.values):
             continue
@@ -94,7 +95,12 @@ def _peak(of: Profile) -> Any:
         else:
             moment = Accumulator(of.space)
             for part in parts:
-                moment.add(part, call.context)
+                # Most of what is held now was held when the last function of the module ran.
+                place = id(call.context), id(part)
+                if place not in clipped:
+                    clipped[place] = part, call.context.only(part)
+                if not part.never:
+                    moment.take(clipped[place][1])
             wide.append(moment.sum())
     return found.maximum(*wide)
 
@@ -112,7 +118,7 @@ def _held(claims: list[Claim], known: dict[Any, Factor]) -> Iterator[Factor]:
     for group in groups.values():
         allocation = group[0].allocation
         needed = _needed(allocation, group)
-        key = (id(allocation), *sorted(tuple(sorted(ids)) for ids in needed))
+        key = id(allocation), frozenset(needed)
         part = known.get(key)
         if part is None:
             parts = [allocation.within(tuple(needed[ids].values())) for ids in needed]
@@ -125,6 +131,8 @@ def _needed(allocation: Allocation, claims: list[Claim]) -> dict[frozenset[int],
 
     Each condition is about few labels, and all of them together may be about too many.
     """
+    if not all(claim.conditions for claim in claims):
+        return {frozenset(): {}}
     there = set(map(id, allocation.context.conditions))
     found = {}
     for claim in claims:

@@ -29,7 +29,8 @@ _ATOMS = frozenset(
 _SHARED = frozenset({"_blueprint", "_instances", "_expressions", "_mutables", "args", *BOOKKEEPING})
 """What mutable modules hold and never change."""
 
-_HOOKS = frozenset(vars(nn.Module())) - {"_parameters", "_buffers", "_modules"}
+_OWN = frozenset(vars(nn.Module()))
+"""What torch keeps in each module."""
 
 
 @dataclass(slots=True, eq=False)
@@ -98,7 +99,7 @@ class Twins(dict[int, Any]):
         for name, value in vars(module).items():
             if type(value) in _ATOMS or name in _SHARED:
                 into[name] = value
-            elif name in _HOOKS and not value:
+            elif name in _OWN and not value:
                 into[name] = type(value)()  # a forward may register hooks: those of the twin
             elif name in ("_parameters", "_buffers"):
                 tensors = value.items()

@@ -12,6 +12,7 @@ import copy
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,10 +25,18 @@ from ..mutable.factors import Factor
 from ..mutable.node import key_of
 from ..mutable.piecewise import Piecewise, joint, merged
 from ..nn.structure import Survey
-from .execution import Execution, Executor
+from .execution import Arguments, CallForm, Execution, Executor, told_by
 from .explore import Dead, Explorer, Refusal
 from .meta_copy import Followed, Twins
-from .tensors import VaryingNumber, VaryingObject, VaryingTensor, flatten, memory_of, unflatten
+from .tensors import (
+    STAND_INS,
+    VaryingNumber,
+    VaryingObject,
+    VaryingTensor,
+    flatten,
+    memory_of,
+    unflatten,
+)
 from .trace import Apart, FunctionCall, ModuleCall
 
 if TYPE_CHECKING:  # entered by those forwards alone that have to do with them
@@ -178,9 +187,8 @@ class Recorder(Explorer):
     def for_recomputation(self, *, reentrant: bool) -> Any:
         if not self.training:
             return self
-        what = "torch.utils.checkpoint"
         error = "what it keeps for the backward pass cannot be followed; run the space without it"
-        self.fail(what, SpaceError(error))
+        self.fail("torch.utils.checkpoint", SpaceError(error))
         raise Dead
 
     def decided(self, choice: Any) -> Piecewise:
@@ -215,22 +223,18 @@ class Recorder(Explorer):
         """Run a module of the twin."""
         plain = getattr(followed.original, "wraps", None) or type(followed.original)
         call = ModuleCall(followed.path, plain.__name__, self.context)
-        leaves: list[Any] = []
-        call.arguments = Apart(flatten((args, kwargs), leaves), _without_stand_ins(leaves))
+        call.arguments = Apart.of((args, kwargs))
         self.call.calls.append(call)
         outer, self.call = self.call, call
         try:
-            result = self._inside(followed, args, kwargs, leaves)
+            result = self._inside(followed, args, kwargs)
         finally:
             self.call = outer
-        found: list[Any] = []
-        call.results = Apart(flatten(result, found), _without_stand_ins(found))
+        call.results = Apart.of(result)
         return result
 
-    def _inside(
-        self, followed: Followed, args: tuple[Any, ...], kwargs: dict[str, Any], leaves: list[Any]
-    ) -> Any:
-        if any(isinstance(leaf, Iterator) for leaf in leaves):
+    def _inside(self, followed: Followed, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if any(isinstance(leaf, Iterator) for leaf in self.call.arguments.leaves):
             # It cannot run again on what it has used up: that is for the code that made it.
             frame = self.frames[-1]
             frame.once += 1
@@ -238,12 +242,10 @@ class Recorder(Explorer):
                 return followed.forward(*args, **kwargs)
             finally:
                 frame.once -= 1
-        mark = self.mark()
         try:
             return self.attempt(lambda: followed.forward(*args, **kwargs))
         except Refusal as refusal:
             what = refusal.what
-        self.rollback(mark)
         if Survey()(followed.original) is not None:
             self.fail(
                 what,
@@ -279,38 +281,36 @@ class Recorder(Explorer):
             tensor = isinstance(leaf, torch.Tensor)
             first.append(places.setdefault(id(leaf), place) if tensor else place)
             owned.append(tensor and not memory_of(leaf))
+        form = CallForm(function, spec, tuple(first), tuple(owned))
         ways = self._ways(leaves)
-        found = [
-            self.executor.call(function, spec, plain, tuple(first), tuple(owned))
-            for plain in ways.values
-        ]
+        found = [self.executor.call(form, arguments) for arguments in ways.values]
         executions = Piecewise(ways.places, found)
-        if [execution for execution in found if execution.error is not None]:
+        if any(map(_ERROR, found)):
             executions = self.each(executions, _succeeded, Exception, str)
         if len(executions.values) > 1:
             self.differs = True
-            self._check_same(executions, [execution.spec for execution in executions.values])
+            self._check_same(executions, list(map(_SPEC, executions.values)))
         call = FunctionCall(self.context, executions)
         held = None if self.watch is None else self.watch.claims()
-        form: Execution = executions.values[0]
-        results = [self._result(place, executions, leaves) for place in range(len(form.leaves))]
+        one: Execution = executions.values[0]
+        results = [self._result(place, executions, leaves) for place in range(len(one.leaves))]
         # What only asked for something is no part of the record.
-        if VaryingTensor in map(type, results) or any(e.operators for e in executions.values):
+        if VaryingTensor in map(type, results) or any(map(_OPERATORS, executions.values)):
             self.call.calls.append(call)
             if self.watch is not None and held is not None:
                 self.watch.called(call, held, leaves, results)
-        effects = [each.effects for each in executions.values if each.effects is not None]
+        effects = filter(None, map(_EFFECTS, executions.values))
         # That values were written matters to those alone that are known.
         if self.executor.values is not None or any(each.changed or each.moved for each in effects):
             self.changes.take_over(self.context, executions, leaves)
-        return unflatten(form.spec, iter(results))
+        return unflatten(one.spec, iter(results))
 
     def _ways(self, leaves: list[Any]) -> Piecewise:
-        """Return the different combinations of plain things that some leaves are together."""
+        """Return the different :class:`~.execution.Arguments` that some leaves are together."""
         plain: list[Any] = []
         varying: dict[int, Piecewise] = {}
         for place, leaf in enumerate(leaves):
-            if type(leaf) in _DIFFERING:
+            if type(leaf) in STAND_INS:
                 if leaf.context is not self.context:
                     self._check_context(leaf)
                 if leaf.pieces.scope:
@@ -319,14 +319,17 @@ class Recorder(Explorer):
             else:
                 tensor = isinstance(leaf, torch.Tensor)
                 plain.append(self.shadow(leaf) if tensor else leaf)
+        keys = list(map(told_by, plain))
         if not varying:
-            return Piecewise.constant(plain)
+            return Piecewise.constant(Arguments(plain, tuple(keys)))
         together = joint(list(varying.values()), self.context.possible)
+        # There are many more combinations than different things, so these are told apart first.
+        different = [list(map(told_by, pieces.values)) for pieces in varying.values()]
         ways = []
         for codes in together.values:
-            ways.append(list(plain))
-            for (place, pieces), code in zip(varying.items(), codes, strict=True):
-                ways[-1][place] = pieces.values[code]
+            for (place, pieces), told, code in zip(varying.items(), different, codes, strict=True):
+                plain[place], keys[place] = pieces.values[code], told[code]
+            ways.append(Arguments(list(plain), tuple(keys)))
         return Piecewise(together.places, ways)
 
     def _check_context(self, leaf: Any) -> None:
@@ -354,9 +357,9 @@ class Recorder(Explorer):
         values = [execution.leaves[place] for execution in executions.values]
         pieces = Piecewise(executions.places, values)
         tensors = [isinstance(value, torch.Tensor) for value in values]
-        if not any(tensors):
+        if True not in tensors:
             return self._plain_or_number(pieces)
-        if not all(tensors):
+        if False in tensors:
             self._check_same(pieces, tensors)
         given = {execution.same[place] for execution in executions.values}
         if len(given) == 1 and (argument := given.pop()) is not None:
@@ -389,9 +392,9 @@ class Recorder(Explorer):
         """Compute with numbers of which some differ between architectures."""
         found = self.each(
             self._ways(list(operands)),
-            lambda plain: function(*plain),
+            lambda arguments: function(*arguments.leaves),
             ArithmeticError,
-            lambda plain: f"{function.__name__}{tuple(plain)}",
+            lambda arguments: f"{function.__name__}{tuple(arguments.leaves)}",
         )
         return self._plain_or_number(found)
 
@@ -430,7 +433,7 @@ class Recorder(Explorer):
 
     def _merged(self, parts: list[tuple[Factor, Any]]) -> Any:
         first = parts[0][1]
-        passed_on = type(first) not in _DIFFERING or first.context.reaches_into(self.context)
+        passed_on = type(first) not in STAND_INS or first.context.reaches_into(self.context)
         if passed_on and all(leaf is first for _, leaf in parts):
             return first
         pieces = [(here, self._inner(leaf)) for here, leaf in parts]
@@ -442,7 +445,7 @@ class Recorder(Explorer):
 
     def _inner(self, leaf: Any) -> Piecewise:
         """What a branch returned, whose context is left now."""
-        if type(leaf) in _DIFFERING:
+        if type(leaf) in STAND_INS:
             return leaf.pieces  # type: ignore[no-any-return]
         tensor = isinstance(leaf, torch.Tensor)
         return Piecewise.constant(self.shadow(leaf) if tensor else leaf)
@@ -471,7 +474,7 @@ class _Mode(TorchFunctionMode):
         return self.recorder.apply(func, args, kwargs or {})
 
 
-_DIFFERING = frozenset({VaryingTensor, VaryingNumber, VaryingObject})
+_ERROR, _SPEC, _OPERATORS, _EFFECTS = map(attrgetter, ("error", "spec", "operators", "effects"))
 
 
 def _views(place: int, executions: Piecewise, leaves: list[Any]) -> Any:
@@ -495,8 +498,3 @@ def _form(leaf: Any) -> Any:
     if type(leaf) is VaryingNumber or type(leaf) in (int, float):
         return "number"
     return key_of(leaf)
-
-
-def _without_stand_ins(leaves: list[Any]) -> list[Any]:
-    """Return what leaves are, without what would keep memory alive."""
-    return [leaf.pieces if type(leaf) in _DIFFERING else leaf for leaf in leaves]

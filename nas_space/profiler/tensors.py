@@ -16,6 +16,7 @@ from .contexts import Context
 
 __all__ = [
     "BY_FORM",
+    "STAND_INS",
     "Follower",
     "Shape",
     "VaryingNumber",
@@ -228,6 +229,9 @@ class VaryingNumber:
         return hash(self.plain())
 
 
+STAND_INS = frozenset({VaryingTensor, VaryingNumber, VaryingObject})
+
+
 def _binary(function: Callable[[Any, Any], Any], swapped: bool) -> Callable[[Any, Any], Any]:
     def compute(self: VaryingNumber, other: Any) -> Any:
         if type(other) is not VaryingNumber and not isinstance(other, (int, float)):
@@ -327,12 +331,17 @@ def flatten(value: Any, leaves: list[Any], use_up: bool = False) -> Any:
         if type(item) in _PLAIN:  # most leaves are
             leaves.append(item)
             spec.append(None)
+        elif type(item) is dict and not item:  # most calls name no argument
+            spec.append(_NOTHING)
         else:
             spec.append(flatten(item, leaves, use_up))
     return tuple(spec)
 
 
-_PLAIN = frozenset({VaryingTensor, VaryingNumber, torch.Tensor, torch.nn.Parameter, int, float})
+_PLAIN = frozenset(
+    {VaryingTensor, VaryingNumber, torch.Tensor, torch.nn.Parameter, int, float, bool, str}
+)
+_NOTHING = (dict, ())
 
 
 def unflatten(spec: Any, leaves: Any) -> Any:

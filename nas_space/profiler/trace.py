@@ -12,6 +12,7 @@ from ..mutable.factors import LIMIT, Factor, TooLargeError
 from ..mutable.piecewise import Piecewise, joint
 from .contexts import Context
 from .execution import Execution
+from .tensors import STAND_INS, flatten
 
 __all__ = ["Apart", "FunctionCall", "ModuleCall", "Way"]
 
@@ -27,6 +28,13 @@ class Apart(NamedTuple):
 
     spec: Any
     leaves: list[Any]
+
+    @classmethod
+    def of(cls, value: Any) -> Apart:
+        """Take something apart, without the stand-ins in it, which would keep memory alive."""
+        leaves: list[Any] = []
+        spec = flatten(value, leaves)
+        return cls(spec, [leaf.pieces if type(leaf) in STAND_INS else leaf for leaf in leaves])
 
     @property
     def shapes(self) -> list[torch.Size]:

@@ -93,19 +93,26 @@ def _numbers(condition: Factor) -> Factor:
 
 def _conditions(root: Node | None, terms: Sequence[Factor]) -> dict[Any, Factor]:
     """The condition under which each label is active, in the order of the structure."""
-    if root is None:
-        return {}
+    known = {} if root is None else root.remember("_conditions", _known_conditions)
+    return {
+        leaf: reduce(Factor.__or__, _dependences(terms, leaf), FALSE) if found is None else found
+        for leaf, found in known.items()
+    }
+
+
+def _known_conditions(root: Node) -> dict[Any, Factor | None]:
+    """The condition under which each label is active; ``None`` where it is too large to list."""
     try:
         activity = Activity.of(root)
     except DecompositionError:
         return {}  # of something that no term needs, or it would have been refused before
-    found: dict[Any, Factor] = {}
+    found: dict[Any, Factor | None] = {}
     for leaf in activity.reach:
         if leaf.words:
             try:
                 found[leaf] = activity.condition(leaf)
             except TooLargeError:
-                found[leaf] = reduce(Factor.__or__, _dependences(terms, leaf), FALSE)
+                found[leaf] = None
     return found
 
 

@@ -364,7 +364,7 @@ def test_memory_after_another_cost_runs_no_function_again(monkeypatch):
     run = Executor._run
 
     def counted(*args: Any) -> Any:
-        ran.append(args[1])
+        ran.append(args[1].function)
         return run(*args)
 
     monkeypatch.setattr(Executor, "_run", counted)

@@ -20,7 +20,7 @@ from ..elastic import ElasticModule
 from ..parametrized import evaluated, expressions_in
 from ..places import Indices, Places, spread
 from ..segments import AxisLayout, layout_of
-from .marginals import Known, Marginals, Outcomes, Support
+from .marginals import Known, Marginals, Outcomes, Support, are_independent
 from .mixed_axis import Axes, MixedAxis, axis_of
 from .mixed_tensor import MixedTensor
 from .mixer import Atoms, reader_of, union
@@ -61,7 +61,7 @@ def plan_of(
     plan = plans.get(key)
     if plan is None:
         try:
-            plan = BlendPlan(layer, atoms, outcomes, everything, axes, marginals.support)
+            plan = BlendPlan(layer, atoms, outcomes, everything, axes, known, marginals.support)
         except TorchRefusesError as error:
             raise not_buildable(layer, atoms, error) from error
         plans[key] = plan
@@ -123,6 +123,7 @@ class BlendPlan:
         outcomes: Outcomes,
         everything: Outcomes,
         axes: Axes | None,
+        known: Known,
         support: Support,
     ) -> None:
         # Kept, so that plans can be told apart by the identity of what they are for.
@@ -159,7 +160,10 @@ class BlendPlan:
         self.together = (
             self._is_one_shape(layer)
             and self._reads_together(layer)
-            and (self._is_the_widest() or self._together(layer))
+            and (
+                self._is_the_widest()
+                or (self._is_alike_for_all_rows(layer, known) and self._together(layer))
+            )
         )
         if not self.together:
             self._check(layer)
@@ -195,6 +199,21 @@ class BlendPlan:
     def _is_the_widest(self) -> bool:
         """Return whether each outcome is the widest layer, and reads all that its input has."""
         return not self.varying and (self.columns is None or bool(self.columns.there.all()))
+
+    def _is_alike_for_all_rows(self, layer: ElasticModule, known: Known) -> bool:
+        """Return whether inputs have the same probabilities in each row of a batch.
+
+        A row that only some architectures have says which these are, and so which inputs are there:
+        of a tensor of ``w`` rows and ``w`` columns, the last row has all columns.  The mask has one
+        probability for all rows, which is right if what decides on rows is independent of the rest.
+        """
+        if not self.axes or self.widths is None:
+            return True
+        place = self.widths.axis % len(self.axes)
+        rows = [axis.atoms for d, axis in enumerate(self.axes) if axis is not None and d != place]
+        its = self.axes[place]
+        read = union(_wanted(layer), () if its is None else its.atoms)
+        return are_independent(union(*rows), read, known)
 
     def _reads_together(self, layer: ElasticModule) -> bool:
         """Return whether the weights can be put where the elements of the input are."""

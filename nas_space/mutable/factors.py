@@ -49,6 +49,9 @@ Scope: TypeAlias = "tuple[Any, ...]"
 LIMIT = 2**20
 """The largest number of entries of a single factor."""
 
+_NARROW = 32
+"""Rows with more columns than this are compared as bytes before they are sorted."""
+
 EXACT = 2**62
 """Sums and products of integers below this fit into int64."""
 
@@ -421,6 +424,8 @@ def distinct_rows(rows: Array) -> tuple[Array, Array]:
         kept, case = np.unique(rows, return_inverse=True)
         return kept.reshape(-1, 1), case.reshape(-1)
     rows = rows + 0.0 if rows.dtype.kind == "f" else rows  # -0.0 is 0.0
+    if rows.size and rows.shape[1] <= _NARROW and rows.dtype.char in "?ilqfd":
+        return _distinct_narrow_rows(rows)
     first: dict[bytes, int] = {}
     case = np.array([first.setdefault(row.tobytes(), len(first)) for row in rows], np.int64)
     kept = rows[np.unique(case, return_index=True)[1]]
@@ -431,6 +436,17 @@ def distinct_rows(rows: Array) -> tuple[Array, Array]:
 
     order = np.array(sorted(range(len(kept)), key=cmp_to_key(compared)), np.int64)
     return kept[order], np.argsort(order)[case]
+
+
+def _distinct_narrow_rows(rows: Array) -> tuple[Array, Array]:
+    """As :func:`distinct_rows`, by sorting, which is the quickest where columns are few."""
+    order = np.lexsort(rows.T[::-1])
+    ordered = rows[order]
+    bits = ordered.view(f"i{ordered.itemsize}")  # not a number is the same as itself
+    begins = np.append(True, (bits[1:] != bits[:-1]).any(1))
+    case = np.empty(len(rows), np.int64)
+    case[order] = np.cumsum(begins) - 1
+    return ordered[begins], case
 
 
 def whole(values: Array) -> Array:

@@ -106,10 +106,10 @@ class ModelAveraging(Strategy):
         scores at its best, so what they leave out is the same.
         """
         fit = self.process.fit(state)
-        space, key, odds = self._memory or (None, None, 0.0)
-        if space is not state.space or key != fit.key:
+        known, odds = self._memory or (None, 0.0)
+        if known is not fit:
             chosen = [state.history[place] for place in fit.places]
-            difference = fit.likelihood - self.linear.likelihood(state, chosen)
+            difference = fit.likelihood - self.linear.likelihood(state, fit.begun, chosen)
             odds = _PRIOR + float(np.clip(difference, -50, 50))
-            self._memory = state.space, fit.key, odds
+            self._memory = fit, odds
         return odds

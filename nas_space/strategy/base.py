@@ -23,6 +23,7 @@ __all__ = [
     "Strategy",
     "check_dedup",
     "dominates",
+    "is_same",
     "unrestricted",
 ]
 
@@ -101,6 +102,12 @@ class Evaluated:
         return dominates(self.fitness, other.fitness)
 
 
+def is_same(one: Sequence[Evaluated], other: Sequence[Evaluated]) -> bool:
+    """Return whether two histories are equal; quick where their trials are the same objects."""
+    left, right = (part if isinstance(part, list) else list(part) for part in (one, other))
+    return left == right
+
+
 @dataclass(frozen=True)
 class SearchState:
     """State of a search, from which a strategy proposes the next architecture.
@@ -140,10 +147,9 @@ class SearchState:
         """
         return words(np.random.SeedSequence([self.seed, self.number]))
 
-    def goes_on(self, space: Searchable, numbers: Sequence[int]) -> bool:
-        """Return whether this is of a space, and its history begins with some numbers."""
-        begun = [evaluated.number for evaluated in self.history[: len(numbers)]]
-        return self.space is space and begun == list(numbers)
+    def goes_on(self, space: Searchable, begun: Sequence[Evaluated]) -> bool:
+        """Return whether this is of a space, and its history begins with some trials."""
+        return self.space is space and is_same(self.history[: len(begun)], begun)
 
     def sample(self) -> Sample:
         """Return an architecture at random, from :attr:`words`."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import islice
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -15,9 +16,20 @@ from ..mutable.random_words import Words, unit
 from .base import Evaluated, SearchState
 from .neighbours import is_untried, neighbours
 
-__all__ = ["beginning", "best_new", "candidates", "normal_scores", "scalarised", "shares"]
+__all__ = [
+    "beginning",
+    "best_new",
+    "candidates",
+    "fitness_of",
+    "highest",
+    "normal_scores",
+    "scalarised",
+    "shares",
+]
 
 Array = npt.NDArray[np.float64]
+
+_SIDES: tuple[Literal["left"], Literal["right"]] = ("left", "right")
 
 _GROWTH = 1.2
 """By which factor the history grows until lengthscales are looked for again."""
@@ -35,19 +47,56 @@ _AUGMENTED = 0.05
 """Weight of the mean beside the least, so that weakly dominated architectures do not count."""
 
 
-def normal_scores(values: npt.ArrayLike) -> Array:
+def normal_scores(values: npt.ArrayLike, places: npt.NDArray[np.intp] | None = None) -> Array:
     """Return values replaced by the normal quantiles of their ranks; equal ones stay equal.
 
     Whatever monotone scale a score has, and however far off its failures are, models see the same.
+
+    Parameters
+    ----------
+    values
+        Of all that are ranked.
+    places
+        Of those that are asked about; all by default.
 
     Examples
     --------
     >>> normal_scores([0.1, 99.0, 0.3]).round(2).tolist()
     [-0.97, 0.97, 0.0]
+    >>> normal_scores([0.1, 99.0, 0.3], np.array([1])).round(2).tolist()
+    [0.97]
     """
-    ranks = rankdata(np.asarray(values, dtype=np.float64))
-    found: Array = ndtri((ranks - 0.5) / len(ranks))
+    numbers = np.asarray(values, dtype=np.float64)
+    if places is None:
+        ranks = rankdata(numbers)
+    else:
+        ordered, asked = np.sort(numbers), numbers[places]
+        below, up_to = (np.searchsorted(ordered, asked, side) for side in _SIDES)
+        ranks = (below + up_to + 1) / 2
+    found: Array = ndtri((ranks - 0.5) / len(numbers))
     return found
+
+
+def highest(values: Array, number: int) -> npt.NDArray[np.intp]:
+    """Return the places of the highest values, the highest first; of equal ones, the first.
+
+    Examples
+    --------
+    >>> highest(np.array([1.0, 3.0, 2.0, 3.0]), 3).tolist()
+    [1, 3, 2]
+    """
+    if number < len(values):
+        # Only what may be among them is sorted, as a history may be long.
+        least = -np.partition(-values, number - 1)[number - 1]
+        places = np.flatnonzero(values >= least)
+    else:
+        places = np.arange(len(values))
+    return places[np.argsort(-values[places], kind="stable")[:number]]
+
+
+def fitness_of(history: Sequence[Evaluated]) -> Array:
+    """Return the objectives of some architectures, of shape ``(architectures, objectives)``."""
+    return np.array([one.fitness for one in history], dtype=np.float64)
 
 
 def shares(words: Words, number: int) -> Array:
@@ -57,17 +106,23 @@ def shares(words: Words, number: int) -> Array:
     return found
 
 
-def scalarised(history: Sequence[Evaluated], words: Words) -> Array:
+def scalarised(fitness: Array, words: Words) -> Array:
     """Return one score of each architecture: of several objectives, for weights drawn at random.
 
     The augmented Chebyshev function of the objectives' ranks, so that every trade-off is the
     best under some weights (ParEGO; Knowles, IEEE Transactions on Evolutionary Computation 2006).
+
+    Parameters
+    ----------
+    fitness
+        An array ``(architectures, objectives)``.
+    words
+        Random words to draw from.
     """
-    fitness = np.array([one.fitness for one in history])
     if fitness.shape[1] == 1:
         return fitness[:, 0]
     weights = shares(words, fitness.shape[1])
-    ranks = np.stack([rankdata(column) for column in fitness.T], axis=1) / len(history) - 1.0
+    ranks = np.stack([rankdata(column) for column in fitness.T], axis=1) / len(fitness) - 1.0
     weighted = weights * ranks
     found: Array = weighted.min(1) + _AUGMENTED * weighted.sum(1)
     return found
@@ -85,7 +140,7 @@ def candidates(state: SearchState, scores: Array) -> Iterator[Sample]:
     scores
         One for each architecture of the history.
     """
-    for place in np.argsort(-scores, kind="stable")[:_PARENTS].tolist():
+    for place in highest(scores, _PARENTS).tolist():
         near = neighbours(state.space, state.history[place].arch, state.words)
         yield from islice(near, _NEAR)
     yield from state.space.sample(_RANDOM, seed=int(state.words(1)[0]))

@@ -13,10 +13,11 @@ from scipy.optimize import minimize
 from scipy.special import ndtr
 
 from ..errors import UsageError
-from ..mutable import CategoricalMultiple, MutableSymbol, Sample
-from .base import SearchState, Strategy
-from .candidates import beginning, best_new, candidates, normal_scores, scalarised
-from .encoding import quantile_of
+from ..mutable import Sample
+from .base import Evaluated, SearchState, Strategy
+from .candidates import beginning, best_new, candidates, highest, normal_scores, scalarised
+from .codes import Codes
+from .history_rows import FeatureRows, FitnessRows
 
 __all__ = ["GP"]
 
@@ -33,9 +34,6 @@ _STEPS = 30
 
 _NOISE = 0.05
 """The noise that is expected, relative to the variance of the scores."""
-
-_NONE = -2.0
-"""Stands for a label that is not active; values are codes, or from 0 to 1 if they have an order."""
 
 _JITTER = 1e-8
 """Keeps the kernel of architectures that are alike invertible."""
@@ -91,42 +89,51 @@ class GP(Strategy):
         more
             Candidates beside the neighbours of the best and the random ones.
         """
-        codes = Codes(state.space)
-        scores = normal_scores(scalarised(state.history, state.words))
-        everything = len(scores) <= _MOST_KNOWN
-        chosen = np.arange(len(scores)) if everything else _subset(scores, _MOST_KNOWN)
-        known = codes.of([state.history[place].arch for place in chosen])
-        model = GaussianProcess(codes, known, scores[chosen], self.fit(state).parameters)
-        options = [*candidates(state, scores), *more]
-        return best_new(state, options, model.log_improvement(codes.of(options)))
+        memory, history = self._remembered(state), state.history
+        fitness = scalarised(memory.fitness.of(history), state.words)
+        everything = len(fitness) <= _MOST_KNOWN
+        chosen = np.arange(len(fitness)) if everything else _subset(fitness, _MOST_KNOWN)
+        known = [history[place] for place in chosen.tolist()]
+        scores = normal_scores(fitness, chosen)
+        options = [*candidates(state, fitness), *more]
+        fit, rows = self.fit(state), memory.rows.of(known)
+        kernel = LabelKernel(memory.codes, rows, fit.parameters)
+        model = GaussianProcess(kernel, scores, memory.covariances.of(fit, known, kernel))
+        return best_new(state, options, model.log_improvement(memory.codes.of(options)))
 
     def fit(self, state: SearchState) -> KernelFit:
         """Return what the kernel has been fitted to, on a beginning of the history.
 
         Several objectives have another score at each proposal, so the first one serves.
         """
+        memory = self._remembered(state)
         size = beginning(len(state.history))
-        key = tuple(one.number for one in state.history[:size])
-        memory: tuple[Any, KernelFit] | None = self._memory
-        if memory is None or memory[0] is not state.space or memory[1].key != key:
-            codes = Codes(state.space)
-            fitness = np.array([one.fitness[0] for one in state.history[:size]])
+        fit = memory.fit
+        if fit is None or len(fit.begun) != size or not state.goes_on(memory.space, fit.begun):
+            begun = state.history[:size]
+            fitness = np.array([one.fitness[0] for one in begun])
             chosen = _subset(fitness, _MOST_FITTED)
-            rows = codes.of([state.history[place].arch for place in chosen])
-            parameters, likelihood = fitted(codes, rows, normal_scores(fitness[chosen]))
-            fit = KernelFit(key, tuple(chosen.tolist()), parameters, likelihood)
-            memory = self._memory = (state.space, fit)
-        return memory[1]
+            rows = memory.rows.of([begun[place] for place in chosen])
+            parameters, likelihood = fitted(memory.codes, rows, normal_scores(fitness[chosen]))
+            fit = KernelFit(begun, tuple(chosen.tolist()), parameters, likelihood)
+            memory.fit = fit
+        return fit
+
+    def _remembered(self, state: SearchState) -> _ProcessMemory:
+        memory: _ProcessMemory | None = self._memory
+        if memory is None or memory.space is not state.space:
+            memory = self._memory = _ProcessMemory(state.space)
+        return memory
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class KernelFit:
     """A kernel, and what speaks for it.
 
     Attributes
     ----------
-    key
-        The numbers of the architectures that it follows from.
+    begun
+        The beginning of the history that it follows from.
     places
         Of those in the history that it was fitted to.
     parameters
@@ -135,62 +142,29 @@ class KernelFit:
         Logarithm of the posterior density of the parameters, up to a constant.
     """
 
-    key: tuple[int, ...]
+    begun: Sequence[Evaluated]
     places: tuple[int, ...]
     parameters: Array
     likelihood: float
 
 
+class _ProcessMemory:
+    """What need not be worked out again at each proposal; it all follows from the history."""
+
+    def __init__(self, space: Any) -> None:
+        self.space = space
+        self.codes = Codes(space)
+        self.rows = FeatureRows(self.codes.of)
+        self.fitness = FitnessRows()
+        self.fit: KernelFit | None = None
+        self.covariances = Covariances()
+
+
 def _subset(fitness: Array, number: int) -> npt.NDArray[np.intp]:
     """Return the places of the best and the latest, at most so many, in order."""
     half = number // 2
-    best = np.argsort(-fitness, kind="stable")[:half]
-    return np.union1d(best, np.arange(max(0, len(fitness) - half), len(fitness)))
-
-
-class Codes:
-    """Architectures as vectors in which labels are compared one by one.
-
-    Parameters
-    ----------
-    space
-        Its labels; a choice of several counts as a label for each member.
-    """
-
-    def __init__(self, space: Any) -> None:
-        self.symbols: list[tuple[str, MutableSymbol[Any]]] = [
-            (name, symbol) for name, symbol in space.symbols().items() if symbol.size != 1
-        ]
-        self.width = sum(
-            len(symbol.values) if isinstance(symbol, CategoricalMultiple) else 1
-            for _, symbol in self.symbols
-        )
-
-    def of(self, archs: Sequence[Sample]) -> Array:
-        """Return an array ``(architectures, columns)``; inactive labels are far from all values."""
-        found = np.full((len(archs), self.width), _NONE)
-        place = 0
-        for name, symbol in self.symbols:
-            if isinstance(symbol, CategoricalMultiple):
-                width = len(symbol.values)
-                for row, arch in enumerate(archs):
-                    if name in arch:
-                        members = np.zeros(width)
-                        members[list(symbol.places(symbol.code(arch[name])))] = 1
-                        found[row, place : place + width] = members
-                place += width
-                continue
-            number = quantile_of(symbol) or symbol.code
-            found[:, place] = [number(arch[name]) if name in arch else _NONE for arch in archs]
-            place += 1
-        return found
-
-    def distances(self, one: Array, other: Array) -> Array:
-        """Return how far apart architectures are in each column, ``(columns, one, other)``."""
-        # At least 1 between two values without an order, as between one that is there and none.
-        apart = np.abs(one.T[:, :, None] - other.T[:, None, :])
-        found: Array = np.minimum(apart, 1.0, out=apart)
-        return found
+    latest = np.arange(max(0, len(fitness) - half), len(fitness))
+    return np.union1d(highest(fitness, half), latest)
 
 
 def fitted(codes: Codes, rows: Array, scores: Array) -> tuple[Array, float]:
@@ -244,28 +218,87 @@ def _prior_means(labels: int) -> Array:
     return means
 
 
-class GaussianProcess:
-    """A Gaussian process given some scores."""
+class LabelKernel:
+    """A kernel between any architectures and those that are known.
 
-    def __init__(self, codes: Codes, rows: Array, scores: Array, parameters: Array) -> None:
-        self.codes, self.rows, self.inverse = codes, rows, np.exp(parameters[:-1])
-        kernel = self._kernel(rows)
-        noise = np.exp(parameters[-1]) + _JITTER
-        self.root = cholesky(kernel + noise * np.eye(len(scores)), lower=True)
+    Parameters
+    ----------
+    codes
+        What rows are of.
+    rows
+        Of what is known.
+    parameters
+        Logarithms of the inverse lengthscales, and last that of the noise.
+    """
+
+    def __init__(self, codes: Codes, rows: Array, parameters: Array) -> None:
+        self.rows = rows
+        self.noise = float(np.exp(parameters[-1])) + _JITTER
+        self._distances = codes.weighted(np.exp(parameters[:-1]), rows)
+
+    def of(self, rows: Array) -> Array:
+        """Return the prior covariances of some architectures with those that are known."""
+        distances = self._distances(rows)
+        found: Array = np.exp(np.negative(distances, out=distances), out=distances)
+        return found
+
+
+class Covariances:
+    """The prior covariances of what is known, of which few change from one proposal to the next.
+
+    They are the same as if all were computed, to the last bit: an entry depends on its two
+    architectures alone (:meth:`Codes.weighted`).
+    """
+
+    def __init__(self) -> None:
+        self._fit: KernelFit | None = None
+        self._known: dict[int, tuple[Evaluated, int]] = {}
+        self._matrix: Array = np.zeros((0, 0))
+
+    def of(self, fit: KernelFit, known: Sequence[Evaluated], kernel: LabelKernel) -> Array:
+        """Return an array ``(architectures, architectures)``, which is not to be changed."""
+        if fit is not self._fit:
+            self._fit, self._known = fit, {}
+        before = [self._known.get(one.number, (None, 0)) for one in known]
+        is_new = np.array([kept is not one for one, (kept, _) in zip(known, before, strict=True)])
+        if is_new.all():
+            matrix = kernel.of(kernel.rows)
+        else:
+            places = np.array([place for _, place in before])
+            matrix = self._matrix[places[:, None], places]
+            rows = kernel.of(kernel.rows[is_new])
+            matrix[is_new], matrix[:, is_new] = rows, rows.T
+        self._known = {one.number: (one, place) for place, one in enumerate(known)}
+        self._matrix = matrix
+        return matrix
+
+
+class GaussianProcess:
+    """A Gaussian process given some scores.
+
+    Parameters
+    ----------
+    kernel
+        Between any architectures and those that are known.
+    scores
+        Of these.
+    covariances
+        Of these, a priori.
+    """
+
+    def __init__(self, kernel: LabelKernel, scores: Array, covariances: Array) -> None:
+        self.kernel = kernel
+        self.root = cholesky(covariances + kernel.noise * np.eye(len(scores)), lower=True)
         self.solved = cho_solve((self.root, True), scores)
         self.variance = max(float(scores @ self.solved) / len(scores), 1e-12)
-        self.best = float(kernel.dot(self.solved).max())
-
-    def _kernel(self, rows: Array) -> Array:
-        found: Array = np.exp(-np.tensordot(self.inverse, self.codes.distances(rows, self.rows), 1))
-        return found
+        self.best = float(covariances.dot(self.solved).max())
 
     def log_improvement(self, rows: Array) -> Array:
         """Return the logarithm of the expected improvement over the best mean so far.
 
         The logarithm, since far from the best the improvement itself is zero in floating point.
         """
-        kernel = self._kernel(rows)
+        kernel = self.kernel.of(rows)
         mean = kernel @ self.solved
         explained = (solve_triangular(self.root, kernel.T, lower=True) ** 2).sum(0)
         deviation = np.sqrt(self.variance * np.maximum(1.0 - explained, 1e-12))

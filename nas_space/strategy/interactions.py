@@ -98,10 +98,12 @@ def _largest(scopes: Sequence[Sequence[str]], encoding: Encoding) -> int:
     def entries(name: str) -> int:
         return math.prod(sizes.get(other, 2) for other in near[name])
 
-    while near:
-        name = min(near, key=entries)
-        largest = max(largest, entries(name))
+    waiting = {name: entries(name) for name in near}
+    while waiting:
+        name = min(waiting, key=waiting.__getitem__)
+        largest = max(largest, waiting.pop(name))
         group = near.pop(name) - {name}
         for other in group:
             near[other] = (near[other] | group) - {name}
+            waiting[other] = entries(other)
     return largest

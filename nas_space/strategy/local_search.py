@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from ..errors import UsageError
 from ..mutable import Sample
 from .base import SearchState, Strategy
-from .candidates import scalarised
+from .candidates import fitness_of, highest, scalarised
 from .neighbours import is_untried, neighbours
 
 __all__ = ["LocalSearch"]
@@ -50,8 +48,8 @@ class LocalSearch(Strategy):
     def propose(self, state: SearchState) -> Sample:
         if len(state.history) < self.initial:
             return state.sample()
-        scores = scalarised(state.history, state.words)
-        for place in np.argsort(-scores, kind="stable")[:_CENTRES].tolist():
+        scores = scalarised(fitness_of(state.history), state.words)
+        for place in highest(scores, _CENTRES).tolist():
             for arch in neighbours(state.space, state.history[place].arch, state.words):
                 if is_untried(state.space, arch, state.taken):
                     return arch

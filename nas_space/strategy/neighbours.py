@@ -8,7 +8,8 @@ from typing import Any, NamedTuple, cast
 
 from ..errors import DecompositionError, DomainError
 from ..mutable import Mutable, MutableSymbol, Sample, Values
-from ..mutable.node import key_of
+from ..mutable.node import Node, key_of, leaves, postorder
+from ..mutable.operators import BRANCHES
 from ..mutable.random_words import Words, chance, choose, shuffled
 from ..nn.space import architecture_digest
 from ..tables import grid
@@ -156,13 +157,36 @@ def neighbours(space: Searchable, arch: Mapping[str, Any], words: Words) -> Iter
 
     Labels that become active thereby are drawn.  Of labels with very many values, some are
     drawn.
+
+    Parameters
+    ----------
+    space
+        The space, or a restriction of it.
+    arch
+        An architecture, canonical.
+    words
+        Random words to draw from.
     """
-    for values in _around(space, arch, words):
-        yield values.active
+    root = space.structure()
+    deciding = frozenset() if root is None else root.remember("_deciding", _deciding)
+    for label, changed in _changed(space, arch, words):
+        yield complete(space, changed, words) if label in deciding else changed
 
 
-def _around(space: Searchable, arch: Mapping[str, Any], words: Words) -> Iterator[Values]:
-    """Yield :func:`neighbours`, as the values of their active labels."""
+def _deciding(root: Node) -> frozenset[str]:
+    """Return the labels whose values may decide which others are active."""
+    selectors: list[Any] = []
+    for node in postorder(root):
+        if node.operator in BRANCHES:
+            branches = range(len(node.arguments))[BRANCHES[node.operator]]
+            selectors += [a for n, a in enumerate(node.arguments) if n not in branches]
+    return frozenset(leaf.name for leaf in leaves(*selectors))
+
+
+def _changed(
+    space: Searchable, arch: Mapping[str, Any], words: Words
+) -> Iterator[tuple[str, Sample]]:
+    """Yield each active label with another value of it, in an architecture not yet complete."""
     symbols = space.symbols()
     changes: list[tuple[str, Any]] = []
     for label, value in arch.items():
@@ -173,7 +197,7 @@ def _around(space: Searchable, arch: Mapping[str, Any], words: Words) -> Iterato
             present = symbol.code(value)
             changes += [(label, symbol.value(c)) for c in range(symbol.size) if c != present]
     for label, value in shuffled(words, changes):
-        yield _completed(space, {**arch, label: value}, words)
+        yield label, {**arch, label: value}
 
 
 class Nearest(NamedTuple):
@@ -256,7 +280,8 @@ def nearest(
     while ring:
         further: list[Sample] = []
         for centre in ring:
-            for candidate in _around(space, centre, words):
+            for _, changed in _changed(space, centre, words):
+                candidate = _completed(space, changed, words)
                 key = key_of(candidate.active, loose=True)
                 if key in seen:
                     continue

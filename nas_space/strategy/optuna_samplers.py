@@ -99,7 +99,7 @@ class OptunaSampler(Strategy):
                 values=list(evaluated.fitness),
             )
         )
-        memory.shown.append(evaluated.number)
+        memory.shown.append(evaluated)
 
 
 class _Memory:
@@ -109,7 +109,7 @@ class _Memory:
         self.space = state.space
         self.objectives = state.objectives
         self.study = optuna.create_study(directions=["maximize"] * state.objectives)
-        self.shown: list[int] = []
+        self.shown: list[Evaluated] = []
         self.dimensions: dict[str, Dimension] = {
             label: dimension_of(symbol) for label, symbol in state.space.symbols().items()
         }
@@ -206,9 +206,16 @@ class _Genetic(_Named):
         study.add_trial(waiting)
         trial = study.ask()
         frozen = study.get_trials(deepcopy=False)[trial.number]
-        self.kind(seed=0, **self.arguments).get_trial_generation(study, frozen)
+        sampler = self.kind(seed=0, **self.arguments)
+        generation = sampler.get_trial_generation(study, frozen)
         study.tell(trial, list(evaluated.fitness))
-        memory.shown.append(evaluated.number)
+        memory.shown.append(evaluated)
+        # The parents of the next generation are chosen here, not by the proposal that first needs
+        # them: it would draw from them in another order than those after it, which find them kept,
+        # and so would the first proposal of a search that is resumed.
+        size = sampler.population_size
+        if size is not None and len(sampler.get_population(study, generation)) >= size:
+            sampler.get_parent_population(study, generation + 1)
 
 
 class NSGAII(_Genetic):

@@ -135,7 +135,7 @@ class PolicyBasedRL(Strategy):
             self._update(
                 pupil, state.history[before : before + step], state.history[: before + step]
             )
-            pupil.seen += [one.number for one in state.history[before : before + step]]
+            pupil.seen += state.history[before : before + step]
         return pupil.controller
 
     def _update(
@@ -202,7 +202,7 @@ class _Pupil:
     seed: int
     controller: Controller
     optimizer: torch.optim.Optimizer
-    seen: list[int] = field(default_factory=list)
+    seen: list[Evaluated] = field(default_factory=list)
 
     def continues(self, state: SearchState) -> bool:
         """Return whether the history is what it has learned from, or goes on from it."""

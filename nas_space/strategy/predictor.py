@@ -13,7 +13,7 @@ from ..lazy import installed
 from ..mutable import Sample
 from ..mutable.random_words import below, unit
 from .base import Searchable, SearchState, Strategy
-from .candidates import best_new, candidates, normal_scores, scalarised
+from .candidates import best_new, candidates, fitness_of, normal_scores, scalarised
 from .encoding import Encoding
 
 __all__ = ["Predictor"]
@@ -90,7 +90,7 @@ class Predictor(Strategy):
         if len(state.history) < self.initial:
             return state.sample()
         encoding = Encoding(state.space)
-        scores = normal_scores(scalarised(state.history, state.words))
+        scores = normal_scores(scalarised(fitness_of(state.history), state.words))
         rows = np.array([encoding.row(one.arch) for one in state.history]) / encoding.scale
         options = list(candidates(state, scores))
         asked = np.array([encoding.row(arch) for arch in options]) / encoding.scale

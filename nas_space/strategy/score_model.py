@@ -18,9 +18,10 @@ from ..mutable import MutableExpression, Sample
 from ..mutable.factor_sum import FactorSum
 from ..mutable.node import Node
 from ..mutable.operators import ATOM, LOOKUP, Operator
-from .base import Evaluated
+from .base import Evaluated, is_same
 from .candidates import beginning, normal_scores
 from .encoding import NONE, Direction, Encoding, Interactions
+from .history_rows import FeatureRows
 from .interactions import by_gain, kernels, tractable
 from .linear_model import WeightPosterior, evidence, left_out, with_constant
 
@@ -223,9 +224,9 @@ class ModelMemory:
     def __init__(self, space: Any, prior: Direction | None = None) -> None:
         self.space = space
         self.prior = prior
-        self.fits: dict[int, tuple[tuple[int, ...], Fit]] = {}
+        self.fits: dict[int, tuple[Sequence[Evaluated], Fit]] = {}
         self.encodings: dict[Interactions, Encoding] = {}
-        self.known: dict[tuple[Interactions, int], tuple[Sample, Array]] = {}
+        self.features: dict[Interactions, FeatureRows] = {}
 
     def encoding(self, interactions: Interactions) -> Encoding:
         """Return the encoding with some interactions."""
@@ -235,25 +236,24 @@ class ModelMemory:
 
     def rows(self, interactions: Interactions, history: Sequence[Evaluated]) -> Array:
         """Return the features of some architectures, and the constant."""
-        encoding, rows = self.encoding(interactions), []
-        for one in history:
-            key = (interactions, one.number)
-            known = self.known.get(key)
-            if known is None or known[0] is not one.arch:
-                known = self.known[key] = (one.arch, encoding.row(one.arch))
-            rows.append(known[1])
-        return with_constant(np.array(rows))
+        if interactions not in self.features:
+            encoding = self.encoding(interactions)
+
+            def features(archs: Sequence[Sample]) -> Array:
+                return with_constant(np.array([encoding.row(arch) for arch in archs]))
+
+            self.features[interactions] = FeatureRows(features)
+        return self.features[interactions].of(history)
 
     def model(
         self, history: Sequence[Evaluated], objective: int, *, pairs: bool
     ) -> tuple[Encoding, WeightPosterior, Fit]:
         """Return the model of an objective: features, weights, and what was decided about it."""
-        size = beginning(len(history))
-        key = tuple(one.number for one in history[:size])
+        begun = history[: beginning(len(history))]
         known = self.fits.get(objective)
         values = np.array([one.fitness[objective] for one in history])
-        if known is None or known[0] != key:
-            known = (key, self._fit(history[:size], values[:size], pairs=pairs))
+        if known is None or not is_same(known[0], begun):
+            known = (begun, self._fit(begun, values[: len(begun)], pairs=pairs))
             self.fits[objective] = known
         fit = known[1]
         rows = self.rows(fit.interactions, history)
@@ -300,7 +300,7 @@ class ModelMemory:
                     fit = Fit(fit.ranked, found.noise, Interactions(tuple(some), strength))
             number *= 2
         self.encodings = {NONE: encoding}
-        self.known = {key: row for key, row in self.known.items() if not key[0].pairs}
+        self.features = {key: rows for key, rows in self.features.items() if not key.pairs}
         return fit
 
 

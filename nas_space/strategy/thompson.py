@@ -13,7 +13,7 @@ from ..mutable import Mutable, Sample
 from ..mutable.factors import Factor
 from ..tables import Table, best, tabulate
 from .base import Evaluated, SearchState, Strategy
-from .candidates import best_new, candidates, normal_scores, scalarised, shares
+from .candidates import best_new, candidates, fitness_of, normal_scores, scalarised, shares
 from .encoding import Direction, Encoding
 from .linear_model import WeightPosterior, evidence
 from .neighbours import is_untried
@@ -125,12 +125,14 @@ class LinearThompson(Strategy):
         models = self._remembered(state).models
         return models.model(history, objective, pairs=self.pairs)
 
-    def likelihood(self, state: SearchState, evaluated: Sequence[Evaluated]) -> float:
+    def likelihood(
+        self, state: SearchState, begun: Sequence[Evaluated], evaluated: Sequence[Evaluated]
+    ) -> float:
         """Return the logarithm of the marginal likelihood of some ranks, up to a constant.
 
-        Of the first objective, with the pairs of labels that the history speaks for.
+        Of the first objective, with the pairs of labels that a beginning of the history speaks for.
         """
-        _, _, fit = self._model(state, _latest(state.history))
+        _, _, fit = self._model(state, _latest(begun))
         rows = self._remembered(state).models.rows(fit.interactions, evaluated)
         scores = normal_scores([one.fitness[0] for one in evaluated])
         return evidence(rows @ rows.T, scores).likelihood
@@ -231,7 +233,7 @@ def _completed(state: SearchState, arch: Sample, drawn: Sequence[tuple[Encoding,
 
 def _likeliest(state: SearchState, drawn: Sequence[tuple[Encoding, Array]]) -> Sample:
     """Return the best of some candidates, where constraints are no matter of tables."""
-    options = list(candidates(state, scalarised(state.history, state.words)))
+    options = list(candidates(state, scalarised(fitness_of(state.history), state.words)))
     scores = [sum(float(e.row(arch) @ draw[:-1]) for e, draw in drawn) for arch in options]
     return best_new(state, options, scores)
 
@@ -243,7 +245,7 @@ class _Remembered:
         self, space: Any, warm_start: Sequence[tuple[Mapping[str, Any], float]], *, pairs: bool
     ) -> None:
         self.space = space
-        self.costs: dict[int, Table | None] = {}
+        self.costs: dict[int, tuple[Any, Table | None]] = {}
         self.warm: tuple[Encoding, WeightPosterior] | None = None
         prior = None
         if warm_start:
@@ -258,10 +260,12 @@ class _Remembered:
 
     def cost(self, state: SearchState, objective: int) -> Table | None:
         """Return the table of an objective that is known exactly, more being better."""
-        if objective not in self.costs:
-            expression = state.costs[objective] if state.costs else None
+        expression = state.costs[objective] if state.costs else None
+        known = self.costs.get(objective)
+        if known is None or known[0] is not expression:
             try:
-                self.costs[objective] = None if expression is None else tabulate(expression)
+                table = None if expression is None else tabulate(expression)
             except DecompositionError:
-                self.costs[objective] = None  # then it is learnt, as what is measured is
-        return self.costs[objective]
+                table = None  # then it is learnt, as what is measured is
+            known = self.costs[objective] = (expression, table)
+        return known[1]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import import_module
@@ -295,10 +295,14 @@ class SearchResult:
             If it was not.
         """
         arch = dict(arch) if self.space is None else self.space.canonical(arch)
-        for outcome in self.complete:
-            if key_of(outcome.arch, loose=True) == key_of(arch, loose=True):
-                return dict(outcome.values)
+        for outcome in self._of(arch):
+            return dict(outcome.values)
         raise UsageError(f"the architecture {arch} was not evaluated in this search")
+
+    def _of(self, arch: Sample) -> Iterator[Outcome]:
+        """Yield the complete trials of an architecture."""
+        key = key_of(arch, loose=True)
+        return (outcome for outcome in self.complete if key_of(outcome.arch, loose=True) == key)
 
     def network(self, arch: Mapping[str, Any] | None = None) -> Any:
         """Return the network of an architecture, by default of the best one.
@@ -322,10 +326,7 @@ class SearchResult:
             raise UsageError("networks are made by the space: open the study with it")
         chosen = self.winner().arch if arch is None else self.space.canonical(arch)
         network = make_network(unrestricted(self.space), dict(chosen), self._weights)
-        key = key_of(chosen, loose=True)
-        for outcome in self.complete:
-            if key_of(outcome.arch, loose=True) != key:
-                continue
+        for outcome in self._of(chosen):
             state = self._networks.state(outcome.number)
             if state is not None:
                 check_fit(network, state)

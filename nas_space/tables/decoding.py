@@ -55,16 +55,16 @@ class Decoder:
     def _members(self, classes: dict[int, int]) -> Iterator[dict[Any, Any]]:
         """The codes of each architecture of a combination; a continuous label has its default."""
         graph = self.graph
-        first = [graph.first[place][classes.get(place, 0)] for place in range(len(graph.sizes))]
         options: list[tuple[Any, int, Callable[[int], Any]]] = []
         for label in self.model.labels:
             place = graph.place.get(label)
             if place is not None:
-                members = np.flatnonzero(graph.classes[place] == classes.get(place, 0)).tolist()
+                members = graph.members[place][classes.get(place, 0)]
                 options.append((label, len(members), members.__getitem__))
                 continue
             reach = self.model.activity.reach[label]
-            codes = tuple(first[graph.place[variable]] for variable in reach.scope)
+            places = (graph.place[variable] for variable in reach.scope)
+            codes = tuple(graph.members[p][classes.get(p, 0)][0] for p in places)
             several = bool(reach.values[codes]) and label.size is not None
             options.append((label, label.size if several else 1, _default_first(label)))
         for number in range(math.prod(size for _, size, _ in options)):

@@ -10,13 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from ..mutable.factors import Array, Factor, distinct_rows
 
-__all__ = ["Clique", "FactorGraph", "partition", "partition_key"]
+__all__ = ["Clique", "FactorGraph", "TermPattern", "partition"]
 
 
 @dataclass
@@ -85,6 +86,15 @@ class FactorGraph:
         for factor in allowed:
             clique, holds = self._placed(factor)
             clique.allowed = clique.allowed & holds
+
+    @cached_property
+    def members(self) -> list[list[list[int]]]:
+        """For each variable, the codes of each class, ascending."""
+        found: list[list[list[int]]] = [[[] for _ in range(size)] for size in self.sizes]
+        for members, classes in zip(found, self.classes, strict=True):
+            for code, number in enumerate(classes.tolist()):
+                members[number].append(code)
+        return found
 
     def _cliques(self, scopes: Sequence[Sequence[Any]]) -> list[Clique]:
         places = {
@@ -168,11 +178,57 @@ class FactorGraph:
         return True
 
 
-def partition_key(terms: Sequence[Factor]) -> Hashable:
-    """Return a key of which codes some terms tell apart, and of what they are about."""
-    variables = dict.fromkeys(variable for term in terms for variable in term.scope)
-    classes = frozenset((v, partition(v, terms).tobytes()) for v in variables)
-    return frozenset(frozenset(term.scope) for term in terms), classes
+class TermPattern:
+    """What of some terms a graph depends on: their scopes, and which codes they tell apart.
+
+    A graph is made of the pattern alone, never of the numbers in the terms.  So one that is kept
+    answers for all terms of an equal pattern as one that is made for them would, and whichever
+    terms came first leave no trace in it.
+
+    Parameters
+    ----------
+    terms
+        Factors.
+
+    Attributes
+    ----------
+    scopes
+        Of each term.
+    classes
+        For each of their variables, the class of each code, numbered as they first occur.
+    """
+
+    def __init__(self, terms: Sequence[Factor]) -> None:
+        self.scopes = [term.scope for term in terms]
+        about: dict[Any, list[Factor]] = {}
+        for term in terms:
+            for variable in term.scope:
+                about.setdefault(variable, []).append(term)
+        self.classes = {v: _as_first_met(partition(v, some)) for v, some in about.items()}
+
+    @cached_property
+    def key(self) -> Hashable:
+        """A key under which two patterns are the same, as long as their variables live."""
+        # Not the variables themselves: ``==`` on symbols builds expressions.
+        scopes = tuple(tuple(map(id, scope)) for scope in self.scopes)
+        return scopes, tuple(classes.tobytes() for classes in self.classes.values())
+
+    def spans(self) -> list[Factor]:
+        """Return a factor over each scope, which tells nothing apart."""
+        shapes = (tuple(variable.size for variable in scope) for scope in self.scopes)
+        zeros = (np.broadcast_to(np.int64(0), shape) for shape in shapes)
+        return [Factor(scope, values) for scope, values in zip(self.scopes, zeros, strict=True)]
+
+    def distinctions(self) -> list[Factor]:
+        """Return a factor over each variable, which tells apart what the terms do."""
+        return [Factor((variable,), classes) for variable, classes in self.classes.items()]
+
+
+def _as_first_met(classes: Array) -> Array:
+    """Number classes anew, in the order in which they first occur."""
+    _, first = np.unique(classes, return_index=True)
+    numbers: Array = np.argsort(np.argsort(first))[classes]
+    return numbers
 
 
 def partition(variable: Any, factors: Iterable[Factor]) -> Array:

@@ -18,7 +18,7 @@ from .activity import Activity
 from .conditions import Conditions, Window
 from .coverage import check_covered
 from .decision_diagrams import defining
-from .factor_graph import FactorGraph, partition_key
+from .factor_graph import FactorGraph, TermPattern
 from .join_tree import CliqueVertex, JoinTree
 from .quantisation import Quantisation, exact_keys
 from .table import Table
@@ -83,6 +83,7 @@ class Model:
         known = self.activity.definitions
         self.allowed = [*(f for f in known if f.scope[-1] in self.auxiliaries), *held]
         self.windows: list[Window] = list(conditions.windows.values())
+        self._plain: CompiledModel | None = None
         self._compiled: dict[Hashable, CompiledModel] = {}
 
     @staticmethod
@@ -142,21 +143,22 @@ class Model:
     def compiled(self, tables: Sequence[Table] = ()) -> CompiledModel:
         """Return the model as a join tree on which sums of tables can be asked about.
 
-        It depends on which codes the tables tell apart, not on their values, and is kept: asking
-        again with other values of the same kind costs little.
+        It depends on which labels the terms of the tables are over and which codes they tell
+        apart, not on their values, and is kept: asking again with other values of the same kind
+        costs little.
         """
         terms = [term for table in tables for term in table.terms]
-        if not self._compiled:
-            self._compiled[None] = CompiledModel(self, ())
-        plain = self._compiled[None]
-        if plain.graph.holds(terms):
-            return plain
-        key = partition_key(terms)
-        if key not in self._compiled:
-            if len(self._compiled) > _KEPT:
-                del self._compiled[next(k for k in self._compiled if k is not None)]
-            self._compiled[key] = CompiledModel(self, terms)
-        return self._compiled[key]
+        if self._plain is None:
+            self._plain = CompiledModel(self)
+        if self._plain.graph.holds(terms):
+            return self._plain
+        pattern = TermPattern(terms)
+        kept = self._compiled.get(pattern.key)
+        if kept is None:
+            if len(self._compiled) == _KEPT:
+                del self._compiled[next(iter(self._compiled))]
+            kept = self._compiled[pattern.key] = CompiledModel(self, pattern)
+        return kept
 
 
 class CompiledModel:
@@ -166,11 +168,13 @@ class CompiledModel:
     ----------
     model
         What a space allows.
-    terms
-        What is to be told apart beside the costs of its windows.
+    pattern
+        Of the terms that can be asked about beside the costs of its windows.
 
     Attributes
     ----------
+    pattern
+        See above; it holds the variables whose identities are in its key.
     graph, tree
         Its factors, and how they are joined.
     costs
@@ -178,10 +182,11 @@ class CompiledModel:
         shape ``(windows, states)``.
     """
 
-    def __init__(self, model: Model, terms: Sequence[Factor]) -> None:
-        self.model = model
+    def __init__(self, model: Model, pattern: TermPattern | None = None) -> None:
+        self.model, self.pattern = model, pattern or TermPattern([])
         windows = model.windows
-        values = [*(term for window in windows for term in window.table.terms), *terms]
+        costs = [term for window in windows for term in window.table.terms]
+        values = [*costs, *self.pattern.spans()]
         own = self._definitions(values)
         reach = {label: model.activity.reach[label] for label in model.labels}
         alike = [factor for factor in reach.values() if not factor.always]
@@ -191,6 +196,7 @@ class CompiledModel:
         first = [_only_first(label) | here for label, here in active if not here.always]
         ordered = [label for label in model.labels if label in tight]
         allowed = [*model.allowed, *own, *first]
+        values += self.pattern.distinctions()
         self.graph = graph = FactorGraph(allowed, values, alike, ordered)
         sums = [graph.sums(window.table.terms) for window in windows]
         rooms = []

@@ -11,6 +11,7 @@ import nas_space as ns
 from nas_space.hub import ProxylessNAS
 from nas_space.mutable import MutableExpression
 from nas_space.strategy import STRATEGIES, SearchState, Strategy, get_strategy
+from nas_space.strategy.base import Evaluated
 from nas_space.study import SearchResult, maximize, minimize
 from tests.problems import Tiny, Various, worth
 
@@ -127,3 +128,36 @@ def test_a_proposal_depends_on_what_it_is_told_alone(strategy):
     searched(space, strategy, trials=9)
     now = SearchState(space, [], number=7, seed=5)
     assert strategy.propose(now) == fresh.propose(SearchState(space, [], number=7, seed=5))
+
+
+def test_a_proposal_depends_on_the_scores_of_its_own_search_alone(strategy):
+    # Two searches of one space with one strategy: what is kept of the first must not be met again.
+    space = Various()
+    archs = [space.canonical(arch) for arch in space.sample(11, seed=0)]
+    taken = frozenset(map(space.arch_id, archs))
+
+    def state(scores, costs=()):
+        history = [Evaluated(n, arch, (scores[n],)) for n, arch in enumerate(archs)]
+        return SearchState(space, history, taken, len(archs), seed=3, costs=costs)
+
+    first, second = [0.1 * n for n in range(11)], [0.3 * (n * 7 % 11) for n in range(11)]
+    fresh = pickle.loads(pickle.dumps(strategy))
+    strategy.propose(state(first))
+    assert strategy.propose(state(second)) == fresh.propose(state(second))
+    fresh, costs = pickle.loads(pickle.dumps(strategy)), (space.width,)
+    assert strategy.propose(state(second, costs)) == fresh.propose(state(second, costs))
+
+
+def test_a_proposal_is_the_same_however_many_were_made_before(strategy):
+    space = Various()
+    archs = [space.canonical(arch) for arch in space.sample(24, seed=0)]
+    history = [Evaluated(n, arch, (0.3 * (n * 7 % 11),)) for n, arch in enumerate(archs)]
+    ids = list(map(space.arch_id, archs))
+    for number in (0, 4, 6, 7, 11, 12, 17, 18, 23, 24):
+        kept, fresh = (
+            one.propose(
+                SearchState(space, history[:number], frozenset(ids[:number]), number, seed=3)
+            )
+            for one in (strategy, pickle.loads(pickle.dumps(strategy)))
+        )
+        assert kept == fresh

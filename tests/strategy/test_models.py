@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import pickle
+import zlib
 from collections.abc import Callable
-from itertools import combinations, product
+from itertools import combinations, pairwise, product
 from typing import Any
 
 import numpy as np
@@ -27,9 +28,10 @@ from nas_space.strategy import (
     gaussian_process,
 )
 from nas_space.strategy.base import Evaluated, SearchState
-from nas_space.strategy.candidates import normal_scores, scalarised
+from nas_space.strategy.candidates import fitness_of, highest, normal_scores, scalarised
+from nas_space.strategy.codes import Codes
 from nas_space.strategy.encoding import Encoding, Interactions
-from nas_space.strategy.gaussian_process import Codes, fitted, loss
+from nas_space.strategy.gaussian_process import Covariances, KernelFit, LabelKernel, fitted, loss
 from nas_space.strategy.gaussian_process import GaussianProcess as Process
 from nas_space.strategy.interactions import by_gain, kernels, tractable
 from nas_space.strategy.linear_model import WeightPosterior, evidence, left_out, with_constant
@@ -39,6 +41,7 @@ from nas_space.tables import best, grid
 from tests.problems import Tiny, Various
 from tests.problems import worth as various
 
+VARIOUS = Various()
 TINY = Interactions((("width", "op0"), ("depth", "op1")), 0.5)
 
 
@@ -165,7 +168,7 @@ class TestGaussianProcess:
             {"width": 4, "depth": 2, "op0": "relu", "op1": "tanh"},
         ]
         apart = codes.distances(codes.of([one]), codes.of(others))[:, 0]
-        assert [name for name, _ in codes.symbols] == ["width", "depth", "op0", "op1"]
+        assert list(Tiny().symbols()) == ["width", "depth", "op0", "op1"]
         assert apart.T.tolist() == [[0, 0, 0, 0], [1, 0, 1, 0], [0, 1, 0, 1]]
 
     def test_numbers_are_apart_by_how_far_and_choices_of_several_by_members(self):
@@ -175,6 +178,28 @@ class TestGaussianProcess:
         other = {"width": 16, "rate": 0.35, "pick": [0, 3], "depth": 0}
         apart = codes.distances(codes.of([arch]), codes.of([other]))[:, 0, 0]
         assert apart.tolist() == pytest.approx([1 / 3, 0.5, 0, 1, 0, 1, 0, 0, 0, 0])
+
+    @given(st.integers(0, 1000))
+    def test_weighted_sums_are_of_the_distances(self, seed):
+        codes = Codes(VARIOUS)
+        one, other = (codes.of(list(VARIOUS.sample(9, seed=seed + n))) for n in (0, 1))
+        weights = np.abs(normal(seed, codes.width))
+        found = codes.weighted(weights, other)(one)
+        assert found == pytest.approx(np.tensordot(weights, codes.distances(one, other), 1))
+
+    @given(st.lists(st.sets(st.integers(0, 30), min_size=1), min_size=2, max_size=6))
+    def test_covariances_are_those_computed_anew_to_the_last_bit(self, asked):
+        codes, archs = Codes(VARIOUS), list(VARIOUS.sample(31, seed=0))
+        history = [Evaluated(number, arch, (0.0,)) for number, arch in enumerate(archs)]
+        fits = [KernelFit((), (), normal(seed, codes.width + 1), 0.0) for seed in (0, 1)]
+        kept = Covariances()
+        for turn, numbers in enumerate(asked):
+            known = [history[number] for number in sorted(numbers)]
+            if turn % 3 == 2:  # as another search with the same numbers would have it
+                known[0] = Evaluated(known[0].number, archs[-1 - known[0].number], (0.0,))
+            fit, rows = fits[turn > 3], codes.of([one.arch for one in known])
+            kernel = LabelKernel(codes, rows, fit.parameters)
+            assert np.array_equal(kept.of(fit, known, kernel), kernel.of(rows))
 
     def test_slopes_of_the_likelihood_are_right(self):
         space = Various()
@@ -203,7 +228,8 @@ class TestGaussianProcess:
         archs = list(macro.sample(20, seed=2))
         codes = Codes(macro)
         rows, scores = codes.of(archs), normal(0, 20)
-        process = Process(codes, rows, scores, np.log(np.array([0.3] * 8 + [0.1])))
+        prior = LabelKernel(codes, rows, np.log(np.array([0.3] * 8 + [0.1])))
+        process = Process(prior, scores, prior.of(rows))
         asked = codes.of(list(macro.sample(5, seed=3)))
         kernel = np.exp(-0.3 * codes.distances(rows, rows).sum(0)) + (0.1 + 1e-8) * np.eye(20)
         cross = np.exp(-0.3 * codes.distances(asked, rows).sum(0))
@@ -223,10 +249,19 @@ class TestScores:
         for (a, x), (b, y) in product(zip(values, found, strict=True), repeat=2):
             assert (a < b) == (x < y)
 
+    @given(st.lists(st.sampled_from([-np.inf, -1.0, 0.5, 2.0, 7.0]), min_size=1), st.data())
+    def test_scores_of_some_and_the_highest_are_those_of_all(self, values, data):
+        places = np.array(data.draw(st.lists(st.integers(0, len(values) - 1), min_size=1)))
+        assert np.array_equal(normal_scores(values, places), normal_scores(values)[places])
+        number = data.draw(st.integers(1, len(values) + 2))
+        found = highest(np.array(values), number)
+        assert found.tolist() == np.argsort(-np.array(values), kind="stable")[:number].tolist()
+
     def test_every_trade_off_may_be_the_best(self):
         # The middle one lies in a dent of the front, where no weighted sum has its maximum.
         history = [Evaluated(i, {}, f) for i, f in enumerate([(0.0, 9.0), (1.0, 1.0), (9.0, 0.0)])]
-        chosen = {int(scalarised(history, words(seed)).argmax()) for seed in range(100)}
+        fitness = fitness_of(history)
+        chosen = {int(scalarised(fitness, words(seed)).argmax()) for seed in range(100)}
         assert chosen == {0, 1, 2}
 
 
@@ -286,6 +321,13 @@ class TestLinearThompson:
                 assert macro.arch_id(found) not in taken
 
 
+def in_pairs(arch: dict[str, Any]) -> float:
+    """What neighbours are worth together, and noise that an architecture has always."""
+    items = sorted(arch.items())
+    parts = [*(repr(pair) for pair in pairwise(items)), repr(items)]
+    return sum(zlib.crc32(part.encode()) % 97 / 97 for part in parts)
+
+
 def evaluated(
     space: Any, score: Callable[[dict[str, Any]], float], number: int = 60
 ) -> SearchState:
@@ -309,6 +351,14 @@ class TestModelAveraging:
             for one, score in zip(state.history, scores, strict=True)
         ]
         assert ModelAveraging()._log_odds(SearchState(macro, history, number=60)) > 2
+
+    def test_the_odds_follow_from_the_history_also_where_it_is_long(self, macro):
+        # A search that is resumed must go on as if it had not been interrupted.
+        space, kept = macro, ModelAveraging()
+        whole = evaluated(space, in_pairs, 1430)
+        for number in (1390, 1410, 1430):  # of the linear model, other trials are left out
+            state = SearchState(space, whole.history[:number], whole.taken, number)
+            assert kept._log_odds(state) == ModelAveraging()._log_odds(state)
 
     def test_what_a_draw_favours_is_among_the_candidates_of_the_process(self, macro):
         state = evaluated(macro, additive)
@@ -343,9 +393,9 @@ class TestModelAveraging:
         sizes = []
 
         class Counted(gaussian_process.GaussianProcess):
-            def __init__(self, codes: Any, rows: Any, scores: Any, parameters: Any) -> None:
-                sizes.append(len(rows))
-                super().__init__(codes, rows, scores, parameters)
+            def __init__(self, kernel: Any, scores: Any, covariances: Any) -> None:
+                sizes.append(len(covariances))
+                super().__init__(kernel, scores, covariances)
 
         monkeypatch.setattr(gaussian_process, "GaussianProcess", Counted)
         GP().propose(evaluated(macro, additive, 900))

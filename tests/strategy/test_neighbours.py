@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from zlib import crc32
 
 from hypothesis import given, settings
@@ -74,6 +75,14 @@ def test_neighbours_are_all_that_differ_in_one_label():
     }
     [deeper] = [neighbour for neighbour in found if neighbour["depth"] == 2]
     assert deeper["op1"] in ("relu", "tanh")
+
+
+@given(seeds, seeds, st.sampled_from([VARIOUS, Tiny(), ProxylessNAS(num_labels=10)]))
+@settings(deadline=None, max_examples=30)
+def test_neighbours_are_complete_and_in_order(parent_seed, seed, space):
+    parent = space.sample(seed=parent_seed)
+    for neighbour in islice(neighbours(space, parent, words(seed)), 40):
+        assert list(neighbour.items()) == list(space.read(neighbour).active.items())
 
 
 def test_what_is_allowed_is_left_as_it_is():

@@ -20,7 +20,7 @@ from torch import nn
 
 import nas_space as ns
 from nas_space.errors import CheckpointError, NasSpaceError, StorageError
-from nas_space.files import replacing
+from nas_space.files import beside, replacing, unwritable
 from nas_space.profiler import LatencyTable
 from nas_space.runs import open_run
 from nas_space.runs.files import write_json
@@ -116,6 +116,44 @@ def test_what_a_killed_process_left_is_removed_by_the_next(tmp_path):
         second.write_text("2")  # whoever lives keeps what is his
     write_json(path, [])
     assert sorted(each.name for each in tmp_path.iterdir()) == ["facts.json", "facts[1].json"]
+
+
+def test_what_looks_like_a_leftover_and_is_none_stays(tmp_path):
+    begin = beside(tmp_path / "facts.json").name.partition(f".{os.getpid()}.")[0]
+    mine = [
+        f"{begin}.999999.bak", f"{begin}.999999", f"{begin}.999999.mine.json",
+        f"{begin}.999999.0123abcd.tmp.json.orig", f"{begin}.\u0661\u0662.0123abcd.tmp.json",
+        f"{begin}.{'9' * 30}.0123abcd.tmp.json", ".other.json.host.999999.0123abcd.tmp.json",
+    ]  # fmt: skip
+    for name in mine:
+        (tmp_path / name).write_text("mine")
+    left = tmp_path / f"{begin}.999999.0123abcd.tmp.json"
+    left.write_text("half")
+    write_json(tmp_path / "facts.json", {})
+    assert {path.name for path in tmp_path.iterdir()} == {*mine, "facts.json"}
+
+
+def test_a_link_stays_one_and_what_is_no_file_is_not_replaced(tmp_path):
+    (tmp_path / "link.json").symlink_to(tmp_path / "there.json")
+    write_json(tmp_path / "link.json", [1])
+    assert (tmp_path / "link.json").is_symlink()
+    assert (tmp_path / "there.json").read_text().split() == ["[", "1", "]"]
+    os.mkfifo(tmp_path / "pipe.json")
+    (tmp_path / "folder.json").mkdir()
+    for name in ("pipe.json", "folder.json"):
+        with pytest.raises(StorageError, match=f"{name} cannot be written"):
+            write_json(tmp_path / name, [1])
+    assert (tmp_path / "pipe.json").is_fifo()
+
+
+@pytest.mark.parametrize("error", [OSError(), OSError("\n"), TimeoutError()])
+def test_an_error_of_the_system_without_words_is_told_all_the_same(error, tmp_path):
+    assert "cannot be written" in str(unwritable(tmp_path / "gone" / "facts.json", error))
+
+
+def test_a_record_that_cannot_be_read_is_named(tmp_path):
+    with pytest.raises(StorageError, match=re.escape(str(tmp_path))):
+        Record(tmp_path)
 
 
 # -- studies --------------------------------------------------------------------------------------
@@ -214,6 +252,17 @@ def test_doctored_rows_are_refused_in_our_words(change, tmp_path):
         open_run(store)
     with pytest.raises(StorageError, match=re.escape(str(store))):
         ns.search(Various(), worth, trials=6, storage=store, resume=True).best()
+
+
+@pytest.mark.parametrize("name", ["../../out", "..", "a/b", "/"])
+def test_the_name_of_a_study_leads_to_no_other_folder(name, tmp_path):
+    store = tmp_path / "in" / "search.db"
+    store.parent.mkdir()
+    ns.search(Various(), worth, trials=3, storage=store, name=name)
+    assert not list(Path("/").glob("trial*"))
+    kept = list(tmp_path.rglob("trial*"))
+    assert [path.parent.parent.name for path in kept] == ["search.db.networks"]
+    load_search(store, name, space=Various()).network()
 
 
 @pytest.mark.parametrize("line", range(12))

@@ -10,7 +10,7 @@ import typer
 
 from ..errors import UsageError
 from .options import QuietOption, RuntimeOption, SeedOption, TableOption, ThreadsOption, said
-from .values import budget
+from .values import budget, check_rate
 
 __all__ = ["compress", "go"]
 
@@ -93,6 +93,7 @@ def compress(
     """
     if (model is None) != (data is None):
         raise UsageError("--model and --data go together; without both, MiniLM is compressed")
+    check_rate(learning_rate)
     arguments: dict[str, Any] = {
         "model": model or _DEMO[0],
         "data": data or _DEMO[1],

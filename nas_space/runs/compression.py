@@ -217,7 +217,10 @@ class CompressionRun:
                 for cost, wanted in budget.items()
             }
             name = "-".join(f"{cost}-{wanted}" for cost, wanted in budget.items())
-            found[name.replace("%", "").replace(":", "-")] = most
+            name = name.replace("%", "").replace(":", "-")
+            if name in found:
+                raise UsageError(f"two networks would be called {name!r}: give each budget once")
+            found[name] = most
         if not found:
             raise UsageError("say how small: a budget of at least one cost")
         return found

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -25,7 +24,7 @@ from .options import (
     ThreadsOption,
     said,
 )
-from .values import arguments_of, budgets_of
+from .values import arguments_of, budgets_of, check_rate
 
 __all__ = ["resume", "search"]
 
@@ -175,8 +174,8 @@ def search(
     }
     if steps is not None and epochs is not None:
         raise UsageError("--steps and --epochs both say how long weights are trained; give one")
-    if learning_rate is not None and not 0 < learning_rate < math.inf:
-        raise UsageError(f"--learning-rate must be positive, but is {learning_rate}")
+    if learning_rate is not None:
+        check_rate(learning_rate)
     _go(out, said, resume=again, quiet=quiet)
 
 

@@ -10,7 +10,7 @@ import typer
 
 from ..errors import UsageError
 from .options import QuietOption, RuntimeOption, SeedOption, TableOption, ThreadsOption, said
-from .values import budget
+from .values import budget, check_rate
 
 __all__ = ["compress", "go"]
 
@@ -93,6 +93,7 @@ def compress(
     """
     if (model is None) != (data is None):
         raise UsageError("--model and --data go together; without both, MiniLM is compressed")
+    check_rate(learning_rate)
     arguments: dict[str, Any] = {
         "model": model or _DEMO[0],
         "data": data or _DEMO[1],
@@ -167,8 +168,9 @@ def _numbers(text: str) -> tuple[float, ...]:
 
 def go(begin: Callable[[], Any], out: Path, *, quiet: bool) -> None:
     """Do what a compression has left to do, and show what it found."""
+    from ..report.compression import write_compression_report
     from ..report.numbers import roughly
-    from .display import show_progress
+    from .display import plain_console, show_compressed, show_progress
 
     try:
         run = begin()
@@ -182,15 +184,6 @@ def go(begin: Callable[[], Any], out: Path, *, quiet: bool) -> None:
     except KeyboardInterrupt:
         typer.echo(f"interrupted; nas-space resume {out} goes on", err=True)
         raise typer.Exit(130) from None
-    _conclude(run, found)
-
-
-def _conclude(run: Any, found: list[Any]) -> None:
-    """Write the report of a compression, and show what it found."""
-    from ..report.compression import write_compression_report
-    from .display import plain_console, show_compressed
-
-    out = run.folder.path
     file = write_compression_report(run, found, out / "report.html")
     show_compressed(plain_console(), found)
     typer.echo(f"networks in {out}/*/network, the report in {file}")

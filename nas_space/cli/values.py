@@ -18,6 +18,7 @@ __all__ = [
     "budget",
     "budgets_of",
     "build",
+    "check_rate",
     "duration",
     "shape_of",
 ]
@@ -114,6 +115,12 @@ def budget(cost: str, text: str) -> float:
     from ..profiler import find_cost
 
     return duration(text) if find_cost(cost).unit == "us" else amount(text)
+
+
+def check_rate(rate: float) -> None:
+    """Refuse a learning rate that is not positive and finite, before anything takes long."""
+    if not 0 < rate < math.inf:
+        raise UsageError(f"--learning-rate must be positive, but is {rate}")
 
 
 def build(space: str, arguments: dict[str, Any]) -> Any:

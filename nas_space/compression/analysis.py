@@ -26,6 +26,7 @@ from .kernels import Kernel, kernels_of
 from .layouts import Dimension, Layout, layouts_of
 from .obstacles import Obstacles
 from .options import Options
+from .pairing import told_by_place
 from .parts import follow_parts, said
 from .polynomials import Polynomial
 from .symbolic import Origin, Trace, follow
@@ -340,7 +341,13 @@ def _try_runs(found: Analysis, runs: Sequence[OptionalBlocks], options: Options)
             if error is not None:
                 found.reasons_of_blocks[f"{run.path}.{place}"] = f"without it: {error}"
                 run.optional.remove(place)
-        if run.optional:
+        try:
+            reason = told_by_place(found.trial, run) if run.optional else None
+        except Exception as raised:  # noqa: BLE001 - whatever the code of a network raises
+            reason = f"whether the code tells blocks by their places is not known: {raised}"
+        if reason is not None:
+            found.reasons_of_blocks[run.label] = reason
+        elif run.optional:
             found.runs.append(run)
     for path in {run.path for run in found.runs}:
         here = [run for run in found.runs if run.path == path]

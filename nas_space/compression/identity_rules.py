@@ -77,6 +77,16 @@ def _mm(ids: Numbering, out: Tensor, a: Tensor, b: Tensor, **_: Any) -> list[Ten
     return ids.apart([c.squeeze(rows - 1) for c in made])
 
 
+@_rule("_grouped_mm")
+def _grouped_mm(ids: Numbering, out: Tensor, a: Tensor, b: Tensor, *_: Any, **__: Any) -> Any:
+    matrices = ids.components(b)
+    if a.dim() != 2 or b.dim() != 3 or any(c.shape[0] != 1 for c in matrices):
+        return None
+    sides = ([c.unsqueeze(2) for c in ids.components(a)], matrices)
+    made = ids.contract(sides, 1, has_weight=ids.is_weight(a, b))
+    return ids.apart([c.squeeze(1) for c in made])
+
+
 @_rule("addmm", "baddbmm")
 def _addmm(ids: Numbering, out: Tensor, bias: Tensor, a: Tensor, b: Tensor, **_: Any) -> Any:
     return ids.join([_mm(ids, out, a, b), aligned(ids, bias, a.dim())])

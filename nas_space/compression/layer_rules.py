@@ -150,6 +150,18 @@ def _matmul(input: Tensor, other: Tensor) -> Any:
     return new_like(input, (*batch, input.shape[-2], other.shape[-1]))
 
 
+@rule(F.grouped_mm, torch._grouped_mm)
+def _grouped(
+    mat_a: Tensor, mat_b: Tensor, offs: Any = None, bias: Any = None, out_dtype: Any = None
+) -> Any:
+    """The product of each row with the matrix of its group: experts, one above the other."""
+    if mat_a.dim() != 2 or mat_b.dim() != 3:
+        return NotImplemented
+    same(mat_a.shape[1], mat_b.shape[1])
+    fixed(mat_b.shape[0])
+    return new_like(mat_a, (mat_a.shape[0], mat_b.shape[2]))
+
+
 @rule(torch.baddbmm, Tensor.baddbmm, torch.addmm, Tensor.addmm)
 def _addmm(input: Tensor, *factors: Tensor, **named: Any) -> Tensor:
     made: Tensor = _matmul(*factors, *(t for t in named.values() if isinstance(t, Tensor)))

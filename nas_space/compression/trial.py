@@ -25,7 +25,7 @@ from .layouts import Dimension, Layout, indices
 from .polynomials import Polynomial
 from .symbolic import Trace, forgetting_caches, keeping, leaves_of, tensors_of
 
-__all__ = ["BY_PLACE", "Layouts", "Members", "Trial", "layout_at"]
+__all__ = ["BY_PLACE", "Layouts", "Members", "Trial", "alike", "layout_at"]
 
 Layouts: TypeAlias = "Mapping[Polynomial | Dimension, Layout]"
 """By size how it is laid out; by dimension, where that is of its own."""
@@ -82,8 +82,8 @@ class Trial:
         followed = {self.tensors[key][0]: list(axes) for key, axes in self.axes.items()}
         self.identities = Identities(followed)
         with self.identities.recording():
-            self.returned = self._run({})
-        self.is_random = not _alike(self._run({}, seed=1), self.returned)
+            self.returned = self.run({})
+        self.is_random = not alike(self.run({}, seed=1), self.returned)
         self.normalised = self._owners(self.identities.normalised)
         if self.is_partial:  # whose parts keep the sizes that they return
             self.outputs = [list(map(Polynomial.constant, leaf.shape)) for leaf in self.returned]
@@ -147,8 +147,8 @@ class Trial:
         full = {**self.sizes, **values}
         blocks = without or {}
         check: Any = nullcontext() if blocks else self.identities.checking()
-        with self._smaller(full, blocks, runs), check:
-            returned = self._run(self._cut(values, layouts, orders or {}))
+        with self.smaller(full, blocks, runs), check:
+            returned = self.run(self._cut(values, layouts, orders or {}))
         shapes = [tuple(leaf.shape) for leaf in returned]
         expected = [tuple(size.evaluate(full) for size in shape) for shape in self.outputs]
         if shapes != expected:
@@ -161,21 +161,21 @@ class Trial:
             for size in shape
         ):
             return  # an output is laid out in a way that no tensor is
-        if orders and not _alike(returned, self._taken(self.returned, {}, layouts, orders)):
+        if orders and not alike(returned, self._taken(self.returned, {}, layouts, orders)):
             raise Misplaced(BY_PLACE)
         if values and self.normalised.isdisjoint(values):
-            silent = self._taken(self._run(self._silenced(values, layouts)), values, layouts, {})
-            if not _alike(returned, silent):
+            silent = self._taken(self.run(self._silenced(values, layouts)), values, layouts, {})
+            if not alike(returned, silent):
                 raise Misplaced("it is not the network in which the same channels are silent")
 
     def attempt_kernels(self, kernels: Sequence[Kernel]) -> None:
         """Run the network with smaller kernels; as :meth:`attempt`."""
         with shrunk(self.net, kernels) as weights:
-            returned = self._run(weights)
-        silenced = self._run(silent(self.net, kernels))
+            returned = self.run(weights)
+        silenced = self.run(silent(self.net, kernels))
         if [leaf.shape for leaf in returned] != [leaf.shape for leaf in silenced]:
             raise Misplaced("it returns tensors of other sizes")
-        if not self.is_random and not _alike(returned, silenced):
+        if not self.is_random and not alike(returned, silenced):
             raise Misplaced("it is not the network in which the outer taps are zero")
 
     def _silenced(self, values: Mapping[str, int], layouts: Layouts) -> dict[str, Tensor]:
@@ -258,11 +258,12 @@ class Trial:
             if cut is not None:
                 names |= {f"{p}.{n}" if p else n: cut for p, n in self.tensors[key][1]}
         own = Identities({tensors[key]: list(axes) for key, axes in self.axes.items()})
-        with self._smaller({**self.sizes, **values}, {}, ()), own.recording():
-            self._run(names)
+        with self.smaller({**self.sizes, **values}, {}, ()), own.recording():
+            self.run(names)
         return _channels(own, {id(tensor): key for key, tensor in tensors.items()})
 
-    def _run(self, tensors: Mapping[str, Tensor], seed: int = 0) -> list[Tensor]:
+    def run(self, tensors: Mapping[str, Tensor], seed: int = 0) -> list[Tensor]:
+        """Return what the network returns with other tensors, by their paths."""
         with torch.no_grad(), forgetting_caches(self.net), undisturbed(self.net):
             torch.manual_seed(seed)
             if tensors:
@@ -272,15 +273,15 @@ class Trial:
         return leaves_of(result)
 
     @contextmanager
-    def _smaller(
+    def smaller(
         self,
         values: Mapping[str, int],
         blocks: Mapping[str, Sequence[int]],
         runs: Sequence[OptionalBlocks],
     ) -> Iterator[None]:
-        """The network with attributes of other sizes, and without some blocks."""
+        """Enter a context in which attributes say other sizes, and some blocks are left out."""
         with keeping(self.net):
-            for module, name, place, size in self.attributes:
+            for module, name, place, size in self.attributes if values else ():
                 value = size.evaluate(values)
                 if place is not None:
                     items = list(vars(module)[name])
@@ -315,8 +316,8 @@ def _channels(identities: Identities, keys: Mapping[int, int]) -> list[Members]:
     return list(map(tuple, found.values()))
 
 
-def _alike(ours: Sequence[Tensor], theirs: Sequence[Tensor]) -> bool:
-    """Whether two lists of tensors differ by rounding only, as far as they are finite."""
+def alike(ours: Sequence[Tensor], theirs: Sequence[Tensor]) -> bool:
+    """Return whether two lists of tensors differ by rounding only, as far as they are finite."""
     for one, other in zip(ours, theirs, strict=True):
         if one.shape != other.shape:
             return False

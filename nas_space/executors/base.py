@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
+from concurrent.futures import wait as wait_for
 from typing import Any
 
-__all__ = ["WorkerDiedError", "capacity_of", "pending", "settle"]
+__all__ = ["TaskExecutor", "WorkerDiedError", "capacity_of"]
 
 
 class WorkerDiedError(Exception):
@@ -29,18 +30,37 @@ def capacity_of(executor: Executor) -> int | None:
     return workers if isinstance(workers, int) and workers > 0 else None
 
 
-def pending(cancel: Callable[[], object]) -> Future[Any]:
-    """Return the future of a task elsewhere, which is cancelled with it."""
-    future: Future[Any] = Future()
-    future.add_done_callback(lambda done: cancel() if done.cancelled() else None)
-    return future
+class TaskExecutor(Executor):
+    """What runs tasks of an engine elsewhere, whose own futures are not those of Python.
 
+    A future is pending until its task has ended, so that cancelling it cancels the task.
+    """
 
-def settle(future: Future[Any], result: Any, error: BaseException | None = None) -> None:
-    """Tell what came of a task, unless nobody waits for it any more."""
-    if not future.set_running_or_notify_cancel():
-        return
-    if error is None:
-        future.set_result(result)
-    else:
-        future.set_exception(error)
+    def __init__(self) -> None:
+        self._tasks: dict[Future[Any], Any] = {}
+
+    def _future_of(self, task: Any, cancel: Callable[[], object]) -> Future[Any]:
+        """Return the future of a task that was begun."""
+        future: Future[Any] = Future()
+        future.add_done_callback(lambda done: cancel() if done.cancelled() else None)
+        self._tasks[future] = task
+        return future
+
+    def _settle(
+        self, future: Future[Any], result: Any = None, error: BaseException | None = None
+    ) -> None:
+        """Tell what came of a task, once, unless nobody waits for it any more."""
+        if self._tasks.pop(future, None) is None or not future.set_running_or_notify_cancel():
+            return
+        if error is None:
+            future.set_result(result)
+        else:
+            future.set_exception(error)
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Wait for what still runs, or cancel it; the engine is left as it is."""
+        if wait and not cancel_futures:
+            wait_for(list(self._tasks))
+        for future in list(self._tasks):
+            future.cancel()
+            self._settle(future)

@@ -10,7 +10,7 @@ from concurrent.futures import Executor, Future
 from typing import Any
 
 from ..lazy import installed
-from .base import WorkerDiedError, pending, settle
+from .base import TaskExecutor, WorkerDiedError
 
 __all__ = ["Dask", "adapted"]
 
@@ -18,7 +18,7 @@ _PATIENCE = 30.0
 """Seconds that a scheduler has to answer."""
 
 
-class Dask(Executor):
+class Dask(TaskExecutor):
     """Evaluates as tasks of Dask, on the workers that a client knows.
 
     ``client.get_executor()`` does so too, and is taken for this one: its own futures never end
@@ -48,37 +48,27 @@ class Dask(Executor):
             client = installed("distributed", "dask").Client(client, timeout=_PATIENCE)
         self._client = client
         self._options = {**options, "pure": False}
-        self._running: dict[Future[Any], Any] = {}
+        super().__init__()
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         with warnings.catch_warnings():
             # What is large is sent once to a worker, which keeps it.
             warnings.filterwarnings("ignore", "Sending large graph")
             task = self._client.submit(fn, *args, **kwargs, **self._options)
-        future: Future[Any] = pending(task.cancel)
-        self._running[future] = task
+        future = self._future_of(task, task.cancel)
         threading.Thread(target=self._wait, args=(future, task), daemon=True).start()
         return future
 
     def _wait(self, future: Future[Any], task: Any) -> None:
-        result: Any = None
-        error: BaseException | None = None
         try:
-            result = task.result()
+            self._settle(future, task.result())
         except asyncio.CancelledError as lost:  # with the scheduler, or by whoever else uses it
-            error = WorkerDiedError(f"the task is no more: {lost}")
+            self._settle(future, error=WorkerDiedError(f"the task is no more: {lost}"))
         except BaseException as raised:  # noqa: BLE001 - of the task, or that workers died of it
-            error = raised
-        self._running.pop(future, None)
-        settle(future, result, error)
+            self._settle(future, error=raised)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """Cancel what still runs, or wait for it; a client that was given is left as it is."""
-        for future, task in list(self._running.items()):
-            if cancel_futures or not wait:
-                future.cancel()
-            else:
-                task.exception()
+        super().shutdown(wait, cancel_futures=cancel_futures)
         if self._is_made_here:
             self._client.close()
 

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import Executor, Future
+from concurrent.futures import Future
 from typing import Any
 
 from ..lazy import installed
-from .base import WorkerDiedError, pending, settle
+from .base import TaskExecutor, WorkerDiedError
 
 __all__ = ["Ray"]
 
 
-class Ray(Executor):
+class Ray(TaskExecutor):
     """Evaluates as tasks of Ray, on whichever of its nodes has room.
 
     Parameters
@@ -56,28 +56,20 @@ class Ray(Executor):
             if share
         ]
         self._max_workers = workers or max(1, int(min(room, default=1)))
-        self._running: dict[Future[Any], Any] = {}
+        super().__init__()
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         reference = self._remote.remote(fn, *args, **kwargs)
-        future: Future[Any] = pending(lambda: self._ray.cancel(reference, force=True))
-        self._running[future] = reference
+        future = self._future_of(reference, lambda: self._ray.cancel(reference, force=True))
         reference.future().add_done_callback(lambda done: self._ended(future, done))
         return future
 
     def _ended(self, future: Future[Any], done: Future[Any]) -> None:
-        self._running.pop(future, None)
         error = done.exception()
         if error is not None and not isinstance(error, self._ray.exceptions.RayTaskError):
             # Of Ray itself: a process, a node, or what they held, is no more.
             error = WorkerDiedError(f"{type(error).__name__}: {error}")
-        settle(future, None if error else done.result(), error)
-
-    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """End what still runs; the cluster is left as it is."""
-        for future in list(self._running):
-            if cancel_futures or not wait:
-                future.cancel()
+        self._settle(future, None if error else done.result(), error)
 
 
 def _call(fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:

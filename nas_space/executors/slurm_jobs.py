@@ -7,13 +7,13 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import Executor, Future
+from concurrent.futures import Future
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from ..lazy import installed
-from .base import WorkerDiedError, pending, settle
+from .base import TaskExecutor, WorkerDiedError
 
 __all__ = ["Slurm"]
 
@@ -24,7 +24,7 @@ _DELAY = 60.0
 """Seconds after which what a job wrote is seen on a file system of the network."""
 
 
-class Slurm(Executor):
+class Slurm(TaskExecutor):
     """Evaluates each trial as a job of SLURM, or of what else submitit knows.
 
     A job is a new process that takes seconds to begin, so this is for evaluations of minutes; for
@@ -58,17 +58,18 @@ class Slurm(Executor):
         self._submitit = submitit.AutoExecutor(folder, cluster=cluster)
         self._submitit.update_parameters(**parameters)
         self._max_workers = workers
-        self._jobs: dict[Future[Any], Any] = {}
+        super().__init__()
+        self._is_watched = False
         self._missed: dict[Future[Any], float] = {}
         self._lock = threading.Lock()
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         with _interruptible():
             job = self._submitit.submit(fn, *args, **kwargs)
-        future: Future[Any] = pending(job.cancel)
         with self._lock:
-            self._jobs[future] = job
-            if len(self._jobs) == 1:
+            future = self._future_of(job, job.cancel)
+            if not self._is_watched:
+                self._is_watched = True
                 threading.Thread(target=self._watch, daemon=True).start()
         return future
 
@@ -76,21 +77,18 @@ class Slurm(Executor):
         """Look at the jobs now and then, as long as there are any."""
         while True:
             lost = self._lost()
-            for future, job in list(self._jobs.items()):
-                done = job.done()
-                if not done and future not in lost:
-                    continue
-                with self._lock:
-                    if self._jobs.pop(future, None) is None:
-                        continue
+            for future, job in list(self._tasks.items()):
                 try:
-                    if not done:
+                    if job.done():
+                        self._settle(future, job.result())
+                    elif future in lost:
                         raise WorkerDiedError("it is no longer in the queue, and left no result")
-                    settle(future, job.result())
                 except Exception as error:  # noqa: BLE001 - whatever has become of the job
-                    settle(future, None, WorkerDiedError(f"the job {job.job_id}: {error}"))
+                    died = WorkerDiedError(f"the job {job.job_id}: {error}")
+                    self._settle(future, error=died)
             with self._lock:
-                if not self._jobs:
+                if not self._tasks:
+                    self._is_watched = False
                     return
             time.sleep(_PAUSE)
 
@@ -100,7 +98,7 @@ class Slurm(Executor):
         submitit asks the accounting of SLURM what has become of a job.  Many small clusters have
         none; there, a job that was killed would be waited for without end.
         """
-        unknown = {f: job for f, job in list(self._jobs.items()) if job.state == "UNKNOWN"}
+        unknown = {f: job for f, job in list(self._tasks.items()) if job.state == "UNKNOWN"}
         if not unknown or self._submitit.cluster != "slurm":
             self._missed = {}
             return set()
@@ -115,17 +113,6 @@ class Slurm(Executor):
         out = [future for future, job in unknown.items() if job.job_id not in queued]
         self._missed = {future: self._missed.get(future, now) for future in out}
         return {future for future, since in self._missed.items() if now - since > _DELAY}
-
-    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """Cancel the jobs that still run, unless they are to be waited for."""
-        if wait and not cancel_futures:
-            while self._jobs:
-                time.sleep(_PAUSE)
-        with self._lock:
-            jobs, self._jobs = self._jobs, {}
-        for future in jobs:
-            future.cancel()
-            settle(future, None)
 
 
 @contextmanager

@@ -62,6 +62,7 @@ def _inverted(block: nn.Sequential) -> dict[str, Any]:
     inputs, outputs = convs[0].in_channels, convs[-1].out_channels
     hidden = depthwise.in_channels
     act = next(_ACTS[type(layer)] for layer in block if type(layer) in _ACTS)
+    # Whole ratios are written as such, as they are published; others say the width itself as well.
     ratio = hidden / inputs
     return {
         "name": "ResidualBlock",

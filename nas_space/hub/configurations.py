@@ -57,6 +57,9 @@ class Configuration:
         CheckpointError
             If these are no weights of such a network.
         """
+        # By their order, since names are those of other classes: both list convolutions and norms
+        # in the order of the forward. Shapes of two layers may agree by chance, but not all of
+        # them.
         network = self.space.frozen_factory(self.architecture)(**self.arguments)
         if weights is None:
             return network
@@ -289,6 +292,8 @@ def _read_resnet(config: Mapping[str, Any]) -> Configuration:
             f"{what} is {width} wide, which is none of {factors} times {base}, rounded to 8"
         )
 
+    # Widths are published as numbers, and chosen as factors on those of the full network; the first
+    # layer of the stem has half of the width that its factor gives, rounded once more.
     middle, outer = stem[0]["out_channels"], stem[-1]["out_channels"]
     architecture: dict[str, Any] = {
         "stem_depth": len(stem) - 2,

@@ -319,6 +319,8 @@ class MobileNetV3Space(SearchedSpace):
                 self._block, stage, excitation[stage], stride[stage + 1], acts[stage + 1]
             )
             stages.append(Repeat(build, self.depth_range[stage - 1], label=f"s{stage}_depth"))
+        # The head pools between its two convolutions, so that the wider one runs on one pixel, and
+        # without a norm (arXiv 1905.02244, section 5.1).
         mix = ConvBNReLU(
             widths[-3], widths[-2], kernel_size=1, stride=stride[-2], activation_layer=acts[-2]
         )

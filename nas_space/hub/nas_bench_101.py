@@ -139,7 +139,8 @@ class NasBench101Cell(MutableModule):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return images of the cell's width, of the same size."""
-        # As many tensors whatever the graph: in the place of a vertex that it lacks, its input.
+        # As many tensors whatever the graph, so that a Repeat of vertices hands on one form: in the
+        # place of a vertex that the graph lacks stands the cell's input, which nothing reads there.
         _, *inner = self.vertices([x] * (1 + self.most))
         return self.output(inner, self.projection(x))  # type: ignore[no-any-return]
 
@@ -285,6 +286,8 @@ class NasBench101(ModelSpace):
                 f"the first and the last one of {list(_OPERATIONS)}; got {matrix!r} and "
                 f"{list(operations)!r}"
             )
+        # Limits hold for what is left of a cell: the benchmark's own matrices have vertices that do
+        # nothing, and are counted without them.
         used = pruned(rows)
         if not used:
             raise UsageError(f"the input of this cell is not connected to its output: {matrix!r}")

@@ -152,6 +152,8 @@ class CellSpace(SearchedSpace):
         *others, final = self.stages
         for stage in others:
             states = stage(states)
+        # Its head reads the first cell of the last stage, which a Repeat runs: what that gives is
+        # taken by a hook for the time of the call, so that no output of a cell has to be handed on.
         auxiliary: list[Tensor] | None = None
         if self.auxiliary_loss and self.training:
             auxiliary = []
@@ -178,7 +180,9 @@ class _Cells:
     """The cells of a stage, made one by one in their order.
 
     What a cell reads depends on how many cells the stage before has: of one, the last is the cell
-    that halves images, and the one before is of the stage before.
+    that halves images, and the one before is of the stage before. How many channels a cell has is
+    known once it is made, by what its output concatenates: so cells are made in their order, and
+    the next stage asks this one for them.
     """
 
     def __init__(

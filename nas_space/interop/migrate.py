@@ -308,6 +308,7 @@ class _Imports:
             return _same_chain(chain) if bound == "nni" else offers(home, name)
 
         # One module takes the place of the alias: the one with most of what is read through it.
+        # What is left over is reported where it is read, and not where it is imported.
         candidates = ("nas_space",) if bound == "nni" else homes(alias.name)
         known = {home: [is_reached(home, *use[1:]) for use in read] for home in candidates}
         home = max(candidates, key=lambda home: sum(known[home]), default="")

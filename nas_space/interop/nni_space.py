@@ -158,6 +158,8 @@ class Converter(Freezer):
                 "its own instances of a module whose arguments are choices; make it a LayerChoice "
                 "of these instances"
             )
+        # Only what differs from the defaults is handed over: NNI's layers do not take all arguments
+        # of torch's today, and ask for no more than they know.
         defaults = defaults_of(plain)
         arguments = {
             name: evaluated(value, self.expressions) for name, value in module.args.items()

@@ -387,32 +387,35 @@ def _needed(factors: FactorSum, symbol: Any, codes: Mapping[Any, Column]) -> Mas
 
 
 def activity(root: Node, columns: Columns) -> dict[Leaf, Mask]:
-    """Return on which rows each leaf below the root is needed: leaf to boolean column."""
+    """Return on which rows each leaf below the root is needed: leaf to boolean column.
+
+    ``columns`` is an outermost set, of which the rows of every other one are indices.
+    """
     masks: dict[Leaf, Mask] = {}
-    stack: list[tuple[Node, Columns, Column | None]] = [(root, columns, None)]
+    stack: list[tuple[Node, Columns]] = [(root, columns)]
     visited: set[tuple[Node, Columns]] = set()
     while stack:
-        node, here, rows = stack.pop()
-        if (node, here) in visited:
+        node, here = pair = stack.pop()
+        if pair in visited:
             continue
-        visited.add((node, here))
+        visited.add(pair)
+        rows = slice(None) if here.origin is None else here.origin
         if isinstance(node, Leaf):
             mask = masks.setdefault(node, np.zeros(columns.size, dtype=np.bool_))
-            mask[slice(None) if rows is None else rows] = True
+            mask[rows] = True
         elif node.operator is LOOKUP:
             factors: FactorSum = node.arguments[0]
             codes = {s: here.source.codes(s, here.origin) for s in factors.symbols}
             for symbol in factors.symbols:
                 needed = _needed(factors, symbol, codes)
                 mask = masks.setdefault(symbol, np.zeros(columns.size, dtype=np.bool_))
-                mask[slice(None) if rows is None else rows] |= True if needed is None else needed
+                mask[rows] |= True if needed is None else needed
         elif node.operator is not None and node.operator.lazy:
             routes = here.routes(node)
             routes.settle()
-            for some, part, argument in (*routes.asked, *routes.taken):
+            for _, part, argument in (*routes.asked, *routes.taken):
                 if isinstance(argument, Node):
-                    origin = rows if part is here else some if rows is None else rows[some]
-                    stack.append((argument, part, origin))
+                    stack.append((argument, part))
         else:
-            stack.extend((child, here, rows) for child in node.children)
+            stack.extend((child, here) for child in node.children)
     return masks

@@ -251,7 +251,7 @@ class Executor:
         saved: list[torch.Tensor] = []
         try:
             with self._gradients(saved), recorder:
-                result = function(*args, **kwargs)
+                result = _ON_META.get(function, function)(*args, **kwargs)
                 found: list[Any] = []
                 execution.spec = flatten(result, found, use_up=True)
         except Exception as error:  # noqa: BLE001 - whatever torch or an operator raises
@@ -455,3 +455,13 @@ def name_of(function: Any) -> str:
     if found is None:
         found = getattr(function, "__qualname__", None) or getattr(function, "__name__", None)
     return str(found or function)
+
+
+def _grouped_mm(mat_a: Any, mat_b: Any, *args: Any, **kwargs: Any) -> Any:
+    if mat_a.dim() != 2 or mat_b.dim() != 3:
+        return torch._grouped_mm(mat_a, mat_b, *args, **kwargs)
+    return mat_a @ mat_b[0]  # each row by the matrix of its group, which all have one shape
+
+
+_ON_META: dict[Any, Callable[..., Any]] = {torch._grouped_mm: _grouped_mm}
+"""What runs for a function whose kernel for meta tensors refuses types that others take."""

@@ -13,6 +13,7 @@ import torch
 from ..mutable.factors import Factor
 from .accumulation import Accumulator, added, largest, titled
 from .allocations import Allocation, Claim
+from .contexts import EVERYWHERE
 from .execution import Execution
 from .profile import InputShape, Profile, Space, profile
 
@@ -85,7 +86,7 @@ def _peak(of: Profile) -> Any:
     found.raise_to(added(*_held(of.held or [], {})))
     wide: list[Any] = []
     known: dict[Any, Factor] = {}
-    clipped: dict[tuple[int, int], tuple[Factor, Factor]] = {}
+    context, cut = EVERYWHERE, dict[int, tuple[Factor, Factor]]()
     for _, call in of.root.functions():
         if not any(execution.peak for execution in call.executions.values):
             continue
@@ -94,13 +95,15 @@ def _peak(of: Profile) -> Any:
             found.raise_to(added(*parts), call.context)
         else:
             moment = Accumulator(of.space)
+            # Most of what is held now was held when the last function was called, and cut to the
+            # same context; what was cut to others is as much as all moments together.
+            if call.context is not context:
+                context, cut = call.context, {}
             for part in parts:
-                # Most of what is held now was held when the last function of the module ran.
-                place = id(call.context), id(part)
-                if place not in clipped:
-                    clipped[place] = part, call.context.only(part)
+                if id(part) not in cut:
+                    cut[id(part)] = part, context.only(part)
                 if not part.never:
-                    moment.take(clipped[place][1])
+                    moment.take(cut[id(part)][1])
             wide.append(moment.sum())
     return found.maximum(*wide)
 

@@ -19,6 +19,7 @@ from torch.nn.parameter import is_lazy
 
 from ..errors import SpaceError
 from ..mutable.node import Node
+from ..nn.copy_on_write import SharedWeights
 from ..nn.structure import BOOKKEEPING
 
 __all__ = ["Followed", "Twins"]
@@ -29,6 +30,7 @@ _ATOMS = frozenset(
 _SHARED = frozenset({"_blueprint", "_instances", "_expressions", "_mutables", "args", *BOOKKEEPING})
 """What mutable modules hold and never change."""
 
+_TRAIN = frozenset({nn.Module.train, SharedWeights.train})  # a twin shares no weights
 _OWN = frozenset(vars(nn.Module()))
 """What torch keeps in each module."""
 
@@ -121,6 +123,14 @@ class Twins(dict[int, Any]):
             return
         forward = types.MethodType(type(module).forward, twin) if own is None else self.value(own)
         into["forward"] = Followed(self.report, path, module, forward)
+
+    def train(self, mode: bool) -> None:
+        """Put the twin into a mode, module by module where no class has its own way to do so."""
+        if all(type(module).train in _TRAIN for module in self.originals.values()):
+            for key in map(id, self.originals.values()):
+                vars(self[key])["training"] = mode
+        else:
+            self[id(self.originals[""])].train(mode)
 
     def value(self, value: Any) -> Any:
         """Return what the twin has for something that a module holds."""

@@ -100,8 +100,8 @@ class Recorder(Explorer):
         given, values
             As of :class:`~.profile.Inputs`.
         """
-        twin = Twins(self.space, self.shadow, self.module)[id(self.space)]
-        twin.train(self.training)
+        twins = Twins(self.space, self.shadow, self.module)
+        twins.train(self.training)
         leaves: list[Any] = []
         spec = flatten(given, leaves)
         for leaf in leaves:
@@ -117,7 +117,7 @@ class Recorder(Explorer):
 
         def run() -> None:
             args, kwargs = unflatten(spec, iter(inputs))
-            twin(*args, **kwargs)
+            twins[id(self.space)](*args, **kwargs)
 
         try:
             with self, torch.set_grad_enabled(self.training), self.mode:

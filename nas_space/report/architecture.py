@@ -266,6 +266,8 @@ class _DecisionPen:
         if entry.group:
             x, end = left - 0.06, at + entry.high - (0.6 * _GAP if entry.last else 0.0)
             self.axes.plot([x, x], [at, end], color=FAINT, lw=1.5, solid_capstyle="butt")
+        # The line of a repeat at its left is drawn piece by piece by the entries themselves, which
+        # may be in several columns; that of the last entry ends above the gap to the next.
         row = entry.row
         dark = INK if row is not None and row.used else MUTED
         look = {} if row is not None else {"style": "italic"}

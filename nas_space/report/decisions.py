@@ -98,6 +98,9 @@ def decisions_of(
     cost
         ``'macs'``, ``'params'``, or a table of measured times.
     """
+    # A space as a whole is drawn by a few random architectures, of which rows have the mean of the
+    # shares and their range; a restriction's are drawn within it, and all else is that of the
+    # space.
     whole, space = space, unrestricted(space)
     archs = [whole.canonical(arch)] if arch is not None else whole.sample(_DRAWN, seed=0)
     shape = space.example_shape if input_shape is None else input_shape
@@ -203,7 +206,7 @@ def labels_of(module: MutableModule) -> dict[str, None]:
 
 
 def _row(symbol: Any, place: _DecidedModule, arch: Mapping[str, Any] | None) -> Decision:
-    label = symbol.name if hasattr(symbol, "name") else symbol.label
+    label = symbol.name
     row = Decision(label, place.path, place.kind, (), group=place.group)
     used = arch is None or label in arch
     value = arch[label] if arch is not None and label in arch else None

@@ -8,8 +8,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from torch import nn
-
 from ..mutable import Sample
 from ..nn import MutableModule
 from ..profiler import ModuleCost, profile
@@ -243,8 +241,13 @@ def explain(
     active = space.canonical(arch)
     # On the meta device: shapes and counts of parameters need no memory and no arithmetic.
     network = space.freeze(active, device="meta").eval()
-    followed = None if shape is None else _followed(network, shape)
-    ran = {} if followed is None else _by_path(followed)
+    dtype = next((parameter.dtype for parameter in network.parameters()), None)
+    followed = None if shape is None else profile(network, shape, dtype=dtype)
+    ran, misread = dict[str, ModuleCost](), list[str]()
+    if followed is not None:
+        ran = _by_path(followed)
+        calls = (call for _, call in followed.root.functions())
+        misread = read_otherwise(space, calls, *followed.inputs.given)
     unknown = ModuleCost("", "", 0, [], [], 0)
     parts = []
     for path, _, origins, module in beside_space(space, network, active):
@@ -261,15 +264,9 @@ def explain(
             )
         )
     inactive = [label for label in space.symbols() if label not in active]
-    misread = [] if followed is None else _misread(space, followed)
     return Explanation(
         type(space).__name__, space.arch_id(active), active, inactive, parts, misread
     )
-
-
-def _followed(network: nn.Module, input_shape: tuple[int, ...]) -> Profile:
-    dtype = next((parameter.dtype for parameter in network.parameters()), None)
-    return profile(network, input_shape, dtype=dtype)
 
 
 def _by_path(followed: Profile) -> dict[str, ModuleCost]:
@@ -279,11 +276,6 @@ def _by_path(followed: Profile) -> dict[str, ModuleCost]:
         before = found.get(row.path)
         found[row.path] = row if before is None else replace(row, macs=row.macs + before.macs)
     return found
-
-
-def _misread(space: nn.Module, followed: Profile) -> list[str]:
-    calls = (call for _, call in followed.root.functions())
-    return read_otherwise(space, calls, *followed.inputs.given)
 
 
 def _decided(origins: list[Any], active: Mapping[str, Any]) -> dict[str, Any]:

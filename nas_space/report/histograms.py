@@ -43,6 +43,8 @@ def costs_picture(
     """
     figure = new_figure(WIDTH, (2.7 + 0.17 * len(named)) * len(values))
     panels = figure.subplots(len(values), 1, squeeze=False)[:, 0]
+    # Colours first, and another marker when they are used up: what is told apart by shape only is
+    # harder to find in the legend.
     looks = {
         network: (COLOURS[place % len(COLOURS)], _MARKERS[place // len(COLOURS) % len(_MARKERS)])
         for place, network in enumerate(named)

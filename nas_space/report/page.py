@@ -213,6 +213,8 @@ def _search(
     run: StoredRun, result: SearchResult, labels: _Labels, data: dict[str, Any]
 ) -> Iterator[str]:
     """Fill in the trials, and yield the parts of the page about them."""
+    # Codes come first: a value that the description of the labels does not list (of a range, or of
+    # several together) is added to it here, and the page and all tables below read that list.
     columns = _columns(run, result)
     data["columns"] = [column for column, _ in columns]
     codes = [labels.codes(outcome.arch) for outcome in result.outcomes]

@@ -203,7 +203,7 @@ class CompressionRun:
         for stage in self.stages:
             stage.do(on_progress)
         found = [self._score("original", self.original, self.space.original)]
-        found += [self._conclude(name) for name in self.budgets]
+        found += [read_json(self._place(name) / COMPRESSED, Compressed) for name in self.budgets]
         check_alike(found, self.folder.path)
         write_json(self.folder.path / COMPRESSED, [asdict(one) for one in found])
         return found
@@ -217,7 +217,10 @@ class CompressionRun:
                 for cost, wanted in budget.items()
             }
             name = "-".join(f"{cost}-{wanted}" for cost, wanted in budget.items())
-            found[name.replace("%", "").replace(":", "-")] = most
+            name = name.replace("%", "").replace(":", "-")
+            if name in found:
+                raise UsageError(f"two networks would be called {name!r}: give each budget once")
+            found[name] = most
         if not found:
             raise UsageError("say how small: a budget of at least one cost")
         return found
@@ -465,10 +468,6 @@ class CompressionRun:
             (before.latency.median, after.latency.median),
             made.scores,
         )
-
-    def _conclude(self, name: str) -> Compressed:
-        found: Compressed = read_json(self._place(name) / COMPRESSED, Compressed)
-        return found
 
     def _score(self, name: str, network: nn.Module, arch: Sample) -> Compressed:
         split = "validation" if self.task.test is None else "test"

@@ -190,6 +190,8 @@ def _over_trials(
     **options: Any,
 ) -> SearchResult:
     """Search the space of a run over trials, or go on with that."""
+    # The storage says what has been done, so a run that goes on calls this with the same arguments.
+    # The driver alone draws and shows; where trials are evaluated, and by how many, may change.
     trials, address, jobs = run.plan.trials, limits.executor, run.folder.work / "jobs"
 
     def show(progress: SearchProgress) -> None:

@@ -18,7 +18,7 @@ from ..study.definition import SearchDefinition
 from ..study.fingerprint import Described, differences
 from ..study.shared_ledger import WORKER
 from ..study.snapshot import snapshot
-from ..study.storage import is_file
+from ..study.storage import file_of, reading
 from .contents import Compressed, Conclusion, DrawnDecision, check_alike
 from .files import read_json
 from .folder import (
@@ -75,18 +75,19 @@ class StoredRun:
             If the storage cannot be reached.
         """
         if self.folder is None:
-            return load_search(self._copy(self.place))
+            with reading(self.place):
+                return load_search(self._copy(self.place))
         storage = self.settings.get("storage") or self.folder / STUDY
-        if is_file(storage) and not Path(storage).exists():
+        if (file := file_of(storage)) is not None and not file.exists():
             return None
-        return load_search(self._copy(storage), self.settings.get("name"))
+        with reading(storage):
+            return load_search(self._copy(storage), self.settings.get("name"))
 
     @staticmethod
     def _copy(storage: Any) -> Any:
         """Return a copy of a file's trials, where that can be had; it takes a tenth of the time."""
-        copy = None
-        if is_file(storage):
-            copy = snapshot(Path(str(storage).removeprefix("sqlite:///")))
+        file = file_of(storage)
+        copy = None if file is None else snapshot(file)
         return storage if copy is None else copy
 
     @property

@@ -54,6 +54,8 @@ def final_training(run: Workspace) -> Stage:
 
     def do(on_progress: OnProgress) -> None:
         [candidate] = run.candidates.values()
+        # Initial weights have a stream of their own, whatever was drawn before: a run that goes on
+        # straight to here begins with the same network.
         with preserved_randomness(run.fabric.device):
             seed_globally(run.seed, "trials/final", 0, run.fabric.device)
             network: nn.Module = make_network(run.space, candidate.arch, "fresh")

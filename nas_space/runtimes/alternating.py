@@ -154,6 +154,8 @@ def time_in_turns(
             f"0 to 1, but got {len(runs)} callables, turns={turns}, most={most}, warmup={warmup}, "
             f"agreement={agreement}"
         )
+    # Halves are every other turn and those between, so that a machine which slows down over minutes
+    # slows both alike. With ``seconds``, whether they agree is told, but not waited for.
     read = read or partial(on_cpu, clock=_clock(pinned))
     readings: list[list[float]] = []
     with _on_one_processor() if pinned else nullcontext():

@@ -63,6 +63,8 @@ class Exportable:
         bound = self._bound(inputs)
         # As the signature has them, whatever the order of a mapping: so are inputs of the file.
         self.args, self.kwargs = bound.args, bound.kwargs
+        # Leaves of the call in the order of the signature; the same leaves by the parameters'
+        # names, in the same order, say what each input of the file is called.
         leaves, spec = pytree.tree_flatten((self.args, self.kwargs))
         paths, _ = pytree.tree_flatten_with_path(dict(bound.arguments))
         places = [place for place, leaf in enumerate(leaves) if isinstance(leaf, Tensor)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import warnings
@@ -23,10 +24,6 @@ from .registry import find_runtime
 from .timing import Latency, time_programs
 
 __all__ = ["Export", "difference", "export", "folder_beside", "settled"]
-
-
-_APART = float("inf")
-"""How far a value is from one that is no number."""
 
 
 @dataclass(frozen=True)
@@ -199,6 +196,8 @@ def settled(
     seconds: float,
 ) -> Export:
     """Compare and time what was written, and move it to where it belongs."""
+    # All that may fail comes before the files are moved, so that a file of the same name is
+    # replaced by one that has run.
     expected = list(source.outputs.values())
     latency = apart = None
     if program is not None:
@@ -301,7 +300,7 @@ def difference(given: Sequence[Tensor], expected: Sequence[Tensor]) -> float:
             (here == there) | (here.isnan() & there.isnan()), 0.0, (here - there).abs()
         )
         if apart.numel():
-            most = max(most, float(apart.nan_to_num(nan=_APART, posinf=_APART).max()))
+            most = max(most, float(apart.nan_to_num(nan=math.inf, posinf=math.inf).max()))
     return most
 
 

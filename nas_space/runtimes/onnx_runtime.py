@@ -57,7 +57,9 @@ class OnnxRuntime(Runtime):
         kinds = quantization.QuantType
         prepared = target.with_name(f"prepared-{target.name}")
         with quietly():
-            # Shapes of what is inside, and norms folded into what is before them.
+            # Shapes of what is inside, and norms folded into what is before them. Then unsigned
+            # activations and signed weights: the pair that x86 has instructions for. Each output
+            # channel has a range of its own, for those of one layer differ by orders of magnitude.
             quantization.quant_pre_process(path, prepared, skip_symbolic_shape=True)
             if method == "dynamic":
                 quantization.quantize_dynamic(

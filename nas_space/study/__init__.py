@@ -18,7 +18,7 @@ from ..lazy import lazily
 
 if TYPE_CHECKING:
     from .callbacks import SearchCallback
-    from .evaluators import from_scratch, inherited
+    from .evaluators import FromScratch, Inherited, from_scratch, inherited
     from .fingerprint import describe, fingerprint
     from .intermediate import report
     from .loading import load_search
@@ -29,9 +29,12 @@ if TYPE_CHECKING:
     from .search import search
     from .storage import open_storage
     from .table_evaluator import TableEvaluator
-    from .zero_cost import filtered, proxy_scores, zero_cost
+    from .zero_cost import Filtered, ZeroCost, filtered, proxy_scores, zero_cost
 
 __all__ = [
+    "Filtered",
+    "FromScratch",
+    "Inherited",
     "Objective",
     "OneShotResult",
     "Outcome",
@@ -40,6 +43,7 @@ __all__ = [
     "SearchResult",
     "ShowProgress",
     "TableEvaluator",
+    "ZeroCost",
     "describe",
     "filtered",
     "fingerprint",

@@ -13,6 +13,7 @@ from ..errors import NasSpaceError, UsageError
 from ..extensions import call
 from ..lazy import installed
 from .ledger import ARCHITECTURE, METRICS, counts, number_of
+from .studies import objectives_in
 
 if TYPE_CHECKING:
     import optuna
@@ -99,14 +100,9 @@ class Tracked(SearchCallback):
         if ARCHITECTURE not in trial.user_attrs or not counts(trial):
             return
         told = {"state/failed": float(trial.state.name == "FAIL")}
-        names = study.metric_names or [f"value {i}" for i in range(len(study.directions))]
-        for name, value, direction in zip(
-            names, trial.values or (), study.directions, strict=False
-        ):
-            told[name] = value
-            better = max if direction.name == "MAXIMIZE" else min
-            self._best[name] = better(self._best.get(name, value), value)
-            told[f"best/{name}"] = self._best[name]
+        for objective, value in zip(objectives_in(study), trial.values or (), strict=False):
+            objective.improve(self._best, value)
+            told |= {objective.name: value, f"best/{objective.name}": self._best[objective.name]}
         told |= {name: float(v) for name, v in trial.user_attrs.get(METRICS, {}).items()}
         for label, value in trial.user_attrs[ARCHITECTURE].items():
             number = self._number(label, value)
@@ -160,7 +156,7 @@ class Tracked(SearchCallback):
 
     def _picture(self, arch: dict[str, Any]) -> None:
         """Give the picture of the best architecture to those loggers that have a way to take it."""
-        takers = [logger for logger in self.loggers if _taker(logger) is not None]
+        takers = [take for take in map(_taker, self.loggers) if take is not None]
         if not takers:
             return
         try:
@@ -171,20 +167,12 @@ class Tracked(SearchCallback):
         with TemporaryDirectory() as folder:
             file = Path(folder, "architecture.png")
             call("architecture_picture", self._space, arch, self.input_shape, file)
-            for logger in takers:
-                take = _taker(logger)
-                assert take is not None
+            for take in takers:
                 take(file)
 
 
 def check_loggers(loggers: Any) -> None:
-    """Refuse what is no list of loggers.
-
-    Raises
-    ------
-    UsageError
-        As said.
-    """
+    """Raise :class:`UsageError` for what is no list of loggers."""
     needed = ("log_metrics", "log_hyperparams", "finalize")
     listed = isinstance(loggers, Sequence) and not isinstance(loggers, str)
     if not listed or not all(hasattr(one, name) for one in loggers for name in needed):

@@ -84,30 +84,26 @@ class SearchDefinition:
             study.set_user_attr(_ATTRIBUTE, vars(self))
             name_objectives(study, [name for name, *_ in self.objectives])
             return
-        self.compare(study, storage)
+        there = SearchDefinition.in_study(study)
+        assert there is not None
+        there.check_space(self, study, storage)
+        if there.objectives != self.objectives:
+            theirs = [f"{direction} {name}" for name, direction, _ in there.objectives]
+            raise StorageError(f"{where} is for other objectives: {theirs}; give another name")
+        names = [name for name, *_ in self.objectives]
+        if study.metric_names != names:
+            name_objectives(study, names)  # who looks on by Optuna goes by them
         if trials and not resume:
             raise UsageError(
                 f"{where} has {trials} trials already; resume=True goes on with them, "
                 "another name begins anew"
             )
 
-    def compare(self, study: optuna.Study, storage: Storage) -> None:
-        """Compare with the definition of a study.
-
-        Raises
-        ------
-        StorageError
-            If it is not; what differs is named.
-        """
-        where, there = _where(study, storage), SearchDefinition.in_study(study)
-        if there is None:
-            raise StorageError(f"{where} is of something else")
-        if there.fingerprint != self.fingerprint:
-            what = "; ".join(differences(there.space, self.space))
+    def check_space(self, other: SearchDefinition, study: optuna.Study, storage: Storage) -> None:
+        """Raise :class:`StorageError` if another definition is of another space than this."""
+        if self.fingerprint != other.fingerprint:
+            where, what = _where(study, storage), "; ".join(differences(self.space, other.space))
             raise StorageError(f"{where} is of another space: {what}; give another name")
-        if there.objectives != self.objectives:
-            theirs = [f"{direction} {name}" for name, direction, _ in there.objectives]
-            raise StorageError(f"{where} is for other objectives: {theirs}; give another name")
 
 
 def _where(study: optuna.Study, storage: Storage) -> str:

@@ -10,8 +10,8 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, wait
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
-from functools import cached_property, partial
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 import optuna
@@ -21,19 +21,19 @@ from optuna.trial import FrozenTrial, TrialState
 from ..errors import TrialError, UsageError
 from ..mutable import Mutable, MutableExpression, Sample, Values
 from ..mutable.random_words import words
-from ..randomness import seed_of
+from ..randomness import device_of, seed_of
 from ..strategy import SearchState, Strategy
 from ..strategy.base import unrestricted
 from ..strategy.neighbours import Nearest, nearest
-from .evaluation import NO_RECIPE, Job, Measurement, NetworkSource, Recipe, Reports
-from .ledger import COST, ERROR, FAILURE, METRICS, Attempt, Ledger, pauses
+from .evaluation import NO_RECIPE, Job, Recipe, Reports, maker_of
+from .ledger import FAILURE, Attempt, Ledger, Measurement, pauses
 from .objectives import Objective
 from .studies import quiet
 
 if TYPE_CHECKING:
-    from .remote import SentRecipe
+    from .remote import MakeExecutor
 
-__all__ = ["Callback", "Driver", "Evaluate", "MakeExecutor", "Settings"]
+__all__ = ["Callback", "Driver", "Evaluate"]
 
 _PATIENCE = 2.0
 """Seconds after which a pool is made to look whether its processes live."""
@@ -44,18 +44,23 @@ Evaluate = Callable[[Any, Sample], Any]
 Callback = Callable[[optuna.Study, FrozenTrial], object]
 """Called after each trial, as Optuna calls them."""
 
-MakeExecutor = Callable[[], Executor]
-"""Makes an executor, and another one should that break."""
-
 _DIED = "the process that evaluated this architecture died, repeatedly"
 
 
-@dataclass(frozen=True)
-class Settings:
-    """What to do.
+@dataclass(eq=False)
+class Driver:
+    """Holds a study, alone or beside drivers elsewhere.
 
-    Attributes
+    Parameters
     ----------
+    executor
+        Evaluates; ``None`` for this process.
+    make
+        Makes the executor anew when it breaks; ``None`` if it is the caller's.
+    slots
+        How many trials are evaluated at once.
+    ledger
+        Of the study.
     space
         A space, or a restriction of one.
     evaluate
@@ -68,88 +73,57 @@ class Settings:
         How many architectures to try.
     seed
         What everything random depends on.
-    failures
-        How many may fail.
     weights
         Of the networks: 'inherit', 'fresh', or 'none' for no network at all.
+    failures
+        How many trials may fail.
     patient
         Whether to go on although the first trials all failed for the same reason.
+    callbacks
+        Called after each trial of this driver.
+    deadline
+        When no further trial is begun any more, as ``time.monotonic()`` tells it.
     """
 
+    executor: Executor | None
+    make: MakeExecutor | None
+    slots: int
+    ledger: Ledger
     space: Any
     evaluate: Evaluate
     strategy: Strategy
     objectives: tuple[Objective, ...]
     trials: int
     seed: int
-    failures: int
     weights: str
-    patient: bool = False
+    failures: int
+    patient: bool
+    callbacks: Sequence[Callback]
+    deadline: float | None
 
-    @cached_property
-    def costs(self) -> tuple[Any, ...]:
-        """The expression of each objective that has one, of which more is better."""
-        return tuple(
+    def __post_init__(self) -> None:
+        self.study = self.ledger.study
+        self.base = unrestricted(self.space)
+        self.cost = deciding_cost(self.space)
+        self.costs = tuple(
             None if o.expression is None else o.expression * o.sign for o in self.objectives
         )
-
-    def recipe(self, *, packed: bool) -> Recipe:
-        """Return how trials are evaluated; ``packed`` as of :class:`.evaluation.Recipe`."""
-        objectives = tuple(Objective(o.name, o.direction) for o in self.objectives)
-        source = NetworkSource.of(unrestricted(self.space), self.weights)
-        return Recipe(source, self.evaluate, objectives, self.seed, packed)
-
-
-class Driver:
-    """Holds a study, alone or beside drivers elsewhere.
-
-    Parameters
-    ----------
-    ledger
-        Of the study.
-    settings
-        What to do.
-    callbacks
-        Called after each trial of this driver.
-    timeout
-        Seconds after which no further trial is begun.
-    executor
-        Evaluates; ``None`` for this process.
-    make
-        Makes the executor anew when it breaks; ``None`` if it is the caller's.
-    slots
-        How many trials are evaluated at once.
-    """
-
-    def __init__(
-        self,
-        ledger: Ledger,
-        settings: Settings,
-        callbacks: Sequence[Callback] = (),
-        timeout: float | None = None,
-        executor: Executor | None = None,
-        make: MakeExecutor | None = None,
-        slots: int = 1,
-    ) -> None:
-        self.study = ledger.study
-        self.ledger = ledger
-        self.settings = settings
-        self.callbacks = callbacks
-        self.slots = slots
-        self.deadline = None if timeout is None else time.monotonic() + timeout
-        self.base = unrestricted(settings.space)
-        self.cost = deciding_cost(settings.space)
-        self.allowed = ledger.failures + settings.failures
-        self.before = frozenset(t.number for t in ledger.trials() if t.state.is_finished())
+        self.allowed = self.ledger.failures + self.failures
+        self.before = frozenset(t.number for t in self.ledger.trials() if t.state.is_finished())
         self.warned: set[str] = set()
         self.exhausted = False
         self.suspects: set[int] = set()
         self.unwatched = 0
         self.running: dict[Future[Any], Job] = {}
-        self.recipe = settings.recipe(packed=executor is not None or ledger.networks.packed)
-        self.sent: SentRecipe | None = None
-        self.executor = executor
-        self.make = make
+        self.recipe = Recipe(
+            maker_of(self.base, self.weights),
+            device_of(self.base),
+            self.evaluate,
+            tuple(Objective(o.name, o.direction) for o in self.objectives),
+            self.seed,
+            packed=self.executor is not None or self.ledger.networks.packed,
+        )
+        self.calls: Callable[[Job, bool], tuple[Any, ...]] | None = None
         self.has_taken = False
         self._writing = threading.Lock()
 
@@ -165,9 +139,9 @@ class Driver:
         """
         with quiet(), self.ledger.open(), self._line() as line, self._stopping() as stopped:
             if self.executor is not None:
-                from .remote import SentRecipe
+                from .remote import calls_of
 
-                self.sent = SentRecipe.of(self.recipe, self.executor, line)
+                self.calls = calls_of(self.recipe, self.executor, line)
             try:
                 self._work(stopped)
             except BaseException as error:
@@ -190,7 +164,7 @@ class Driver:
                 self._begin()
             elif self.running:
                 done = self._wait()
-                for future in sorted(done, key=lambda each: self.running[each].number):
+                for future in sorted(done, key=lambda each: self.running[each].attempt.number):
                     self._ended(future)
                     if stopped.is_set():
                         break
@@ -227,7 +201,7 @@ class Driver:
         """Whether a number is free, and an architecture for it."""
         if self.exhausted:
             return bool(self.ledger.to_repeat())
-        return len(self.ledger.held) < self.settings.trials
+        return len(self.ledger.held) < self.trials
 
     @contextmanager
     def _stopping(self) -> Iterator[threading.Event]:
@@ -243,12 +217,12 @@ class Driver:
         """Return the error that ends the search, if too much has failed."""
         failures = self.ledger.failures
         too_many = failures >= self.allowed
-        hopeless = not self.settings.patient and failures and not self.ledger.history
+        hopeless = not self.patient and failures and not self.ledger.history
         if not too_many and not hopeless:
             return None
         from .failures import verdict
 
-        most = self.settings.failures if too_many else None
+        most = self.failures if too_many else None
         return verdict(self.ledger.trials(), self.before, most)
 
     # -- begin a trial --------------------------------------------------------------------------
@@ -265,60 +239,58 @@ class Driver:
         if found is None:
             self.exhausted = True
             return
-        attempt = ledger.begin(number, found.arch, found.arch_id, found.steps)
+        attempt = ledger.begin(number, found)
         if attempt is None:
             return
         if ledger.is_deadly(number):
             self.suspects.discard(number)
-            self._tell(attempt, Measurement(failure=_DIED))
+            self._tell(attempt, Measurement(TrialState.FAIL, attributes={FAILURE: _DIED}))
             return
         kept = self.ledger.networks
         known, cost = self._known(found.values)
-        job = Job(attempt.trial, number, found.arch, known, cost, kept.count > 0, kept.worst)
-        if self.sent is not None:
+        job = Job(attempt, known, cost, kept.count > 0, kept.worst)
+        if self.calls is not None:
             self._submit(job, whole=not getattr(self.executor, "persistent", True))
             return
-        reports = Reports(partial(self._decide, job.attempt) if self._prunes else None)
+        reports = Reports(partial(self._decide, attempt.trial) if self._prunes else None)
         self._tell(attempt, self.recipe.run(job, reports))
 
     def _known(self, values: Values) -> tuple[dict[str, float], float | None]:
         """Return the objectives that follow from an architecture, and what decides between them."""
         known = {
-            o.name: float(values(o.expression))
-            for o in self.settings.objectives
-            if o.expression is not None
+            o.name: float(values(o.expression)) for o in self.objectives if o.expression is not None
         }
         return known, None if self.cost is None else float(values(self.cost))
 
     def _proposal(self, number: int) -> Nearest | None:
         """Return what the strategy proposes, or what is near it; ``None`` if nothing is left."""
-        settings, ledger = self.settings, self.ledger
-        seed = settings.seed if settings.strategy.seed is None else settings.strategy.seed
+        ledger = self.ledger
+        seed = self.seed if self.strategy.seed is None else self.strategy.seed
         state = SearchState(
-            space=settings.space,
+            space=self.space,
             history=ledger.history,
             taken=ledger.taken.keys(),
             number=number,
             seed=seed_of(seed, "search/propose", 0),
-            objectives=len(settings.objectives),
-            costs=settings.costs,
+            objectives=len(self.objectives),
+            costs=self.costs,
         )
-        source = words(seed_of(settings.seed, "search/mend", number))
-        proposed = settings.strategy.propose(state)
+        source = words(seed_of(self.seed, "search/mend", number))
+        proposed = self.strategy.propose(state)
         if not isinstance(proposed, Mapping):
             raise UsageError(
-                f"{type(settings.strategy).__name__} is to propose a dict from label to value, but "
+                f"{type(self.strategy).__name__} is to propose a dict from label to value, but "
                 f"proposed {proposed!r}"
             )
-        return nearest(settings.space, proposed, source, taken=state.taken)
+        return nearest(self.space, proposed, source, taken=state.taken)
 
     def _submit(self, job: Job, *, whole: bool) -> None:
         """Give a job to the executor; the recipe comes along where it may not be there."""
-        assert self.sent is not None
+        assert self.calls is not None
         while True:
             assert self.executor is not None
             try:
-                future = self.executor.submit(*self.sent.job(job, whole=whole))
+                future = self.executor.submit(*self.calls(job, whole))
                 if not isinstance(future, Future):
                     raise TypeError(f"submit() returned {future!r}, no future")
             except Exception as error:  # noqa: BLE001 - whatever its engine raises
@@ -360,9 +332,8 @@ class Driver:
             self._broken(error)
             return
         del self.running[future]
-        attempt = self.ledger.mine[job.attempt]
         if error is not None:
-            self.ledger.die(attempt)
+            self.ledger.die(job.attempt)
         elif found == NO_RECIPE:
             self._submit(job, whole=True)
         elif not isinstance(found, Measurement):
@@ -371,8 +342,8 @@ class Driver:
                 "submitted function returned; what has been found is kept, for resume=True"
             )
         else:
-            self.suspects.discard(job.number)
-            self._tell(attempt, found)
+            self.suspects.discard(job.attempt.number)
+            self._tell(job.attempt, found)
 
     def _broken(self, error: BaseException) -> None:
         """Make the executor anew, and find out which trial broke it.
@@ -386,56 +357,38 @@ class Driver:
         for future in [f for f in ended if f.exception() is None and f.result() != NO_RECIPE]:
             self._ended(future)
         jobs, self.running = list(self.running.values()), {}
-        self.suspects = {job.number for job in jobs}
+        self.suspects = {job.attempt.number for job in jobs}
         for job in jobs:
-            attempt = self.ledger.mine[job.attempt]
             if len(jobs) == 1:
-                self.ledger.die(attempt)
+                self.ledger.die(job.attempt)
             else:
-                self.ledger.abandon(attempt, "the executor broke while several were under way")
+                self.ledger.abandon(job.attempt, "the executor broke while several were under way")
         self._renew(error)
 
     def _tell(self, attempt: Attempt, found: Measurement) -> None:
         """Write down what came of a trial, and call back."""
-        attributes: dict[str, Any] = {}
         if found.weights is not None:
             self.ledger.networks.keep(attempt.number, found.weights)
-        numbers = dict(found.numbers)
-        if ERROR in numbers:
-            attributes[ERROR] = numbers.pop(ERROR)
-        if numbers:
-            attributes[METRICS] = numbers
-        if found.cost is not None:
-            attributes[COST] = found.cost
-        if found.failure is not None:
-            attributes[FAILURE] = found.failure
-        state = TrialState.FAIL if found.values is None else TrialState.COMPLETE
-        if found.pruned:
-            state = TrialState.PRUNED
-        reports = found.reports if len(self.settings.objectives) == 1 else {}
+        if len(self.objectives) > 1:
+            found = replace(found, reports={})  # Optuna keeps them of a single objective
         # Where there is a pruner, each report was written down as it came.
-        if self.ledger.end(
-            attempt, state, found.values, attributes, reports, reported=self._prunes
-        ):
+        if self.ledger.end(attempt, found, reported=self._prunes):
             trial = self.ledger.storage.get_trial(attempt.trial_id)
-            if found.failure is not None:
-                self._warn(trial)
+            if FAILURE in found.attributes:
+                from .failures import warn_of
+
+                warn_of(self.study, trial, self.warned)
             for callback in self.callbacks:
                 callback(self.study, trial)
         if found.fatal is not None:
             raise UsageError(found.fatal)
-
-    def _warn(self, trial: FrozenTrial) -> None:
-        from .failures import warn_of
-
-        warn_of(self.study, trial, self.warned)
 
     # -- pruning --------------------------------------------------------------------------------
 
     @property
     def _prunes(self) -> bool:
         is_pruner = not isinstance(self.study.pruner, optuna.pruners.NopPruner)
-        return is_pruner and len(self.settings.objectives) == 1
+        return is_pruner and len(self.objectives) == 1
 
     @contextmanager
     def _line(self) -> Iterator[Any]:
@@ -506,14 +459,10 @@ def deciding_cost(space: Any) -> MutableExpression[Any] | None:
     ``None`` if the space is not restricted by one; then the number of parameters decides.
     """
     for condition in getattr(space, "conditions", ()):
-        expression = getattr(condition, "expression", None)
-        operator = getattr(expression, "operator", None)
-        if operator is None or expression is None or len(expression.arguments) != 2:
-            continue
-        smaller, larger = expression.arguments
-        if operator.name in ("ge", "gt"):
-            smaller, larger = larger, smaller
-        limited = operator.name in ("le", "lt", "ge", "gt") and not isinstance(larger, Mutable)
-        if limited and isinstance(smaller, MutableExpression):
-            return smaller
+        limit: Any = getattr(condition, "expression", None)
+        name = getattr(getattr(limit, "operator", None), "name", "")
+        if name in ("le", "lt", "ge", "gt"):
+            smaller, larger = limit.arguments if name in ("le", "lt") else limit.arguments[::-1]
+            if isinstance(smaller, MutableExpression) and not isinstance(larger, Mutable):
+                return smaller
     return None

@@ -10,27 +10,29 @@ import traceback
 from collections.abc import Callable
 from contextvars import ContextVar
 from copy import deepcopy
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import optuna
 import torch
+from optuna.trial import TrialState
 from torch import Tensor
 
 from ..errors import UsageError
 from ..mutable import Sample
 from ..randomness import device_of, preserved_randomness, seed_globally
+from .ledger import COST, ERROR, FAILURE, METRICS, Attempt, Measurement
 from .objectives import Objective, measured, ranking
 
 __all__ = [
     "NO_RECIPE",
     "Evaluator",
     "Job",
-    "Measurement",
-    "NetworkSource",
     "Recipe",
     "Reports",
     "make_network",
+    "maker_of",
 ]
 
 LONGEST = 20_000
@@ -66,49 +68,38 @@ class Evaluator:
 
     def check(self, space: Any) -> None:
         """Refuse a space whose networks cannot be evaluated, before a search begins."""
-        raise NotImplementedError
 
 
-@dataclass(frozen=True)
-class NetworkSource:
-    """All that a process needs of a space to make its networks.
+def maker_of(space: Any, weights: str) -> Callable[[Sample], Any]:
+    """Return what makes networks of architectures; it holds all that a process needs for that.
 
-    Attributes
+    Parameters
     ----------
+    space
+        The space: itself for its weights; for fresh ones, its class and arguments are enough.
     weights
         Of the networks: 'inherit', 'fresh', or 'none' for no network at all.
-    space
-        The space, for its weights.
-    recipe
-        Its class and arguments, which are enough for fresh weights.
-    device
-        Where networks are made.
     """
+    if weights == "inherit":
+        made: Callable[[Sample], Any] = space.freeze
+        return made
+    if weights == "fresh":
+        return partial(_fresh, (type(space), *space._arguments), device_of(space))
+    return _no_network
 
-    weights: str
-    space: Any
-    recipe: tuple[Any, tuple[Any, ...], dict[str, Any]] | None
-    device: torch.device
 
-    @classmethod
-    def of(cls, space: Any, weights: str) -> NetworkSource:
-        """Return that of a space."""
-        recipe = (type(space), *space._arguments) if weights == "fresh" else None
-        return cls(weights, space if weights == "inherit" else None, recipe, device_of(space))
+def _fresh(recipe: tuple[Any, Any, Any], device: torch.device, arch: Sample) -> Any:
+    space, positional, keyword = recipe
+    return space.frozen_factory(arch)(*positional, **keyword).to(device)
 
-    def network(self, arch: Sample) -> Any:
-        """Return the network of an architecture."""
-        if self.space is not None:
-            return self.space.freeze(arch)
-        if self.recipe is None:
-            return None
-        space, positional, keyword = self.recipe
-        return space.frozen_factory(arch)(*positional, **keyword).to(self.device)
+
+def _no_network(_: Sample) -> None:
+    return None
 
 
 def make_network(space: Any, arch: Sample, weights: str) -> Any:
     """Return the network of an architecture, with weights as they are asked for."""
-    return NetworkSource.of(space, weights).network(arch)
+    return maker_of(space, weights)(arch)
 
 
 @dataclass(frozen=True)
@@ -118,9 +109,7 @@ class Job:
     Attributes
     ----------
     attempt
-        The number of Optuna's trial: no two jobs of a search are the same.
-    number, arch
-        Its place in the search, and its architecture.
+        Its number and its architecture.
     known
         Objectives that follow from the architecture.
     cost
@@ -131,48 +120,11 @@ class Job:
         The rank that it must be better than, if any.
     """
 
-    attempt: int
-    number: int
-    arch: Sample
+    attempt: Attempt
     known: dict[str, float]
     cost: float | None
     keep: bool
     worst: tuple[float, ...] | None
-
-
-@dataclass(frozen=True)
-class Measurement:
-    """What came of a job.
-
-    Attributes
-    ----------
-    values
-        Of the objectives, in their order, if it is complete.
-    numbers
-        What else was measured.
-    cost
-        What decides between equal scores.
-    reports
-        Step to what was reported then.
-    weights
-        Of the network, if they are wanted: its state, or that as
-        :func:`~nas_space.training.dump_state` gives it.
-    pruned
-        Whether it was stopped early.
-    failure
-        The traceback, if it failed.
-    fatal
-        Why the next job would fare no better.
-    """
-
-    values: list[float] | None = None
-    numbers: dict[str, float] = field(default_factory=dict)
-    cost: float | None = None
-    reports: dict[int, float] = field(default_factory=dict)
-    weights: Any = None
-    pruned: bool = False
-    failure: str | None = None
-    fatal: str | None = None
 
 
 @dataclass(frozen=True)
@@ -181,8 +133,10 @@ class Recipe:
 
     Attributes
     ----------
-    networks
-        Makes networks.
+    network
+        Makes the network of an architecture.
+    device
+        Where.
     evaluate
         ``evaluate(network, arch)``.
     objectives
@@ -193,7 +147,8 @@ class Recipe:
         Whether weights are wanted as bytes, to be sent or written, not as they are.
     """
 
-    networks: NetworkSource
+    network: Callable[[Sample], Any]
+    device: torch.device
     evaluate: Any
     objectives: tuple[Objective, ...]
     seed: int
@@ -203,9 +158,9 @@ class Recipe:
         """Evaluate an architecture; whatever it runs into is told by what is returned."""
         fatal = None
         try:
-            return replace(self._measure(job, reports), reports=reports.values)
+            return self._measure(job, reports)
         except optuna.TrialPruned:
-            return Measurement(reports=reports.values, pruned=True)
+            return Measurement(TrialState.PRUNED, reports=reports.values)
         except UsageError as error:
             failure = traceback.format_exc()
             fatal = str(error) if getattr(error, "is_fatal", False) else None
@@ -213,19 +168,20 @@ class Recipe:
             failure = traceback.format_exc()
         # Outside of the handler: the frames of the failure, and what they hold, are gone.
         torch.cuda.empty_cache()  # does nothing where CUDA is not in use
-        return Measurement(reports=reports.values, failure=failure[-LONGEST:], fatal=fatal)
+        told = {FAILURE: failure[-LONGEST:]}
+        return Measurement(TrialState.FAIL, None, told, reports.values, fatal=fatal)
 
     def _measure(self, job: Job, reports: Reports) -> Measurement:
-        device = self.networks.device
+        device, number, arch = self.device, job.attempt.number, job.attempt.arch
         with preserved_randomness(device):
-            seed_globally(self.seed, "search/evaluate", job.number, device)
-            network = self.networks.network(job.arch)
+            seed_globally(self.seed, "search/evaluate", number, device)
+            network = self.network(arch)
             cost = job.cost
             if cost is None and network is not None:
                 cost = float(sum(p.numel() for p in network.parameters()))
             before = REPORTS.set(reports)
             try:
-                returned = self.evaluate(network, dict(job.arch))
+                returned = self.evaluate(network, dict(arch))
             finally:
                 REPORTS.reset(before)
         try:
@@ -235,10 +191,12 @@ class Recipe:
             error.is_fatal = True  # type: ignore[attr-defined]
             raise
         values = [numbers.pop(objective.name) for objective in self.objectives]
-        rank = ranking(self.objectives, values, cost, job.number)
+        rank = ranking(self.objectives, values, cost, number)
         wanted = job.keep and network is not None and (job.worst is None or rank < job.worst)
         weights = self._state(network) if wanted else None
-        return Measurement(values, numbers, cost, weights=weights)
+        told = {ERROR: numbers.pop(ERROR, None), METRICS: numbers or None, COST: cost}
+        attributes = {name: content for name, content in told.items() if content is not None}
+        return Measurement(TrialState.COMPLETE, values, attributes, reports.values, weights)
 
     def _state(self, network: Any) -> Any:
         """Return the weights and buffers of a network as they are now, whatever becomes of it."""

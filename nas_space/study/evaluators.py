@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import KW_ONLY, dataclass, replace
 from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
@@ -33,10 +33,22 @@ _TRIED = 3
 """Random architectures that all must fail alike before a task is refused."""
 
 
+@dataclass(frozen=True)
 class _OfTask(Evaluator):
     """What evaluators have in common that score networks on a task."""
 
     task: Task
+    _: KW_ONLY
+    split: str = "validation"
+
+    def __post_init__(self) -> None:
+        task: Any = self.task
+        if not isinstance(task, Task):
+            raise UsageError(
+                "what networks are scored on is a Task, such as Task.classification(train, "
+                f"validation=...), but got a {type(task).__name__}"
+            )
+        task.split(self.split)
 
     @property
     def objectives(self) -> tuple[Objective, ...]:
@@ -51,11 +63,28 @@ class _OfTask(Evaluator):
 
 @dataclass(frozen=True)
 class Inherited(_OfTask):
-    """Scores a network with the weights that it has from its space; see :func:`inherited`."""
+    """Scores networks with the space's weights, without training.
 
-    task: Task
+    For a space whose shared weights are trained: batch norms are recalibrated for each
+    network, then it is scored.
+
+    Parameters
+    ----------
+    task
+        Whose training data calibrate, and whose metrics score; the main one is the objective.
+    batches
+        Of training data to recalibrate with; all by default.
+    split
+        What to score on.
+
+    Raises
+    ------
+    UsageError
+        If the task has no such split.
+    """
+
+    _: KW_ONLY
     batches: int | None = None
-    split: str = "validation"
 
     weights = "inherit"
 
@@ -70,11 +99,34 @@ class Inherited(_OfTask):
 
 @dataclass(frozen=True)
 class FromScratch(_OfTask):
-    """Trains a network and scores it; see :func:`from_scratch`."""
+    """Trains each network from fresh weights, and scores it.
 
-    task: Task
-    epochs: int
-    split: str = "validation"
+    Where the search has a pruner, it scores after each epoch too and reports that.
+
+    Parameters
+    ----------
+    task
+        What to train for; its main metric is the objective.
+    epochs
+        How long.
+    split
+        What to score on.
+    device, precision
+        Where, as for :func:`~nas_space.training.make_fabric`; by default where the network is.
+    seed
+        Of the training; the same for all, so that they see the same batches.
+    early_stopping
+        When to end a training before all epochs are done. The score is then the best of several
+        on the same examples, which flatters all candidates alike, a little.
+
+    Raises
+    ------
+    UsageError
+        If ``epochs`` is not positive, or the task has no such split.
+    """
+
+    epochs: int = 10
+    _: KW_ONLY
     device: str | None = None
     precision: Any = None
     seed: int = 0
@@ -82,8 +134,16 @@ class FromScratch(_OfTask):
 
     weights = "fresh"
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        epochs: Any = self.epochs
+        if isinstance(epochs, bool) or not isinstance(epochs, Integral) or epochs < 1:
+            raise UsageError(f"epochs is a whole number, at least 1, but got {epochs!r}")
+        if self.early_stopping is not None:
+            check_rules(self.early_stopping, self.task)
+
     def __call__(self, network: nn.Module, arch: Sample) -> dict[str, float]:
-        fabric = None if self.device is None else make_fabric(self.device, self.precision)
+        fabric = self._fabric()
         per_epoch = self.task.steps(1)
 
         def after_step(progress: Progress) -> None:
@@ -103,10 +163,20 @@ class FromScratch(_OfTask):
         )
         return _scored(network, self.task, self.split, fabric)
 
+    def _fabric(self) -> Fabric | None:
+        return None if self.device is None else make_fabric(self.device, self.precision)
+
     def check(self, space: Any) -> None:
         """Try one batch; see :func:`try_one_batch`."""
-        device = None if self.device is None else make_fabric(self.device, self.precision)
-        try_one_batch(space, self.task, self.split, self.weights, train=True, fabric=device)
+        fabric = self._fabric()
+        try_one_batch(space, self.task, self.split, self.weights, train=True, fabric=fabric)
+
+
+inherited = Inherited
+"""The evaluator that scores networks with the weights of the space."""
+
+from_scratch = FromScratch
+"""The evaluator that trains each network from fresh weights."""
 
 
 def _scored(
@@ -212,92 +282,6 @@ class _Repeated:
 
     def __iter__(self) -> Iterator[Any]:
         return iter([self.batch])
-
-
-def inherited(task: Task, *, batches: int | None = None, split: str = "validation") -> Inherited:
-    """Return an evaluator that scores networks with the space's weights, without training.
-
-    For a space whose shared weights are trained: batch norms are recalibrated for each
-    network, then it is scored.
-
-    Parameters
-    ----------
-    task
-        Whose training data calibrate, and whose metrics score.
-    batches
-        Of training data to recalibrate with; all by default.
-    split
-        What to score on.
-
-    Returns
-    -------
-    callable
-        To give to ``search``; its objective is the main metric of the task.
-
-    Raises
-    ------
-    UsageError
-        If the task has no such split.
-    """
-    _check_task(task, split)
-    return Inherited(task, batches, split)
-
-
-def from_scratch(
-    task: Task,
-    epochs: int = 10,
-    *,
-    split: str = "validation",
-    device: str | None = None,
-    precision: Any = None,
-    seed: int = 0,
-    early_stopping: EarlyStopping | None = None,
-) -> FromScratch:
-    """Return an evaluator that trains each network from fresh weights, and scores it.
-
-    Where the search has a pruner, it scores after each epoch too and reports that.
-
-    Parameters
-    ----------
-    task
-        What to train for.
-    epochs
-        How long.
-    split
-        What to score on.
-    device, precision
-        Where, as for :func:`~nas_space.training.make_fabric`; by default where the network is.
-    seed
-        Of the training; the same for all, so that they see the same batches.
-    early_stopping
-        When to end a training before all epochs are done. The score is then the best of several
-        on the same examples, which flatters all candidates alike, a little.
-
-    Returns
-    -------
-    callable
-        To give to ``search``; its objective is the main metric of the task.
-
-    Raises
-    ------
-    UsageError
-        If ``epochs`` is not positive, or the task has no such split.
-    """
-    _check_task(task, split)
-    if not isinstance(epochs, Integral) or isinstance(epochs, bool) or epochs < 1:
-        raise UsageError(f"epochs is a whole number, at least 1, but got {epochs!r}")
-    if early_stopping is not None:
-        check_rules(early_stopping, task)
-    return FromScratch(task, epochs, split, device, precision, seed, early_stopping)
-
-
-def _check_task(task: Any, split: str) -> None:
-    if not isinstance(task, Task):
-        raise UsageError(
-            "what networks are scored on is a Task, such as Task.classification(train, "
-            f"validation=...), but got a {type(task).__name__}"
-        )
-    task.split(split)
 
 
 def main_objective(task: Task) -> Objective:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import mmap
 import os
 import warnings
 from collections.abc import Generator
@@ -80,20 +81,14 @@ class MendingJournal(JournalFileBackend):
 def _torn(path: str) -> bytes:
     """Return the last line of a file, if it is no whole one."""
     with open(path, "rb") as file:  # noqa: PTH123 - as the class it belongs to
-        end = file.seek(0, os.SEEK_END)
-        size = 4096
-        while True:
-            file.seek(max(0, end - size))
-            tail = file.read()
-            ends = tail[:-1].rfind(b"\n") if tail.endswith(b"\n") else tail.rfind(b"\n")
-            if ends >= 0 or size >= end:
-                break
-            size *= 4
-    line = tail[ends + 1 :]
-    if line.endswith(b"\n"):
-        try:
-            json.loads(line)
-        except ValueError:
-            return line
-        return b""
-    return line
+        if not file.seek(0, os.SEEK_END):
+            return b""
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            line = content[content.rfind(b"\n", 0, len(content) - 1) + 1 :]
+    if not line.endswith(b"\n"):
+        return line
+    try:
+        json.loads(line)
+    except ValueError:
+        return line
+    return b""

@@ -13,9 +13,9 @@ from bisect import insort
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import optuna
 from optuna.exceptions import UpdateFinishedTrialError
@@ -24,12 +24,14 @@ from optuna.trial import FrozenTrial, TrialState
 
 from ..errors import StorageError
 from ..mutable import Sample
+from ..schema import checked
 from ..strategy import Evaluated
 from .networks import KeptNetworks
 from .objectives import Objective, ranking
 
 if TYPE_CHECKING:
-    from .intermediate import Curve
+    from ..strategy.neighbours import Nearest
+    from .curves import Curve
 
 __all__ = [
     "ABANDONED",
@@ -42,6 +44,7 @@ __all__ = [
     "REPAIRED",
     "Attempt",
     "Ledger",
+    "Measurement",
 ]
 
 ARCHITECTURE = "architecture"
@@ -97,6 +100,35 @@ class Attempt:
     arch: Sample
     arch_id: str = ""
     repaired: int = 0
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What came of an attempt.
+
+    Attributes
+    ----------
+    state
+        Complete, pruned or failed.
+    values
+        Of the objectives, in their order, if it is complete.
+    attributes
+        What else is written of it, by the names above.
+    reports
+        Step to what was reported then.
+    weights
+        Of the network, if they are wanted: its state, or that as
+        :func:`~nas_space.training.dump_state` gives it.
+    fatal
+        Why the next one would fare no better.
+    """
+
+    state: TrialState
+    values: Sequence[float] | None = None
+    attributes: Mapping[str, Any] = field(default_factory=dict)
+    reports: Mapping[int, float] = field(default_factory=dict)
+    weights: Any = None
+    fatal: str | None = None
 
 
 class Ledger:
@@ -186,114 +218,116 @@ class Ledger:
         self.held[attempt.number] = self.taken[attempt.arch_id] = attempt.trial
         self.working[attempt.trial] = attempt
 
-    def _end(
-        self,
-        place: int,
-        state: TrialState,
-        values: Sequence[float] | None,
-        attributes: Mapping[str, Any],
-        reports: Mapping[int, float],
-    ) -> None:
+    def _end(self, place: int, found: Measurement) -> None:
         """Take up what came of an attempt, unless that is known."""
         attempt = self.working.pop(place, None)
         if attempt is None:
             return
         number, arch = attempt.number, attempt.arch
+        state, attributes = found.state, found.attributes
         if state == TrialState.FAIL and FAILURE not in attributes:
             del self.held[number], self.taken[attempt.arch_id]
             self._free = min(self._free, number)
             self.lost[number] = attempt
             self.deaths[number] += ABANDONED not in attributes
         elif state == TrialState.COMPLETE:
-            values = valid_values(place, values, len(self.objectives))
+            values = found.values
+            assert values is not None
             fitness = tuple(o.sign * v for o, v in zip(self.objectives, values, strict=True))
             insort(self.history, Evaluated(number, arch, fitness), key=attrgetter("number"))
             self.networks.complete(ranking(self.objectives, values, attributes.get(COST), number))
-            self._curves.append((dict(reports), values[0]))
+            self._curves.append((dict(found.reports), values[0]))
         else:
             self.failures += state == TrialState.FAIL
             self.networks.drop(number)
             if state != TrialState.PRUNED:
                 return
-            from .intermediate import expected_end
+            from .curves import expected_end
 
-            value = expected_end(reports, self._curves)
+            value = expected_end(found.reports, self._curves)
             if value is not None:
                 fitness = (self.objectives[0].sign * value,)
                 insort(self.history, Evaluated(number, arch, fitness), key=attrgetter("number"))
 
     # -- writing ------------------------------------------------------------------------------
 
-    def begin(self, number: int, arch: Sample, arch_id: str, repaired: int) -> Attempt | None:
+    def begin(self, number: int, found: Nearest) -> Attempt | None:
         """Take a number and an architecture; ``None`` if another was faster."""
-        attempt = self._write({}, number, arch, arch_id, repaired)
+        attempt = self._write({}, number, found)
         self._begin(attempt)
         return attempt
 
-    def _write(
-        self, attributes: dict[str, Any], number: int, arch: Sample, arch_id: str, repaired: int
-    ) -> Attempt:
+    def _write(self, attributes: dict[str, Any], number: int, found: Nearest) -> Attempt:
         """Write an attempt, with its number and architecture, in one transaction."""
-        attributes |= {ARCHITECTURE: arch, NUMBER: number}
-        if repaired:
-            attributes[REPAIRED] = repaired
+        attributes |= {ARCHITECTURE: found.arch, NUMBER: number}
+        if found.steps:
+            attributes[REPAIRED] = found.steps
         template = optuna.trial.create_trial(state=TrialState.RUNNING, user_attrs=attributes)
         trial_id = self.storage.create_new_trial(self.study._study_id, template)
         place = self.storage.get_trial_number_from_id(trial_id)
-        attempt = self.mine[place] = Attempt(place, trial_id, number, arch, arch_id, repaired)
+        taken = found.arch, found.arch_id, found.steps
+        attempt = self.mine[place] = Attempt(place, trial_id, number, *taken)
         return attempt
 
-    def end(
-        self,
-        attempt: Attempt,
-        state: TrialState,
-        values: Sequence[float] | None = None,
-        attributes: Mapping[str, Any] | None = None,
-        reports: Mapping[int, float] | None = None,
-        *,
-        reported: bool = False,
-    ) -> bool:
+    def end(self, attempt: Attempt, found: Measurement, *, reported: bool = False) -> bool:
         """Write what came of an attempt, and whether that still counted.
 
         What it has ``reported`` already is not written again.
         """
         try:
-            for step, value in () if reported else (reports or {}).items():
+            for step, value in () if reported else found.reports.items():
                 self.storage.set_trial_intermediate_value(attempt.trial_id, step, value)
-            for name, content in (attributes or {}).items():
+            for name, content in found.attributes.items():
                 self.storage.set_trial_user_attr(attempt.trial_id, name, content)
-            self.storage.set_trial_state_values(attempt.trial_id, state, values)
+            self.storage.set_trial_state_values(attempt.trial_id, found.state, found.values)
         except UpdateFinishedTrialError:
             self.look()  # it was taken for dead
             return False
         finally:
             self.mine.pop(attempt.trial, None)
-        self._end(attempt.trial, state, values, attributes or {}, reports or {})
+        self._end(attempt.trial, found)
         return True
 
     def abandon(self, attempt: Attempt, reason: str) -> None:
         """Leave the number of an attempt to whoever comes next."""
-        self.end(attempt, TrialState.FAIL, attributes={ABANDONED: reason})
+        self.end(attempt, Measurement(TrialState.FAIL, attributes={ABANDONED: reason}))
 
     def die(self, attempt: Attempt) -> None:
         """Write that a process died of an attempt."""
-        self.end(attempt, TrialState.FAIL)
+        self.end(attempt, Measurement(TrialState.FAIL))
 
 
-def valid_values(trial: int, values: Sequence[float] | None, objectives: int) -> Sequence[float]:
-    """Return the values of a trial that is complete, or say that they are missing.
+class _Attributes(TypedDict, total=False):
+    """What a trial holds of what is read again, by the names above."""
+
+    architecture: dict[str, Any]
+    cost: float | None
+    mended: int
+    metrics: dict[str, float]
+    number: int
+    standard_error: float
+
+
+def sound(trial: FrozenTrial, objectives: int) -> FrozenTrial:
+    """Return a trial from a storage, if it holds what a search writes.
 
     Raises
     ------
     StorageError
-        There is not one for each objective.
+        Something in it is of another type, or there is not one value for each objective.
     """
-    if values is None or len(values) != objectives:
+    source = f"trial {trial.number}"
+    names = _Attributes.__annotations__
+    checked({k: told for k, told in trial.user_attrs.items() if k in names}, _Attributes, source)
+    values = checked(trial.values or (), tuple[float, ...], source)
+    checked(tuple(trial.intermediate_values.items()), tuple[tuple[int, float], ...], source)
+    wanted = objectives if trial.state == TrialState.COMPLETE else len(values)
+    if len(values) != wanted or number_of(trial) < 0:
         raise StorageError(
-            f"trial {trial} is complete, but has {len(values or ())} values for {objectives} "
+            f"{source} is number {number_of(trial)} and has {len(values)} values for {objectives} "
             "objectives: its storage is damaged; restore a copy, or begin in another one"
         )
-    return values
+    return trial
 
 
 def number_of(trial: FrozenTrial) -> int:

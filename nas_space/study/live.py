@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from .progress import ShowProgress, clock
+from .progress import ShowProgress, clock, seconds_left
 
 __all__ = ["shape_of", "shown"]
 
@@ -18,24 +18,26 @@ _LIVE = 0.5
 """Seconds between two times that a line is written anew."""
 
 
-def shown(progress: bool | None, trials: int | None = None) -> list[Callable[..., object]]:
-    """Return the callbacks that show how far a search is.
+def shown(
+    progress: bool | None, trials: int | None = None, since: tuple[float, int] | None = None
+) -> Callable[..., object]:
+    """Return a callback that shows how far a search is.
 
     Parameters
     ----------
     progress
-        As of :func:`~nas_space.search`.
+        True or ``None``, as of :func:`~nas_space.search`.
     trials
         How many there shall be; ``None`` for a one-shot search.
+    since
+        As of :class:`.progress.ShowProgress`.
     """
-    if progress is False:
-        return []
     line = _Line(eager=bool(progress))
     if trials is None:
-        return [_Steps(line)]
-    return [
-        ShowProgress(trials, lambda now: line.write(now, end=now.done >= now.trials), every=0.0)
-    ]
+        return _Steps(line, since)
+    return ShowProgress(
+        trials, lambda now: line.write(now, end=now.done >= now.trials), every=0.0, since=since
+    )
 
 
 class _Line:
@@ -65,17 +67,18 @@ class _Line:
 class _Steps:
     """What a one-shot search tells, in a line with the time left."""
 
-    def __init__(self, line: _Line) -> None:
-        self.line = line
+    def __init__(self, line: _Line, since: tuple[float, int] | None) -> None:
+        self.line, self.since = line, since
         self.began: tuple[float, int] | None = None
 
     def __call__(self, progress: Any) -> None:
         now = time.monotonic()
-        began, before = self.began = self.began or (now, progress.step)
+        began, missed = self.since or (now, -1)
+        self.began = self.began or (began, progress.step - 1 - missed)
         words = [f"step {progress.step} of {progress.total}", str(progress)]
-        if progress.step > before:
-            pace = (now - began) / (progress.step - before)
-            words.append(f"{clock(pace * (progress.total - progress.step))} left")
+        left = seconds_left(self.began, now, progress.step, progress.total)
+        if left is not None:
+            words.append(f"{clock(left)} left")
         self.line.write(", ".join(words), end=progress.step >= progress.total)
 
 

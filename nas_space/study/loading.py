@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import optuna
 
 from ..errors import StorageError, suggest
 from .definition import SearchDefinition
-from .fingerprint import describe, differences
 from .ledger import WEIGHTS
 from .network_files import networks_of
 from .result import SearchResult
-from .storage import Storage, is_file, open_storage, reading
+from .storage import Storage, file_of, open_storage, reading
 from .studies import NoSampler, quiet
 
 __all__ = ["load_search"]
@@ -51,20 +49,14 @@ def load_search(storage: Storage, name: str | None = None, *, space: Any = None)
     ...     load_search(store).best() == found.best()
     True
     """
-    if is_file(storage) and not Path(str(storage).removeprefix("sqlite:///")).exists():
+    if (file := file_of(storage)) is not None and not file.exists():
         raise StorageError(f"there is no file {str(storage)!r}")
     with quiet(), reading(storage):
         study = _find(open_storage(storage), name, str(storage))
         definition = SearchDefinition.in_study(study)
         assert definition is not None
-    if space is not None:
-        what = differences(definition.space, describe(space))
-        if what:
-            raise StorageError(
-                f"the search {study.study_name!r} in {str(storage)!r} is of another space: "
-                + "; ".join(what)
-            )
-    with reading(storage):
+        if space is not None:
+            definition.check_space(SearchDefinition.of(space, ()), study, storage)
         networks = networks_of(storage, study.study_name, 0)
         weights = study.user_attrs.get(WEIGHTS, "inherit")
         result = SearchResult(study, space, definition.measured(), weights, networks)

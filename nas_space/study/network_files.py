@@ -10,7 +10,7 @@ from typing import Any
 from ..errors import CheckpointError
 from ..files import replacing
 from .networks import KeptNetworks
-from .storage import Storage, is_file
+from .storage import Storage, file_of
 
 __all__ = ["networks_of"]
 
@@ -20,9 +20,9 @@ def networks_of(storage: Storage, name: str, count: int) -> KeptNetworks:
 
     Where trials are kept in a database, which has no place for networks, it is this process.
     """
-    if not is_file(storage):
+    if (file := file_of(storage)) is None:
         return KeptNetworks(count)
-    return NetworkFiles(count, Path(f"{str(storage).removeprefix('sqlite:///')}.networks", name))
+    return NetworkFiles(count, Path(f"{file}.networks", name))
 
 
 class NetworkFiles(KeptNetworks):

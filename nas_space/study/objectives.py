@@ -38,6 +38,10 @@ class Objective:
         """What to multiply values by, so that more is better."""
         return 1 if self.direction == "maximize" else -1
 
+    def improve(self, best: dict[str, float], value: float) -> None:
+        """Note a value among the best by name, if it is better than what is there."""
+        best[self.name] = self.sign * max(self.sign * value, self.sign * best.get(self.name, value))
+
 
 Objectives: TypeAlias = "Objective | str | Sequence[Objective | str] | Mapping[str, str]"
 """How objectives may be given: strings are names of what is measured, to be maximised."""
@@ -81,8 +85,13 @@ def minimize(name: str, expression: MutableExpression[Any] | None = None) -> Obj
     return _objective(name, "minimize", expression)
 
 
-def _objective(name: Any, direction: Literal["maximize", "minimize"], expression: Any) -> Objective:
+def _objective(name: Any, direction: Any, expression: Any) -> Objective:
     """Return an objective, or say what is wrong with how it is asked for."""
+    if direction not in ("maximize", "minimize"):
+        raise UsageError(
+            f"the direction of the objective {name!r} must be 'maximize' or 'minimize', "
+            f"but got {direction!r}"
+        )
     if not isinstance(name, str):
         what = "an expression" if isinstance(name, Mutable) else repr(name)
         raise UsageError(
@@ -131,22 +140,16 @@ def objectives_of(given: Objectives) -> tuple[Objective, ...]:
             "expression; write minimize('cost', expression)"
         )
     found: list[Objective] = []
-    if isinstance(given, Mapping):
-        for name, direction in given.items():
-            if direction not in ("maximize", "minimize"):
-                raise UsageError(
-                    f"the direction of the objective {name!r} must be 'maximize' or 'minimize', "
-                    f"but got {direction!r}"
-                )
-            found.append(maximize(name) if direction == "maximize" else minimize(name))
-    else:
-        for item in given:
-            if not isinstance(item, (Objective, str)):
-                raise UsageError(
-                    f"an objective is a name, or made by maximize(...) or minimize(...), "
-                    f"but got {item!r}"
-                )
+    for item in given:
+        if isinstance(given, Mapping):
+            found.append(_objective(item, given[str(item)], None))
+        elif isinstance(item, Objective | str):
             found.append(maximize(item) if isinstance(item, str) else item)
+        else:
+            raise UsageError(
+                f"an objective is a name, or made by maximize(...) or minimize(...), but got "
+                f"{item!r}"
+            )
     names = [objective.name for objective in found]
     if not found or len(set(names)) != len(names):
         raise UsageError(f"a search needs objectives, each of another name, but got {names}")
@@ -190,6 +193,8 @@ def measured(objectives: Sequence[Objective], returned: Any) -> dict[str, float]
         )
     numbers: dict[str, float] = {}
     for name, value in returned.items():
+        if not str(name).isprintable():
+            raise UsageError(f"evaluate must return names that can be read, but got {name!r}")
         try:
             if isinstance(value, str | bytes):
                 raise TypeError

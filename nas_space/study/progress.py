@@ -10,17 +10,17 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import optuna
-from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from ..strategy.base import dominates
 from .callbacks import SearchCallback
 from .ledger import counts
+from .studies import objectives_in
 
 if TYPE_CHECKING:
     from .result import SearchResult
 
-__all__ = ["SearchProgress", "ShowProgress", "clock"]
+__all__ = ["SearchProgress", "ShowProgress", "clock", "seconds_left"]
 
 _LOOK = 2.0
 """Seconds between two looks at what others have done."""
@@ -88,6 +88,15 @@ def clock(seconds: float) -> str:
     return f"{hours}:{minutes:02d}:{left:02d}" if hours else f"{minutes}:{left:02d}"
 
 
+def seconds_left(began: tuple[float, int], now: float, done: int, total: int) -> float | None:
+    """Return how long the rest takes at the pace since a time, when so much was done.
+
+    ``None`` if nothing was done since.
+    """
+    since, before = began
+    return (now - since) / (done - before) * max(0, total - done) if done > before else None
+
+
 def _print(progress: SearchProgress) -> None:
     print(progress, file=sys.stderr, flush=True)  # noqa: T201 - this is what it is for
 
@@ -105,6 +114,9 @@ class ShowProgress(SearchCallback):
         Called with a :class:`SearchProgress`; prints it to stderr by default.
     every
         Seconds between two calls, at least, but for the last.
+    since
+        When the search began, as ``time.monotonic()`` tells it, and how many of its trials this was
+        not told of; by default it is told of all.
 
     Examples
     --------
@@ -126,12 +138,13 @@ class ShowProgress(SearchCallback):
         show: Callable[[SearchProgress], object] = _print,
         *,
         every: float = 1.0,
+        since: tuple[float, int] | None = None,
     ) -> None:
         self.trials = trials
         self.show = show
         self.every = every
-        self._read = 0
-        self._open: set[int] = set()
+        self.since = since
+        self._first = 0
         self._counted: set[int] = set()
         self._looked = -math.inf
         self._done = 0
@@ -152,7 +165,8 @@ class ShowProgress(SearchCallback):
         if self._began is None:
             # Trials of an earlier run say nothing of the pace; this one began when it began.
             lasted = trial.duration.total_seconds() if trial.duration is not None else 0.0
-            self._began = now - lasted, self._done - 1
+            began, missed = self.since or (now - lasted, 0)
+            self._began = began, self._done - 1 - missed
         if self._done >= self.trials or now - self._last >= self.every:
             self._show(now)
 
@@ -170,12 +184,11 @@ class ShowProgress(SearchCallback):
         """Read all trials, which takes the longer, the more there are."""
         trials = study.get_trials(deepcopy=False)
         self._looked = time.monotonic()
-        self._open.update(range(self._read, len(trials)))
-        self._read = len(trials)
-        for place in sorted(self._open - self._counted):
-            if trials[place].state.is_finished():
-                self._add(study, trials[place])
-        self._open -= self._counted
+        for trial in trials[self._first :]:
+            if trial.state.is_finished() and trial.number not in self._counted:
+                self._add(study, trial)
+        while self._first in self._counted:
+            self._first += 1
 
     def _add(self, study: optuna.Study, trial: FrozenTrial) -> None:
         self._counted.add(trial.number)
@@ -185,22 +198,16 @@ class ShowProgress(SearchCallback):
         self._failed += trial.state == TrialState.FAIL
         if trial.state != TrialState.COMPLETE:
             return
-        signs = [1 if d == StudyDirection.MAXIMIZE else -1 for d in study.directions]
-        names = study.metric_names or [f"value {i}" for i in range(len(signs))]
-        for name, sign, value in zip(names, signs, trial.values, strict=True):
-            self._best[name] = max(sign * value, sign * self._best.get(name, value)) * sign
-        point = tuple(s * v for s, v in zip(signs, trial.values, strict=True))
+        reached = list(zip(objectives_in(study), trial.values, strict=True))
+        for objective, value in reached:
+            objective.improve(self._best, value)
+        point = tuple(objective.sign * value for objective, value in reached)
         if not any(dominates(other, point) for other in self._front):
             self._front = [other for other in self._front if not dominates(point, other)]
             self._front.append(point)
 
     def _progress(self, now: float) -> SearchProgress:
         assert self._began is not None
-        began, before = self._began
-        done = self._done
-        left = None
-        if done > before:
-            left = (now - began) / (done - before) * max(0, self.trials - done)
-        return SearchProgress(
-            done, self.trials, self._failed, dict(self._best), len(self._front), left
-        )
+        left = seconds_left(self._began, now, self._done, self.trials)
+        best, front = dict(self._best), len(self._front)
+        return SearchProgress(self._done, self.trials, self._failed, best, front, left)

@@ -8,58 +8,91 @@ from __future__ import annotations
 import hashlib
 import pickle
 import traceback
-from dataclasses import dataclass
+from collections.abc import Callable
+from concurrent.futures import Executor
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from ..errors import UsageError
-from .evaluation import LONGEST, NO_RECIPE, Job, Measurement, Recipe, Reports
+from optuna.trial import TrialState
+
+from ..errors import NasSpaceError, UsageError
+from ..executors import Processes, adapted, capacity_of
+from .evaluation import LONGEST, NO_RECIPE, Job, Recipe, Reports
+from .ledger import FAILURE, Measurement
 
 if TYPE_CHECKING:
     from .channel import PruningClient
 
-__all__ = ["SentRecipe"]
+__all__ = ["MakeExecutor", "calls_of", "engine_of"]
+
+MakeExecutor = Callable[[], Executor]
+"""Makes an executor, and another one should that break."""
 
 
-@dataclass(frozen=True)
-class SentRecipe:
-    """A recipe as it is sent: once to each process, which keeps it.
+def engine_of(
+    given: Executor | MakeExecutor | None, workers: int | None
+) -> tuple[Executor, MakeExecutor | None, int]:
+    """Return what evaluates, what makes it anew, and how many trials are evaluated at once."""
+    make: MakeExecutor | None = None
+    if isinstance(given, Executor):
+        executor = adapted(given)
+    else:
+        make = partial(_made, partial(Processes, workers or 1) if given is None else given)
+        executor = make()
+    slots = workers or capacity_of(executor)
+    if slots is None:
+        raise UsageError(
+            f"{type(executor).__name__} does not tell how many trials it can evaluate at once; "
+            "say so by workers="
+        )
+    return executor, make, slots
 
-    Attributes
+
+def _made(make: MakeExecutor) -> Executor:
+    """Return an executor of a function that makes one."""
+    try:
+        executor: Any = make()
+    except NasSpaceError:
+        raise
+    except Exception as error:
+        raise UsageError(
+            f"executor= is a function that raised {type(error).__name__}: {error}; what has been "
+            "found is kept, for resume=True"
+        ) from error
+    if not isinstance(executor, Executor):
+        raise UsageError(f"executor= gave {executor!r}, which is no concurrent.futures.Executor")
+    return adapted(executor)
+
+
+def calls_of(
+    recipe: Recipe, executor: Any, line: PruningClient | None
+) -> Callable[[Job, bool], tuple[Any, ...]]:
+    """Pickle a recipe once for all jobs; return what gives the function and arguments of a job.
+
+    Parameters
     ----------
-    content
-        The recipe, pickled.
-    key
-        Its digest, by which jobs call it.
+    recipe
+        Comes along with a job where that is sent whole, for a process that does not have it.
+    executor
+        Whose processes are to read it.
     line
         Where a process asks whether to go on with a trial; ``None`` where nothing is pruned.
+
+    Raises
+    ------
+    UsageError
+        Something of the recipe cannot be sent to other processes.
     """
-
-    content: bytes
-    key: str
-    line: PruningClient | None
-
-    @classmethod
-    def of(cls, recipe: Recipe, executor: Any, line: PruningClient | None) -> SentRecipe:
-        """Pickle a recipe.
-
-        Raises
-        ------
-        UsageError
-            Something of it cannot be sent to other processes.
-        """
-        try:
-            content = _pickler(executor).dumps(recipe)
-        except Exception as error:  # whatever the pickling of what users give runs into
-            raise UsageError(
-                f"what evaluates trials cannot be sent to other processes: {error}; define "
-                "evaluate, and the classes of the space, at the top level of a module, or "
-                "evaluate in this process, by workers=1"
-            ) from error
-        return cls(content, hashlib.sha256(content).hexdigest(), line)
-
-    def job(self, job: Job, *, whole: bool) -> tuple[Any, ...]:
-        """Return what to submit: a function and its arguments."""
-        return run_job, self.key, self.content if whole else None, self.line, job
+    try:
+        content = _pickler(executor).dumps(recipe)
+    except Exception as error:  # whatever the pickling of what users give runs into
+        raise UsageError(
+            f"what evaluates trials cannot be sent to other processes: {error}; define "
+            "evaluate, and the classes of the space, at the top level of a module, or "
+            "evaluate in this process, by workers=1"
+        ) from error
+    key = hashlib.sha256(content).hexdigest()
+    return lambda job, whole: (run_job, key, content if whole else None, line, job)
 
 
 def _pickler(executor: Any) -> Any:
@@ -69,8 +102,6 @@ def _pickler(executor: Any) -> Any:
     Elsewhere it is another, and what stands in it has to be sent by value: that is what
     cloudpickle is for, which the engines that run processes elsewhere bring along.
     """
-    from ..executors import Processes
-
     if not isinstance(executor, Processes):
         try:
             import cloudpickle
@@ -97,10 +128,11 @@ def run_job(
             recipe = pickle.loads(content)  # noqa: S301 - of our own driver: what its user gave
         except Exception as error:  # noqa: BLE001 - whatever the modules run into that it imports
             return Measurement(
-                failure=traceback.format_exc()[-LONGEST:],
+                TrialState.FAIL,
+                attributes={FAILURE: traceback.format_exc()[-LONGEST:]},
                 fatal="what evaluates trials cannot be made in a process of the executor: "
                 f"{type(error).__name__}: {error}; it must have the same packages and modules",
             )
         _KEPT.clear()
         _KEPT[key] = recipe
-    return recipe.run(job, Reports(None if line is None else line.asking(job.attempt)))
+    return recipe.run(job, Reports(None if line is None else line.asking(job.attempt.trial)))

@@ -7,7 +7,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Executor
-from functools import partial
+from itertools import count
 from numbers import Integral
 from pathlib import Path
 from types import FunctionType
@@ -16,16 +16,16 @@ from typing import TYPE_CHECKING, Any, Literal, cast, overload
 import optuna
 from torch import nn
 
-from ..errors import NasSpaceError, UsageError, suggest
+from ..errors import UsageError, suggest
 from ..mutable import Mutable
 from ..strategy import Strategy, get_strategy
 from ..strategy.base import unrestricted
 from ..tables import Restricted
-from .driver import Callback, Driver, Evaluate, MakeExecutor, Settings
+from .driver import Callback, Driver, Evaluate
 from .evaluation import Evaluator
 from .ledger import FAILURE, Ledger
 from .networks import KeptNetworks
-from .objectives import Objectives, objectives_of
+from .objectives import Objective, Objectives, objectives_of
 from .result import SearchResult
 from .studies import in_memory
 
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from ..strategy.oneshot import OneShotName, OneShotProgress
     from ..training import Task
     from .oneshot import OneShotResult
+    from .remote import MakeExecutor
     from .storage import Storage
 
 __all__ = ["search"]
@@ -205,11 +206,10 @@ def search(
     20
     """
     _check_kinds(space, strategy)
-    _check_forms(seed=seed, name=name, resume=resume, callbacks=callbacks, pruner=pruner)
-    if progress is not None and not isinstance(progress, bool):
-        raise UsageError(
-            f"progress is True, False, or None for wherever people look on, but got {progress!r}"
-        )
+    _check_forms(
+        seed=seed, name=name, resume=resume, callbacks=callbacks, pruner=pruner, executor=executor,
+        timeout=timeout, weights=weights, progress=progress,
+    )  # fmt: skip
     if strategy is None or isinstance(strategy, str):
         strategy = cast(
             "Strategy | OneShot", get_strategy("averaging" if strategy is None else strategy)
@@ -246,28 +246,17 @@ def search(
         trials=(trials, 1), workers=(workers, 1), failures=(failures, 1),
         keep_networks=(keep_networks, 0),
     )  # fmt: skip
-    evaluate: Evaluate = target if callable(target) else _training(target)
-    _check(evaluate, weights, timeout)
-    _check_executor(executor)
-    settings = Settings(
-        space=space,
-        evaluate=evaluate,
-        strategy=strategy,
-        objectives=objectives_of(
-            (getattr(evaluate, "objectives", None) or "value") if objectives is None else objectives
-        ),
-        trials=trials,
-        seed=seed,
-        failures=max(10, trials // 10) if failures is None else failures,
-        weights=weights or str(getattr(evaluate, "weights", "inherit")),
-        patient=failures is not None,
-    )
-    _check_objectives(settings)
+    evaluate = _evaluator_of(target)
+    if objectives is None:
+        objectives = getattr(evaluate, "objectives", None) or "value"
+    wanted = objectives_of(objectives)
+    weights = weights or getattr(evaluate, "weights", "inherit")
+    _check_objectives(space, evaluate, wanted)
     if pruner is not None:
         from .intermediate import check_pruner
 
-        check_pruner(pruner, [objective.name for objective in settings.objectives])
-    settings.strategy.check(space)
+        check_pruner(pruner, [objective.name for objective in wanted])
+    strategy.check(space)
     is_here = executor is None and workers in (None, 1)
     if storage is not None or not is_here:
         from .stored import open_ledger, storable
@@ -276,31 +265,31 @@ def search(
     if isinstance(evaluate, Evaluator):
         evaluate.check(space)
     _show(watching, progress, trials)
-    known = {"strategy": type(settings.strategy).__name__, "trials": trials, "seed": seed}
+    known = {"strategy": type(strategy).__name__, "trials": trials, "seed": seed}
     _tell(watching, "on_begin", space, known)
     if storage is None:
-        study = in_memory(name, settings.objectives, pruner)
-        ledger = Ledger(study, settings.objectives, KeptNetworks(keep_networks))
+        ledger = Ledger(in_memory(name, wanted, pruner), wanted, KeptNetworks(keep_networks))
     else:
         ledger = open_ledger(
-            storage, name, space, settings.objectives, pruner, weights=settings.weights,
+            storage, name, space, wanted, pruner, weights=str(weights),
             keep_networks=keep_networks, resume=resume, elsewhere=not is_here,
         )  # fmt: skip
-    Driver(ledger, settings, watching, timeout, *_engine(executor, workers)).run()
-    result = SearchResult(
-        ledger.study, space, settings.objectives, settings.weights, ledger.networks
-    )
+    engine: tuple[Executor | None, MakeExecutor | None, int] = (None, None, 1)
+    if not is_here:
+        from .remote import engine_of
+
+        engine = engine_of(executor, workers)
+    Driver(
+        *engine, ledger=ledger, space=space, evaluate=evaluate, strategy=strategy,
+        objectives=wanted, trials=trials, seed=seed, weights=str(weights), callbacks=watching,
+        failures=max(10, trials // 10) if failures is None else failures,
+        patient=failures is not None,
+        deadline=None if timeout is None else time.monotonic() + timeout,
+    ).run()  # fmt: skip
+    result = SearchResult(ledger.study, space, wanted, str(weights), ledger.networks)
     _check_found(result)
     _tell(watching, "on_end", result)
     return result
-
-
-def _training(target: Any) -> Any:
-    """Return what trains networks on a task; what is none is left to the checks."""
-    from ..training import Task
-    from .evaluators import from_scratch
-
-    return from_scratch(target) if isinstance(target, Task) else target
 
 
 def _tell(callbacks: Sequence[Any], what: str, *told: Any) -> None:
@@ -323,24 +312,23 @@ def _tracked(loggers: Any, target: Any) -> list[Any]:
 
 
 def _show(watching: list[Any], progress: bool | None, trials: int | None = None) -> None:
-    """Add what shows how far a search is: in a plain log, when it has taken some time."""
-    until = time.monotonic() + _QUIET
-
-    def show(shown: bool | None) -> None:
-        from .live import shown as showing
-
-        watching.extend(showing(shown, trials))
-
-    def wait(*told: object) -> None:
-        if time.monotonic() >= until:
-            watching.remove(wait)
-            show(True)
-            watching[-1](*told)
-
+    """Add what shows how far a search is: in a plain log, once it has taken some time."""
     if progress is None and not sys.stderr.isatty() and "IPython" not in sys.modules:
+        began, untold = time.monotonic(), count()
+
+        def wait(*told: object) -> None:
+            missed = next(untold)
+            if time.monotonic() - began >= _QUIET:
+                from .live import shown
+
+                watching[watching.index(wait)] = shown(True, trials, (began, missed))
+                watching[-1](*told)
+
         watching.append(wait)
-    else:
-        show(progress)
+    elif progress is not False:
+        from .live import shown
+
+        watching.append(shown(progress, trials))
 
 
 _NO_STRATEGY = (
@@ -380,24 +368,37 @@ def _check_oneshot(strategy: Any) -> None:
         raise UsageError(f"strategy is {strategy!r}, {_NO_STRATEGY}")
 
 
-def _check_forms(*, seed: Any, name: Any, resume: Any, callbacks: Any, pruner: Any) -> None:
+def _check_forms(
+    *, seed: Any, name: Any, resume: Any, callbacks: Any, pruner: Any, executor: Any, timeout: Any,
+    weights: Any, progress: Any,
+) -> None:  # fmt: skip
     """Refuse what would be misread, or lead to an error in the midst of the search."""
-    if not isinstance(seed, Integral) or isinstance(seed, bool):
-        raise UsageError(f"seed is a whole number, but got {seed!r}")
-    if not isinstance(name, str) or not name:
-        raise UsageError(f"name is that of the study, a string, but got {name!r}")
-    if not isinstance(resume, bool):
-        raise UsageError(f"resume is True or False, but got {resume!r}")
-    listed = isinstance(callbacks, Iterable) and not isinstance(callbacks, str)
-    if not listed or not all(map(callable, callbacks)):
-        raise UsageError(
-            f"callbacks is a list of functions callback(study, trial), but got {callbacks!r}"
-        )
-    if pruner is not None and not isinstance(pruner, optuna.pruners.BasePruner):
-        raise UsageError(
-            "pruner is one of Optuna's, such as optuna.pruners.HyperbandPruner(), but got "
-            f"{pruner!r}"
-        )
+    is_list = isinstance(callbacks, Iterable) and not isinstance(callbacks, str)
+    is_made = callable(executor) and not isinstance(executor, type)
+    is_number = isinstance(timeout, int | float) and not isinstance(timeout, bool)
+    for fits, form, given in (
+        (_is_whole(seed), "seed is a whole number", seed),
+        (isinstance(name, str) and name, "name is that of the study, a string", name),
+        (isinstance(resume, bool), "resume is True or False", resume),
+        (is_list and all(map(callable, callbacks)),
+         "callbacks is a list of functions callback(study, trial)", callbacks),
+        (isinstance(pruner, optuna.pruners.BasePruner | None),
+         "pruner is one of Optuna's, such as optuna.pruners.HyperbandPruner()", pruner),
+        (is_made or isinstance(executor, Executor | None),
+         "executor is a concurrent.futures.Executor, or a function that makes one", executor),
+        (timeout is None or (is_number and timeout > 0),
+         "timeout must be positive, a number of seconds", timeout),
+        (weights in (None, "inherit", "fresh", "none"),
+         "weights must be 'inherit', 'fresh' or 'none'", weights),
+        (isinstance(progress, bool | None),
+         "progress is True, False, or None for wherever people look on", progress),
+    ):  # fmt: skip
+        if not fits:
+            raise UsageError(f"{form}, but got {given!r}")
+
+
+def _is_whole(number: Any) -> bool:
+    return isinstance(number, Integral) and not isinstance(number, bool)
 
 
 def _refuse_trials(strategy: OneShot, **unset: bool) -> None:
@@ -416,80 +417,32 @@ def _check_numbers(**numbers: tuple[Any, int]) -> None:
     for name, (number, least) in numbers.items():
         if number is None and name in ("failures", "workers"):
             continue
-        if not isinstance(number, Integral) or isinstance(number, bool):
+        if not _is_whole(number):
             raise UsageError(f"{name} is a whole number, but got {number!r}")
         if number < least:
             what = "positive" if least else "0 or more"
             raise UsageError(f"{name} must be {what}, but got {number}")
 
 
-def _check_executor(executor: Any) -> None:
-    is_made = callable(executor) and not isinstance(executor, type)
-    if executor is not None and not isinstance(executor, Executor) and not is_made:
-        raise UsageError(
-            "executor is a concurrent.futures.Executor, or a function that makes one, but got "
-            f"{executor!r}"
-        )
+def _evaluator_of(target: Any) -> Evaluate:
+    """Return what scores networks: a function as it is; on a task, each is trained."""
+    if not callable(target):
+        from ..training import Task
+        from .evaluators import from_scratch
 
-
-def _engine(
-    given: Executor | MakeExecutor | None, workers: int | None
-) -> tuple[Executor | None, MakeExecutor | None, int]:
-    """Return what evaluates, what makes it anew, and how many trials are evaluated at once."""
-    if given is None and workers in (None, 1):
-        return None, None, 1
-    from ..executors import Processes, adapted, capacity_of
-
-    make: MakeExecutor | None = None
-    if isinstance(given, Executor):
-        executor = adapted(given)
-    else:
-        make = partial(_made, partial(Processes, workers or 1) if given is None else given)
-        executor = make()
-    slots = workers or capacity_of(executor)
-    if slots is None:
-        raise UsageError(
-            f"{type(executor).__name__} does not tell how many trials it can evaluate at once; "
-            "say so by workers="
-        )
-    return executor, make, slots
-
-
-def _made(make: MakeExecutor) -> Executor:
-    """Return an executor of a function that makes one."""
-    from ..executors import adapted
-
-    try:
-        executor: Any = make()
-    except NasSpaceError:
-        raise
-    except Exception as error:
-        raise UsageError(
-            f"executor= is a function that raised {type(error).__name__}: {error}; what has been "
-            "found is kept, for resume=True"
-        ) from error
-    if not isinstance(executor, Executor):
-        raise UsageError(f"executor= gave {executor!r}, which is no concurrent.futures.Executor")
-    return adapted(executor)
-
-
-def _check(evaluate: Any, weights: str | None, timeout: Any) -> None:
-    number = isinstance(timeout, int | float) and not isinstance(timeout, bool)
-    if timeout is not None and not (number and timeout > 0):
-        raise UsageError(f"timeout must be positive, a number of seconds, but got {timeout!r}")
-    if not callable(evaluate):
+        if isinstance(target, Task):
+            return from_scratch(target)
         raise UsageError(
             "what to search for is a function evaluate(network, arch), or a Task, "
-            f"but got {evaluate!r}"
+            f"but got {target!r}"
         )
-    if isinstance(evaluate, nn.Module) or _is_scored(evaluate):
-        what = evaluate.__name__ if isinstance(evaluate, type) else type(evaluate).__name__
+    if isinstance(target, nn.Module) or _is_scored(target):
+        what = target.__name__ if isinstance(target, type) else type(target).__name__
         raise UsageError(
             f"what to search for is a function evaluate(network, arch), or a Task such as "
             f"Task.classification(train, validation=...), but got {what}, which scores no network"
         )
-    if weights not in (None, "inherit", "fresh", "none"):
-        raise UsageError(f"weights must be 'inherit', 'fresh' or 'none', but got {weights!r}")
+    return cast("Evaluate", target)
 
 
 def _is_scored(kind: Any) -> bool:
@@ -520,11 +473,11 @@ def _check_found(result: SearchResult) -> None:
     )
 
 
-def _check_objectives(settings: Settings) -> None:
+def _check_objectives(space: Any, evaluate: Any, objectives: tuple[Objective, ...]) -> None:
     """Refuse objectives that the space does not have, or the task does not measure."""
-    known = unrestricted(settings.space).simplify()
-    measured = getattr(settings.evaluate, "measured", None)
-    for objective in settings.objectives:
+    known = unrestricted(space).simplify()
+    measured = getattr(evaluate, "measured", None)
+    for objective in objectives:
         if objective.expression is None:
             if measured is not None and objective.name not in measured:
                 raise UsageError(

@@ -11,18 +11,31 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import optuna
 from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 
-from ..mutable import Sample
+from ..errors import StorageError
 from . import signs
-from .ledger import ABANDONED, ARCHITECTURE, REPAIRED, Attempt, Ledger, number_of
+from .ledger import (
+    ABANDONED,
+    ARCHITECTURE,
+    REPAIRED,
+    Attempt,
+    Ledger,
+    Measurement,
+    counts,
+    number_of,
+    sound,
+)
 from .networks import KeptNetworks
 from .objectives import Objective
-from .storage import Storage, unreachable
+from .storage import Storage, reading, unreachable
+
+if TYPE_CHECKING:
+    from ..strategy.neighbours import Nearest
 
 __all__ = ["WORKER", "SharedLedger"]
 
@@ -69,7 +82,6 @@ class SharedLedger(Ledger):
         self._address = storage
         self._elsewhere = elsewhere
         self._seen = 0
-        self._open: set[int] = set()
         self._signs: dict[tuple[int, int], float] = {}
         self.look()
 
@@ -95,48 +107,44 @@ class SharedLedger(Ledger):
 
     def look(self) -> None:
         """See what has changed; what dead drivers have left is freed on the way."""
-        trials = self.trials()
-        places = [*sorted(self._open), *range(self._seen, len(trials))]
-        self._seen = len(trials)
-        for place in places:
-            trial = trials[place]
-            if trial.state == TrialState.RUNNING and not self._lives(trial):
-                trial = self._released(trial)
-            self._note(trial)
+        with reading(self._address):
+            trials = self.trials()
+            new, self._seen = range(self._seen, len(trials)), len(trials)
+            for place in [*sorted(self.working), *new]:
+                self._note(trials[place], is_new=place in new)
 
-    def _note(self, trial: FrozenTrial) -> None:
+    def _note(self, trial: FrozenTrial, *, is_new: bool) -> None:
         """Take up what a trial is now."""
-        stored = trial.user_attrs.get(ARCHITECTURE)
-        if stored is None or trial.user_attrs.get(ABANDONED) == _GAVE_WAY:
-            self._open.discard(trial.number)
+        place, told = trial.number, trial.user_attrs
+        if trial.state == TrialState.RUNNING and not self._lives(trial):
+            trial = self._released(trial)
+            told = trial.user_attrs
+        if is_new and (ARCHITECTURE not in told or told.get(ABANDONED) == _GAVE_WAY):
             return  # not one of the search
-        place = trial.number
-        if place not in self._open:
-            self._open.add(place)
-            arch, repaired = self._space.canonical(stored), int(trial.user_attrs.get(REPAIRED, 0))
-            arch_id = self._space.arch_id(arch)
-            self._begin(Attempt(place, trial._trial_id, number_of(trial), arch, arch_id, repaired))
+        sound(trial, len(self.objectives))
+        if is_new:
+            arch = self._space.canonical(told[ARCHITECTURE])
+            taken = arch, self._space.arch_id(arch), int(told.get(REPAIRED, 0))
+            self._begin(Attempt(place, trial._trial_id, number_of(trial), *taken))
         if trial.state.is_finished():
-            self._open.discard(place)
-            reports = trial.intermediate_values
-            self._end(place, trial.state, trial.values, trial.user_attrs, reports)
+            if place not in self.working and counts(trial):
+                raise StorageError(
+                    f"trial {place} has the number or the architecture of an earlier one: the "
+                    "storage is damaged; restore a copy"
+                )
+            came = Measurement(trial.state, trial.values, told, trial.intermediate_values)
+            self._end(place, came)
 
-    def end(self, attempt: Attempt, *told: Any, **more: Any) -> bool:
-        counted = super().end(attempt, *told, **more)
-        self._open.discard(attempt.trial)
-        return counted
-
-    def begin(self, number: int, arch: Sample, arch_id: str, repaired: int) -> Attempt | None:
+    def begin(self, number: int, found: Nearest) -> Attempt | None:
         attributes: dict[str, Any] = {WORKER: self.me}
         if self._elsewhere:
             attributes[ELSEWHERE] = True
-        attempt = self._write(attributes, number, arch, arch_id, repaired)
+        attempt = self._write(attributes, number, found)
         place = attempt.trial
-        if place == self._seen and self._open <= self.mine.keys():
+        if place == self._seen and self.working.keys() <= self.mine.keys():
             # Nobody else is at the study, so nothing has changed but by us: to read all trials
             # again would take the longer, the more there are.
             self._seen += 1
-            self._open.add(place)
             self._begin(attempt)
         else:
             self.look()

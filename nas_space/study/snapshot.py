@@ -51,7 +51,7 @@ def snapshot(file: Path) -> InMemoryStorage | None:
                 return None
             with quiet():
                 return _copied(tables)
-    except (sqlite3.DatabaseError, LookupError, TypeError, ValueError):
+    except (sqlite3.Error, ArithmeticError, LookupError, RecursionError, TypeError, ValueError):
         return None  # or it is damaged: Optuna will say how
 
 
@@ -62,7 +62,7 @@ def _copied(tables: sqlite3.Connection) -> InMemoryStorage:
         "SELECT study_id, objective, direction FROM study_directions ORDER BY objective",
     )
     of_study, of_study_system, of_trial, of_trial_system = (
-        _attributes(tables, f"{whose}_{kind}_attributes", f"{whose}_id")
+        _grouped(tables, f"SELECT {whose}_id, key, value_json FROM {whose}_{kind}_attributes")  # noqa: S608 - names of ours
         for whose in ("study", "trial")
         for kind in ("user", "system")
     )
@@ -80,9 +80,9 @@ def _copied(tables: sqlite3.Connection) -> InMemoryStorage:
         ids[study] = memory.create_new_study(
             [StudyDirection[direction] for _, direction in directions[study]], name
         )
-        for key, value in of_study[study].items():
+        for key, value in _attributes(of_study[study]).items():
             memory.set_study_user_attr(ids[study], key, value)
-        for key, value in of_study_system[study].items():
+        for key, value in _attributes(of_study_system[study]).items():
             memory.set_study_system_attr(ids[study], key, value)
     for trial, number, study, state, began, ended in tables.execute(
         "SELECT trial_id, number, study_id, state, datetime_start, datetime_complete "
@@ -99,8 +99,8 @@ def _copied(tables: sqlite3.Connection) -> InMemoryStorage:
             datetime_complete=_time(ended),
             params={},
             distributions={},
-            user_attrs=of_trial[trial],
-            system_attrs=of_trial_system[trial],
+            user_attrs=_attributes(of_trial[trial]),
+            system_attrs=_attributes(of_trial_system[trial]),
             intermediate_values={
                 step: _number(value, kind) for step, value, kind in reported[trial]
             },
@@ -117,14 +117,8 @@ def _grouped(tables: sqlite3.Connection, query: str) -> defaultdict[int, list[tu
     return found
 
 
-def _attributes(
-    tables: sqlite3.Connection, table: str, whose: str
-) -> defaultdict[int, dict[str, Any]]:
-    found: defaultdict[int, dict[str, Any]] = defaultdict(dict)
-    query = f"SELECT {whose}, key, value_json FROM {table}"  # noqa: S608 - names of ours
-    for owner, key, value in tables.execute(query):
-        found[owner][key] = json.loads(value)
-    return found
+def _attributes(rows: list[tuple[Any, ...]]) -> dict[str, Any]:
+    return {key: json.loads(value) for key, value in rows}
 
 
 def _number(value: float | None, kind: str) -> float:

@@ -16,11 +16,11 @@ from optuna.exceptions import StorageInternalError
 from optuna.storages import BaseStorage, InMemoryStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalRedisBackend
 
-from ..errors import NasSpaceError, StorageError, UsageError
+from ..errors import NasSpaceError, SampleValidationError, StorageError, UsageError
 from ..files import beside, unwritable, writing
 from .studies import unwarned
 
-__all__ = ["Storage", "is_file", "open_storage", "reading", "unreachable"]
+__all__ = ["Storage", "file_of", "open_storage", "reading", "unreachable"]
 
 Storage: TypeAlias = "str | Path | BaseStorage | None"
 """``None`` is memory; a path ends in ``.db`` (SQLite) or ``.journal``; or a database's address."""
@@ -63,32 +63,31 @@ def open_storage(storage: Storage) -> BaseStorage:
         return storage
     address = str(storage)
     try:
+        if (file := file_of(storage)) is not None:
+            return _file(file, sqlite=address.startswith("sqlite:///"))
         if address.startswith("redis"):
             with unwarned():
                 return JournalStorage(JournalRedisBackend(address))
-        if "://" not in address:
-            return _file(Path(address))
-        if address.startswith("sqlite:///"):
-            return _file(Path(address.removeprefix("sqlite:///")), sqlite=True)
-        return _server(address)
+        from .reconnecting import ReconnectingStorage
+
+        return _database(address, {"pool_pre_ping": True}, ReconnectingStorage)
     except NasSpaceError:
         raise
     except Exception as error:  # of whichever database's driver
         raise unreachable(address, error) from error
 
 
-def is_file(storage: Storage) -> bool:
-    """Tell whether trials are kept in a file."""
-    return isinstance(storage, (str, Path)) and (
-        "://" not in str(storage) or str(storage).startswith("sqlite:///")
-    )
+def file_of(storage: Storage) -> Path | None:
+    """Return the file that trials are kept in; ``None`` if they are kept in no file."""
+    address = str(storage).removeprefix("sqlite:///")
+    is_file = isinstance(storage, str | Path) and "://" not in address
+    return Path(address) if is_file else None
 
 
 def unreachable(storage: Storage, error: Exception) -> StorageError:
     """Return the error for a storage that does not answer as it should."""
     reason = (str(error.__cause__ or error).strip() or repr(error)).splitlines()[0]
-    if is_file(storage):
-        path = Path(str(storage).removeprefix("sqlite:///"))
+    if (path := file_of(storage)) is not None:
         # As SQLite says it; a disk that fills while it writes its log is an I/O error to it.
         said = {"is full": errno.ENOSPC, "a readonly database": errno.EACCES, "disk I/O": None}
         for words, number in said.items():
@@ -105,17 +104,14 @@ def reading(storage: Storage) -> Iterator[None]:
     """Enter a context that reads trials; where they are damaged, it raises a StorageError."""
     try:
         yield
+    except (SampleValidationError, StorageError) as error:
+        if isinstance(storage, BaseStorage) or str(storage) in str(error):
+            raise
+        raise StorageError(f"{storage}: {error}") from error
     except NasSpaceError:
         raise
     except Exception as error:  # damaged rows look like anything
         raise unreachable(storage, error) from error
-
-
-def _server(address: str) -> RDBStorage:
-    """The storage in the database of a server, which may be restarted."""
-    from .reconnecting import ReconnectingStorage
-
-    return _database(address, {"pool_pre_ping": True}, ReconnectingStorage)
 
 
 def _database(

@@ -5,17 +5,24 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import optuna
 from optuna.storages import BaseStorage, InMemoryStorage
+from optuna.study import StudyDirection
 
 from ..errors import UsageError
+from .objectives import Objective, maximize, minimize
 
-if TYPE_CHECKING:
-    from .objectives import Objective
-
-__all__ = ["NoSampler", "in_memory", "name_objectives", "open_study", "quiet", "unwarned"]
+__all__ = [
+    "NoSampler",
+    "in_memory",
+    "name_objectives",
+    "objectives_in",
+    "open_study",
+    "quiet",
+    "unwarned",
+]
 
 
 def open_study(
@@ -51,14 +58,15 @@ def name_objectives(study: optuna.Study, names: list[str]) -> None:
         study.set_metric_names(names)
 
 
-class NoSampler(optuna.samplers.BaseSampler):
+def objectives_in(study: optuna.Study) -> list[Objective]:
+    """Return what a study looks for, as Optuna knows it: without expressions."""
+    names = study.metric_names or [f"value {place}" for place in range(len(study.directions))]
+    maximized = [direction == StudyDirection.MAXIMIZE for direction in study.directions]
+    return [maximize(n) if up else minimize(n) for n, up in zip(names, maximized, strict=True)]
+
+
+class NoSampler(optuna.samplers.RandomSampler):
     """Strategies propose whole architectures, so Optuna is never asked to suggest anything."""
-
-    def infer_relative_search_space(self, study: Any, trial: Any) -> dict[str, Any]:
-        return {}
-
-    def sample_relative(self, study: Any, trial: Any, search_space: Any) -> dict[str, Any]:
-        return {}
 
     def sample_independent(
         self, study: Any, trial: Any, param_name: str, param_distribution: Any

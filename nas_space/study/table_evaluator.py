@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +35,7 @@ class TableEvaluator:
         The space that the table is about, restricted or not.
     records
         A record for each architecture: numbers by their names, and labels or ``arch``.  Lists
-        and nested records are spread: ``acc[0]``, ``cifar10.test``.
+        and nested records are spread: ``acc[0]``, ``cifar10.test``.  Or the columns of a file.
     key
         Gives the name or the place of an architecture's row; by default labels tell.
     names
@@ -69,15 +69,51 @@ class TableEvaluator:
     def __init__(
         self,
         space: Any,
-        records: Sequence[Mapping[str, Any]],
+        records: Sequence[Mapping[str, Any]] | TableColumns,
         *,
         key: Key | None = None,
         names: str | None = None,
         objectives: Objectives | None = None,
     ) -> None:
-        if not records:
-            raise DataError("a table needs rows, but got none")
-        self._fill(space, TableColumns.of_records(records), key, names, objectives)
+        if not isinstance(records, TableColumns):
+            if not records:
+                raise DataError("a table needs rows, but got none")
+            records = TableColumns.of_records(records)
+        self.space, self.key, self._rows = unrestricted(space), key, records.rows
+        self._archs: list[Sample] = []
+        columns, rows = dict(records.columns), list(records.names)
+        if names is not None:
+            if names not in columns:
+                raise UsageError(
+                    f"the table has no column {names!r}{suggest(names, columns)}; it has "
+                    f"{list(columns)}"
+                )
+            rows = [str(name) for name in columns.pop(names)]
+        if key is None:
+            if rows and ARCH not in columns:
+                raise DataError(
+                    f"the rows of the table are named, such as {rows[0]!r}: give key=, "
+                    "which gives the name of an architecture"
+                )
+            self._archs = self._architectures(columns)
+            rows = [self.space.arch_id(arch) for arch in self._archs]
+            for label in (ARCH, *self.space.simplify()):
+                columns.pop(label, None)
+        self._is_named = bool(rows)
+        self._place: dict[str | int, int] = {}
+        given: Iterable[str | int] = rows or range(self._rows)
+        for row, name in enumerate(given):
+            if name in self._place:
+                raise DataError(
+                    f"rows {self._place[name]} and {row} of the table are both "
+                    f"{self._archs[row] if self._archs else name}: keep one, or give the trainings "
+                    "of one architecture as columns"
+                )
+            self._place[name] = row
+        self.columns: dict[str, list[float | None]] = {
+            name: cells for name, cells in columns.items() if _is_numeric(cells)
+        }
+        self.objectives = self._checked(objectives)
 
     @classmethod
     def read(
@@ -105,9 +141,8 @@ class TableEvaluator:
         DataError
             If there is no such file, or it cannot be read; nothing is ever unpickled.
         """
-        table = cls.__new__(cls)
-        table._fill(space, read_columns(Path(path)), key, names, objectives)
-        return table
+        table = read_columns(Path(path))
+        return cls(space, table, key=key, names=names, objectives=objectives)
 
     @classmethod
     def of(cls, result: Any) -> TableEvaluator:
@@ -167,56 +202,17 @@ class TableEvaluator:
     def _row(self, arch: Sample) -> int:
         """Return the row of an architecture."""
         found = self.space.arch_id(arch) if self.key is None else self.key(dict(arch))
-        if isinstance(found, str) and found in self._place:
+        if isinstance(found, str | int) and found in self._place:
             return self._place[found]
-        if isinstance(found, int) and not self._place and 0 <= found < self._rows:
-            return found
         if self.key is None:
             raise DataError(f"the table of {self._rows} rows does not have {dict(arch)}")
-        if isinstance(found, str) and self._place:
-            near = suggest(found, list(self._place)[:1000])
+        if isinstance(found, str) and self._is_named:
+            near = suggest(found, list(map(str, self._place))[:1000])
             raise DataError(f"the table has no row named {found!r}{near}, for {dict(arch)}")
-        wanted = "the name of a row" if self._place else f"a row's place from 0 to {self._rows - 1}"
+        wanted = (
+            "the name of a row" if self._is_named else f"a row's place from 0 to {self._rows - 1}"
+        )
         raise DataError(f"key must give {wanted}, but gave {found!r} for {dict(arch)}")
-
-    # -- reading ------------------------------------------------------------------------------
-
-    def _fill(
-        self,
-        space: Any,
-        table: TableColumns,
-        key: Key | None,
-        names: str | None,
-        objectives: Objectives | None,
-    ) -> None:
-        """Take a table over: which columns are measurements, and how its rows are found."""
-        self.space, self.key, self._rows = unrestricted(space), key, table.rows
-        self._archs: list[Sample] = []
-        columns = dict(table.columns)
-        if names is not None:
-            if names not in columns:
-                raise UsageError(
-                    f"the table has no column {names!r}{suggest(names, columns)}; it has "
-                    f"{list(columns)}"
-                )
-            table.names = [str(name) for name in columns.pop(names)]
-        if key is None:
-            if table.names and ARCH not in columns:
-                raise DataError(
-                    f"the rows of the table are named, such as {table.names[0]!r}: give key=, "
-                    "which gives the name of an architecture"
-                )
-            self._archs = self._architectures(columns)
-            table.names = [self.space.arch_id(arch) for arch in self._archs]
-            for label in (ARCH, *self.space.simplify()):
-                columns.pop(label, None)
-        self._place = {name: row for row, name in enumerate(table.names)}
-        self.columns: dict[str, list[float | None]] = {
-            name: cells for name, cells in columns.items() if _is_numeric(cells)
-        }
-        if len(self._place) != len(table.names):
-            raise self._repeated(table.names)
-        self.objectives = self._checked(objectives)
 
     def _architectures(self, columns: Mapping[str, list[Any]]) -> list[Sample]:
         """Return the architecture of each row, by its labels."""
@@ -226,7 +222,7 @@ class TableEvaluator:
                 f"the table has no column for any label of the space ({list(symbols)}), but "
                 f"{list(columns)}; give key=, which names an architecture as the table does"
             )
-        written = {name: _Written(symbol) for name, symbol in symbols.items()}
+        written = {name: _reader(symbol) for name, symbol in symbols.items()}
         found = []
         for row in range(self._rows):
             cells = columns[ARCH][row] if ARCH in columns else {
@@ -256,39 +252,24 @@ class TableEvaluator:
                 )
         return found
 
-    def _repeated(self, names: Sequence[str]) -> DataError:
-        """Return the error of two rows that are the same architecture."""
-        seen: dict[str, int] = {}
-        for row, name in enumerate(names):
-            if name in seen:
-                what = self._archs[row] if self._archs else name
-                return DataError(
-                    f"rows {seen[name]} and {row} of the table are both {what}: keep one, or give "
-                    "the trainings of one architecture as columns"
-                )
-            seen[name] = row
-        raise AssertionError("no name occurs twice")
-
     def __repr__(self) -> str:
         return f"TableEvaluator({self._rows} architectures, {list(self.columns)})"
 
 
-class _Written:
-    """Read values of a label as a file has them: as they are, or as text."""
+def _reader(symbol: MutableSymbol[Any]) -> Callable[[Any], Any]:
+    """Return what reads values of a label as a file has them: as they are, or as text."""
+    few = symbol.size if symbol.size is not None and symbol.size <= 4096 else 0
+    texts = {str(value): value for value in symbol.decode(np.arange(few))}
 
-    def __init__(self, symbol: MutableSymbol[Any]) -> None:
-        self.symbol = symbol
-        few = symbol.size is not None and symbol.size <= 4096
-        values = symbol.decode(np.arange(symbol.size)) if few and symbol.size else []
-        self.texts = {str(value): value for value in values}
-
-    def __call__(self, cell: Any) -> Any:
+    def read(cell: Any) -> Any:
         """Return the value that a cell stands for; what is none is left to the space to refuse."""
         try:
-            self.symbol.code(cell)
+            symbol.code(cell)
         except NasSpaceError:
-            return self.texts.get(str(cell), cell)
+            return texts.get(str(cell), cell)
         return cell
+
+    return read
 
 
 def _is_numeric(cells: Sequence[Any]) -> bool:

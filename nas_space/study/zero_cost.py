@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
 import optuna
@@ -20,65 +20,10 @@ __all__ = ["Filtered", "ZeroCost", "filtered", "proxy_scores", "zero_cost"]
 
 
 @dataclass(frozen=True)
-class ZeroCost:
-    """Scores an untrained network; see :func:`zero_cost`."""
+class ZeroCost(Evaluator):
+    """Scores untrained networks by a zero-cost proxy.
 
-    name: str
-    task: Task
-    batches: int
-    seed: int = 0
-
-    weights = "fresh"
-
-    @property
-    def objectives(self) -> tuple[Objective, ...]:
-        """The proxy."""
-        return (maximize(self.name),)
-
-    def __call__(self, network: nn.Module, arch: Sample) -> dict[str, float]:
-        score = proxy(self.name)(network, self.task, batches=self.batches, seed=self.seed)
-        return {self.name: score}
-
-
-@dataclass(frozen=True)
-class Filtered(Evaluator):
-    """Scores only what a proxy lets through; see :func:`filtered`."""
-
-    evaluate: Any
-    by: ZeroCost
-    least: float
-
-    @property
-    def weights(self) -> str:
-        """Those that the evaluator wants."""
-        return str(getattr(self.evaluate, "weights", "inherit"))
-
-    @property
-    def objectives(self) -> Any:
-        """Those of the evaluator."""
-        return getattr(self.evaluate, "objectives", "value")
-
-    @property
-    def measured(self) -> Any:
-        """What the evaluator measures, where it says so."""
-        return getattr(self.evaluate, "measured", None)
-
-    def check(self, space: Any) -> None:
-        """Try one batch, where the evaluator can."""
-        if hasattr(self.evaluate, "check"):
-            self.evaluate.check(space)
-
-    def __call__(self, network: nn.Module, arch: Sample) -> Any:
-        [score] = self.by(network, arch).values()
-        if score < self.least:
-            raise optuna.TrialPruned(f"{self.by.name} is {score:.6g}, below {self.least:.6g}")
-        return self.evaluate(network, arch)
-
-
-def zero_cost(name: str, task: Task, *, batches: int | None = None, seed: int = 0) -> ZeroCost:
-    """Return an evaluator that scores untrained networks by a zero-cost proxy.
-
-    As an objective of its own, for a filter (:func:`filtered`), or to begin a search with
+    As an objective of its own, for a filter (:class:`filtered`), or to begin a search with
     (:func:`proxy_scores`).
 
     Parameters
@@ -110,12 +55,34 @@ def zero_cost(name: str, task: Task, *, batches: int | None = None, seed: int = 
     >>> len(result.complete)
     4
     """
-    proxy(name)
-    return ZeroCost(name, task, (2 if name == "zico" else 1) if batches is None else batches, seed)
+
+    name: str
+    task: Task
+    _: KW_ONLY
+    batches: int | None = None
+    seed: int = 0
+
+    weights = "fresh"
+
+    def __post_init__(self) -> None:
+        proxy(self.name)
+
+    @property
+    def objectives(self) -> tuple[Objective, ...]:
+        """The proxy."""
+        return (maximize(self.name),)
+
+    def __call__(self, network: nn.Module, arch: Sample) -> dict[str, float]:
+        batches = self.batches
+        if batches is None:
+            batches = 2 if self.name == "zico" else 1
+        score = proxy(self.name)(network, self.task, batches=batches, seed=self.seed)
+        return {self.name: score}
 
 
-def filtered(evaluate: Any, by: ZeroCost, least: float) -> Filtered:
-    """Return an evaluator that ends the trial of a network at once whose proxy is too low.
+@dataclass(frozen=True)
+class Filtered(Evaluator):
+    """Ends the trial of a network at once whose proxy is too low.
 
     Such a trial is pruned, as one that a pruner ends; strategies do not learn from it.
 
@@ -124,11 +91,37 @@ def filtered(evaluate: Any, by: ZeroCost, least: float) -> Filtered:
     evaluate
         What scores the others: an evaluator, or a function ``evaluate(network, arch)``.
     by
-        The proxy, by :func:`zero_cost`; it is measured on the weights that ``evaluate`` wants.
+        The proxy, by :class:`zero_cost`; it is measured on the weights that ``evaluate`` wants.
     least
         The lowest score that is let through, such as the median of :func:`proxy_scores`.
     """
-    return Filtered(evaluate, by, least)
+
+    evaluate: Any
+    by: ZeroCost
+    least: float
+
+    def __getattr__(self, name: str) -> Any:
+        # What it wants and measures is what the evaluator does.
+        if name in {"weights", "objectives", "measured"}:
+            return getattr(self.evaluate, name)
+        raise AttributeError(name)
+
+    def check(self, space: Any) -> None:
+        if isinstance(self.evaluate, Evaluator):
+            self.evaluate.check(space)
+
+    def __call__(self, network: nn.Module, arch: Sample) -> Any:
+        [score] = self.by(network, arch).values()
+        if score < self.least:
+            raise optuna.TrialPruned(f"{self.by.name} is {score:.6g}, below {self.least:.6g}")
+        return self.evaluate(network, arch)
+
+
+zero_cost = ZeroCost
+"""The evaluator that scores untrained networks."""
+
+filtered = Filtered
+"""The evaluator that ends trials whose networks are not promising."""
 
 
 def proxy_scores(

@@ -207,6 +207,9 @@ class Distillation:
 
     def answer(self, call: RecordedCall) -> _Answer:
         """Return the teacher's own call with the arguments of a student's, and those inside it."""
+        # Asked for again at once, when losses and metrics of one batch are computed, and by each
+        # path of a step: the last answer is found by the identity of its inputs, which costs
+        # nothing. The cache goes by their content, for batches that come again in another epoch.
         given = _flat((call.arguments, call.keywords))
         answer: _Answer | None = self._last.find(given) or self.cache.find(given)
         if answer is None:
@@ -274,9 +277,11 @@ class _Record:
             mask = _mask(call)
             for paths, compare in ((mine.hidden, _hidden_loss), (mine.attention, _attention_loss)):
                 for student, teacher in paths.items():
-                    # A block that an architecture does without is not called.
-                    if len(self.inside[student]) > place:
-                        ours, theirs = self.inside[student][place], inside[teacher][0]
+                    # Of a module that is called several times in a forward, the first is compared;
+                    # one that an architecture does without is not called at all.
+                    each = len(self.inside[student]) // len(self.calls)
+                    if each:
+                        ours, theirs = self.inside[student][place * each], inside[teacher][0]
                         losses.append(compare(student, ours.output, theirs.output, mask))
         return torch.stack(losses).sum() / len(self.calls)
 

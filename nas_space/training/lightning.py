@@ -130,6 +130,8 @@ class LightningSteps:
                 f"it logs {', '.join(map(repr, log)) or 'nothing'}"
             )
         example = _first_tensor(batch)
+        # What is logged is a mean over the batch.  A row for each example, all alike, makes the
+        # mean over rows that over examples, also where the last batch is smaller.
         row = torch.tensor([float(log[name]) for name in self.metrics], device=example.device)
         rows = row.expand(len(example), -1)
         return rows, rows

@@ -249,6 +249,7 @@ class Trainer:
                     )
                     + "; use the same settings to resume, or start a new run"
                 )
+            # The network last: whatever is refused before leaves it as it was.
             check_fit(self.network, state["network"])
             self.optimizer.load_state_dict(state["optimizer"])
             if self.schedule is not None:

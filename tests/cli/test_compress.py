@@ -202,6 +202,7 @@ def test_the_shell_compresses_shows_and_resumes(tmp_path):
         ({"budgets": [{"macs": "0%"}]}, "written as 50%"),
         ({"budgets": [{"macs": "150%"}]}, "written as 50%"),
         ({"budgets": []}, "at least one cost"),
+        ({"budgets": [{"macs": "50%"}, {"macs": "50%"}]}, "give each budget once"),
     ],
 )
 def test_bad_input_is_refused_and_nothing_is_written(tmp_path, given, told):
@@ -222,3 +223,11 @@ def test_lists_of_budgets_are_one_or_as_many(tmp_path):
         shell.invoke(app, [*command, "--out", str(tmp_path / "out")], catch_exceptions=False)
     with pytest.raises(UsageError, match="go together"):
         shell.invoke(app, ["compress", "--model", "x"], catch_exceptions=False)
+
+
+@pytest.mark.parametrize("rate", ["nan", "inf", "0", "-0.1"])
+def test_a_rate_that_is_none_is_refused_before_anything_is_done(rate, tmp_path):
+    command = ["compress", "--learning-rate", rate, "--out", str(tmp_path / "out")]
+    with pytest.raises(UsageError, match="--learning-rate must be positive"):
+        CliRunner().invoke(app, command, catch_exceptions=False)
+    assert not (tmp_path / "out").exists()

@@ -391,6 +391,23 @@ def test_memory_after_another_cost_sees_what_the_space_is_then():
     assert found is not before
 
 
+class _AlwaysTraining(nn.Linear):
+    """A layer whose class says itself what a mode is to it."""
+
+    def train(self, mode: bool = True) -> Any:
+        return super().train(True)
+
+    def forward(self, x: Any) -> Any:
+        return super().forward(x) if self.training else x
+
+
+def test_a_module_has_the_mode_that_its_class_says():
+    assert macs(nn.Sequential(_AlwaysTraining(4, 4), nn.Linear(4, 2)), (4,)) == 16 + 8
+    space = Elastic().eval()
+    memory(space, (3, 8, 8), training=True, batch_size=2)
+    assert not any(module.training for module in space.modules())
+
+
 class Plain(ModelSpace):
     """A choice between layers that have one form each, and an operator in place."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 
 import optuna
 import pytest
@@ -74,6 +75,21 @@ def test_a_plain_log_is_told_of_a_search_only_once_that_has_taken_some_time(caps
     first, last = capsys.readouterr().err.splitlines()
     assert first.startswith("1 of 3 trials, best value")
     assert last.startswith("3 of 3 trials, best value")
+
+
+def test_the_pace_is_that_since_the_search_began_though_the_first_trials_were_not_told():
+    seen: list[SearchProgress] = []
+    late = ShowProgress(9, seen.append, every=0, since=(time.monotonic() - 60.0, 2))
+
+    def tell_the_third(study, trial):
+        if trial.number == 2:
+            late(study, trial)
+
+    ns.search(Various(), worth, trials=3, weights="none", callbacks=[tell_the_third])
+    [now] = seen
+    assert now.done == 3
+    assert now.seconds_left is not None
+    assert now.seconds_left >= 60.0 / 3 * 6
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import pytest
 import nas_space as ns
 from nas_space.strategy import LinearThompson, Random
 from nas_space.study import maximize, minimize, report
-from nas_space.study.intermediate import expected_end
+from nas_space.study.curves import expected_end
 from tests.problems import Various, worth
 
 

@@ -9,8 +9,11 @@ import optuna
 import pytest
 
 import nas_space as ns
+from nas_space.mutable.random_words import words
+from nas_space.strategy.neighbours import nearest
 from nas_space.study import open_storage, signs
 from nas_space.study.objectives import objectives_of
+from nas_space.study.shared_ledger import _GAVE_WAY, WORKER
 from nas_space.study.stored import open_ledger
 from tests.problems import Tiny, Various, worth
 
@@ -122,11 +125,37 @@ def test_a_driver_that_dies_while_another_looks_on_is_counted_as_one_death(tmp_p
         )
         for _ in range(2)
     )  # fmt: skip
-    arch = space.sample(seed=0)
+    found = nearest(space, space.sample(seed=0), words(0))
+    assert found is not None
     with one.open():
-        one.begin(0, arch, space.arch_id(arch), 0)
+        one.begin(0, found)
         other.look()
         assert other.held == {0: 0}
     other.look()
     assert other.deaths == {0: 1}
     assert other.free == 0
+
+
+def test_an_attempt_that_gives_way_to_one_that_has_ended_leaves_its_number_free(tmp_path):
+    space = Tiny()
+    one, other, third = (
+        open_ledger(
+            tmp_path / "search.db", "search", space, objectives_of("value"), None,
+            weights="none", keep_networks=0, resume=True, elsewhere=False,
+        )
+        for _ in range(3)
+    )  # fmt: skip
+    found = nearest(space, space.sample(seed=0), words(0))
+    assert found is not None
+    with one.open(), other.open():
+        first = one.begin(0, found)
+        assert first is not None
+        second = other._write({WORKER: other.me}, 0, found)
+        one.abandon(first, "interrupted")
+        third.look()
+        assert set(third.working) == {second.trial}
+        other.abandon(second, _GAVE_WAY)
+    third.look()
+    assert not third.working
+    assert third.free == 0
+    assert third.to_repeat() == [0]

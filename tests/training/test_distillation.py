@@ -404,3 +404,28 @@ def test_batches_of_transformers_teach_logits_hidden_states_and_attention_at_onc
         same = [float(part.loss(copy.deepcopy(whole), batch)) for part in parts.values()]
     assert 0 < losses["logits"] < losses["hidden"] < losses["all"]
     assert max(same) < 1e-5
+
+
+class Shared(nn.Module):
+    """A block that a forward calls twice."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.block = nn.Linear(3, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.block(self.block(x).tanh())
+        return y
+
+
+def test_calls_of_a_module_are_compared_with_those_of_the_same_forward() -> None:
+    """A step may call the network twice, and the network a block twice."""
+    teacher = Shared()
+    student = copy.deepcopy(teacher)
+
+    def step(network: nn.Module, batch: Tensor) -> Tensor:
+        return network(batch).mean() + network(-batch).mean()  # type: ignore[no-any-return]
+
+    data = TensorDataset(torch.randn(8, 3))
+    task = Task.regression(data, step=step).distilled(teacher, weight=1, hidden=["block"])
+    assert task.training_loss(student, torch.randn(8, 3)).item() == pytest.approx(0, abs=1e-9)

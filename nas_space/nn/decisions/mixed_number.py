@@ -74,6 +74,8 @@ class MixedNumber(Overriding):
         if isinstance(other, Tensor) or not isinstance(other, (int, float, MixedNumber)):
             return NotImplemented
         operator = getattr(__import__("operator"), name)
+        # Nothing is computed here: the result is a function of values, as its operands are, and is
+        # evaluated for those that are possible where it is asked for.
         mine, its = self.at, other.at if isinstance(other, MixedNumber) else None
 
         def at(values: Any) -> Any:

@@ -47,7 +47,7 @@ class _Reading(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
-class _Listed(list[Any]):
+class _NotedList(list[Any]):
     """A list that notes which of its items are read."""
 
     def __init__(self, items: Sequence[Any], name: str, reading: _Reading) -> None:
@@ -57,7 +57,7 @@ class _Listed(list[Any]):
     def __getitem__(self, place: Any) -> Any:
         found = super().__getitem__(place)
         if isinstance(place, slice):
-            return _Listed(found, self.name, self.reading) if not place.start else found
+            return _NotedList(found, self.name, self.reading) if not place.start else found
         self.reading.read.add((self.name, place))
         return found
 
@@ -93,7 +93,7 @@ def _lists_noted(trial: Trial, length: int, reading: _Reading) -> Iterator[None]
                 swapped.append(((vars(owner), name, value), path))
     try:
         for (state, name, value), path in swapped:
-            state[name] = _Listed(value, f"{path}.{name}" if path else name, reading)
+            state[name] = _NotedList(value, f"{path}.{name}" if path else name, reading)
         yield
     finally:
         for (state, name, value), _ in swapped:

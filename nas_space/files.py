@@ -46,6 +46,9 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     """
     path = Path(path)
     with writing(path):
+        path = Path(os.path.realpath(path))  # a link stays one, and what it leads to is replaced
+        if path.exists() and not path.is_file():
+            raise OSError(errno.EEXIST, "it is there, and no file")
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = beside(path)
         try:
@@ -72,12 +75,15 @@ def beside(path: Path) -> Path:
     The ending is that of the file, from which libraries tell what to write.
     """
     place = re.sub(r"\W", "-", socket.gethostname())
-    for left in path.parent.glob(f".{_escaped(path.name)}.{place}.*"):
-        owner = left.name.removeprefix(f".{path.name}.{place}.").partition(".")[0]
-        if owner.isdecimal() and not is_alive(int(owner)):
-            shutil.rmtree(left) if left.is_dir() else left.unlink(missing_ok=True)
-    mark = f"{place}.{os.getpid()}.{secrets.token_hex(4)}"
-    return path.with_name(f".{path.name}.{mark}.tmp{path.suffix}")
+    start, end = f".{path.name}.{place}.", f".tmp{path.suffix}"
+    made = re.compile(rf"{re.escape(start)}([0-9]{{1,9}})\.[0-9a-f]{{8}}{re.escape(end)}")
+    for left in path.parent.iterdir():
+        found = made.fullmatch(left.name)
+        if found is None or is_alive(int(found[1])):
+            continue  # of somebody else, whatever it looks like
+        with suppress(OSError):  # another user's may stay
+            shutil.rmtree(left) if left.is_dir() else left.unlink()
+    return path.with_name(f"{start}{os.getpid()}.{secrets.token_hex(4)}{end}")
 
 
 def is_alive(process: int) -> bool:
@@ -111,7 +117,10 @@ def unwritable(path: str | os.PathLike[str], error: Exception) -> StorageError:
     if number is None and (found := re.search(r"(?:os error|code:) (\d+)", str(error))):
         number = int(found[1])
     folder = next((each for each in path.absolute().parents if each.is_dir()), Path.cwd())
-    free = shutil.disk_usage(folder).free
+    try:
+        free = shutil.disk_usage(folder).free
+    except OSError:  # it has gone meanwhile
+        free = 0
     if number in _NOT_ALLOWED:
         advice = f"let this process write in {folder}, or choose another place"
     elif number in _NO_ROOM or number is None:
@@ -121,7 +130,8 @@ def unwritable(path: str | os.PathLike[str], error: Exception) -> StorageError:
         )
     else:
         advice = "choose another place"
-    reason = os.strerror(number) if number else str(error).strip().splitlines()[0][:200]
+    reason = os.strerror(number) if number else (str(error).strip() or repr(error))
+    reason = reason.splitlines()[0][:200]
     return StorageError(f"{path} cannot be written: {reason}; {advice}. What was there is whole")
 
 
@@ -131,7 +141,3 @@ def _flush(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _escaped(name: str) -> str:
-    return re.sub(r"([*?[])", r"[\1]", name)

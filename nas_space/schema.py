@@ -5,6 +5,7 @@ from __future__ import annotations
 import reprlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import MISSING, fields, is_dataclass
+from functools import cache
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints, is_typeddict
 
@@ -61,6 +62,9 @@ expected; restore a copy
         raise StorageError(f"{source} is damaged: it is nested too deeply") from None
 
 
+_hints = cache(get_type_hints)
+
+
 class _MismatchError(Exception):
     """Says which key is wrong."""
 
@@ -78,7 +82,7 @@ def _taken(value: Any, kind: Any, key: str) -> Any:
         return value
     if is_typeddict(origin):
         _expect(isinstance(value, dict), value, _NAMES[dict], key)
-        return value | _members(value, get_type_hints(origin), origin.__required_keys__, key)
+        return value | _members(value, _hints(origin), origin.__required_keys__, key)
     if is_dataclass(origin):
         return _made(value, origin, key)
     if origin in (list, tuple, Sequence):
@@ -126,7 +130,7 @@ def _made(value: Any, kind: Any, key: str) -> Any:
     needed = {f.name for f in known if f.default is MISSING and f.default_factory is MISSING}
     if foreign := [name for name in value if name not in {f.name for f in known}]:
         raise _MismatchError(_within(key, foreign[0]), "is not known to this version")
-    return kind(**_members(value, get_type_hints(kind), needed, key))
+    return kind(**_members(value, _hints(kind), needed, key))
 
 
 def _members(

@@ -24,9 +24,10 @@ def main(arguments: list[str] | None = None) -> None:
     from .app import app
 
     given = sys.argv[1:] if arguments is None else arguments
-    # As with `python -m`: what lies in the current folder can be imported.
+    # What lies in the current folder can be imported, after what is installed: a folder that was
+    # downloaded may hold a `yaml.py`, which would run before anybody has said to trust it.
     if "" not in sys.path:
-        sys.path.insert(0, "")
+        sys.path.append("")
     try:
         app(args=[a for a in given if a != "--traceback"])
     except NasSpaceError as error:

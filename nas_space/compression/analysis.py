@@ -341,7 +341,10 @@ def _try_runs(found: Analysis, runs: Sequence[OptionalBlocks], options: Options)
             if error is not None:
                 found.reasons_of_blocks[f"{run.path}.{place}"] = f"without it: {error}"
                 run.optional.remove(place)
-        reason = told_by_place(found.trial, run) if run.optional else None
+        try:
+            reason = told_by_place(found.trial, run) if run.optional else None
+        except Exception as raised:  # noqa: BLE001 - whatever the code of a network raises
+            reason = f"whether the code tells blocks by their places is not known: {raised}"
         if reason is not None:
             found.reasons_of_blocks[run.label] = reason
         elif run.optional:

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..nn.computed_tensors import added_to
 from .blocks import below
 from .symbolic import keeping
 
@@ -75,7 +76,9 @@ def kernels_of(net: nn.Module, wanted: bool | Sequence[int]) -> tuple[list[Kerne
         size = max(sizes)
         offered = range(3, size, 2) if wanted is True else wanted or ()
         values = sorted({value for value in offered if value < size and value % 2})
-        if type(module) not in (nn.Conv1d, nn.Conv2d, nn.Conv3d):
+        if "weight" in added_to(module):
+            reasons[label] = "its weight is computed from others, of which no middle is known"
+        elif type(module) not in (nn.Conv1d, nn.Conv2d, nn.Conv3d):
             reasons[label] = f"a {type(module).__name__} does more with its kernel than torch's own"
         elif len(sizes) > 1 or size % 2 == 0:
             reasons[label] = f"a kernel of {tuple(module.kernel_size)} has no middle that is odd"

@@ -354,14 +354,13 @@ def elastic(
     Returns
     -------
     ElasticSpace
-        ``space.original`` is the architecture that the network is.
+        ``space.original`` is the architecture that the network is.  Where nothing can vary, it has
+        no labels, and the groups say why.
 
     Raises
     ------
     UsageError
         If the network or the inputs are not what is needed.
-    SpaceError
-        If nothing can vary; why is in the message.
 
     Examples
     --------

@@ -90,7 +90,7 @@ class Deployment:
             table.write(folder.path / _TABLE)
 
     def time(self, network: nn.Module, inputs: Call) -> float:
-        """Return the microseconds of a network on the runtime; it stays as it is."""
+        """Return the microseconds of a network on the runtime, in evaluation mode."""
         [(milliseconds, _)] = self.target.time([(type(network).__name__, network.eval(), inputs)])
         return 1000 * milliseconds
 

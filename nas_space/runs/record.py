@@ -48,7 +48,7 @@ class Record:
         # One process writes a record at a time, so a last line without its end is what a killed one
         # left. It is taken out before the next is appended, or both would be one damaged line.
         if path.exists():
-            text = path.read_bytes()
+            text = _content(path)
             whole = text[: text.rfind(b"\n") + 1]
             if whole != text:
                 with replacing(path) as file:
@@ -97,7 +97,7 @@ def rows_of(path: Path, stage: str | None = None) -> list[dict[str, Any]]:
     stage
         As of :meth:`Record.rows`.
     """
-    text = path.read_bytes() if path.exists() else b""
+    text = _content(path) if path.exists() else b""
     rows = []
     for number, line in enumerate(text[: text.rfind(b"\n") + 1].split(b"\n")[:-1], start=1):
         try:
@@ -109,3 +109,10 @@ def rows_of(path: Path, stage: str | None = None) -> list[dict[str, Any]]:
         if stage in (None, row["stage"]):
             rows.append(row)
     return rows
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise StorageError(f"{path} cannot be read: {error.strerror}; restore a copy") from error

@@ -18,7 +18,7 @@ from ..study.definition import SearchDefinition
 from ..study.fingerprint import Described, differences
 from ..study.shared_ledger import WORKER
 from ..study.snapshot import snapshot
-from ..study.storage import file_of
+from ..study.storage import file_of, reading
 from .contents import Compressed, Conclusion, DrawnDecision, check_alike
 from .files import read_json
 from .folder import (
@@ -75,11 +75,13 @@ class StoredRun:
             If the storage cannot be reached.
         """
         if self.folder is None:
-            return load_search(self._copy(self.place))
+            with reading(self.place):
+                return load_search(self._copy(self.place))
         storage = self.settings.get("storage") or self.folder / STUDY
         if (file := file_of(storage)) is not None and not file.exists():
             return None
-        return load_search(self._copy(storage), self.settings.get("name"))
+        with reading(storage):
+            return load_search(self._copy(storage), self.settings.get("name"))
 
     @staticmethod
     def _copy(storage: Any) -> Any:

@@ -90,6 +90,9 @@ class SearchDefinition:
         if there.objectives != self.objectives:
             theirs = [f"{direction} {name}" for name, direction, _ in there.objectives]
             raise StorageError(f"{where} is for other objectives: {theirs}; give another name")
+        names = [name for name, *_ in self.objectives]
+        if study.metric_names != names:
+            name_objectives(study, names)  # who looks on by Optuna goes by them
         if trials and not resume:
             raise UsageError(
                 f"{where} has {trials} trials already; resume=True goes on with them, "

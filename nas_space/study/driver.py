@@ -53,6 +53,12 @@ class Driver:
 
     Parameters
     ----------
+    executor
+        Evaluates; ``None`` for this process.
+    make
+        Makes the executor anew when it breaks; ``None`` if it is the caller's.
+    slots
+        How many trials are evaluated at once.
     ledger
         Of the study.
     space
@@ -77,14 +83,11 @@ class Driver:
         Called after each trial of this driver.
     deadline
         When no further trial is begun any more, as ``time.monotonic()`` tells it.
-    executor
-        Evaluates; ``None`` for this process.
-    make
-        Makes the executor anew when it breaks; ``None`` if it is the caller's.
-    slots
-        How many trials are evaluated at once.
     """
 
+    executor: Executor | None
+    make: MakeExecutor | None
+    slots: int
     ledger: Ledger
     space: Any
     evaluate: Evaluate
@@ -97,9 +100,6 @@ class Driver:
     patient: bool
     callbacks: Sequence[Callback]
     deadline: float | None
-    executor: Executor | None = None
-    make: MakeExecutor | None = None
-    slots: int = 1
 
     def __post_init__(self) -> None:
         self.study = self.ledger.study

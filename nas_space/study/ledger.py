@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import optuna
 from optuna.exceptions import UpdateFinishedTrialError
@@ -24,6 +24,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from ..errors import StorageError
 from ..mutable import Sample
+from ..schema import checked
 from ..strategy import Evaluated
 from .networks import KeptNetworks
 from .objectives import Objective, ranking
@@ -230,7 +231,8 @@ class Ledger:
             self.lost[number] = attempt
             self.deaths[number] += ABANDONED not in attributes
         elif state == TrialState.COMPLETE:
-            values = valid_values(place, found.values, len(self.objectives))
+            values = found.values
+            assert values is not None
             fitness = tuple(o.sign * v for o, v in zip(self.objectives, values, strict=True))
             insort(self.history, Evaluated(number, arch, fitness), key=attrgetter("number"))
             self.networks.complete(ranking(self.objectives, values, attributes.get(COST), number))
@@ -295,20 +297,37 @@ class Ledger:
         self.end(attempt, Measurement(TrialState.FAIL))
 
 
-def valid_values(trial: int, values: Sequence[float] | None, objectives: int) -> Sequence[float]:
-    """Return the values of a trial that is complete, or say that they are missing.
+class _Attributes(TypedDict, total=False):
+    """What a trial holds of what is read again, by the names above."""
+
+    architecture: dict[str, Any]
+    cost: float | None
+    mended: int
+    metrics: dict[str, float]
+    number: int
+    standard_error: float
+
+
+def sound(trial: FrozenTrial, objectives: int) -> FrozenTrial:
+    """Return a trial from a storage, if it holds what a search writes.
 
     Raises
     ------
     StorageError
-        There is not one for each objective.
+        Something in it is of another type, or there is not one value for each objective.
     """
-    if values is None or len(values) != objectives:
+    source = f"trial {trial.number}"
+    names = _Attributes.__annotations__
+    checked({k: told for k, told in trial.user_attrs.items() if k in names}, _Attributes, source)
+    values = checked(trial.values or (), tuple[float, ...], source)
+    checked(tuple(trial.intermediate_values.items()), tuple[tuple[int, float], ...], source)
+    wanted = objectives if trial.state == TrialState.COMPLETE else len(values)
+    if len(values) != wanted or number_of(trial) < 0:
         raise StorageError(
-            f"trial {trial} is complete, but has {len(values or ())} values for {objectives} "
+            f"{source} is number {number_of(trial)} and has {len(values)} values for {objectives} "
             "objectives: its storage is damaged; restore a copy, or begin in another one"
         )
-    return values
+    return trial
 
 
 def number_of(trial: FrozenTrial) -> int:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from ..errors import CheckpointError
-from ..files import replacing
+from ..files import replacing, writing
 from .networks import KeptNetworks
 from .storage import Storage, file_of
 
@@ -22,7 +23,9 @@ def networks_of(storage: Storage, name: str, count: int) -> KeptNetworks:
     """
     if (file := file_of(storage)) is None:
         return KeptNetworks(count)
-    return NetworkFiles(count, Path(f"{file}.networks", name))
+    # A name is any text; no part of it leads out of the folder.
+    within = re.sub(r"[/\\\0]|^\.+$", lambda found: found[0].encode().hex(), name)
+    return NetworkFiles(count, Path(f"{file}.networks", within))
 
 
 class NetworkFiles(KeptNetworks):
@@ -51,7 +54,8 @@ class NetworkFiles(KeptNetworks):
             file.write_bytes(state)
 
     def drop(self, number: int) -> None:
-        self._file(number).unlink(missing_ok=True)
+        with writing(self._file(number)):
+            self._file(number).unlink(missing_ok=True)
 
     def state(self, number: int) -> Mapping[str, Any] | None:
         from ..training import load_state

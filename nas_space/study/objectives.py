@@ -193,6 +193,8 @@ def measured(objectives: Sequence[Objective], returned: Any) -> dict[str, float]
         )
     numbers: dict[str, float] = {}
     for name, value in returned.items():
+        if not str(name).isprintable():
+            raise UsageError(f"evaluate must return names that can be read, but got {name!r}")
         try:
             if isinstance(value, str | bytes):
                 raise TypeError

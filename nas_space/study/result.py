@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import import_module
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Literal
 
 import optuna
@@ -18,7 +19,7 @@ from optuna.distributions import (
 )
 from optuna.trial import FrozenTrial, TrialState
 
-from ..errors import TrialError, UsageError
+from ..errors import StorageError, TrialError, UsageError
 from ..extensions import call
 from ..mutable import Sample
 from ..mutable.node import key_of
@@ -33,7 +34,7 @@ from .ledger import (
     REPAIRED,
     counts,
     number_of,
-    valid_values,
+    sound,
 )
 from .networks import KeptNetworks
 from .objectives import Objective, ranking
@@ -123,17 +124,24 @@ class SearchResult:
             for trial in self.study.get_trials(deepcopy=False)
             if trial.state.is_finished() and ARCHITECTURE in trial.user_attrs and counts(trial)
         ]
-        return sorted(found, key=lambda outcome: outcome.number)
+        found.sort(key=lambda outcome: outcome.number)
+        for one, other in pairwise(found):
+            if one.number == other.number:
+                raise StorageError(
+                    f"two trials are number {one.number}: their storage is damaged; restore a copy"
+                )
+        return found
 
     def _outcome(self, trial: FrozenTrial) -> Outcome:
         names: dict[TrialState, State] = {
             TrialState.COMPLETE: "complete",
             TrialState.PRUNED: "pruned",
         }
+        given = sound(trial, len(self.objectives)).values
         values: dict[str, float] = {}
         if trial.state == TrialState.COMPLETE:
-            given = valid_values(trial.number, trial.values, len(self.objectives))
             values = {o.name: v for o, v in zip(self.objectives, given, strict=True)}
+        failure = trial.user_attrs.get(FAILURE)
         return Outcome(
             number=number_of(trial),
             arch=self._arch(trial),
@@ -142,7 +150,7 @@ class SearchResult:
             metrics=trial.user_attrs.get(METRICS, {}),
             seconds=trial.duration.total_seconds() if trial.duration is not None else 0.0,
             repaired=int(trial.user_attrs.get(REPAIRED, 0)),
-            failure=trial.user_attrs.get(FAILURE),
+            failure=None if failure is None else str(failure),
             cost=trial.user_attrs.get(COST),
             standard_error=trial.user_attrs.get(ERROR),
         )

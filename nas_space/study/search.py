@@ -274,15 +274,17 @@ def search(
             storage, name, space, wanted, pruner, weights=str(weights),
             keep_networks=keep_networks, resume=resume, elsewhere=not is_here,
         )  # fmt: skip
-    engine: Any = ()
+    engine: tuple[Executor | None, MakeExecutor | None, int] = (None, None, 1)
     if not is_here:
         from .remote import engine_of
 
         engine = engine_of(executor, workers)
     Driver(
-        ledger, space, evaluate, strategy, wanted, trials, seed, str(weights),
-        max(10, trials // 10) if failures is None else failures, failures is not None, watching,
-        None if timeout is None else time.monotonic() + timeout, *engine,
+        *engine, ledger=ledger, space=space, evaluate=evaluate, strategy=strategy,
+        objectives=wanted, trials=trials, seed=seed, weights=str(weights), callbacks=watching,
+        failures=max(10, trials // 10) if failures is None else failures,
+        patient=failures is not None,
+        deadline=None if timeout is None else time.monotonic() + timeout,
     ).run()  # fmt: skip
     result = SearchResult(ledger.study, space, wanted, str(weights), ledger.networks)
     _check_found(result)

@@ -17,11 +17,22 @@ import optuna
 from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 
+from ..errors import StorageError
 from . import signs
-from .ledger import ABANDONED, ARCHITECTURE, REPAIRED, Attempt, Ledger, Measurement, number_of
+from .ledger import (
+    ABANDONED,
+    ARCHITECTURE,
+    REPAIRED,
+    Attempt,
+    Ledger,
+    Measurement,
+    counts,
+    number_of,
+    sound,
+)
 from .networks import KeptNetworks
 from .objectives import Objective
-from .storage import Storage, unreachable
+from .storage import Storage, reading, unreachable
 
 if TYPE_CHECKING:
     from ..strategy.neighbours import Nearest
@@ -96,22 +107,33 @@ class SharedLedger(Ledger):
 
     def look(self) -> None:
         """See what has changed; what dead drivers have left is freed on the way."""
-        trials = self.trials()
-        new, self._seen = range(self._seen, len(trials)), len(trials)
-        for place in [*sorted(self.working), *new]:
-            trial = trials[place]
-            if trial.state == TrialState.RUNNING and not self._lives(trial):
-                trial = self._released(trial)
+        with reading(self._address):
+            trials = self.trials()
+            new, self._seen = range(self._seen, len(trials)), len(trials)
+            for place in [*sorted(self.working), *new]:
+                self._note(trials[place], is_new=place in new)
+
+    def _note(self, trial: FrozenTrial, *, is_new: bool) -> None:
+        """Take up what a trial is now."""
+        place, told = trial.number, trial.user_attrs
+        if trial.state == TrialState.RUNNING and not self._lives(trial):
+            trial = self._released(trial)
             told = trial.user_attrs
-            if place in new:
-                if ARCHITECTURE not in told or told.get(ABANDONED) == _GAVE_WAY:
-                    continue  # not one of the search
-                arch = self._space.canonical(told[ARCHITECTURE])
-                taken = arch, self._space.arch_id(arch), int(told.get(REPAIRED, 0))
-                self._begin(Attempt(place, trial._trial_id, number_of(trial), *taken))
-            if trial.state.is_finished():
-                came = Measurement(trial.state, trial.values, told, trial.intermediate_values)
-                self._end(place, came)
+        if is_new and (ARCHITECTURE not in told or told.get(ABANDONED) == _GAVE_WAY):
+            return  # not one of the search
+        sound(trial, len(self.objectives))
+        if is_new:
+            arch = self._space.canonical(told[ARCHITECTURE])
+            taken = arch, self._space.arch_id(arch), int(told.get(REPAIRED, 0))
+            self._begin(Attempt(place, trial._trial_id, number_of(trial), *taken))
+        if trial.state.is_finished():
+            if place not in self.working and counts(trial):
+                raise StorageError(
+                    f"trial {place} has the number or the architecture of an earlier one: the "
+                    "storage is damaged; restore a copy"
+                )
+            came = Measurement(trial.state, trial.values, told, trial.intermediate_values)
+            self._end(place, came)
 
     def begin(self, number: int, found: Nearest) -> Attempt | None:
         attributes: dict[str, Any] = {WORKER: self.me}

@@ -51,7 +51,7 @@ def snapshot(file: Path) -> InMemoryStorage | None:
                 return None
             with quiet():
                 return _copied(tables)
-    except (sqlite3.DatabaseError, LookupError, TypeError, ValueError):
+    except (sqlite3.Error, ArithmeticError, LookupError, RecursionError, TypeError, ValueError):
         return None  # or it is damaged: Optuna will say how
 
 

@@ -16,7 +16,7 @@ from optuna.exceptions import StorageInternalError
 from optuna.storages import BaseStorage, InMemoryStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalRedisBackend
 
-from ..errors import NasSpaceError, StorageError, UsageError
+from ..errors import NasSpaceError, SampleValidationError, StorageError, UsageError
 from ..files import beside, unwritable, writing
 from .studies import unwarned
 
@@ -104,6 +104,10 @@ def reading(storage: Storage) -> Iterator[None]:
     """Enter a context that reads trials; where they are damaged, it raises a StorageError."""
     try:
         yield
+    except (SampleValidationError, StorageError) as error:
+        if isinstance(storage, BaseStorage) or str(storage) in str(error):
+            raise
+        raise StorageError(f"{storage}: {error}") from error
     except NasSpaceError:
         raise
     except Exception as error:  # damaged rows look like anything

@@ -347,9 +347,9 @@ def _from_function(module: str, name: str, seed: int) -> Splits:
 
 
 def _find(module: str, name: str) -> Callable[..., Any]:
-    # As with `python -m`: what lies in the current folder can be imported, whoever started us.
+    # What lies in the current folder can be imported, after what is installed.
     if "" not in sys.path:
-        sys.path.insert(0, "")
+        sys.path.append("")
     function = named(f"{module}:{name}", "a data set", DataError)
     if not callable(function):
         raise DataError(f"{name!r} of module {module!r} is no function")

@@ -278,3 +278,11 @@ def test_a_tensor_that_an_attribute_holds_as_well_is_fixed_with_the_reason():
     assert "first.weight is held by the attribute penalised as well" in str(space.groups())
     small = space.freeze({"second.width": 16})
     assert small.penalised["first"][0] is small.first.weight
+
+
+@pytest.mark.parametrize("how", ["weight norm", "weight norm, parametrized", "pruning"])
+def test_a_kernel_of_a_weight_that_is_computed_is_fixed_with_the_reason(how):
+    net = nn.Sequential(HOW[how](nn.Conv2d(3, 16, 5, padding=2)), nn.ReLU(), nn.Conv2d(16, 2, 1))
+    space = ns.elastic(net.eval(), torch.randn(2, 3, 8, 8), kernels=True)
+    assert "0.kernel" not in space.original
+    assert "0.kernel: 5, fixed: its weight is computed from others" in str(space.groups())

@@ -55,6 +55,55 @@ class Embedded(Stack):
         return block(x + self.beside(torch.tensor(place)))  # type: ignore[no-any-return]
 
 
+class Kinds:
+    """As a configuration that says of each block what it is."""
+
+    def __init__(self, *kinds: str) -> None:
+        self.kinds = list(kinds)
+
+
+class Masked(Stack):
+    def step(self, place: int, block: nn.Module, x: Tensor) -> Tensor:
+        assert set(self.beside.kinds) <= {"cut", "whole"}  # which goes through all of them
+        kind = self.beside.kinds[place]
+        return block(x.relu() if kind == "cut" else x)  # type: ignore[no-any-return]
+
+
+class MaskedInTurn(Masked):
+    def forward(self, x: Tensor) -> Tensor:
+        assert set(self.beside.kinds) <= {"cut", "whole"}  # which goes through all of them
+        x = self.first(x)
+        for block, kind in zip(self.blocks, self.beside.kinds[:4], strict=False):
+            x = x + block(x.relu() if kind == "cut" else x)
+        return self.last(x)  # type: ignore[no-any-return]
+
+
+class Shifted(nn.Module):
+    """A block that is given a table beside its input."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.up, self.down = nn.Linear(32, 64), nn.Linear(64, 32)
+
+    def forward(self, x: Tensor, table: Tensor) -> Tensor:
+        return x + self.down((self.up(x + table)).relu())  # type: ignore[no-any-return]
+
+
+class Tables(Stack):
+    """Makes a table for each block by its number, as code does for positions."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(Shifted() for _ in range(4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.first(x)
+        tables = [torch.full((32,), 0.1 * (place + 1)) for place in range(4)]
+        for block, table in zip(self.blocks, tables, strict=False):
+            x = block(x, table)
+        return self.last(x)  # type: ignore[no-any-return]
+
+
 class Routed(nn.Module):
     """Experts, of which each token has two by their numbers."""
 
@@ -84,6 +133,15 @@ PAIRED: dict[str, tuple[Any, str]] = {
         lambda: Normed(nn.ModuleList(nn.LayerNorm(32) for _ in range(4))),
         r"beside\.3\.\w+ is paired",
     ),
+    "a list in a configuration": (
+        lambda: Masked(Kinds("cut", "whole", "whole", "cut")),
+        r"beside\.kinds\[3\] is paired",
+    ),
+    "a list beside the blocks": (
+        lambda: MaskedInTurn(Kinds("cut", "whole", "whole", "cut")),
+        r"beside\.kinds \(in loop 2\)\[2\] is paired",
+    ),
+    "a table made in the forward": (Tables, "what a block is given beside the output"),
     "an embedding": (lambda: Embedded(nn.Embedding(4, 32)), r"beside.weight\[3\] is paired"),
 }
 
@@ -97,8 +155,9 @@ def test_blocks_with_something_beside_each_are_all_kept_and_that_is_told(name):
     assert re.search(reason, said)
 
 
-def test_blocks_one_after_the_other_can_be_left_out():
-    space = ns.elastic(Stack().eval(), torch.randn(3, 8))
+@pytest.mark.parametrize("make", [Stack, lambda: Masked(Kinds(*4 * ["cut"]))])
+def test_blocks_one_after_the_other_can_be_left_out(make):
+    space = ns.elastic(make().eval(), torch.randn(3, 8))
     assert space.original["blocks.depth"] == 4
 
 

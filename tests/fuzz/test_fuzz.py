@@ -13,6 +13,8 @@ import itertools
 import json
 import operator
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -170,7 +172,8 @@ def outcome(function: Callable[[], Any]) -> Any:
         value = function()
     except (ArithmeticError, TypeError, ValueError) as error:
         return type(error).__name__ if not isinstance(error, NasSpaceError) else "refused"
-    return type(value).__name__, repr(value)
+    # Python refuses to print integers of thousands of digits as decimals.
+    return type(value).__name__, hex(value) if type(value) is int else repr(value)
 
 
 def check_expression(tree: Any) -> None:
@@ -200,6 +203,7 @@ def test_expressions_are_what_python_computes(count: int) -> None:
         (operator.floordiv, "a", "b"),
         (operator.mod, "c", "b"),
         (operator.add, (operator.floordiv, "a", "b"), (operator.lshift, 0, -1)),
+        (operator.lshift, "a", (operator.lshift, "a", (operator.mul, "a", "b"))),
     )
 
 
@@ -379,6 +383,19 @@ def test_a_module_that_a_file_names_is_not_imported_before_it_is_trusted(
     with contextlib.suppress(SystemExit, NasSpaceError):
         main(["freeze", "arch.json", "--trust"])
     assert (tmp_path / "was_run").exists()
+
+
+def test_what_lies_in_the_folder_takes_the_place_of_nothing_that_is_installed(
+    tmp_path: Any,
+) -> None:
+    """A folder that somebody has downloaded is looked at from within."""
+    for name in ("yaml", "optuna", "sqlite3", "torch", "json", "nas_space_extra"):
+        (tmp_path / f"{name}.py").write_text("open('was_run', 'a').write(__name__)\n")
+    (tmp_path / "arch.json").write_text(json.dumps({"space": "nas_space_extra:Net", "arch": {}}))
+    script = "from nas_space.cli import main; import sys; sys.path.remove(''); main()"
+    for command in (["runs", "."], ["freeze", "arch.json"], ["show", "."]):
+        subprocess.run([sys.executable, "-c", script, *command], cwd=tmp_path, check=False)
+    assert not (tmp_path / "was_run").exists()
 
 
 def test_lists_within_lists_of_any_depth() -> None:

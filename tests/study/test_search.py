@@ -482,3 +482,9 @@ def test_model_averaging_is_the_default():
     by_name = ns.search(Various(), worth, trials=12, strategy=ModelAveraging())
     at_random = ns.search(Various(), worth, trials=12, strategy=Random())
     assert architectures(by_default) == architectures(by_name) != architectures(at_random)
+
+
+@pytest.mark.parametrize("name", ["\ud800", "a\0b", "\x1b[31m"])
+def test_what_is_measured_has_a_name_that_can_be_read(name):
+    with pytest.raises(UsageError, match="names that can be read"):
+        ns.search(Various(), lambda _network, _arch: {"value": 1.0, name: 2.0}, trials=2)

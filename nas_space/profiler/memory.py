@@ -141,7 +141,13 @@ def _needed(allocation: Allocation, claims: list[Claim]) -> dict[frozenset[int],
     for claim in claims:
         conditions = {id(each): each for each in claim.conditions if id(each) not in there}
         found[frozenset(conditions)] = conditions
-    return {ids: each for ids, each in found.items() if not any(other < ids for other in found)}
+    # From few conditions to many, so that each need be compared with those alone that are left,
+    # which are few: a cell's tensors may have tens of thousands of claims.
+    left: dict[frozenset[int], None] = {}
+    for ids in sorted(found, key=len):
+        if not any(other < ids for other in left):
+            left[ids] = None
+    return {ids: each for ids, each in found.items() if ids in left}
 
 
 def _kept(of: Profile) -> Any:

@@ -143,8 +143,8 @@ SPACES: dict[str, Entry] = {
 }
 
 
-def check_trusted(name: Any, source: object, *, trust: bool) -> None:
-    """Refuse to import a module because a file names it.
+def check_trusted(name: Any, source: object, *, trust: bool, called: bool = False) -> None:
+    """Refuse to import a module, or to call a function, because a file names it.
 
     Parameters
     ----------
@@ -154,18 +154,23 @@ def check_trusted(name: Any, source: object, *, trust: bool) -> None:
         The file, for the message.
     trust
         Whether the user vouches for the file.
+    called
+        Whether what is named is called, whatever it is: a space has to be a class of spaces, but
+        ``os:abort`` is a function as any other, of a module that is there.
 
     Raises
     ------
     UsageError
-        It is of a module that is not of this library, and that this process has not imported.
+        It is called, or of a module that is not of this library and that this process has not
+        imported.
     """
     # To import a module runs it, and the current folder is where modules are looked for: a folder
     # with a ``run.json`` and a module beside it would run code when it is looked at. What the
     # process has imported already has run, and what this library holds is trusted with it.
     module, colon, _ = str(name).partition(":")
     is_ours = module.partition(".")[0] == __package__.partition(".")[0]
-    if colon and not trust and not is_ours and module not in sys.modules:
+    is_known = not called and (is_ours or module in sys.modules)
+    if colon and not trust and not is_known:
         raise UsageError(
             f"{source} names {name!r}; for that, the module {module!r} is imported, and its code "
             "runs. Say --trust if you know where the file and the module come from"

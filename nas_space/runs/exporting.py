@@ -80,7 +80,7 @@ def networks_of(place: Path | str, *, trust: bool = False) -> list[StoredNetwork
     # The folder may come from someone else: what it names is imported if that is trusted only. The
     # space of a search is checked where it is made.
     for name in ("model", "data") if is_compression else ("data",):
-        check_trusted(settings[name], folder / "run.json", trust=trust)
+        check_trusted(settings[name], folder / "run.json", trust=trust, called=True)
     if is_compression:
         return _of_compression(folder, settings)
     file = folder / "architecture.json"

@@ -54,7 +54,7 @@ def test_a_search_is_exported_with_its_weights_and_quantised(searched, tmp_path)
     )
     assert "score" in printed
     assert "MB before" in printed
-    (stored,) = networks_of(searched)
+    (stored,) = networks_of(searched, trust=True)
     reached = json.loads((searched / "architecture.json").read_text())["arch"]
     assert stored.network.architecture == reached
     x = torch.randn(3, 3, 32, 32)
@@ -69,7 +69,7 @@ def test_a_search_is_exported_with_its_weights_and_quantised(searched, tmp_path)
 
 def test_a_compression_is_exported_budget_by_budget(compressed):
     pytest.importorskip("openvino")
-    printed = shell("export", compressed, "--to", "onnxruntime,openvino")
+    printed = shell("export", compressed, "--to", "onnxruntime,openvino", "--trust")
     assert printed.count("differs by") == 4
     for name in ("macs-60", "macs-30"):
         files = {path.name for path in (compressed / "export" / name).iterdir()}
@@ -79,7 +79,15 @@ def test_a_compression_is_exported_budget_by_budget(compressed):
 def test_what_one_runtime_cannot_do_hinders_no_other(compressed, tmp_path):
     pytest.importorskip("openvino")
     printed = shell(
-        "export", compressed, "--to", "openvino,onnxruntime", "--int8", "--out", tmp_path, code=1
+        "export",
+        compressed,
+        "--to",
+        "openvino,onnxruntime",
+        "--int8",
+        "--out",
+        tmp_path,
+        "--trust",
+        code=1,
     )
     assert "for openvino: networks are quantised for onnxruntime" in printed
     assert (tmp_path / "macs-30" / "network.int8.onnx").exists()
@@ -92,7 +100,7 @@ def test_what_is_no_finished_run_is_refused(tmp_path, compressed, monkeypatch):
         shell("export", compressed, "--to", "onnx")
     (tmp_path / "run.json").write_text((compressed / "run.json").read_text())
     with pytest.raises(UsageError, match="nas-space resume"):
-        shell("export", tmp_path)
+        shell("export", tmp_path, "--trust")
     monkeypatch.setattr("nas_space.runtimes.base.find_spec", lambda _: None)
     with pytest.raises(UsageError, match=r"nas-space\[openvino\]"):
         shell("export", compressed, "--to", "openvino")

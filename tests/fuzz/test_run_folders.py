@@ -110,7 +110,7 @@ def commands(kind: str, run: Path, out: Path) -> list[list[object]]:
     """What looks at a run, and what works at it, which is slower and comes last."""
     looking: list[list[object]] = [["show", run], ["runs", run.parent]]
     looking += [["report", run, "--out", out / "report.html"]]
-    working: list[list[object]] = [["export", run, "--to", "torch-export", "--out", out]]
+    working: list[list[object]] = [["export", run, "--to", "torch-export", "--out", out, "--trust"]]
     if kind != "compression":
         working += [["freeze", run / "architecture.json", "--out", out / "frozen"]]
     return [*looking, *working, ["resume", run, "--quiet"]]
@@ -255,3 +255,15 @@ def test_arguments_with_which_a_space_cannot_be_made_are_told(
     )
     assert shell("freeze", file, "--out", tmp_path / "network") == 2
     assert "ProxylessNAS cannot be made with" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["os:abort", "sys:exit", "nas_space.cli:main"])
+def test_a_function_that_a_folder_names_is_not_called_though_its_module_is_there(
+    name: str, folders: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(folders["trials"], run)
+    settings = json.loads((run / "run.json").read_text())
+    (run / "run.json").write_text(json.dumps({**settings, "data": name}))
+    assert shell("export", run) == 2
+    assert f"names {name!r}" in capsys.readouterr().err

@@ -164,7 +164,7 @@ class Executor:
     def __init__(self, training: bool = False) -> None:
         self.training = training
         self.values: KnownValues | None = None
-        self.plain_layers: dict[Any, nn.Module] = {}
+        self.plain_layers: dict[Any, dict[Any, nn.Module]] = {}
         self._interned: dict[Any, torch.Tensor] = {}
         self._known: dict[int, torch.Tensor] = {}
         self._executions: dict[Any, Execution] = {}

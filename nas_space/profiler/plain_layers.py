@@ -25,11 +25,11 @@ class PlainLayers:
         layers are.
     """
 
-    def __init__(self, lasting: dict[Any, nn.Module]) -> None:
+    def __init__(self, lasting: dict[Any, dict[Any, nn.Module]]) -> None:
         self._lasting = lasting
-        self._passing: dict[Any, nn.Module] = {}
+        self._passing: dict[Any, dict[Any, nn.Module]] = {}
         # With the elastic layers, whose identities are the keys.
-        self._kinds: dict[int, tuple[Any, dict[Any, nn.Module], Any]] = {}
+        self._kinds: dict[int, tuple[dict[Any, nn.Module], Any]] = {}
 
     def of(self, layer: Any, chosen: Any) -> nn.Module:
         """Return the plain layer of a combination of arguments.
@@ -46,13 +46,14 @@ class PlainLayers:
             own = _own_state(layer)
             by_value = layer.reparametrization is None and all(map(_is_plain, own.values()))
             among = self._lasting if by_value else self._passing
-            known = self._kinds[id(layer)] = _kind_of(layer, own), among, layer
-        kind, among, _ = known
-        key = (kind, key_of(tuple(evaluated(argument, chosen) for argument in layer.args.values())))
-        found = among.get(key)
+            alike = among.setdefault(_kind_of(layer, own), {})  # hashed once: it is long
+            known = self._kinds[id(layer)] = alike, layer
+        alike = known[0]
+        key = key_of(tuple([evaluated(argument, chosen) for argument in layer.args.values()]))
+        found = alike.get(key)
         if found is None:
             with torch._C.DisableTorchFunction():  # its weights are there before the forward
-                found = among[key] = layer.shaped(layer.blueprint.form_by_size(chosen))
+                found = alike[key] = layer.shaped(layer.blueprint.form_by_size(chosen))
             computing = vars(found).get("_computing")
             for module in (
                 *(found, *vars(found).values()),

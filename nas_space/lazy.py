@@ -128,18 +128,28 @@ def named(address: str, what: str, error: type[NasSpaceError] = UsageError) -> A
     module, _, name = address.partition(":")
     try:
         found = import_module(module)
-    except Exception as cause:  # whatever a module does when it is imported
+    except KeyboardInterrupt:
+        raise
+    except BaseException as cause:  # whatever a module does when it is imported, such as to exit
         raise error(
             f"{what} is asked for as {address!r}, but module {module!r} cannot be imported "
             f"({type(cause).__name__}: {cause}); modules are looked up among what is installed, "
             "and by the shell in the current folder"
         ) from cause
-    if not hasattr(found, name):
+    try:
+        return getattr(found, name)
+    except KeyboardInterrupt:
+        raise
+    except AttributeError:
+        near = suggest(name, getattr(found, "__dict__", ()))
         raise error(
-            f"{what} is asked for as {address!r}, but module {module!r} has no {name!r}"
-            f"{suggest(name, vars(found))}"
-        )
-    return getattr(found, name)
+            f"{what} is asked for as {address!r}, but module {module!r} has no {name!r}{near}"
+        ) from None
+    except BaseException as cause:  # whatever its own ``__getattr__`` does
+        raise error(
+            f"{what} is asked for as {address!r}, but module {module!r} does not give {name!r} "
+            f"({type(cause).__name__}: {cause})"
+        ) from cause
 
 
 class LazyClasses(MutableMapping[str, type[T]]):

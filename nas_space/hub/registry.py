@@ -64,7 +64,7 @@ class Entry:
             return self.space(**arguments)
         except NasSpaceError:
             raise
-        except Exception as error:  # a constructor meets whatever was written
+        except (Exception, SystemExit) as error:  # a constructor meets whatever was written
             raise UsageError(
                 f"{self.address.rpartition(':')[2]} cannot be made with {dict(arguments)}: "
                 f"{type(error).__name__}: {error}; it takes {signature(self.space)}"

@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any
 
 from ..errors import NasSpaceError, UsageError, suggest
-from ..lazy import at_address
+from ..lazy import at_address, named
 
 __all__ = ["COSTS", "RegisteredCost", "find_cost", "register_cost"]
 
@@ -71,7 +71,7 @@ class RegisteredCost:
             cost = self.build(space, **given)
         except NasSpaceError:
             raise
-        except Exception as error:  # whatever a function of the user's does
+        except (Exception, SystemExit) as error:  # whatever a function of the user's does
             raise UsageError(
                 f"the cost {self.name!r} fails: {type(error).__name__}: {error}; it was called "
                 f"with the space and the keyword arguments {', '.join(given) or '(none)'}"
@@ -149,16 +149,13 @@ def find_cost(name: str) -> RegisteredCost:
 flops, latency, macs, memory, params, training-memory, or one of your own as module:name
     """
     if ":" in name:
-        try:
-            found = at_address(name)
-        except Exception as error:  # whatever a module does when it is imported
-            raise UsageError(f"there is no cost {name!r}: {error}") from error
+        found = named(name, "a cost")
         if isinstance(found, RegisteredCost):
             return found
         if isinstance(found, type):
             try:
                 found = found()
-            except Exception as error:  # whatever a class of the user's does
+            except (Exception, SystemExit) as error:  # whatever a class of the user's does
                 raise UsageError(
                     f"the cost {name!r} cannot be made without arguments: {error}; name an instance"
                 ) from error

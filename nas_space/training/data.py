@@ -321,7 +321,7 @@ def _from_function(module: str, name: str, seed: int) -> Splits:
     try:
         takes_seed = "seed" in inspect.signature(function).parameters
         result = function(seed=seed) if takes_seed else function()
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise DataError(f"{source} raised {type(error).__name__}: {error}") from error
     if isinstance(result, Splits):
         return result

@@ -200,7 +200,7 @@ def resume(
     stored = open_run(run)
     if stored.folder is None:
         raise UsageError(
-            f"{run} was begun by a script: only that knows how to evaluate; there, "
+            f"{stored.name} was begun by a script: only that knows how to evaluate; there, "
             "ns.search(..., resume=True) goes on"
         )
     if stored.compressed is not None:

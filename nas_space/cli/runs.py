@@ -86,7 +86,9 @@ def show(
     if trial is not None:
         archs = {outcome.number: outcome.arch for outcome in result.outcomes} if result else {}
         if trial not in archs:
-            raise UsageError(f"{run} has no trial {trial}; it has {len(archs)}, counted from 0")
+            raise UsageError(
+                f"{found.name} has no trial {trial}; it has {len(archs)}, counted from 0"
+            )
         typer.echo(json.dumps(archs[trial]))
         return
     for name, value in _facts(found).items():
@@ -119,12 +121,13 @@ def show(
 def _facts(run: Any) -> dict[str, str]:
     """What there is to say of a run, in a line each."""
     from ..report.numbers import written
+    from ..study.passwords import without_password
 
-    facts = {"run": run.place, "state": run.state, "space": run.space_name}
+    facts = {"run": run.name, "state": run.state, "space": run.space_name}
     for name in ("data", "strategy", "seed", "storage"):
         value = run.settings.get(name)
         if value is not None:
-            facts[name] = str(value)
+            facts[name] = without_password(value) if name == "storage" else str(value)
     budgets = run.settings.get("budgets")
     if budgets:
         facts["budget"] = ", ".join(f"{cost} {written(cost, v)}" for cost, v in budgets.items())

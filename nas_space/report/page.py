@@ -184,7 +184,7 @@ def _word(value: Any) -> str:
 
 
 def _facts(run: StoredRun) -> str:
-    facts: dict[str, Any] = {"run": run.place, "state": run.state, "strategy": run.strategy}
+    facts: dict[str, Any] = {"run": run.name, "state": run.state, "strategy": run.strategy}
     for name in _SETTINGS:
         if run.settings.get(name) not in (None, {}, []):
             value = run.settings[name]

@@ -18,6 +18,7 @@ from ..errors import NasSpaceError, UsageError
 from ..hub.registry import check_trusted
 from ..runtimes import Export, Quantized, export, find_runtime, quantize
 from ..schema import checked
+from ..study.passwords import without_password
 from ..training import Task, evaluate, load_data, make_fabric
 from ..training.batches import one_pass
 from ..training.forward import inputs_of
@@ -74,7 +75,8 @@ def networks_of(place: Path | str, *, trust: bool = False) -> list[StoredNetwork
     settings = settings_of(folder)
     if settings is None:
         raise UsageError(
-            f"{place} is not the folder of a run; nas-space runs lists those there are"
+            f"{without_password(place)} is not the folder of a run; nas-space runs lists those "
+            "there are"
         )
     is_compression = settings.get("strategy") == COMPRESSION
     # The folder may come from someone else: what it names is imported if that is trusted only. The

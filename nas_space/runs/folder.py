@@ -13,6 +13,7 @@ from ..files import replacing, writing
 from ..schema import checked
 from ..study import signs
 from ..study.fingerprint import differences
+from ..study.passwords import without_password
 from .contents import SettingsFile
 from .files import read_json, write_json
 from .plan import Plan
@@ -130,6 +131,11 @@ class RunFolder:
                 f"the run in {self.path} is of another space: {'; '.join(what)}; go on with the "
                 "space as it was, or begin anew in another --out"
             )
+        # Of a storage, the password may have been changed since; it is not told, either.
+        there, here = (
+            {k: without_password(v) if k == "storage" and v else v for k, v in settings.items()}
+            for settings in (there, here)
+        )
         differing = [k for k in here if k not in flexible and k in there and there[k] != here[k]]
         if differing:
             raise UsageError(

@@ -16,6 +16,7 @@ from ..strategy.base import unrestricted
 from ..study import SearchResult, describe, load_search, signs
 from ..study.definition import SearchDefinition
 from ..study.fingerprint import Described, differences
+from ..study.passwords import without_password
 from ..study.shared_ledger import WORKER
 from ..study.snapshot import snapshot
 from ..study.storage import file_of, reading
@@ -59,6 +60,11 @@ class StoredRun:
 
     place: str
     settings: Mapping[str, Any]
+
+    @property
+    def name(self) -> str:
+        """The place for people to read: without the password that an address may have in it."""
+        return without_password(self.place)
 
     @property
     def folder(self) -> Path | None:
@@ -275,7 +281,9 @@ def open_run(place: str | Path) -> StoredRun:
         settings = settings_of(Path(name))
         if settings is None:
             near = suggest(name, map(str, find_runs(Path(name).parent)))
-            raise UsageError(f"there is no run in {name!r}{near}; `nas-space runs` lists them")
+            raise UsageError(
+                f"there is no run in {without_password(name)!r}{near}; `nas-space runs` lists them"
+            )
         return StoredRun(name, settings)
     run = StoredRun(name, {})
     assert run.result is not None  # or it raises

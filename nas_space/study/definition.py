@@ -12,6 +12,7 @@ from ..errors import StorageError, UsageError
 from ..schema import checked
 from .fingerprint import Described, describe, differences, digest, fingerprint
 from .objectives import Objective
+from .passwords import without_password
 from .storage import Storage
 from .studies import name_objectives
 
@@ -107,4 +108,6 @@ class SearchDefinition:
 
 
 def _where(study: optuna.Study, storage: Storage) -> str:
-    return f"the study {study.study_name!r}" + (f" in {str(storage)!r}" if storage else "")
+    return f"the study {study.study_name!r}" + (
+        f" in {without_password(storage)!r}" if storage else ""
+    )

@@ -15,7 +15,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 import optuna
-from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 
 from ..errors import TrialError, UsageError
@@ -373,7 +372,7 @@ class Driver:
             found = replace(found, reports={})  # Optuna keeps them of a single objective
         # Where there is a pruner, each report was written down as it came.
         if self.ledger.end(attempt, found, reported=self._prunes):
-            trial = self.ledger.storage.get_trial(attempt.trial_id)
+            trial = self.ledger.trial(attempt)
             if FAILURE in found.attributes:
                 from .failures import warn_of
 
@@ -410,12 +409,9 @@ class Driver:
         if attempt is None:
             return True  # nobody waits for it any more
         with self._writing:
-            storage = self.ledger.storage
-            try:
-                storage.set_trial_intermediate_value(attempt.trial_id, step, value)
-            except UpdateFinishedTrialError:
+            if not self.ledger.report(attempt, step, value):
                 return True  # it was given up meanwhile
-            return self.study.pruner.prune(self.study, storage.get_trial(attempt.trial_id))
+            return self.study.pruner.prune(self.study, self.ledger.trial(attempt))
 
     # -- the executor ---------------------------------------------------------------------------
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 from bisect import insort
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, TypedDict
@@ -188,6 +188,10 @@ class Ledger:
         """Return a context in which this driver is at trials of the study."""
         return nullcontext()
 
+    def reaching(self) -> AbstractContextManager[object]:
+        """Return a context that reads or writes trials, for errors to be of the storage."""
+        return nullcontext()
+
     # -- reading ------------------------------------------------------------------------------
 
     @property
@@ -207,7 +211,13 @@ class Ledger:
 
     def trials(self) -> list[FrozenTrial]:
         """Return all attempts, as the storage has them now."""
-        return self.study.get_trials(deepcopy=False)
+        with self.reaching():
+            return self.study.get_trials(deepcopy=False)
+
+    def trial(self, attempt: Attempt) -> FrozenTrial:
+        """Return what the storage has of an attempt."""
+        with self.reaching():
+            return self.storage.get_trial(attempt.trial_id)
 
     def look(self) -> None:
         """See what others have done."""
@@ -263,8 +273,9 @@ class Ledger:
         if found.steps:
             attributes[REPAIRED] = found.steps
         template = optuna.trial.create_trial(state=TrialState.RUNNING, user_attrs=attributes)
-        trial_id = self.storage.create_new_trial(self.study._study_id, template)
-        place = self.storage.get_trial_number_from_id(trial_id)
+        with self.reaching():
+            trial_id = self.storage.create_new_trial(self.study._study_id, template)
+            place = self.storage.get_trial_number_from_id(trial_id)
         taken = found.arch, found.arch_id, found.steps
         attempt = self.mine[place] = Attempt(place, trial_id, number, *taken)
         return attempt
@@ -274,19 +285,30 @@ class Ledger:
 
         What it has ``reported`` already is not written again.
         """
+        still = False
         try:
-            for step, value in () if reported else found.reports.items():
-                self.storage.set_trial_intermediate_value(attempt.trial_id, step, value)
-            for name, content in found.attributes.items():
-                self.storage.set_trial_user_attr(attempt.trial_id, name, content)
-            self.storage.set_trial_state_values(attempt.trial_id, found.state, found.values)
-        except UpdateFinishedTrialError:
-            self.look()  # it was taken for dead
-            return False
+            # That it is over already, having been taken for dead, is no failure of the storage.
+            with self.reaching(), suppress(UpdateFinishedTrialError):
+                for step, value in () if reported else found.reports.items():
+                    self.storage.set_trial_intermediate_value(attempt.trial_id, step, value)
+                for name, content in found.attributes.items():
+                    self.storage.set_trial_user_attr(attempt.trial_id, name, content)
+                self.storage.set_trial_state_values(attempt.trial_id, found.state, found.values)
+                still = True
         finally:
             self.mine.pop(attempt.trial, None)
+        if not still:
+            self.look()
+            return False
         self._end(attempt.trial, found)
         return True
+
+    def report(self, attempt: Attempt, step: int, value: float) -> bool:
+        """Write what an attempt reports, and whether that still counted."""
+        with self.reaching(), suppress(UpdateFinishedTrialError):
+            self.storage.set_trial_intermediate_value(attempt.trial_id, step, value)
+            return True
+        return False
 
     def abandon(self, attempt: Attempt, reason: str) -> None:
         """Leave the number of an attempt to whoever comes next."""

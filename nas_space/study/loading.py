@@ -10,6 +10,7 @@ from ..errors import StorageError, suggest
 from .definition import SearchDefinition
 from .ledger import WEIGHTS
 from .network_files import networks_of
+from .passwords import without_password
 from .result import SearchResult
 from .storage import Storage, file_of, open_storage, reading
 from .studies import NoSampler, quiet
@@ -50,9 +51,9 @@ def load_search(storage: Storage, name: str | None = None, *, space: Any = None)
     True
     """
     if (file := file_of(storage)) is not None and not file.exists():
-        raise StorageError(f"there is no file {str(storage)!r}")
+        raise StorageError(f"there is no file {without_password(storage)!r}")
     with quiet(), reading(storage):
-        study = _find(open_storage(storage), name, str(storage))
+        study = _find(open_storage(storage), name, without_password(storage))
         definition = SearchDefinition.in_study(study)
         assert definition is not None
         if space is not None:

@@ -287,7 +287,8 @@ def search(
         deadline=None if timeout is None else time.monotonic() + timeout,
     ).run()  # fmt: skip
     result = SearchResult(ledger.study, space, wanted, str(weights), ledger.networks)
-    _check_found(result)
+    with ledger.reaching():
+        _check_found(result)
     _tell(watching, "on_end", result)
     return result
 

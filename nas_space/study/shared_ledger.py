@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import optuna
@@ -99,6 +99,9 @@ class SharedLedger(Ledger):
                 yield
         except StorageInternalError as error:
             raise unreachable(self._address, error) from error
+
+    def reaching(self) -> AbstractContextManager[object]:
+        return reading(self._address)
 
     def _give_sign(self, number: int) -> None:
         for attempt in list(self.mine.values()):

@@ -18,6 +18,7 @@ from optuna.storages.journal import JournalRedisBackend
 
 from ..errors import NasSpaceError, SampleValidationError, StorageError, UsageError
 from ..files import beside, unwritable, writing
+from .passwords import hidden, without_password
 from .studies import unwarned
 
 __all__ = ["Storage", "file_of", "open_storage", "reading", "unreachable"]
@@ -73,8 +74,8 @@ def open_storage(storage: Storage) -> BaseStorage:
         return _database(address, {"pool_pre_ping": True}, ReconnectingStorage)
     except NasSpaceError:
         raise
-    except Exception as error:  # of whichever database's driver
-        raise unreachable(address, error) from error
+    except Exception as error:  # noqa: BLE001 - of whichever database's driver
+        raise unreachable(address, error) from _shown(error, address)
 
 
 def file_of(storage: Storage) -> Path | None:
@@ -87,6 +88,7 @@ def file_of(storage: Storage) -> Path | None:
 def unreachable(storage: Storage, error: Exception) -> StorageError:
     """Return the error for a storage that does not answer as it should."""
     reason = (str(error.__cause__ or error).strip() or repr(error)).splitlines()[0]
+    reason = hidden(reason, storage)
     if (path := file_of(storage)) is not None:
         # As SQLite says it; a disk that fills while it writes its log is an I/O error to it.
         said = {"is full": errno.ENOSPC, "a readonly database": errno.EACCES, "disk I/O": None}
@@ -94,24 +96,35 @@ def unreachable(storage: Storage, error: Exception) -> StorageError:
             if words in reason:
                 return unwritable(path, OSError(number, reason) if number else error)
     return StorageError(
-        f"the trials cannot be kept in {str(storage)!r}: {reason}; check that the address is "
-        "right, that the database runs or its file is whole, and that this may write there"
+        f"the trials cannot be kept in {without_password(storage)!r}: {reason}; check that the "
+        "address is right, that the database runs or its file is whole, and that this may write "
+        "there"
     )
 
 
 @contextmanager
 def reading(storage: Storage) -> Iterator[None]:
-    """Enter a context that reads trials; where they are damaged, it raises a StorageError."""
+    """Enter a context that reads or writes trials.
+
+    Where they are damaged, or the storage fails in whatever way its engine has, it raises a
+    StorageError.
+    """
     try:
         yield
     except (SampleValidationError, StorageError) as error:
-        if isinstance(storage, BaseStorage) or str(storage) in str(error):
+        where = without_password(storage)
+        if isinstance(storage, BaseStorage) or where in str(error):
             raise
-        raise StorageError(f"{storage}: {error}") from error
+        raise StorageError(f"{where}: {error}") from error
     except NasSpaceError:
         raise
-    except Exception as error:  # damaged rows look like anything
-        raise unreachable(storage, error) from error
+    except Exception as error:  # noqa: BLE001 - damaged rows look like anything
+        raise unreachable(storage, error) from _shown(error, storage)
+
+
+def _shown(error: Exception, storage: Storage) -> Exception | None:
+    """Return an error, unless it tells something of a password; tracebacks show causes."""
+    return error if hidden(str(error), storage) == str(error) else None
 
 
 def _database(

@@ -21,7 +21,7 @@ from ..runtimes.failures import first_line
 from . import measure_on_device
 from .blocks import Block, filled
 from .latency import blocks
-from .latency_table import LatencyTable
+from .latency_table import LatencyTable, decimal
 from .profile import Space, module_of, profile
 
 __all__ = ["device_kit", "export_blocks", "read_device_kit"]
@@ -173,7 +173,7 @@ def read_device_kit(
         with (where / _NETWORKS).open(encoding="utf-8", newline="") as stream:
             for row in csv.DictReader(stream):
                 try:
-                    networks.append((json.loads(row["arch"]), float(row["milliseconds"])))
+                    networks.append((json.loads(row["arch"]), decimal(row["milliseconds"])))
                 except (KeyError, TypeError, ValueError) as error:
                     raise DataError(f"{where / _NETWORKS} is damaged: {error}") from error
     return table, networks

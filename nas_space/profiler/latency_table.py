@@ -18,7 +18,7 @@ from ..extensions import call
 from ..files import replacing
 from .correction import Correction
 
-__all__ = ["LatencyTable"]
+__all__ = ["LatencyTable", "decimal"]
 
 _FORMAT = "nas_space latency table, version 1"
 _UNITS = {"s": 1e3, "ms": 1.0, "us": 1e-3}
@@ -28,16 +28,72 @@ _MOST = 1e7
 """Milliseconds above which a time is taken for one in another unit."""
 
 
-class _Distinct(yaml.SafeLoader):
-    """Reads YAML in which no key occurs twice; the safe loader takes the last one, in silence."""
+_DECIMAL = re.compile(r"[-+]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][-+]?\d+)?", re.ASCII)
+_LEADING = re.compile(r"[-+]?0\d", re.ASCII)
+_BEYOND = re.compile(r"[-+]?\.inf|\.nan", re.IGNORECASE)
+"""What YAML calls infinite or no number; told with the name of its block."""
+
+
+def decimal(text: str) -> float:
+    """Return the number that is written in decimal digits.
+
+    Python reads ``1_000`` and the digits of every script, and YAML reads ``010`` as 8 and ``1:30``
+    as 90: whoever wrote them in a table meant something else as likely as not.
+
+    Raises
+    ------
+    ValueError
+        If it is written otherwise.
+    """
+    if not _DECIMAL.fullmatch(text) or _LEADING.match(text):
+        raise ValueError(
+            f"{text!r} is not written as a number is here: decimal digits 0 to 9 without a zero "
+            "in front, such as 8, 0.25 or 1.5e-3"
+        )
+    return float(text)
+
+
+class _Plain(yaml.SafeLoader):
+    """Reads YAML in which no key occurs twice, and numbers are decimal ones.
+
+    The safe loader takes the last of several values of a key, and octal numbers, in silence.
+    """
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
-        keys = Counter(key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode))
+        scalars = (key for key, _ in node.value if isinstance(key, yaml.ScalarNode))
+        # As keys of blocks they are texts in the end, in which 1 and "1" are the same.
+        keys = Counter(
+            key.value if key.tag.endswith(":merge") else str(self.construct_object(key))
+            for key in scalars
+        )
         twice = next((key for key, count in keys.items() if count > 1), None)
         if twice is not None:
             raise DataError(f"the key {twice!r} occurs twice")
         found: dict[Any, Any] = super().construct_mapping(node, deep)
         return found
+
+    def construct_number(self, node: Any) -> int | float:
+        """Return a number, if it is written in decimal digits."""
+        text = self.construct_scalar(node)
+        make: Any = self.construct_yaml_int
+        if node.tag.endswith(":float"):
+            make = self.construct_yaml_float
+            if _BEYOND.fullmatch(text):
+                return float(make(node))
+        try:
+            decimal(text)
+        except ValueError as error:
+            place = node.start_mark
+            raise DataError(
+                f"line {place.line + 1}, column {place.column + 1}: {error}; a text stands "
+                "between quotation marks"
+            ) from None
+        number: int | float = make(node)
+        return number
+
+
+for _kind in ("int", "float"):
+    _Plain.add_constructor(f"tag:yaml.org,2002:{_kind}", _Plain.construct_number)
 
 
 class LatencyTable:
@@ -183,23 +239,29 @@ class LatencyTable:
             raise DataError(
                 f"a CSV table needs the columns 'key' and 'milliseconds', but has {list(names)}"
             )
+        if len(set(names)) < len(names):
+            raise DataError(f"a column occurs twice: {list(names)}")
         found: dict[str, Any] = {}
         for row in reader:
+            where = f"line {reader.line_num}"
             if row["key"] in found:
-                raise DataError(f"the block {row['key']!r} occurs twice")
+                raise DataError(f"{where}: the block {row['key']!r} occurs twice")
+            if None in row:  # as a comma in a number makes it
+                raise DataError(f"{where} has more cells than there are columns, {list(names)}")
             given = (row["milliseconds"] or "").strip()
             try:
-                found[row["key"]] = float(given) if given else None
-            except ValueError:
+                found[row["key"]] = decimal(given) if given else None
+            except ValueError as error:
                 raise DataError(
-                    f"the time of {row['key']!r} must be a number of milliseconds, but is {given!r}"
+                    f"{where}, column 'milliseconds': the time of {row['key']!r} must be a number "
+                    f"of milliseconds, but {error}"
                 ) from None
         return cls(found)
 
     @classmethod
     def _of_yaml(cls, text: str) -> Self:
         try:
-            content = yaml.load(text, _Distinct)  # noqa: S506 - a safe loader
+            content = yaml.load(text, _Plain)  # noqa: S506 - a safe loader
         except (yaml.YAMLError, RecursionError, ValueError) as error:
             raise DataError(f"this is no YAML of plain values: {error}") from error
         if not isinstance(content, dict) or not content:

@@ -311,6 +311,72 @@ def test_bad_lists_are_refused(text, message, tmp_path):
         LatencyTable.read(path)
 
 
+@pytest.mark.parametrize(
+    "number", ["010", "-017", "1:30", "1:30.5", "0x1F", "0b11", "1_000", "1_0.5", "0_1",
+               "!!int '\u0661'", "!!float '\u0661'", "!!float 010", "!!int ' 1'", "!!float '1e3_0'"]
+)  # fmt: skip
+@pytest.mark.parametrize(
+    "text",
+    [
+        HEADER + "unit: ms\nblocks:\n  a: {}\n",
+        HEADER + "threads: {}\nunit: ms\nblocks: {{a: 1}}\n",
+        HEADER + "unit: ms\nblocks: {{a: 1}}\ncorrection: {{constant: {}, blocks: {{a: 1}}}}\n",
+        "a: {{mean: {}}}\n",
+        "? {}\n: {{mean: 1}}\n",
+    ],
+)
+def test_numbers_that_yaml_reads_otherwise_than_people_are_refused(number, text, tmp_path):
+    path = tmp_path / "table.yaml"
+    path.write_text(text.format(number), encoding="utf-8")
+    written = text.format(number).split(number)[0]
+    line, column = written.count("\n") + 1, len(written.rpartition("\n")[2]) + 1
+    with pytest.raises(DataError, match=f"line {line}, column {column}: .*decimal digits") as told:
+        LatencyTable.read(path)
+    assert str(path) in str(told.value)
+
+
+@pytest.mark.parametrize(
+    "number", ["010", "1:30", "0x1F", "1_000", "\u0661\u0662", "\uff11", "1 000",
+               "nan", "inf", "1e", "1.5 ms"]
+)  # fmt: skip
+def test_numbers_of_a_list_are_decimal(number, tmp_path):
+    path = tmp_path / "table.csv"
+    path.write_text(f"key,milliseconds\nb,1\na,{number}\n", encoding="utf-8")
+    with pytest.raises(DataError, match=r"line 3, column 'milliseconds': .*'a'.*decimal digits"):
+        LatencyTable.read(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("key,milliseconds\na,1,5\n", "line 2 has more cells"),
+        ("key,milliseconds,milliseconds\na,1,5\n", "a column occurs twice"),
+    ],
+)
+def test_a_list_of_another_shape_is_refused(text, message, tmp_path):
+    path = tmp_path / "table.csv"
+    path.write_text(text)
+    with pytest.raises(DataError, match=message):
+        LatencyTable.read(path)
+
+
+@pytest.mark.parametrize("keys", ["a: 1, a: 2", "1: 1, '1': 2", "1.0: 1, 1.00: 2"])
+def test_keys_that_are_the_same_text_are_refused(keys, tmp_path):
+    path = tmp_path / "table.yaml"
+    path.write_text(f"{HEADER}unit: ms\nblocks: {{{keys}}}\n")
+    with pytest.raises(DataError, match="occurs twice"):
+        LatencyTable.read(path)
+
+
+@pytest.mark.parametrize("number", ["0", "8", "0.25", "+1.5e-3", "1.0e+3", ".5", "2.", "0.50"])
+@pytest.mark.parametrize("name", ["table.yaml", "table.csv"])
+def test_decimal_numbers_are_read_as_they_are_written(number, name, tmp_path):
+    path = tmp_path / name
+    head = f"{HEADER}unit: ms\nblocks:\n  a: " if name.endswith("yaml") else "key,milliseconds\na,"
+    path.write_text(f"{head}{number}\n")
+    assert LatencyTable.read(path).milliseconds == {"a": float(number)}
+
+
 def test_a_file_that_is_not_there():
     with pytest.raises(DataError, match="cannot be read"):
         LatencyTable.read("nowhere.yaml")

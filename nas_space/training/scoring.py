@@ -85,19 +85,30 @@ def evaluate_with_error(
     no more of a metric than that it be smooth in the examples, whatever it computes. It stands
     under the name :data:`STANDARD_ERROR`, and is left out where there are too few examples.
 
+    Examples are taken to be independent.  A data set of which some are not, such as changed copies
+    of one image, says so by an attribute ``clusters``: for each example a number, the same for
+    those that belong together, which are then left out together.
+
     References
     ----------
     Shao and Wu, *A general theory for jackknife variance estimation*, Annals of Statistics, 1989.
     """
     output, target = predict(network, task, split, fabric=fabric)
     scores = {name: metric(output, target) for name, metric in task.metrics.items()}
-    length = len(target)
-    groups = min(_GROUPS, length)
+    clusters = getattr(task.split(split), "clusters", None)
+    numbers = torch.arange(len(target)) if clusters is None else torch.as_tensor(clusters)
+    if len(numbers) != len(target):
+        raise DataError(
+            f"the {split} data says of {len(numbers)} examples which belong together, and has "
+            f"{len(target)}"
+        )
+    numbers = torch.unique(numbers, return_inverse=True)[1]
+    groups = min(_GROUPS, int(numbers.max()) + 1)
     # The metric without each of G groups in turn.  As each lacks only 1/G of the examples, the
     # variance of these values is about 1/G of the metric's own from sample to sample, and so their
     # squares are summed, and not averaged.
     if groups > 1:
-        place = torch.arange(length, device=target.device) % groups
+        place = numbers.to(target.device) % groups
         metric = task.metrics[task.main_metric]
         try:
             without = [metric(output[place != g], target[place != g]) for g in range(groups)]

@@ -12,12 +12,13 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import TensorDataset
 
 from nas_space.errors import DataError, UsageError
-from nas_space.training import Jitter, Splits, load_data, split_by_class
+from nas_space.training import Jitter, Splits, Task, load_data, split_by_class
+from nas_space.training.scoring import STANDARD_ERROR, evaluate_with_error
 
 SPLITS = ("train", "validation", "test")
 Write = Callable[..., Path]
@@ -430,3 +431,29 @@ def test_importing_training_leaves_lightning_and_scikit_learn_alone() -> None:
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
     )
     assert done.stdout.strip() == ""
+
+
+def test_copies_of_an_example_make_a_score_no_surer() -> None:
+    torch.manual_seed(0)
+    x = torch.randn(190, 3)
+    once = TensorDataset(x, torch.randint(3, (190,)))
+    often = TensorDataset(x.repeat(4, 1), once.tensors[1].repeat(4))
+
+    def error(data: TensorDataset) -> float:
+        task = Task.classification(data, validation=data)
+        return evaluate_with_error(nn.Identity(), task)[STANDARD_ERROR]
+
+    assert error(often) < 0.6 * error(once)  # taken for 760 examples
+    vars(often)["clusters"] = torch.arange(190).repeat(4)
+    assert error(often) == pytest.approx(error(once), rel=1e-6)
+    vars(often)["clusters"] = torch.arange(190)
+    with pytest.raises(DataError, match="says of 190 examples which belong together, and has 760"):
+        error(often)
+
+
+def test_the_digits_say_which_are_copies_of_one() -> None:
+    validation: Any = load_data("digits", seed=0).validation
+    clusters, labels = validation.clusters, validation.tensors[1]
+    assert len(clusters.unique()) * 4 == len(validation)
+    for number in clusters.unique().tolist():
+        assert len(labels[clusters == number].unique()) == 1

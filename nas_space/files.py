@@ -76,7 +76,7 @@ def beside(path: Path) -> Path:
     """
     place = re.sub(r"\W", "-", socket.gethostname())
     start, end = f".{path.name}.{place}.", f".tmp{path.suffix}"
-    made = re.compile(rf"{re.escape(start)}([0-9]+)\.[0-9a-f]{{8}}{re.escape(end)}")
+    made = re.compile(rf"{re.escape(start)}([0-9]{{1,9}})\.[0-9a-f]{{8}}{re.escape(end)}")
     for left in path.parent.iterdir():
         found = made.fullmatch(left.name)
         if found is None or is_alive(int(found[1])):

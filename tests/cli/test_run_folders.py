@@ -38,7 +38,7 @@ def test_a_process_killed_before_the_settings_leaves_a_folder_that_can_be_begun_
     assert open_run(tmp_path).state != "finished"
 
 
-def test_what_looks_like_the_file_of_a_process_that_no_machine_has_is_removed(
+def test_what_looks_like_the_file_of_a_process_that_no_machine_has_hinders_nothing(
     tmp_path: Path,
 ) -> None:
     with replacing(tmp_path / "run.json") as file:
@@ -47,7 +47,8 @@ def test_what_looks_like_the_file_of_a_process_that_no_machine_has_is_removed(
         file.write_text("{}")
     with replacing(tmp_path / "run.json") as file:
         file.write_text("[]")
-    assert [path.name for path in tmp_path.iterdir()] == ["run.json"]
+    assert {path.name for path in tmp_path.iterdir()} == {"run.json", left.name}
+    assert (tmp_path / "run.json").read_text() == "[]"
 
 
 @pytest.mark.parametrize("name", ["notes.txt", "work/notes.txt", "data/x"])

@@ -164,7 +164,9 @@ class Recipe:
         except UsageError as error:
             failure = traceback.format_exc()
             fatal = str(error) if getattr(error, "is_fatal", False) else None
-        except Exception:  # noqa: BLE001 - whatever a network may run into
+        except KeyboardInterrupt:
+            raise
+        except BaseException:  # noqa: BLE001 - whatever a network may run into, or that it exits
             failure = traceback.format_exc()
         # Outside of the handler: the frames of the failure, and what they hold, are gone.
         torch.cuda.empty_cache()  # does nothing where CUDA is not in use

@@ -126,7 +126,9 @@ def run_job(
             return NO_RECIPE
         try:
             recipe = pickle.loads(content)  # noqa: S301 - of our own driver: what its user gave
-        except Exception as error:  # noqa: BLE001 - whatever the modules run into that it imports
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # noqa: BLE001 - whatever modules do that it imports
             return Measurement(
                 TrialState.FAIL,
                 attributes={FAILURE: traceback.format_exc()[-LONGEST:]},

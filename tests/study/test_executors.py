@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import sys
 import threading
 import time
 from concurrent.futures import BrokenExecutor, Executor, Future, ThreadPoolExecutor
@@ -173,6 +174,55 @@ def test_failures_cross_with_their_tracebacks():
     failed = [o for o in result.outcomes if o.state == "failed"]
     assert len(failed) == 8
     assert all("in failing" in str(o.failure) for o in failed)
+
+
+def loky_pool(workers):
+    loky = pytest.importorskip("loky", reason="loky is not installed")
+    return loky.ProcessPoolExecutor(workers)
+
+
+class LeavingError(BaseException):
+    """What no handler of ``Exception`` takes."""
+
+
+def exits_at_times(network, arch):
+    if arch["depth"] == 2:
+        if arch["width"] == 4:
+            sys.exit(3)
+        raise LeavingError("mine")
+    return worth(network, arch)
+
+
+def interrupts(_network, _arch):
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize(
+    "engine",
+    [
+        {},
+        {"workers": 2},
+        {"workers": 1, "executor": Inline()},
+        {"workers": 2, "executor": lambda: ThreadPoolExecutor(2)},
+        {"workers": 2, "executor": lambda: loky_pool(2)},
+    ],
+    ids=["here", "processes", "inline", "threads", "loky"],
+)
+def test_whoever_exits_in_an_evaluation_is_a_trial_that_failed_by_that_name(engine):
+    result = ns.search(
+        Tiny(), exits_at_times, strategy=GridSearch(), trials=12, failures=20, **engine
+    )
+    states = [outcome.state for outcome in result.outcomes]
+    assert states.count("complete") == 4
+    told = {str(o.failure).strip().splitlines()[-1] for o in result.outcomes if o.failure}
+    assert told == {"SystemExit: 3", "tests.study.test_executors.LeavingError: mine"}
+    assert len(result.study.trials) == 12  # none was taken for dead and tried again
+
+
+@pytest.mark.parametrize("executor", [None, Inline()])
+def test_an_interruption_of_the_keyboard_ends_the_search(executor):
+    with pytest.raises(KeyboardInterrupt):
+        ns.search(Tiny(), interrupts, executor=executor, workers=1)
 
 
 def test_what_is_no_number_ends_the_search():

@@ -32,7 +32,7 @@ from .ledger import (
 )
 from .networks import KeptNetworks
 from .objectives import Objective
-from .storage import Storage, reading, unreachable
+from .storage import Storage, file_of, reading, unreachable
 
 if TYPE_CHECKING:
     from ..strategy.neighbours import Nearest
@@ -80,6 +80,9 @@ class SharedLedger(Ledger):
         self.me = signs.new_name()
         self._space = space
         self._address = storage
+        file = file_of(storage)
+        # An address may end in options of SQLite's, and is the name of no file then.
+        self._file = file.absolute() if file is not None and file.exists() else None
         self._elsewhere = elsewhere
         self._seen = 0
         self._signs: dict[tuple[int, int], float] = {}
@@ -101,6 +104,12 @@ class SharedLedger(Ledger):
             raise unreachable(self._address, error) from error
 
     def reaching(self) -> AbstractContextManager[object]:
+        # SQLite goes on with a file that has been removed, and all is lost when it is closed.
+        if self._file is not None and not self._file.exists():
+            raise StorageError(
+                f"{self._file} has been removed while a search kept its trials there: restore a "
+                "copy and resume, or begin anew in another place"
+            )
         return reading(self._address)
 
     def _give_sign(self, number: int) -> None:

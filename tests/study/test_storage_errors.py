@@ -148,6 +148,22 @@ def reporting(_network, arch):
     return worth(None, arch)
 
 
+@pytest.mark.parametrize("name", ["search.db", "search.journal"])
+@pytest.mark.parametrize("at", [2, 7])
+def test_a_folder_that_vanishes_in_the_midst_ends_the_search(name, at, tmp_path):
+    folder = tmp_path / "runs"
+    folder.mkdir()
+
+    def vanishes(_study, trial):
+        if trial.number == at:
+            shutil.rmtree(folder)
+
+    with pytest.raises(StorageError, match=re.escape(str(folder / name))):
+        ns.search(
+            Various(), worth, trials=8, storage=folder / name, callbacks=[vanishes], keep_networks=0
+        )
+
+
 def test_a_callback_that_fails_is_not_told_as_the_storage():
     def callback(_study, _trial):
         raise EngineError("a callback")

@@ -154,8 +154,18 @@ class Recipe:
     seed: int
     packed: bool
 
-    def run(self, job: Job, reports: Reports) -> Measurement:
-        """Evaluate an architecture; whatever it runs into is told by what is returned."""
+    def run(self, job: Job, reports: Reports, *, sent: bool = False) -> Measurement:
+        """Evaluate an architecture; whatever it runs into is told by what is returned.
+
+        Parameters
+        ----------
+        job, reports
+            What to evaluate, and what takes values meanwhile.
+        sent
+            Whether the job came from a driver elsewhere.  In the driver's own process whoever
+            exits means the search: a handler of SIGTERM does so where a machine is about to be
+            taken away, and the trial is to be done again.
+        """
         fatal = None
         try:
             return self._measure(job, reports)
@@ -164,9 +174,9 @@ class Recipe:
         except UsageError as error:
             failure = traceback.format_exc()
             fatal = str(error) if getattr(error, "is_fatal", False) else None
-        except KeyboardInterrupt:
-            raise
-        except BaseException:  # noqa: BLE001 - whatever a network may run into, or that it exits
+        except BaseException as error:  # whatever a network may run into, or that it exits
+            if isinstance(error, KeyboardInterrupt if sent else (KeyboardInterrupt, SystemExit)):
+                raise
             failure = traceback.format_exc()
         # Outside of the handler: the frames of the failure, and what they hold, are gone.
         torch.cuda.empty_cache()  # does nothing where CUDA is not in use

@@ -137,4 +137,5 @@ def run_job(
             )
         _KEPT.clear()
         _KEPT[key] = recipe
-    return recipe.run(job, Reports(None if line is None else line.asking(job.attempt.trial)))
+    reports = Reports(None if line is None else line.asking(job.attempt.trial))
+    return recipe.run(job, reports, sent=True)

@@ -200,15 +200,14 @@ def interrupts(_network, _arch):
 @pytest.mark.parametrize(
     "engine",
     [
-        {},
         {"workers": 2},
         {"workers": 1, "executor": Inline()},
         {"workers": 2, "executor": lambda: ThreadPoolExecutor(2)},
         {"workers": 2, "executor": lambda: loky_pool(2)},
     ],
-    ids=["here", "processes", "inline", "threads", "loky"],
+    ids=["processes", "inline", "threads", "loky"],
 )
-def test_whoever_exits_in_an_evaluation_is_a_trial_that_failed_by_that_name(engine):
+def test_whoever_exits_in_an_executor_is_a_trial_that_failed_by_that_name(engine):
     result = ns.search(
         Tiny(), exits_at_times, strategy=GridSearch(), trials=12, failures=20, **engine
     )

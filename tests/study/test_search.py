@@ -285,6 +285,17 @@ class TestFailures:
         resumed = ns.search(Various(), worth, trials=8, storage=store, resume=True)
         assert architectures(resumed) == architectures(ns.search(Various(), worth, trials=8))
 
+    def test_an_exit_is_an_interruption_too(self, tmp_path):
+        store = tmp_path / "search.db"
+
+        def leaves(_network, _arch):
+            raise SystemExit(3)
+
+        with pytest.raises(SystemExit):
+            ns.search(Various(), leaves, trials=8, storage=store)
+        resumed = ns.search(Various(), worth, trials=8, storage=store, resume=True)
+        assert architectures(resumed) == architectures(ns.search(Various(), worth, trials=8))
+
 
 class TestEnd:
     def test_proposals_are_mended_and_counted(self):

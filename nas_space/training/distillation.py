@@ -122,6 +122,7 @@ class Distillation:
 
     Examples
     --------
+    >>> import copy
     >>> teacher = nn.Linear(3, 2)
     >>> student, x = copy.deepcopy(teacher), torch.rand(4, 3)
     >>> Distillation(teacher).loss(student, x).item()

@@ -137,7 +137,8 @@ class Freezer:
         kind: Any = type(module)
         derived = _derived(kind)
         left_out = _kept_for_itself(module) | derived
-        for name, value in module.__dict__.items():
+        # A list, for what a space works out once is noted in it, maybe by another thread just now.
+        for name, value in list(module.__dict__.items()):
             if name in left_out:
                 continue
             held_kind = type(value)

@@ -46,10 +46,10 @@ def test_one_of_ones_own_under_a_name_and_as_a_module():
     ("name", "message"),
     [
         ("paramz", "did you mean 'params'"),
-        ("no.such.module:cost", "no cost 'no.such.module:cost'"),
-        (f"{__name__}:nothing", "has no attribute 'nothing'"),
+        ("no.such.module:cost", "'no.such.module:cost', but module 'no.such.module' cannot be"),
+        (f"{__name__}:nothing", "has no 'nothing'"),
         (f"{__name__}:__name__", "is no cost"),
-        (":macs", "no cost ':macs'"),
+        (":macs", "':macs', but module '' cannot be imported"),
     ],
 )
 def test_a_name_of_no_cost_is_refused(name, message):

@@ -218,6 +218,20 @@ def test_whoever_exits_in_an_executor_is_a_trial_that_failed_by_that_name(engine
     assert len(result.study.trials) == 12  # none was taken for dead and tried again
 
 
+def test_threads_freeze_one_space_at_once():
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)  # so that they meet where a space works something out
+    try:
+        for _ in range(12):
+            result = ns.search(
+                Tiny(), worth, strategy=GridSearch(), trials=8, workers=4,
+                executor=lambda: ThreadPoolExecutor(4),
+            )  # fmt: skip
+            assert [o.failure for o in result.outcomes if o.state != "complete"] == []
+    finally:
+        sys.setswitchinterval(before)
+
+
 @pytest.mark.parametrize("executor", [None, Inline()])
 def test_an_interruption_of_the_keyboard_ends_the_search(executor):
     with pytest.raises(KeyboardInterrupt):

@@ -109,12 +109,16 @@ class SearchResult:
         objectives: tuple[Objective, ...],
         weights: str = "inherit",
         networks: KeptNetworks | None = None,
+        *,
+        taken_up: bool = False,
     ) -> None:
         self.study = study
         self.space = space
         self.objectives = objectives
         self._weights = "fresh" if weights == "fresh" else "inherit"
         self._networks = networks or KeptNetworks(0)
+        # Whether a ledger has taken up the trials, which then hold what a search writes.
+        self._taken_up = taken_up
 
     @cached_property
     def outcomes(self) -> list[Outcome]:
@@ -137,7 +141,9 @@ class SearchResult:
             TrialState.COMPLETE: "complete",
             TrialState.PRUNED: "pruned",
         }
-        given = sound(trial, len(self.objectives)).values
+        if not self._taken_up:
+            sound(trial, len(self.objectives))
+        given = trial.values or ()
         values: dict[str, float] = {}
         if trial.state == TrialState.COMPLETE:
             values = {o.name: v for o, v in zip(self.objectives, given, strict=True)}

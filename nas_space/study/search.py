@@ -286,7 +286,7 @@ def search(
         patient=failures is not None,
         deadline=None if timeout is None else time.monotonic() + timeout,
     ).run()  # fmt: skip
-    result = SearchResult(ledger.study, space, wanted, str(weights), ledger.networks)
+    result = SearchResult(ledger.study, space, wanted, str(weights), ledger.networks, taken_up=True)
     with ledger.reaching():
         _check_found(result)
     _tell(watching, "on_end", result)

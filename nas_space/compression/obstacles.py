@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from ..nn.computed_tensors import PARAMETRIZATIONS, is_reparametrized
+from ..nn.structure import OF_EVERY_MODULE
 from .adopted import RESERVED, Adopted
 from .symbolic import Origin, own_tensors
 
@@ -17,8 +18,6 @@ _TAKEN = RESERVED | {
     name for name in set(dir(Adopted)) - set(dir(nn.Module())) if not name.startswith("__")
 }
 """Names that what varies has, and a module of somebody else's may not."""
-
-_OF_EVERY_MODULE = frozenset(vars(nn.Module()))
 
 
 class Obstacles:
@@ -37,7 +36,7 @@ class Obstacles:
             for name, value in vars(module).items():
                 # Torch's own list of the weights of a recurrent layer is made anew with them.
                 is_known = isinstance(module, nn.RNNBase) and name == "_flat_weights"
-                if name not in _OF_EVERY_MODULE and not is_known:
+                if name not in OF_EVERY_MODULE and not is_known:
                     self.kept.update((id(t), (path, name)) for t in _tensors_in(value))
 
     def of(self, origin: Origin) -> str | None:
@@ -79,11 +78,11 @@ class Obstacles:
 
 def _tensors_in(value: Any) -> Iterator[Tensor]:
     """Tensors that an attribute is or holds, in lists, tuples and dictionaries."""
-    if isinstance(value, (list, tuple)):
-        for item in value:
-            yield from _tensors_in(item)
-    elif isinstance(value, dict):
-        for item in value.values():
-            yield from _tensors_in(item)
-    elif isinstance(value, Tensor):
-        yield value
+    items, seen = [value], set[int]()
+    while items:
+        item = items.pop()
+        if isinstance(item, Tensor):
+            yield item
+        elif isinstance(item, (list, tuple, dict)) and id(item) not in seen:
+            seen.add(id(item))  # it may hold itself
+            items.extend(item.values() if isinstance(item, dict) else item)

@@ -18,6 +18,7 @@ from ..mutable.node import key_of
 from .freezing import Cut
 from .parametrized import evaluated, expressions_in, signature_of
 from .segments import AxisLayout, layout_of
+from .structure import OF_EVERY_MODULE
 
 __all__ = [
     "REFUSALS",
@@ -185,12 +186,12 @@ class Blueprint:
         """
         arguments = self._evaluated(values)
         template = _template(self.layer, arguments)
-        absent = self._absent(arguments, template)
-        shapes = self._shapes(arguments, places)
+        shapes = self.layer.shapes(arguments)
+        absent = self._absent(arguments, template, shapes)
+        shapes = self._placed(shapes, places)
         return {name: None if name in absent else shapes[name] for name in self.layouts}
 
-    def _shapes(self, arguments: dict[str, Any], places: Placing | None) -> dict[str, Shape]:
-        shapes = self.layer.shapes(arguments)
+    def _placed(self, shapes: dict[str, Shape], places: Placing | None) -> dict[str, Shape]:
         if places is not None:
             for name, found in self.segmented.items():
                 if name not in shapes:
@@ -216,9 +217,10 @@ class Blueprint:
                 known = reference.attributes[name].get(key, layer)
                 if not common and (_differs(known, value) or (not name and key in self.symbolic)):
                     part.attributes[key] = value
-        absent = self._absent(arguments, template)
-        self._check(arguments, template, absent)
-        for name, shape in self._shapes(arguments, places).items():
+        shapes = layer.shapes(arguments)
+        absent = self._absent(arguments, template, shapes)
+        self._check(arguments, template, shapes, absent)
+        for name, shape in self._placed(shapes, places).items():
             prefix, _, leaf = name.rpartition(".")
             parts[prefix].cuts[leaf] = partial(layer.cut, name, shape=shape)
         for name in absent:
@@ -227,7 +229,11 @@ class Blueprint:
         return LayerForm(arguments, parts)
 
     def _check(
-        self, arguments: Mapping[str, Any], template: Template, absent: frozenset[str]
+        self,
+        arguments: Mapping[str, Any],
+        template: Template,
+        shapes: Mapping[str, Shape],
+        absent: frozenset[str],
     ) -> None:
         """Raise if the class says of a tensor another shape than the plain layer has.
 
@@ -237,7 +243,7 @@ class Blueprint:
         """
         # What it says nothing of, such as a counter of batches, is the same for all; and it may
         # say something of what a plain layer has with other switches only.
-        said = self.reference.tensors | self.layer.shapes(arguments)
+        said = {**self.reference.tensors, **shapes}
         wrong = []
         for name, has in template.tensors.items():
             if name in absent or name not in said:
@@ -253,13 +259,15 @@ class Blueprint:
                 f"{self.layer.plain.__name__}({as_call(arguments)}): {'; '.join(sorted(wrong))}"
             )
 
-    def _absent(self, arguments: dict[str, Any], template: Template) -> frozenset[str]:
+    def _absent(
+        self, arguments: dict[str, Any], template: Template, shapes: Mapping[str, Shape]
+    ) -> frozenset[str]:
         """Return the tensors that the plain layer of some arguments lacks.
 
         Those of which the class says no shape, and those that torch leaves out because of a
         switch, such as ``bias=False``.
         """
-        missing = self.layouts.keys() - self.layer.shapes(arguments).keys()
+        missing = self.layouts.keys() - shapes.keys()
         off = [name for name in self.symbolic if arguments[name] is False]
         if off:
             on = _template(self.layer, arguments | dict.fromkeys(off, True))
@@ -310,7 +318,7 @@ class Template:
     """
 
     def __init__(self, layer: nn.Module, derived: frozenset[str] = frozenset()) -> None:
-        ignored = _OF_EVERY_MODULE | derived
+        ignored = OF_EVERY_MODULE | derived
         self.attributes = {
             name: {k: v for k, v in vars(module).items() if k not in ignored}
             for name, module in (("", layer), *layer.named_children())
@@ -331,9 +339,6 @@ class Template:
         self.parameters = {n for n, found in layer._parameters.items() if found is not None}
         """Those of its own, without its children's."""
         self.count = len(layer._parameters) + len(layer._buffers)
-
-
-_OF_EVERY_MODULE = frozenset(vars(nn.Module()))
 
 
 def _holds_tensors(value: Any) -> bool:

@@ -26,6 +26,7 @@ from ..mutable.node import Node
 __all__ = [
     "ATOMS",
     "BOOKKEEPING",
+    "OF_EVERY_MODULE",
     "Survey",
     "explain_number",
     "explain_plain_layer",
@@ -49,7 +50,10 @@ BOOKKEEPING = frozenset(
 )
 """What spaces and networks remember of themselves."""
 
-_LOOKED_INTO_APART = frozenset({*nn.Module().__dict__, *BOOKKEEPING, "_expressions", "_mutables"})
+OF_EVERY_MODULE = frozenset(vars(nn.Module()))
+"""What torch keeps in each module."""
+
+_LOOKED_INTO_APART = OF_EVERY_MODULE | BOOKKEEPING | {"_expressions", "_mutables"}
 
 
 class Survey:

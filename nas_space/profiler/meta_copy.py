@@ -20,7 +20,7 @@ from torch.nn.parameter import is_lazy
 from ..errors import SpaceError
 from ..mutable.node import Node
 from ..nn.copy_on_write import SharedWeights
-from ..nn.structure import BOOKKEEPING
+from ..nn.structure import BOOKKEEPING, OF_EVERY_MODULE
 
 __all__ = ["Followed", "Twins"]
 
@@ -31,8 +31,6 @@ _SHARED = frozenset({"_blueprint", "_instances", "_expressions", "_mutables", "a
 """What mutable modules hold and never change."""
 
 _TRAIN = frozenset({nn.Module.train, SharedWeights.train})  # a twin shares no weights
-_OWN = frozenset(vars(nn.Module()))
-"""What torch keeps in each module."""
 
 
 @dataclass(slots=True, eq=False)
@@ -101,7 +99,7 @@ class Twins(dict[int, Any]):
         for name, value in vars(module).items():
             if type(value) in _ATOMS or name in _SHARED:
                 into[name] = value
-            elif name in _OWN and not value:
+            elif name in OF_EVERY_MODULE and not value:
                 into[name] = type(value)()  # a forward may register hooks: those of the twin
             elif name in ("_parameters", "_buffers"):
                 tensors = value.items()

@@ -10,7 +10,7 @@ from torch import nn
 
 from ..mutable.node import key_of
 from ..nn.parametrized import evaluated, expressions_in
-from ..nn.structure import ATOMS, BOOKKEEPING
+from ..nn.structure import ATOMS, BOOKKEEPING, OF_EVERY_MODULE
 
 __all__ = ["PlainLayers", "computed_tensors", "forward_with", "plain_forward"]
 
@@ -92,7 +92,7 @@ def _is_plain(value: Any) -> bool:
 
 
 _NOT_ITS_OWN = frozenset(
-    {*vars(nn.Module()), *BOOKKEEPING, "args", "forward", "_blueprint", "_expressions",
+    {*OF_EVERY_MODULE, *BOOKKEEPING, "args", "forward", "_blueprint", "_expressions",
      "_instances", "_mutables"}
 )  # fmt: skip
 

@@ -280,6 +280,14 @@ def test_a_tensor_that_an_attribute_holds_as_well_is_fixed_with_the_reason():
     assert small.penalised["first"][0] is small.first.weight
 
 
+def test_a_list_that_holds_itself_is_looked_through_once():
+    net = nn.Sequential(nn.Linear(8, 32), nn.ReLU(), nn.Linear(32, 4)).eval()
+    net.notes = ["all", {"first": net[0].weight}]  # type: ignore[assignment]
+    net.notes.append(net.notes)  # type: ignore[union-attr, operator]
+    space = ns.elastic(net, torch.randn(2, 8))
+    assert "0.weight is held by the attribute notes as well" in str(space.groups())
+
+
 @pytest.mark.parametrize("how", ["weight norm", "weight norm, parametrized", "pruning"])
 def test_a_kernel_of_a_weight_that_is_computed_is_fixed_with_the_reason(how):
     net = nn.Sequential(HOW[how](nn.Conv2d(3, 16, 5, padding=2)), nn.ReLU(), nn.Conv2d(16, 2, 1))

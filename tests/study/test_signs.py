@@ -36,6 +36,21 @@ def study(file):
     return optuna.load_study(study_name="search", storage=open_storage(file))
 
 
+def drivers_of_one_study(folder, number):
+    """The ledgers of some drivers, and an architecture with which one may begin."""
+    space = Tiny()
+    ledgers = [
+        open_ledger(
+            folder / "search.db", "search", space, objectives_of("value"), None,
+            weights="none", keep_networks=0, resume=True, elsewhere=False,
+        )
+        for _ in range(number)
+    ]  # fmt: skip
+    found = nearest(space, space.sample(seed=0), words(0))
+    assert found is not None
+    return ledgers, found
+
+
 def test_one_that_is_silent_is_dead_and_its_trial_is_done_again(store):
     begin = time.monotonic()
     result = ns.search(Various(), worth, trials=6, storage=store, resume=True)
@@ -123,16 +138,7 @@ def test_a_trial_that_is_none_of_the_search_is_left_alone(tmp_path):
 
 
 def test_a_driver_that_dies_while_another_looks_on_is_counted_as_one_death(tmp_path):
-    space = Tiny()
-    one, other = (
-        open_ledger(
-            tmp_path / "search.db", "search", space, objectives_of("value"), None,
-            weights="none", keep_networks=0, resume=True, elsewhere=False,
-        )
-        for _ in range(2)
-    )  # fmt: skip
-    found = nearest(space, space.sample(seed=0), words(0))
-    assert found is not None
+    (one, other), found = drivers_of_one_study(tmp_path, 2)
     with one.open():
         one.begin(0, found)
         other.look()
@@ -143,16 +149,7 @@ def test_a_driver_that_dies_while_another_looks_on_is_counted_as_one_death(tmp_p
 
 
 def test_an_attempt_that_gives_way_to_one_that_has_ended_leaves_its_number_free(tmp_path):
-    space = Tiny()
-    one, other, third = (
-        open_ledger(
-            tmp_path / "search.db", "search", space, objectives_of("value"), None,
-            weights="none", keep_networks=0, resume=True, elsewhere=False,
-        )
-        for _ in range(3)
-    )  # fmt: skip
-    found = nearest(space, space.sample(seed=0), words(0))
-    assert found is not None
+    (one, other, third), found = drivers_of_one_study(tmp_path, 3)
     with one.open(), other.open():
         first = one.begin(0, found)
         assert first is not None

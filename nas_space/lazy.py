@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from .errors import NasSpaceError, UsageError, suggest
 
-__all__ = ["LazyClasses", "at_address", "installed", "lazily", "named"]
+__all__ = ["LazyClasses", "at_address", "installed", "lazily", "look_here_too", "named"]
 
 T = TypeVar("T")
 
@@ -98,6 +98,16 @@ def at_address(address: str, package: str | None = None) -> Any:
     module, _, name = address.partition(":")
     found = import_module(module, package)
     return getattr(found, name) if name else found
+
+
+def look_here_too() -> None:
+    """Let modules be imported from the current folder, after what is installed.
+
+    After it, for a folder that was downloaded may hold a ``yaml.py``, which would run before
+    anybody has said to trust it.
+    """
+    if "" not in sys.path:
+        sys.path.append("")
 
 
 def named(address: str, what: str, error: type[NasSpaceError] = UsageError) -> Any:

@@ -21,13 +21,11 @@ def main(arguments: list[str] | None = None) -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
     from ..errors import NasSpaceError
+    from ..lazy import look_here_too
     from .app import app
 
     given = sys.argv[1:] if arguments is None else arguments
-    # What lies in the current folder can be imported, after what is installed: a folder that was
-    # downloaded may hold a `yaml.py`, which would run before anybody has said to trust it.
-    if "" not in sys.path:
-        sys.path.append("")
+    look_here_too()
     try:
         app(args=[a for a in given if a != "--traceback"])
     except NasSpaceError as error:

@@ -10,7 +10,6 @@ from typing import Annotated, Any
 import typer
 
 from ..errors import UsageError
-from ..files import replacing
 from .begin import resume, search
 from .compress import compress
 from .export import export
@@ -180,13 +179,14 @@ def migrate(
     Reports what no import covers: names without a counterpart, with what to write instead, and
     residuals that are decided by ``is``.
     """
+    from ..files import replacing
     from ..interop.migrate import migrate_file
 
     done = [(path, migrate_file(path)) for path in files]  # all are read before any is written
     for path, migration in done:
         typer.echo(migration.diff(str(path)), nl=False)
         if write and migration.text != migration.source:
-            with replacing(path.resolve()) as file:  # of a link, what it leads to
+            with replacing(path) as file:
                 file.write_bytes(migration.text.encode(migration.encoding))
     for path, migration in done:
         for finding in migration.findings:

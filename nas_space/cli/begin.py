@@ -10,8 +10,6 @@ from typing import Annotated, Any
 import typer
 
 from ..errors import UsageError
-from ..report.numbers import shown
-from ..runs.plan import Limits, Plan
 from .options import (
     ArgumentOption,
     CostOption,
@@ -217,14 +215,17 @@ def _go(out: Path, said: dict[str, Any], *, resume: bool, quiet: bool) -> None:
 
     What is ``None`` is not said: a run has its own defaults, and one that goes on its own settings.
     """
-    from ..runs import StagedRun, plan_of
+    from ..runs import Limits, Plan, StagedRun, plan_of
     from ..runs.folder import settings_of
     from ..runs.kinds import kind_of
     from .display import show_findings, show_progress
 
+    # What a run of an earlier version does not say is what that did: the defaults of a plan, not
+    # those of the kind, which have changed since.
+    older = vars(Plan())
     given, plan, limits = (
         {name: said[name] for name in names if said.get(name) is not None}
-        for names in (SETTINGS, vars(Plan()), vars(Limits()))
+        for names in (SETTINGS, older, vars(Limits()))
     )
     there = (settings_of(out) or {}) if resume else {}
     # What is said now counts first, then what the run was begun with, then the defaults of its
@@ -239,9 +240,6 @@ def _go(out: Path, said: dict[str, Any], *, resume: bool, quiet: bool) -> None:
         raise UsageError(
             f"{names.replace('--options', '--option')}: the strategy {strategy!r} has no use for it"
         )
-    # What a run of an earlier version does not say is what that did: the defaults of a plan, not
-    # those of the kind, which have changed since.
-    older = vars(Plan())
     before = {key: there.get(key, older[key]) for key in kind.defaults if there}
     plan = before | plan
     plan["minimize"] = tuple(plan.get("minimize", ()))
@@ -268,6 +266,7 @@ def _draw(run: Any, findings: Any) -> None:
     from ..report import architecture_picture
     from ..report.decisions import decisions_of
     from ..report.figures import missing
+    from ..report.numbers import shown
     from ..runs.files import write_json
     from ..runs.folder import DECISIONS
 

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..errors import DecompositionError, DomainError, SampleValidationError, UsageError
-from ..report.numbers import written
 from .options import (
     ArgumentOption,
     CostOption,
@@ -138,6 +137,7 @@ def _counted(space: Any, within: Any, costs: Costs, limits: dict[str, float]) ->
 def _ranges(within: Any, costs: Costs) -> Any:
     from rich.table import Table
 
+    from ..report.numbers import written
     from ..runs.costs import title_of
 
     table = Table("", "smallest", "largest", box=None)
@@ -150,6 +150,7 @@ def _ranges(within: Any, costs: Costs) -> Any:
 def _histogram(name: str, values: Any) -> str:
     import numpy as np
 
+    from ..report.numbers import written
     from ..runs.costs import title_of
 
     counts, edges = np.histogram(values, bins=_BARS)
@@ -188,6 +189,7 @@ def _named(name: str, given: dict[str, Any], space: Any, costs: Costs) -> dict[s
 def _beside(named: dict[str, dict[str, Any]], costs: Costs, limits: dict[str, float]) -> Any:
     from rich.table import Table
 
+    from ..report.numbers import written
     from ..runs.costs import title_of
 
     titles = [f"\n{title_of(name)}" for name in costs.shown]

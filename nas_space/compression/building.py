@@ -14,7 +14,7 @@ from ..mutable import Categorical
 from ..mutable.expression import apply
 from ..mutable.node import Node
 from ..nn.blueprint import Blueprint, Template, defaults_of
-from ..nn.computed_tensors import added_to, as_constructed, is_reparametrized
+from ..nn.computed_tensors import added_to, alike_in, as_constructed, is_reparametrized
 from ..nn.elastic import ElasticModule
 from ..nn.parametrized import expressions_in
 from ..nn.reparametrized import defer, reparametrize
@@ -353,11 +353,11 @@ class Building:
     def _computed(self, path: str, module: nn.Module) -> dict[str, dict[int, Any]]:
         """The sizes of tensors that are computed from others: from one that lies as they do."""
         found: dict[str, dict[int, Any]] = {}
-        for name, paths in added_to(module).items():
-            whole = getattr(module, name).shape
-            for holder, _, part in (source.rpartition(".") for source in paths):
+        for name in added_to(module):
+            for source in alike_in(module, name):
+                holder, _, part = source.rpartition(".")
                 sizes = self.tensors.get(below(path, holder) if holder else path, {}).get(part)
-                if sizes and getattr(module.get_submodule(holder), part).shape == whole:
+                if sizes:
                     found.setdefault(name, sizes)
         return found
 

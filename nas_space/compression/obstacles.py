@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from ..nn.computed_tensors import PARAMETRIZATIONS, is_reparametrized
 from ..nn.structure import OF_EVERY_MODULE
 from .adopted import RESERVED, Adopted
+from .blocks import below
 from .symbolic import Origin, own_tensors
 
 __all__ = ["Obstacles"]
@@ -72,8 +73,8 @@ class Obstacles:
         if id(tensor) not in self.kept:
             return None
         path, name = self.kept[id(tensor)]
-        place = f"{path}.{name}" if path else name
-        return f"{origin.path}.{origin.name} is held by the attribute {place} as well, uncut"
+        place = f"{origin.path}.{origin.name}"
+        return f"{place} is held by the attribute {below(path, name)} as well, uncut"
 
 
 def _tensors_in(value: Any) -> Iterator[Tensor]:

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from .blocks import below
 from .depth import OptionalBlocks
 from .symbolic import leaves_of
 from .trial import Trial, alike
@@ -83,20 +84,20 @@ def _lists_noted(trial: Trial, length: int, reading: _Reading) -> Iterator[None]
         owners[id(module)] = path, module
         for name, value in vars(module).items():
             if hasattr(value, "__dict__") and not isinstance(value, (Tensor, type)):
-                owners.setdefault(id(value), (f"{path}.{name}" if path else name, value))
-    swapped: list[tuple[tuple[dict[str, Any], str, Any], str]] = []
+                owners.setdefault(id(value), (below(path, name), value))
+    swapped: list[tuple[dict[str, Any], str, list[Any], str]] = []
     for path, owner in owners.values():
         for name, value in vars(owner).items():
             if type(value) is not list or len(value) != length:
                 continue
             if all(isinstance(item, (str, int, float)) for item in value) and len(set(value)) > 1:
-                swapped.append(((vars(owner), name, value), path))
+                swapped.append((vars(owner), name, value, below(path, name)))
     try:
-        for (state, name, value), path in swapped:
-            state[name] = _NotedList(value, f"{path}.{name}" if path else name, reading)
+        for state, name, value, path in swapped:
+            state[name] = _NotedList(value, path, reading)
         yield
     finally:
-        for (state, name, value), _ in swapped:
+        for state, name, value, _ in swapped:
             state[name] = value
 
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import UsageError, suggest
-from ..nn.computed_tensors import PARAMETRIZATIONS, added_to, mask_of
+from ..nn.computed_tensors import PARAMETRIZATIONS, alike_in, mask_of
 from ..nn.copying import copied
 from .calling import call, filled_rows
 from .layouts import Layout, Listed, indices
@@ -341,14 +341,8 @@ def _activation(
 
 def is_weight(path: str, layer: nn.Module, place: tuple[str, str]) -> bool:
     """Return whether a tensor is the weight of a layer, or what that is computed from, alike."""
-    if place == (path, "weight"):
-        return True
     source = ".".join(place).removeprefix(f"{path}.")
-    if source not in added_to(layer).get("weight", ()):
-        return False
-    holder, _, name = source.rpartition(".")
-    shape = getattr(layer.get_submodule(holder), name).shape
-    return bool(shape == _weight_of(layer).shape)
+    return place == (path, "weight") or source in alike_in(layer, "weight")
 
 
 def _weight_of(layer: nn.Module) -> Tensor:

@@ -32,6 +32,7 @@ __all__ = [
     "SWITCH",
     "Operator",
     "Texts",
+    "selectors",
 ]
 
 ATOM = 18
@@ -252,3 +253,9 @@ SWITCH = _define("switch_case", _branch, _switch_text, lazy=True)
 
 BRANCHES = {CONDITION: slice(1, None), SWITCH: slice(2, None), CASE: slice(1, None, 2)}
 """Which arguments of a lazy operator its value can be."""
+
+
+def selectors(node: Any) -> list[Any]:
+    """Return the arguments of a lazy operator that tell which of its branches is its value."""
+    branches = range(len(node.arguments))[BRANCHES[node.operator]]
+    return [argument for place, argument in enumerate(node.arguments) if place not in branches]

@@ -18,13 +18,14 @@ from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 
 __all__ = [
-    "HOOKS",
     "PARAMETRIZATIONS",
     "Hooked",
     "added_to",
+    "alike_in",
     "as_constructed",
     "assign",
     "compute_hooked",
+    "computed_by",
     "hooked",
     "hooks_of",
     "is_assignable",
@@ -35,7 +36,7 @@ __all__ = [
     "whole",
 ]
 
-HOOKS: tuple[tuple[Any, str, dict[str, str]], ...] = (
+_HOOKS: tuple[tuple[Any, str, dict[str, str]], ...] = (
     (WeightNorm, "name", {"_g": "like", "_v": "like"}),
     (SpectralNorm, "name", {"_orig": "like", "_u": "rows", "_v": "columns"}),
     (BasePruningMethod, "_tensor_name", {"_orig": "like", "_mask": "like"}),
@@ -46,12 +47,20 @@ PARAMETRIZATIONS = "parametrizations"
 """The name under which ``torch.nn.utils.parametrize`` keeps what it adds."""
 
 
+def computed_by(hook: Any) -> tuple[str, dict[str, str]] | None:
+    """Return which tensor a hook computes, and from what; ``None`` of another hook."""
+    for kind, attribute, sources in _HOOKS:
+        if isinstance(hook, kind):
+            return getattr(hook, attribute), sources
+    return None
+
+
 def hooks_of(layer: nn.Module) -> Iterator[tuple[Any, str, dict[str, str]]]:
     """Yield the hooks that compute tensors, the names of these, and what they are computed from."""
     for hook in layer._forward_pre_hooks.values():
-        for kind, attribute, sources in HOOKS:
-            if isinstance(hook, kind):
-                yield hook, getattr(hook, attribute), sources
+        found = computed_by(hook)
+        if found is not None:
+            yield hook, *found
 
 
 def hooked(layer: nn.Module) -> Mapping[str, Any]:
@@ -84,6 +93,16 @@ def added_to(layer: nn.Module) -> dict[str, list[str]]:
     for name, computed in parametrizations_of(layer).items():
         held = (*computed._parameters, *computed._buffers)
         found[name] = [f"{PARAMETRIZATIONS}.{name}.{key}" for key in held]
+    return found
+
+
+def alike_in(layer: nn.Module, name: str) -> list[str]:
+    """Return those tensors that one is computed from which have its shape, by their paths."""
+    found = []
+    for path in added_to(layer).get(name, ()):
+        holder, _, own = path.rpartition(".")
+        if getattr(layer.get_submodule(holder), own).shape == getattr(layer, name).shape:
+            found.append(path)
     return found
 
 

@@ -21,10 +21,10 @@ from torch.nn.utils import parametrizations, parametrize
 from ..errors import SpaceError
 from .blueprint import LayerForm
 from .computed_tensors import (
-    HOOKS,
     PARAMETRIZATIONS,
     Hooked,
     compute_hooked,
+    computed_by,
     hooks_of,
     is_reparametrized,
     light,
@@ -241,8 +241,8 @@ class Reparametrization:
             if not isinstance(hook, _Deferred):
                 continue
             hook.__class__ = hook.plain_hook  # torch's own again
-            name = next(getattr(hook, a) for k, a, _ in HOOKS if isinstance(hook, k))
-            if name in absent:
+            found = computed_by(hook)
+            if found is not None and found[0] in absent:
                 del new._forward_pre_hooks[number]
         compute_hooked(new)
         reparametrize(new)
@@ -344,10 +344,10 @@ def _restored(kind: Any, state: dict[str, Any]) -> Any:
 
 def defer(layer: nn.Module, hook: Any) -> None:
     """Have a hook leave an elastic layer alone, if it computes one of its tensors."""
-    for kind, attribute, _ in HOOKS:
-        if isinstance(hook, kind) and not isinstance(hook, _Deferred):
-            hook.__class__ = _deferred(cast(Any, type(hook)))
-            vars(layer).pop(getattr(hook, attribute), None)  # of now, and of all channels
+    found = computed_by(hook)
+    if found is not None and not isinstance(hook, _Deferred):
+        hook.__class__ = _deferred(cast(Any, type(hook)))
+        vars(layer).pop(found[0], None)  # of now, and of all channels
 
 
 def reparametrize(module: nn.Module) -> None:

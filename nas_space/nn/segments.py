@@ -21,7 +21,7 @@ from ..mutable import bounds
 from ..mutable.bounds import enclosure
 from ..mutable.expression import apply
 from ..mutable.node import Node, key_of
-from ..mutable.operators import BRANCHES, CONDITION, SWITCH
+from ..mutable.operators import BRANCHES, CONDITION, SWITCH, selectors
 from .construction import extent, slim
 from .places import Indices, Places
 
@@ -217,9 +217,7 @@ class _Branching(_Compound):
         super().__init__(parts, max(part.extent for part in taken))
 
     def own_atoms(self) -> list[Node]:
-        arguments = self.node.arguments
-        ways = range(len(arguments))[BRANCHES[self.node.operator]]
-        return [a for i, a in enumerate(arguments) if i not in ways and isinstance(a, Node)]
+        return [argument for argument in selectors(self.node) if isinstance(argument, Node)]
 
     def _branch(self, values: Callable[[Any], Any]) -> int:
         arguments = self.node.arguments

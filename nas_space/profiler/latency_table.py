@@ -28,8 +28,7 @@ _MOST = 1e7
 """Milliseconds above which a time is taken for one in another unit."""
 
 
-_DECIMAL = re.compile(r"[-+]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][-+]?\d+)?", re.ASCII)
-_LEADING = re.compile(r"[-+]?0\d", re.ASCII)
+_DECIMAL = re.compile(r"[-+]?(?:(?:0|[1-9]\d*)(?:\.\d*)?|\.\d+)(?:[eE][-+]?\d+)?", re.ASCII)
 _BEYOND = re.compile(r"[-+]?\.inf|\.nan", re.IGNORECASE)
 """What YAML calls infinite or no number; told with the name of its block."""
 
@@ -45,7 +44,7 @@ def decimal(text: str) -> float:
     ValueError
         If it is written otherwise.
     """
-    if not _DECIMAL.fullmatch(text) or _LEADING.match(text):
+    if not _DECIMAL.fullmatch(text):
         raise ValueError(
             f"{text!r} is not written as a number is here: decimal digits 0 to 9 without a zero "
             "in front, such as 8, 0.25 or 1.5e-3"

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from ..mutable import Sample
 from .base import Evaluated, is_same
+from .candidates import fitness_of
 
 __all__ = ["FeatureRows", "FitnessRows"]
 
@@ -37,8 +38,7 @@ class FitnessRows:
         if not is_same(self._known, history):
             same, self._known = 0, list(history)
         if same < len(history):
-            rows = np.array([one.fitness for one in history[same:]], dtype=np.float64)
-            self._rows = _with_rows(self._rows, same, rows)
+            self._rows = _with_rows(self._rows, same, fitness_of(history[same:]))
         return self._rows[: len(history)]
 
 

@@ -12,12 +12,32 @@ from scipy.special import ndtri
 
 from ..mutable.random_words import Words, unit
 
-__all__ = ["Evidence", "WeightPosterior", "evidence", "left_out", "with_constant"]
+__all__ = [
+    "Evidence",
+    "WeightPosterior",
+    "evidence",
+    "left_out",
+    "with_constant",
+    "without_outliers",
+]
 
 Array = npt.NDArray[np.float64]
 
 _NOISES = tuple(10.0 ** (step / 2) for step in range(-8, 2))
 """Variances of the noise that are compared, relative to that of a weight."""
+
+
+_FARTHEST = 4.0
+"""So many deviations below the median, a value is that of a failure, and cut off."""
+
+
+def without_outliers(values: Array) -> Array:
+    """Return values, those far below the others raised to where the outliers begin."""
+    # 1.4826 times the median absolute deviation is the standard deviation of a normal distribution,
+    # and no outlier moves it.
+    middle = np.median(values)
+    spread = 1.4826 * np.median(np.abs(values - middle))
+    return np.maximum(values, middle - _FARTHEST * spread) if spread > 0 else values
 
 
 @dataclass(frozen=True, order=True)

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, cast
 from ..errors import DecompositionError, DomainError
 from ..mutable import Mutable, MutableSymbol, Sample, Values
 from ..mutable.node import Node, key_of, leaves, postorder
-from ..mutable.operators import BRANCHES
+from ..mutable.operators import BRANCHES, selectors
 from ..mutable.random_words import Words, chance, choose, shuffled
 from ..nn.space import architecture_digest
 from ..tables import grid
@@ -175,12 +175,8 @@ def neighbours(space: Searchable, arch: Mapping[str, Any], words: Words) -> Iter
 
 def _deciding(root: Node) -> frozenset[str]:
     """Return the labels whose values may decide which others are active."""
-    selectors: list[Any] = []
-    for node in postorder(root):
-        if node.operator in BRANCHES:
-            branches = range(len(node.arguments))[BRANCHES[node.operator]]
-            selectors += [a for n, a in enumerate(node.arguments) if n not in branches]
-    return frozenset(leaf.name for leaf in leaves(*selectors))
+    lazy = (node for node in postorder(root) if node.operator in BRANCHES)
+    return frozenset(leaf.name for leaf in leaves(*(a for node in lazy for a in selectors(node))))
 
 
 def _changed(

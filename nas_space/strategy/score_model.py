@@ -23,7 +23,7 @@ from .candidates import beginning, normal_scores
 from .encoding import NONE, Direction, Encoding, Interactions
 from .history_rows import FeatureRows
 from .interactions import by_gain, kernels, tractable
-from .linear_model import WeightPosterior, evidence, left_out, with_constant
+from .linear_model import WeightPosterior, evidence, left_out, with_constant, without_outliers
 
 __all__ = ["Effect", "ModelMemory", "ScoreModel", "fit_model"]
 
@@ -43,9 +43,6 @@ _FITTED = 150
 
 _COMPARED = 300
 """The noise is fitted to at most so many of the latest."""
-
-_FARTHEST = 4.0
-"""So many deviations below the median, scores are taken to be failures, and cut off."""
 
 
 @dataclass(frozen=True)
@@ -78,9 +75,7 @@ def standard_scores(values: Array) -> Array:
     :func:`~.candidates.normal_scores`.
     """
     with np.errstate(over="ignore", invalid="ignore"):
-        middle = np.median(values)
-        spread = 1.4826 * np.median(np.abs(values - middle))
-        cut = np.maximum(values, middle - _FARTHEST * spread) if spread > 0 else values
+        cut = without_outliers(values)
         deviation = float(cut.std())
         found: Array = (cut - cut.mean()) / (deviation if deviation > 0 else 1.0)
     return found if np.isfinite(found).all() else normal_scores(values)

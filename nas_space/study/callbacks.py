@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
     from ..strategy.oneshot import OneShotProgress
+    from .objectives import Objective
 
 __all__ = ["SearchCallback", "Tracked", "check_loggers"]
 
@@ -91,6 +92,7 @@ class Tracked(SearchCallback):
         self.every = every
         self._space: Any = None
         self._best: dict[str, float] = {}
+        self._objectives: list[Objective] = []
 
     def on_begin(self, space: Any, facts: dict[str, Any]) -> None:
         self._space = space
@@ -100,7 +102,8 @@ class Tracked(SearchCallback):
         if ARCHITECTURE not in trial.user_attrs or not counts(trial):
             return
         told = {"state/failed": float(trial.state.name == "FAIL")}
-        for objective, value in zip(objectives_in(study), trial.values or (), strict=False):
+        self._objectives = self._objectives or objectives_in(study)  # a read of the storage
+        for objective, value in zip(self._objectives, trial.values or (), strict=False):
             objective.improve(self._best, value)
             told |= {objective.name: value, f"best/{objective.name}": self._best[objective.name]}
         told |= {name: float(v) for name, v in trial.user_attrs.get(METRICS, {}).items()}

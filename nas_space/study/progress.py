@@ -18,6 +18,7 @@ from .ledger import counts
 from .studies import objectives_in
 
 if TYPE_CHECKING:
+    from .objectives import Objective
     from .result import SearchResult
 
 __all__ = ["SearchProgress", "ShowProgress", "clock", "seconds_left"]
@@ -150,6 +151,7 @@ class ShowProgress(SearchCallback):
         self._done = 0
         self._failed = 0
         self._best: dict[str, float] = {}
+        self._objectives: list[Objective] = []
         self._front: list[tuple[float, ...]] = []
         self._last = -math.inf
         self._shown = -1
@@ -198,7 +200,9 @@ class ShowProgress(SearchCallback):
         self._failed += trial.state == TrialState.FAIL
         if trial.state != TrialState.COMPLETE:
             return
-        reached = list(zip(objectives_in(study), trial.values, strict=True))
+        # Read once: they do not change, and it is a transaction of the storage.
+        self._objectives = self._objectives or objectives_in(study)
+        reached = list(zip(self._objectives, trial.values, strict=True))
         for objective, value in reached:
             objective.improve(self._best, value)
         point = tuple(objective.sign * value for objective, value in reached)

@@ -156,7 +156,8 @@ class _Average:
     def __call__(self, norm: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         # A layer that cuts itself, as one of the user's own, is taken to use the first of its
         # channels.
-        self.channels = _channels(norm)[: inputs[0].shape[1]]
+        if not self.batches:
+            self.channels = _channels(norm)[: inputs[0].shape[1]]
         # Batches count alike, so this is the mean of their statistics; updated step by step, as a
         # sum of many batches in single precision would lose digits.
         x = inputs[0].float()

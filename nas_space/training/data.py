@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import sys
 import zipfile
 import zlib
 from collections.abc import Callable, Mapping, Sequence
@@ -19,7 +18,7 @@ from torch.nn import functional as F
 from torch.utils.data import TensorDataset
 
 from ..errors import DataError, suggest
-from ..lazy import installed, named
+from ..lazy import installed, look_here_too, named
 from ..randomness import generator_of, seed_of
 from .augmentation import Jitter
 from .batches import Source, check_source
@@ -350,9 +349,7 @@ def _from_function(module: str, name: str, seed: int) -> Splits:
 
 
 def _find(module: str, name: str) -> Callable[..., Any]:
-    # What lies in the current folder can be imported, after what is installed.
-    if "" not in sys.path:
-        sys.path.append("")
+    look_here_too()
     function = named(f"{module}:{name}", "a data set", DataError)
     if not callable(function):
         raise DataError(f"{name!r} of module {module!r} is no function")

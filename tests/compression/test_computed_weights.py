@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from torch.nn.utils import parametrizations, prune
 
 import nas_space as ns
+from tests.compression.architectures import smallest
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*is deprecated:FutureWarning")
 
@@ -164,7 +165,7 @@ def test_a_space_is_sorted_fitted_and_takes_weights_back(name):
     whole = net(x).detach()
     space.sort_channels([x])
     torch.testing.assert_close(space.freeze(space.original)(x), whole, rtol=1e-4, atol=1e-5)
-    arch = {label: min(symbol.values) for label, symbol in space.symbols().items()}
+    arch = smallest(space)
     small = space.freeze(arch)
     zero = {key: value == 0 for key, value in _weights(small).items()}
     with torch.no_grad():
@@ -232,7 +233,7 @@ def test_it_may_be_pruned_again_and_made_plain_as_a_space():
     space: Any = ns.elastic(net, x)
     pruned(space[0])
     prune.remove(space[2], "weight")
-    arch = {label: min(symbol.values) for label, symbol in space.symbols().items()}
+    arch = smallest(space)
     small: Any = space.freeze(arch)
     with space.activate(arch):
         assert torch.equal(space(x), small(x))

@@ -13,6 +13,7 @@ from torch.nn.utils.parametrizations import weight_norm
 
 import nas_space as ns
 from nas_space.errors import UsageError
+from tests.compression.architectures import smallest
 
 TOKENS, WIDTH = 8, 32
 
@@ -218,7 +219,7 @@ def test_a_teacher_whose_ties_were_lost_is_put_in_order_at_all_places():
     loose.load_state_dict(net.state_dict())
     x = torch.randn(100, 6)
     space = ns.elastic(net, x, widths=(0.5, 1.0)).sort_channels([x])
-    arch = {label: min(symbol.values) for label, symbol in space.symbols().items()}
+    arch = smallest(space)
     ours = space.refit(space.freeze(arch), [x], teacher=net)
     theirs = space.refit(space.freeze(arch), [x], teacher=loose)
     torch.testing.assert_close(ours.state_dict(), theirs.state_dict())

@@ -14,6 +14,7 @@ from torch.nn.utils import parametrize
 from torch.nn.utils.parametrizations import weight_norm
 
 import nas_space as ns
+from tests.compression.architectures import smallest
 
 
 class Block(nn.Module):
@@ -49,10 +50,6 @@ class Encoder(nn.Module):
 def of(net: nn.Module, x: Any, **options: Any) -> Any:
     torch.manual_seed(0)
     return ns.elastic(net, x, widths=(0.25, 0.5, 1.0), depth=False, **options)
-
-
-def smallest(space: Any) -> dict[str, Any]:
-    return {label: min(symbol.values) for label, symbol in space.symbols().items()}
 
 
 def sums(net: Any, x: Tensor) -> list[Tensor]:

@@ -321,16 +321,6 @@ class Odd(Executor):
         return future
 
 
-class Makes:
-    """A function that makes an executor of a class; a class itself is refused."""
-
-    def __init__(self, kind):
-        self.kind = kind
-
-    def __call__(self):
-        return self.kind()
-
-
 def is_even(place, _value, _step):
     return place % 2 == 0
 
@@ -375,7 +365,7 @@ def test_one_that_has_only_map_is_refused():
     with pytest.raises(TrialError, match="NotImplementedError"):
         ns.search(Tiny(), worth, trials=3, executor=Mapping(), workers=1)
     with pytest.raises(TrialError, match="NotImplementedError"):
-        ns.search(Tiny(), worth, trials=3, executor=Makes(Mapping), workers=1)
+        ns.search(Tiny(), worth, trials=3, executor=partial(Mapping), workers=1)
 
 
 @pytest.mark.parametrize("fails_at", [0, 1])
@@ -400,7 +390,7 @@ def test_an_executor_that_cannot_be_shut_down_costs_no_result():
             raise ValueError("stuck")
 
     with pytest.warns(UserWarning, match="stuck"):
-        result = ns.search(Tiny(), worth, trials=3, executor=Makes(Stuck), workers=1)
+        result = ns.search(Tiny(), worth, trials=3, executor=partial(Stuck), workers=1)
     assert len(result.complete) == 3
 
 

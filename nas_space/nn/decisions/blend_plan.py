@@ -50,8 +50,10 @@ def plan_of(
         () if x is None or x.wide is not None else tuple(map(id, x.atoms)),
         bare,
     )
-    if not marginals.support and here in plans:
-        return plans[here]
+    # Asked for once: another thread may empty them at any time.
+    kept = None if marginals.support else plans.get(here)
+    if kept is not None:
+        return kept
     atoms = union(_wanted(layer), () if x is None else x.atoms)
     outcomes = marginals.outcomes(atoms, known)
     everything = marginals.everywhere(_wanted(layer))

@@ -60,9 +60,8 @@ def elementwise(name: str, function: Any, args: Any, kwargs: Any) -> Any:
     ):
         return NotImplemented
     output = function(*map(wide_of, args), **{k: wide_of(v) for k, v in kwargs.items()})
-    if in_place or output is wide_of(
-        first
-    ):  # some give what they are given: ``contiguous``, ``to``
+    # Some give what they are given: ``contiguous``, ``to``.
+    if in_place or output is wide_of(first):
         return first
     if not isinstance(output, Tensor):  # as of ``where`` with a condition alone
         return NotImplemented

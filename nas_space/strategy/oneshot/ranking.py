@@ -13,7 +13,7 @@ from ...errors import DecompositionError, UsageError
 from ...mutable import Sample
 from ...tables import best
 from ..encoding import Encoding
-from ..linear_model import WeightPosterior, evidence, with_constant
+from ..linear_model import WeightPosterior, evidence, with_constant, without_outliers
 from .penalty import Penalty
 
 if TYPE_CHECKING:
@@ -28,9 +28,6 @@ INTERACTIONS = 0.3
 
 _FEWEST = 4
 """So many architectures must have been evaluated for main effects to be told."""
-
-_FARTHEST = 4.0
-"""So many deviations below the median, a fitness is that of a failure, and cut off."""
 
 
 class Ranking:
@@ -158,7 +155,7 @@ class MainEffects:
         rows = with_constant(np.array([self.encoding.row(arch) for arch in archs]))
         # One failure, such as a network that diverged, would otherwise decide the fit: least
         # squares counts it by the square of its distance.
-        cut = _cut(self.values[valid])
+        cut = without_outliers(self.values[valid])
         centre = float(cut.mean())
         noise = evidence(rows[valid] @ rows[valid].T, cut - centre).noise
         self.weights = WeightPosterior(rows[valid], cut - centre, noise).mean
@@ -191,12 +188,3 @@ class MainEffects:
             for arch in archs
             if self.space.contains(arch) and (allowed is None or allowed(arch))
         ]
-
-
-def _cut(values: Array) -> Array:
-    """Return values, those far below the others raised to where the outliers begin."""
-    # 1.4826 times the median absolute deviation is the standard deviation of a normal distribution,
-    # and no outlier moves it.
-    middle = np.median(values)
-    spread = 1.4826 * np.median(np.abs(values - middle))
-    return np.maximum(values, middle - _FARTHEST * spread) if spread > 0 else values

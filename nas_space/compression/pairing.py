@@ -121,7 +121,7 @@ def told_by_place(trial: Trial, run: OptionalBlocks) -> str | None:
     for left_out in ([], [place]):
         reading = _Reading(names)
         with (
-            trial.smaller({}, {run.path: left_out}, [run]),
+            trial.smaller(trial.sizes, {run.path: left_out}, [run]),
             _lists_noted(trial, len(children), reading),
             _given(following) as given,
             reading,

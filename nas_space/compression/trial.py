@@ -281,7 +281,7 @@ class Trial:
     ) -> Iterator[None]:
         """Enter a context in which attributes say other sizes, and some blocks are left out."""
         with keeping(self.net):
-            for module, name, place, size in self.attributes if values else ():
+            for module, name, place, size in self.attributes:
                 value = size.evaluate(values)
                 if place is not None:
                     items = list(vars(module)[name])
